@@ -1,0 +1,97 @@
+"""The official CUDA kernel (mamba_ssm) behind `lgmamba.scan.selective_scan`. Glossary: `lgmamba.scan`.
+
+The kernel starts from a zero state, reports the state at the end only, and passes no gradient through that state.
+A carried state is added afterwards: with s_t = dt_1 + ... + dt_t, the state h0 contributes exp(A s_t) h0 at step t,
+which is exact because the recurrence is linear in h. All exponents are <= 0, so nothing overflows.
+"""
+
+import importlib.util
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+INSTALL = (
+    "pip install mamba-ssm --no-build-isolation with MAMBA_KEEP_CUDA_BUILD=TRUE set (needs nvcc; the default wheel no "
+    "longer holds the scan kernel)"
+)
+
+
+@cache
+def unavailable(device: str) -> str | None:
+    """Why the kernel cannot run on this kind of device, or None."""
+    if device != "cuda":
+        return "the mamba_ssm kernel is CUDA only; use backend='auto' or 'reference' here"
+    if importlib.util.find_spec("mamba_ssm") is None:
+        return f"the package mamba_ssm is not installed; {INSTALL}"
+    try:
+        _kernel()
+    except ImportError as e:
+        return f"mamba_ssm is installed without its scan kernel ({e}); {INSTALL}"
+    return None
+
+
+@cache
+def _kernel():
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
+    return selective_scan_fn
+
+
+def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state):
+    """`lgmamba.scan.selective_scan` through the official kernel, in pieces where states are asked for."""
+    if x.dtype == torch.float64:
+        raise ValueError("backend='mamba_ssm' does not compute in float64; use backend='reference'")
+    dtype = torch.promote_types(x.dtype, dt.dtype)  # the kernel wants one dtype for x, dt, Bmat and Cmat
+    plain = h0 is None and states_every is None and not return_last_state
+    if plain:
+        cast = [v.to(dtype) for v in (x, dt, Bmat, Cmat)]
+        return _launch(*cast, A, Dskip, z, dt_bias, dt_softplus).to(x.dtype)
+
+    dt = dt.float()
+    if dt_bias is not None:
+        dt = dt + dt_bias.float()
+    if dt_softplus:
+        dt = F.softplus(dt)
+    L = x.shape[1]
+    piece = states_every or L
+    h, ys, states = h0, [], []
+    for start in range(0, L, piece):
+        s = slice(start, min(start + piece, L))
+        y, h = _piece(x[:, s].float(), dt[:, s], A.float(), Bmat[:, s].float(), Cmat[:, s].float(), Dskip.float(), h)
+        ys.append(y)
+        if states_every is not None and s.stop - start == states_every:
+            states.append(h)
+    y = torch.cat(ys, dim=1)
+    if z is not None:
+        y = y * F.silu(z.float())
+    result = [y.to(x.dtype)]
+    if return_last_state:
+        result.append(h)
+    if states_every is not None:
+        result.append(torch.stack(states, dim=1) if states else h.new_zeros(h.shape[0], 0, *h.shape[1:]))
+    return tuple(result) if len(result) > 1 else result[0]
+
+
+def _launch(x, dt, Bmat, Cmat, A, Dskip, z, dt_bias, dt_softplus) -> Tensor:
+    swap = lambda v: None if v is None else v.transpose(1, 2).contiguous()  # noqa: E731 (B, L, D) -> (B, D, L)
+    bias = None if dt_bias is None else dt_bias.float()
+    z = None if z is None else z.to(x.dtype)
+    y = _kernel()(
+        swap(x), swap(dt), A.float(), swap(Bmat), swap(Cmat), Dskip.float(), swap(z), bias, delta_softplus=dt_softplus
+    )
+    return y.transpose(1, 2)  # (B, L, D)
+
+
+def _piece(x, dt, A, Bmat, Cmat, Dskip, h_in: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One piece from state `h_in`. The end state is computed here, outside the kernel, so that it has a gradient."""
+    y = _launch(x, dt, Bmat, Cmat, A, Dskip, None, None, False)
+    s = dt.cumsum(dim=1)  # (B, L, D)
+    remaining = (s[:, -1:] - s)[..., None] * A  # (B, L, D, N), <= 0
+    h_out = torch.einsum("bldn,bld,bln->bdn", remaining.exp(), dt * x, Bmat)
+    if h_in is not None:
+        decay = (s[..., None] * A).exp()  # (B, L, D, N)
+        y = y + torch.einsum("bldn,bln,bdn->bld", decay, Cmat, h_in.float())
+        h_out = h_out + decay[:, -1] * h_in.float()
+    return y, h_out
