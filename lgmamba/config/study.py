@@ -1,0 +1,190 @@
+"""A whole study: params.yaml with an optional overlay, validated, and expanded into runs.
+
+    params.yaml  <-  workflow/presets/<preset>.yaml  <-  values given by hand  ->  Params  ->  {name: RunConfig}
+"""
+
+import copy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from lgmamba.config.base import ConfigError, Strict, validate
+from lgmamba.config.data import DataConfig
+from lgmamba.config.run import ModelConfig, OrderName, Positive, RunConfig, TaskConfig, TrainConfig
+
+PRESETS = Path("workflow/presets")
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and _; starts with a letter")]
+
+
+class ProbeConfig(Strict):
+    """Per-step reconstructions of held-out images."""
+
+    split: Literal["val", "test"] = Field(description="which images; test is for the final answer only")
+    images: Positive = Field(description="images, at most")
+    repeats: Positive = Field(description="visiting orders per image")
+    orders: list[OrderName] = Field(min_length=1, description="visiting orders; the first is the headline")
+    max_factor: float = Field(ge=1, description="longest sequence, in units of the study's largest training length")
+    factors: list[float] = Field(description="steps reported beyond L0, in units of the run's own training length")
+    extra_steps: list[Positive] = Field(description="further steps reported, patches")
+    batch_images: Positive = Field(description="images a pass")
+    piece: Positive = Field(description="steps held in memory at a time")
+    panel_images: Positive = Field(description="images whose reconstructions are kept as pictures")
+
+
+class Comparison(Strict):
+    """The runs that a family of claims compares; its specialists are the plain runs of fixed length within `generalist`'s range."""
+
+    generalist: Name = Field(description="plain run trained on many lengths")
+    adaptive: Name = Field(description="length-adaptive run trained on the same lengths")
+
+
+class ClaimsConfig(Strict):
+    """How the claims are tested."""
+
+    comparisons: list[Comparison] = Field(min_length=1)
+    bootstrap: Positive = Field(description="bootstrap resamples (images and seeds)")
+    level: float = Field(gt=0.5, lt=1, description="level of the intervals")
+    far_factors: list[float] = Field(min_length=1, description="multiples of L0 at which C1 and C5 are tested")
+
+
+class OutputsConfig(Strict):
+    """Where things go, relative to the repository."""
+
+    data: Path = Field(description="the image artefact")
+    results: Path = Field(description="runs, frames, logs")
+    reports: Path = Field(description="report and figures")
+
+
+class TrackingConfig(Strict):
+    """MLflow, or nothing."""
+
+    kind: Literal["mlflow", "none"]
+    store: Path = Field(description="folder of the SQLite store and its artefacts")
+
+
+class Params(Strict):
+    """params.yaml as a whole."""
+
+    study: Name
+    data: DataConfig
+    task: TaskConfig
+    model: ModelConfig
+    train: TrainConfig
+    runs: dict[Name, dict[str, Any] | None] = Field(min_length=1, description="named entries; each overrides task, model or train")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    probe: ProbeConfig
+    claims: ClaimsConfig
+    outputs: OutputsConfig
+    tracking: TrackingConfig
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto = CUDA where there is one")
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds must differ; got {self.seeds}")
+        self._expand()
+        runs = self._expanded
+        for c in self.claims.comparisons:
+            for role in ("generalist", "adaptive"):
+                if getattr(c, role) not in runs:
+                    raise ValueError(f"claims.comparisons: {role}={getattr(c, role)!r} must be one of the runs {sorted(runs)}")
+            if runs[c.generalist].model.adaptive is not None:
+                raise ValueError(f"claims.comparisons: generalist={c.generalist!r} must be a plain run, but its model.adaptive is set")
+            if runs[c.adaptive].model.adaptive is None:
+                raise ValueError(f"claims.comparisons: adaptive={c.adaptive!r} must be length-adaptive, but its model.adaptive is null")
+        return self
+
+    def _expand(self) -> None:
+        base = {s: getattr(self, s).model_dump(mode="json") for s in ("task", "model", "train")}
+        expanded = {}
+        for run, override in self.runs.items():
+            values = merge(base, override or {})
+            values |= {"study": self.study, "run": run, "seed": self.seeds[0]}
+            try:
+                expanded[run] = validate(RunConfig, values, f"runs.{run}")
+            except ConfigError as e:
+                raise ValueError(str(e)) from None
+        object.__setattr__(self, "_expanded", expanded)
+
+    def runs_by_name(self) -> dict[str, RunConfig]:
+        """Run name -> its configuration with the first seed."""
+        return dict(self._expanded)
+
+    def run_configs(self) -> dict[tuple[str, int], RunConfig]:
+        """(run, seed) -> configuration, in the order of params.yaml."""
+        return {(name, s): run.model_copy(update={"seed": s}) for name, run in self._expanded.items() for s in self.seeds}
+
+    @property
+    def L0(self) -> int:
+        """The study's longest training length, patches."""
+        return max(run.L0 for run in self._expanded.values())
+
+    def probe_steps(self, run: RunConfig) -> list[int]:
+        """Steps t at which a run is probed: powers of two, every training length, multiples of its L0; up to max_factor x the study's L0."""
+        last = int(self.probe.max_factor * self.L0)
+        powers = {2**k for k in range(last.bit_length())}
+        lengths = {r.L0 for r in self._expanded.values()}
+        own = {round(f * run.L0) for f in (*self.probe.factors, *self.claims.far_factors, self.probe.max_factor)}
+        steps = powers | lengths | own | set(self.probe.extra_steps) | {last}
+        return sorted(t for t in steps if 1 <= t <= last)
+
+
+def load_params(path: str | Path = "params.yaml", preset: str | None = None, overrides: dict[str, Any] | None = None) -> Params:
+    """Read and validate a study.
+
+    Args:
+        path: params.yaml.
+        preset: name of a file in workflow/presets, or the path of a YAML overlay.
+        overrides: further values on top, nested as in the file.
+    Raises:
+        ConfigError: missing or unreadable file, or invalid values; names each key.
+    """
+    values, source = read_yaml(Path(path)), str(path)
+    if preset is not None:
+        overlay = _preset_path(preset, Path(path).parent)
+        values, source = merge(values, read_yaml(overlay)), f"{path} with {overlay}"
+    if overrides:
+        values, source = merge(values, overrides), f"{source} with values given by hand"
+    return validate(Params, values, source)
+
+
+def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `overlay`; neither is changed.
+
+    Mappings merge key by key, with two exceptions that replace the whole mapping: `runs` (an overlay lists its own
+    runs), and a mapping that names another `kind` (the old kind's keys would not fit it).
+    """
+    result = copy.deepcopy(base)
+    for key, value in overlay.items():
+        old = result.get(key)
+        other_kind = isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) != old.get("kind")
+        if isinstance(value, dict) and isinstance(old, dict) and key != "runs" and not other_kind:
+            result[key] = merge(old, value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file whose top level is a mapping."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as e:
+        raise ConfigError(f"{path} is not valid YAML: {e}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections at the top level, found {type(values).__name__}")
+    return values
+
+
+def _preset_path(preset: str, root: Path) -> Path:
+    named = root / PRESETS / f"{preset}.yaml"
+    if named.is_file():
+        return named
+    if Path(preset).is_file():
+        return Path(preset)
+    known = sorted(p.stem for p in (root / PRESETS).glob("*.yaml"))
+    raise ConfigError(f"preset {preset!r}: neither one of {known} nor a YAML file")
