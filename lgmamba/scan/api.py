@@ -7,17 +7,17 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from lgmamba.scan import mamba_ssm_backend, reference
+from lgmamba.scan import cpu_backend, mamba_ssm_backend, reference
 
 log = logging.getLogger(__name__)
 
 MAX_STATE = 256
 """Largest state size N that every backend must serve."""
 
-BACKENDS = {"reference": reference, "mamba_ssm": mamba_ssm_backend}
+BACKENDS = {"reference": reference, "cpu": cpu_backend, "mamba_ssm": mamba_ssm_backend}
 """Backend name -> module with `unavailable(device) -> str | None` (why it cannot run there) and `scan(...)`."""
 
-AUTO_ORDER = {"cpu": ("reference",), "cuda": ("mamba_ssm", "reference")}
+AUTO_ORDER = {"cpu": ("cpu", "reference"), "cuda": ("mamba_ssm", "reference")}
 """Device type -> backends that `auto` tries, best first."""
 
 
@@ -51,7 +51,7 @@ def selective_scan(
         h0: (B, D, N) state before the first step; zeros by default. Gradients flow through it.
         states_every: k >= 1; also return the states after steps k, 2k, ...
         return_last_state: also return the state after step L; gradients flow through it.
-        backend: "auto", or a name in `available_backends`.
+        backend: "auto" (float64 goes to the reference), or a name in `available_backends`.
     Returns:
         y: (B, L, D) in x's dtype; followed, where asked for, by the last state (B, D, N) and then the states
         (B, L // k, D, N), both float32 (float64 if x is).
@@ -62,6 +62,8 @@ def selective_scan(
         in (B, L, D) layout.
     """
     _check(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, states_every)
+    if backend == "auto" and x.dtype == torch.float64:
+        backend = "reference"  # the only one that computes in float64
     module = BACKENDS[_resolve(backend, x.device.type)]
     return module.scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state)
 
@@ -83,6 +85,11 @@ def _resolve(backend: str, device: str) -> str:
     if reason is not None:
         raise RuntimeError(f"backend={backend!r} cannot run on device {device!r}: {reason}")
     return backend
+
+
+# The choice may build a kernel: torch.compile runs it and keeps the answer instead of tracing into it. This is what
+# `torch.compiler.assume_constant_result` sets; calling that would import all of dynamo, which takes seconds.
+_resolve._dynamo_marked_constant = True
 
 
 @cache

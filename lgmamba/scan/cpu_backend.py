@@ -1,0 +1,227 @@
+"""The scan on a CPU as a custom operator around a compiled kernel (`_cpu_kernel.cpp`). Glossary: `lgmamba.scan`.
+
+`lgmamba::scan_cpu` and `lgmamba::scan_cpu_backward` take and give float32 tensors in the kernel's layout: states are
+(B, N, D), channels last, because channels are the SIMD axis. `scan` casts and transposes around them, under autograd.
+
+Deterministic: two calls with equal inputs give equal bits, whatever `torch.set_num_threads` says; every sum has an order
+that depends on shapes only. Another processor (another SIMD width) or compiler may give other last bits.
+"""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from lgmamba.scan.cpu_build import BuildError, load_kernel
+
+CHUNK = 16
+"""Steps between the states kept for the backward pass; what one chunk recomputes stays in the L1 cache."""
+
+_MAX_LANES, _STATES_TOGETHER = 16, 4
+"""The kernel pads channels to at most the first and states to the second, in the checkpoints only."""
+
+_INPUTS = ("x", "dt", "A", "Bmat", "Cmat", "Dskip", "z", "dt_bias", "h0")
+
+
+def unavailable(device: str) -> str | None:
+    """Why the compiled kernel cannot run on this kind of device, or None. Builds the kernel at the first call."""
+    if device != "cpu":
+        return f"it computes on a CPU, not on {device}"
+    try:
+        load_kernel()
+    except BuildError as e:
+        return str(e)
+    return None
+
+
+def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state):
+    """`lgmamba.scan.selective_scan` through the compiled kernel.
+
+    Raises:
+        ValueError: x is float64.
+    """
+    if x.dtype == torch.float64:
+        raise ValueError("backend='cpu' computes in float32, x is float64; use backend='reference' (or 'auto')")
+    tensors = [v if v is None else v.float() for v in (x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0)]
+    if h0 is not None:
+        tensors[-1] = tensors[-1].transpose(1, 2)  # (B, N, D)
+    train = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in tensors)
+    y, last, states, _ = torch.ops.lgmamba.scan_cpu(*tensors, dt_softplus, states_every or 0, return_last_state, train)
+    result = [y.to(x.dtype)]
+    if return_last_state:
+        result.append(last.transpose(1, 2))  # (B, D, N)
+    if states_every is not None:
+        result.append(states.transpose(2, 3))  # (B, L // k, D, N)
+    return result[0] if len(result) == 1 else tuple(result)
+
+
+class Args(ctypes.Structure):
+    """`struct Args` of the kernel: same fields, same order, eight bytes each."""
+
+    _fields_ = (
+        [(name, ctypes.c_int64) for name in "B L D N chunk states_every dt_softplus threads".split()]
+        + [  # pointer, then the strides of a sample and of a step
+            (name + part, kind)
+            for name in ("x", "dt", "z", "Bmat", "Cmat", "dy")
+            for part, kind in (("", ctypes.c_void_p), ("_b", ctypes.c_int64), ("_t", ctypes.c_int64))
+        ]
+        + [
+            (name, ctypes.c_void_p)
+            for name in (
+                "A Dskip dt_bias h0 dlast dstates y last states checkpoints "
+                "dx ddt dA dBmat dCmat dDskip dz dt_bias_grad dh0"
+            ).split()
+        ]
+    )
+
+
+class _Call:
+    """Collects the arguments of one kernel call and keeps their tensors alive until it returns."""
+
+    def __init__(self, x: Tensor, A: Tensor, dt_softplus: bool, states_every: int):
+        (B, L, D), N = x.shape, A.shape[1]
+        self.args = Args(B=B, L=L, D=D, N=N, chunk=CHUNK, states_every=states_every, dt_softplus=dt_softplus)
+        self.args.threads = torch.get_num_threads()
+        self.alive = []
+
+    def rows(self, **tensors: Tensor | None) -> None:
+        """(B, L, channels or states): any strides, but the last axis must be contiguous and is made so."""
+        for name, v in tensors.items():
+            if v is None:
+                continue
+            v = _float32(name, v)
+            if v.stride(2) != 1:
+                v = v.contiguous()
+            self.alive.append(v)
+            setattr(self.args, name, v.data_ptr())
+            setattr(self.args, name + "_b", v.stride(0))
+            setattr(self.args, name + "_t", v.stride(1))
+
+    def whole(self, **tensors: Tensor | None) -> None:
+        """Contiguous tensors; empty ones count as absent."""
+        for name, v in tensors.items():
+            if v is None or v.numel() == 0:
+                continue
+            v = _float32(name, v).contiguous()
+            self.alive.append(v)
+            setattr(self.args, name, v.data_ptr())
+
+
+def _float32(name: str, v: Tensor) -> Tensor:
+    if v.dtype != torch.float32:
+        raise ValueError(f"lgmamba::scan_cpu computes in float32; {name} is {v.dtype}")
+    return v.detach()
+
+
+def _forward_outputs(x, A, states_every, return_last_state, train) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    (B, L, D), N = x.shape, A.shape[1]
+    last = (B, N, D) if return_last_state else (0,)
+    states = (B, L // states_every, N, D) if states_every else (0,)
+    padded = (-(-N // _STATES_TOGETHER) * _STATES_TOGETHER, -(-D // _MAX_LANES) * _MAX_LANES)
+    checkpoints = (B, -(-L // CHUNK), *padded) if train else (0,)
+    return tuple(x.new_empty(shape) for shape in ((B, L, D), last, states, checkpoints))
+
+
+@torch.library.custom_op("lgmamba::scan_cpu", mutates_args=(), device_types="cpu")
+def _forward(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    Bmat: Tensor,
+    Cmat: Tensor,
+    Dskip: Tensor,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    h0: Tensor | None,
+    dt_softplus: bool,
+    states_every: int,
+    return_last_state: bool,
+    train: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """y (B, L, D), the last state (B, N, D), the states (B, L // k, N, D) and the checkpoints; (0,) where not asked for."""
+    y, last, states, checkpoints = _forward_outputs(x, A, states_every, return_last_state, train)
+    call = _Call(x, A, dt_softplus, states_every)
+    call.rows(x=x, dt=dt, z=z, Bmat=Bmat, Cmat=Cmat)
+    call.whole(A=A, Dskip=Dskip, dt_bias=dt_bias, h0=h0, y=y, last=last, states=states, checkpoints=checkpoints)
+    load_kernel().lgmamba_forward(ctypes.byref(call.args))
+    return y, last, states, checkpoints
+
+
+@_forward.register_fake
+def _(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, dt_softplus, states_every, return_last_state, train):
+    return _forward_outputs(x, A, states_every, return_last_state, train)
+
+
+def _gradients(needed: int, x: Tensor, A: Tensor) -> list[Tensor]:
+    """One tensor per entry of `_INPUTS`, (0,) where bit i of `needed` is not set."""
+    (B, L, D), N = x.shape, A.shape[1]
+    BLD, BLN = (B, L, D), (B, L, N)
+    shapes = (BLD, BLD, (D, N), BLN, BLN, (D,), BLD, (D,), (B, N, D))
+    return [x.new_empty(shape if needed >> i & 1 else (0,)) for i, shape in enumerate(shapes)]
+
+
+@torch.library.custom_op("lgmamba::scan_cpu_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    dy: Tensor | None,
+    dlast: Tensor | None,
+    dstates: Tensor | None,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    Bmat: Tensor,
+    Cmat: Tensor,
+    Dskip: Tensor,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    checkpoints: Tensor,
+    dt_softplus: bool,
+    states_every: int,
+    needed: int,
+) -> list[Tensor]:
+    """Gradients in the order of `_INPUTS`, (0,) where bit i of `needed` is not set."""
+    grads = _gradients(needed, x, A)
+    call = _Call(x, A, dt_softplus, states_every)
+    call.rows(x=x, dt=dt, z=z, Bmat=Bmat, Cmat=Cmat, dy=dy)
+    call.whole(A=A, Dskip=Dskip, dt_bias=dt_bias, dlast=dlast, dstates=dstates, checkpoints=checkpoints)
+    names = ("dx", "ddt", "dA", "dBmat", "dCmat", "dDskip", "dz", "dt_bias_grad", "dh0")
+    call.whole(**dict(zip(names, grads, strict=True)))
+    load_kernel().lgmamba_backward(ctypes.byref(call.args))
+    return grads
+
+
+@_backward.register_fake
+def _(dy, dlast, dstates, x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, checkpoints, dt_softplus, states_every, needed):
+    return _gradients(needed, x, A)
+
+
+def _save(ctx, inputs, output) -> None:
+    *tensors, dt_softplus, states_every, _, train = inputs
+    ctx.set_materialize_grads(False)
+    ctx.dt_softplus, ctx.states_every, ctx.train = dt_softplus, states_every, train
+    ctx.save_for_backward(*tensors[:-1], output[-1])
+
+
+def _differentiate(ctx, dy, dlast, dstates, _):
+    if not ctx.train:
+        raise RuntimeError("lgmamba::scan_cpu was called with train=False, so there is nothing to differentiate from")
+    *tensors, checkpoints = ctx.saved_tensors
+    required = ctx.needs_input_grad[: len(_INPUTS)]
+    needed = sum(1 << i for i, is_required in enumerate(required) if is_required)
+    if not (ctx.states_every and dstates is not None and dstates.numel()):
+        dstates = None
+    if dlast is not None and not dlast.numel():
+        dlast = None
+    grads = torch.ops.lgmamba.scan_cpu_backward(
+        dy, dlast, dstates, *tensors, checkpoints, ctx.dt_softplus, ctx.states_every, needed
+    )
+    return *(g if is_required else None for g, is_required in zip(grads, required, strict=True)), None, None, None, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
+
+
+def _no_double_backward(ctx, *_):
+    raise RuntimeError("selective_scan with backend='cpu' has no second derivative; use backend='reference' for it")
+
+
+_backward.register_autograd(_no_double_backward)
