@@ -1,0 +1,131 @@
+"""Which run folders belong to a study, and whether their results may be believed.
+
+    results/<study>/runs/<run>/seed<k>/train/   run.json (the configuration trained with), train.json, history.parquet, ...
+                                       probe/   steps.parquet, retention.parquet, panel.safetensors, probe.json
+
+Results made with another configuration, from other images or with another checkpoint are refused, never mixed in.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lgmamba.analysis.files import read_json
+from lgmamba.config.base import validate
+from lgmamba.config.run import RunConfig
+from lgmamba.config.study import Params
+from lgmamba.files import file_digest
+
+NEEDED = (
+    "train/run.json",
+    "train/train.json",
+    "train/history.parquet",
+    "train/model.safetensors",
+    "probe/probe.json",
+    "probe/steps.parquet",
+    "probe/retention.parquet",
+    "probe/panel.safetensors",
+)
+
+
+class CollectError(ValueError):
+    """Run folders that cannot be evaluated together; the message has one line per problem."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One training and its per-step reconstructions, checked.
+
+    Attributes:
+        config: the run as configured now, equal to the one trained.
+        path: results/<study>/runs/<run>/seed<k>.
+        train, probe: the two stages' summaries (train.json, probe.json).
+    """
+
+    config: RunConfig
+    path: Path
+    train: dict[str, Any]
+    probe: dict[str, Any]
+
+    @property
+    def run(self) -> str:
+        return self.config.run
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+
+def load_study(study_json: Path) -> Params:
+    """The resolved parameters of a study, from config/study.json."""
+    if not study_json.is_file():
+        raise CollectError(f"{study_json}: no such file; it is written when the workflow starts, or by `lgmamba show`")
+    return validate(Params, read_json(study_json), str(study_json))
+
+
+def collect_runs(params: Params, runs: Path) -> list[RunFolder]:
+    """Every run and seed of the study, in the order of params.yaml.
+
+    Args:
+        params: the study.
+        runs: folder with <run>/seed<k>/, normally results/<study>/runs.
+    Raises:
+        CollectError: files are missing, or a run was made with another configuration, other images or another
+            checkpoint than the rest; all problems at once, one line each.
+    """
+    folders, problems = [], []
+    for (run, seed), config in params.run_configs().items():
+        path = runs / run / f"seed{seed}"
+        missing = [name for name in NEEDED if not (path / name).is_file()]
+        if missing:
+            problems.append(f"{run} seed {seed}: missing {', '.join(missing)} in {path}")
+            continue
+        folder = RunFolder(config, path, read_json(path / "train/train.json"), read_json(path / "probe/probe.json"))
+        problems += [f"{run} seed {seed}: {problem}" for problem in _problems(folder, params)]
+        folders.append(folder)
+    problems += _several_data(folders)
+    if problems:
+        raise CollectError(f"study {params.study!r} cannot be evaluated:\n" + "\n".join(f"  {p}" for p in problems))
+    return folders
+
+
+def _problems(folder: RunFolder, params: Params) -> list[str]:
+    """Why one folder's results are not those of the current study."""
+    problems = []
+    if keys := differing_keys(read_json(folder.path / "train/run.json"), folder.config.model_dump(mode="json")):
+        problems.append(f"trained with another configuration than the current one, train it again: {'; '.join(keys)}")
+    probed = folder.probe.get("probe")
+    if probed is not None and (keys := differing_keys(probed, params.probe.model_dump(mode="json"))):
+        problems.append(f"reconstructed with another configuration than the current one, reconstruct again: {'; '.join(keys)}")
+    if folder.probe["data_digest"] != folder.train["data_digest"]:
+        problems.append(f"trained on images {folder.train['data_digest']:.12} but reconstructed images {folder.probe['data_digest']:.12}")
+    digest = folder.train.get("checkpoint_digest") or file_digest(folder.path / "train/model.safetensors")
+    if folder.probe["checkpoint_digest"] != digest:
+        problems.append(
+            f"reconstructed with checkpoint {folder.probe['checkpoint_digest']:.12}, but train/ holds {digest:.12}; reconstruct again"
+        )
+    return problems
+
+
+def _several_data(folders: list[RunFolder]) -> list[str]:
+    by_digest: dict[str, list[str]] = {}
+    for folder in folders:
+        by_digest.setdefault(folder.train["data_digest"], []).append(f"{folder.run} seed {folder.seed}")
+    if len(by_digest) < 2:
+        return []
+    return ["runs used different images: " + "; ".join(f"{digest:.12}: {', '.join(names)}" for digest, names in by_digest.items())]
+
+
+def differing_keys(found: Any, expected: Any) -> list[str]:
+    """One text per leaf that differs, such as "train.steps: found 200, expected 400"; empty if equal."""
+    a, b = flatten(found), flatten(expected)
+    keys = [key for key in sorted(a.keys() | b.keys()) if a.get(key, "nothing") != b.get(key, "nothing")]
+    return [f"{key}: found {a.get(key, 'nothing')}, expected {b.get(key, 'nothing')}" for key in keys]
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one: {"a": {"b": 1}} -> {"a.b": 1}. Lists are leaves."""
+    if not isinstance(values, dict) or not values:
+        return {prefix: values}
+    return {key: leaf for name, value in values.items() for key, leaf in flatten(value, f"{prefix}.{name}" if prefix else str(name)).items()}
+

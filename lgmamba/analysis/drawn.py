@@ -1,0 +1,130 @@
+"""The frames that the figures draw, row for row: every choice of rows, bins and steps for a figure is made here.
+
+A figure's CSV is its frame. Frames are named figure_<name>.parquet.
+"""
+
+import math
+from collections.abc import Iterable
+
+import polars as pl
+
+from lgmamba.analysis.families import KINDS, describe_lengths, families, kind_of
+from lgmamba.analysis.panel import Panel
+from lgmamba.config.study import Params
+
+GALLERY_FACTORS = (1 / 16, 1 / 4, 1 / 2, 1, 2, 4, math.inf)  # of the study's L0; inf = the longest
+TASK_FACTORS = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 2)
+GALLERY_TILES = 26  # more rows than this in total are too many for one page
+
+
+def drawn_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel) -> dict[str, pl.DataFrame]:
+    """{figure: frame}, from the frames of the study."""
+    return {
+        "task": task_rows(params, panel),
+        "curves": curve_rows(params, frames["summary"]),
+        "gallery": gallery_rows(params, panel),
+        "retention": retention_rows(params, frames["retention"]),
+        "envelope": frames["envelope"],
+        "degradation": frames["degradation"],
+        "training": training_rows(params, frames["history"]),
+        "lengths": length_rows(params, frames["lengths"]),
+    }
+
+
+def curve_rows(params: Params, summary: pl.DataFrame) -> pl.DataFrame:
+    """Headline PSNR against step: one row per run and step, and per baseline (run null, mean over runs) and step.
+
+    Columns: panel (kind of run), run, method, step, psnr, psnr_lo, psnr_hi (over seeds), L0, at_L0, n_seeds, n_images.
+    A perfect copy (infinite PSNR) is left out.
+    """
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
+    columns = ("run", "method", "step", "psnr", "psnr_lo", "psnr_hi", "n_seeds", "n_images")
+    models = headline.filter(pl.col("method") == "model").select(columns).join(_about_runs(params), on="run", maintain_order="left")
+    baselines = (
+        headline.filter(pl.col("method").is_in(["mean_image", "paste"]), pl.col("psnr").is_finite())
+        .group_by("method", "step")
+        .agg(pl.col("psnr").mean(), pl.col("psnr_lo").min(), pl.col("psnr_hi").max(), pl.col("n_seeds").max(), pl.col("n_images").max())
+        .sort("method", "step")
+    )
+    rows = pl.concat([models, baselines], how="diagonal").with_columns(at_L0=pl.col("step") == pl.col("L0"))
+    return rows.with_columns(pl.col("run").cast(pl.String))
+
+
+def _about_runs(params: Params) -> pl.DataFrame:
+    """run, panel (its kind), L0; in the order of kinds, then of params.yaml."""
+    rows = [{"run": name, "panel": kind_of(run), "L0": run.L0} for name, run in params.runs_by_name().items()]
+    return pl.DataFrame(sorted(rows, key=lambda row: KINDS.index(row["panel"])))
+
+
+def retention_rows(params: Params, retention: pl.DataFrame) -> pl.DataFrame:
+    """Headline retention maps with ages in octaves: run, panel, L0, step, age_low, age_high (both -1: never read), mse, count."""
+    headline = retention.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model")
+    low = pl.when(pl.col("age") < 0).then(-1).otherwise(2 ** (1 + pl.col("age")).log(2).floor() - 1).cast(pl.Int64)
+    binned = headline.with_columns(age_low=low).group_by("run", "step", "age_low").agg(
+        mse=(pl.col("mse") * pl.col("count")).sum() / pl.col("count").sum(), count=pl.col("count").sum(), n_seeds=pl.col("n_seeds").max()
+    )
+    high = pl.when(pl.col("age_low") < 0).then(-1).otherwise(2 * pl.col("age_low"))
+    return _about_runs(params).join(binned.with_columns(age_high=high), on="run", maintain_order="left").sort(
+        "step", "age_low", maintain_order=True
+    ).pipe(_in_order_of_runs, params)
+
+
+def training_rows(params: Params, history: pl.DataFrame) -> pl.DataFrame:
+    """Validation PSNR during training: run, panel, L0, step (optimiser), length (patches), psnr over seeds with lowest and highest."""
+    valid = history.filter(pl.col("metric") == "val_psnr", pl.col("value").is_finite())
+    over_seeds = valid.group_by("run", "step", "length").agg(
+        psnr=pl.col("value").mean(), psnr_lo=pl.col("value").min(), psnr_hi=pl.col("value").max(), n_seeds=pl.col("seed").n_unique()
+    )
+    return _about_runs(params).join(over_seeds, on="run", maintain_order="left").sort("length", "step", maintain_order=True).pipe(_in_order_of_runs, params)
+
+
+def length_rows(params: Params, lengths: pl.DataFrame) -> pl.DataFrame:
+    """Distinct distributions of training lengths: distribution (in words), runs that use it (comma separated), length, probability."""
+    named = {name: describe_lengths(run.task.lengths) for name, run in params.runs_by_name().items()}
+    users: dict[str, list[str]] = {}
+    for run, words in named.items():
+        users.setdefault(words, []).append(run)
+    first = pl.DataFrame([{"run": runs[0], "distribution": words, "runs": ",".join(runs)} for words, runs in users.items()])
+    return first.join(lengths, on="run", maintain_order="left").select("distribution", "runs", "length", "probability")
+
+
+def gallery_rows(params: Params, panel: Panel) -> pl.DataFrame:
+    """Tiles of the gallery: image (of the panel), artefact_row, row ("patches read" or a run), step, beyond (step > L0 of the run), psnr."""
+    steps = _nearest(panel.steps.tolist(), [f * params.L0 for f in GALLERY_FACTORS])
+    runs = _about_runs(params)
+    images = max(1, min(len(panel.images), 2, GALLERY_TILES // (len(runs) + 1)))
+    rows = []
+    for image in range(images):
+        for step in steps:
+            tile = {"image": image, "artefact_row": int(panel.images[image]), "step": step}
+            rows.append(tile | {"row": "patches read", "run": None, "L0": None, "beyond": None, "psnr": None})
+            for run, _, L0 in runs.rows():
+                rows.append(tile | {"row": run, "run": run, "L0": L0, "beyond": step > L0, "psnr": panel.psnr(run, step, image)})
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def task_rows(params: Params, panel: Panel) -> pl.DataFrame:
+    """What the task figure shows, one image: row ("this patch", "patches read", or a run), step, cell read at the step, psnr.
+
+    Runs: the first family's generalist and its longest specialist.
+    """
+    family = families(params)[0]
+    steps = _nearest([t for t in panel.steps.tolist() if t <= panel.cells.shape[1]], [f * family.L0 for f in TASK_FACTORS])
+    longest = [family.specialists[max(family.specialists)]] if family.specialists else []
+    rows = []
+    for step in steps:
+        tile = {"image": 0, "artefact_row": int(panel.images[0]), "step": step, "cell": int(panel.cells[0, step - 1])}
+        rows += [tile | {"row": words, "run": None, "psnr": None} for words in ("this patch", "patches read")]
+        rows += [tile | {"row": run, "run": run, "psnr": panel.psnr(run, step, 0)} for run in [*longest, family.generalist]]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _nearest(steps: list[int], wanted: Iterable[float]) -> list[int]:
+    """For each wanted value the nearest step on a log scale, without repeats, ascending."""
+    targets = [min(max(w, min(steps)), max(steps)) for w in wanted]
+    return sorted({min(steps, key=lambda t, w=w: abs(math.log(t / w))) for w in targets})
+
+
+def _in_order_of_runs(frame: pl.DataFrame, params: Params) -> pl.DataFrame:
+    order = _about_runs(params).select("run").with_row_index("position")
+    return frame.join(order, on="run", maintain_order="left").sort("position", maintain_order=True).drop("position")

@@ -1,0 +1,77 @@
+"""Evaluate a study: check and collect its runs, test the claims, write the frames that everything else is made of."""
+
+from pathlib import Path
+
+import polars as pl
+
+from lgmamba.analysis import FRAMES
+from lgmamba.analysis.claims import Evidence, claim_cells, summarise_claims
+from lgmamba.analysis.collect import collect_runs, load_study
+from lgmamba.analysis.drawn import drawn_frames
+from lgmamba.analysis.files import write_frame, write_json
+from lgmamba.analysis.frames import (
+    curves_frame,
+    degradation_frame,
+    envelope_frame,
+    history_frame,
+    lengths_frame,
+    retention_frame,
+    runs_frame,
+    summary_frame,
+)
+from lgmamba.analysis.panel import collect_panel, write_panel
+from lgmamba.analysis.retention import load_maps
+from lgmamba.analysis.samples import load_samples
+from lgmamba.analysis.statistics import Bootstrap
+
+
+def evaluate(study_json: Path, results: Path, out: Path) -> None:
+    """Write the frames of a study.
+
+    Args:
+        study_json: the study's resolved parameters.
+        results: folder of the study, with runs/<run>/seed<k>/.
+        out: folder for the frames; the files are `lgmamba.analysis.FRAMES`.
+    Raises:
+        CollectError: results are missing, or do not belong to the current configuration.
+    """
+    params = load_study(study_json)
+    folders = collect_runs(params, results / "runs")
+    order = params.probe.orders[0]
+    samples = load_samples(folders, order)
+    bootstrap = Bootstrap(samples.mse, params.claims.bootstrap, params.claims.level)
+    evidence = Evidence(params, samples, bootstrap, load_maps(folders, order))
+
+    curves = curves_frame(folders, params.study)
+    cells = claim_cells(evidence)
+    frames = {
+        "curves": curves,
+        "summary": summary_frame(curves),
+        "retention": retention_frame(folders),
+        "history": history_frame(folders),
+        "lengths": lengths_frame(params),
+        "envelope": envelope_frame(evidence),
+        "degradation": degradation_frame(evidence),
+        "claims": cells,
+        "claims_summary": summarise_claims(cells, params),
+        "runs": runs_frame(folders),
+    }
+    panel = collect_panel(folders)
+    frames |= {f"figure_{name}": frame for name, frame in drawn_frames(params, frames, panel).items()}
+
+    assert {f"{name}.parquet" for name in frames} | {"panel.safetensors", "claims.json"} == set(FRAMES)
+    for name, frame in frames.items():
+        write_frame(frame, out / f"{name}.parquet")
+    write_panel(panel, out / "panel.safetensors")
+    write_json(claims_metrics(frames["claims_summary"], cells), out / "claims.json")
+
+
+def claims_metrics(summary: pl.DataFrame, cells: pl.DataFrame) -> dict[str, dict[str, object]]:
+    """Claims as nested numbers: per claim the verdict, counts of cells, and the effect of every cell."""
+    result: dict[str, dict[str, object]] = {}
+    for row in summary.iter_rows(named=True):
+        here = cells.filter(pl.col("claim") == row["claim"])
+        effects = {f"{c['family'] or c['run']}/{c['run']}/{c['step']}": c["effect"] for c in here.iter_rows(named=True) if c["effect"] is not None}
+        counts = {key: row[key] for key in ("cells", "holds", "does_not_hold", "not_shown", "not_testable")}
+        result[row["claim"]] = {"verdict": row["verdict"], **counts, "effects": effects}
+    return result

@@ -1,0 +1,82 @@
+"""What kind of run each run is, and which runs a family of claims compares."""
+
+from dataclasses import dataclass
+
+from lgmamba.config.lengths import Curriculum, Fixed, LengthConfig
+from lgmamba.config.run import RunConfig
+from lgmamba.config.study import Params
+
+SPECIALIST, GENERALIST, SEVERAL, ADAPTIVE = "specialist", "generalist", "several read-outs", "length-adaptive"
+KINDS = (SPECIALIST, GENERALIST, SEVERAL, ADAPTIVE)  # the order in which figures and tables list them
+
+
+def kind_of(run: RunConfig) -> str:
+    """specialist: one length, loss on the last step; generalist: many lengths; several read-outs: loss on many steps of a
+    sequence, whatever its length; length-adaptive: told the length."""
+    if run.model.adaptive is not None:
+        return ADAPTIVE
+    if run.task.supervision.kind != "last":
+        return SEVERAL
+    return SPECIALIST if isinstance(run.task.lengths, Fixed) else GENERALIST
+
+
+def describe_lengths(lengths: LengthConfig) -> str:
+    """A distribution of training lengths in a few words, lengths in patches."""
+    if isinstance(lengths, Curriculum):
+        return f"{describe_lengths(lengths.start)} to {describe_lengths(lengths.end)}"
+    match lengths.kind:
+        case "fixed":
+            return f"always {lengths.value}"
+        case "uniform" | "log_uniform":
+            return f"{lengths.kind.replace('_', '-')} {lengths.low}\u2013{lengths.high}"
+        case "geometric":
+            return f"geometric, mean {lengths.mean:g}, up to {lengths.max}"
+        case "choice":
+            several = len(lengths.weights) > 4
+            return f"{len(lengths.weights)} lengths up to {lengths.max}" if several else "one of " + ", ".join(map(str, sorted(lengths.weights)))
+
+
+def describe_run(run: RunConfig) -> str:
+    """What distinguishes a run, in a few words: lengths, supervision, conditioning."""
+    parts = [describe_lengths(run.task.lengths)]
+    supervision = run.task.supervision
+    if supervision.kind != "last":
+        parts.append("loss on every step" if supervision.kind == "all" else f"loss on {supervision.k} random steps")
+    if (adaptive := run.model.adaptive) is not None:
+        told = "T" if adaptive.features == "T" else "T and t/T"
+        parts.append(f"told {told} ({adaptive.kind}, {adaptive.beyond} beyond L0)")
+    return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Runs that one comparison of params.claims is about.
+
+    Attributes:
+        generalist, adaptive: names of runs.
+        specialists: {length in patches: name of the run trained at that length}, ascending, within the generalist's lengths.
+        L0: the generalist's training length, patches.
+        lengths: every length that the generalist was trained on, ascending.
+    """
+
+    generalist: str
+    adaptive: str
+    specialists: dict[int, str]
+    L0: int
+    lengths: tuple[int, ...]
+
+
+def families(params: Params) -> list[Family]:
+    """One family for each entry of claims.comparisons; of several specialists with one length the first counts."""
+    runs = params.runs_by_name()
+    found = []
+    for comparison in params.claims.comparisons:
+        pmf = runs[comparison.generalist].task.lengths.pmf()
+        lengths = tuple(T for T, p in enumerate(pmf) if p > 0)
+        specialists: dict[int, str] = {}
+        for name, run in runs.items():
+            if kind_of(run) == SPECIALIST and run.L0 in lengths:
+                specialists.setdefault(run.L0, name)
+        ordered = dict(sorted(specialists.items()))
+        found.append(Family(comparison.generalist, comparison.adaptive, ordered, lengths[-1], lengths))
+    return found

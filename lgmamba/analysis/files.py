@@ -1,0 +1,41 @@
+"""Frames, arrays and JSON on disk; each file is whole or absent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lgmamba.files import atomic_path, to_json, write_atomic
+
+
+def write_frame(frame: pl.DataFrame, path: Path) -> None:
+    """A frame as Parquet."""
+    with atomic_path(path) as part:
+        frame.write_parquet(part)
+
+
+def write_json(values: Any, path: Path) -> None:
+    """Plain values as JSON; NaN and infinity are refused."""
+    write_atomic(path, to_json(values))
+
+
+def write_arrays(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Named arrays as safetensors."""
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as part:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, metadata=metadata)
+
+
+def read_json(path: Path) -> Any:
+    """Plain values from a JSON file.
+
+    Raises:
+        ValueError: names the file that is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{path} is not JSON: {e}") from None

@@ -1,0 +1,123 @@
+"""The pictures of a study: the same few held-out images, reconstructed by every run at the steps that all runs share."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lgmamba.analysis.collect import CollectError, RunFolder
+from lgmamba.analysis.files import write_arrays
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Reconstructions to look at.
+
+    Glossary: S steps, M images, G grid cells.
+
+    Attributes:
+        steps: (S,) patches read, ascending.
+        images: (M,) rows of the image artefact.
+        targets: (M, C, H, W) uint8.
+        seen: (S, M, G) bool, cells read up to the step.
+        cells: (M, T) visiting order, cell read at each step.
+        reconstructions: {run: (S, M, C, H, W) float16}, raw: not clipped to [0, 1]; first seed.
+        patch_size: side of a cell, pixels.
+        seed: whose reconstructions they are.
+    """
+
+    steps: np.ndarray
+    images: np.ndarray
+    targets: np.ndarray
+    seen: np.ndarray
+    cells: np.ndarray
+    reconstructions: dict[str, np.ndarray]
+    patch_size: int
+    seed: int
+
+    def target(self, image: int) -> np.ndarray:
+        """(C, H, W) float32 in [0, 1]; `image` counts within the panel."""
+        return self.targets[image].astype(np.float32) / 255
+
+    def reconstruction(self, run: str, step: int, image: int) -> np.ndarray:
+        """(C, H, W) float32, raw."""
+        return self.reconstructions[run][self._at(step), image].astype(np.float32)
+
+    def mask(self, step: int, image: int) -> np.ndarray:
+        """(H, W) bool: pixels read up to the step."""
+        return self._pixels(self.seen[self._at(step), image])
+
+    def cell_mask(self, cell: int) -> np.ndarray:
+        """(H, W) bool: pixels of one cell."""
+        one = np.zeros(self.seen.shape[2], dtype=bool)
+        one[cell] = True
+        return self._pixels(one)
+
+    def psnr(self, run: str, step: int, image: int) -> float:
+        """PSNR of one picture, dB."""
+        mse = float(np.mean((self.reconstruction(run, step, image) - self.target(image)) ** 2))
+        return -10 * np.log10(max(mse, 1e-12))
+
+    def _pixels(self, cells: np.ndarray) -> np.ndarray:
+        P = self.patch_size
+        H, W = self.targets.shape[2:]
+        return np.kron(cells.reshape(H // P, W // P), np.ones((P, P), dtype=bool)).astype(bool)
+
+    def _at(self, step: int) -> int:
+        found = np.flatnonzero(self.steps == step)
+        if not len(found):
+            raise ValueError(f"the panel has no step {step}; it has {self.steps.tolist()}")
+        return int(found[0])
+
+
+def collect_panel(folders: list[RunFolder]) -> Panel:
+    """The first seed's panels of all runs, at the steps that they share.
+
+    Raises:
+        CollectError: runs show different images or read them in different orders.
+    """
+    from safetensors.numpy import load_file
+
+    seed = folders[0].seed
+    panels = {folder.run: load_file(folder.path / "probe/panel.safetensors") for folder in folders if folder.seed == seed}
+    first = next(iter(panels.values()))
+    steps = sorted(set.intersection(*(set(p["steps"].tolist()) for p in panels.values())))
+    T = min(p["cells"].shape[1] for p in panels.values())
+    for run, panel in panels.items():
+        same = np.array_equal(panel["images"], first["images"]) and np.array_equal(panel["cells"][:, :T], first["cells"][:, :T])
+        if not same:
+            raise CollectError(f"{run} seed {seed}: its panel shows other images, or other visiting orders, than {folders[0].run}")
+
+    def at(panel: dict[str, np.ndarray]) -> np.ndarray:
+        return np.searchsorted(panel["steps"], steps)
+
+    return Panel(
+        steps=np.array(steps),
+        images=first["images"],
+        targets=first["targets"],
+        seen=first["seen"][at(first)],
+        cells=first["cells"][:, :T],
+        reconstructions={run: p["reconstructions"][at(p)] for run, p in panels.items()},
+        patch_size=folders[0].config.task.patch_size,
+        seed=seed,
+    )
+
+
+def write_panel(panel: Panel, path: Path) -> None:
+    """The panel as one safetensors file."""
+    arrays = {name: getattr(panel, name) for name in ("steps", "images", "targets", "seen", "cells")}
+    arrays |= {f"reconstructions/{run}": pictures for run, pictures in panel.reconstructions.items()}
+    write_arrays(arrays, path, {"panel": json.dumps({"patch_size": panel.patch_size, "seed": panel.seed})})
+
+
+def read_panel(path: Path) -> Panel:
+    """A panel written by `write_panel`."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+        known = json.loads(file.metadata()["panel"])
+    prefix = "reconstructions/"
+    pictures = {name.removeprefix(prefix): arrays.pop(name) for name in list(arrays) if name.startswith(prefix)}
+    return Panel(**arrays, reconstructions=pictures, **known)

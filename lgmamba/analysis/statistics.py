@@ -1,0 +1,181 @@
+"""Paired bootstrap over images and seeds of PSNR and of differences of PSNR.
+
+Glossary: S seeds, I images, K columns (one reconstruction setting of one training each), R resamples.
+
+PSNR of a column is 10 log10(1 / m), m the mean over images of the per-image mean squared error on [0, 1] pixels: the
+mean is taken before the logarithm. Every column holds the same images in the same rows, so one resample of the images
+(multinomial weights) serves all columns and a difference of two columns is paired. Seeds are resampled with a second
+set of multinomial weights, paired by seed.
+
+A study has two or three seeds. Resampling S of S seeds shrinks their variance by (S - 1) / S, so each resampled mean's
+distance from the mean over all seeds is stretched by sqrt(S / (S - 1)). Even so, where the seeds differ more than the images do, two or three
+of them cannot carry a 95 % interval (tests/analysis/test_statistics.py measures the coverage). Therefore
+* the verdict also asks every seed to have the effect's sign;
+* `lo_t`, `hi_t` is Student's interval over the seeds' effects, S - 1 degrees of freedom: wide and honest.
+One seed alone says nothing about training, and its verdict is "not testable here".
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+HOLDS, FAILS, OPEN, UNTESTABLE = "holds", "does not hold", "not shown", "not testable here"
+FLOOR = 1e-12  # smallest mean squared error: 120 dB; a perfect copy stays finite
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A difference (or a level, or a ratio) with its uncertainty.
+
+    Attributes:
+        effect: mean over seeds.
+        lo, hi: bootstrap interval over images and seeds.
+        lo_t, hi_t: Student's interval over seeds alone; nan for one seed.
+        per_seed: one value for each seed.
+        d_z: paired effect size over images: mean / standard deviation of the per-image differences in dB; nan where
+            there are no images to pair.
+        n_seeds, n_images: what it rests on.
+    """
+
+    effect: float
+    lo: float
+    hi: float
+    lo_t: float
+    hi_t: float
+    per_seed: tuple[float, ...]
+    d_z: float
+    n_seeds: int
+    n_images: int
+
+    def verdict(self, sign: int) -> str:
+        """Whether the effect has the claimed sign.
+
+        holds: the interval excludes 0 on the claimed side and every seed agrees. does not hold: the same on the other
+        side. not shown: anything else. not testable here: fewer than two seeds, or no number.
+        """
+        if self.n_seeds < 2 or not math.isfinite(self.effect):
+            return UNTESTABLE
+        for side, word in ((sign, HOLDS), (-sign, FAILS)):
+            near_zero = self.lo if side > 0 else -self.hi
+            if near_zero > 0 and all(side * value > 0 for value in self.per_seed):
+                return word
+        return OPEN
+
+
+class Bootstrap:
+    """Resampled PSNR of many columns, with the same resamples for all.
+
+    Args:
+        mse: (I, K) mean squared error of each image in each column, mean over visiting orders.
+        resamples: R.
+        level: of the intervals, for example 0.95.
+        seed: of the resampling.
+    """
+
+    def __init__(self, mse: np.ndarray, resamples: int, level: float, seed: int = 0):
+        if mse.ndim != 2 or not mse.size:
+            raise ValueError(f"mse: expected (images, columns) with at least one of each, got shape {mse.shape}")
+        if not np.isfinite(mse).all() or (mse < 0).any():
+            raise ValueError("mse: expected finite values >= 0")
+        self.mse, self.level, self.resamples = mse, level, resamples
+        self.rng = np.random.default_rng(seed)
+        self.psnr = to_psnr(mse.mean(0))  # (K,)
+        self.resampled = to_psnr(resampled_means(mse, resamples, self.rng))  # (R, K)
+        self._seed_weights: dict[int, np.ndarray] = {}
+
+    def level_of(self, columns: Sequence[int]) -> Effect:
+        """PSNR of one setting, columns = its seeds."""
+        columns = list(columns)
+        return self._effect(self.psnr[columns], self.resampled[:, columns], math.nan)
+
+    def difference(self, a: Sequence[int], b: Sequence[int]) -> Effect:
+        """PSNR of a minus PSNR of b, dB, columns paired seed by seed."""
+        a, b = list(a), list(b)
+        if len(a) != len(b):
+            raise ValueError(f"seeds must pair: a has {len(a)} columns, b has {len(b)}")
+        return self._effect(self.psnr[a] - self.psnr[b], self.resampled[:, a] - self.resampled[:, b], self._d_z(a, b))
+
+    def gap_closed(self, a: Sequence[int], low: Sequence[int], high: Sequence[int]) -> Effect:
+        """(PSNR a - PSNR low) / (PSNR high - PSNR low): each difference a mean over seeds, then the ratio; 1 = all of the gap."""
+        a, low, high = list(a), list(low), list(high)
+        top, gap = self.psnr[a] - self.psnr[low], self.psnr[high] - self.psnr[low]
+        top_r, gap_r = self.resampled[:, a] - self.resampled[:, low], self.resampled[:, high] - self.resampled[:, low]
+        ratio = top.mean() / gap.mean() if gap.mean() else math.nan
+        with np.errstate(divide="ignore", invalid="ignore"):
+            draws = self._over_seeds(top, top_r) / self._over_seeds(gap, gap_r)
+            per_seed = top / gap
+        lo, hi = self._interval(draws)
+        return Effect(ratio, lo, hi, *student_interval(per_seed, self.level), tuple(per_seed), math.nan, len(a), len(self.mse))
+
+    def _effect(self, values: np.ndarray, resampled: np.ndarray, d_z: float) -> Effect:
+        lo, hi = self._interval(self._over_seeds(values, resampled))
+        return Effect(values.mean(), lo, hi, *student_interval(values, self.level), tuple(values), d_z, len(values), len(self.mse))
+
+    def _over_seeds(self, values: np.ndarray, resampled: np.ndarray) -> np.ndarray:
+        """(S,), (R, S) -> (R,): seeds resampled on top of the images."""
+        S = len(values)
+        if S not in self._seed_weights:
+            self._seed_weights[S] = self.rng.multinomial(S, [1 / S] * S, size=self.resamples) / S
+        return seed_means(resampled, self._seed_weights[S])
+
+    def _interval(self, draws: np.ndarray) -> tuple[float, float]:
+        tail = (1 - self.level) / 2
+        lo, hi = np.quantile(draws, [tail, 1 - tail])
+        return float(lo), float(hi)
+
+    def _d_z(self, a: list[int], b: list[int]) -> float:
+        per_image = (to_psnr(self.mse[:, a]) - to_psnr(self.mse[:, b])).mean(1)
+        spread = per_image.std(ddof=1) if len(per_image) > 1 else 0.0
+        return float(per_image.mean() / spread) if spread > 0 else math.nan
+
+
+def seeds_only(values: np.ndarray, resamples: int, level: float, seed: int = 0) -> Effect:
+    """An effect of which only one value per seed exists (retention maps are means over images): seeds resampled alone.
+
+    Args:
+        values: (S,).
+    """
+    S = len(values)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(S, [1 / S] * S, size=resamples) / S
+    draws = seed_means(np.broadcast_to(values, (resamples, S)), weights)
+    lo, hi = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Effect(float(values.mean()), float(lo), float(hi), *student_interval(values, level), tuple(values), math.nan, S, 0)
+
+
+def seed_means(resampled: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted mean over seeds, its distance from the plain mean stretched by sqrt(S / (S - 1)); (R, S), (R, S) -> (R,)."""
+    S = resampled.shape[1]
+    centre = resampled.mean(1)
+    stretch = math.sqrt(S / (S - 1)) if S > 1 else 0.0
+    return centre + stretch * ((weights * resampled).sum(1) - centre)
+
+
+def student_interval(values: np.ndarray, level: float) -> tuple[float, float]:
+    """Student's interval of the mean of a few values; nan, nan for one."""
+    n = len(values)
+    if n < 2:
+        return math.nan, math.nan
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator, block: int = 128) -> np.ndarray:
+    """Means over resampled rows: (I, K) -> (R, K), as a product with multinomial counts, `block` resamples at a time."""
+    rows = len(values)
+    means = np.empty((resamples, values.shape[1]))
+    for start in range(0, resamples, block):
+        n = min(block, resamples - start)
+        drawn = rng.integers(0, rows, size=(n, rows)) + rows * np.arange(n)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=n * rows).reshape(n, rows)
+        means[start : start + n] = counts @ values / rows
+    return means
+
+
+def to_psnr(mse: np.ndarray) -> np.ndarray:
+    """10 log10(1 / mse) in dB, for pixel values in [0, 1]."""
+    return -10 * np.log10(np.maximum(mse, FLOOR))

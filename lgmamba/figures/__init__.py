@@ -1,0 +1,49 @@
+"""Figures: pure functions of the frames in `lgmamba.analysis.drawn`, one module each."""
+
+from pathlib import Path
+
+import polars as pl
+
+from lgmamba.analysis.collect import load_study
+from lgmamba.analysis.panel import read_panel
+from lgmamba.figures.curves import fig_curves
+from lgmamba.figures.degradation import fig_degradation
+from lgmamba.figures.envelope import fig_envelope
+from lgmamba.figures.gallery import fig_gallery
+from lgmamba.figures.lengths import fig_lengths
+from lgmamba.figures.retention import fig_retention
+from lgmamba.figures.style import Style, save_figure, use_style
+from lgmamba.figures.task import fig_task
+from lgmamba.figures.training import fig_training
+
+FIGURES = {
+    "task": fig_task,
+    "curves": fig_curves,
+    "gallery": fig_gallery,
+    "retention": fig_retention,
+    "envelope": fig_envelope,
+    "degradation": fig_degradation,
+    "training": fig_training,
+    "lengths": fig_lengths,
+}
+WITH_PICTURES = {"task", "gallery"}
+
+
+def draw(name: str, study_json: Path, frames: Path, out: Path) -> None:
+    """Draw one figure: <out>/<name>.png, .pdf and .csv.
+
+    Args:
+        name: a key of `FIGURES`.
+        study_json: the study's resolved parameters; the order of its runs decides their colours.
+        frames: folder written by `evaluate`.
+        out: folder of the figures.
+    Raises:
+        ValueError: unknown figure; lists the known ones.
+    """
+    if name not in FIGURES:
+        raise ValueError(f"figure={name!r} is unknown; expected one of {', '.join(FIGURES)}")
+    use_style()
+    style = Style(list(load_study(study_json).runs))
+    frame = pl.read_parquet(frames / f"figure_{name}.parquet")
+    more = (read_panel(frames / "panel.safetensors"),) if name in WITH_PICTURES else ()
+    save_figure(FIGURES[name](frame, style, *more), frame, name, out)

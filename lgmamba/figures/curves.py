@@ -1,0 +1,56 @@
+"""PSNR against the number of patches read, one line for each run."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lgmamba.figures.style import BASELINES, FAR, PANEL_TITLES, Style, grid_of_axes, log2_axis, mark_L0
+
+
+def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
+    """One panel for each kind of run; line = mean over seeds, band = lowest to highest seed, dot and dashed line = L0.
+
+    Args:
+        frame: figure_curves of `analysis.drawn.curve_rows`.
+    """
+    models = frame.filter(pl.col("method") == "model")
+    panels = models["panel"].unique(maintain_order=True).to_list()
+    columns = 2 if len(panels) in (2, 4) else 3
+    figure, axes = grid_of_axes(len(panels), columns, 2.9, sharex=True, sharey=True)
+    for ax, panel in zip(axes, panels, strict=True):
+        _draw_baselines(ax, frame)
+        here = models.filter(pl.col("panel") == panel)
+        for run, rows in here.group_by("run", maintain_order=True):
+            look = style[run[0]]
+            ax.fill_between(rows["step"], rows["psnr_lo"], rows["psnr_hi"], color=look.colour, alpha=0.25, linewidth=0)
+            ax.plot(rows["step"], rows["psnr"], **look.stroke, label=look.label)
+            at_L0 = rows.filter(pl.col("at_L0"))
+            ax.plot(at_L0["step"], at_L0["psnr"], look.marker, color=look.colour, markersize=4.5, markeredgecolor="white", markeredgewidth=0.5, zorder=5)
+        for L0 in here["L0"].unique():
+            mark_L0(ax, L0)
+        ax.set_title(PANEL_TITLES.get(panel, panel), loc="left")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, columnspacing=1, handlelength=1.6)
+    low, high = models["psnr_lo"].min(), models["psnr_hi"].max()
+    axes[0].set_ylim(low - 0.05 * (high - low), high + 0.07 * (high - low))
+    log2_axis(axes[0].xaxis, models["step"].to_list())
+    for ax in axes:
+        ax.set_xlabel("Step t (patches)")
+    for ax in axes[::columns]:
+        ax.set_ylabel("PSNR (dB)")
+    _baseline_legend(figure, frame)
+    return figure
+
+
+def _draw_baselines(ax: Axes, frame: pl.DataFrame) -> None:
+    for method, (_, dashes) in BASELINES.items():
+        rows = frame.filter(pl.col("method") == method)
+        ax.plot(rows["step"], rows["psnr"], color="black", linewidth=0.9, linestyle=dashes, zorder=1)
+
+
+def _baseline_legend(figure: Figure, frame: pl.DataFrame) -> None:
+    present = set(frame["method"])
+    lines = [figure.axes[0].plot([], [], color="black", linewidth=0.9, linestyle=dashes)[0] for m, (_, dashes) in BASELINES.items() if m in present]
+    lines.append(figure.axes[0].plot([], [], "o", color=FAR, markersize=4.5)[0])
+    words = [words for m, (words, _) in BASELINES.items() if m in present] + ["Training length L0"]
+    figure.legend(lines, words, loc="outside upper center", ncol=3)

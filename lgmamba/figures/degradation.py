@@ -1,0 +1,32 @@
+"""What is lost beyond the training length."""
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from lgmamba.figures.style import FAR, PANEL_TITLES, Style, grid_of_axes, log2_axis
+
+
+def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
+    """PSNR(T) - PSNR(L0) against T / L0, one panel for each kind of run; band = interval over images and seeds.
+
+    Args:
+        frame: degradation of `analysis.frames.degradation_frame`.
+    """
+    panels = [kind for kind in PANEL_TITLES if kind in set(frame["kind"])]
+    columns = 2 if len(panels) in (2, 4) else 3
+    figure, axes = grid_of_axes(len(panels), columns, 2.7, sharex=True, sharey=True)
+    for ax, panel in zip(axes, panels, strict=True):
+        ax.axhline(0, color=FAR, linewidth=0.7)
+        for run, rows in frame.filter(pl.col("kind") == panel).group_by("run", maintain_order=True):
+            look = style[run[0]]
+            ax.fill_between(rows["factor"], rows["delta_lo"], rows["delta_hi"], color=look.colour, alpha=0.25, linewidth=0)
+            ax.plot(rows["factor"], rows["delta"], **look.stroke, marker=look.marker, markersize=2.5, label=f"{look.label} (L0 = {rows['L0'][0]})")
+        ax.set_title(PANEL_TITLES[panel], loc="left")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.21), ncol=2 if columns == 2 else 1, columnspacing=1, handlelength=1.6)
+    log2_axis(axes[0].xaxis, frame["factor"].to_list())
+    for ax in axes:
+        ax.set_xlabel("T / L0 (training lengths)")
+    for ax in axes[::columns]:
+        ax.set_ylabel("PSNR(T) \u2212 PSNR(L0) (dB)")
+    return figure

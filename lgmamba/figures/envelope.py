@@ -1,0 +1,59 @@
+"""Specialists, generalist and length-adaptive run at the lengths that they were trained on."""
+
+import matplotlib.pyplot as plt
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lgmamba.figures.style import FAR, WIDTH, Style, log2_axis
+
+ROLES = {"generalist": "generalist", "adaptive": "length-adaptive"}
+
+
+def fig_envelope(frame: pl.DataFrame, style: Style) -> Figure:
+    """Above: PSNR at T with intervals over images and seeds; below: share of the specialists' lead that the adaptive run closes.
+
+    Args:
+        frame: envelope of `analysis.frames.envelope_frame`.
+    """
+    names = frame["family"].unique(maintain_order=True).to_list()
+    shape = {"nrows": 2, "ncols": len(names), "squeeze": False, "sharex": "col", "layout": "constrained"}
+    figure, axes = plt.subplots(figsize=(min(WIDTH, 4.6 * len(names)), 4.4), height_ratios=[2.6, 1], **shape)
+    for column, name in enumerate(names):
+        family = frame.filter(pl.col("family") == name)
+        _draw_levels(axes[0, column], family, style)
+        _draw_gap(axes[1, column], family, style)
+        axes[0, column].set_title(f"Lengths of {style[name].label} (L0 = {family['L0'][0]})", loc="left")
+        log2_axis(axes[1, column].xaxis, family["step"].to_list())
+        axes[1, column].set_xlabel("Sequence length T (patches)")
+    axes[0, 0].set_ylabel("PSNR at T (dB)")
+    axes[1, 0].set_ylabel("Gap closed (%)")
+    return figure
+
+
+def _draw_levels(ax: Axes, family: pl.DataFrame, style: Style) -> None:
+    for role in ("generalist", "adaptive"):
+        rows = family.filter(pl.col("role") == role)
+        look = style[rows["run"][0]]
+        ax.fill_between(rows["step"], rows["seeds_lo"], rows["seeds_hi"], color=look.colour, alpha=0.25, linewidth=0)
+        ax.plot(rows["step"], rows["psnr"], **look.stroke, marker=look.marker, markersize=3, label=f"{look.label} ({ROLES[role]})")
+    specialists = family.filter(pl.col("role") == "specialist")
+    ax.plot(specialists["step"], specialists["psnr"], color=FAR, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1, label="specialist envelope")
+    for row in specialists.iter_rows(named=True):
+        look = style[row["run"]]
+        ax.plot([row["step"]] * 2, [row["seeds_lo"], row["seeds_hi"]], color=look.colour, linewidth=1.2)
+        ax.plot(row["step"], row["psnr"], "*", color=look.colour, markersize=9, markeredgecolor="black", markeredgewidth=0.5, label=look.label)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="lower right", ncol=1 if len(specialists) < 5 else 2, handlelength=1.8)
+
+
+def _draw_gap(ax: Axes, family: pl.DataFrame, style: Style) -> None:
+    rows = family.filter(pl.col("gap_closed").is_not_null())
+    for level in (0, 100):
+        ax.axhline(level, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)))
+    for row in rows.iter_rows(named=True):
+        ax.plot([row["step"]] * 2, [100 * row["gap_lo"], 100 * row["gap_hi"]], color=style[row["run"]].colour, linewidth=1.4)
+        ax.plot(row["step"], 100 * row["gap_closed"], style[row["run"]].marker, color=style[row["run"]].colour, markersize=4)
+    if rows.is_empty():
+        ax.text(0.5, 0.5, "no length where a specialist's lead is shown", transform=ax.transAxes, ha="center", va="center", fontsize=7)
+    ax.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,72 @@
+"""Retention maps: the error of a cell against the step and the time since the cell was last read."""
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from lgmamba.figures.style import FAR, SEQUENTIAL, Style, grid_of_axes, shared_labels
+
+COLUMNS = 4
+
+
+def fig_retention(frame: pl.DataFrame, style: Style) -> Figure:
+    """One map for each run on one colour scale; mean over seeds. The strip below each map is the cells not read yet.
+
+    The scale ends at the 98th percentile of all cells; what lies above has the last colour.
+
+    Args:
+        frame: figure_retention of `analysis.drawn.retention_rows`: ages in octaves, age_low..age_high, -1 = not read yet.
+    """
+    runs = frame["run"].unique(maintain_order=True).to_list()
+    figure, axes = grid_of_axes(len(runs), COLUMNS, 1.95, sharex=True, sharey=True)
+    top = float(frame["mse"].quantile(0.98))
+    norm = Normalize(0, top)
+    steps = frame["step"].unique().sort().to_list()
+    for ax, run in zip(axes, runs, strict=True):
+        rows = frame.filter(pl.col("run") == run)
+        _draw_map(ax, rows, norm)
+        L0 = rows["L0"][0]
+        ax.axvline(np.log2(L0) + 0.02, color="white", linewidth=1.8)
+        ax.axvline(np.log2(L0) + 0.02, color="black", linewidth=1, linestyle=(0, (3, 2)))
+        ax.set_title(style[run].label, loc="left", color="black", pad=3)
+        ax.text(1, 1.02, f"L0 = {L0}", transform=ax.transAxes, ha="right", va="bottom", fontsize=6.5, color=FAR)
+    oldest = int(np.log2(1 + frame["age_high"].max()))
+    ticks = range(0, int(np.log2(max(steps))) + 1, 2)
+    axes[0].set_xticks(list(ticks), [f"{2**k}" for k in ticks])
+    ages = range(0, oldest + 1, 2 if oldest > 5 else 1)
+    axes[0].set_yticks([-1, *(k + 0.5 for k in ages)], ["not read", *(_octave(k) for k in ages)])
+    axes[0].set(xlim=(-0.5, np.log2(max(steps)) + 0.5), ylim=(-1.5, oldest + 1))
+    shared_labels(figure, "Step t (patches)", "Age of the cell (steps since it was read)")
+    mappable = figure.colorbar(_scale(norm), ax=axes, shrink=0.8 if len(axes) > COLUMNS else 1, pad=0.01, extend="max", aspect=25)
+    mappable.set_label("MSE (pixel value$^2$)")
+    return figure
+
+
+def _scale(norm: Normalize) -> object:
+    from matplotlib.cm import ScalarMappable
+
+    return ScalarMappable(norm, SEQUENTIAL)
+
+
+def _draw_map(ax: Axes, rows: pl.DataFrame, norm: Normalize) -> None:
+    """Columns reach half way to the next step on the log axis; age octave k covers k..k+1, cells not read -1.5..-0.5."""
+    steps = np.log2(rows["step"].unique().sort().to_numpy())
+    middles = (steps[1:] + steps[:-1]) / 2
+    edges = np.concatenate([[steps[0] - 0.5], middles, [steps[-1] + 0.5]])
+    left = dict(zip(rows["step"].unique().sort().to_list(), zip(edges[:-1], edges[1:], strict=True), strict=True))
+    boxes, colours = [], []
+    for step, low, mse in rows.select("step", "age_low", "mse").rows():
+        x0, x1 = left[step]
+        y0 = -1.5 if low < 0 else np.log2(1 + low)
+        boxes.append(Rectangle((x0, y0), x1 - x0, 1))
+        colours.append(SEQUENTIAL(norm(mse)))
+    ax.add_collection(PatchCollection(boxes, facecolors=colours, edgecolors=colours, linewidths=0.2, rasterized=False))
+
+
+def _octave(k: int) -> str:
+    low, high = 2**k - 1, 2 ** (k + 1) - 2
+    return str(low) if low == high else f"{low}\u2013{high}"

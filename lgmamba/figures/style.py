@@ -1,0 +1,148 @@
+"""The look of every figure: one palette keyed by run, one set of sizes, one way to save.
+
+A run has the same colour, line and marker in every figure: seaborn's colour-blind safe palette, given out in the order of
+params.yaml; once its colours are used up they come again with another line and marker.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import polars as pl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from lgmamba.files import atomic_path
+
+WIDTH = 7.2  # inches: two columns of a journal page
+FAR, NEVER_READ = "0.45", "0.93"  # greys: reference lines, pixels that were not read
+COLOURS = (0, 1, 2, 3, 4, 9, 5, 6, 8)  # of seaborn's "colorblind": the pale ones last; its grey is for reference lines
+LINES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")
+SEQUENTIAL = sns.color_palette("viridis", as_cmap=True)
+BASELINES = {"mean_image": ("Mean image", (0, (1, 1.5))), "paste": ("Ideal memory: patches pasted into the mean image", (0, (5, 1.5)))}
+PANEL_TITLES = {
+    "specialist": "Specialists (one length)",
+    "generalist": "Generalists (many lengths)",
+    "several read-outs": "Read out at several steps",
+    "length-adaptive": "Length-adaptive (told the length)",
+}
+
+RC = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.4,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "pdf.fonttype": 42,  # text stays text
+    "legend.frameon": False,
+    "figure.dpi": 100,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one run is drawn."""
+
+    colour: tuple[float, float, float]
+    line: str
+    marker: str
+    label: str
+
+    @property
+    def stroke(self) -> dict[str, object]:
+        """Colour and line, as keywords of `Axes.plot`."""
+        return {"color": self.colour, "linestyle": self.line}
+
+
+class Style:
+    """Looks of the runs of one study.
+
+    Args:
+        runs: names of all runs, in the order of params.yaml.
+    """
+
+    def __init__(self, runs: list[str]):
+        safe = sns.color_palette("colorblind")
+        colours = [safe[k] for k in COLOURS]
+        self.looks = {}
+        for position, run in enumerate(runs):
+            lap, colour = divmod(position, len(colours))
+            self.looks[run] = Look(colours[colour], LINES[lap % len(LINES)], MARKERS[lap % len(MARKERS)], run.replace("_", " "))
+
+    def __getitem__(self, run: str) -> Look:
+        """Look of a run.
+
+        Raises:
+            KeyError: the study has no such run; lists those it has.
+        """
+        if run not in self.looks:
+            raise KeyError(f"no colour for run {run!r}; the palette has {', '.join(self.looks)}")
+        return self.looks[run]
+
+
+def use_style() -> None:
+    """Set the look of everything drawn afterwards."""
+    sns.set_theme(context="paper", style="ticks", rc=RC)
+
+
+def grid_of_axes(n: int, columns: int, height: float, width: float = WIDTH, **shared: object) -> tuple[Figure, list[Axes]]:
+    """n axes in rows of at most `columns`, row height in inches; places that stay empty are removed."""
+    columns = min(n, columns)
+    rows = math.ceil(n / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, rows * height), squeeze=False, layout="constrained", **shared)
+    flat = list(axes.flat)
+    for unused in flat[n:]:
+        unused.remove()
+    for above in flat[max(n - columns, 0) : n]:  # lowest axes of their columns
+        above.tick_params(labelbottom=True)
+    return figure, flat[:n]
+
+
+def log2_axis(axis: object, values: list[float], most: int = 7) -> None:
+    """Ticks at powers of two within the values, at most `most` of them, written as plain numbers."""
+    low, high = math.ceil(math.log2(min(values))), math.floor(math.log2(max(values)))
+    step = max(1, math.ceil((high - low + 1) / most))
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(FixedLocator([2.0**k for k in range(low, high + 1, step)]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def mark_L0(axes: Axes, L0: float) -> None:
+    """A dashed line at a training length."""
+    axes.axvline(L0, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
+
+
+def shared_labels(figure: Figure, x: str, y: str) -> None:
+    """One pair of axis labels for all panels."""
+    figure.supxlabel(x, fontsize=RC["axes.labelsize"])
+    figure.supylabel(y, fontsize=RC["axes.labelsize"])
+
+
+def save_figure(figure: Figure, frame: pl.DataFrame, name: str, out: Path) -> None:
+    """Write <name>.png (300 dpi), <name>.pdf and <name>.csv, the frame that was drawn.
+
+    Args:
+        out: folder, made if it is missing.
+    """
+    with atomic_path(out / f"{name}.png") as part:
+        figure.savefig(part, format="png", dpi=300, bbox_inches="tight")
+    with atomic_path(out / f"{name}.pdf") as part:
+        figure.savefig(part, format="pdf", bbox_inches="tight", metadata={"CreationDate": None})
+    with atomic_path(out / f"{name}.csv") as part:
+        frame.write_csv(part)
+    plt.close(figure)

@@ -1,0 +1,39 @@
+"""Validation during training."""
+
+import numpy as np
+import polars as pl
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from lgmamba.figures.style import FAR, SEQUENTIAL, Style, grid_of_axes, shared_labels
+
+COLUMNS = 4
+
+
+def fig_training(frame: pl.DataFrame, style: Style) -> Figure:
+    """One panel for each run, one line for each sequence length; line = mean over seeds, band = lowest to highest seed.
+
+    Args:
+        frame: figure_training of `analysis.drawn.training_rows`.
+    """
+    runs = frame["run"].unique(maintain_order=True).to_list()
+    figure, axes = grid_of_axes(len(runs), COLUMNS, 1.8, sharex=True, sharey=True)
+    norm = Normalize(0, max(1.0, float(np.log2(frame["length"].max()))))
+    for ax, run in zip(axes, runs, strict=True):
+        rows = frame.filter(pl.col("run") == run)
+        for length, line in rows.group_by("length", maintain_order=True):
+            colour = SEQUENTIAL(0.92 * norm(np.log2(length[0])))
+            ax.fill_between(line["step"], line["psnr_lo"], line["psnr_hi"], color=colour, alpha=0.25, linewidth=0)
+            ax.plot(line["step"], line["psnr"], color=colour, linewidth=1.1)
+        ax.set_title(style[run].label, loc="left", pad=3)
+        ax.text(1, 1.02, f"L0 = {rows['L0'][0]}", transform=ax.transAxes, ha="right", va="bottom", fontsize=6.5, color=FAR)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.locator_params(axis="x", nbins=4)
+    shared_labels(figure, "Optimiser step", "Validation PSNR (dB)")
+    shown = sorted(frame["length"].unique().to_list())
+    bar = figure.colorbar(ScalarMappable(Normalize(0, norm.vmax / 0.92), SEQUENTIAL), ax=axes, pad=0.01, aspect=25, ticks=np.log2(shown))
+    bar.ax.set_ylim(0, norm.vmax)
+    bar.set_ticklabels([str(length) for length in shown])
+    bar.set_label("Sequence length (patches)")
+    return figure

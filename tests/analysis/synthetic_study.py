@@ -1,0 +1,254 @@
+"""Run folders with made-up but plausible results, in exactly the layout of a real study.
+
+The made-up truth: a specialist is bad until just before its length and falls after it; a generalist rises slowly and falls
+slowly; an adaptive run lies between them, and falls faster. Image difficulty is shared by all runs, so pairing matters.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors.numpy import save_file
+
+from lgmamba.config.run import RunConfig
+from lgmamba.config.study import Params
+from lgmamba.files import file_digest
+
+DATA_DIGEST = "d" * 64
+MEAN_IMAGE_DB = 12.0
+
+DIGITS_RUNS = {
+    "fixed_2": {"task": {"lengths": {"kind": "fixed", "value": 2}}},
+    "fixed_4": {"task": {"lengths": {"kind": "fixed", "value": 4}}},
+    "fixed_8": {"task": {"lengths": {"kind": "fixed", "value": 8}}},
+    "fixed_16": {"task": {"lengths": {"kind": "fixed", "value": 16}}},
+    "uniform": {},
+    "uniform_short": {"task": {"lengths": {"kind": "uniform", "low": 1, "high": 4}}},
+    "adaptive": {"model": {"adaptive": {"kind": "both", "features": "T_and_t", "hidden": 8, "beyond": "extrapolate"}}},
+}
+
+
+def study_values(runs: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Values of a digits-like study: 8 x 8 grey images, cells of 2 x 2 pixels, L0 = 16 patches."""
+    mixer = {"kind": "mamba", "d_state": 4, "d_conv": 4, "expand": 2, "dt_rank": "auto", "dt_min": 0.001, "dt_max": 0.1}
+    values = {
+        "study": "synthetic",
+        "data": {
+            "source": {"kind": "digits"},
+            "image_size": None,
+            "fit": "exact",
+            "channels": "grey",
+            "splits": {"calib": 0.05, "val": 0.1, "test": 0.2},
+            "on_bad_image": "error",
+            "max_pixels": 1000000,
+        },
+        "task": {"patch_size": 2, "order": "permutation", "lengths": {"kind": "uniform", "low": 1, "high": 16}, "supervision": {"kind": "last"}},
+        "model": {
+            "d_model": 32,
+            "n_layer": 2,
+            "mixer": mixer,
+            "position": "absolute",
+            "decoder": {"kind": "mlp", "hidden": 64},
+            "adaptive": None,
+            "scan_backend": "auto",
+        },
+        "train": {
+            "steps": 400,
+            "batch_size": 32,
+            "lr": 0.002,
+            "warmup_steps": 20,
+            "final_lr": 0.1,
+            "weight_decay": 0.01,
+            "betas": [0.9, 0.99],
+            "grad_clip": 1.0,
+            "precision": "auto",
+            "log_every": 20,
+            "validate_every": 100,
+            "validate_images": 64,
+            "checkpoint_every_s": 60,
+            "cpu_threads": 1,
+        },
+        "runs": DIGITS_RUNS if runs is None else runs,
+        "seeds": [0, 1],
+        "probe": {
+            "split": "test",
+            "images": 40,
+            "repeats": 2,
+            "orders": ["permutation"],
+            "max_factor": 25,
+            "factors": [1.25, 1.5, 2, 4, 8, 16],
+            "extra_steps": [12],
+            "batch_images": 64,
+            "piece": 64,
+            "panel_images": 3,
+        },
+        "claims": {
+            "comparisons": [{"generalist": "uniform", "adaptive": "adaptive"}],
+            "bootstrap": 300,
+            "level": 0.95,
+            "far_factors": [2, 4, 8, 25],
+        },
+        "outputs": {"data": "data/synthetic", "results": "results/synthetic", "reports": "reports/synthetic"},
+        "tracking": {"kind": "none", "store": "mlflow"},
+        "device": "cpu",
+    }
+    for key, value in changes.items():
+        values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    return values
+
+
+def make_study(root: Path, values: dict[str, Any] | None = None, pictures: np.ndarray | None = None) -> tuple[Path, Path]:
+    """Write a whole synthetic study.
+
+    Args:
+        root: where results/ goes.
+        values: as `study_values` gives them.
+        pictures: (n, C, H, W) uint8 for the panel; made up if None.
+    Returns:
+        study.json and the study's results folder.
+    """
+    params = Params.model_validate(study_values() if values is None else values)
+    results = root / "results" / params.study
+    study_json = results / "config/study.json"
+    study_json.parent.mkdir(parents=True)
+    study_json.write_text(params.model_dump_json(indent=1))
+    if pictures is None:
+        pictures = np.random.default_rng(0).integers(0, 256, (params.probe.panel_images, 1, 8, 8), dtype=np.uint8)
+    for (name, seed), run in params.run_configs().items():
+        write_run(results / "runs" / name / f"seed{seed}", params, run, pictures)
+    return study_json, results
+
+
+def true_psnr(run: RunConfig, t: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Made-up PSNR in dB at steps t; with a generator, a seed's own deviation on top."""
+    L0, kind = run.L0, run.task.lengths.kind
+    reach = 1.7 * np.log2(1 + np.minimum(t, L0))
+    beyond = np.log2(np.maximum(t, L0) / L0)
+    if run.model.adaptive is not None:
+        psnr = 13.4 + reach - 1.1 * beyond
+    elif kind == "fixed" and run.task.supervision.kind == "last":
+        psnr = 13.8 + 1.7 * math.log2(1 + L0) - 11 * (1 - np.minimum(t, L0) / L0) ** 0.8 - 1.2 * beyond
+    else:
+        psnr = 13.1 + 0.95 * reach + 0.2 - 0.7 * beyond
+    return psnr if rng is None else psnr + rng.normal(0, 0.08)
+
+
+def write_run(path: Path, params: Params, run: RunConfig, pictures: np.ndarray) -> None:
+    """Both stages' outputs of one training."""
+    rng = np.random.default_rng([run.seed, *run.run.encode()])
+    train, probe = path / "train", path / "probe"
+    train.mkdir(parents=True)
+    probe.mkdir()
+    save_file({"weight": np.full(3, run.seed + len(run.run), dtype=np.float32)}, train / "model.safetensors")
+    (train / "run.json").write_text(run.model_dump_json(indent=1))
+    lengths = [t for t in (1, 2, 4, 8, 16, 32, 64) if t <= run.L0]
+    _history(run, lengths, rng).write_parquet(train / "history.parquet")
+    common = {"run": run.run, "seed": run.seed, "study": run.study, "L0": run.L0, "data_digest": DATA_DIGEST, "code_digest": "c" * 64}
+    summary = {
+        "steps": run.train.steps,
+        "wall_s": 20.5,
+        "images_per_s": 1234.5,
+        "parameters": 54321,
+        "device": "cpu",
+        "device_name": "Example CPU",
+        "backend": "reference",
+        "peak_rss_mb": 512.0,
+        "peak_gpu_mb": None,
+        "versions": {"torch": "2.13.0", "polars": "2.1.0", "mamba-ssm": None},
+        "git": {"commit": "0123456789abcdef", "dirty": False},
+        "final": {"loss": 0.02, "val_psnr": {str(t): 15.0 for t in lengths}},
+    }
+    (train / "train.json").write_text(json.dumps(common | summary))
+    steps = params.probe_steps(run)
+    found = {"wall_s": 3.2, "images": params.probe.images, "repeats": params.probe.repeats, "steps": steps, "probe": params.probe.model_dump(mode="json")}
+    digest = file_digest(train / "model.safetensors")
+    (probe / "probe.json").write_text(json.dumps(common | found | {"checkpoint_digest": digest}))
+    psnr = true_psnr(run, np.array(steps), rng)
+    _steps(params, run, steps, psnr, rng).write_parquet(probe / "steps.parquet")
+    cells = visiting(len(pictures), pictures.shape[2] // run.task.patch_size, max(steps))
+    _retention(params, run, steps, psnr, cells.shape, rng).write_parquet(probe / "retention.parquet")
+    save_file(_panel(run, steps, psnr, cells, pictures, rng), probe / "panel.safetensors")
+
+
+def visiting(images: int, side: int, steps: int) -> np.ndarray:
+    """(M, T) permutation orders of side x side cells."""
+    rng = np.random.default_rng(7)
+    G = side * side
+    return np.stack([np.concatenate([rng.permutation(G) for _ in range(-(-steps // G))])[:steps] for _ in range(images)])
+
+
+def _history(run: RunConfig, lengths: list[int], rng: np.random.Generator) -> pl.DataFrame:
+    rows = []
+    for step in range(0, run.train.steps + 1, run.train.validate_every):
+        done = 1 - math.exp(-4 * step / run.train.steps)
+        rows.append((step, "loss", None, 0.08 - 0.06 * done))
+        rows.append((step, "images_per_s", None, 1200.0))
+        rows += [(step, "val_psnr", t, 11 + done * (float(true_psnr(run, np.array(t))) - 11) + rng.normal(0, 0.05)) for t in lengths]
+    schema = {"step": pl.Int64, "metric": pl.String, "length": pl.Int64, "value": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row").select(pl.lit(run.run).alias("run"), pl.lit(run.seed, pl.Int64).alias("seed"), pl.all())
+
+
+def _steps(params: Params, run: RunConfig, steps: list[int], psnr: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
+    n, R = params.probe.images, params.probe.repeats
+    difficulty = np.random.default_rng(1).normal(0, 0.3, n)  # the same for every run: images differ, runs see the same ones
+    grid = pl.DataFrame({"step": steps, "level": 10 ** (-psnr / 10)}, schema={"step": pl.Int64, "level": pl.Float64})
+    images = pl.DataFrame({"image": np.arange(100, 100 + n), "factor": np.exp(difficulty - difficulty.std() ** 2 / 2)})
+    settings = pl.DataFrame({"mode": ["stream", "prefix"]}).join(pl.DataFrame({"order": params.probe.orders}), how="cross")
+    rows = settings.join(pl.DataFrame({"method": ["model", "paste", "mean_image"]}), how="cross").join(pl.DataFrame({"repeat": list(range(R))}), how="cross")
+    rows = rows.join(images, how="cross").join(grid, how="cross")
+    G = (8 // 2) ** 2
+    noise = pl.Series("noise", np.exp(rng.normal(0, 0.05, len(rows))))
+    mean_image = 10 ** (-MEAN_IMAGE_DB / 10)
+    mse = (
+        pl.when(pl.col("method") == "model")
+        .then(pl.col("level") * noise)
+        .when(pl.col("method") == "paste")
+        .then(mean_image * (1 - pl.col("step") / G).clip(0))
+        .otherwise(mean_image)
+        * pl.col("factor")
+    )
+    rows = rows.with_columns(mse=mse.cast(pl.Float32)).with_columns(psnr=(-10 * pl.col("mse").log10()).cast(pl.Float32))
+    named = rows.select(pl.lit(run.run).alias("run"), pl.lit(run.seed, pl.Int64).alias("seed"), "mode", "order", "method", "repeat", "image", "step", "mse", "psnr")
+    return named.with_columns(pl.col("repeat", "image", "step").cast(pl.Int64))
+
+
+def _retention(params: Params, run: RunConfig, steps: list[int], psnr: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> pl.DataFrame:
+    G, rows = 16, []
+    forget = 0.35 if run.task.lengths.kind == "fixed" else 0.15
+    for t, level in zip(steps, 10 ** (-psnr / 10), strict=True):
+        grow = forget * (1 + 0.5 * math.log2(max(t, run.L0) / run.L0))
+        ages = [*range(min(t, 2 * G - 1))] + ([-1] if t < G else [])
+        for age in ages:
+            mse = level * (1.6 if age < 0 else 0.5 + grow * math.log2(1 + age)) * math.exp(rng.normal(0, 0.03))
+            count = 40 * (G - t) if age < 0 else 40
+            rows += [("model", t, age, mse, count), ("mean_image", t, age, 0.063, count)]
+    schema = {"method": pl.String, "step": pl.Int64, "age": pl.Int64, "mse": pl.Float64, "count": pl.Int64}
+    cells = pl.DataFrame(rows, schema=schema, orient="row")
+    both = [cells.with_columns(mode=pl.lit(mode), order=pl.lit(order)) for mode in ("stream", "prefix") for order in params.probe.orders]
+    return pl.concat(both).select(pl.lit(run.run).alias("run"), pl.lit(run.seed, pl.Int64).alias("seed"), "mode", "order", "method", "step", "age", "mse", "count")
+
+
+def _panel(run: RunConfig, steps: list[int], psnr: np.ndarray, cells: np.ndarray, pictures: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    M, C, H, W = pictures.shape
+    P = run.task.patch_size
+    G = (H // P) * (W // P)
+    target = pictures / 255
+    noise = rng.normal(0, 1, pictures.shape)
+    rms = np.sqrt(10 ** (-psnr / 10))
+    seen = np.zeros((len(steps), M, G), dtype=bool)
+    for s, t in enumerate(steps):
+        for m in range(M):
+            seen[s, m, cells[m, :t]] = True
+    blur = target.mean((2, 3), keepdims=True)
+    mixed = [(1 - min(1, 2 * r)) * target + min(1, 2 * r) * blur + 0.3 * r * noise for r in rms]
+    return {
+        "steps": np.array(steps),
+        "images": np.arange(100, 100 + M),
+        "targets": pictures,
+        "reconstructions": np.stack(mixed).astype(np.float16),
+        "seen": seen,
+        "cells": cells.astype(np.int64),
+    }
