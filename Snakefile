@@ -1,0 +1,34 @@
+"""From images to the report. Numbers live in params.yaml; another study: `snakemake --cores 4 --config preset=smoke`."""
+
+import os
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+sys.path.insert(0, workflow.basedir)  # this checkout's lgmamba, wherever another one may be installed
+
+from lgmamba.config.files import Layout, write_config_files
+
+
+include: "workflow/rules/common.smk"
+
+
+PARAMS = study_params()  # every wrong value ends the call here, before any job
+RUNS = PARAMS.runs_by_name()
+LAYOUT = Layout(PARAMS.outputs.results)
+write_config_files(PARAMS)  # only files whose content changed
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/stages.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/tracking.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        final_files(),

@@ -1,0 +1,146 @@
+"""The files through which a study's configuration reaches its stages, and where everything of a study lies.
+
+    <results>/config/{study,data,tracking}.json, code/<stage>.txt       written here, read by the stages
+    <results>/runs/<run>/seed<k>/{run,probe}.json                       written here, read by the stages
+    <results>/runs/<run>/seed<k>/{train,probe,work}/                    written by the stages
+    <results>/{frames,logs,benchmarks,markers}/
+
+A stage reads its own file and nothing else, and Snakemake and DVC see that file as an input. So a changed value reruns
+the stages that depend on it, also on a machine that lost Snakemake's records; and since a file is only written when
+its content changes, nothing else runs.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lgmamba.config.base import ConfigError, Strict, validate
+from lgmamba.config.data import DataConfig
+from lgmamba.config.run import Positive, RunConfig
+from lgmamba.config.study import Params, ProbeConfig, TrackingConfig
+from lgmamba.files import to_json, write_if_changed
+from lgmamba.provenance import code_digest
+
+M = TypeVar("M", bound=Strict)
+
+ENTRY_MODULES = {
+    "data": "lgmamba.data.build",
+    "train": "lgmamba.train.loop",
+    "reconstruct": "lgmamba.probe.reconstruct",
+    "evaluate": "lgmamba.analysis.evaluate",
+    "figure": "lgmamba.figures",
+    "report": "lgmamba.report",
+}
+"""Stage -> the module whose code, with all that it imports, decides the stage's result."""
+
+
+class DataFile(Strict):
+    """data.json: the images, and the patch sizes that must divide them."""
+
+    data: DataConfig
+    patch_sizes: list[Positive]
+
+
+class ProbeFile(Strict):
+    """probe.json of one run and seed: the run, how to probe it, and at which steps."""
+
+    run: RunConfig
+    probe: ProbeConfig
+    steps: list[Positive]
+
+
+class TrackingFile(TrackingConfig):
+    """tracking.json: where to record, and under which name."""
+
+    study: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one study. `run` and `seed` may be Snakemake wildcards such as "{run}"."""
+
+    results: Path
+
+    @property
+    def config(self) -> Path:
+        return self.results / "config"
+
+    @property
+    def study(self) -> Path:
+        return self.config / "study.json"
+
+    @property
+    def data(self) -> Path:
+        return self.config / "data.json"
+
+    @property
+    def tracking(self) -> Path:
+        return self.config / "tracking.json"
+
+    @property
+    def frames(self) -> Path:
+        return self.results / "frames"
+
+    @property
+    def markers(self) -> Path:
+        """Empty files that say that something outside the study's folders was done."""
+        return self.results / "markers"
+
+    def code(self, stage: str) -> Path:
+        return self.config / "code" / f"{stage}.txt"
+
+    def run_json(self, run: str, seed: int | str) -> Path:
+        return self.run_dir(run, seed) / "run.json"
+
+    def probe_json(self, run: str, seed: int | str) -> Path:
+        return self.run_dir(run, seed) / "probe.json"
+
+    def run_dir(self, run: str, seed: int | str) -> Path:
+        return self.results / "runs" / run / f"seed{seed}"
+
+
+def write_config_files(params: Params, root: str | Path = ".") -> list[Path]:
+    """Write the configuration files of a study, relative to `root`; returns those whose content changed."""
+    layout = Layout(Path(root) / params.outputs.results)
+    contents = config_contents(params, layout)
+    return [path for path, content in contents.items() if write_if_changed(path, content)]
+
+
+def config_contents(params: Params, layout: Layout) -> dict[Path, str]:
+    """Path -> content of every configuration file of a study."""
+    patch_sizes = sorted({run.task.patch_size for run in params.runs_by_name().values()})
+    models: dict[Path, Strict] = {
+        layout.study: params,
+        layout.data: DataFile(data=params.data, patch_sizes=patch_sizes),
+        layout.tracking: TrackingFile(study=params.study, **params.tracking.model_dump()),
+    }
+    for (name, seed), run in params.run_configs().items():
+        models[layout.run_json(name, seed)] = run
+        models[layout.probe_json(name, seed)] = ProbeFile(run=run, probe=params.probe, steps=params.probe_steps(run))
+    contents = {path: to_json(model.model_dump(mode="json")) for path, model in models.items()}
+    return contents | {layout.code(stage): _fingerprint(module) + "\n" for stage, module in ENTRY_MODULES.items()}
+
+
+def _fingerprint(module: str) -> str:
+    try:
+        return code_digest(module)
+    except ModuleNotFoundError:
+        return f"no module {module} yet"
+
+
+def read_config(path: str | Path, model: type[M]) -> M:
+    """One of the files above: Params, DataFile, RunConfig, ProbeFile or TrackingFile.
+
+    Raises:
+        ConfigError: missing, not JSON, or with values that do not fit; names the file and each key.
+    """
+    try:
+        values: Any = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; it is written when the workflow starts (snakemake -n is enough)"
+        ) from None
+    except json.JSONDecodeError as e:
+        raise ConfigError(f"{path} is not JSON: {e}") from None
+    return validate(model, values, str(path))

@@ -1,0 +1,79 @@
+"""One GPU per process on a machine without a scheduler: the first free one, held by a lock file.
+
+Snakemake counts GPUs (`--resources gpu=N`) but does not say which one a job gets. `claim` does: it locks the first free
+device and shows the process that device only. The lock ends with the process, however it ends. Nothing here imports
+torch, because CUDA_VISIBLE_DEVICES must be set before torch looks at it.
+"""
+
+import fcntl
+import logging
+import os
+import tempfile
+import time
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path
+from typing import IO
+
+log = logging.getLogger(__name__)
+
+_held: list[IO] = []  # open lock files; closing one would free its device
+
+
+def gpus(environ: MutableMapping[str, str] = os.environ, dev: Path = Path("/dev")) -> list[str]:
+    """Names of the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES spells them."""
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    return [str(i) for i, _ in enumerate(p for p in dev.glob("nvidia*") if p.name.removeprefix("nvidia").isdigit())]
+
+
+def wanted(device: str) -> int:
+    """GPUs that a job needs (0 or 1) when told `device`: auto, cpu or cuda."""
+    return int(device == "cuda" or (device == "auto" and bool(gpus())))
+
+
+def claim(
+    device: str = "auto", environ: MutableMapping[str, str] = os.environ, folder: str | Path | None = None
+) -> str | None:
+    """Take a free GPU for this process, waiting if all are taken; call it before torch is imported.
+
+    Nothing happens for device="cpu", without a GPU, under SLURM (which binds devices itself), and where
+    CUDA_VISIBLE_DEVICES already names a single device.
+
+    Args:
+        device: auto, cpu or cuda.
+        environ: where CUDA_VISIBLE_DEVICES is read and set.
+        folder: where the lock files are; the same for all users of a machine by default.
+    Returns:
+        The device taken, or None.
+    """
+    names = gpus(environ)
+    already_one = "CUDA_VISIBLE_DEVICES" in environ and len(names) <= 1
+    if device == "cpu" or not names or already_one or "SLURM_JOB_ID" in environ:
+        return None
+    name = _first_free(names, Path(folder or tempfile.gettempdir()))
+    environ["CUDA_VISIBLE_DEVICES"] = name
+    return name
+
+
+def _first_free(names: Sequence[str], folder: Path) -> str:
+    told = False
+    while True:
+        for name in names:
+            if _lock(folder / f"lgmamba-gpu-{name.replace('/', '_')}.lock"):
+                return name
+        if not told:
+            log.warning("all %d GPUs are taken by other lgmamba processes: waiting for one", len(names))
+            told = True
+        time.sleep(1)
+
+
+def _lock(path: Path) -> bool:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return False
+    _held.append(os.fdopen(fd))
+    return True

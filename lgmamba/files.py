@@ -1,0 +1,60 @@
+"""Writing files so that nobody ever reads half of one, and so that unchanged content keeps its time stamp.
+
+Snakemake decides by time stamps. A configuration file that is rewritten with the same content would retrain every run,
+and a half-written one would be taken for whole after a kill: hence `write_if_changed` and `write_atomic`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; renamed to `path` at the end, removed after an error.
+
+    with atomic_path("frame.parquet") as part:
+        frame.write_parquet(part)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with open(part, "rb+") as f:
+            os.fsync(f.fileno())  # else a crash of the machine may leave the new name on empty content
+        os.replace(part, path)
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+
+
+def write_atomic(path: str | Path, content: str | bytes) -> None:
+    """Write a whole file, or leave what was there; folders are made."""
+    with atomic_path(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_if_changed(path: str | Path, content: str | bytes) -> bool:
+    """`write_atomic`, unless the file holds exactly this already; says whether it wrote."""
+    data = content.encode() if isinstance(content, str) else content
+    path = Path(path)
+    if path.is_file() and path.read_bytes() == data:
+        return False
+    write_atomic(path, data)
+    return True
+
+
+def to_json(value: Any) -> str:
+    """JSON as this project stores it: indented, keys in the given order, no NaN, a newline at the end."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -1,0 +1,200 @@
+"""Where a result comes from: fingerprint of the code that made it, commit, versions, device.
+
+`code_digest` is what lets an edited comment pass and catches an edited formula: it hashes what the interpreter would
+run (the syntax tree without comments and docstrings) of one module and everything of this package that it imports.
+Nothing is imported to find that out, so that Snakemake can ask at every call.
+"""
+
+import ast
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+PACKAGES = (
+    "torch",
+    "numpy",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "mamba-ssm",
+    "scikit-learn",
+    "pillow",
+    "snakemake",
+    "dvc",
+    "mlflow",
+)
+OBSERVERS = ("track", "provenance", "devices", "progress")
+"""Modules of this package that watch or report and change no result: a change there reruns nothing."""
+NATIVE_SOURCES = (".cpp", ".cu", ".cuh", ".h")
+
+
+def code_digest(entry_module: str, package: Path = PACKAGE) -> str:
+    """Fingerprint of the code behind one stage.
+
+    Args:
+        entry_module: dotted name, such as "lgmamba.train.loop".
+        package: folder of the package that it belongs to.
+    Returns:
+        SHA-256, hexadecimal. It changes with any statement of the module or of the modules of this package that it
+        imports, at the top or inside functions, directly or not, and with C++ and CUDA sources beside them.
+        Comments, docstrings, layout and `OBSERVERS` do not count.
+    Raises:
+        ModuleNotFoundError: there is no such module.
+    """
+    digest = hashlib.sha256()
+    for source in source_files(entry_module, package):
+        body = _without_comments(source.read_text()) if source.suffix in NATIVE_SOURCES else _module(source)[0]
+        digest.update(f"{source.relative_to(package).as_posix()}\n{body}\n".encode())
+    return digest.hexdigest()
+
+
+def source_files(entry_module: str, package: Path = PACKAGE) -> list[Path]:
+    """The files whose code `code_digest` covers, sorted."""
+    if _file(entry_module, package) is None:
+        raise ModuleNotFoundError(f"no module {entry_module!r} under {package}")
+    found: set[Path] = set()
+    waiting = [entry_module]
+    while waiting:
+        name = waiting.pop()
+        source = _file(name, package)
+        if source is None or source in found or set(name.split(".")) & set(OBSERVERS):
+            continue
+        found.add(source)
+        waiting += _module(source)[1]
+        parent = name.rpartition(".")[0]
+        if parent:
+            waiting.append(parent)  # importing a.b.c runs a/__init__.py and a/b/__init__.py first
+    native = {
+        f for folder in {source.parent for source in found} for f in folder.iterdir() if f.suffix in NATIVE_SOURCES
+    }
+    return sorted(found | native)
+
+
+def _file(name: str, package: Path) -> Path | None:
+    top, *rest = name.split(".")
+    if top != package.name:
+        return None
+    base = package.joinpath(*rest)
+    return next((f for f in (base / "__init__.py", base.with_suffix(".py")) if f.is_file()), None)
+
+
+def _module(source: Path) -> tuple[str, list[str]]:
+    stat = source.stat()
+    return _parse(source, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _parse(source: Path, _mtime: int, _size: int) -> tuple[str, list[str]]:
+    """A module's code without comments and docstrings, and every dotted name that it may import."""
+    tree = ast.parse(source.read_text(), str(source))
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            base = _absolute(base, source) if node.level else base
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"\w+(\.\w+)+", node.value)
+        ):
+            names.append(node.value)  # importlib.import_module("lgmamba.scan.x"); other strings resolve to no file
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # Any bare string is a comment to the interpreter, the ones that document an attribute included.
+            code = [
+                n
+                for n in node.body
+                if not (
+                    isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) and isinstance(n.value.value, str)
+                )
+            ]
+            node.body = code or [ast.Pass()]
+    return ast.unparse(tree), names
+
+
+def _absolute(relative: str, source: Path) -> str:
+    """`..a.b` as written in `source` -> dotted name from the top of the package."""
+    name = relative.lstrip(".")
+    folder = source.parent
+    for _ in range(len(relative) - len(name) - 1):
+        folder = folder.parent
+    parts = [folder.name]
+    while (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+        parts.insert(0, folder.name)
+    return ".".join([*parts, name]) if name else ".".join(parts)
+
+
+def _without_comments(code: str) -> str:
+    """C++ without comments and with single spaces; for comparing, not for compiling."""
+    return " ".join(re.sub(r"//[^\n]*|/\*.*?\*/", " ", code, flags=re.DOTALL).split())
+
+
+def describe() -> dict[str, Any]:
+    """Commit, versions and hardware of this process, as stored beside each result. Names no machine and no user."""
+    return {
+        "git": git_state(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_name(),
+        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpu": gpu_name(),
+        "packages": versions(),
+    }
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str | None]:
+    """Package name -> installed version, or None."""
+
+    def one(name: str) -> str | None:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    return {name: one(name) for name in packages}
+
+
+@cache
+def git_state() -> dict[str, Any]:
+    """Commit of the source tree and whether tracked files differ from it; both None outside git."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": _git("status", "--porcelain", "--untracked-files=no") != ""}
+
+
+def _git(*args: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *args], cwd=PACKAGE, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if match:
+            return match[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def gpu_name() -> str | None:
+    """Name of the CUDA device in use; None without one, or where torch has not been imported (this does not import it)."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return torch.cuda.get_device_name()

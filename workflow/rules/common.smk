@@ -1,0 +1,75 @@
+"""What comes before the rules: the configuration given by hand, and the environment of the jobs."""
+
+import shlex
+import shutil
+from os.path import dirname
+
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
+
+from lgmamba.config.base import ConfigError
+from lgmamba.config.study import load_params
+
+
+def study_params():
+    """params.yaml <- preset <- values given by hand (--config, --configfile), validated."""
+    given = {key: typed(value) for key, value in config.items()}
+    try:
+        return load_params(
+            os.path.relpath(os.path.join(workflow.basedir, "params.yaml")),
+            preset=given.pop("preset", None),
+            overrides=given,
+        )
+    except ConfigError as e:
+        raise WorkflowError(str(e)) from None
+
+
+def typed(value):
+    """--config hands the leaves of nested values over as text ('train={steps: 20}'); read them as YAML would."""
+    if isinstance(value, dict):
+        return {k: typed(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [typed(v) for v in value]
+    return yaml.safe_load(value) if isinstance(value, str) and value else value
+
+
+def train_threads(wildcards):
+    """Threads of a run's training: part of its result, hence of its configuration."""
+    return RUNS[wildcards.run].train.cpu_threads
+
+
+def every_run(folder, names):
+    """These files in `folder` of every run and seed."""
+    return expand(f"{RUN}/{folder}/{{name}}", run=list(RUNS), seed=PARAMS.seeds, name=names)
+
+
+def folder_of_output(wildcards, output):
+    """What a stage is told to fill with the files that its rule names."""
+    return dirname(output[0])
+
+
+def final_files():
+    """What `snakemake` without a target makes: the report, and its mark in the tracking store if there is one."""
+    tracked = rules.track_report.output if PARAMS.tracking.kind == "mlflow" else []
+    return [*rules.report.output, *tracked]
+
+
+# `--use-conda` fails on a machine without conda, even for rules that name no environment. There, the current
+# environment is the right one. The attribute is semi-private: a test runs this, and pyproject.toml bounds snakemake.
+deployment = workflow.deployment_settings
+with_conda = DeploymentMethod.CONDA in deployment.deployment_method
+if with_conda and shutil.which("conda") is None:
+    logger.warning("--use-conda, but no conda on PATH: every rule runs in the current environment.")
+    deployment.deployment_method = set(deployment.deployment_method) - {DeploymentMethod.CONDA}
+    with_conda = False
+
+# Jobs find this checkout's package, and without conda the interpreter that runs Snakemake, also where .venv is not activated.
+PREFIX = f"export PYTHONPATH={shlex.quote(workflow.basedir)}; "
+if not with_conda:
+    PREFIX += f"export PATH={shlex.quote(dirname(sys.executable))}:$PATH; "
+shell.prefix(f"set -euo pipefail; {PREFIX}")
+
+# No tool of this project reports its use to anyone, unless the person says otherwise.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "1")

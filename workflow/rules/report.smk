@@ -1,0 +1,75 @@
+"""Frames -> figures -> report."""
+
+REPORTS = str(PARAMS.outputs.reports)
+FIGURES = [
+    "task",
+    "curves",
+    "gallery",
+    "retention",
+    "envelope",
+    "degradation",
+    "training",
+    "lengths",
+]
+
+
+rule figure:
+    input:
+        study=str(LAYOUT.study),
+        code=str(LAYOUT.code("figure")),
+        frames=rules.evaluate.output,
+        data=DATA_FILES,
+    output:
+        png=report(
+            f"{REPORTS}/figures/{{figure}}.png",
+            caption="../report/{figure}.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        pdf=f"{REPORTS}/figures/{{figure}}.pdf",
+        csv=f"{REPORTS}/figures/{{figure}}.csv",
+    log:
+        f"{LOGS}/figure/{{figure}}.log",
+    benchmark:
+        f"{TIMES}/figure/{{figure}}.tsv"
+    wildcard_constraints:
+        figure="|".join(FIGURES),
+    conda:
+        ENV
+    params:
+        frames=lambda w, input: dirname(input.frames[0]),
+        data=lambda w, input: dirname(input.data),
+        out=folder_of_output,
+    message:
+        "Draw {wildcards.figure}"
+    shell:
+        "python -m lgmamba figure {wildcards.figure} --study {input.study} --frames {params.frames}"
+        " --data {params.data} --out {params.out} > {log} 2>&1"
+
+
+rule report:
+    input:
+        study=str(LAYOUT.study),
+        code=str(LAYOUT.code("report")),
+        frames=rules.evaluate.output,
+        figures=expand(rules.figure.output, figure=FIGURES),
+    output:
+        f"{REPORTS}/report.md",
+        f"{REPORTS}/report.html",
+        f"{REPORTS}/headline.json",
+        f"{REPORTS}/metrics.json",
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{TIMES}/report.tsv"
+    conda:
+        ENV
+    params:
+        frames=lambda w, input: dirname(input.frames[0]),
+        figures=lambda w, input: dirname(input.figures[0]),
+        out=folder_of_output,
+    message:
+        "Write {params.out}/report.md and report.html"
+    shell:
+        "python -m lgmamba report --study {input.study} --frames {params.frames} --figures {params.figures}"
+        " --out {params.out} > {log} 2>&1"
