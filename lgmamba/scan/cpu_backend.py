@@ -3,8 +3,8 @@
 `lgmamba::scan_cpu` and `lgmamba::scan_cpu_backward` take and give float32 tensors in the kernel's layout: states are
 (B, N, D), channels last, because channels are the SIMD axis. `scan` casts and transposes around them, under autograd.
 
-Deterministic: two calls with equal inputs give equal bits, whatever `torch.set_num_threads` says; every sum has an order
-that depends on shapes only. Another processor (another SIMD width) or compiler may give other last bits.
+Deterministic: two calls with equal inputs give equal bits, whatever `torch.set_num_threads` says; every sum has an
+order that depends on shapes only. Another processor (another SIMD width) or compiler may give other last bits.
 """
 
 import ctypes
@@ -14,13 +14,11 @@ from torch import Tensor
 
 from lgmamba.scan.cpu_build import BuildError, load_kernel
 
-CHUNK = 16
-"""Steps between the states kept for the backward pass; what one chunk recomputes stays in the L1 cache."""
+CHUNK_STATES, MIN_CHUNK, MAX_CHUNK = 1024, 16, 64
+"""Steps between the states kept for the backward pass: `CHUNK_STATES // N` within the bounds (measured; caches)."""
 
 _MAX_LANES, _STATES_TOGETHER = 16, 4
 """The kernel pads channels to at most the first and states to the second, in the checkpoints only."""
-
-_INPUTS = ("x", "dt", "A", "Bmat", "Cmat", "Dskip", "z", "dt_bias", "h0")
 
 
 def unavailable(device: str) -> str | None:
@@ -55,62 +53,56 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
     return result[0] if len(result) == 1 else tuple(result)
 
 
+_SIZES = ("B", "L", "D", "N", "chunk", "states_every", "dt_softplus", "threads")
+_ROWS = ("x", "dt", "z", "Bmat", "Cmat", "dy")
+_INPUTS = ("A", "Dskip", "dt_bias", "h0", "dlast", "dstates")
+_OUTPUTS = ("y", "last", "states", "checkpoints")
+_GRADS = ("dx", "ddt", "dA", "dBmat", "dCmat", "dDskip", "dz", "dbias", "dh0")
+_DIFFERENTIABLE = 9
+"""The leading arguments of `scan_cpu`, in the order of `_GRADS`."""
+
+
 class Args(ctypes.Structure):
-    """`struct Args` of the kernel: same fields, same order, eight bytes each."""
+    """`struct Args` of the kernel: same fields in the same order, eight bytes each."""
 
     _fields_ = (
-        [(name, ctypes.c_int64) for name in "B L D N chunk states_every dt_softplus threads".split()]
-        + [  # pointer, then the strides of a sample and of a step
-            (name + part, kind)
-            for name in ("x", "dt", "z", "Bmat", "Cmat", "dy")
-            for part, kind in (("", ctypes.c_void_p), ("_b", ctypes.c_int64), ("_t", ctypes.c_int64))
-        ]
-        + [
-            (name, ctypes.c_void_p)
-            for name in (
-                "A Dskip dt_bias h0 dlast dstates y last states checkpoints "
-                "dx ddt dA dBmat dCmat dDskip dz dt_bias_grad dh0"
-            ).split()
-        ]
+        *((name, ctypes.c_int64) for name in _SIZES),
+        *((name + part, ctypes.c_int64) for name in _ROWS for part in ("", "_sample_stride", "_step_stride")),
+        *((name, ctypes.c_int64) for name in (*_INPUTS, *_OUTPUTS, *_GRADS)),
     )
 
 
-class _Call:
-    """Collects the arguments of one kernel call and keeps their tensors alive until it returns."""
-
-    def __init__(self, x: Tensor, A: Tensor, dt_softplus: bool, states_every: int):
-        (B, L, D), N = x.shape, A.shape[1]
-        self.args = Args(B=B, L=L, D=D, N=N, chunk=CHUNK, states_every=states_every, dt_softplus=dt_softplus)
-        self.args.threads = torch.get_num_threads()
-        self.alive = []
-
-    def rows(self, **tensors: Tensor | None) -> None:
-        """(B, L, channels or states): any strides, but the last axis must be contiguous and is made so."""
-        for name, v in tensors.items():
-            if v is None:
-                continue
-            v = _float32(name, v)
-            if v.stride(2) != 1:
-                v = v.contiguous()
-            self.alive.append(v)
-            setattr(self.args, name, v.data_ptr())
-            setattr(self.args, name + "_b", v.stride(0))
-            setattr(self.args, name + "_t", v.stride(1))
-
-    def whole(self, **tensors: Tensor | None) -> None:
-        """Contiguous tensors; empty ones count as absent."""
-        for name, v in tensors.items():
-            if v is None or v.numel() == 0:
-                continue
-            v = _float32(name, v).contiguous()
-            self.alive.append(v)
-            setattr(self.args, name, v.data_ptr())
+def _chunk(L: int, N: int) -> int:
+    return min(L, max(MIN_CHUNK, min(MAX_CHUNK, CHUNK_STATES // N)))
 
 
-def _float32(name: str, v: Tensor) -> Tensor:
-    if v.dtype != torch.float32:
-        raise ValueError(f"lgmamba::scan_cpu computes in float32; {name} is {v.dtype}")
-    return v.detach()
+def _launch(kernel, dt_softplus: bool, states_every: int, rows, inputs, outputs) -> None:
+    """Call the kernel on tensors in the order of `_ROWS`, `_INPUTS` and (`_OUTPUTS`, `_GRADS`); None is absent."""
+    (B, L, D), N = rows[0].shape, inputs[0].shape[1]
+    fields = [B, L, D, N, _chunk(L, N), states_every, dt_softplus, torch.get_num_threads()]
+    alive = []  # copies must outlive the call
+    for v in rows:  # any strides, but the last axis must be contiguous
+        if v is None:
+            fields += (0, 0, 0)
+            continue
+        v = _float32(v)
+        if v.stride(2) != 1:
+            v = v.contiguous()
+            alive.append(v)
+        fields += (v.data_ptr(), v.stride(0), v.stride(1))
+    for v in inputs:
+        if v is not None:
+            v = _float32(v).contiguous()
+            alive.append(v)
+        fields.append(0 if v is None else v.data_ptr())
+    fields += (0 if v is None else v.data_ptr() for v in outputs)  # of an empty tensor: 0
+    kernel(ctypes.byref(Args(*fields)))
+
+
+def _float32(v: Tensor) -> Tensor:
+    if v.dtype is not torch.float32:
+        raise ValueError(f"the operators lgmamba::scan_cpu* take float32 only, got {v.dtype}; selective_scan casts")
+    return v
 
 
 def _forward_outputs(x, A, states_every, return_last_state, train) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -118,7 +110,7 @@ def _forward_outputs(x, A, states_every, return_last_state, train) -> tuple[Tens
     last = (B, N, D) if return_last_state else (0,)
     states = (B, L // states_every, N, D) if states_every else (0,)
     padded = (-(-N // _STATES_TOGETHER) * _STATES_TOGETHER, -(-D // _MAX_LANES) * _MAX_LANES)
-    checkpoints = (B, -(-L // CHUNK), *padded) if train else (0,)
+    checkpoints = (B, -(-L // _chunk(L, N)), *padded) if train else (0,)
     return tuple(x.new_empty(shape) for shape in ((B, L, D), last, states, checkpoints))
 
 
@@ -138,12 +130,10 @@ def _forward(
     return_last_state: bool,
     train: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """y (B, L, D), the last state (B, N, D), the states (B, L // k, N, D) and the checkpoints; (0,) where not asked for."""
+    """Output (B, L, D), last state (B, N, D), states (B, L // k, N, D), checkpoints; (0,) where not asked for."""
     y, last, states, checkpoints = _forward_outputs(x, A, states_every, return_last_state, train)
-    call = _Call(x, A, dt_softplus, states_every)
-    call.rows(x=x, dt=dt, z=z, Bmat=Bmat, Cmat=Cmat)
-    call.whole(A=A, Dskip=Dskip, dt_bias=dt_bias, h0=h0, y=y, last=last, states=states, checkpoints=checkpoints)
-    load_kernel().lgmamba_forward(ctypes.byref(call.args))
+    rows, inputs = (x, dt, z, Bmat, Cmat, None), (A, Dskip, dt_bias, h0, None, None)
+    _launch(load_kernel().lgmamba_forward, dt_softplus, states_every, rows, inputs, (y, last, states, checkpoints))
     return y, last, states, checkpoints
 
 
@@ -153,7 +143,7 @@ def _(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, dt_softplus, states_every, re
 
 
 def _gradients(needed: int, x: Tensor, A: Tensor) -> list[Tensor]:
-    """One tensor per entry of `_INPUTS`, (0,) where bit i of `needed` is not set."""
+    """One tensor per entry of `_GRADS`, (0,) where bit i of `needed` is not set."""
     (B, L, D), N = x.shape, A.shape[1]
     BLD, BLN = (B, L, D), (B, L, N)
     shapes = (BLD, BLD, (D, N), BLN, BLN, (D,), BLD, (D,), (B, N, D))
@@ -178,14 +168,11 @@ def _backward(
     states_every: int,
     needed: int,
 ) -> list[Tensor]:
-    """Gradients in the order of `_INPUTS`, (0,) where bit i of `needed` is not set."""
+    """Gradients in the order of `_GRADS`, (0,) where bit i of `needed` is not set."""
     grads = _gradients(needed, x, A)
-    call = _Call(x, A, dt_softplus, states_every)
-    call.rows(x=x, dt=dt, z=z, Bmat=Bmat, Cmat=Cmat, dy=dy)
-    call.whole(A=A, Dskip=Dskip, dt_bias=dt_bias, dlast=dlast, dstates=dstates, checkpoints=checkpoints)
-    names = ("dx", "ddt", "dA", "dBmat", "dCmat", "dDskip", "dz", "dt_bias_grad", "dh0")
-    call.whole(**dict(zip(names, grads, strict=True)))
-    load_kernel().lgmamba_backward(ctypes.byref(call.args))
+    rows, inputs = (x, dt, z, Bmat, Cmat, dy), (A, Dskip, dt_bias, None, dlast, dstates)
+    outputs = (None, None, None, checkpoints, *grads)
+    _launch(load_kernel().lgmamba_backward, dt_softplus, states_every, rows, inputs, outputs)
     return grads
 
 
@@ -205,7 +192,7 @@ def _differentiate(ctx, dy, dlast, dstates, _):
     if not ctx.train:
         raise RuntimeError("lgmamba::scan_cpu was called with train=False, so there is nothing to differentiate from")
     *tensors, checkpoints = ctx.saved_tensors
-    required = ctx.needs_input_grad[: len(_INPUTS)]
+    required = ctx.needs_input_grad[:_DIFFERENTIABLE]
     needed = sum(1 << i for i, is_required in enumerate(required) if is_required)
     if not (ctx.states_every and dstates is not None and dstates.numel()):
         dstates = None

@@ -4,9 +4,9 @@ The library is kept in a user cache folder under a name that holds a hash of eve
 flags and processor. It is written under a temporary name and renamed, so processes that race at first use each get a
 whole file.
 
-OpenMP: the object is compiled with it, but first linked without a runtime of its own, so that it resolves to the one that
-torch has loaded. Two runtimes in a process would mean two pools of threads that spin for work on the same cores. Where
-that does not load, the compiler's own runtime is linked; where there is none, the kernel starts `std::thread`s.
+OpenMP: the object is compiled with it, but first linked without a runtime of its own, so that it resolves to the one
+that torch has loaded. Two runtimes in a process would mean two pools of threads that spin for work on the same cores.
+Where that does not load, the compiler's own runtime is linked; where there is none, the kernel starts `std::thread`s.
 """
 
 import ctypes
@@ -24,6 +24,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("_cpu_kernel.cpp")
+HEADERS = [SOURCE.with_name(name) for name in ("_cpu_plan.h", "_cpu_simd.h")]
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread")
 NATIVE = (("-march=native",), ("-mcpu=native",), ())
 """Flags for the processor at hand, best first; clang on ARM knows only the second."""
@@ -68,8 +69,8 @@ def _compiler() -> str:
 
 def _cache_folder() -> Path:
     """$LGMAMBA_CACHE, else lgmamba in the user's cache folder."""
-    root = os.environ.get("LGMAMBA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lgmamba"
-    folder = Path(root)
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("LGMAMBA_CACHE") or user_cache / "lgmamba")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as e:
@@ -80,7 +81,9 @@ def _cache_folder() -> Path:
 def _build(compiler: str, native: tuple[str, ...], openmp: str, folder: Path) -> Path:
     """Path of the library for these flags, compiled now if it is not there."""
     key = hashlib.sha256()
-    for part in (SOURCE.read_text(), _run([*shlex.split(compiler), "--version"]), _processor(), native, openmp, FLAGS):
+    version = _run([*shlex.split(compiler), "--version"])
+    sources = [path.read_text() for path in (SOURCE, *HEADERS)]
+    for part in (sources, version, _processor(), native, openmp, FLAGS):
         key.update(repr(part).encode())
     library = folder / f"scan_cpu_{key.hexdigest()[:20]}.so"
     if library.exists():
@@ -117,7 +120,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.machine() + platform.processor()
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))
+    telling = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(telling)}))
 
 
 def _run(command: list[str]) -> str:
