@@ -14,7 +14,7 @@ from lgmamba.config.study import Params
 
 GALLERY_FACTORS = (1 / 16, 1 / 4, 1 / 2, 1, 2, 4, math.inf)  # of the study's L0; inf = the longest
 TASK_FACTORS = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 2)
-GALLERY_TILES = 26  # more rows than this in total are too many for one page
+GALLERY_IMAGES = 2
 
 
 def drawn_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel) -> dict[str, pl.DataFrame]:
@@ -92,7 +92,7 @@ def gallery_rows(params: Params, panel: Panel) -> pl.DataFrame:
     """Tiles of the gallery: image (of the panel), artefact_row, row ("patches read" or a run), step, beyond (step > L0 of the run), psnr."""
     steps = _nearest(panel.steps.tolist(), [f * params.L0 for f in GALLERY_FACTORS])
     runs = _about_runs(params)
-    images = max(1, min(len(panel.images), 2, GALLERY_TILES // (len(runs) + 1)))
+    images = min(len(panel.images), GALLERY_IMAGES)
     rows = []
     for image in range(images):
         for step in steps:

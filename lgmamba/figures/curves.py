@@ -30,6 +30,7 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
             mark_L0(ax, L0)
         ax.set_title(PANEL_TITLES.get(panel, panel), loc="left")
         ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelbottom=True)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, columnspacing=1, handlelength=1.6)
     low, high = models["psnr_lo"].min(), models["psnr_hi"].max()
     axes[0].set_ylim(low - 0.05 * (high - low), high + 0.07 * (high - low))

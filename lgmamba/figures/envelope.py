@@ -38,13 +38,14 @@ def _draw_levels(ax: Axes, family: pl.DataFrame, style: Style) -> None:
         ax.fill_between(rows["step"], rows["seeds_lo"], rows["seeds_hi"], color=look.colour, alpha=0.25, linewidth=0)
         ax.plot(rows["step"], rows["psnr"], **look.stroke, marker=look.marker, markersize=3, label=f"{look.label} ({ROLES[role]})")
     specialists = family.filter(pl.col("role") == "specialist")
-    ax.plot(specialists["step"], specialists["psnr"], color=FAR, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1, label="specialist envelope")
+    ax.plot(specialists["step"], specialists["psnr"], color=FAR, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     for row in specialists.iter_rows(named=True):
         look = style[row["run"]]
         ax.plot([row["step"]] * 2, [row["seeds_lo"], row["seeds_hi"]], color=look.colour, linewidth=1.2)
-        ax.plot(row["step"], row["psnr"], "*", color=look.colour, markersize=9, markeredgecolor="black", markeredgewidth=0.5, label=look.label)
+        ax.plot(row["step"], row["psnr"], "*", color=look.colour, markersize=9, markeredgecolor="black", markeredgewidth=0.5)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="lower right", ncol=1 if len(specialists) < 5 else 2, handlelength=1.8)
+    ax.plot([], [], "*", color="white", markersize=9, markeredgecolor="black", markeredgewidth=0.5, label="specialist trained at this T")
+    ax.legend(loc="lower right", handlelength=1.8)
 
 
 def _draw_gap(ax: Axes, family: pl.DataFrame, style: Style) -> None:

@@ -6,7 +6,11 @@ from matplotlib.figure import Figure
 
 from lgmamba.analysis.panel import Panel
 from lgmamba.figures.pictures import show
-from lgmamba.figures.style import WIDTH, Style
+from lgmamba.figures.style import BOUNDARY, WIDTH, Style
+
+PITCH = 1.06  # from one tile to the next, tile widths
+BLOCK_GAP = 0.35  # between two images, tile widths
+LABELS = 1.0  # room for the names of the rows, inches
 
 
 def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
@@ -17,34 +21,27 @@ def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
         panel: the pictures.
     """
     images, steps, rows = (frame[name].unique(maintain_order=True).to_list() for name in ("image", "step", "row"))
-    columns = len(steps) * len(images) + len(images) - 1  # one narrow empty column between two blocks
-    widths = ([1.0] * len(steps) + [0.35]) * len(images)
-    tile = (WIDTH - 1.1) / sum(widths[:columns])
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(WIDTH, 1.12 * tile * len(rows) + 0.35), squeeze=False, width_ratios=widths[:columns], gridspec_kw={"wspace": 0.06, "hspace": 0.1}
-    )
-    for gap in range(len(steps), columns, len(steps) + 1):
-        for ax in axes[:, gap]:
-            ax.axis("off")
+    H, W = panel.targets.shape[2:]
+    down = H / W + PITCH - 1  # from one row to the next
+    block = len(steps) * PITCH + BLOCK_GAP
+    width, height = len(images) * block - BLOCK_GAP, len(rows) * down + 0.4
+    figure, ax = plt.subplots(figsize=(WIDTH, height * (WIDTH - LABELS) / width))
+    left = {(image, step): b * block + i * PITCH for b, image in enumerate(images) for i, step in enumerate(steps)}
     for image, step, row, run in frame.select("image", "step", "row", "run").rows():
-        ax = axes[rows.index(row), images.index(image) * (len(steps) + 1) + steps.index(step)]
+        x, y = left[image, step], rows.index(row) * down
         if run is None:
-            show(ax, panel.target(image), panel.mask(step, image))
-            ax.set_title(f"t = {step}" if step == steps[0] else f"{step}", pad=2, fontsize=7)
+            show(ax, panel.target(image), panel.mask(step, image), at=(x, y))
+            ax.text(x + 0.5, y - 0.1, f"t = {step}" if step == steps[0] else f"{step}", ha="center", va="bottom", fontsize=7)
         else:
-            show(ax, panel.reconstruction(run, step, image))
+            show(ax, panel.reconstruction(run, step, image), at=(x, y))
     for position, row in enumerate(rows):
         words = style[row].label if row in style.looks else row
-        axes[position, 0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=7, labelpad=4)
-    _mark_boundaries(frame, axes, rows, steps, len(images))
+        ax.text(-0.12, position * down + H / W / 2, words, ha="right", va="center", fontsize=7)
+    within = frame.filter(pl.col("beyond").not_()).group_by("image", "row").agg(pl.col("step").max())
+    for image, row, step in within.rows():
+        if step != steps[-1]:
+            x = left[image, step] + (1 + PITCH) / 2
+            y = rows.index(row) * down
+            ax.plot([x, x], [y - 0.04, y + H / W + 0.04], color=BOUNDARY, linewidth=2, solid_capstyle="butt", zorder=10)
+    ax.set(xlim=(-0.02, width - PITCH + 1.02), ylim=(len(rows) * down, -0.4), aspect="equal")
     return figure
-
-
-def _mark_boundaries(frame: pl.DataFrame, axes: object, rows: list[str], steps: list[int], images: int) -> None:
-    """A thick line between the last step within the training length and the first beyond it."""
-    last = frame.filter(pl.col("beyond").not_()).group_by("row").agg(pl.col("step").max())
-    for row, step in last.rows():
-        for block in range(images):
-            if step != steps[-1]:
-                ax = axes[rows.index(row), block * (len(steps) + 1) + steps.index(step)]
-                ax.plot([1.03, 1.03], [-0.06, 1.06], transform=ax.transAxes, color="#d1001f", linewidth=2, clip_on=False, solid_capstyle="butt", zorder=10)

@@ -1,11 +1,10 @@
 """The distributions of training lengths."""
 
-import textwrap
-
 import polars as pl
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
-from lgmamba.figures.style import Style, grid_of_axes, shared_labels
+from lgmamba.figures.style import Style, grid_of_axes, panel_title, shared_labels
 
 COLUMNS = 4
 
@@ -24,11 +23,19 @@ def fig_lengths(frame: pl.DataFrame, style: Style) -> Figure:
         runs = rows["runs"][0].split(",")
         ax.bar(rows["length"], rows["probability"], width=0.8, color=style[runs[0]].colour, linewidth=0)
         ax.set_yscale("log")
+        ax.yaxis.set_minor_locator(NullLocator())
         ax.set_ylim(floor, 2)
-        words = ", ".join(style[run].label for run in runs[:3]) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
-        ax.set_title(law[0].upper() + law[1:], loc="left", pad=3)
-        ax.text(0.97, 0.95, textwrap.fill(words, 24), transform=ax.transAxes, ha="right", va="top", fontsize=6.5)
+        panel_title(ax, law[0].upper() + law[1:], _users([style[run].label for run in runs]))
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_xlim(0, frame["length"].max() + 1)
     shared_labels(figure, "Training length (patches)", "Probability")
     return figure
+
+
+def _users(labels: list[str], room: int = 34) -> str:
+    """As many names as fit, and how many more there are."""
+    shown = labels[:1]
+    while len(shown) < len(labels) and len(", ".join(labels[: len(shown) + 1])) < room - 6:
+        shown = labels[: len(shown) + 1]
+    rest = len(labels) - len(shown)
+    return ", ".join(shown) + (f" + {rest} more" if rest else "")

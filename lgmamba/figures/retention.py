@@ -3,12 +3,13 @@
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PatchCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lgmamba.figures.style import FAR, SEQUENTIAL, Style, grid_of_axes, shared_labels
+from lgmamba.figures.style import SEQUENTIAL, Style, colour_bar, grid_of_axes, panel_title, shared_labels
 
 COLUMNS = 4
 
@@ -16,15 +17,14 @@ COLUMNS = 4
 def fig_retention(frame: pl.DataFrame, style: Style) -> Figure:
     """One map for each run on one colour scale; mean over seeds. The strip below each map is the cells not read yet.
 
-    The scale ends at the 98th percentile of all cells; what lies above has the last colour.
+    The scale is logarithmic and ends at the 2nd and 98th percentile of all cells; what lies outside has the last colour.
 
     Args:
         frame: figure_retention of `analysis.drawn.retention_rows`: ages in octaves, age_low..age_high, -1 = not read yet.
     """
     runs = frame["run"].unique(maintain_order=True).to_list()
     figure, axes = grid_of_axes(len(runs), COLUMNS, 1.95, sharex=True, sharey=True)
-    top = float(frame["mse"].quantile(0.98))
-    norm = Normalize(0, top)
+    norm = LogNorm(float(frame["mse"].quantile(0.02)), float(frame["mse"].quantile(0.98)))
     steps = frame["step"].unique().sort().to_list()
     for ax, run in zip(axes, runs, strict=True):
         rows = frame.filter(pl.col("run") == run)
@@ -32,24 +32,17 @@ def fig_retention(frame: pl.DataFrame, style: Style) -> Figure:
         L0 = rows["L0"][0]
         ax.axvline(np.log2(L0) + 0.02, color="white", linewidth=1.8)
         ax.axvline(np.log2(L0) + 0.02, color="black", linewidth=1, linestyle=(0, (3, 2)))
-        ax.set_title(style[run].label, loc="left", color="black", pad=3)
-        ax.text(1, 1.02, f"L0 = {L0}", transform=ax.transAxes, ha="right", va="bottom", fontsize=6.5, color=FAR)
+        panel_title(ax, style[run].label, f"L0 = {L0}")
     oldest = int(np.log2(1 + frame["age_high"].max()))
-    ticks = range(0, int(np.log2(max(steps))) + 1, 2)
+    octaves = int(np.log2(max(steps))) + 1
+    ticks = range(0, octaves, 2 if octaves <= 9 else 4)
     axes[0].set_xticks(list(ticks), [f"{2**k}" for k in ticks])
     ages = range(0, oldest + 1, 2 if oldest > 5 else 1)
     axes[0].set_yticks([-1, *(k + 0.5 for k in ages)], ["not read", *(_octave(k) for k in ages)])
     axes[0].set(xlim=(-0.5, np.log2(max(steps)) + 0.5), ylim=(-1.5, oldest + 1))
     shared_labels(figure, "Step t (patches)", "Age of the cell (steps since it was read)")
-    mappable = figure.colorbar(_scale(norm), ax=axes, shrink=0.8 if len(axes) > COLUMNS else 1, pad=0.01, extend="max", aspect=25)
-    mappable.set_label("MSE (pixel value$^2$)")
+    colour_bar(figure, axes, ScalarMappable(norm, SEQUENTIAL), "MSE (pixel value$^2$)", extend="both")
     return figure
-
-
-def _scale(norm: Normalize) -> object:
-    from matplotlib.cm import ScalarMappable
-
-    return ScalarMappable(norm, SEQUENTIAL)
 
 
 def _draw_map(ax: Axes, rows: pl.DataFrame, norm: Normalize) -> None:

@@ -23,8 +23,10 @@ from lgmamba.files import atomic_path
 
 WIDTH = 7.2  # inches: two columns of a journal page
 FAR, NEVER_READ = "0.45", "0.93"  # greys: reference lines, pixels that were not read
-COLOURS = (0, 1, 2, 3, 4, 9, 5, 6, 8)  # of seaborn's "colorblind": the pale ones last; its grey is for reference lines
-LINES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")
+COLOURS = (0, 1, 2, 3, 4, 9, 5)  # of seaborn's "colorblind": without pink and yellow, too pale on white, and grey, for reference lines
+BOUNDARY = "#d1001f"  # between what a run was trained for and what lies beyond, on pictures
+LINES: tuple = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (7, 1.5, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v")
 SEQUENTIAL = sns.color_palette("viridis", as_cmap=True)
 BASELINES = {"mean_image": ("Mean image", (0, (1, 1.5))), "paste": ("Ideal memory: patches pasted into the mean image", (0, (5, 1.5)))}
 PANEL_TITLES = {
@@ -58,7 +60,7 @@ class Look:
     """How one run is drawn."""
 
     colour: tuple[float, float, float]
-    line: str
+    line: object
     marker: str
     label: str
 
@@ -110,6 +112,20 @@ def grid_of_axes(n: int, columns: int, height: float, width: float = WIDTH, **sh
     for above in flat[max(n - columns, 0) : n]:  # lowest axes of their columns
         above.tick_params(labelbottom=True)
     return figure, flat[:n]
+
+
+def panel_title(ax: Axes, title: str, detail: str) -> None:
+    """Title in two lines: what is drawn, and in small grey letters a detail."""
+    ax.set_title(title, loc="left", pad=11)
+    ax.text(0, 1.03, detail, transform=ax.transAxes, ha="left", va="bottom", fontsize=6.5, color="0.3")
+
+
+def colour_bar(figure: Figure, axes: list[Axes], mappable: object, label: str, **more: object) -> object:
+    """One colour bar for all panels, as wide for many rows of panels as for one."""
+    rows = len({round(ax.get_position().y0, 3) for ax in axes})
+    bar = figure.colorbar(mappable, ax=axes, pad=0.01, aspect=18 * min(rows, 3), shrink=1 if rows <= 3 else 3 / rows, **more)
+    bar.set_label(label)
+    return bar
 
 
 def log2_axis(axis: object, values: list[float], most: int = 7) -> None:

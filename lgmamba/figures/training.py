@@ -6,7 +6,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from lgmamba.figures.style import FAR, SEQUENTIAL, Style, grid_of_axes, shared_labels
+from lgmamba.figures.style import SEQUENTIAL, Style, colour_bar, grid_of_axes, panel_title, shared_labels
 
 COLUMNS = 4
 
@@ -26,14 +26,13 @@ def fig_training(frame: pl.DataFrame, style: Style) -> Figure:
             colour = SEQUENTIAL(0.92 * norm(np.log2(length[0])))
             ax.fill_between(line["step"], line["psnr_lo"], line["psnr_hi"], color=colour, alpha=0.25, linewidth=0)
             ax.plot(line["step"], line["psnr"], color=colour, linewidth=1.1)
-        ax.set_title(style[run].label, loc="left", pad=3)
-        ax.text(1, 1.02, f"L0 = {rows['L0'][0]}", transform=ax.transAxes, ha="right", va="bottom", fontsize=6.5, color=FAR)
+        panel_title(ax, style[run].label, f"L0 = {rows['L0'][0]}")
         ax.spines[["top", "right"]].set_visible(False)
         ax.locator_params(axis="x", nbins=4)
     shared_labels(figure, "Optimiser step", "Validation PSNR (dB)")
     shown = sorted(frame["length"].unique().to_list())
-    bar = figure.colorbar(ScalarMappable(Normalize(0, norm.vmax / 0.92), SEQUENTIAL), ax=axes, pad=0.01, aspect=25, ticks=np.log2(shown))
+    scale = ScalarMappable(Normalize(0, norm.vmax / 0.92), SEQUENTIAL)
+    bar = colour_bar(figure, axes, scale, "Sequence length (patches)", ticks=np.log2(shown))
     bar.ax.set_ylim(0, norm.vmax)
     bar.set_ticklabels([str(length) for length in shown])
-    bar.set_label("Sequence length (patches)")
     return figure

@@ -247,7 +247,7 @@ def _panel(run: RunConfig, steps: list[int], psnr: np.ndarray, cells: np.ndarray
     return {
         "steps": np.array(steps),
         "images": np.arange(100, 100 + M),
-        "targets": pictures,
+        "targets": np.ascontiguousarray(pictures),
         "reconstructions": np.stack(mixed).astype(np.float16),
         "seen": seen,
         "cells": cells.astype(np.int64),

@@ -1,0 +1,85 @@
+"""The report: report.md, a self-contained report.html, and the numbers for README and DVC. Every number comes from a frame."""
+
+import base64
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markdown
+
+from lgmamba.analysis import FIGURE_NAMES
+from lgmamba.files import to_json, write_atomic
+from lgmamba.report import words
+from lgmamba.report.facts import gather, headline, metrics
+
+TEMPLATES = Path(__file__).parent / "templates"
+BLOCK = re.compile(r"(<!-- generated:headline -->\n).*?(<!-- /generated -->)", re.DOTALL)
+
+
+def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> None:
+    """Write report.md, report.html, headline.json and metrics.json.
+
+    Args:
+        study_json: resolved parameters of the study.
+        frames: folder written by `evaluate`.
+        figures: folder with <figure>.png of every figure.
+        out: folder of the report.
+    Raises:
+        ValueError: figures are missing; lists them.
+    """
+    missing = [name for name in FIGURE_NAMES if not (figures / f"{name}.png").is_file()]
+    if missing:
+        raise ValueError(f"{figures}: no picture of {', '.join(missing)}; draw it with `lgmamba figure {missing[0]} ...`")
+    facts = gather(study_json, frames)
+    where = Path(os.path.relpath(figures, out)).as_posix()
+    plain = render("report.md.jinja", facts, html=False, picture=lambda name: f"{where}/{name}")
+    rich = render("report.md.jinja", facts, html=True, picture=lambda name: inline_png(figures / f"{name}.png"))
+    write_atomic(out / "report.md", plain)
+    write_atomic(out / "report.html", html_page(rich, f"{facts['study']}: length generalisation of Mamba"))
+    write_atomic(out / "headline.json", to_json(headline(facts)))
+    write_atomic(out / "metrics.json", to_json(metrics(facts)))
+
+
+def update_readme(readme: Path, headline_json: Path) -> None:
+    """Replace the text between `<!-- generated:headline -->` and `<!-- /generated -->` in a README.
+
+    Raises:
+        ValueError: the README lacks the markers.
+    """
+    text = readme.read_text(encoding="utf-8")
+    if not BLOCK.search(text):
+        raise ValueError(f"{readme}: expected a line `<!-- generated:headline -->` and, below it, `<!-- /generated -->`")
+    block = render("readme.md.jinja", json.loads(headline_json.read_text(encoding="utf-8")))
+    write_atomic(readme, BLOCK.sub(lambda match: match[1] + block.strip() + "\n" + match[2], text))
+
+
+def render(template: str, facts: dict[str, Any], **more: Any) -> str:
+    """Fill a template; a name that it does not know is an error. Blank lines never come in twos."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    helpers = (words.number, words.signed, words.effect, words.interval, words.span, words.listed, words.plural, words.duration, words.memory)
+    environment.globals |= {helper.__name__: helper for helper in helpers}
+    return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**facts, **more))
+
+
+def html_page(text: str, title: str) -> str:
+    """Markdown -> one HTML page that asks for nothing from outside."""
+    body = markdown.markdown(text, extensions=["tables", "md_in_html", "toc", "fenced_code", "sane_lists"])
+    body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
+    body = re.sub(r"<td>(holds|holds in part|does not hold|not shown|not testable here)</td>", _badge, body)
+    css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined)
+    return environment.get_template("page.html.jinja").render(body=body, title=title, css=css)
+
+
+def _badge(match: re.Match[str]) -> str:
+    return f'<td><span class="verdict {match[1].replace(" ", "-")}">{match[1]}</span></td>'
+
+
+def inline_png(path: Path) -> str:
+    """A picture as a data address."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

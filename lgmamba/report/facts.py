@@ -1,0 +1,107 @@
+"""Everything that the report says, as plain values taken from the frames and the configuration."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lgmamba.analysis.collect import load_study
+from lgmamba.analysis.families import describe_run, families, kind_of
+from lgmamba.analysis.statistics import HOLDS, UNTESTABLE
+from lgmamba.config.study import Params
+from lgmamba.report.answer import answers, exceptions
+from lgmamba.report.captions import TITLES, captions, sample_of
+
+READ = ("curves", "summary", "claims", "claims_summary", "envelope", "runs")
+
+
+def gather(study_json: Path, frames: Path) -> dict[str, Any]:
+    """The facts of a study.
+
+    Args:
+        study_json: resolved parameters.
+        frames: folder written by `evaluate`.
+    """
+    params = load_study(study_json)
+    found = {name: pl.read_parquet(frames / f"{name}.parquet") for name in READ}
+    sample = sample_of(params, found["curves"])
+    runs = params.runs_by_name()
+    return {
+        "params": params,
+        "params_values": params.model_dump(mode="json"),
+        "study": params.study,
+        "sample": sample,
+        "claims": claim_facts(found["claims_summary"], found["claims"], found["envelope"]),
+        "cells": {claim[0]: cells.to_dicts() for claim, cells in found["claims"].group_by("claim", maintain_order=True)},
+        "levels": level_facts(params, found["summary"]),
+        "far_factors": params.claims.far_factors,
+        "gaps": found["envelope"].filter(pl.col("gap").is_not_null()).to_dicts(),
+        "runs": [{"run": name, "kind": kind_of(run), "words": describe_run(run), "L0": run.L0} for name, run in runs.items()],
+        "families": families(params),
+        "costs": cost_facts(found["runs"]),
+        "titles": TITLES,
+        "captions": captions(params, sample),
+    }
+
+
+def claim_facts(summary: pl.DataFrame, cells: pl.DataFrame, envelope: pl.DataFrame) -> list[dict[str, Any]]:
+    """One entry for each claim: summary row, sentence, exceptions."""
+    sentences, others = answers(cells, envelope), exceptions(cells)
+    return [row | {"sentence": sentences.get(row["claim"], ""), "exceptions": others.get(row["claim"], [])} for row in summary.iter_rows(named=True)]
+
+
+def level_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
+    """PSNR of each run at L0 and at its multiples: {run, L0, psnr: {factor: dB or None}}."""
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model")
+    psnr = {(run, step): value for run, step, value in headline.select("run", "step", "psnr").rows()}
+    factors = [1, *params.claims.far_factors]
+    return [{"run": name, "L0": run.L0, "psnr": {f"{f:g}": psnr.get((name, round(f * run.L0))) for f in factors}} for name, run in params.runs_by_name().items()]
+
+
+def cost_facts(runs: pl.DataFrame) -> dict[str, Any]:
+    """Hardware, versions, wall times (s) and memory (MB), over all trainings."""
+
+    def one_of(column: str) -> str:
+        return "; ".join(sorted({str(value) for value in runs[column].drop_nulls()})) or "unknown"
+
+    by_run = runs.group_by("run", maintain_order=True).agg(
+        pl.col("kind", "L0", "parameters", "steps").first(), pl.col("train_s", "images_per_s", "probe_s").mean(), pl.col("peak_rss_mb", "peak_gpu_mb").max()
+    )
+    return {
+        "trainings": len(runs),
+        "train_s": runs["train_s"].sum(),
+        "probe_s": runs["probe_s"].sum(),
+        "peak_rss_mb": runs["peak_rss_mb"].max(),
+        "peak_gpu_mb": runs["peak_gpu_mb"].max(),
+        "device": one_of("device_name"),
+        "backend": one_of("backend"),
+        "versions": one_of("versions"),
+        "git": one_of("git"),
+        "data_digest": runs["data_digest"][0],
+        "by_run": by_run.to_dicts(),
+    }
+
+
+def headline(facts: dict[str, Any]) -> dict[str, Any]:
+    """The few numbers and sentences that the README shows (headline.json)."""
+    costs = facts["costs"]
+    return {
+        "study": facts["study"],
+        "sample": {"runs": len(facts["runs"]), "seeds": facts["sample"].seeds, "images": facts["sample"].images, "split": facts["sample"].split},
+        "claims": [{key: c[key] for key in ("claim", "statement", "verdict", "holds", "cells", "not_testable", "sentence")} for c in facts["claims"]],
+        "psnr": facts["levels"],
+        "costs": {key: costs[key] for key in ("trainings", "train_s", "probe_s", "peak_rss_mb", "peak_gpu_mb", "device", "backend")},
+    }
+
+
+def metrics(facts: dict[str, Any]) -> dict[str, Any]:
+    """Numbers alone, nested, for `dvc metrics` (metrics.json)."""
+    claims = {}
+    for claim in facts["claims"]:
+        effects = [cell["effect"] for cell in facts["cells"].get(claim["claim"], []) if cell["verdict"] != UNTESTABLE]
+        claims[claim["claim"]] = {"cells": claim["cells"] - claim["not_testable"], HOLDS: claim["holds"]}
+        if effects:
+            claims[claim["claim"]] |= {"effect_lowest": min(effects), "effect_highest": max(effects)}
+    psnr = {row["run"]: {f"{f}xL0": value for f, value in row["psnr"].items() if value is not None} for row in facts["levels"]}
+    gaps = {f"{gap['run']}_T{gap['step']}": gap["gap_closed"] for gap in facts["gaps"] if gap["gap_closed"] is not None}
+    return {"claims": claims, "psnr_db": psnr, "gap_closed": gaps}
