@@ -1,0 +1,188 @@
+"""What is particular to the CPU backends: the operators, determinism, memory, and the build of the kernel."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from lgmamba.scan import cpu_backend, cpu_build, selective_scan
+from tests.scan.cases import (
+    RUNNABLE,
+    TOLERANCE,
+    Case,
+    assert_close,
+    assert_matches_reference,
+    make_inputs,
+    options,
+    run,
+)
+
+BACKENDS = [name for name, device in RUNNABLE if device == "cpu"]
+ROOT = Path(__file__).parents[2]
+
+needs_compiler = pytest.mark.skipif("cpu" not in BACKENDS, reason="no C++ compiler")
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", [Case(5, 70, 40, 16, every=30), Case(1, 40, 100, 3), Case(150, 3, 17, 4)], ids=str)
+def test_equal_bits_between_runs_and_for_any_number_of_threads(backend, case, threads):
+    inputs = make_inputs(case, torch.float32)
+    results = []
+    for n in (1, 1, 2, 3):
+        threads(n)
+        results.append(run(inputs, case, backend))
+    for other in results[1:]:
+        assert [k for k, v in results[0].items() if not torch.equal(v, other[k])] == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_training_keeps_no_state_per_step(backend):
+    case = Case(B=2, L=400, D=16, N=16, last=False, h0=False)
+    leaves = {k: None if v is None else v.requires_grad_() for k, v in make_inputs(case, torch.float32).items()}
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda v: sizes.append(v.numel()) or v, lambda v: v):
+        selective_scan(**leaves, **options(case), backend=backend)
+    assert sizes
+    assert max(sizes) <= case.B * case.L * case.D * case.N / 14  # one state in 16 steps, the last chunk not full
+
+
+def operator_inputs(requires_grad: bool = True, softplus: bool = True):
+    case = Case(2, 9, 5, 3, softplus=softplus)
+    inputs = make_inputs(case, torch.float32)
+    inputs["h0"] = inputs["h0"].transpose(1, 2).contiguous()
+    return [v.requires_grad_(requires_grad) for v in inputs.values()]
+
+
+# aot_dispatch runs the operator under torch.compile's tracing, so this covers fake tensors and autograd under it.
+@needs_compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("tail", [(True, 4, True, True), (False, 0, False, True)], ids=["all", "plain"])
+def test_compiled_operator_passes_opcheck(tail):
+    tensors = operator_inputs(softplus=tail[0])
+    if not tail[0]:
+        tensors[6:] = [None] * 3
+    torch.library.opcheck(torch.ops.lgmamba.scan_cpu.default, (*tensors, *tail))
+
+
+@pytest.mark.skipif("cpu_numba" not in BACKENDS, reason="no numba")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_numba_operator_passes_opcheck():
+    x, dt, A, Bmat, Cmat, *_ = operator_inputs(softplus=False)
+    h0 = torch.zeros(2, 5, 3, requires_grad=True)
+    torch.library.opcheck(torch.ops.lgmamba.scan_numba.default, (dt, x, A, Bmat, Cmat, h0, 4))
+
+
+@needs_compiler
+def test_operator_refuses_other_dtypes():
+    tensors = operator_inputs(requires_grad=False)
+    tensors[0] = tensors[0].double()
+    with pytest.raises(ValueError, match=r"take float32 only, got torch.float64"):
+        torch.ops.lgmamba.scan_cpu(*tensors, False, 0, False, False)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own imports warn
+def test_works_in_one_graph_under_torch_compile(backend):
+    case = Case(2, 9, 5, 3, every=4)
+    inputs = make_inputs(case, torch.float32)
+
+    def model(inputs):
+        y, last, states = selective_scan(**inputs | {"x": 2 * inputs["x"]}, **options(case), backend=backend)
+        return (y.square().sum() + last.sum() + states.sum()) / 3
+
+    def gradients(f):
+        leaves = {k: v.clone().requires_grad_() for k, v in inputs.items()}
+        grads = torch.autograd.grad(f(leaves), list(leaves.values()))
+        return dict(zip(leaves, grads, strict=True))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    assert_close(gradients(compiled), gradients(model), TOLERANCE[torch.float32])
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_works_under_the_inductor():
+    case = Case(2, 9, 5, 3, last=False)
+    inputs = make_inputs(case, torch.float32)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda v: selective_scan(**v, **options(case), backend="cpu").exp(), fullgraph=True)
+    torch.testing.assert_close(compiled(inputs), selective_scan(**inputs, **options(case), backend="cpu").exp())
+
+
+# ---- the build ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh_build(monkeypatch, tmp_path):
+    """An empty cache folder and a `load_kernel` that forgets what it built."""
+    monkeypatch.setenv("LGMAMBA_CACHE", str(tmp_path / "cache"))
+    cpu_build.load_kernel.cache_clear()
+    yield tmp_path / "cache"
+    cpu_build.load_kernel.cache_clear()
+
+
+@needs_compiler
+def test_arguments_have_the_kernels_layout():
+    assert cpu_build.load_kernel().lgmamba_args_size() == ctypes.sizeof(cpu_backend.Args)
+
+
+@needs_compiler
+@pytest.mark.parametrize("native", [("-march=native",), ("-mno-avx512f", "-mavx2", "-mfma"), ()], ids=" ".join)
+@pytest.mark.parametrize("openmp", ["own", "none"])
+def test_every_way_to_build_gives_right_numbers(fresh_build, monkeypatch, native, openmp):
+    if native and os.uname().machine != "x86_64":
+        pytest.skip("flags of x86-64")
+    monkeypatch.setattr(cpu_build, "NATIVE", (native,))
+    monkeypatch.setattr(cpu_build, "OPENMP", (openmp,))
+    assert_matches_reference(Case(B=3, L=37, D=21, N=5, every=6), "cpu", "cpu")
+    assert len(list(fresh_build.glob("*.so"))) == 1
+
+
+@needs_compiler
+def test_processes_that_race_at_first_use_all_get_a_kernel(fresh_build):
+    code = """
+        from lgmamba.scan.cpu_build import load_kernel
+        print(load_kernel().lgmamba_args_size())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    racing = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert len({p.communicate(timeout=300)[0] for p in racing}) == 1
+    assert [p.returncode for p in racing] == [0] * 4
+    assert [p.suffix for p in fresh_build.iterdir()] == [".so"]  # one library, nothing half-made
+
+
+def test_without_a_compiler_the_error_says_what_to_install(fresh_build, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert "install one, for example g++" in cpu_backend.unavailable("cpu")
+    with pytest.raises(RuntimeError, match="no C\\+\\+ compiler found"):
+        selective_scan(**make_inputs(Case(1, 2, 3, 4).plain(), torch.float32), backend="cpu")
+
+
+def test_a_compiler_that_fails_is_quoted(fresh_build, monkeypatch, tmp_path):
+    script = tmp_path / "broken-c++"
+    script.write_text("#!/bin/sh\necho 'broken-c++: out of luck' >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    assert "out of luck" in cpu_backend.unavailable("cpu")
+    assert not list(fresh_build.glob("*.so"))
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(fresh_build, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LGMAMBA_CACHE", str(tmp_path / "file" / "cache"))
+    assert "set LGMAMBA_CACHE" in cpu_backend.unavailable("cpu")
