@@ -15,7 +15,7 @@ COLUMNS = 4
 
 
 def fig_retention(frame: pl.DataFrame, style: Style) -> Figure:
-    """One map for each run on one colour scale; mean over seeds. The strip below each map is the cells not read yet.
+    """One map for each run on one colour scale; mean over seeds. Dashed: the right end of the column of L0. The strip below each map is the cells not read yet.
 
     The scale is logarithmic and ends at the 2nd and 98th percentile of all cells; what lies outside has the last colour.
 
@@ -30,8 +30,9 @@ def fig_retention(frame: pl.DataFrame, style: Style) -> Figure:
         rows = frame.filter(pl.col("run") == run)
         _draw_map(ax, rows, norm)
         L0 = rows["L0"][0]
-        ax.axvline(np.log2(L0) + 0.02, color="white", linewidth=1.8)
-        ax.axvline(np.log2(L0) + 0.02, color="black", linewidth=1, linestyle=(0, (3, 2)))
+        boundary = _edges(rows)[L0][1]
+        ax.axvline(boundary, color="white", linewidth=1.8)
+        ax.axvline(boundary, color="black", linewidth=1, linestyle=(0, (3, 2)))
         panel_title(ax, style[run].label, f"L0 = {L0}")
     oldest = int(np.log2(1 + frame["age_high"].max()))
     octaves = int(np.log2(max(steps))) + 1
@@ -46,18 +47,23 @@ def fig_retention(frame: pl.DataFrame, style: Style) -> Figure:
 
 
 def _draw_map(ax: Axes, rows: pl.DataFrame, norm: Normalize) -> None:
-    """Columns reach half way to the next step on the log axis; age octave k covers k..k+1, cells not read -1.5..-0.5."""
-    steps = np.log2(rows["step"].unique().sort().to_numpy())
-    middles = (steps[1:] + steps[:-1]) / 2
-    edges = np.concatenate([[steps[0] - 0.5], middles, [steps[-1] + 0.5]])
-    left = dict(zip(rows["step"].unique().sort().to_list(), zip(edges[:-1], edges[1:], strict=True), strict=True))
+    """Age octave k covers k..k+1, cells not read -1.5..-0.5."""
+    edges = _edges(rows)
     boxes, colours = [], []
     for step, low, mse in rows.select("step", "age_low", "mse").rows():
-        x0, x1 = left[step]
+        x0, x1 = edges[step]
         y0 = -1.5 if low < 0 else np.log2(1 + low)
         boxes.append(Rectangle((x0, y0), x1 - x0, 1))
         colours.append(SEQUENTIAL(norm(mse)))
-    ax.add_collection(PatchCollection(boxes, facecolors=colours, edgecolors=colours, linewidths=0.2, rasterized=False))
+    ax.add_collection(PatchCollection(boxes, facecolors=colours, edgecolors=colours, linewidths=0.2))
+
+
+def _edges(rows: pl.DataFrame) -> dict[int, tuple[float, float]]:
+    """{step: left and right end of its column, log2}; a column reaches half way to its neighbours."""
+    steps = rows["step"].unique().sort().to_list()
+    x = np.log2(steps)
+    ends = np.concatenate([[x[0] - 0.5], (x[1:] + x[:-1]) / 2, [x[-1] + 0.5]])
+    return {step: (ends[i], ends[i + 1]) for i, step in enumerate(steps)}
 
 
 def _octave(k: int) -> str:

@@ -1,9 +1,11 @@
 """The report: report.md, a self-contained report.html, and the numbers for README and DVC. Every number comes from a frame."""
 
 import base64
+import html
 import json
 import os
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,9 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
         raise ValueError(f"{figures}: no picture of {', '.join(missing)}; draw it with `lgmamba figure {missing[0]} ...`")
     facts = gather(study_json, frames)
     where = Path(os.path.relpath(figures, out)).as_posix()
-    plain = render("report.md.jinja", facts, html=False, picture=lambda name: f"{where}/{name}")
-    rich = render("report.md.jinja", facts, html=True, picture=lambda name: inline_png(figures / f"{name}.png"))
+    plain = render("report.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
+    pictures = {name: (figures / f"{name}.png").read_bytes() for name in FIGURE_NAMES}
+    rich = render("report.md.jinja", facts, rich=True, picture=lambda name: inline_png(pictures[name]), width=lambda name: width_rem(pictures[name]))
     write_atomic(out / "report.md", plain)
     write_atomic(out / "report.html", html_page(rich, f"{facts['study']}: length generalisation of Mamba"))
     write_atomic(out / "headline.json", to_json(headline(facts)))
@@ -62,6 +65,7 @@ def render(template: str, facts: dict[str, Any], **more: Any) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     helpers = (words.number, words.signed, words.effect, words.interval, words.span, words.listed, words.plural, words.duration, words.memory)
+    environment.filters["code"] = code_html
     environment.globals |= {helper.__name__: helper for helper in helpers}
     return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**facts, **more))
 
@@ -80,6 +84,17 @@ def _badge(match: re.Match[str]) -> str:
     return f'<td><span class="verdict {match[1].replace(" ", "-")}">{match[1]}</span></td>'
 
 
-def inline_png(path: Path) -> str:
+def inline_png(png: bytes) -> str:
     """A picture as a data address."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def width_rem(png: bytes) -> float:
+    """Largest width on a page, so that letters have one size in all figures: 7.5 rem for an inch at 300 pixels an inch."""
+    (pixels,) = struct.unpack(">I", png[16:20])  # the header's width
+    return round(pixels / 300 * 7.5, 1)
+
+
+def code_html(text: str) -> str:
+    """Plain text with `names` -> HTML."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
