@@ -115,7 +115,16 @@ def _c1(ev: Evidence) -> Iterator[Cell]:
         for factor in ev.params.claims.far_factors:
             step = round(factor * run.L0)
             effect = _difference(ev, ev.samples.of(name, step), ev.samples.of(name, run.L0))
-            yield Cell("C1", f"PSNR({factor:g} L0) - PSNR(L0)", -1, name, f"itself at L0 = {run.L0}", step, effect, factor=factor)
+            yield Cell(
+                "C1",
+                f"PSNR({factor:g} L0) - PSNR(L0)",
+                -1,
+                name,
+                f"itself at L0 = {run.L0}",
+                step,
+                effect,
+                factor=factor,
+            )
 
 
 def _c2(ev: Evidence, family: Family) -> Iterator[Cell]:
@@ -125,26 +134,56 @@ def _c2(ev: Evidence, family: Family) -> Iterator[Cell]:
     tested += [(family.generalist, t, +1) for t in sorted(set().union(*early.values()))]
     for run, step, sign in tested:
         effect = _difference(ev, ev.samples.of(run, step), ev.samples.of(run, 0, MEAN_IMAGE))
-        yield Cell("C2", "PSNR(t) - PSNR of the mean image", sign, run, "mean image", step, effect, family=family.generalist)
+        yield Cell(
+            "C2", "PSNR(t) - PSNR of the mean image", sign, run, "mean image", step, effect, family=family.generalist
+        )
     for L0, specialist in family.specialists.items():
         if early[L0]:
             apart = distance_beyond_seeds(ev.maps, specialist, family.generalist, ev.samples.seeds, L0)
             measure = "distance of their retention maps beyond that between seeds"
-            yield Cell("C2", measure, +1, specialist, family.generalist, L0, _over_seeds(ev, apart), SQUARED, family=family.generalist)
+            yield Cell(
+                "C2",
+                measure,
+                +1,
+                specialist,
+                family.generalist,
+                L0,
+                _over_seeds(ev, apart),
+                SQUARED,
+                family=family.generalist,
+            )
 
 
 def _c3(ev: Evidence, family: Family) -> Iterator[Cell]:
     """specialist(T) - generalist(T) > 0 at each length with a specialist."""
     for T, specialist in family.specialists.items():
         effect = _difference(ev, ev.samples.of(specialist, T), ev.samples.of(family.generalist, T))
-        yield Cell("C3", "PSNR(specialist) - PSNR(generalist) at T", +1, specialist, family.generalist, T, effect, family=family.generalist)
+        yield Cell(
+            "C3",
+            "PSNR(specialist) - PSNR(generalist) at T",
+            +1,
+            specialist,
+            family.generalist,
+            T,
+            effect,
+            family=family.generalist,
+        )
 
 
 def _c4(ev: Evidence, family: Family) -> Iterator[Cell]:
     """adaptive(T) - generalist(T) > 0 at every probed T that the generalist was trained on."""
     for T in (t for t in ev.samples.steps(family.generalist) if t in family.lengths):
         effect = _difference(ev, ev.samples.of(family.adaptive, T), ev.samples.of(family.generalist, T))
-        yield Cell("C4", "PSNR(adaptive) - PSNR(generalist) at T", +1, family.adaptive, family.generalist, T, effect, family=family.generalist)
+        yield Cell(
+            "C4",
+            "PSNR(adaptive) - PSNR(generalist) at T",
+            +1,
+            family.adaptive,
+            family.generalist,
+            T,
+            effect,
+            family=family.generalist,
+        )
 
 
 def _c5(ev: Evidence) -> Iterator[Cell]:
@@ -154,7 +193,9 @@ def _c5(ev: Evidence) -> Iterator[Cell]:
             step = round(factor * run.L0)
             growth = [slope(ev.maps[name, s], step) - slope(ev.maps[name, s], run.L0) for s in ev.samples.seeds]
             measure = f"slope of the error with log2(1 + age), at {factor:g} L0 minus at L0"
-            yield Cell("C5", measure, +1, name, f"itself at L0 = {run.L0}", step, _over_seeds(ev, growth), SQUARED, factor)
+            yield Cell(
+                "C5", measure, +1, name, f"itself at L0 = {run.L0}", step, _over_seeds(ev, growth), SQUARED, factor
+            )
 
 
 def summarise_claims(cells: pl.DataFrame, params: Params) -> pl.DataFrame:
@@ -165,7 +206,10 @@ def summarise_claims(cells: pl.DataFrame, params: Params) -> pl.DataFrame:
         verdicts = here["verdict"].to_list()
         count = {word: verdicts.count(word) for word in (HOLDS, FAILS, OPEN, UNTESTABLE)}
         reason = _untestable_reason(claim, here, params)
-        strict = here.filter((pl.col("verdict") == HOLDS) & (pl.when(pl.col("claimed_sign") > 0).then("lo_t").otherwise(-pl.col("hi_t")) > 0))
+        strict = here.filter(
+            (pl.col("verdict") == HOLDS)
+            & (pl.when(pl.col("claimed_sign") > 0).then("lo_t").otherwise(-pl.col("hi_t")) > 0)
+        )
         rows.append(
             {
                 "claim": claim,

@@ -96,9 +96,13 @@ def _problems(folder: RunFolder, params: Params) -> list[str]:
         problems.append(f"trained with another configuration than the current one, train it again: {'; '.join(keys)}")
     probed = folder.probe.get("probe")
     if probed is not None and (keys := differing_keys(probed, params.probe.model_dump(mode="json"))):
-        problems.append(f"reconstructed with another configuration than the current one, reconstruct again: {'; '.join(keys)}")
+        problems.append(
+            f"reconstructed with another configuration than the current one, reconstruct again: {'; '.join(keys)}"
+        )
     if folder.probe["data_digest"] != folder.train["data_digest"]:
-        problems.append(f"trained on images {folder.train['data_digest']:.12} but reconstructed images {folder.probe['data_digest']:.12}")
+        problems.append(
+            f"trained on images {folder.train['data_digest']:.12} but reconstructed images {folder.probe['data_digest']:.12}"
+        )
     digest = folder.train.get("checkpoint_digest") or file_digest(folder.path / "train/model.safetensors")
     if folder.probe["checkpoint_digest"] != digest:
         problems.append(
@@ -113,7 +117,10 @@ def _several_data(folders: list[RunFolder]) -> list[str]:
         by_digest.setdefault(folder.train["data_digest"], []).append(f"{folder.run} seed {folder.seed}")
     if len(by_digest) < 2:
         return []
-    return ["runs used different images: " + "; ".join(f"{digest:.12}: {', '.join(names)}" for digest, names in by_digest.items())]
+    return [
+        "runs used different images: "
+        + "; ".join(f"{digest:.12}: {', '.join(names)}" for digest, names in by_digest.items())
+    ]
 
 
 def differing_keys(found: Any, expected: Any) -> list[str]:
@@ -127,5 +134,8 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one: {"a": {"b": 1}} -> {"a.b": 1}. Lists are leaves."""
     if not isinstance(values, dict) or not values:
         return {prefix: values}
-    return {key: leaf for name, value in values.items() for key, leaf in flatten(value, f"{prefix}.{name}" if prefix else str(name)).items()}
-
+    return {
+        key: leaf
+        for name, value in values.items()
+        for key, leaf in flatten(value, f"{prefix}.{name}" if prefix else str(name)).items()
+    }

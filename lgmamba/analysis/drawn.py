@@ -39,11 +39,21 @@ def curve_rows(params: Params, summary: pl.DataFrame) -> pl.DataFrame:
     """
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
     columns = ("run", "method", "step", "psnr", "psnr_lo", "psnr_hi", "n_seeds", "n_images")
-    models = headline.filter(pl.col("method") == "model").select(columns).join(_about_runs(params), on="run", maintain_order="left")
+    models = (
+        headline.filter(pl.col("method") == "model")
+        .select(columns)
+        .join(_about_runs(params), on="run", maintain_order="left")
+    )
     baselines = (
         headline.filter(pl.col("method").is_in(["mean_image", "paste"]), pl.col("psnr").is_finite())
         .group_by("method", "step")
-        .agg(pl.col("psnr").mean(), pl.col("psnr_lo").min(), pl.col("psnr_hi").max(), pl.col("n_seeds").max(), pl.col("n_images").max())
+        .agg(
+            pl.col("psnr").mean(),
+            pl.col("psnr_lo").min(),
+            pl.col("psnr_hi").max(),
+            pl.col("n_seeds").max(),
+            pl.col("n_images").max(),
+        )
         .sort("method", "step")
     )
     rows = pl.concat([models, baselines], how="diagonal").with_columns(at_L0=pl.col("step") == pl.col("L0"))
@@ -58,24 +68,43 @@ def _about_runs(params: Params) -> pl.DataFrame:
 
 def retention_rows(params: Params, retention: pl.DataFrame) -> pl.DataFrame:
     """Headline retention maps with ages in octaves: run, panel, L0, step, age_low, age_high (both -1: never read), mse, count."""
-    headline = retention.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model")
+    headline = retention.filter(
+        pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model"
+    )
     low = pl.when(pl.col("age") < 0).then(-1).otherwise(2 ** (1 + pl.col("age")).log(2).floor() - 1).cast(pl.Int64)
-    binned = headline.with_columns(age_low=low).group_by("run", "step", "age_low").agg(
-        mse=(pl.col("mse") * pl.col("count")).sum() / pl.col("count").sum(), count=pl.col("count").sum(), n_seeds=pl.col("n_seeds").max()
+    binned = (
+        headline.with_columns(age_low=low)
+        .group_by("run", "step", "age_low")
+        .agg(
+            mse=(pl.col("mse") * pl.col("count")).sum() / pl.col("count").sum(),
+            count=pl.col("count").sum(),
+            n_seeds=pl.col("n_seeds").max(),
+        )
     )
     high = pl.when(pl.col("age_low") < 0).then(-1).otherwise(2 * pl.col("age_low"))
-    return _about_runs(params).join(binned.with_columns(age_high=high), on="run", maintain_order="left").sort(
-        "step", "age_low", maintain_order=True
-    ).pipe(_in_order_of_runs, params)
+    return (
+        _about_runs(params)
+        .join(binned.with_columns(age_high=high), on="run", maintain_order="left")
+        .sort("step", "age_low", maintain_order=True)
+        .pipe(_in_order_of_runs, params)
+    )
 
 
 def training_rows(params: Params, history: pl.DataFrame) -> pl.DataFrame:
     """Validation PSNR during training: run, panel, L0, step (optimiser), length (patches), psnr over seeds with lowest and highest."""
     valid = history.filter(pl.col("metric") == "val_psnr", pl.col("value").is_finite())
     over_seeds = valid.group_by("run", "step", "length").agg(
-        psnr=pl.col("value").mean(), psnr_lo=pl.col("value").min(), psnr_hi=pl.col("value").max(), n_seeds=pl.col("seed").n_unique()
+        psnr=pl.col("value").mean(),
+        psnr_lo=pl.col("value").min(),
+        psnr_hi=pl.col("value").max(),
+        n_seeds=pl.col("seed").n_unique(),
     )
-    return _about_runs(params).join(over_seeds, on="run", maintain_order="left").sort("length", "step", maintain_order=True).pipe(_in_order_of_runs, params)
+    return (
+        _about_runs(params)
+        .join(over_seeds, on="run", maintain_order="left")
+        .sort("length", "step", maintain_order=True)
+        .pipe(_in_order_of_runs, params)
+    )
 
 
 def length_rows(params: Params, lengths: pl.DataFrame) -> pl.DataFrame:
@@ -84,7 +113,9 @@ def length_rows(params: Params, lengths: pl.DataFrame) -> pl.DataFrame:
     users: dict[str, list[str]] = {}
     for run, words in named.items():
         users.setdefault(words, []).append(run)
-    first = pl.DataFrame([{"run": runs[0], "distribution": words, "runs": ",".join(runs)} for words, runs in users.items()])
+    first = pl.DataFrame(
+        [{"run": runs[0], "distribution": words, "runs": ",".join(runs)} for words, runs in users.items()]
+    )
     return first.join(lengths, on="run", maintain_order="left").select("distribution", "runs", "length", "probability")
 
 
@@ -99,7 +130,9 @@ def gallery_rows(params: Params, panel: Panel) -> pl.DataFrame:
             tile = {"image": image, "artefact_row": int(panel.images[image]), "step": step}
             rows.append(tile | {"row": "patches read", "run": None, "L0": None, "beyond": None, "psnr": None})
             for run, _, L0 in runs.rows():
-                rows.append(tile | {"row": run, "run": run, "L0": L0, "beyond": step > L0, "psnr": panel.psnr(run, step, image)})
+                rows.append(
+                    tile | {"row": run, "run": run, "L0": L0, "beyond": step > L0, "psnr": panel.psnr(run, step, image)}
+                )
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -109,13 +142,17 @@ def task_rows(params: Params, panel: Panel) -> pl.DataFrame:
     Runs: the first family's generalist and its longest specialist.
     """
     family = families(params)[0]
-    steps = _nearest([t for t in panel.steps.tolist() if t <= panel.cells.shape[1]], [f * family.L0 for f in TASK_FACTORS])
+    steps = _nearest(
+        [t for t in panel.steps.tolist() if t <= panel.cells.shape[1]], [f * family.L0 for f in TASK_FACTORS]
+    )
     longest = [family.specialists[max(family.specialists)]] if family.specialists else []
     rows = []
     for step in steps:
         tile = {"image": 0, "artefact_row": int(panel.images[0]), "step": step, "cell": int(panel.cells[0, step - 1])}
         rows += [tile | {"row": words, "run": None, "psnr": None} for words in ("this patch", "patches read")]
-        rows += [tile | {"row": run, "run": run, "psnr": panel.psnr(run, step, 0)} for run in [*longest, family.generalist]]
+        rows += [
+            tile | {"row": run, "run": run, "psnr": panel.psnr(run, step, 0)} for run in [*longest, family.generalist]
+        ]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 

@@ -71,7 +71,11 @@ def claims_metrics(summary: pl.DataFrame, cells: pl.DataFrame) -> dict[str, dict
     result: dict[str, dict[str, object]] = {}
     for row in summary.iter_rows(named=True):
         here = cells.filter(pl.col("claim") == row["claim"])
-        effects = {f"{c['family'] or c['run']}/{c['run']}/{c['step']}": c["effect"] for c in here.iter_rows(named=True) if c["effect"] is not None}
+        effects = {
+            f"{c['family'] or c['run']}/{c['run']}/{c['step']}": c["effect"]
+            for c in here.iter_rows(named=True)
+            if c["effect"] is not None
+        }
         counts = {key: row[key] for key in ("cells", "holds", "does_not_hold", "not_shown", "not_testable")}
         result[row["claim"]] = {"verdict": row["verdict"], **counts, "effects": effects}
     return result

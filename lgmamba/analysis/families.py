@@ -12,7 +12,8 @@ KINDS = (SPECIALIST, GENERALIST, SEVERAL, ADAPTIVE)  # the order in which figure
 
 def kind_of(run: RunConfig) -> str:
     """specialist: one length, loss on the last step; generalist: many lengths; several read-outs: loss on many steps of a
-    sequence, whatever its length; length-adaptive: told the length."""
+    sequence, whatever its length; length-adaptive: told the length.
+    """
     if run.model.adaptive is not None:
         return ADAPTIVE
     if run.task.supervision.kind != "last":
@@ -33,7 +34,11 @@ def describe_lengths(lengths: LengthConfig) -> str:
             return f"geometric, mean {lengths.mean:g}, up to {lengths.max}"
         case "choice":
             several = len(lengths.weights) > 4
-            return f"{len(lengths.weights)} lengths up to {lengths.max}" if several else "one of " + ", ".join(map(str, sorted(lengths.weights)))
+            return (
+                f"{len(lengths.weights)} lengths up to {lengths.max}"
+                if several
+                else "one of " + ", ".join(map(str, sorted(lengths.weights)))
+            )
 
 
 def describe_run(run: RunConfig) -> str:

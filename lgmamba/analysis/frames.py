@@ -24,10 +24,25 @@ def curves_frame(folders: list[RunFolder], study: str) -> pl.DataFrame:
     """Error against step: study, run, seed, mode, order, method, step -> mse (mean over images and visiting orders), psnr of that mean, n_images, n_repeats."""
     parts = []
     for folder in folders:
-        means = pl.scan_parquet(folder.path / "probe/steps.parquet").group_by(SETTING).agg(
-            pl.col("mse").cast(pl.Float64).mean(), n_images=pl.col("image").n_unique(), n_repeats=pl.col("repeat").n_unique()
+        means = (
+            pl.scan_parquet(folder.path / "probe/steps.parquet")
+            .group_by(SETTING)
+            .agg(
+                pl.col("mse").cast(pl.Float64).mean(),
+                n_images=pl.col("image").n_unique(),
+                n_repeats=pl.col("repeat").n_unique(),
+            )
         )
-        named = means.select(study=pl.lit(study), run=pl.lit(folder.run), seed=pl.lit(folder.seed, pl.Int64), *map(pl.col, SETTING), mse="mse", psnr=psnr(pl.col("mse")), n_images="n_images", n_repeats="n_repeats")
+        named = means.select(
+            study=pl.lit(study),
+            run=pl.lit(folder.run),
+            seed=pl.lit(folder.seed, pl.Int64),
+            *map(pl.col, SETTING),
+            mse="mse",
+            psnr=psnr(pl.col("mse")),
+            n_images="n_images",
+            n_repeats="n_repeats",
+        )
         parts.append(named.collect(engine="streaming").sort(SETTING))
     return pl.concat(parts)
 
@@ -48,8 +63,16 @@ def retention_frame(folders: list[RunFolder]) -> pl.DataFrame:
     """Retention maps over seeds: run, mode, order, method, step, age -> mse, its lowest and highest over seeds, count (cells a seed), n_seeds."""
     keys = ("run", "mode", "order", "method", "step", "age")
     parts = [pl.scan_parquet(folder.path / "probe/retention.parquet") for folder in folders]
-    over_seeds = pl.concat(parts).group_by(keys).agg(
-        mse=pl.col("mse").mean(), mse_lo=pl.col("mse").min(), mse_hi=pl.col("mse").max(), count=pl.col("count").mean(), n_seeds=pl.len()
+    over_seeds = (
+        pl.concat(parts)
+        .group_by(keys)
+        .agg(
+            mse=pl.col("mse").mean(),
+            mse_lo=pl.col("mse").min(),
+            mse_hi=pl.col("mse").max(),
+            count=pl.col("count").mean(),
+            n_seeds=pl.len(),
+        )
     )
     return over_seeds.collect(engine="streaming").sort(keys)
 
@@ -76,7 +99,17 @@ def envelope_frame(ev: Evidence) -> pl.DataFrame:
     Columns: family, role, run, step (T, patches), psnr with interval over images and seeds, lowest and highest seed; for the adaptive
     run at lengths with a specialist: gap (specialist - generalist, dB), gap_shown (whether that gap is), gap_closed with interval, in 1.
     """
-    return pl.DataFrame(list(_envelope_rows(ev)), infer_schema_length=None, schema_overrides={"gap_closed": pl.Float64, "gap": pl.Float64, "gap_lo": pl.Float64, "gap_hi": pl.Float64, "gap_shown": pl.Boolean})
+    return pl.DataFrame(
+        list(_envelope_rows(ev)),
+        infer_schema_length=None,
+        schema_overrides={
+            "gap_closed": pl.Float64,
+            "gap": pl.Float64,
+            "gap_lo": pl.Float64,
+            "gap_hi": pl.Float64,
+            "gap_shown": pl.Boolean,
+        },
+    )
 
 
 def _envelope_rows(ev: Evidence) -> Iterator[dict[str, Any]]:
@@ -93,7 +126,9 @@ def _envelope_rows(ev: Evidence) -> Iterator[dict[str, Any]]:
                 row |= _level(ev.bootstrap.level_of(columns), "psnr")
                 gap = {"gap": None, "gap_shown": None, "gap_closed": None, "gap_lo": None, "gap_hi": None}
                 if role == "adaptive" and T in family.specialists:
-                    gap = _gap(ev, columns, ev.samples.of(family.generalist, T), ev.samples.of(family.specialists[T], T))
+                    gap = _gap(
+                        ev, columns, ev.samples.of(family.generalist, T), ev.samples.of(family.specialists[T], T)
+                    )
                 yield row | gap
 
 

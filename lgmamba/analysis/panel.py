@@ -80,14 +80,20 @@ def collect_panel(folders: list[RunFolder]) -> Panel:
     from safetensors.numpy import load_file
 
     seed = folders[0].seed
-    panels = {folder.run: load_file(folder.path / "probe/panel.safetensors") for folder in folders if folder.seed == seed}
+    panels = {
+        folder.run: load_file(folder.path / "probe/panel.safetensors") for folder in folders if folder.seed == seed
+    }
     first = next(iter(panels.values()))
     steps = sorted(set.intersection(*(set(p["steps"].tolist()) for p in panels.values())))
     T = min(p["cells"].shape[1] for p in panels.values())
     for run, panel in panels.items():
-        same = np.array_equal(panel["images"], first["images"]) and np.array_equal(panel["cells"][:, :T], first["cells"][:, :T])
+        same = np.array_equal(panel["images"], first["images"]) and np.array_equal(
+            panel["cells"][:, :T], first["cells"][:, :T]
+        )
         if not same:
-            raise CollectError(f"{run} seed {seed}: its panel shows other images, or other visiting orders, than {folders[0].run}")
+            raise CollectError(
+                f"{run} seed {seed}: its panel shows other images, or other visiting orders, than {folders[0].run}"
+            )
 
     def at(panel: dict[str, np.ndarray]) -> np.ndarray:
         return np.searchsorted(panel["steps"], steps)
@@ -116,7 +122,7 @@ def read_panel(path: Path) -> Panel:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
         known = json.loads(file.metadata()["panel"])
     prefix = "reconstructions/"
     pictures = {name.removeprefix(prefix): arrays.pop(name) for name in list(arrays) if name.startswith(prefix)}

@@ -65,6 +65,7 @@ def distance_beyond_seeds(maps: Maps, run_a: str, run_b: str, seeds: tuple[int, 
     Returns:
         (S,) pixel value^2; nan for a single seed.
     """
+
     def between(first: str, s: int, second: str, others: list[int]) -> list[float]:
         return [distance(maps[first, s], maps[second, o], last) for o in others]
 

@@ -51,7 +51,9 @@ def load_samples(folders: list[RunFolder], order: str, methods: tuple[str, ...] 
     for folder in folders:
         frame = (
             pl.scan_parquet(folder.path / "probe/steps.parquet")
-            .filter(pl.col("mode") == "prefix", pl.col("order") == order, pl.col("method").is_in([*methods, MEAN_IMAGE]))
+            .filter(
+                pl.col("mode") == "prefix", pl.col("order") == order, pl.col("method").is_in([*methods, MEAN_IMAGE])
+            )
             .with_columns(pl.when(pl.col("method") == MEAN_IMAGE).then(0).otherwise("step").alias("step"))
             .group_by("method", "step", "image")
             .agg(pl.col("mse").cast(pl.Float64).mean())
@@ -61,11 +63,15 @@ def load_samples(folders: list[RunFolder], order: str, methods: tuple[str, ...] 
         settings = frame.select("method", "step").unique(maintain_order=True).rows()
         here = frame["image"].unique().sort().to_numpy()
         if not settings:
-            raise CollectError(f"{folder.run} seed {folder.seed}: steps.parquet has no row of mode prefix, order {order}")
+            raise CollectError(
+                f"{folder.run} seed {folder.seed}: steps.parquet has no row of mode prefix, order {order}"
+            )
         if images is None:
             images = here
         if not np.array_equal(here, images) or len(frame) != len(settings) * len(here):
-            raise CollectError(f"{folder.run} seed {folder.seed}: reconstructed other images than {folders[0].run} seed {folders[0].seed}")
+            raise CollectError(
+                f"{folder.run} seed {folder.seed}: reconstructed other images than {folders[0].run} seed {folders[0].seed}"
+            )
         for method, step in settings:
             columns[folder.run, folder.seed, method, step] = len(columns)
         blocks.append(frame["mse"].to_numpy().reshape(len(settings), len(here)).T)

@@ -107,11 +107,15 @@ class Bootstrap:
             draws = self._over_seeds(top, top_r) / self._over_seeds(gap, gap_r)
             per_seed = top / gap
         lo, hi = self._interval(draws)
-        return Effect(ratio, lo, hi, *student_interval(per_seed, self.level), tuple(per_seed), math.nan, len(a), len(self.mse))
+        return Effect(
+            ratio, lo, hi, *student_interval(per_seed, self.level), tuple(per_seed), math.nan, len(a), len(self.mse)
+        )
 
     def _effect(self, values: np.ndarray, resampled: np.ndarray, d_z: float) -> Effect:
         lo, hi = self._interval(self._over_seeds(values, resampled))
-        return Effect(values.mean(), lo, hi, *student_interval(values, self.level), tuple(values), d_z, len(values), len(self.mse))
+        return Effect(
+            values.mean(), lo, hi, *student_interval(values, self.level), tuple(values), d_z, len(values), len(self.mse)
+        )
 
     def _over_seeds(self, values: np.ndarray, resampled: np.ndarray) -> np.ndarray:
         """(S,), (R, S) -> (R,): seeds resampled on top of the images."""
@@ -142,7 +146,9 @@ def seeds_only(values: np.ndarray, resamples: int, level: float, seed: int = 0) 
     weights = rng.multinomial(S, [1 / S] * S, size=resamples) / S
     draws = seed_means(np.broadcast_to(values, (resamples, S)), weights)
     lo, hi = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Effect(float(values.mean()), float(lo), float(hi), *student_interval(values, level), tuple(values), math.nan, S, 0)
+    return Effect(
+        float(values.mean()), float(lo), float(hi), *student_interval(values, level), tuple(values), math.nan, S, 0
+    )
 
 
 def seed_means(resampled: np.ndarray, weights: np.ndarray) -> np.ndarray:

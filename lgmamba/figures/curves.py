@@ -25,7 +25,16 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
             ax.fill_between(rows["step"], rows["psnr_lo"], rows["psnr_hi"], color=look.colour, alpha=0.25, linewidth=0)
             ax.plot(rows["step"], rows["psnr"], **look.stroke, label=look.label)
             at_L0 = rows.filter(pl.col("at_L0"))
-            ax.plot(at_L0["step"], at_L0["psnr"], look.marker, color=look.colour, markersize=4.5, markeredgecolor="white", markeredgewidth=0.5, zorder=5)
+            ax.plot(
+                at_L0["step"],
+                at_L0["psnr"],
+                look.marker,
+                color=look.colour,
+                markersize=4.5,
+                markeredgecolor="white",
+                markeredgewidth=0.5,
+                zorder=5,
+            )
         for L0 in here["L0"].unique():
             mark_L0(ax, L0)
         ax.set_title(PANEL_TITLES.get(panel, panel), loc="left")
@@ -51,7 +60,11 @@ def _draw_baselines(ax: Axes, frame: pl.DataFrame) -> None:
 
 def _baseline_legend(figure: Figure, frame: pl.DataFrame) -> None:
     present = set(frame["method"])
-    lines = [figure.axes[0].plot([], [], color="black", linewidth=0.9, linestyle=dashes)[0] for m, (_, dashes) in BASELINES.items() if m in present]
+    lines = [
+        figure.axes[0].plot([], [], color="black", linewidth=0.9, linestyle=dashes)[0]
+        for m, (_, dashes) in BASELINES.items()
+        if m in present
+    ]
     lines.append(figure.axes[0].plot([], [], "o", color=FAR, markersize=4.5)[0])
     words = [words for m, (words, _) in BASELINES.items() if m in present] + ["Training length L0"]
     figure.legend(lines, words, loc="outside upper center", ncol=3)

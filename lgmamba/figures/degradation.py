@@ -19,12 +19,27 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
         ax.axhline(0, color=FAR, linewidth=0.7)
         for run, rows in frame.filter(pl.col("kind") == panel).group_by("run", maintain_order=True):
             look = style[run[0]]
-            ax.fill_between(rows["factor"], rows["delta_lo"], rows["delta_hi"], color=look.colour, alpha=0.25, linewidth=0)
-            ax.plot(rows["factor"], rows["delta"], **look.stroke, marker=look.marker, markersize=2.5, label=f"{look.label} (L0 = {rows['L0'][0]})")
+            ax.fill_between(
+                rows["factor"], rows["delta_lo"], rows["delta_hi"], color=look.colour, alpha=0.25, linewidth=0
+            )
+            ax.plot(
+                rows["factor"],
+                rows["delta"],
+                **look.stroke,
+                marker=look.marker,
+                markersize=2.5,
+                label=f"{look.label} (L0 = {rows['L0'][0]})",
+            )
         ax.set_title(PANEL_TITLES[panel], loc="left")
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelbottom=True)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.21), ncol=2 if columns == 2 else 1, columnspacing=1, handlelength=1.6)
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.21),
+            ncol=2 if columns == 2 else 1,
+            columnspacing=1,
+            handlelength=1.6,
+        )
     log2_axis(axes[0].xaxis, frame["factor"].to_list())
     for ax in axes:
         ax.set_xlabel("T / L0 (training lengths)")

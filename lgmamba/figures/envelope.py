@@ -1,6 +1,5 @@
 """Specialists, generalist and length-adaptive run at the lengths that they were trained on."""
 
-import matplotlib.pyplot as plt
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,8 +16,8 @@ def fig_envelope(frame: pl.DataFrame, style: Style) -> Figure:
         frame: envelope of `analysis.frames.envelope_frame`.
     """
     names = frame["family"].unique(maintain_order=True).to_list()
-    shape = {"nrows": 2, "ncols": len(names), "squeeze": False, "sharex": "col", "layout": "constrained"}
-    figure, axes = plt.subplots(figsize=(min(WIDTH, 4.6 * len(names)), 4.4), height_ratios=[2.6, 1], **shape)
+    figure = Figure(figsize=(min(WIDTH, 4.6 * len(names)), 4.4), layout="constrained")
+    axes = figure.subplots(2, len(names), squeeze=False, sharex="col", height_ratios=[2.6, 1])
     for column, name in enumerate(names):
         family = frame.filter(pl.col("family") == name)
         _draw_levels(axes[0, column], family, style)
@@ -36,15 +35,33 @@ def _draw_levels(ax: Axes, family: pl.DataFrame, style: Style) -> None:
         rows = family.filter(pl.col("role") == role)
         look = style[rows["run"][0]]
         ax.fill_between(rows["step"], rows["seeds_lo"], rows["seeds_hi"], color=look.colour, alpha=0.25, linewidth=0)
-        ax.plot(rows["step"], rows["psnr"], **look.stroke, marker=look.marker, markersize=3, label=f"{look.label} ({ROLES[role]})")
+        ax.plot(
+            rows["step"],
+            rows["psnr"],
+            **look.stroke,
+            marker=look.marker,
+            markersize=3,
+            label=f"{look.label} ({ROLES[role]})",
+        )
     specialists = family.filter(pl.col("role") == "specialist")
     ax.plot(specialists["step"], specialists["psnr"], color=FAR, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     for row in specialists.iter_rows(named=True):
         look = style[row["run"]]
         ax.plot([row["step"]] * 2, [row["seeds_lo"], row["seeds_hi"]], color=look.colour, linewidth=1.2)
-        ax.plot(row["step"], row["psnr"], "*", color=look.colour, markersize=9, markeredgecolor="black", markeredgewidth=0.5)
+        ax.plot(
+            row["step"], row["psnr"], "*", color=look.colour, markersize=9, markeredgecolor="black", markeredgewidth=0.5
+        )
     ax.spines[["top", "right"]].set_visible(False)
-    ax.plot([], [], "*", color="white", markersize=9, markeredgecolor="black", markeredgewidth=0.5, label="specialist trained at this T")
+    ax.plot(
+        [],
+        [],
+        "*",
+        color="white",
+        markersize=9,
+        markeredgecolor="black",
+        markeredgewidth=0.5,
+        label="specialist trained at this T",
+    )
     ax.legend(loc="lower right", handlelength=1.8)
 
 
@@ -53,8 +70,20 @@ def _draw_gap(ax: Axes, family: pl.DataFrame, style: Style) -> None:
     for level in (0, 100):
         ax.axhline(level, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)))
     for row in rows.iter_rows(named=True):
-        ax.plot([row["step"]] * 2, [100 * row["gap_lo"], 100 * row["gap_hi"]], color=style[row["run"]].colour, linewidth=1.4)
-        ax.plot(row["step"], 100 * row["gap_closed"], style[row["run"]].marker, color=style[row["run"]].colour, markersize=4)
+        ax.plot(
+            [row["step"]] * 2, [100 * row["gap_lo"], 100 * row["gap_hi"]], color=style[row["run"]].colour, linewidth=1.4
+        )
+        ax.plot(
+            row["step"], 100 * row["gap_closed"], style[row["run"]].marker, color=style[row["run"]].colour, markersize=4
+        )
     if rows.is_empty():
-        ax.text(0.5, 0.5, "no length where a specialist's lead is shown", transform=ax.transAxes, ha="center", va="center", fontsize=7)
+        ax.text(
+            0.5,
+            0.5,
+            "no length where a specialist's lead is shown",
+            transform=ax.transAxes,
+            ha="center",
+            va="center",
+            fontsize=7,
+        )
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,5 @@
 """The same held-out images as every run reconstructs them after more and more patches."""
 
-import matplotlib.pyplot as plt
 import polars as pl
 from matplotlib.figure import Figure
 
@@ -25,13 +24,16 @@ def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
     down = H / W + PITCH - 1  # from one row to the next
     block = len(steps) * PITCH + BLOCK_GAP
     width, height = len(images) * block - BLOCK_GAP, len(rows) * down + 0.4
-    figure, ax = plt.subplots(figsize=(WIDTH, height * (WIDTH - LABELS) / width))
+    figure = Figure(figsize=(WIDTH, height * (WIDTH - LABELS) / width))
+    ax = figure.subplots()
     left = {(image, step): b * block + i * PITCH for b, image in enumerate(images) for i, step in enumerate(steps)}
     for image, step, row, run in frame.select("image", "step", "row", "run").rows():
         x, y = left[image, step], rows.index(row) * down
         if run is None:
             show(ax, panel.target(image), panel.mask(step, image), at=(x, y))
-            ax.text(x + 0.5, y - 0.1, f"t = {step}" if step == steps[0] else f"{step}", ha="center", va="bottom", fontsize=7)
+            ax.text(
+                x + 0.5, y - 0.1, f"t = {step}" if step == steps[0] else f"{step}", ha="center", va="bottom", fontsize=7
+            )
         else:
             show(ax, panel.reconstruction(run, step, image), at=(x, y))
     for position, row in enumerate(rows):

@@ -8,11 +8,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import polars as pl
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -23,12 +18,23 @@ from lgmamba.files import atomic_path
 
 WIDTH = 7.2  # inches: two columns of a journal page
 FAR, NEVER_READ = "0.45", "0.93"  # greys: reference lines, pixels that were not read
-COLOURS = (0, 1, 2, 3, 4, 9, 5)  # of seaborn's "colorblind": without pink and yellow, too pale on white, and grey, for reference lines
+COLOURS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    9,
+    5,
+)  # of seaborn's "colorblind": without pink and yellow, too pale on white, and grey, for reference lines
 BOUNDARY = "#d1001f"  # between what a run was trained for and what lies beyond, on pictures
 LINES: tuple = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (7, 1.5, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")
 SEQUENTIAL = sns.color_palette("viridis", as_cmap=True)
-BASELINES = {"mean_image": ("Mean image", (0, (1, 1.5))), "paste": ("Ideal memory: patches pasted into the mean image", (0, (5, 1.5)))}
+BASELINES = {
+    "mean_image": ("Mean image", (0, (1, 1.5))),
+    "paste": ("Ideal memory: patches pasted into the mean image", (0, (5, 1.5))),
+}
 PANEL_TITLES = {
     "specialist": "Specialists (one length)",
     "generalist": "Generalists (many lengths)",
@@ -83,7 +89,9 @@ class Style:
         self.looks = {}
         for position, run in enumerate(runs):
             lap, colour = divmod(position, len(colours))
-            self.looks[run] = Look(colours[colour], LINES[lap % len(LINES)], MARKERS[lap % len(MARKERS)], run.replace("_", " "))
+            self.looks[run] = Look(
+                colours[colour], LINES[lap % len(LINES)], MARKERS[lap % len(MARKERS)], run.replace("_", " ")
+            )
 
     def __getitem__(self, run: str) -> Look:
         """Look of a run.
@@ -101,11 +109,14 @@ def use_style() -> None:
     sns.set_theme(context="paper", style="ticks", rc=RC)
 
 
-def grid_of_axes(n: int, columns: int, height: float, width: float = WIDTH, **shared: object) -> tuple[Figure, list[Axes]]:
+def grid_of_axes(
+    n: int, columns: int, height: float, width: float = WIDTH, **shared: object
+) -> tuple[Figure, list[Axes]]:
     """n axes in rows of at most `columns`, row height in inches; places that stay empty are removed."""
     columns = min(n, columns)
     rows = math.ceil(n / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, rows * height), squeeze=False, layout="constrained", **shared)
+    figure = Figure(figsize=(width, rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **shared)
     flat = list(axes.flat)
     for unused in flat[n:]:
         unused.remove()
@@ -123,7 +134,9 @@ def panel_title(ax: Axes, title: str, detail: str) -> None:
 def colour_bar(figure: Figure, axes: list[Axes], mappable: object, label: str, **more: object) -> object:
     """One colour bar for all panels, as wide for many rows of panels as for one."""
     rows = len({round(ax.get_position().y0, 3) for ax in axes})
-    bar = figure.colorbar(mappable, ax=axes, pad=0.01, aspect=18 * min(rows, 3), shrink=1 if rows <= 3 else 3 / rows, **more)
+    bar = figure.colorbar(
+        mappable, ax=axes, pad=0.01, aspect=18 * min(rows, 3), shrink=1 if rows <= 3 else 3 / rows, **more
+    )
     bar.set_label(label)
     return bar
 
@@ -161,4 +174,3 @@ def save_figure(figure: Figure, frame: pl.DataFrame, name: str, out: Path) -> No
         figure.savefig(part, format="pdf", bbox_inches="tight", metadata={"CreationDate": None})
     with atomic_path(out / f"{name}.csv") as part:
         frame.write_csv(part)
-    plt.close(figure)

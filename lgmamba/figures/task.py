@@ -1,7 +1,7 @@
 """The task, drawn from real data: an image is read patch by patch, and reconstructed from what was read."""
 
-import matplotlib.pyplot as plt
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -23,15 +23,28 @@ def fig_task(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
     image = frame["image"][0]
     widths = [1.7, 0.95, *[1.0] * len(steps)]
     tile = WIDTH / (sum(widths) * 1.06)
-    figure = plt.figure(figsize=(WIDTH, 1.08 * tile * len(rows) + 0.3))
-    grid = figure.add_gridspec(len(rows), len(widths), width_ratios=widths, wspace=0.08, hspace=0.1, left=0.01, right=0.99, top=0.9, bottom=0.1)
+    figure = Figure(figsize=(WIDTH, 1.08 * tile * len(rows) + 0.3))
+    grid = figure.add_gridspec(
+        len(rows), len(widths), width_ratios=widths, wspace=0.08, hspace=0.1, left=0.01, right=0.99, top=0.9, bottom=0.1
+    )
     _draw_image(figure.add_subplot(grid[:, 0]), panel, image)
-    axes = {(row, step): figure.add_subplot(grid[r, 2 + s]) for r, row in enumerate(rows) for s, step in enumerate(steps)}
+    axes = {
+        (row, step): figure.add_subplot(grid[r, 2 + s]) for r, row in enumerate(rows) for s, step in enumerate(steps)
+    }
     for step, cell, row, run, psnr in frame.select("step", "cell", "row", "run", "psnr").rows():
         ax = axes[row, step]
         if run is not None:
             show(ax, panel.reconstruction(run, step, image))
-            ax.text(0.97, 0.03, f"{psnr:.1f}", transform=ax.transAxes, ha="right", va="bottom", fontsize=5.5, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.8})
+            ax.text(
+                0.97,
+                0.03,
+                f"{psnr:.1f}",
+                transform=ax.transAxes,
+                ha="right",
+                va="bottom",
+                fontsize=5.5,
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.8},
+            )
         else:
             show(ax, panel.target(image), panel.cell_mask(cell) if row == "this patch" else panel.mask(step, image))
     for row in rows:
@@ -42,7 +55,7 @@ def fig_task(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
     return figure
 
 
-def _draw_image(ax: plt.Axes, panel: Panel, image: int) -> None:
+def _draw_image(ax: Axes, panel: Panel, image: int) -> None:
     """The image with its grid of cells and the number of the step at which each is first read."""
     target = panel.target(image)
     show(ax, target)

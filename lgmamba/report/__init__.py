@@ -34,12 +34,20 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     """
     missing = [name for name in FIGURE_NAMES if not (figures / f"{name}.png").is_file()]
     if missing:
-        raise ValueError(f"{figures}: no picture of {', '.join(missing)}; draw it with `lgmamba figure {missing[0]} ...`")
+        raise ValueError(
+            f"{figures}: no picture of {', '.join(missing)}; draw it with `lgmamba figure {missing[0]} ...`"
+        )
     facts = gather(study_json, frames)
     where = Path(os.path.relpath(figures, out)).as_posix()
     plain = render("report.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
     pictures = {name: (figures / f"{name}.png").read_bytes() for name in FIGURE_NAMES}
-    rich = render("report.md.jinja", facts, rich=True, picture=lambda name: inline_png(pictures[name]), width=lambda name: width_rem(pictures[name]))
+    rich = render(
+        "report.md.jinja",
+        facts,
+        rich=True,
+        picture=lambda name: inline_png(pictures[name]),
+        width=lambda name: width_rem(pictures[name]),
+    )
     write_atomic(out / "report.md", plain)
     write_atomic(out / "report.html", html_page(rich, f"{facts['study']}: length generalisation of Mamba"))
     write_atomic(out / "headline.json", to_json(headline(facts)))
@@ -54,7 +62,9 @@ def update_readme(readme: Path, headline_json: Path) -> None:
     """
     text = readme.read_text(encoding="utf-8")
     if not BLOCK.search(text):
-        raise ValueError(f"{readme}: expected a line `<!-- generated:headline -->` and, below it, `<!-- /generated -->`")
+        raise ValueError(
+            f"{readme}: expected a line `<!-- generated:headline -->` and, below it, `<!-- /generated -->`"
+        )
     block = render("readme.md.jinja", json.loads(headline_json.read_text(encoding="utf-8")))
     write_atomic(readme, BLOCK.sub(lambda match: match[1] + block.strip() + "\n" + match[2], text))
 
@@ -62,9 +72,23 @@ def update_readme(readme: Path, headline_json: Path) -> None:
 def render(template: str, facts: dict[str, Any], **more: Any) -> str:
     """Fill a template; a name that it does not know is an error. Blank lines never come in twos."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    helpers = (words.number, words.signed, words.effect, words.interval, words.span, words.listed, words.plural, words.duration, words.memory)
+    helpers = (
+        words.number,
+        words.signed,
+        words.effect,
+        words.interval,
+        words.span,
+        words.listed,
+        words.plural,
+        words.duration,
+        words.memory,
+    )
     environment.filters["code"] = code_html
     environment.globals |= {helper.__name__: helper for helper in helpers}
     return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**facts, **more))

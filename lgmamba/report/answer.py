@@ -16,11 +16,17 @@ def answers(claims: pl.DataFrame, envelope: pl.DataFrame) -> dict[str, str]:
         envelope: envelope.parquet, for the share of the gap that is closed.
     """
     measured = claims.filter(pl.col("effect").is_not_null())
-    sentences = {claim: write(measured.filter(pl.col("claim") == claim)) for claim, write in WRITERS.items() if claim in set(measured["claim"])}
+    sentences = {
+        claim: write(measured.filter(pl.col("claim") == claim))
+        for claim, write in WRITERS.items()
+        if claim in set(measured["claim"])
+    }
     closed = envelope.filter(pl.col("gap_closed").is_not_null())
     if "C4" in sentences and len(closed):
         share = span((100 * closed["gap_closed"]).to_list(), 0)
-        sentences["C4"] += f" Where specialists lead, this closes {share} % of the gap to them ({plural(len(closed), 'length')})."
+        sentences["C4"] += (
+            f" Where specialists lead, this closes {share} % of the gap to them ({plural(len(closed), 'length')})."
+        )
     return sentences
 
 
@@ -43,9 +49,16 @@ def _c2(cells: pl.DataFrame) -> str:
     parts = []
     if len(specialists):
         last = specialists.row(-1, named=True)  # the longest specialist at its latest early step
-        parts.append(f"Long before its length, at t = {last['step']}, the specialist `{last['run']}` is {_above(last['effect'])} the mean image")
-        same = levels.filter((pl.col("claimed_sign") > 0) & (pl.col("step") == last["step"]) & (pl.col("family") == last["family"]))
-        parts += [f"the generalist `{row['run']}` at the same step is {_above(row['effect'])} it" for row in same.iter_rows(named=True)]
+        parts.append(
+            f"Long before its length, at t = {last['step']}, the specialist `{last['run']}` is {_above(last['effect'])} the mean image"
+        )
+        same = levels.filter(
+            (pl.col("claimed_sign") > 0) & (pl.col("step") == last["step"]) & (pl.col("family") == last["family"])
+        )
+        parts += [
+            f"the generalist `{row['run']}` at the same step is {_above(row['effect'])} it"
+            for row in same.iter_rows(named=True)
+        ]
     sentence = ", ".join(parts) + "." if parts else ""
     if len(maps):
         n = len(maps.filter(pl.col("verdict") == HOLDS))
@@ -63,7 +76,9 @@ def _c4(cells: pl.DataFrame) -> str:
     for family, here in cells.group_by("family", maintain_order=True):
         steps = here["step"].to_list()
         change = _from(here["effect"].to_list())
-        parts.append(f"Told the length, `{here['run'][0]}` {change} the generalist `{family[0]}` at the lengths T = {min(steps)} to {max(steps)}")
+        parts.append(
+            f"Told the length, `{here['run'][0]}` {change} the generalist `{family[0]}` at the lengths T = {min(steps)} to {max(steps)}"
+        )
     return "; ".join(parts) + "."
 
 

@@ -20,13 +20,23 @@ class Sample:
 
     def __str__(self) -> str:
         orders = "" if self.repeats == 1 else f", {self.repeats} visiting orders an image"
-        return f"{plural(self.images, f'{self.split} image')}{orders}, {plural(self.seeds, 'seed')}, order `{self.order}`"
+        return (
+            f"{plural(self.images, f'{self.split} image')}{orders}, {plural(self.seeds, 'seed')}, order `{self.order}`"
+        )
 
 
 def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
     """Counts as found in the curves, not as asked for."""
-    found = curves.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model")
-    return Sample(found["seed"].n_unique(), found["n_images"].min(), params.probe.split, found["n_repeats"].min(), params.probe.orders[0])
+    found = curves.filter(
+        pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model"
+    )
+    return Sample(
+        found["seed"].n_unique(),
+        found["n_images"].min(),
+        params.probe.split,
+        found["n_repeats"].min(),
+        params.probe.orders[0],
+    )
 
 
 TITLES = {
@@ -45,7 +55,11 @@ def captions(params: Params, sample: Sample) -> dict[str, str]:
     """{figure: caption}."""
     percent = f"{100 * params.claims.level:g} %"
     told = "A length-adaptive run is told the true length of each sequence."
-    seeds_band = "one training" if sample.seeds == 1 else f"line: mean over {plural(sample.seeds, 'seed')}; band: lowest to highest seed"
+    seeds_band = (
+        "one training"
+        if sample.seeds == 1
+        else f"line: mean over {plural(sample.seeds, 'seed')}; band: lowest to highest seed"
+    )
     return {
         "task": "One held-out image is cut into cells that are read in the order of the numbers. Below each step t: the patch read at that step, all "
         "patches read so far, and the whole image as two runs reconstruct it from them. Small numbers: PSNR of that picture in dB. "

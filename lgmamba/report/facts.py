@@ -32,11 +32,15 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "study": params.study,
         "sample": sample,
         "claims": claim_facts(found["claims_summary"], found["claims"], found["envelope"]),
-        "cells": {claim[0]: cells.to_dicts() for claim, cells in found["claims"].group_by("claim", maintain_order=True)},
+        "cells": {
+            claim[0]: cells.to_dicts() for claim, cells in found["claims"].group_by("claim", maintain_order=True)
+        },
         "levels": level_facts(params, found["summary"]),
         "far_factors": params.claims.far_factors,
         "gaps": found["envelope"].filter(pl.col("gap").is_not_null()).to_dicts(),
-        "runs": [{"run": name, "kind": kind_of(run), "words": describe_run(run), "L0": run.L0} for name, run in runs.items()],
+        "runs": [
+            {"run": name, "kind": kind_of(run), "words": describe_run(run), "L0": run.L0} for name, run in runs.items()
+        ],
         "families": families(params),
         "costs": cost_facts(found["runs"]),
         "titles": TITLES,
@@ -47,15 +51,23 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
 def claim_facts(summary: pl.DataFrame, cells: pl.DataFrame, envelope: pl.DataFrame) -> list[dict[str, Any]]:
     """One entry for each claim: summary row, sentence, exceptions."""
     sentences, others = answers(cells, envelope), exceptions(cells)
-    return [row | {"sentence": sentences.get(row["claim"], ""), "exceptions": others.get(row["claim"], [])} for row in summary.iter_rows(named=True)]
+    return [
+        row | {"sentence": sentences.get(row["claim"], ""), "exceptions": others.get(row["claim"], [])}
+        for row in summary.iter_rows(named=True)
+    ]
 
 
 def level_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
     """PSNR of each run at L0 and at its multiples: {run, L0, psnr: {factor: dB or None}}."""
-    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model")
+    headline = summary.filter(
+        pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model"
+    )
     psnr = {(run, step): value for run, step, value in headline.select("run", "step", "psnr").rows()}
     factors = [1, *params.claims.far_factors]
-    return [{"run": name, "L0": run.L0, "psnr": {f"{f:g}": psnr.get((name, round(f * run.L0))) for f in factors}} for name, run in params.runs_by_name().items()]
+    return [
+        {"run": name, "L0": run.L0, "psnr": {f"{f:g}": psnr.get((name, round(f * run.L0))) for f in factors}}
+        for name, run in params.runs_by_name().items()
+    ]
 
 
 def cost_facts(runs: pl.DataFrame) -> dict[str, Any]:
@@ -65,7 +77,9 @@ def cost_facts(runs: pl.DataFrame) -> dict[str, Any]:
         return "; ".join(sorted({str(value) for value in runs[column].drop_nulls()})) or "unknown"
 
     by_run = runs.group_by("run", maintain_order=True).agg(
-        pl.col("kind", "L0", "parameters", "steps").first(), pl.col("train_s", "images_per_s", "probe_s").mean(), pl.col("peak_rss_mb", "peak_gpu_mb").max()
+        pl.col("kind", "L0", "parameters", "steps").first(),
+        pl.col("train_s", "images_per_s", "probe_s").mean(),
+        pl.col("peak_rss_mb", "peak_gpu_mb").max(),
     )
     return {
         "trainings": len(runs),
@@ -87,10 +101,21 @@ def headline(facts: dict[str, Any]) -> dict[str, Any]:
     costs = facts["costs"]
     return {
         "study": facts["study"],
-        "sample": {"runs": len(facts["runs"]), "seeds": facts["sample"].seeds, "images": facts["sample"].images, "split": facts["sample"].split},
-        "claims": [{key: c[key] for key in ("claim", "statement", "verdict", "holds", "cells", "not_testable", "sentence")} for c in facts["claims"]],
+        "sample": {
+            "runs": len(facts["runs"]),
+            "seeds": facts["sample"].seeds,
+            "images": facts["sample"].images,
+            "split": facts["sample"].split,
+        },
+        "claims": [
+            {key: c[key] for key in ("claim", "statement", "verdict", "holds", "cells", "not_testable", "sentence")}
+            for c in facts["claims"]
+        ],
         "psnr": facts["levels"],
-        "costs": {key: costs[key] for key in ("trainings", "train_s", "probe_s", "peak_rss_mb", "peak_gpu_mb", "device", "backend")},
+        "costs": {
+            key: costs[key]
+            for key in ("trainings", "train_s", "probe_s", "peak_rss_mb", "peak_gpu_mb", "device", "backend")
+        },
     }
 
 
@@ -102,6 +127,9 @@ def metrics(facts: dict[str, Any]) -> dict[str, Any]:
         claims[claim["claim"]] = {"cells": claim["cells"] - claim["not_testable"], HOLDS: claim["holds"]}
         if effects:
             claims[claim["claim"]] |= {"effect_lowest": min(effects), "effect_highest": max(effects)}
-    psnr = {row["run"]: {f"{f}xL0": value for f, value in row["psnr"].items() if value is not None} for row in facts["levels"]}
+    psnr = {
+        row["run"]: {f"{f}xL0": value for f, value in row["psnr"].items() if value is not None}
+        for row in facts["levels"]
+    }
     gaps = {f"{gap['run']}_T{gap['step']}": gap["gap_closed"] for gap in facts["gaps"] if gap["gap_closed"] is not None}
     return {"claims": claims, "psnr_db": psnr, "gap_closed": gaps}

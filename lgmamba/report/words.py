@@ -17,7 +17,11 @@ def number(value: float | None, digits: int = 2) -> str:
 def signed(value: float | None, digits: int = 2) -> str:
     """1.234 -> "+1.23"; -1 -> a minus sign and 1.00."""
     text = number(value, digits)
-    return text if value is None or not math.isfinite(value) or value <= 0 or not float(f"{value:.{digits}f}") else f"+{text}"
+    return (
+        text
+        if value is None or not math.isfinite(value) or value <= 0 or not float(f"{value:.{digits}f}")
+        else f"+{text}"
+    )
 
 
 def effect(value: float | None, unit: str) -> str:

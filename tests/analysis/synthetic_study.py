@@ -45,7 +45,12 @@ def study_values(runs: dict[str, Any] | None = None, **changes: Any) -> dict[str
             "on_bad_image": "error",
             "max_pixels": 1000000,
         },
-        "task": {"patch_size": 2, "order": "permutation", "lengths": {"kind": "uniform", "low": 1, "high": 16}, "supervision": {"kind": "last"}},
+        "task": {
+            "patch_size": 2,
+            "order": "permutation",
+            "lengths": {"kind": "uniform", "low": 1, "high": 16},
+            "supervision": {"kind": "last"},
+        },
         "model": {
             "d_model": 32,
             "n_layer": 2,
@@ -100,7 +105,9 @@ def study_values(runs: dict[str, Any] | None = None, **changes: Any) -> dict[str
     return values
 
 
-def make_study(root: Path, values: dict[str, Any] | None = None, pictures: np.ndarray | None = None) -> tuple[Path, Path]:
+def make_study(
+    root: Path, values: dict[str, Any] | None = None, pictures: np.ndarray | None = None
+) -> tuple[Path, Path]:
     """Write a whole synthetic study.
 
     Args:
@@ -146,7 +153,14 @@ def write_run(path: Path, params: Params, run: RunConfig, pictures: np.ndarray) 
     (train / "run.json").write_text(run.model_dump_json(indent=1))
     lengths = [t for t in (1, 2, 4, 8, 16, 32, 64) if t <= run.L0]
     _history(run, lengths, rng).write_parquet(train / "history.parquet")
-    common = {"run": run.run, "seed": run.seed, "study": run.study, "L0": run.L0, "data_digest": DATA_DIGEST, "code_digest": "c" * 64}
+    common = {
+        "run": run.run,
+        "seed": run.seed,
+        "study": run.study,
+        "L0": run.L0,
+        "data_digest": DATA_DIGEST,
+        "code_digest": "c" * 64,
+    }
     summary = {
         "steps": run.train.steps,
         "wall_s": 20.5,
@@ -163,7 +177,13 @@ def write_run(path: Path, params: Params, run: RunConfig, pictures: np.ndarray) 
     }
     (train / "train.json").write_text(json.dumps(common | summary))
     steps = params.probe_steps(run)
-    found = {"wall_s": 3.2, "images": params.probe.images, "repeats": params.probe.repeats, "steps": steps, "probe": params.probe.model_dump(mode="json")}
+    found = {
+        "wall_s": 3.2,
+        "images": params.probe.images,
+        "repeats": params.probe.repeats,
+        "steps": steps,
+        "probe": params.probe.model_dump(mode="json"),
+    }
     digest = file_digest(train / "model.safetensors")
     (probe / "probe.json").write_text(json.dumps(common | found | {"checkpoint_digest": digest}))
     psnr = true_psnr(run, np.array(steps), rng)
@@ -177,7 +197,9 @@ def visiting(images: int, side: int, steps: int) -> np.ndarray:
     """(M, T) permutation orders of side x side cells."""
     rng = np.random.default_rng(7)
     G = side * side
-    return np.stack([np.concatenate([rng.permutation(G) for _ in range(-(-steps // G))])[:steps] for _ in range(images)])
+    return np.stack(
+        [np.concatenate([rng.permutation(G) for _ in range(-(-steps // G))])[:steps] for _ in range(images)]
+    )
 
 
 def _history(run: RunConfig, lengths: list[int], rng: np.random.Generator) -> pl.DataFrame:
@@ -186,36 +208,57 @@ def _history(run: RunConfig, lengths: list[int], rng: np.random.Generator) -> pl
         done = 1 - math.exp(-4 * step / run.train.steps)
         rows.append((step, "loss", None, 0.08 - 0.06 * done))
         rows.append((step, "images_per_s", None, 1200.0))
-        rows += [(step, "val_psnr", t, 11 + done * (float(true_psnr(run, np.array(t))) - 11) + rng.normal(0, 0.05)) for t in lengths]
+        rows += [
+            (step, "val_psnr", t, 11 + done * (float(true_psnr(run, np.array(t))) - 11) + rng.normal(0, 0.05))
+            for t in lengths
+        ]
     schema = {"step": pl.Int64, "metric": pl.String, "length": pl.Int64, "value": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row").select(pl.lit(run.run).alias("run"), pl.lit(run.seed, pl.Int64).alias("seed"), pl.all())
+    return pl.DataFrame(rows, schema=schema, orient="row").select(
+        pl.lit(run.run).alias("run"), pl.lit(run.seed, pl.Int64).alias("seed"), pl.all()
+    )
 
 
-def _steps(params: Params, run: RunConfig, steps: list[int], psnr: np.ndarray, rng: np.random.Generator) -> pl.DataFrame:
+def _steps(
+    params: Params, run: RunConfig, steps: list[int], psnr: np.ndarray, rng: np.random.Generator
+) -> pl.DataFrame:
     n, R = params.probe.images, params.probe.repeats
-    difficulty = np.random.default_rng(1).normal(0, 0.3, n)  # the same for every run: images differ, runs see the same ones
+    difficulty = np.random.default_rng(1).normal(
+        0, 0.3, n
+    )  # the same for every run: images differ, runs see the same ones
     grid = pl.DataFrame({"step": steps, "level": 10 ** (-psnr / 10)}, schema={"step": pl.Int64, "level": pl.Float64})
     images = pl.DataFrame({"image": np.arange(100, 100 + n), "factor": np.exp(difficulty - difficulty.std() ** 2 / 2)})
-    settings = pl.DataFrame({"mode": ["stream", "prefix"]}).join(pl.DataFrame({"order": params.probe.orders}), how="cross")
-    rows = settings.join(pl.DataFrame({"method": ["model", "paste", "mean_image"]}), how="cross").join(pl.DataFrame({"repeat": list(range(R))}), how="cross")
+    settings = pl.DataFrame({"mode": ["stream", "prefix"]}).join(
+        pl.DataFrame({"order": params.probe.orders}), how="cross"
+    )
+    rows = settings.join(pl.DataFrame({"method": ["model", "paste", "mean_image"]}), how="cross").join(
+        pl.DataFrame({"repeat": list(range(R))}), how="cross"
+    )
     rows = rows.join(images, how="cross").join(grid, how="cross")
     G = (8 // 2) ** 2
     noise = pl.Series("noise", np.exp(rng.normal(0, 0.05, len(rows))))
     mean_image = 10 ** (-MEAN_IMAGE_DB / 10)
-    mse = (
-        pl.when(pl.col("method") == "model")
-        .then(pl.col("level") * noise)
-        .when(pl.col("method") == "paste")
-        .then(mean_image * (1 - pl.col("step") / G).clip(0))
-        .otherwise(mean_image)
-        * pl.col("factor")
-    )
+    mse = pl.when(pl.col("method") == "model").then(pl.col("level") * noise).when(pl.col("method") == "paste").then(
+        mean_image * (1 - pl.col("step") / G).clip(0)
+    ).otherwise(mean_image) * pl.col("factor")
     rows = rows.with_columns(mse=mse.cast(pl.Float32)).with_columns(psnr=(-10 * pl.col("mse").log10()).cast(pl.Float32))
-    named = rows.select(pl.lit(run.run).alias("run"), pl.lit(run.seed, pl.Int64).alias("seed"), "mode", "order", "method", "repeat", "image", "step", "mse", "psnr")
+    named = rows.select(
+        pl.lit(run.run).alias("run"),
+        pl.lit(run.seed, pl.Int64).alias("seed"),
+        "mode",
+        "order",
+        "method",
+        "repeat",
+        "image",
+        "step",
+        "mse",
+        "psnr",
+    )
     return named.with_columns(pl.col("repeat", "image", "step").cast(pl.Int64))
 
 
-def _retention(params: Params, run: RunConfig, steps: list[int], psnr: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> pl.DataFrame:
+def _retention(
+    params: Params, run: RunConfig, steps: list[int], psnr: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator
+) -> pl.DataFrame:
     G, rows = 16, []
     forget = 0.35 if run.task.lengths.kind == "fixed" else 0.15
     for t, level in zip(steps, 10 ** (-psnr / 10), strict=True):
@@ -227,11 +270,32 @@ def _retention(params: Params, run: RunConfig, steps: list[int], psnr: np.ndarra
             rows += [("model", t, age, mse, count), ("mean_image", t, age, 0.063, count)]
     schema = {"method": pl.String, "step": pl.Int64, "age": pl.Int64, "mse": pl.Float64, "count": pl.Int64}
     cells = pl.DataFrame(rows, schema=schema, orient="row")
-    both = [cells.with_columns(mode=pl.lit(mode), order=pl.lit(order)) for mode in ("stream", "prefix") for order in params.probe.orders]
-    return pl.concat(both).select(pl.lit(run.run).alias("run"), pl.lit(run.seed, pl.Int64).alias("seed"), "mode", "order", "method", "step", "age", "mse", "count")
+    both = [
+        cells.with_columns(mode=pl.lit(mode), order=pl.lit(order))
+        for mode in ("stream", "prefix")
+        for order in params.probe.orders
+    ]
+    return pl.concat(both).select(
+        pl.lit(run.run).alias("run"),
+        pl.lit(run.seed, pl.Int64).alias("seed"),
+        "mode",
+        "order",
+        "method",
+        "step",
+        "age",
+        "mse",
+        "count",
+    )
 
 
-def _panel(run: RunConfig, steps: list[int], psnr: np.ndarray, cells: np.ndarray, pictures: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _panel(
+    run: RunConfig,
+    steps: list[int],
+    psnr: np.ndarray,
+    cells: np.ndarray,
+    pictures: np.ndarray,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
     M, C, H, W = pictures.shape
     P = run.task.patch_size
     G = (H // P) * (W // P)

@@ -1,0 +1,97 @@
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lgmamba.analysis.collect import CollectError, collect_runs, differing_keys, flatten, load_study
+from lgmamba.analysis.evaluate import evaluate
+
+
+def change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_runs_come_in_the_order_of_the_configuration(study):
+    params = load_study(study.study)
+    found = [(f.run, f.seed) for f in collect_runs(params, study.results / "runs")]
+    assert found == list(params.run_configs())
+
+
+def test_all_missing_files_are_named_at_once(fresh):
+    shutil.rmtree(fresh.results / "runs/uniform/seed1")
+    (fresh.results / "runs/adaptive/seed0/probe/steps.parquet").unlink()
+    with pytest.raises(CollectError) as error:
+        evaluate(fresh.study, fresh.results, fresh.frames)
+    message = str(error.value)
+    assert "uniform seed 1: missing train/run.json" in message
+    assert "adaptive seed 0: missing probe/steps.parquet in" in message
+    assert not fresh.frames.exists()
+
+
+def test_a_run_trained_with_another_configuration_is_refused(fresh):
+    path = fresh.results / "runs/uniform/seed1/train/run.json"
+    config = json.loads(path.read_text())
+    config["train"]["lr"] = 0.5
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        CollectError,
+        match=r"uniform seed 1: trained with another configuration.*train\.lr: found 0\.5, expected 0\.002",
+    ):
+        evaluate(fresh.study, fresh.results, fresh.frames)
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        (
+            "probe/probe.json",
+            {"data_digest": "e" * 64},
+            "fixed_16 seed 0: trained on images dddddddddddd but reconstructed images eeeeeeeeeeee",
+        ),
+        (
+            "probe/probe.json",
+            {"checkpoint_digest": "f" * 64},
+            "fixed_16 seed 0: reconstructed with checkpoint ffffffffffff, but train/ holds",
+        ),
+        (
+            "train/train.json",
+            {"data_digest": "e" * 64},
+            "runs used different images: eeeeeeeeeeee: fixed_16 seed 0; dddddddddddd: fixed_16 seed 1",
+        ),
+    ],
+    ids=["probe images", "checkpoint", "other images"],
+)
+def test_results_that_do_not_belong_together_are_refused(fresh, file: str, values: dict, message: str):
+    change(fresh.results / "runs/fixed_16/seed0" / file, **values)
+    with pytest.raises(CollectError, match=message):
+        evaluate(fresh.study, fresh.results, fresh.frames)
+
+
+def test_another_probe_is_refused(fresh):
+    path = fresh.results / "runs/fixed_16/seed0/probe/probe.json"
+    change(path, probe=json.loads(path.read_text())["probe"] | {"repeats": 9})
+    with pytest.raises(CollectError, match="reconstructed with another configuration.*repeats: found 9, expected 2"):
+        evaluate(fresh.study, fresh.results, fresh.frames)
+
+
+def test_runs_measured_on_other_images_cannot_be_paired(fresh):
+    path = fresh.results / "runs/uniform/seed0/probe/steps.parquet"
+    pl.read_parquet(path).with_columns(pl.col("image") + 1).write_parquet(path)
+    with pytest.raises(CollectError, match="uniform seed 0: reconstructed other images than fixed_16 seed 0"):
+        evaluate(fresh.study, fresh.results, fresh.frames)
+
+
+def test_a_missing_study_file_is_named(tmp_path: Path):
+    with pytest.raises(CollectError, match="study.json: no such file"):
+        load_study(tmp_path / "study.json")
+
+
+def test_differing_keys_by_hand():
+    assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": {}}) == {"a.b": 1, "a.c": [1, 2], "d": {}}
+    assert differing_keys({"a": {"b": 1}, "x": 2}, {"a": {"b": 3}}) == [
+        "a.b: found 1, expected 3",
+        "x: found 2, expected nothing",
+    ]
+    assert differing_keys({"a": 1}, {"a": 1}) == []

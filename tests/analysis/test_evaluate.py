@@ -1,0 +1,148 @@
+import json
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lgmamba.analysis import FRAMES
+from lgmamba.analysis.collect import CollectError
+from lgmamba.analysis.evaluate import evaluate
+from lgmamba.analysis.panel import read_panel
+
+
+def frame(study, name: str) -> pl.DataFrame:
+    return pl.read_parquet(study.frames / f"{name}.parquet")
+
+
+def test_all_frames_are_written_and_nothing_else(study):
+    assert {path.name for path in study.frames.iterdir()} == set(FRAMES)
+
+
+def test_a_second_evaluation_gives_the_same_frames(study, tmp_path):
+    evaluate(study.study, study.results, tmp_path)
+    for name in FRAMES:
+        if name.endswith(".parquet"):
+            assert pl.read_parquet(tmp_path / name).equals(pl.read_parquet(study.frames / name)), name
+
+
+def test_curves_are_means_before_the_logarithm(study):
+    steps = pl.read_parquet(study.results / "runs/uniform/seed1/probe/steps.parquet")
+    mine = steps.filter(mode="prefix", order="permutation", method="model", step=8)["mse"].cast(pl.Float64)
+    row = frame(study, "curves").filter(run="uniform", seed=1, mode="prefix", method="model", step=8).row(0, named=True)
+    assert row["mse"] == pytest.approx(mine.mean(), rel=1e-6)  # single precision per image
+    assert row["psnr"] == pytest.approx(-10 * math.log10(mine.mean()), rel=1e-6)
+    assert (row["study"], row["n_images"], row["n_repeats"]) == ("synthetic", 40, 2)
+
+
+def test_summary_spans_the_seeds(study):
+    psnr = frame(study, "curves").filter(run="fixed_8", mode="prefix", method="model", step=8)["psnr"]
+    row = frame(study, "summary").filter(run="fixed_8", mode="prefix", method="model", step=8).row(0, named=True)
+    assert (row["psnr"], row["psnr_lo"], row["psnr_hi"]) == (pytest.approx(psnr.mean()), psnr.min(), psnr.max())
+    assert row["n_seeds"] == 2
+
+
+def test_retention_is_a_mean_over_seeds(study):
+    paths = [study.results / f"runs/fixed_8/seed{s}/probe/retention.parquet" for s in (0, 1)]
+    both = [pl.read_parquet(p).filter(mode="prefix", method="model", step=8, age=3)["mse"].item() for p in paths]
+    row = (
+        frame(study, "retention").filter(run="fixed_8", mode="prefix", method="model", step=8, age=3).row(0, named=True)
+    )
+    assert row["mse"] == pytest.approx(np.mean(both))
+    assert (row["mse_lo"], row["mse_hi"]) == (min(both), max(both))
+
+
+def test_envelope_closes_a_gap_only_at_specialists_lengths(study):
+    envelope = frame(study, "envelope")
+    closed = envelope.filter(pl.col("gap_closed").is_not_null())
+    assert set(closed["role"]) == {"adaptive"}
+    assert set(closed["step"]) <= {2, 4, 8, 16}
+    assert (closed["gap_lo"] <= closed["gap_closed"]).all()
+    assert set(envelope.filter(role="specialist")["run"]) == {"fixed_2", "fixed_4", "fixed_8", "fixed_16"}
+
+
+def test_degradation_starts_at_zero(study):
+    degradation = frame(study, "degradation")
+    assert degradation.filter(pl.col("factor") == 1)["delta"].to_list() == [0.0] * 7
+    assert degradation["factor"].min() == 1
+
+
+def test_lengths_are_laws(study):
+    sums = frame(study, "lengths").group_by("run").agg(pl.col("probability").sum())
+    np.testing.assert_allclose(sums["probability"], 1, rtol=1e-12)
+
+
+def test_runs_say_what_was_used(study):
+    runs = frame(study, "runs")
+    assert len(runs) == 14
+    assert runs["git"][0] == "0123456789ab"
+    assert runs["versions"][0] == "torch 2.13.0, polars 2.1.0"
+    assert runs["peak_gpu_mb"].null_count() == 14
+
+
+def test_drawn_frames_have_the_rows_of_their_figure(study):
+    curves = frame(study, "figure_curves")
+    assert curves.filter(at_L0=True)["run"].to_list() == [
+        "fixed_2",
+        "fixed_4",
+        "fixed_8",
+        "fixed_16",
+        "uniform",
+        "uniform_short",
+        "adaptive",
+    ]
+    assert curves.filter(pl.col("run").is_null())["method"].unique().sort().to_list() == ["mean_image", "paste"]
+    assert curves["psnr"].is_finite().all()
+    bins = frame(study, "figure_retention").select("age_low", "age_high").unique().sort("age_low").rows()
+    assert bins == [(-1, -1), (0, 0), (1, 2), (3, 6), (7, 14), (15, 30)]
+    gallery = frame(study, "figure_gallery")
+    assert gallery.filter(run="fixed_4", beyond=False)["step"].max() == 4
+    assert gallery["image"].n_unique() == 2
+    law = frame(study, "figure_lengths").filter(distribution="uniform 1\u201316")
+    assert law["runs"].unique().to_list() == ["uniform,adaptive"]
+
+
+def test_binned_retention_keeps_the_mean(study):
+    """Octaves are means weighted by cells, so that their weighted mean is that of the ages."""
+    ages = frame(study, "retention").filter(run="uniform", mode="prefix", method="model", step=16)
+    octaves = frame(study, "figure_retention").filter(run="uniform", step=16)
+
+    def mean(rows: pl.DataFrame) -> float:
+        return (rows["mse"] * rows["count"]).sum() / rows["count"].sum()
+
+    assert mean(ages) == pytest.approx(mean(octaves))
+
+
+def test_panel_survives_the_disk_and_knows_its_pixels(study):
+    panel = read_panel(study.frames / "panel.safetensors")
+    source = study.results / "runs/uniform/seed0/probe/panel.safetensors"
+    from safetensors.numpy import load_file
+
+    raw = load_file(source)
+    at = raw["steps"].tolist().index(8)
+    np.testing.assert_array_equal(
+        panel.reconstruction("uniform", 8, 1), raw["reconstructions"][at, 1].astype(np.float32)
+    )
+    assert panel.mask(8, 0).sum() == 8 * 4  # eight cells of 2 x 2 pixels
+    first = np.zeros((8, 8), dtype=bool)
+    first[2:4, 4:6] = True
+    np.testing.assert_array_equal(panel.cell_mask(6), first)  # row 1, column 2 of a 4 x 4 grid
+    with pytest.raises(ValueError, match="the panel has no step 5"):
+        panel.reconstruction("uniform", 5, 0)
+
+
+def test_panels_of_other_images_are_refused(fresh):
+    from safetensors.numpy import load_file, save_file
+
+    path = fresh.results / "runs/uniform/seed0/probe/panel.safetensors"
+    arrays = load_file(path)
+    save_file(arrays | {"images": arrays["images"] + 1}, path)
+    with pytest.raises(CollectError, match="uniform seed 0: its panel shows other images"):
+        evaluate(fresh.study, fresh.results, fresh.frames)
+
+
+def test_claims_json_is_plain(study):
+    claims = json.loads((study.frames / "claims.json").read_text())
+    assert list(claims) == ["C1", "C2", "C3", "C4", "C5"]
+    assert claims["C1"]["cells"] == 28
+    assert claims["C1"]["effects"]["fixed_8/fixed_8/16"] < 0

@@ -1,0 +1,1 @@
+from tests.analysis.conftest import study  # noqa: F401 (a fixture)

@@ -1,0 +1,127 @@
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.figure import Figure
+
+from lgmamba.analysis import FIGURE_NAMES
+from lgmamba.analysis.collect import load_study
+from lgmamba.analysis.evaluate import evaluate
+from lgmamba.analysis.panel import read_panel
+from lgmamba.figures import FIGURES, WITH_PICTURES, draw
+from lgmamba.figures.pictures import show
+from lgmamba.figures.style import Style, use_style
+from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
+
+LABELS = {  # axis labels that must be there, with their units
+    "task": set(),
+    "gallery": set(),
+    "curves": {"Step t (patches)", "PSNR (dB)"},
+    "retention": {"Step t (patches)", "Age of the cell (steps since it was read)", "MSE (pixel value$^2$)"},
+    "envelope": {"Sequence length T (patches)", "PSNR at T (dB)", "Gap closed (%)"},
+    "degradation": {"T / L0 (training lengths)", "PSNR(T) \u2212 PSNR(L0) (dB)"},
+    "training": {"Optimiser step", "Validation PSNR (dB)", "Sequence length (patches)"},
+    "lengths": {"Training length (patches)", "Probability"},
+}
+
+
+def build(name: str, study) -> tuple[Figure, pl.DataFrame]:
+    use_style()
+    frame = pl.read_parquet(study.frames / f"figure_{name}.parquet")
+    style = Style(list(load_study(study.study).runs))
+    more = (read_panel(study.frames / "panel.safetensors"),) if name in WITH_PICTURES else ()
+    return FIGURES[name](frame, style, *more), frame
+
+
+def texts(figure: Figure) -> set[str]:
+    found = {text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))}
+    return found | {ax.get_xlabel() for ax in figure.axes} | {ax.get_ylabel() for ax in figure.axes}
+
+
+def test_the_names_are_known_without_heavy_imports():
+    assert tuple(FIGURES) == FIGURE_NAMES
+
+
+@pytest.mark.parametrize("name", FIGURE_NAMES)
+def test_labels_have_units(name: str, study):
+    figure, _ = build(name, study)
+    assert texts(figure) >= LABELS[name]
+
+
+@pytest.mark.parametrize("name", FIGURE_NAMES)
+def test_figures_leave_their_frame_alone_and_repeat(name: str, study):
+    figure, frame = build(name, study)
+    again, untouched = build(name, study)
+    assert frame.equals(untouched)
+    np.testing.assert_array_equal(figure.get_size_inches(), again.get_size_inches())
+
+
+def test_draw_writes_the_frame_as_numbers(study, tmp_path):
+    draw("degradation", study.study, study.frames, tmp_path)
+    frame = pl.read_parquet(study.frames / "figure_degradation.parquet")
+    assert pl.read_csv(tmp_path / "degradation.csv").select("run", "step").equals(frame.select("run", "step"))
+
+
+def test_an_unknown_figure_lists_the_known_ones(study, tmp_path):
+    with pytest.raises(ValueError, match="figure='curve' is unknown; expected one of task, curves"):
+        draw("curve", study.study, study.frames, tmp_path)
+
+
+def test_a_run_of_another_study_is_not_drawn_in_a_made_up_colour(study):
+    frame = pl.read_parquet(study.frames / "figure_degradation.parquet")
+    with pytest.raises(KeyError, match="no colour for run 'fixed_2'"):
+        FIGURES["degradation"](frame, Style(["uniform"]))
+
+
+def test_curves_show_every_run_and_where_training_ends(study):
+    figure, frame = build("curves", study)
+    lines = [line for ax in figure.axes for line in ax.lines]
+    labels = {line.get_label() for line in lines}
+    assert {run.replace("_", " ") for run in frame["run"].drop_nulls()} <= labels
+    specialist_panel = figure.axes[0]
+    dashed = {line.get_xdata()[0] for line in specialist_panel.lines if list(line.get_ydata()) == [0, 1]}
+    assert dashed == {2, 4, 8, 16}
+
+
+def test_a_run_has_one_colour_in_all_figures(study):
+    style = Style(list(load_study(study.study).runs))
+    for name in ("curves", "degradation"):
+        figure, _ = build(name, study)
+        drawn = {
+            line.get_label().split(" (")[0]: line.get_color()
+            for ax in figure.axes
+            for line in ax.lines
+            if not line.get_label().startswith("_")
+        }
+        for run, look in style.looks.items():
+            assert drawn[look.label] == look.colour, (name, run)
+
+
+def test_pictures_share_one_range_and_show_what_was_not_read():
+    ax = Figure().subplots()
+    image = np.array([[[-0.5, 0.25], [0.5, 1.7]]])
+    show(ax, image, np.array([[True, True], [True, False]]))
+    drawn = ax.images[0]
+    assert drawn.get_clim() == (0, 1)
+    pixels = np.asarray(drawn.get_array())
+    assert pixels[0, 0].tolist() == [0, 0, 0]  # clipped
+    assert len(set(pixels[1, 1])) > 1  # no grey of an image: the pattern is tinted
+
+
+def test_many_rgb_runs_two_families_and_one_seed(tmp_path):
+    runs = {f"fixed_{T}": {"task": {"lengths": {"kind": "fixed", "value": T}}} for T in (2, 4, 8, 16)}
+    runs |= {f"uniform_{T}": {"task": {"lengths": {"kind": "uniform", "low": 1, "high": T}}} for T in (4, 8, 16)}
+    runs |= {
+        f"adaptive_{T}": {**DIGITS_RUNS["adaptive"], "task": {"lengths": {"kind": "uniform", "low": 1, "high": T}}}
+        for T in (4, 16)
+    }
+    runs |= {f"random_{k}": {"task": {"supervision": {"kind": "random_k", "k": k}}} for k in (1, 2, 4)}
+    comparisons = [{"generalist": f"uniform_{T}", "adaptive": f"adaptive_{T}"} for T in (4, 16)]
+    values = study_values(
+        runs, probe={"images": 4, "panel_images": 1}, claims={"bootstrap": 50, "comparisons": comparisons}
+    ) | {"seeds": [0]}
+    pictures = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8), dtype=np.uint8)
+    study_json, results = make_study(tmp_path, values, pictures)
+    evaluate(study_json, results, tmp_path / "frames")
+    for name in FIGURE_NAMES:
+        draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
+    assert len(list((tmp_path / "figures").iterdir())) == 3 * len(FIGURE_NAMES)

@@ -1,0 +1,48 @@
+import polars as pl
+import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from lgmamba.figures.style import COLOURS, LINES, Style, log2_axis, save_figure
+
+
+def test_a_run_without_a_colour_is_named_with_those_that_have_one():
+    with pytest.raises(KeyError, match="no colour for run 'unifrom'; the palette has fixed_8, uniform"):
+        Style(["fixed_8", "uniform"])["unifrom"]
+
+
+def test_many_runs_all_look_different():
+    style = Style([f"run_{k}" for k in range(len(COLOURS) * len(LINES))])
+    looks = {(look.colour, str(look.line)) for look in style.looks.values()}
+    assert len(looks) == len(style.looks)
+
+
+def test_a_run_keeps_its_look_when_runs_are_added_behind_it():
+    short, long = Style(["a", "b"]), Style(["a", "b", *(f"c{k}" for k in range(20))])
+    assert short["b"] == long["b"]
+
+
+def test_labels_are_the_names_in_the_configuration():
+    assert Style(["uniform_1_64"])["uniform_1_64"].label == "uniform 1 64"
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"), [([1, 3, 16], [1, 2, 4, 8, 16]), ([1, 1600], [1, 4, 16, 64, 256, 1024])], ids=["few", "many"]
+)
+def test_log2_ticks(values: list[float], ticks: list[float]):
+    ax = Figure().subplots()
+    log2_axis(ax.xaxis, values)
+    assert list(ax.xaxis.get_majorticklocs()) == ticks
+    assert ax.xaxis.get_major_formatter()(ticks[-1], 0) == str(ticks[-1])
+
+
+def test_saving_writes_picture_vector_and_numbers(tmp_path):
+    figure = Figure()
+    ax = figure.subplots()
+    ax.plot([1, 2])
+    frame = pl.DataFrame({"a": [1, 2], "b": ["x", None]})
+    save_figure(figure, frame, "name", tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["name.csv", "name.pdf", "name.png"]
+    assert pl.read_csv(tmp_path / "new/name.csv").equals(frame)
+    assert (tmp_path / "new/name.png").read_bytes().startswith(b"\x89PNG")
+    assert not pyplot.get_fignums()  # nothing is kept alive

@@ -1,0 +1,178 @@
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lgmamba.analysis import FIGURE_NAMES
+from lgmamba.report import update_readme, words, write_report
+from lgmamba.report.answer import answers, exceptions
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c63f8ffff3f0005fe02fea7d6059b0000000049454e44ae426082"
+)
+
+
+@pytest.fixture(scope="module")
+def report(study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report")
+    figures = out / "figures"
+    figures.mkdir()
+    for name in FIGURE_NAMES:
+        (figures / f"{name}.png").write_bytes(PNG)
+    write_report(study.study, study.frames, figures, out)
+    return out
+
+
+def test_the_page_asks_for_nothing_from_outside(report):
+    page = (report / "report.html").read_text()
+    sources = re.findall(r"""(?:src|href)=["']([^"']*)["']""", page)
+    assert len(sources) >= len(FIGURE_NAMES)
+    assert all(source.startswith(("data:", "#")) for source in sources), sources
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_every_figure_is_there_with_its_caption(report):
+    page, text = (report / "report.html").read_text(), (report / "report.md").read_text()
+    for position in range(1, len(FIGURE_NAMES) + 1):
+        assert f"Figure {position}." in page
+        assert f"**Figure {position}." in text
+    for name in FIGURE_NAMES:
+        assert f"(figures/{name}.png)" in text
+        assert f"(figures/{name}.csv)" in text
+    assert "40 test images, 2 visiting orders an image, 2 seeds" in text
+
+
+def test_templates_leave_no_trace(report):
+    for name in ("report.md", "report.html"):
+        text = (report / name).read_text()
+        assert "{{" not in text
+        assert "{%" not in text
+        assert "None" not in text.split("## Configuration")[0].split("Configuration</h2>")[0]
+    assert "<p>|" not in (report / "report.html").read_text()  # a table that is none
+
+
+def test_numbers_are_those_of_the_frames(report, study):
+    text = (report / "report.md").read_text()
+    cell = (
+        pl.read_parquet(study.frames / "claims.parquet")
+        .filter(claim="C1", run="fixed_8", factor=2.0)
+        .row(0, named=True)
+    )
+    assert f"| {words.signed(cell['effect'])} | [{words.signed(cell['lo'])}, {words.signed(cell['hi'])}] |" in text
+    headline = json.loads((report / "headline.json").read_text())
+    summary = pl.read_parquet(study.frames / "summary.parquet").filter(
+        run="uniform", mode="prefix", method="model", step=16
+    )
+    row = next(row for row in headline["psnr"] if row["run"] == "uniform")
+    assert row["psnr"]["1"] == summary["psnr"].item()
+
+
+def test_our_choices_are_named_in_one_place(report):
+    text = (report / "report.md").read_text()
+    assert text.count("only that abstract was available") == 1
+
+
+def test_metrics_are_numbers(report):
+    def leaves(values: object):
+        return [leaf for value in values.values() for leaf in leaves(value)] if isinstance(values, dict) else [values]
+
+    found = leaves(json.loads((report / "metrics.json").read_text()))
+    assert len(found) > 20
+    assert all(isinstance(leaf, int | float) for leaf in found)
+
+
+def test_a_second_report_is_the_same(report, study, tmp_path):
+    before = {
+        name: (report / name).read_bytes() for name in ("report.md", "report.html", "headline.json", "metrics.json")
+    }
+    write_report(study.study, study.frames, report / "figures", report)
+    assert before == {name: (report / name).read_bytes() for name in before}
+
+
+def test_missing_figures_are_named(study, tmp_path):
+    with pytest.raises(ValueError, match="no picture of task, curves"):
+        write_report(study.study, study.frames, tmp_path, tmp_path / "out")
+
+
+def cells(*rows: dict) -> pl.DataFrame:
+    base = {
+        "claim": "C1",
+        "family": None,
+        "run": "a",
+        "against": "itself at L0 = 8",
+        "step": 16,
+        "factor": 2.0,
+        "claimed_sign": -1,
+        "unit": "dB",
+    }
+    base |= {"lo": 0.0, "hi": 0.0, "per_seed": [0.0, 0.0], "verdict": "holds"}
+    return pl.DataFrame([base | row for row in rows])
+
+
+NO_GAPS = pl.DataFrame({"gap_closed": []}, schema={"gap_closed": pl.Float64})
+
+
+def test_sentences_say_what_happened_not_what_was_hoped():
+    falls = answers(cells({"effect": -1.0}, {"effect": -2.0, "run": "b"}), NO_GAPS)["C1"]
+    assert "PSNR falls by 1.00 to 2.00 dB at 2 \u00d7 L0 (range over 2 runs)" in falls
+    mixed = answers(cells({"effect": -1.0}, {"effect": 0.25, "run": "b"}), NO_GAPS)["C1"]
+    assert "PSNR changes by \u22121.00 to +0.25 dB" in mixed
+    behind = answers(cells({"claim": "C4", "claimed_sign": 1, "family": "u", "effect": -0.1}), NO_GAPS)["C4"]
+    assert "`a` is 0.10 dB below the generalist `u`" in behind
+
+
+def test_tests_that_do_not_hold_are_listed_with_their_size():
+    frame = cells(
+        {"effect": 0.2, "lo": -0.1, "hi": 0.5, "per_seed": [0.1, 0.3], "verdict": "not shown"}, {"effect": -1.0}
+    )
+    (line,) = exceptions(frame)["C1"]
+    assert (
+        line
+        == "`a` against itself at L0 = 8 at t = 16: not shown; +0.20 dB, interval [\u22120.10, +0.50], seeds +0.10, +0.30"
+    )
+    many = pl.concat([frame.head(1)] * 5)
+    assert exceptions(many, most=2)["C1"][-1] == "and 3 more, in the tables at the end"
+
+
+def test_the_readme_gets_the_headline_between_its_markers(report, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- generated:headline -->\nstale text\n<!-- /generated -->\nafter\n")
+    update_readme(readme, report / "headline.json")
+    once = readme.read_text()
+    assert "stale text" not in once
+    assert once.startswith("before\n<!-- generated:headline -->\nStudy `synthetic`")
+    assert once.endswith("<!-- /generated -->\nafter\n")
+    assert "| C1 | The error rises beyond the training length | holds (28 of 28) |" in once
+    update_readme(readme, report / "headline.json")
+    assert readme.read_text() == once
+
+
+def test_a_readme_without_markers_is_left_alone(report, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing here\n")
+    with pytest.raises(ValueError, match="expected a line `<!-- generated:headline -->`"):
+        update_readme(readme, report / "headline.json")
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: words.signed(1.234), "+1.23"),
+        (lambda: words.signed(-0.001), "0.00"),
+        (lambda: words.number(None), "\u2013"),
+        (lambda: words.span([0.5, 0.501]), "0.50"),
+        (lambda: words.listed(["a", "b", "c"]), "a, b and c"),
+        (lambda: words.plural(1, "seed"), "1 seed"),
+        (lambda: words.plural(10000, "image"), "10,000 images"),
+        (lambda: words.duration(59.94), "59.9 s"),
+        (lambda: words.duration(200), "3 min 20 s"),
+        (lambda: words.duration(7500), "2 h 5 min"),
+        (lambda: words.memory(1536), "1.5 GB"),
+    ],
+)
+def test_numbers_as_words(call, text: str):
+    assert call() == text
