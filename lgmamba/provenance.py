@@ -45,16 +45,22 @@ def code_digest(entry_module: str, package: Path = PACKAGE) -> str:
         package: folder of the package that it belongs to.
     Returns:
         SHA-256, hexadecimal. It changes with any statement of the module or of the modules of this package that it
-        imports, at the top or inside functions, directly or not, and with C++ and CUDA sources beside them.
+        imports, at the top or inside functions, directly or not, and with C++ and CUDA sources and templates beside them.
         Comments, docstrings, layout and `OBSERVERS` do not count.
     Raises:
         ModuleNotFoundError: there is no such module.
     """
     digest = hashlib.sha256()
     for source in source_files(entry_module, package):
-        body = _without_comments(source.read_text()) if source.suffix in NATIVE_SOURCES else _module(source)[0]
-        digest.update(f"{source.relative_to(package).as_posix()}\n{body}\n".encode())
+        digest.update(f"{source.relative_to(package).as_posix()}\n{_code(source)}\n".encode())
     return digest.hexdigest()
+
+
+def _code(source: Path) -> str:
+    if source.suffix == ".py":
+        return _module(source)[0]
+    text = source.read_text(encoding="utf-8")
+    return _without_comments(text) if source.suffix in NATIVE_SOURCES else text
 
 
 def source_files(entry_module: str, package: Path = PACKAGE) -> list[Path]:

@@ -24,18 +24,19 @@ PARAMS_BATCH = 100
 
 
 def quiet_mlflow() -> None:
-    """Before the first import of mlflow: no report of its use to anyone, and no talk about tables and migrations."""
+    """Import mlflow such that it reports its use to nobody, and does not talk about making its tables."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    import mlflow.store.db.utils  # noqa: F401  (sets the levels of its loggers, which are then ours to change)
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
 
 def client(store: Path) -> "MlflowClient":
     """A client of the store, which is made if need be."""
+    make(store)
     quiet_mlflow()
     from mlflow.tracking import MlflowClient
 
-    make(store)
     return MlflowClient(tracking_uri=uri(store / "mlflow.db"))
 
 
@@ -104,6 +105,7 @@ def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _create(database: Path) -> None:
+    quiet_mlflow()
     from mlflow.tracking import MlflowClient
 
     MlflowClient(tracking_uri=uri(database)).search_experiments()

@@ -200,19 +200,23 @@ def publish(mlflow: Any, run_id: str, train_dir: Path) -> None:
 
 
 def history(train_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """Metric name -> (step, value), from history.parquet."""
+    """Metric name -> (step, value), from history.parquet (columns step, metric, length, value)."""
     import polars as pl
 
     path = train_dir / "history.parquet"
-    if not path.is_file():
-        return {}
-    frame = pl.read_parquet(path)
-    numbers = [name for name, kind in frame.schema.items() if kind.is_numeric() and name not in ("step", "seed")]
-    points = {}
-    for name in numbers:
-        rows = frame.select(pl.col("step"), pl.col(name).cast(pl.Float64)).drop_nulls()
-        points[name] = [(int(step), value) for step, value in rows.iter_rows()]
+    points: dict[str, list[tuple[int, float]]] = {}
+    if path.is_file():
+        for step, metric, length, value in (
+            pl.read_parquet(path).select("step", "metric", "length", "value").iter_rows()
+        ):
+            if value is not None:
+                points.setdefault(metric_name(metric, length), []).append((step, value))
     return points
+
+
+def metric_name(metric: str, length: int | None = None) -> str:
+    """Name in MLflow of a metric of the history; values by sequence length sort by it: val_psnr/length_0016."""
+    return metric if length is None else f"{metric}/length_{length:04d}"
 
 
 def result_digest(train_dir: Path) -> str:

@@ -33,7 +33,7 @@ rule figure:
     benchmark:
         f"{TIMES}/figure/{{figure}}.tsv"
     wildcard_constraints:
-        figure="|".join(FIGURES),
+        figure="|".join(FIGURE_NAMES),
     conda:
         ENV
     params:
@@ -47,12 +47,17 @@ rule figure:
         " --data {params.data} --out {params.out} > {log} 2>&1"
 
 
+rule figures:
+    input:
+        expand(rules.figure.output, figure=FIGURE_NAMES),
+
+
 rule report:
     input:
         study=str(LAYOUT.study),
         code=str(LAYOUT.code("report")),
         frames=rules.evaluate.output,
-        figures=expand(rules.figure.output, figure=FIGURES),
+        figures=rules.figures.input,
     output:
         f"{REPORTS}/report.md",
         f"{REPORTS}/report.html",

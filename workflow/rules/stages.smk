@@ -1,5 +1,6 @@
 """Images -> trained runs -> reconstructions -> frames. Each rule is one call of `python -m lgmamba`."""
 
+from lgmamba.analysis import FRAMES
 from lgmamba.devices import wanted
 
 DATA = str(PARAMS.outputs.data)
@@ -55,7 +56,6 @@ rule train:
         run=str(LAYOUT.run_json("{run}", "{seed}")),
         code=str(LAYOUT.code("train")),
         data=DATA_FILES,
-        store=ancient(f"{LAYOUT.markers}/store"),  # must exist; its age says nothing about the run
     output:
         [f"{RUN}/train/{name}" for name in TRAIN_FILES],
     log:
@@ -116,8 +116,7 @@ rule evaluate:
         train=every_run("train", TRAIN_FILES),
         probe=every_run("probe", PROBE_FILES),
     output:
-        [f"{LAYOUT.frames}/{name}.parquet" for name in FRAMES],
-        f"{LAYOUT.frames}/claims.json",
+        [f"{LAYOUT.frames}/{name}" for name in FRAMES],
     log:
         f"{LOGS}/evaluate.log",
     benchmark:

@@ -1,35 +1,21 @@
-"""MLflow, where tracking.kind is mlflow: made once before any training, told of the report at the end."""
+"""MLflow, where tracking.kind is mlflow: the store is made before the first job, and told of the report at the end."""
 
 
 localrules:
-    store,
     track_report,
 
 
-# Jobs that first open a store at the same moment would break it for good, so one rule makes it before any training.
-# It also runs, and does nothing, without tracking: the inputs of `train` stay the same, and nothing retrains.
-rule store:
-    input:
-        config=str(LAYOUT.tracking),
-    output:
-        touch(f"{LAYOUT.markers}/store"),
-    log:
-        f"{LOGS}/store.log",
-    benchmark:
-        f"{TIMES}/store.tsv"
-    conda:
-        ENV
-    message:
-        "Prepare tracking ({input.config})"
-    shell:
-        "python -m lgmamba track init --config {input.config} > {log} 2>&1"
+# Not a rule: were the store an input of `train`, then a lost store would retrain every run. Trainings that start at the
+# same moment could make it themselves (lgmamba/track/store.py holds a lock); this only saves them the wait.
+onstart:
+    if PARAMS.tracking.kind == "mlflow" and not os.path.exists(PARAMS.tracking.store / "mlflow.db"):
+        shell("python -m lgmamba track init --config {LAYOUT.tracking}")
 
 
 rule track_report:
     input:
         config=str(LAYOUT.tracking),
         study=str(LAYOUT.study),
-        store=ancient(rules.store.output),
         report=rules.report.output,
     output:
         touch(f"{LAYOUT.markers}/tracked"),

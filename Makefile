@@ -1,0 +1,80 @@
+# The verbs of this project; each is a line that can be typed by hand in the activated environment.
+#   make run              install, then the default study: images -> runs -> figures -> reports/
+#   make test             install, then every test
+# Variables: PYTHON (3.11 or newer), VENV, CORES, PIP_OPTIONS, and TORCH_INDEX, the address of a package index with the torch build wanted.
+
+VENV ?= .venv
+CORES ?= 4
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+TORCH_INDEX ?=
+PIP_OPTIONS ?=
+REMOTE ?=
+
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+# No tool reports its use to anyone.
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DO_NOT_TRACK ?= 1
+export DVC_NO_ANALYTICS ?= 1
+export ITERATIVE_DO_NOT_TRACK ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run smoke test lint format report record pull ui constraints clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
+
+install: $(VENV)/installed
+
+# Again only when the list of packages changed. Code needs no second installation: it is used from here.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; found none. Say which: make PYTHON=/path/to/python3.12"; exit 1; }
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet $(PIP_OPTIONS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+run: install
+	snakemake --cores $(CORES)
+
+smoke: install
+	snakemake --cores $(CORES) --config preset=smoke
+
+test: install
+	python -m pytest
+
+lint: install
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	codespell
+	snakemake --lint
+
+format: install
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+# Snakemake's own report, beside reports/: every figure, rule and run time in one file.
+report: install
+	snakemake --report report.html
+
+# After a plain `snakemake`: DVC takes note of what is there.
+record: install
+	dvc commit --force
+
+# Results made elsewhere. They get the time stamps of now, so Snakemake knows them as current; never where DVC sees a difference.
+pull: install
+	dvc pull $(if $(REMOTE),--remote $(REMOTE))
+	snakemake --dry-run --quiet all -- all
+	dvc status --quiet || { dvc status; echo "Results and configuration differ: run dvc repro."; exit 1; }
+	snakemake --touch --cores 1 --quiet all -- all
+
+ui: install
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri sqlite:///mlflow/mlflow.db
+
+constraints: install
+	{ sed '/^[^#]/,$$d' constraints.txt; uv pip compile --python-version 3.11 --extra dev --no-annotate --no-header \
+	  --constraint constraints.txt pyproject.toml | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt
+
+clean:
+	rm -rf data results .snakemake dvc_plots report.html
