@@ -187,7 +187,10 @@ def _c4(ev: Evidence, family: Family) -> Iterator[Cell]:
 
 
 def _c5(ev: Evidence) -> Iterator[Cell]:
-    """Slope of the error with log2(1 + age): larger at f x L0 than at L0, every run. Resampled over seeds only, since the maps are means over images."""
+    """Slope of the error with log2(1 + age): larger at f x L0 than at L0, every run.
+
+    Resampled over seeds only, since the maps are means over images.
+    """
     for name, run in ev.params.runs_by_name().items():
         for factor in ev.params.claims.far_factors:
             step = round(factor * run.L0)

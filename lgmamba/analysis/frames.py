@@ -21,7 +21,10 @@ def psnr(mse: pl.Expr) -> pl.Expr:
 
 
 def curves_frame(folders: list[RunFolder], study: str) -> pl.DataFrame:
-    """Error against step: study, run, seed, mode, order, method, step -> mse (mean over images and visiting orders), psnr of that mean, n_images, n_repeats."""
+    """Error against step: study, run, seed, mode, order, method, step -> mse, psnr, n_images, n_repeats.
+
+    mse is the mean over images and visiting orders, psnr (dB) is of that mean.
+    """
     parts = []
     for folder in folders:
         means = (
@@ -34,14 +37,14 @@ def curves_frame(folders: list[RunFolder], study: str) -> pl.DataFrame:
             )
         )
         named = means.select(
-            study=pl.lit(study),
-            run=pl.lit(folder.run),
-            seed=pl.lit(folder.seed, pl.Int64),
-            *map(pl.col, SETTING),
-            mse="mse",
-            psnr=psnr(pl.col("mse")),
-            n_images="n_images",
-            n_repeats="n_repeats",
+            pl.lit(study).alias("study"),
+            pl.lit(folder.run).alias("run"),
+            pl.lit(folder.seed, pl.Int64).alias("seed"),
+            *SETTING,
+            "mse",
+            psnr(pl.col("mse")).alias("psnr"),
+            "n_images",
+            "n_repeats",
         )
         parts.append(named.collect(engine="streaming").sort(SETTING))
     return pl.concat(parts)
@@ -142,7 +145,10 @@ def _gap(ev: Evidence, adaptive: list[int], generalist: list[int], specialist: l
 
 
 def degradation_frame(ev: Evidence) -> pl.DataFrame:
-    """PSNR(T) - PSNR(L0) of every run at every probed T >= L0: run, kind, L0, step, factor = T / L0, delta (dB) with interval, lowest and highest seed."""
+    """PSNR(T) - PSNR(L0) of every run at every probed T >= L0.
+
+    Columns: run, kind, L0, step, factor = T / L0, delta (dB) with interval, lowest and highest seed.
+    """
     rows = []
     for name, run in ev.params.runs_by_name().items():
         at_L0 = ev.samples.of(name, run.L0)

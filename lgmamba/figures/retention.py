@@ -15,9 +15,10 @@ COLUMNS = 4
 
 
 def fig_retention(frame: pl.DataFrame, style: Style) -> Figure:
-    """One map for each run on one colour scale; mean over seeds. Dashed: the right end of the column of L0. The strip below each map is the cells not read yet.
+    """One map for each run on one colour scale; mean over seeds.
 
-    The scale is logarithmic and ends at the 2nd and 98th percentile of all cells; what lies outside has the last colour.
+    The strip below each map is the cells not read yet. Dashed: the right end of the column of L0. The scale is logarithmic
+    and ends at the 2nd and 98th percentile of all cells; what lies outside has the last colour.
 
     Args:
         frame: figure_retention of `analysis.drawn.retention_rows`: ages in octaves, age_low..age_high, -1 = not read yet.

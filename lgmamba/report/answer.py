@@ -87,7 +87,8 @@ def _c5(cells: pl.DataFrame) -> str:
     for factor in _ends(cells["factor"]):
         here = cells.filter(pl.col("factor") == factor)
         parts.append(f"{span(here['effect'].to_list(), 4, sign=True)} at {factor:g} \u00d7 L0")
-    return f"Compared with L0, the squared error gained per doubling of a patch's age changes by {listed(parts)} (range over {plural(cells['run'].n_unique(), 'run')})."
+    runs = plural(cells["run"].n_unique(), "run")
+    return f"Compared with L0, the squared error gained per doubling of a patch's age changes by {listed(parts)} (range over {runs})."
 
 
 WRITERS: dict[str, Callable[[pl.DataFrame], str]] = {"C1": _c1, "C2": _c2, "C3": _c3, "C4": _c4, "C5": _c5}

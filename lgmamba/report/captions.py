@@ -51,32 +51,50 @@ TITLES = {
 }
 
 
+TEXTS = {
+    "task": """
+        One held-out image is cut into cells that are read in the order of the numbers. Below each step t: the patch read at that
+        step, all patches read so far, and the whole image as two runs reconstruct it from them. Small numbers: PSNR of that
+        picture in dB. All pictures show pixel values from 0 to 1; the chequered pattern is what was not read.""",
+    "curves": """
+        Every point is a sequence of its own, ended at t and decoded there. A length-adaptive run is told the true length of each
+        sequence. Dots and dashed lines: training length L0, the longest length of training; everything to the right of it is beyond
+        training. {Lines}; {sample}. PSNR is that of the mean squared error over images. The ideal memory shows the patches read so
+        far and the mean image elsewhere; once every cell has been read it is perfect and has left the plot.""",
+    "gallery": """
+        The same {split} images in all rows; the first row shows the patches read so far, chequered where none was. Right of the
+        red line a run is beyond its training length. Seed {seed}; all pictures show pixel values from 0 to 1.""",
+    "retention": """
+        Mean squared error of a cell's pixels against the step t and the time since the cell was last read (octaves of steps; lowest
+        strip: not read so far). A run that keeps what it read is dark in every row; one that forgets brightens towards old ages; one
+        that writes the image only at the end is bright left of its training length (dashed). One logarithmic colour scale, its ends
+        at the 2nd and 98th percentile. Mean over seeds; {sample}.""",
+    "envelope": """
+        Above: PSNR at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
+        trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: share of the specialists' lead
+        over the generalist that the length-adaptive run closes, with {percent} intervals over images and seeds, where that lead is
+        itself shown. Measured on {sample}.""",
+    "degradation": """
+        PSNR at sequence length T minus PSNR at the run's own training length. Bands: {percent} bootstrap intervals over images and
+        seeds; {sample}.""",
+    "training": """
+        PSNR on validation images of sequences of several lengths while training. {Lines}.""",
+    "lengths": """
+        Probability that a training sequence has a given length, at the end of training; small letters: the runs trained on it.""",
+}
+
+
 def captions(params: Params, sample: Sample) -> dict[str, str]:
     """{figure: caption}."""
-    percent = f"{100 * params.claims.level:g} %"
-    told = "A length-adaptive run is told the true length of each sequence."
-    seeds_band = (
-        "one training"
-        if sample.seeds == 1
-        else f"line: mean over {plural(sample.seeds, 'seed')}; band: lowest to highest seed"
-    )
-    return {
-        "task": "One held-out image is cut into cells that are read in the order of the numbers. Below each step t: the patch read at that step, all "
-        "patches read so far, and the whole image as two runs reconstruct it from them. Small numbers: PSNR of that picture in dB. "
-        "All pictures show pixel values from 0 to 1; the chequered pattern is what was not read.",
-        "curves": f"Every point is a sequence of its own, ended at t and decoded there. {told} Dots and dashed lines: training length L0, the longest "
-        f"length of training; everything to the right of it is beyond training. {seeds_band.capitalize()}; {sample}. PSNR is that of the mean "
-        "squared error over images. The ideal memory shows the patches read so far and the mean image elsewhere; where every cell has been read it is perfect "
-        "and leaves the plot.",
-        "gallery": f"The same {params.probe.split} images in all rows; the first row shows the patches read so far, chequered where none was. Right of the red line a "
-        f"run is beyond its training length. First seed ({params.seeds[0]}); all pictures show pixel values from 0 to 1.",
-        "retention": "Mean squared error of a cell's pixels against the step t and the time since the cell was last read (octaves of steps; lowest strip: "
-        "not read so far). A run that keeps what it read is dark in every row; one that forgets brightens towards old ages; one that writes "
-        f"the image only at the end is bright left of its training length (dashed). One logarithmic colour scale, its ends at the 2nd and 98th percentile. Mean over seeds; {sample}.",
-        "envelope": f"Above: PSNR at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each trained at one "
-        f"length and shown there. Bands and bars: lowest to highest of {plural(sample.seeds, 'seed')}. Below: share of the specialists' lead over the generalist that the "
-        f"length-adaptive run closes, with {percent} intervals over images and seeds, where that lead is itself shown. {str(sample)[0].upper()}{str(sample)[1:]}.",
-        "degradation": f"PSNR at sequence length T minus PSNR at the run's own training length. Bands: {percent} bootstrap intervals over images and seeds; {sample}.",
-        "training": f"PSNR on validation images of sequences of several lengths while training; {seeds_band}.",
-        "lengths": "Probability that a training sequence has a given length, at the end of training; small letters: the runs trained on it.",
+    one_seed = sample.seeds == 1
+    facts = {
+        "Lines": "One training"
+        if one_seed
+        else f"Line: mean over {plural(sample.seeds, 'seed')}; band: lowest to highest seed",
+        "percent": f"{100 * params.claims.level:g} %",
+        "sample": sample,
+        "seed": params.seeds[0],
+        "seeds": plural(sample.seeds, "seed"),
+        "split": sample.split,
     }
+    return {figure: " ".join(text.split()).format(**facts) for figure, text in TEXTS.items()}

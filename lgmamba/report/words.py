@@ -43,7 +43,7 @@ def span(values: Iterable[float], digits: int = 2, sign: bool = False) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """Names in a row: a, b and c."""
     found = list(names)
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else "none"
 

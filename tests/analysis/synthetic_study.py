@@ -296,7 +296,7 @@ def _panel(
     pictures: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    M, C, H, W = pictures.shape
+    M, _, H, W = pictures.shape
     P = run.task.patch_size
     G = (H // P) * (W // P)
     target = pictures / 255

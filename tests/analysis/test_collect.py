@@ -72,7 +72,7 @@ def test_results_that_do_not_belong_together_are_refused(fresh, file: str, value
 def test_another_probe_is_refused(fresh):
     path = fresh.results / "runs/fixed_16/seed0/probe/probe.json"
     change(path, probe=json.loads(path.read_text())["probe"] | {"repeats": 9})
-    with pytest.raises(CollectError, match="reconstructed with another configuration.*repeats: found 9, expected 2"):
+    with pytest.raises(CollectError, match=r"reconstructed with another configuration.*repeats: found 9, expected 2"):
         evaluate(fresh.study, fresh.results, fresh.frames)
 
 
@@ -84,7 +84,7 @@ def test_runs_measured_on_other_images_cannot_be_paired(fresh):
 
 
 def test_a_missing_study_file_is_named(tmp_path: Path):
-    with pytest.raises(CollectError, match="study.json: no such file"):
+    with pytest.raises(CollectError, match=r"study\.json: no such file"):
         load_study(tmp_path / "study.json")
 
 

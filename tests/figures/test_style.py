@@ -7,8 +7,8 @@ from lgmamba.figures.style import COLOURS, LINES, Style, log2_axis, save_figure
 
 
 def test_a_run_without_a_colour_is_named_with_those_that_have_one():
-    with pytest.raises(KeyError, match="no colour for run 'unifrom'; the palette has fixed_8, uniform"):
-        Style(["fixed_8", "uniform"])["unifrom"]
+    with pytest.raises(KeyError, match="no colour for run 'uniform_1'; the palette has fixed_8, uniform"):
+        Style(["fixed_8", "uniform"])["uniform_1"]
 
 
 def test_many_runs_all_look_different():
