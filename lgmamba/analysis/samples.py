@@ -72,6 +72,13 @@ def load_samples(folders: list[RunFolder], order: str, methods: tuple[str, ...] 
             raise CollectError(
                 f"{folder.run} seed {folder.seed}: reconstructed other images than {folders[0].run} seed {folders[0].seed}"
             )
+        wrong = frame.filter(~pl.col("mse").is_finite() | (pl.col("mse") < 0))
+        if len(wrong):
+            first = wrong.row(0, named=True)
+            raise CollectError(
+                f"{folder.run} seed {folder.seed}: the error of {len(wrong)} reconstructions is no number >= 0, "
+                f"the first that of image {first['image']} at step {first['step']} ({first['method']}): {first['mse']}"
+            )
         for method, step in settings:
             columns[folder.run, folder.seed, method, step] = len(columns)
         blocks.append(frame["mse"].to_numpy().reshape(len(settings), len(here)).T)

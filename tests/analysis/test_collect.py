@@ -95,3 +95,14 @@ def test_differing_keys_by_hand():
         "x: found 2, expected nothing",
     ]
     assert differing_keys({"a": 1}, {"a": 1}) == []
+
+
+def test_an_error_that_is_no_number_names_its_run(fresh):
+    path = fresh.results / "runs/uniform/seed0/probe/steps.parquet"
+    steps = pl.read_parquet(path)
+    broken = (pl.col("image") == 101) & (pl.col("step") == 8) & (pl.col("method") == "model")
+    steps.with_columns(mse=pl.when(broken).then(float("nan")).otherwise("mse").cast(pl.Float32)).write_parquet(path)
+    with pytest.raises(
+        CollectError, match=r"uniform seed 0: the error of 1 reconstructions .* image 101 at step 8 \(model\): nan"
+    ):
+        evaluate(fresh.study, fresh.results, fresh.frames)

@@ -107,6 +107,7 @@ def test_pictures_share_one_range_and_show_what_was_not_read():
     assert len(set(pixels[1, 1])) > 1  # no grey of an image: the pattern is tinted
 
 
+@pytest.mark.slow
 def test_many_rgb_runs_two_families_and_one_seed(tmp_path):
     runs = {f"fixed_{T}": {"task": {"lengths": {"kind": "fixed", "value": T}}} for T in (2, 4, 8, 16)}
     runs |= {f"uniform_{T}": {"task": {"lengths": {"kind": "uniform", "low": 1, "high": T}}} for T in (4, 8, 16)}

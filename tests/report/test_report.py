@@ -6,8 +6,11 @@ import polars as pl
 import pytest
 
 from lgmamba.analysis import FIGURE_NAMES
+from lgmamba.analysis.evaluate import evaluate
+from lgmamba.figures import draw
 from lgmamba.report import update_readme, words, write_report
 from lgmamba.report.answer import answers, exceptions
+from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
@@ -176,3 +179,23 @@ def test_a_readme_without_markers_is_left_alone(report, tmp_path):
 )
 def test_numbers_as_words(call, text: str):
     assert call() == text
+
+
+def test_a_study_with_almost_nothing_still_gets_its_figures_and_report(tmp_path):
+    """No specialist, one seed, nothing probed beyond twice L0: all is untestable, and said so."""
+    runs = {name: DIGITS_RUNS[name] for name in ("uniform", "adaptive")}
+    probe = {"images": 3, "repeats": 1, "max_factor": 2, "factors": [2], "panel_images": 1}
+    study_json, results = make_study(
+        tmp_path, study_values(runs, probe=probe, claims={"bootstrap": 20}) | {"seeds": [0]}
+    )
+    evaluate(study_json, results, tmp_path / "frames")
+    for name in FIGURE_NAMES:
+        draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
+    write_report(study_json, tmp_path / "frames", tmp_path / "figures", tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "Of the five claims tested, 0 hold in every test." in text
+    assert (
+        "**C3. Specialists beat the generalist at their own length: not testable here (the study has no runs that this claim compares).**"
+        in text
+    )
+    assert "One seed says nothing about the spread between trainings" in text
