@@ -52,16 +52,17 @@ def _draw_levels(ax: Axes, family: pl.DataFrame, style: Style) -> None:
             row["step"], row["psnr"], "*", color=look.colour, markersize=9, markeredgecolor="black", markeredgewidth=0.5
         )
     ax.spines[["top", "right"]].set_visible(False)
-    ax.plot(
-        [],
-        [],
-        "*",
-        color="white",
-        markersize=9,
-        markeredgecolor="black",
-        markeredgewidth=0.5,
-        label="specialist trained at this T",
-    )
+    if len(specialists):
+        ax.plot(
+            [],
+            [],
+            "*",
+            color="white",
+            markersize=9,
+            markeredgecolor="black",
+            markeredgewidth=0.5,
+            label="specialist trained at this T",
+        )
     ax.legend(loc="lower right", handlelength=1.8)
 
 

@@ -42,7 +42,7 @@ def fig_retention(frame: pl.DataFrame, style: Style) -> Figure:
     ages = range(0, oldest + 1, 2 if oldest > 5 else 1)
     axes[0].set_yticks([-1, *(k + 0.5 for k in ages)], ["not read", *(_octave(k) for k in ages)])
     axes[0].set(xlim=(-0.5, np.log2(max(steps)) + 0.5), ylim=(-1.5, oldest + 1))
-    shared_labels(figure, "Step t (patches)", "Age of the cell (steps since it was read)")
+    shared_labels(figure, "Step t (patches)", "Age (steps since read)")
     colour_bar(figure, axes, ScalarMappable(norm, SEQUENTIAL), "MSE (pixel value$^2$)", extend="both")
     return figure
 

@@ -16,7 +16,7 @@ LABELS = {  # axis labels that must be there, with their units
     "task": set(),
     "gallery": set(),
     "curves": {"Step t (patches)", "PSNR (dB)"},
-    "retention": {"Step t (patches)", "Age of the cell (steps since it was read)", "MSE (pixel value$^2$)"},
+    "retention": {"Step t (patches)", "Age (steps since read)", "MSE (pixel value$^2$)"},
     "envelope": {"Sequence length T (patches)", "PSNR at T (dB)", "Gap closed (%)"},
     "degradation": {"T / L0 (training lengths)", "PSNR(T) \u2212 PSNR(L0) (dB)"},
     "training": {"Optimiser step", "Validation PSNR (dB)", "Sequence length (patches)"},
