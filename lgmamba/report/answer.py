@@ -48,7 +48,7 @@ def _c2(cells: pl.DataFrame) -> str:
     specialists = levels.filter(pl.col("claimed_sign") < 0)
     parts = []
     if len(specialists):
-        last = specialists.row(-1, named=True)  # the longest specialist at its latest early step
+        last = specialists.sort("step").row(-1, named=True)  # the longest specialist at its latest early step
         parts.append(
             f"Long before its length, at t = {last['step']}, the specialist `{last['run']}` is {_above(last['effect'])} the mean image"
         )
@@ -79,7 +79,7 @@ def _c4(cells: pl.DataFrame) -> str:
         parts.append(
             f"Told the length, `{here['run'][0]}` {change} the generalist `{family[0]}` at the lengths T = {min(steps)} to {max(steps)}"
         )
-    return "; ".join(parts) + "."
+    return ". ".join(parts) + "."
 
 
 def _c5(cells: pl.DataFrame) -> str:

@@ -11,8 +11,9 @@ from lgmamba.analysis.statistics import HOLDS, UNTESTABLE
 from lgmamba.config.study import Params
 from lgmamba.report.answer import answers, exceptions
 from lgmamba.report.captions import TITLES, captions, sample_of
+from lgmamba.report.strategies import strategy_sentences
 
-READ = ("curves", "summary", "claims", "claims_summary", "envelope", "runs")
+READ = ("curves", "summary", "claims", "claims_summary", "envelope", "runs", "figure_retention")
 
 
 def gather(study_json: Path, frames: Path) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "runs": [
             {"run": name, "kind": kind_of(run), "words": describe_run(run), "L0": run.L0} for name, run in runs.items()
         ],
-        "families": families(params),
+        "strategies": strategy_sentences(found["figure_retention"], families(params), max(params.claims.far_factors)),
         "costs": cost_facts(found["runs"]),
         "titles": TITLES,
         "captions": captions(params, sample),
@@ -77,7 +78,7 @@ def cost_facts(runs: pl.DataFrame) -> dict[str, Any]:
         return "; ".join(sorted({str(value) for value in runs[column].drop_nulls()})) or "unknown"
 
     by_run = runs.group_by("run", maintain_order=True).agg(
-        pl.col("kind", "L0", "parameters", "steps").first(),
+        pl.col("parameters", "steps").first(),
         pl.col("train_s", "images_per_s", "probe_s").mean(),
         pl.col("peak_rss_mb", "peak_gpu_mb").max(),
     )

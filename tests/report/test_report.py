@@ -199,3 +199,13 @@ def test_a_study_with_almost_nothing_still_gets_its_figures_and_report(tmp_path)
         in text
     )
     assert "One seed says nothing about the spread between trainings" in text
+
+
+def test_strategies_are_told_in_numbers_of_the_map(study, report):
+    maps = pl.read_parquet(study.frames / "figure_retention.parquet")
+    fresh = maps.filter(run="fixed_16", step=4, age_low=0)["mse"].item()
+    text = (report / "report.md").read_text()
+    assert (
+        f"* At t = 4, long before its L0 = 16, `fixed_16` has an error of {fresh:.4f} at the patch just read, " in text
+    )
+    assert "read 15\u201330 steps ago" in text

@@ -1,0 +1,56 @@
+"""What the retention maps show, in two sentences for each run that a comparison is about."""
+
+import math
+
+import polars as pl
+
+from lgmamba.analysis.families import Family
+from lgmamba.report.words import listed, number
+
+
+def strategy_sentences(retention: pl.DataFrame, families: list[Family], far: float) -> list[str]:
+    """Longest specialist, generalist and length-adaptive run of each family.
+
+    Args:
+        retention: figure_retention, ages in octaves.
+        families: the comparisons.
+        far: multiple of L0 at which forgetting is described.
+    """
+    runs = []
+    for family in families:
+        longest = [family.specialists[max(family.specialists)]] if family.specialists else []
+        runs += [*longest, family.generalist, family.adaptive]
+    return [_sentences(retention.filter(pl.col("run") == run), run, far) for run in dict.fromkeys(runs)]
+
+
+def _sentences(maps: pl.DataFrame, run: str, far: float) -> str:
+    L0 = maps["L0"][0]
+    steps = maps["step"].unique().to_list()
+    early, late = min(steps, key=lambda t: (abs(math.log(4 * t / L0)), t)), round(far * L0)
+    first = [f"{number(mse, 4)} {_where(low, high)}" for low, high, mse in _ends(maps, early)]
+    text = f"`{run}`: at t = {early}, before its L0 = {L0}, the squared error is {listed(first)}."
+    after = {low: mse for low, _, mse in _at(maps, late)}
+    change = [
+        f"from {number(mse, 4)} to {number(after[low], 4)} {_where(low, high)}"
+        for low, high, mse in _ends(maps, L0)
+        if low in after and low >= 0
+    ]
+    return text + (f" Between t = L0 and t = {late} it goes {listed(change)}." if change else "")
+
+
+def _at(maps: pl.DataFrame, step: int) -> list[tuple[int, int, float]]:
+    """(age_low, age_high, error) at one step, by age."""
+    return maps.filter(pl.col("step") == step).sort("age_low").select("age_low", "age_high", "mse").rows()
+
+
+def _ends(maps: pl.DataFrame, step: int) -> list[tuple[int, int, float]]:
+    """The patch just read, those read longest ago, and what was not read; as far as there are such cells."""
+    rows = _at(maps, step)
+    read = [row for row in rows if row[0] >= 0]
+    return list(dict.fromkeys([*read[:1], *read[-1:], *(row for row in rows if row[0] < 0)]))
+
+
+def _where(low: int, high: int) -> str:
+    if low < 0:
+        return "where nothing was read"
+    return "at the patch just read" if low == 0 else f"at patches read {low}\u2013{high} steps ago"
