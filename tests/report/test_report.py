@@ -206,6 +206,7 @@ def test_strategies_are_told_in_numbers_of_the_map(study, report):
     fresh = maps.filter(run="fixed_16", step=4, age_low=0)["mse"].item()
     text = (report / "report.md").read_text()
     assert (
-        f"* At t = 4, long before its L0 = 16, `fixed_16` has an error of {fresh:.4f} at the patch just read, " in text
+        f"* `fixed_16`: at t = 4, before its L0 = 16, the squared error is {fresh:.4f} at the patch just read, " in text
     )
-    assert "read 15\u201330 steps ago" in text
+    at_L0, beyond = (maps.filter(run="fixed_16", step=t, age_low=15)["mse"].item() for t in (16, 400))
+    assert f"from {at_L0:.4f} to {beyond:.4f} at patches read 15\u201330 steps ago." in text
