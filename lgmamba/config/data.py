@@ -1,0 +1,115 @@
+"""Configuration of the images: where they come from, how they become one uint8 array, how they are split."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lgmamba.config.base import Strict
+
+Pixels = Annotated[int, Field(ge=1, strict=True)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Paths = Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+
+
+class DigitsSource(Strict):
+    """The 1,797 handwritten digits of 8 x 8 grey pixels inside scikit-learn; nothing is read or downloaded."""
+
+    kind: Literal["digits"]
+
+
+class ParquetSource(Strict):
+    """Parquet files with encoded images (JPEG, PNG, ...) in one column and an integer label in another."""
+
+    kind: Literal["parquet"]
+    path: Paths = Field(
+        description="Files of the training set: local path or glob, https:// address, hf://datasets/<owner>/<name>/<file or glob>; one or a list."
+    )
+    test_path: Paths | None = Field(
+        default=None,
+        description="Files whose rows all go to the test split (an official test set); null: splits.test decides.",
+    )
+    image_column: str = Field(
+        description="Column with the encoded images: plain binary, or a struct with a field `bytes`."
+    )
+    label_column: str = Field(description="Column with the class labels, integers 0, 1, ...")
+
+
+class ImageFolderSource(Strict):
+    """One sub-folder per class with image files in any format that Pillow reads."""
+
+    kind: Literal["image_folder"]
+    path: str = Field(
+        min_length=1, description="Folder with one sub-folder per class; the sorted names are the labels 0, 1, ..."
+    )
+    test_path: str | None = Field(
+        default=None,
+        description="Such a folder, all of it the test split, with no class that `path` lacks; null: splits.test decides.",
+    )
+
+
+Source = Annotated[DigitsSource | ParquetSource | ImageFolderSource, Field(discriminator="kind")]
+
+
+class SplitFractions(Strict):
+    """Shares of the images (those of test_path aside) by a hash of the image id; the rest is the training split."""
+
+    calib: Fraction = Field(description="Share held out to calibrate remedies, 0 to 1.")
+    val: Fraction = Field(description="Share held out to watch training, 0 to 1.")
+    test: Fraction = Field(
+        description="Share held out for every reported number, 0 to 1; must be 0 where test_path is given."
+    )
+
+    @model_validator(mode="after")
+    def _leave_something_to_train(self) -> "SplitFractions":
+        if self.calib + self.val + self.test >= 1:
+            raise ValueError(
+                f"calib + val + test below 1, so that images are left to train on; got {self.calib + self.val + self.test:g}"
+            )
+        return self
+
+
+class DataConfig(Strict):
+    """Everything that decides which pixels and labels the data artefact holds."""
+
+    source: Source = Field(description="Where the images come from.")
+    image_size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = Field(
+        description="Height and width, pixels: one number for square images, [height, width], or null to keep the size of the source."
+    )
+    fit: Literal["exact", "resize", "center_crop", "resize_crop"] = Field(
+        description="How an image of another size gets to image_size. exact: it is an error; resize: both sides scaled, the aspect "
+        "ratio may change; center_crop: the middle is cut out; resize_crop: scaled until it covers image_size, then cut."
+    )
+    channels: Literal["grey", "rgb"] = Field(description="Colour channels kept: grey (1) or rgb (3).")
+    splits: SplitFractions = Field(description="Share of the images in each held-out split.")
+    n_classes: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        default=None,
+        description="Number of classes; a label outside 0 .. n_classes - 1 is an error. null: taken from the source.",
+    )
+    max_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+        default=None,
+        description="Images kept at most, of path and of test_path each, for quick runs: a fixed random subset, every image in the "
+        "split it always has. null: all.",
+    )
+    on_bad_image: Literal["error", "skip"] = Field(
+        description="What an unreadable or wrongly sized image does: error stops the build, skip leaves it out and lists it in the manifest."
+    )
+    max_pixels: Annotated[int, Field(ge=1, strict=True)] = Field(
+        description="Largest height x width that is decoded, pixels per image; a file that claims more is bad (decompression bomb)."
+    )
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width in pixels, or None where the source decides."""
+        if self.image_size is None:
+            return None
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else tuple(self.image_size)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataConfig":
+        if self.image_size is None and self.fit != "exact":
+            raise ValueError(f"fit: exact while image_size is null (fit: {self.fit} needs a size to reach)")
+        if getattr(self.source, "test_path", None) is not None and self.splits.test > 0:
+            raise ValueError(
+                f"splits.test: 0 while source.test_path gives the test split; got splits.test: {self.splits.test:g}"
+            )
+        return self

@@ -1,0 +1,76 @@
+"""Load an artefact as tensors. Needs torch, safetensors and pydantic; nothing that reads or decodes images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lgmamba.data.artefact import Manifest, check_tensors, read_manifest
+from lgmamba.data.splits import CODES
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of all splits, on one device.
+
+    Rows stand split by split (train, calib, val, test), inside a split in hash order: a prefix of a split is a random
+    subset of it, the same for ever.
+
+    Attributes:
+        images: (N, C, H, W) uint8; a pixel's value in [0, 1] is image / 255.
+        labels: (N,) int64, 0 .. n_classes - 1.
+        codes: (N,) uint8, split of each row: its position in `splits.SPLITS`.
+        id_hash: (N,) int64 >= 0, hash of the image id: a seed per image that does not depend on the row.
+        mean_image: (C, H, W) float32 in [0, 1], mean over the training split.
+        manifest: what is known about the rest.
+    """
+
+    images: Tensor
+    labels: Tensor
+    codes: Tensor
+    id_hash: Tensor
+    mean_image: Tensor
+    manifest: Manifest
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.manifest.image_shape
+
+    def split(self, name: str) -> Tensor:
+        """Rows of one split, ascending.
+
+        Args:
+            name: "train", "calib", "val" or "test".
+        Returns:
+            (n,) int64, on the device of the images; empty if the configuration put no image there.
+        Raises:
+            ValueError: another name.
+        """
+        if name not in CODES:
+            raise ValueError(f"split {name!r} is unknown; expected one of {', '.join(CODES)}")
+        return torch.nonzero(self.codes == CODES[name]).squeeze(1)
+
+
+def load_dataset(directory: Path | str, device: torch.device | str = "cpu") -> Dataset:
+    """Load an artefact made by `lgmamba.data.build.build_dataset`, once its digest is checked.
+
+    Args:
+        directory: the artefact's folder.
+        device: where the tensors go.
+    Raises:
+        DataError: the folder is missing, damaged, half copied, or of another version; says which.
+    """
+    folder = Path(directory)
+    manifest = read_manifest(folder)
+    tensors = load_file(check_tensors(folder, manifest), device=str(device))
+    return Dataset(
+        images=tensors["images"],
+        labels=tensors["labels"],
+        codes=tensors["split"],
+        id_hash=tensors["id_hash"],
+        mean_image=tensors[manifest.mean_image],
+        manifest=manifest,
+    )
