@@ -8,10 +8,11 @@ mean is taken before the logarithm. Every column holds the same images in the sa
 set of multinomial weights, paired by seed.
 
 A study has two or three seeds. Resampling S of S seeds shrinks their variance by (S - 1) / S, so each resampled mean's
-distance from the mean over all seeds is stretched by sqrt(S / (S - 1)). Even so, where the seeds differ more than the images do, two or three
-of them cannot carry a 95 % interval (tests/analysis/test_statistics.py measures the coverage). Therefore
-* the verdict also asks every seed to have the effect's sign;
-* `lo_t`, `hi_t` is Student's interval over the seeds' effects, S - 1 degrees of freedom: wide and honest.
+distance from the mean over all seeds is stretched by sqrt(S / (S - 1)). In simulations (tests/analysis/test_statistics.py)
+* where images make the spread, the 95 % interval covers the truth in 95 to 100 % of studies;
+* where seeds make it, in 64, 79 and 85 % with 2, 3 and 5 seeds, and an effect of zero gets a verdict in 35, 18 and 8 %.
+Therefore the verdict also asks every seed to have the effect's sign, and every table gives `lo_t`, `hi_t` as well: Student's
+interval over the seeds' effects with S - 1 degrees of freedom, which covers 95 % in all these cases, and is wide.
 One seed alone says nothing about training, and its verdict is "not testable here".
 """
 
