@@ -10,9 +10,10 @@ set of multinomial weights, paired by seed.
 A study has two or three seeds. Resampling S of S seeds shrinks their variance by (S - 1) / S, so each resampled mean's
 distance from the mean over all seeds is stretched by sqrt(S / (S - 1)). In simulations (tests/analysis/test_statistics.py)
 * where images make the spread, the 95 % interval covers the truth in 95 to 100 % of studies;
-* where seeds make it, in 64, 79 and 85 % with 2, 3 and 5 seeds, and an effect of zero gets a verdict in 35, 18 and 8 %.
-Therefore the verdict also asks every seed to have the effect's sign, and every table gives `lo_t`, `hi_t` as well: Student's
-interval over the seeds' effects with S - 1 degrees of freedom, which covers 95 % in all these cases, and is wide.
+* where seeds make it, in 64, 79 and 85 % with 2, 3 and 5 seeds; and although a verdict also asks every seed to have the
+  effect's sign, an effect of zero then gets one in 35, 18 and 8 % of studies.
+Therefore every table gives `lo_t`, `hi_t` as well: Student's interval over the seeds' effects with S - 1 degrees of freedom,
+which covers 95 % in all these cases, and is wide; and the report counts the tests that hold by it too.
 One seed alone says nothing about training, and its verdict is "not testable here".
 """
 
