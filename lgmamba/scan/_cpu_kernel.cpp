@@ -14,7 +14,8 @@
 
 #include "_cpu_plan.h"
 
-extern "C" int64_t lgmamba_args_size() { return sizeof(Args); }
+extern "C" int64_t lgmamba_args_size() { return sizeof(Args); }  // for tests
+extern "C" int64_t lgmamba_lanes() { return W; }               // for benchmarks
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
 
@@ -43,6 +44,8 @@ static void forward_task(const Args &a, const Plan &p, int64_t b, int64_t blk0, 
       const vf skip = load(a.Dskip + d, lanes), bias = a.dt_bias ? load(a.dt_bias + d, lanes) : vf{};
       if (a.checkpoints) std::memcpy(p.checkpoint(a, b, c, blk), hb, Np * sizeof(vf));
       for (int64_t t = 0; t < len; t++) {
+        const int64_t next = d + W;
+        prefetch(a.x.at(b, t0 + t) + next, a.dt.at(b, t0 + t) + next, a.z.at(b, t0 + t) + next);
         vf x = load(a.x.at(b, t0 + t) + d, lanes);
         dt[t] = step_size(a, b, t0 + t, d, lanes, bias, nullptr);
         dtx[t] = dt[t] * x;
@@ -59,8 +62,12 @@ static void forward_task(const Args &a, const Plan &p, int64_t b, int64_t blk0, 
             acc += g[i] * Ct[i];
           }
           s[t] = acc;
-          if (report[t] >= 0)
-            write_state(a.states + ((b * p.states + report[t]) * a.N + n) * a.D, a.D, std::min<int64_t>(S, a.N - n), d, lanes, g);
+          if (report[t] >= 0) {
+            vf copy[S];  // g itself stays in registers
+            std::copy(g, g + S, copy);
+            float *to = a.states + ((b * p.states + report[t]) * a.N + n) * a.D;
+            write_state(to, a.D, std::min<int64_t>(S, a.N - n), d, lanes, copy);
+          }
         }
         for (int i = 0; i < S; i++) hb[n + i] = g[i];
       }
@@ -167,6 +174,8 @@ struct BackwardTask {
     const int64_t d = blk * W, lanes = p.lanes(a, blk);
     const vf skip = load(a.Dskip + d, lanes), bias = a.dt_bias ? load(a.dt_bias + d, lanes) : vf{};
     for (int64_t t = 0; t < len; t++) {
+      const int64_t next = d + W;
+      prefetch(a.x.at(b, t0 + t) + next, a.dt.at(b, t0 + t) + next, a.z.at(b, t0 + t) + next, a.dy.at(b, t0 + t) + next);
       x[t] = load(a.x.at(b, t0 + t) + d, lanes);
       dt[t] = step_size(a, b, t0 + t, d, lanes, bias, &slope[t]);
       dtx[t] = dt[t] * x[t];

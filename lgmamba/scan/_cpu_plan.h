@@ -47,16 +47,21 @@ static void stage(const Rows &r, int64_t b, int64_t t0, int64_t len, int64_t N, 
   }
 }
 // States (N, D) of one sample from and to vectors. Padded lanes and padded states read as zero.
-static void read_state(const float *src, int64_t D, int64_t N, int64_t d, int64_t lanes, vf *h) {
+__attribute__((noinline)) static void read_state(const float *src, int64_t D, int64_t N, int64_t d, int64_t lanes, vf *h) {
   for (int64_t n = 0; n < N; n++) h[n] = load(src + n * D + d, lanes);
 }
-static void write_state(float *dst, int64_t D, int64_t N, int64_t d, int64_t lanes, const vf *h) {
+__attribute__((noinline)) static void write_state(float *dst, int64_t D, int64_t N, int64_t d, int64_t lanes, const vf *h) {
   for (int64_t n = 0; n < N; n++) store(dst + n * D + d, h[n], lanes);
 }
 // Index of the reported state after step t, or -1.
 static inline int64_t reported(const Args &a, int64_t t) {
   return a.states_every && (t + 1) % a.states_every == 0 ? (t + 1) / a.states_every - 1 : -1;
 }
+// One block reads W channels of every row of a chunk, a stride that no processor foresees; so the next block's are asked
+// for here. An address that is not there (past the end, an absent z) is ignored.
+template <class... P>
+static inline void prefetch(P *...rows) { (__builtin_prefetch(rows), ...); }
+
 // Step size of W channels, and the derivative of the softplus (1 without it).
 static inline vf step_size(const Args &a, int64_t b, int64_t t, int64_t d, int64_t lanes, vf bias, vf *slope) {
   vf v = load(a.dt.at(b, t) + d, lanes) + bias;
