@@ -9,7 +9,6 @@ place last and in one step; who reads it sees the old artefact or the new one, w
 when or where it was made.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from pydantic import ValidationError
 
 from lgmamba.config.base import Strict
 from lgmamba.data.errors import DataError
+from lgmamba.files import file_digest, to_json
 
 FORMAT = "lgmamba-images"
 VERSION = 1
@@ -140,7 +140,7 @@ def publish(stage: Path, manifest: Manifest, out: Path) -> None:
     Over an older artefact the tensors go first, then the manifest replaces the old one in one step, then old tensors go.
     """
     ready = stage / ARTEFACT
-    (ready / MANIFEST).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n")
+    (ready / MANIFEST).write_text(to_json(manifest.model_dump(mode="json")))
     shutil.copymode(ready / MANIFEST, ready / manifest.file)  # safetensors writes files that only their owner may read
     if not out.exists() or not any(out.iterdir()):
         os.replace(ready, out)
@@ -194,9 +194,3 @@ def check_tensors(folder: Path, manifest: Manifest) -> Path:
             f"{path} is damaged: its SHA-256 starts with {digest[:16]}, expected {manifest.sha256[:16]}; build it again with `lgmamba data`"
         )
     return path
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

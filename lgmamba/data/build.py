@@ -1,7 +1,7 @@
 """Build the data artefact: index the source, choose splits, decode, write. All or nothing."""
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -38,7 +38,11 @@ class Plan:
 
 
 def build_dataset(
-    config: DataConfig, patch_size: int, out: Path | str, workers: int | None = None, progress: bool | None = None
+    config: DataConfig,
+    patch_size: int | Collection[int],
+    out: Path | str,
+    workers: int | None = None,
+    progress: bool | None = None,
 ) -> Manifest:
     """Read a source, decode its images and write the artefact `out`.
 
@@ -47,7 +51,7 @@ def build_dataset(
 
     Args:
         config: the images, their size and their splits.
-        patch_size: side of a patch, pixels; must divide the image's height and width.
+        patch_size: side of a patch, pixels, or several; each must divide the image's height and width.
         out: folder of the artefact; see `lgmamba.data.artefact` for its files.
         workers: cores to decode on; None: all that this process may use.
         progress: show progress bars; None: where standard error is a terminal.
@@ -73,11 +77,12 @@ def build_dataset(
     return manifest
 
 
-def _check_patches(size: tuple[int, int], patch_size: int) -> None:
+def _check_patches(size: tuple[int, int], patch_size: int | Collection[int]) -> None:
     from lgmamba.task.patches import grid_shape  # torch, which nothing else here needs
 
     try:
-        grid_shape(*size, patch_size)
+        for side in [patch_size] if isinstance(patch_size, int) else patch_size:
+            grid_shape(*size, side)
     except ValueError as e:
         raise DataError(str(e)) from None
 

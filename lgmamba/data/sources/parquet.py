@@ -1,0 +1,196 @@
+"""Parquet files with encoded images: the layout of data sets on public hubs. Local paths, globs, https:// and hf://."""
+
+import difflib
+import glob
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from lgmamba.config.data import ParquetSource
+from lgmamba.data.artefact import SourceRecord
+from lgmamba.data.decode import Payload
+from lgmamba.data.errors import DataError
+from lgmamba.data.sources import Index, Place, remote
+from lgmamba.data.sources.parquet_readers import BINARY, BINARY_STRUCT, INTEGER, Reader, class_names, default_reader
+from lgmamba.files import file_digest
+
+GLOB_CHARACTERS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One Parquet file: `path` is on this machine, `name` is what the person wrote or its address."""
+
+    path: Path
+    name: str
+    is_test: bool
+    url: str | None = None
+    etag: str | None = None
+
+
+class Parquet:
+    """Parquet files as an image source; see `lgmamba.data.sources.ImageSource`.
+
+    An image's id is `<file name>:<row>`, without the folder: moving the files moves no image to another split.
+
+    Args:
+        config: paths and columns.
+        scratch: folder for downloads.
+        progress: show a bar while downloading; None: on a terminal.
+        reader: how files are read; None: polars if installed, else pyarrow.
+    """
+
+    def __init__(self, config: ParquetSource, scratch: Path, progress: bool | None, reader: Reader | None = None):
+        self.config, self.scratch, self.progress = config, scratch, progress
+        try:
+            self.reader = reader or default_reader()
+        except ImportError:
+            raise DataError("source parquet: neither polars nor pyarrow is installed; pip install polars") from None
+        self.packages = (self.reader.package,)
+
+    def index(self) -> Index:
+        self.files = self._find(self.config.path, is_test=False) + self._find(self.config.test_path, is_test=True)
+        _reject_duplicates(self.files)
+        names = [self._check(file) for file in self.files]
+        labels = [self._labels(file) for file in self.files]
+        self.lengths = [len(values) for values in labels]
+        for is_test, key in ((False, "path"), (True, "test_path")):
+            group = [i for i, file in enumerate(self.files) if file.is_test == is_test]
+            if group and not sum(self.lengths[i] for i in group):
+                found = ", ".join(self.files[i].name for i in group)
+                raise DataError(f"{found}: the table is empty, expected rows with images; check data.source.{key}")
+        basenames = [PurePosixPath(file.name).name for file in self.files]
+        return Index(
+            ids=[f"{name}:{row}" for name, n in zip(basenames, self.lengths, strict=True) for row in range(n)],
+            labels=np.concatenate(labels),
+            is_test=np.repeat([file.is_test for file in self.files], self.lengths),
+            place=self._place,
+            class_names=names[0],
+        )
+
+    def read(self, wanted: np.ndarray) -> Iterator[tuple[int, Payload]]:
+        start = 0
+        for file, n in zip(self.files, self.lengths, strict=True):
+            if wanted[start : start + n].any():
+                yield from self._read_file(file, start, wanted)
+            start += n
+
+    def digests(self, wanted: np.ndarray) -> list[SourceRecord]:
+        return [
+            SourceRecord(
+                name=file.name,
+                official_split="test" if file.is_test else "train",
+                n_images=n,
+                n_bytes=file.path.stat().st_size,
+                sha256=file_digest(file.path),
+                url=file.url,
+                etag=file.etag,
+            )
+            for file, n in zip(self.files, self.lengths, strict=True)
+        ]
+
+    def _find(self, paths: str | list[str] | None, is_test: bool) -> list[InputFile]:
+        patterns = [paths] if isinstance(paths, str) else paths or []
+        found = []
+        for pattern in patterns:
+            if remote.is_remote(pattern):
+                for file in remote.find(pattern):
+                    path, etag = remote.download(file, self.scratch, self.progress)
+                    found.append(InputFile(path, file.name, is_test, file.url, etag))
+            else:
+                found += [InputFile(Path(path), path, is_test) for path in _find_local(pattern)]
+        return found
+
+    def _check(self, file: InputFile) -> list[str] | None:
+        """Columns and their types; returns the class names, where the file has them."""
+        try:
+            schema = self.reader.schema(file.path)
+            metadata = self.reader.metadata(file.path)
+        except Exception as e:  # each library has its own errors for a damaged file
+            raise DataError(
+                f"{file.name} is not a readable Parquet file ({_first_line(e)}); name .parquet files only"
+            ) from None
+        for key, column, understood in (
+            ("image_column", self.config.image_column, (BINARY, BINARY_STRUCT)),
+            ("label_column", self.config.label_column, (INTEGER,)),
+        ):
+            if column not in schema:
+                near = difflib.get_close_matches(column, schema, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise DataError(
+                    f"{file.name} has no column {column!r}; {hint}Its columns: {', '.join(schema)}. Set data.source.{key}"
+                )
+            if schema[column] not in understood:
+                raise DataError(
+                    f"{file.name}: column {column!r} has type {schema[column]}, expected {' or '.join(understood)}; set data.source.{key}"
+                )
+        return class_names(metadata, self.config.label_column)
+
+    def _labels(self, file: InputFile) -> np.ndarray:
+        try:
+            values, nulls = self.reader.integers(file.path, self.config.label_column)
+        except Exception as e:  # a damaged page, or values beyond int64
+            raise DataError(
+                f"{file.name}: column {self.config.label_column!r} cannot be read ({_first_line(e)})"
+            ) from None
+        if nulls.any():
+            row = int(np.flatnonzero(nulls)[0])
+            raise DataError(
+                f"{file.name}, row {row}: the label is null ({nulls.sum()} such rows), expected an integer; remove or label these rows"
+            )
+        return values
+
+    def _read_file(self, file: InputFile, start: int, wanted: np.ndarray) -> Iterator[tuple[int, Payload]]:
+        position = start
+        try:
+            for batch in self.reader.images(file.path, self.config.image_column):
+                for encoded in batch:
+                    if wanted[position]:
+                        yield position, encoded
+                    position += 1
+        except Exception as e:  # a damaged page
+            raise DataError(
+                f"{file.name}, at or after row {position - start}: the file is damaged ({_first_line(e)})"
+            ) from None
+
+    def _place(self, position: int) -> Place:
+        i = int(np.searchsorted(np.cumsum(self.lengths), position, side="right"))
+        return Place(self.files[i].name, position - sum(self.lengths[:i]))
+
+
+def _find_local(pattern: str) -> list[str]:
+    path = Path(pattern).expanduser()
+    if path.is_file():
+        return [str(path)]
+    if path.is_dir():
+        raise DataError(f"{pattern} is a folder, expected files; write {pattern.rstrip('/')}/*.parquet")
+    if GLOB_CHARACTERS & set(pattern):
+        found = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+        if not found:
+            raise DataError(
+                f"no file matches {pattern} (looked from {Path.cwd()}); correct data.source.path or test_path"
+            )
+        return found
+    near = difflib.get_close_matches(
+        path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [], n=1
+    )
+    hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+    raise DataError(f"{pattern} does not exist (looked from {Path.cwd()}){hint}")
+
+
+def _reject_duplicates(files: list[InputFile]) -> None:
+    """The same file twice would put an image in two rows, perhaps one to train on and one to test on."""
+    seen: set[str] = set()
+    for file in files:
+        key = file.url or str(file.path.resolve())
+        if key in seen:
+            raise DataError(
+                f"{file.name} is named twice in data.source.path and test_path; every image may be there once"
+            )
+        seen.add(key)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
