@@ -101,31 +101,31 @@ def _module(source: Path) -> tuple[str, list[str]]:
 @cache
 def _parse(source: Path, _mtime: int, _size: int) -> tuple[str, list[str]]:
     """A module's code without comments and docstrings, and every dotted name that it may import."""
-    tree = ast.parse(source.read_text(), str(source))
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = "." * node.level + (node.module or "")
-            base = _absolute(base, source) if node.level else base
-            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        elif (
-            isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"\w+(\.\w+)+", node.value)
-        ):
-            names.append(node.value)  # importlib.import_module("lgmamba.scan.x"); other strings resolve to no file
+    tree = ast.parse(source.read_text(encoding="utf-8"), str(source))
+    names = [name for node in ast.walk(tree) for name in _imported(node, source)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             # Any bare string is a comment to the interpreter, the ones that document an attribute included.
-            code = [
-                n
-                for n in node.body
-                if not (
-                    isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) and isinstance(n.value.value, str)
-                )
-            ]
-            node.body = code or [ast.Pass()]
+            node.body = [statement for statement in node.body if not _is_text(statement)] or [ast.Pass()]
     return ast.unparse(tree), names
+
+
+def _imported(node: ast.AST, source: Path) -> list[str]:
+    """Dotted names that one node of a syntax tree may import; `from a import b` may mean a.b."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        base = _absolute("." * node.level + base, source) if node.level else base
+        return [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        return [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    return []
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _absolute(relative: str, source: Path) -> str:

@@ -1,16 +1,8 @@
 """Frames -> figures -> report."""
 
+from lgmamba.analysis import FIGURE_NAMES
+
 REPORTS = str(PARAMS.outputs.reports)
-FIGURES = [
-    "task",
-    "curves",
-    "gallery",
-    "retention",
-    "envelope",
-    "degradation",
-    "training",
-    "lengths",
-]
 
 
 rule figure:
@@ -22,7 +14,7 @@ rule figure:
     output:
         png=report(
             f"{REPORTS}/figures/{{figure}}.png",
-            caption="../report/{figure}.rst",
+            caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),

@@ -7,16 +7,6 @@ DATA = str(PARAMS.outputs.data)
 DATA_FILES = f"{DATA}/manifest.json"
 TRAIN_FILES = ["run.json", "train.json", "history.parquet", "model.safetensors"]
 PROBE_FILES = ["probe.json", "steps.parquet", "retention.parquet", "panel.safetensors"]
-FRAMES = [
-    "curves",
-    "retention",
-    "history",
-    "lengths",
-    "envelope",
-    "degradation",
-    "claims",
-    "runs",
-]
 RUN = str(LAYOUT.run_dir("{run}", "{seed}"))
 LOGS = f"{PARAMS.outputs.results}/logs"
 TIMES = f"{PARAMS.outputs.results}/benchmarks"
@@ -42,7 +32,7 @@ rule data:
         f"{TIMES}/data.tsv"
     conda:
         ENV
-    threads: workflow.cores or 1
+    threads: 4
     params:
         out=folder_of_output,
     message:
@@ -123,7 +113,7 @@ rule evaluate:
         f"{TIMES}/evaluate.tsv"
     conda:
         ENV
-    threads: workflow.cores or 1
+    threads: 4
     params:
         results=lambda w: PARAMS.outputs.results,
         out=folder_of_output,

@@ -1,0 +1,118 @@
+"""Copies of the repository to run Snakemake and DVC in, as a person would: as programs, by their names."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lgmamba.config.study import load_params, merge, read_yaml
+
+ROOT = Path(__file__).parents[2]
+NOT_COPIED = {
+    ".git",
+    ".venv",
+    ".snakemake",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".hypothesis",
+    "results",
+    "data",
+    "mlflow",
+    "tests",
+    "reports",
+}
+NOT_COPIED |= {"docs", "benchmarks", "dvc_plots", "dvc.lock", "__pycache__", "cache", "tmp", "config.local"}
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the repository."""
+
+    path: Path
+
+    def run(self, *command: str, ok: bool = True, timeout: float = 400) -> str:
+        """Run a program of this environment there; returns what it printed, and fails if it did (or if not, for ok=False)."""
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env=environment(),
+            text=True,
+            timeout=timeout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert (done.returncode == 0) == ok, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+        return done.stdout
+
+    def snakemake(self, *options: str, ok: bool = True) -> str:
+        return self.run("snakemake", "--cores", "4", *options, ok=ok)
+
+    def planned(self, *options: str) -> dict[str, int]:
+        """Rule -> jobs that a call would run."""
+        return planned(self.snakemake("--dry-run", *options))
+
+    def git(self, *args: str) -> str:
+        who = ("-c", "user.name=tests", "-c", "user.email=tests@localhost")
+        return self.run("git", *who, *args)
+
+    def commit(self, message: str) -> None:
+        self.git("add", "-A")
+        self.git("commit", "--quiet", "-m", message)
+
+
+def planned(text: str) -> dict[str, int]:
+    """Rule -> number of jobs, from Snakemake's table; empty if there is nothing to do."""
+    if "Nothing to be done" in text:
+        return {}
+    table = text.split("Job stats:")[-1].splitlines()
+    rows = [line.split() for line in table if len(line.split()) == 2 and line.split()[1].isdigit()]
+    return {rule: int(n) for rule, n in rows if rule not in ("total", "all", "figures")}
+
+
+def environment() -> dict[str, str]:
+    """The activated environment, without conda, without a GPU, and without a call home."""
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("SNAKEMAKE", "MLFLOW_", "DVC_", "PYTEST", "PYTHONPATH"))
+    }
+    folders = [p for p in env["PATH"].split(os.pathsep) if not (Path(p) / "conda").exists()]
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), *folders])
+    return env | {
+        "CUDA_VISIBLE_DEVICES": "",
+        "DVC_NO_ANALYTICS": "1",
+        "ITERATIVE_DO_NOT_TRACK": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+
+
+def copy_repository(to: Path) -> Checkout:
+    shutil.copytree(
+        ROOT,
+        to,
+        ignore=lambda folder, names: [
+            n for n in names if n in NOT_COPIED and not folder.startswith(str(ROOT / "lgmamba"))
+        ],
+    )
+    shutil.copytree(ROOT / "lgmamba", to / "lgmamba", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    checkout = Checkout(to)
+    checkout.git("init", "--quiet", ".")
+    checkout.commit("copy")
+    return checkout
+
+
+def write_small_study(root: Path) -> None:
+    """params.yaml <- the smoke preset <- two runs, one seed, tracked: what is slow here is starting programs, not training."""
+    params = load_params(root / "params.yaml", preset="smoke")
+    values = merge(read_yaml(root / "params.yaml"), read_yaml(root / "workflow/presets/smoke.yaml"))
+    pair = params.claims.comparisons[0]
+    values["runs"] = {name: values["runs"][name] for name in (pair.generalist, pair.adaptive)}
+    values["claims"]["comparisons"] = [pair.model_dump()]
+    values["seeds"] = values["seeds"][:1]
+    values["outputs"]["reports"] = "reports/small"  # a folder that git does not ignore, as in the default study
+    values["tracking"] = {"kind": "mlflow", "store": "mlflow"}
+    (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))

@@ -1,0 +1,74 @@
+"""The files between configuration and stages: complete, exact, and rewritten only for a reason."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lgmamba.config.base import ConfigError
+from lgmamba.config.files import (
+    DataFile,
+    Layout,
+    ProbeFile,
+    TrackingFile,
+    config_contents,
+    read_config,
+    write_config_files,
+)
+from lgmamba.config.run import RunConfig
+from lgmamba.config.study import Params, load_params
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+def test_every_file_reads_back_as_what_was_written(params, tmp_path):
+    write_config_files(params, tmp_path)
+    layout = Layout(tmp_path / params.outputs.results)
+    assert read_config(layout.study, Params) == params
+    assert read_config(layout.data, DataFile).data == params.data
+    assert read_config(layout.tracking, TrackingFile).study == params.study
+    for (name, seed), run in params.run_configs().items():
+        assert read_config(layout.run_json(name, seed), RunConfig) == run
+        probe = read_config(layout.probe_json(name, seed), ProbeFile)
+        assert (probe.run, probe.probe, probe.steps) == (run, params.probe, params.probe_steps(run))
+
+
+def test_a_second_call_writes_nothing(params, tmp_path):
+    first = write_config_files(params, tmp_path)
+    for path in first:
+        os.utime(path, (1, 1))
+    assert write_config_files(params, tmp_path) == []
+    assert {path.stat().st_mtime for path in first} == {1.0}
+
+
+def test_one_run_changed_changes_that_runs_files_alone(params, tmp_path):
+    write_config_files(params, tmp_path)
+    name = list(params.runs)[-1]
+    runs = params.model_dump(mode="json")["runs"]
+    runs[name] = (runs[name] or {}) | {"train": {**((runs[name] or {}).get("train") or {}), "weight_decay": 0.0123}}
+    changed = write_config_files(load_params(ROOT / "params.yaml", overrides={"runs": runs}), tmp_path)
+    layout = Layout(tmp_path / params.outputs.results)
+    mine = {f(name, seed) for f in (layout.run_json, layout.probe_json) for seed in params.seeds}
+    assert set(changed) == mine | {layout.study}
+
+
+def test_patch_sizes_of_all_runs_reach_the_data_stage(params, tmp_path):
+    contents = config_contents(params, Layout(tmp_path))
+    sizes = sorted({run.task.patch_size for run in params.run_configs().values()})
+    assert DataFile.model_validate_json(contents[Layout(tmp_path).data]).patch_sizes == sizes
+
+
+def test_unreadable_files_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone\.json: no such file"):
+        read_config(tmp_path / "gone.json", RunConfig)
+    (tmp_path / "half.json").write_text('{"study": ')
+    with pytest.raises(ConfigError, match=r"half\.json is not JSON"):
+        read_config(tmp_path / "half.json", RunConfig)
+    (tmp_path / "typo.json").write_text('{"studdy": "x"}')
+    with pytest.raises(ConfigError, match=r"typo\.json is invalid"):
+        read_config(tmp_path / "typo.json", RunConfig)

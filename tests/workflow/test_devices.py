@@ -1,0 +1,59 @@
+"""A process gets one GPU, and never one that another process holds."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from lgmamba import devices
+
+
+@pytest.fixture(autouse=True)
+def release():
+    yield
+    while devices._held:
+        devices._held.pop().close()
+
+
+@pytest.mark.parametrize(
+    "device, environ",
+    [
+        ("cpu", {"CUDA_VISIBLE_DEVICES": "0,1"}),
+        ("auto", {"CUDA_VISIBLE_DEVICES": ""}),
+        ("cuda", {"CUDA_VISIBLE_DEVICES": "3"}),
+        ("auto", {"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_JOB_ID": "7"}),
+    ],
+)
+def test_nothing_is_claimed_where_there_is_no_choice(tmp_path, device, environ):
+    before = dict(environ)
+    assert devices.claim(device, environ, tmp_path) is None
+    assert environ == before
+
+
+def test_devices_are_counted_without_torch(tmp_path):
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    assert devices.gpus({}, tmp_path) == ["0", "1"]
+    assert devices.gpus({"CUDA_VISIBLE_DEVICES": "1, 2"}, tmp_path) == ["1", "2"]
+    assert devices.gpus({"CUDA_VISIBLE_DEVICES": "-1"}, tmp_path) == []
+
+
+def hold(folder: Path, seconds: float) -> tuple[str, float, float]:
+    environ = {"CUDA_VISIBLE_DEVICES": "0,1"}
+    name = devices.claim("auto", environ, folder)
+    assert environ["CUDA_VISIBLE_DEVICES"] == name
+    begin = time.monotonic()
+    time.sleep(seconds)
+    end = time.monotonic()
+    devices._held.pop().close()
+    return name, begin, end
+
+
+def test_four_processes_on_two_devices_never_share_one(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        held = pool.starmap(hold, [(tmp_path, 0.3)] * 4)
+    assert {name for name, _, _ in held} == {"0", "1"}
+    for i, (name, begin, end) in enumerate(held):
+        for other, other_begin, other_end in held[i + 1 :]:
+            assert name != other or end <= other_begin or other_end <= begin

@@ -1,0 +1,39 @@
+"""Files are whole or absent, and keep their time stamp while their content stays."""
+
+import os
+
+import pytest
+
+from lgmamba.files import atomic_path, file_digest, to_json, write_atomic, write_if_changed
+
+
+def test_write_if_changed_keeps_the_time_stamp(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    assert write_if_changed(path, "x")
+    os.utime(path, (1, 1))
+    assert not write_if_changed(path, "x")
+    assert path.stat().st_mtime == 1
+    assert write_if_changed(path, "y")
+    assert path.read_text() == "y"
+
+
+def test_an_error_leaves_the_old_file_and_no_part(tmp_path):
+    path = tmp_path / "a"
+    write_atomic(path, b"old")
+    with pytest.raises(RuntimeError), atomic_path(path) as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_json_refuses_nan():
+    assert to_json({"b": 1, "a": "ü"}) == '{\n "b": 1,\n "a": "ü"\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json(float("nan"))
+
+
+def test_digest_is_that_of_the_content(tmp_path):
+    write_atomic(tmp_path / "a", "x")
+    write_atomic(tmp_path / "b", "x")
+    assert file_digest(tmp_path / "a") == file_digest(tmp_path / "b") != file_digest(__file__)

@@ -1,0 +1,165 @@
+"""The workflow as a person runs it. One small study runs to the end; the rest asks what a further call would do."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lgmamba.analysis import FIGURE_NAMES
+from lgmamba.config.study import load_params
+from tests.workflow.checkouts import Checkout, environment, planned
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
+
+def only_run(checkout: Checkout) -> tuple[str, str]:
+    """The generalist and the other run of the small study."""
+    names = list(load_params(checkout.path / "params.yaml").runs)
+    return names[0], names[1]
+
+
+def params_with(checkout: Checkout, **changes) -> str:
+    values = yaml.safe_load((checkout.path / "params.yaml").read_text())
+    for key, value in changes.items():
+        values[key] = value
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def test_dry_run_on_the_real_parameters_lists_every_job(checkout):
+    params = load_params(checkout.path / "params.yaml")
+    n = len(params.run_configs())
+    expected = {"data": 1, "train": n, "reconstruct": n, "evaluate": 1, "figure": len(FIGURE_NAMES), "report": 1}
+    if params.tracking.kind == "mlflow":
+        expected["track_report"] = 1
+    assert checkout.planned() == expected
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in Path(__file__).parents[2].glob("workflow/presets/*.yaml")))
+def test_every_preset_plans(checkout, preset):
+    jobs = checkout.planned("--config", f"preset={preset}")
+    assert jobs["train"] == jobs["reconstruct"] > 0
+
+
+def test_a_typo_stops_before_any_job_and_names_the_nearest_key(checkout):
+    text = checkout.snakemake("--config", "train={stepz: 3}", ok=False)
+    assert "train.stepz: unknown key" in text
+    assert "did you mean 'steps'" in text
+    assert not (checkout.path / "results").exists()
+    assert "Traceback" not in text
+
+
+def test_values_given_by_hand_are_typed(checkout):
+    params = load_params(checkout.path / "params.yaml")
+    checkout.planned("--config", "train={steps: 77}", "seeds=[5]")
+    run = next(iter(params.runs))
+    written = json.loads((checkout.path / params.outputs.results / "runs" / run / "seed5" / "run.json").read_text())
+    assert (written["train"]["steps"], written["seed"]) == (77, 5)
+
+
+def test_lint_is_clean(checkout):
+    assert "your workflow is in a good condition" in checkout.snakemake("--lint")
+
+
+def test_canonical_command_runs_without_conda(finished):
+    assert shutil.which("conda", path=environment()["PATH"]) is None
+    text = (finished.path / "first_run.txt").read_text()
+    assert "no conda on PATH" in text
+    assert "(100%) done" in text
+    params = load_params(finished.path / "params.yaml")
+    assert (finished.path / params.outputs.reports / "report.html").is_file()
+    for figure in FIGURE_NAMES:
+        for suffix in ("png", "pdf", "csv"):
+            assert (finished.path / params.outputs.reports / "figures" / f"{figure}.{suffix}").stat().st_size > 0
+
+
+def test_every_job_left_a_log_and_a_benchmark(finished):
+    params = load_params(finished.path / "params.yaml")
+    results = finished.path / params.outputs.results
+    logs = {p.relative_to(results / "logs").with_suffix("") for p in (results / "logs").rglob("*.log")}
+    times = {p.relative_to(results / "benchmarks").with_suffix("") for p in (results / "benchmarks").rglob("*.tsv")}
+    assert logs == times
+    assert len(logs) == sum(planned((finished.path / "first_run.txt").read_text()).values())
+
+
+def test_second_call_does_nothing_and_says_so(finished):
+    for options in ([], ["--use-conda"]):
+        assert "Nothing to be done" in finished.snakemake(*options)
+
+
+def test_without_its_records_a_second_call_does_nothing(finished):
+    os.rename(finished.path / ".snakemake", finished.path / "moved")
+    try:
+        assert finished.planned() == {}
+    finally:
+        shutil.rmtree(finished.path / ".snakemake")
+        os.rename(finished.path / "moved", finished.path / ".snakemake")
+
+
+def test_one_run_changed_reruns_that_run_alone(finished, edited):
+    first, other = only_run(finished)
+    values = yaml.safe_load((finished.path / "params.yaml").read_text())
+    runs = values["runs"] | {other: (values["runs"][other] or {}) | {"train": {"weight_decay": 0.0123}}}
+    edited(finished.path / "params.yaml", params_with(finished, runs=runs))
+    text = finished.snakemake("--dry-run")
+    jobs = planned(text)
+    assert (jobs["train"], jobs["reconstruct"], jobs["evaluate"]) == (1, 1, 1)
+    assert f"Train {other}, seed" in text
+    assert f"Train {first}, seed" not in text
+    assert "data" not in jobs
+
+
+def test_tracking_turned_off_retrains_nothing(finished, edited):
+    edited(finished.path / "params.yaml", params_with(finished, tracking={"kind": "none", "store": "mlflow"}))
+    assert not {"data", "train", "reconstruct"} & set(finished.planned())
+
+
+def test_comment_reruns_nothing_but_code_does(finished, edited):
+    source = finished.path / "lgmamba" / "train" / "loop.py"
+    code = source.read_text()
+    edited(source, code + "\n# a thought\n")
+    assert finished.planned() == {}
+    edited(source, code + "\nADDED = 1\n")
+    jobs = finished.planned()
+    assert jobs["train"] == jobs["reconstruct"] > 0
+    assert "data" not in jobs
+    edited(source, code)
+    assert finished.planned() == {}
+
+
+def test_lost_tracking_store_retrains_nothing(finished):
+    os.rename(finished.path / "mlflow", finished.path / "lost")
+    try:
+        assert finished.planned() == {}
+    finally:
+        os.rename(finished.path / "lost", finished.path / "mlflow")
+
+
+def test_tracked_runs_are_found_by_study(finished):
+    code = """
+        import json, sys
+        from pathlib import Path
+        from lgmamba.config.study import load_params
+        from lgmamba.track import store
+        params = load_params("params.yaml")
+        client = store.client(params.tracking.store)
+        runs = client.search_runs([client.get_experiment_by_name(params.study).experiment_id])
+        print(json.dumps([[r.data.tags["stage"], r.info.status, sorted(r.data.metrics), len(r.data.params)] for r in runs]))
+    """
+    printed = finished.run("python", "-c", "\n".join(line.strip() for line in code.splitlines()))
+    runs = json.loads(printed.strip().splitlines()[-1])
+    trainings = [r for r in runs if r[0] == "train"]
+    assert len(trainings) == len(load_params(finished.path / "params.yaml").run_configs())
+    assert len(runs) == len(trainings) + 1  # and the report
+    for _, status, metrics, n_params in trainings:
+        assert status == "FINISHED"
+        assert n_params > 30
+        assert any(m.startswith("system/") for m in metrics)
+        assert any(not m.startswith("system/") for m in metrics)
+
+
+def test_snakemake_report(finished):
+    finished.run("snakemake", "--report", "report.html")
+    assert (finished.path / "report.html").stat().st_size > 100_000

@@ -1,0 +1,169 @@
+"""Tracking loses nothing, whoever writes at the same time or is killed, and never ends a training."""
+
+import logging
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lgmamba.config.run import RunConfig
+from lgmamba.config.study import load_params
+from lgmamba.files import to_json, write_atomic
+from lgmamba.track import NullTracker, metric_name, open_tracker, store, tracker
+from lgmamba.track.commands import import_run, log_report
+
+ROOT = Path(__file__).parents[2]
+STEPS = 1500
+
+
+def run_config(seed: int = 0) -> RunConfig:
+    return next(iter(load_params(ROOT / "params.yaml").run_configs().values())).model_copy(update={"seed": seed})
+
+
+def finish_training(folder: Path, run: RunConfig, rows: list[tuple]) -> Path:
+    """The files that a training leaves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "run.json", run.model_dump_json())
+    write_atomic(folder / "train.json", to_json({"data_digest": "d", "code_digest": "c"}))
+    write_atomic(folder / "model.safetensors", f"weights of seed {run.seed}")
+    schema = {"step": pl.Int64, "metric": pl.String, "length": pl.Int64, "value": pl.Float64}
+    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(folder / "history.parquet")
+    return folder
+
+
+def train(root: Path, seed: int, steps: range, of: int, finish: bool = True) -> None:
+    """A training that logs `steps`, and if it ends, leaves the history of all `of` steps."""
+    run = run_config(seed)
+    (root / f"work{seed}").mkdir(exist_ok=True)
+    recorder = open_tracker(root / "store", run, root / f"work{seed}", {"code_digest": "c"})
+    for step in steps:
+        recorder.log(step, {"loss": 1 / (step + 1), metric_name("val_psnr", 16): float(step)})
+    if finish:
+        rows = [row for s in range(of) for row in ((s, "loss", None, 1 / (s + 1)), (s, "val_psnr", 16, float(s)))]
+        recorder.finish(finish_training(root / f"train{seed}", run, rows))
+
+
+def tracked(root: Path) -> list:
+    client = store.client(root / "store")
+    return client.search_runs([client.get_experiment_by_name(run_config().study).experiment_id])
+
+
+def steps_of(root: Path, run_id: str, key: str) -> list[int]:
+    return sorted(m.step for m in store.client(root / "store").get_metric_history(run_id, key))
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+def test_eight_trainings_at_once_on_a_store_that_is_not_there_yet_lose_nothing(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        pool.starmap(train, [(tmp_path, seed, range(STEPS), STEPS) for seed in range(8)])
+    runs = tracked(tmp_path)
+    assert sorted(int(r.data.tags["seed"]) for r in runs) == list(range(8))
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert run.data.params["train.lr"] == str(run_config().train.lr)
+        assert run.data.tags["code_digest"] == "c"
+        for key in ("loss", "val_psnr/length_0016"):
+            assert steps_of(tmp_path, run.info.run_id, key) == list(range(STEPS))
+        artefacts = {a.path for a in store.client(tmp_path / "store").list_artifacts(run.info.run_id)}
+        assert artefacts == {"run.json", "train.json", "history.parquet", "model.safetensors"}
+
+
+@pytest.mark.workflow
+def test_a_killed_training_goes_on_in_the_same_run_and_lacks_nothing(tmp_path):
+    train(
+        tmp_path, 0, range(1200), 2000, finish=False
+    )  # killed: what is still in memory (after step 999 or so) is lost
+    train(tmp_path, 0, range(900, 2000), 2000)  # resumes from the checkpoint at step 900
+    (run,) = tracked(tmp_path)
+    assert steps_of(tmp_path, run.info.run_id, "loss") == list(range(2000))
+    assert run.info.status == "FINISHED"
+    train(tmp_path, 0, range(2000), 2000)  # trained again: another run
+    assert len(tracked(tmp_path)) == 2
+
+
+@pytest.mark.workflow
+def test_a_failed_training_says_why(tmp_path):
+    recorder = open_tracker(tmp_path / "store", run_config(), tmp_path)
+    recorder.log(0, {"loss": 1.0})
+    recorder.fail("loss is NaN at step 1")
+    (run,) = tracked(tmp_path)
+    assert (run.info.status, run.data.tags["failure"], run.data.metrics["loss"]) == (
+        "FAILED",
+        "loss is NaN at step 1",
+        1.0,
+    )
+
+
+@pytest.mark.workflow
+def test_an_imported_run_is_complete_and_not_added_twice(tmp_path):
+    rows = [(s, "loss", None, 1.0) for s in range(20)] + [(10, "val_psnr", 4, 12.5)]
+    folder = finish_training(tmp_path / "train", run_config(), rows)
+    run_id, new = import_run(tmp_path / "store", folder)
+    assert new
+    assert import_run(tmp_path / "store", folder) == (run_id, False)
+    (run,) = tracked(tmp_path)
+    assert run.data.metrics == {"loss": 1.0, "val_psnr/length_0004": 12.5}
+    assert run.data.tags["data_digest"] == "d"
+    assert run.data.tags["imported"] == "true"
+
+
+@pytest.mark.workflow
+def test_a_live_run_is_not_imported_again(tmp_path):
+    train(tmp_path, 0, range(5), 5)
+    assert import_run(tmp_path / "store", tmp_path / "train0")[1] is False
+
+
+@pytest.mark.workflow
+def test_a_moved_store_finds_its_artefacts(tmp_path):
+    train(tmp_path / ".", 0, range(5), 5)
+    (run,) = tracked(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(tmp_path / "store", tmp_path / "elsewhere" / "store")
+    client = store.client(tmp_path / "elsewhere" / "store")
+    assert {a.path for a in client.list_artifacts(run.info.run_id)} >= {"model.safetensors"}
+
+
+@pytest.mark.workflow
+def test_the_report_is_one_run_and_a_newer_one_replaces_it(tmp_path):
+    params = load_params(ROOT / "params.yaml")
+    (tmp_path / "reports" / "figures").mkdir(parents=True)
+    (tmp_path / "reports" / "figures" / "curves.png").touch()
+    (tmp_path / "reports" / "report.md").write_text("answer")
+    (tmp_path / "reports" / "headline.json").write_text(
+        '{"psnr": {"at L0 (dB)": 20.5}, "verdict": "holds", "shown": true}'
+    )
+    for _ in range(2):
+        run_id = log_report(tmp_path / "store", params, tmp_path / "reports")
+    (run,) = tracked(tmp_path)
+    assert run.info.run_id == run_id
+    assert run.data.metrics == {"psnr.at L0 _dB_": 20.5}
+    assert {a.path for a in store.client(tmp_path / "store").list_artifacts(run_id)} == {
+        "figures",
+        "report.md",
+        "headline.json",
+    }
+
+
+def test_a_store_that_cannot_be_used_warns_once_and_ends_nothing(tmp_path, caplog):
+    (tmp_path / "store").write_text("a file where a folder should be")
+    with caplog.at_level(logging.WARNING):
+        recorder = open_tracker(tmp_path / "store", run_config(), tmp_path)
+        for step in range(3000):
+            recorder.log(step, {"loss": 1.0})
+        recorder.fail("whatever")
+    assert len([r for r in caplog.records if "the training goes on" in r.getMessage()]) == 1
+
+
+def test_no_store_means_no_tracking_and_no_mlflow(tmp_path, monkeypatch, caplog):
+    assert isinstance(open_tracker(None, run_config(), tmp_path), NullTracker)
+    monkeypatch.setattr(tracker, "find_spec", lambda name: None)
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(open_tracker(tmp_path / "store", run_config(), tmp_path), NullTracker)
+    assert "lgmamba track import" in caplog.text
+    recorder = NullTracker()
+    recorder.log(0, {"loss": 1.0})
+    recorder.fail("x")
+    recorder.finish(tmp_path)
