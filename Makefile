@@ -27,10 +27,11 @@ help:
 install: $(VENV)/installed
 
 # Again only when the list of packages changed. Code needs no second installation: it is used from here.
+# --no-compile: Python compiles what it imports when it does; compiling all 200 packages at once takes minutes.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; found none. Say which: make PYTHON=/path/to/python3.12"; exit 1; }
-	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet $(PIP_OPTIONS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e ".[dev]"
+	test -x $(VENV)/bin/pip || $(PYTHON) workflow/scripts/make_venv.py $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_OPTIONS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e ".[dev]"
 	@touch $@
 
 run: install

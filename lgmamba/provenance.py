@@ -79,10 +79,10 @@ def source_files(entry_module: str, package: Path = PACKAGE) -> list[Path]:
         parent = name.rpartition(".")[0]
         if parent:
             waiting.append(parent)  # importing a.b.c runs a/__init__.py and a/b/__init__.py first
-    native = {
-        f for folder in {source.parent for source in found} for f in folder.iterdir() if f.suffix in NATIVE_SOURCES
-    }
-    return sorted(found | native)
+    folders = {source.parent for source in found}
+    native = {f for folder in folders for f in folder.iterdir() if f.suffix in NATIVE_SOURCES}
+    templates = {f for folder in folders for f in (folder / "templates").glob("*") if f.is_file()}
+    return sorted(found | native | templates)
 
 
 def _file(name: str, package: Path) -> Path | None:

@@ -58,7 +58,7 @@ def test_second_repro_is_a_no_op_and_snakemake_agrees(reproduced):
 
 def test_metrics_plots_and_parameters_are_shown(reproduced, edited):
     shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json"))
-    assert any(path.endswith("headline.json") for path in shown[""]["data"])
+    assert any(path.endswith("metrics.json") for path in shown[""]["data"])
     reproduced.run("dvc", "plots", "show", "--out", "dvc_plots")
     page = (reproduced.path / "dvc_plots" / "index.html").read_text()
     assert not re.search(r"<script[^>]+src=", page)  # works offline

@@ -163,3 +163,10 @@ def test_tracked_runs_are_found_by_study(finished):
 def test_snakemake_report(finished):
     finished.run("snakemake", "--report", "report.html")
     assert (finished.path / "report.html").stat().st_size > 100_000
+
+
+def test_newer_images_are_decoded_again(checkout, tmp_path):
+    (tmp_path / "images.parquet").touch()
+    source = f"{{kind: parquet, path: {tmp_path}/*.parquet, image_column: img, label_column: label}}"
+    text = checkout.snakemake("--detailed-summary", "--config", f"data={{source: {source}}}", "--", "data")
+    assert f"{tmp_path}/images.parquet" in text

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from glob import glob
 from os.path import dirname
 
 import yaml
@@ -37,6 +38,14 @@ def typed(value):
 def train_threads(wildcards):
     """Threads of a run's training: part of its result, hence of its configuration."""
     return RUNS[wildcards.run].train.cpu_threads
+
+
+def local_images():
+    """Files and folders on this machine that the images come from: where they are newer, they are decoded again."""
+    source = PARAMS.data.source
+    given = [getattr(source, name, None) or [] for name in ("path", "test_path")]
+    patterns = [p for paths in given for p in ([paths] if isinstance(paths, str) else paths)]
+    return [found for pattern in patterns for found in sorted(glob(pattern))]
 
 
 def every_run(folder, names):

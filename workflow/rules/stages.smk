@@ -24,6 +24,7 @@ rule data:
     input:
         config=str(LAYOUT.data),
         code=str(LAYOUT.code("data")),
+        images=local_images(),
     output:
         DATA_FILES,
     log:
