@@ -7,17 +7,23 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from lgmamba.scan import cpu_backend, cpu_numba, mamba_ssm_backend, reference
+from lgmamba.scan import cpu_backend, cpu_numba, cuda_backend, mamba_ssm_backend, reference
 
 log = logging.getLogger(__name__)
 
 MAX_STATE = 256
 """Largest state size N that every backend must serve."""
 
-BACKENDS = {"reference": reference, "cpu": cpu_backend, "cpu_numba": cpu_numba, "mamba_ssm": mamba_ssm_backend}
+BACKENDS = {
+    "reference": reference,
+    "cpu": cpu_backend,
+    "cpu_numba": cpu_numba,
+    "cuda": cuda_backend,
+    "mamba_ssm": mamba_ssm_backend,
+}
 """Backend name -> module with `unavailable(device) -> str | None` (why it cannot run there) and `scan(...)`."""
 
-AUTO_ORDER = {"cpu": ("cpu", "cpu_numba", "reference"), "cuda": ("mamba_ssm", "reference")}
+AUTO_ORDER = {"cpu": ("cpu", "cpu_numba", "reference"), "cuda": ("cuda", "mamba_ssm", "reference")}
 """Device type -> backends that `auto` tries, best first."""
 
 

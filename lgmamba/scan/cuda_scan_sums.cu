@@ -1,0 +1,53 @@
+// The second half of the backward's sums over channels and samples, each in a fixed order. Arrays as in cuda_scan.cu.
+
+constexpr int COLUMNS = 32, ROWS = 8;  // of the threads of a block, when it adds parts of dA, dDskip and ddt_bias
+
+struct Sums {
+    const float *part_bc, *part_A, *part_vectors;
+    TBC *dBmat, *dCmat;
+    float *dA, *dDskip, *dbias;
+    i64 rows, D, N, blocks_d, groups, parameter_blocks;  // rows = B * L
+};
+
+// One column of (groups, D * N + 2 * D) per threadIdx.x % COLUMNS.
+__device__ __forceinline__ void sum_parameters(const Sums &a) {
+    __shared__ float sums[ROWS][COLUMNS];
+    const int x = threadIdx.x % COLUMNS, y = threadIdx.x / COLUMNS;
+    const i64 e = i64(blockIdx.x) * COLUMNS + x, matrix = a.D * a.N, vectors = 2 * a.D;
+    const bool in_matrix = e < matrix, valid = e < matrix + vectors;
+    const float *p = in_matrix ? a.part_A + e : a.part_vectors + e - matrix;
+    const i64 stride = in_matrix ? matrix : vectors;
+    float v = 0.0f;
+#pragma unroll 4
+    for (i64 g = y; g < a.groups; g += ROWS)
+        if (valid) v += p[g * stride];
+    sums[y][x] = v;
+    __syncthreads();
+    if (y != 0 || !valid) return;
+    for (int i = 1; i < ROWS; i++) v += sums[i][x];
+    if (in_matrix)
+        a.dA[e] = v;
+    else if (e < matrix + a.D)
+        a.dDskip[e - matrix] = v;
+    else if (a.dbias != nullptr)
+        a.dbias[e - matrix - a.D] = v;
+}
+
+// One element of (rows, dB or dC, N) per thread.
+__device__ __forceinline__ void sum_projections(const Sums &a) {
+    const i64 total = a.rows * 2 * a.N, stride = i64(gridDim.x - a.parameter_blocks) * blockDim.x;
+    for (i64 e = i64(blockIdx.x - a.parameter_blocks) * blockDim.x + threadIdx.x; e < total; e += stride) {
+        float v = 0.0f;
+#pragma unroll 8
+        for (i64 p = 0; p < a.blocks_d; p++) v += a.part_bc[p * total + e];
+        const i64 row = e / (2 * a.N), n = e - row * 2 * a.N;
+        from_float(v, n < a.N ? a.dBmat[row * a.N + n] : a.dCmat[row * a.N + n - a.N]);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(ROWS *COLUMNS) scan_sums(const __grid_constant__ Sums a) {
+    if (blockIdx.x < a.parameter_blocks)
+        sum_parameters(a);
+    else
+        sum_projections(a);
+}
