@@ -168,5 +168,5 @@ def test_snakemake_report(finished):
 def test_newer_images_are_decoded_again(checkout, tmp_path):
     (tmp_path / "images.parquet").touch()
     source = f"{{kind: parquet, path: {tmp_path}/*.parquet, image_column: img, label_column: label}}"
-    text = checkout.snakemake("--detailed-summary", "--config", f"data={{source: {source}}}", "--", "data")
+    text = checkout.snakemake("--filegraph", "--config", f"data={{source: {source}}}", "--", "data")
     assert f"{tmp_path}/images.parquet" in text
