@@ -35,7 +35,15 @@ ARTEFACT = "artefact"
 
 
 class SourceRecord(Strict):
-    """One file, folder or package that images were read from."""
+    """One file, folder or package that images were read from.
+
+    Attributes:
+        name: as the configuration has it, wildcards filled in.
+        official_split: "test" for test_path.
+        n_images: images read from it.
+        n_bytes, sha256: of the file; of a folder, over the files read, their names and digests; of digits, over its arrays.
+        url, etag: where a downloaded file came from, and the version its host stated.
+    """
 
     name: str
     official_split: Literal["train", "test"]

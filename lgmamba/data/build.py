@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -157,8 +158,11 @@ def _decode(
     images = np.empty((n_wanted, spec.n_channels, *spec.size), dtype=np.uint8)
     source_of = np.full(n_wanted, -1)
     skipped = []
-    with progress_bar("decoding", n_wanted, "images", progress) as advance:
-        for chunk in decode_all(items, spec, n_wanted, workers):
+    with (
+        closing(decode_all(items, spec, n_wanted, workers)) as chunks,  # an error below stops the workers at once
+        progress_bar("decoding", n_wanted, "images", progress) as advance,
+    ):
+        for chunk in chunks:
             good = chunk.rows[chunk.good]
             images[plan.row[good]] = chunk.images
             source_of[plan.row[good]] = good

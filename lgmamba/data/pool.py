@@ -18,10 +18,10 @@ from lgmamba.data.errors import BadImage, DataError
 CHUNK_IMAGES = 256  # a task this long (about 20 ms for CIFAR-10) hides the cost of handing it over
 CHUNK_BYTES = 8 << 20  # large images make smaller chunks, so that a few chunks stay a few tens of megabytes
 PATH_BYTES = 256 << 10  # what an image file that has not been read yet counts as
-PROCESSES_FROM = 4096
-"""Images from which processes are used. Small JPEGs spend most of their time in the interpreter, where threads only get
-in each other's way (slower than one thread on 20,000 CIFAR-10 images: benchmarks/decode.py); below this number starting
-processes costs more than it saves, and few images are often large ones, which Pillow decodes with the interpreter free."""
+PROCESSES_FROM = 20_000
+"""Images from which processes are used instead of threads (measured by benchmarks/decode.py). Small JPEGs spend most of
+their time in the interpreter, where threads only get in each other's way; but starting processes takes as long as decoding
+some 10,000 of them. Few images are often large ones, which Pillow decodes with the interpreter free for other threads."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,5 @@ class Digits:
         content = self._images.tobytes() + self._labels.tobytes()
         digest = hashlib.sha256(content).hexdigest()
         return [
-            SourceRecord(
-                name="digits", official_split="train", n_images=len(wanted), n_bytes=len(content), sha256=digest
-            )
+            SourceRecord(name="digits", official_split="train", n_images=n_images, n_bytes=len(content), sha256=digest)
         ]

@@ -78,18 +78,21 @@ class Parquet:
             start += n
 
     def digests(self, wanted: np.ndarray) -> list[SourceRecord]:
-        return [
-            SourceRecord(
-                name=file.name,
-                official_split="test" if file.is_test else "train",
-                n_images=n,
-                n_bytes=file.path.stat().st_size,
-                sha256=file_digest(file.path),
-                url=file.url,
-                etag=file.etag,
+        records, start = [], 0
+        for file, n in zip(self.files, self.lengths, strict=True):
+            records.append(
+                SourceRecord(
+                    name=file.name,
+                    official_split="test" if file.is_test else "train",
+                    n_images=int(wanted[start : start + n].sum()),
+                    n_bytes=file.path.stat().st_size,
+                    sha256=file_digest(file.path),
+                    url=file.url,
+                    etag=file.etag,
+                )
             )
-            for file, n in zip(self.files, self.lengths, strict=True)
-        ]
+            start += n
+        return records
 
     def _find(self, paths: str | list[str] | None, is_test: bool) -> list[InputFile]:
         patterns = [paths] if isinstance(paths, str) else paths or []

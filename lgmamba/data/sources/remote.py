@@ -124,6 +124,7 @@ def _open(url: str, name: str) -> HTTPResponse:
     try:
         return urllib.request.urlopen(urllib.request.Request(url, headers={"User-Agent": "lgmamba"}), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as e:
+        e.close()
         raise DataError(f"{where} cannot be read: the host answered {e.code} {e.reason}; correct the address") from None
     except (urllib.error.URLError, HTTPException, OSError, ValueError) as e:
         reason = getattr(e, "reason", None) or e
