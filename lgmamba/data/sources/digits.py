@@ -48,6 +48,5 @@ class Digits:
     def digests(self, wanted: np.ndarray) -> list[SourceRecord]:
         content = self._images.tobytes() + self._labels.tobytes()
         digest = hashlib.sha256(content).hexdigest()
-        return [
-            SourceRecord(name="digits", official_split="train", n_images=n_images, n_bytes=len(content), sha256=digest)
-        ]
+        n = int(wanted.sum())
+        return [SourceRecord(name="digits", official_split="train", n_images=n, n_bytes=len(content), sha256=digest)]
