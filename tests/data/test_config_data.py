@@ -1,4 +1,8 @@
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 
 from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.data import DataConfig
@@ -48,6 +52,14 @@ def test_every_key_says_what_it_is():
     for model in (DataConfig, *[type(config(s).source) for s in SOURCES], type(config().splits)):
         for name, field in model.model_fields.items():
             assert name == "kind" or field.description, f"{model.__name__}.{name}"
+
+
+def test_recipes_in_the_docs_are_valid():
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    recipes = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    assert len(recipes) >= 3
+    for recipe in recipes:
+        validate(DataConfig, values(**yaml.safe_load(recipe)["data"]), "docs/data.md")
 
 
 SOURCES = (
