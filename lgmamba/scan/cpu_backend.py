@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.scan.cpu_build import BuildError, load_kernel
+from lgmamba.scan.cpu_operator import register_operator
 
 CHUNK_STATES, MIN_CHUNK, MAX_CHUNK = 1024, 16, 64
 """Steps between the states kept for the backward pass: `CHUNK_STATES // N` within the bounds (measured; caches)."""
@@ -114,7 +115,6 @@ def _forward_outputs(x, A, states_every, return_last_state, train) -> tuple[Tens
     return tuple(x.new_empty(shape) for shape in ((B, L, D), last, states, checkpoints))
 
 
-@torch.library.custom_op("lgmamba::scan_cpu", mutates_args=(), device_types="cpu")
 def _forward(
     x: Tensor,
     dt: Tensor,
@@ -137,8 +137,7 @@ def _forward(
     return y, last, states, checkpoints
 
 
-@_forward.register_fake
-def _(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, dt_softplus, states_every, return_last_state, train):
+def _fake_forward(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, dt_softplus, states_every, return_last_state, train):
     return _forward_outputs(x, A, states_every, return_last_state, train)
 
 
@@ -150,7 +149,6 @@ def _gradients(needed: int, x: Tensor, A: Tensor) -> list[Tensor]:
     return [x.new_empty(shape if needed >> i & 1 else (0,)) for i, shape in enumerate(shapes)]
 
 
-@torch.library.custom_op("lgmamba::scan_cpu_backward", mutates_args=(), device_types="cpu")
 def _backward(
     dy: Tensor | None,
     dlast: Tensor | None,
@@ -176,8 +174,9 @@ def _backward(
     return grads
 
 
-@_backward.register_fake
-def _(dy, dlast, dstates, x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, checkpoints, dt_softplus, states_every, needed):
+def _fake_backward(
+    dy, dlast, dstates, x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, checkpoints, dt_softplus, states_every, needed
+):
     return _gradients(needed, x, A)
 
 
@@ -204,11 +203,9 @@ def _differentiate(ctx, dy, dlast, dstates, _):
     return *(g if is_required else None for g, is_required in zip(grads, required, strict=True)), None, None, None, None
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
-
-
 def _no_double_backward(ctx, *_):
     raise RuntimeError("selective_scan with backend='cpu' has no second derivative; use backend='reference' for it")
 
 
-_backward.register_autograd(_no_double_backward)
+register_operator("lgmamba::scan_cpu", _forward, _fake_forward, _differentiate, _save)
+register_operator("lgmamba::scan_cpu_backward", _backward, _fake_backward, _no_double_backward, None)

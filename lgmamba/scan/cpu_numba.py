@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lgmamba.scan.cpu_operator import register_operator
+
 CHUNK = 16
 """Steps between the states kept for the backward pass."""
 
@@ -71,7 +73,6 @@ def _forward_outputs(dt: Tensor, A: Tensor, every: int) -> tuple[Tensor, Tensor,
     return tuple(dt.new_empty(shape) for shape in shapes)
 
 
-@torch.library.custom_op("lgmamba::scan_numba", mutates_args=(), device_types="cpu")
 def _forward(
     dt: Tensor, dtx: Tensor, A: Tensor, Bmat: Tensor, Cmat: Tensor, h0: Tensor, every: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -82,8 +83,7 @@ def _forward(
     return y, h, states, starts
 
 
-@_forward.register_fake
-def _(dt, dtx, A, Bmat, Cmat, h0, every):
+def _fake_forward(dt, dtx, A, Bmat, Cmat, h0, every):
     return _forward_outputs(dt, A, every)
 
 
@@ -92,7 +92,6 @@ def _backward_outputs(dt: Tensor, A: Tensor) -> tuple[Tensor, ...]:
     return tuple(dt.new_empty(shape) for shape in ((B, L, D), (B, L, D), (D, N), (B, L, N), (B, L, N), (B, D, N)))
 
 
-@torch.library.custom_op("lgmamba::scan_numba_backward", mutates_args=(), device_types="cpu")
 def _backward(
     dt: Tensor,
     dtx: Tensor,
@@ -116,8 +115,7 @@ def _backward(
     return ddt, ddtx, dA, dBmat, dCmat, dh0
 
 
-@_backward.register_fake
-def _(dt, dtx, A, Bmat, Cmat, starts, dy, dlast, dstates, every):
+def _fake_backward(dt, dtx, A, Bmat, Cmat, starts, dy, dlast, dstates, every):
     return _backward_outputs(dt, A)
 
 
@@ -135,8 +133,8 @@ def _no_double_backward(ctx, *_):
     raise RuntimeError("selective_scan with backend='cpu_numba' has no second derivative; use backend='reference'")
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
-_backward.register_autograd(_no_double_backward)
+register_operator("lgmamba::scan_numba", _forward, _fake_forward, _differentiate, _save)
+register_operator("lgmamba::scan_numba_backward", _backward, _fake_backward, _no_double_backward, None)
 
 
 def _call(name: str, *args) -> None:
