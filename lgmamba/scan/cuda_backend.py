@@ -2,27 +2,21 @@
 
 `lgmamba::scan_cuda` and `lgmamba::scan_cuda_backward` take x, dt, z, Bmat and Cmat in float32, bfloat16 or float16,
 each in its own dtype (Bmat and Cmat in one) and with any strides, and everything else in float32; `scan` casts around
-them, under autograd. How work is spread over threads is told in `cuda_scan.cu`; this module chooses it by shape.
+them, under autograd. How work is spread over threads is told in `cuda_scan.cu` and chosen in `cuda_mapping.py`.
 
 Deterministic: all sums, those over channels (dBmat, dCmat) and over samples (dA, dDskip, ddt_bias) included, are added
 in an order that depends on shapes and the GPU model only; there are no atomic additions.
 """
 
 import ctypes
-from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from lgmamba.scan.cuda_loader import TYPES, Kernel, unavailable
+from lgmamba.scan.cuda_mapping import CHUNK, Mapping, choose_mapping, samples_per_block
 
 __all__ = ["scan", "unavailable"]
-
-CHUNK = 16
-"""Steps between the states kept for the backward pass."""
-FEW_WARPS = 12
-"""Warps per multiprocessor below which latency, not arithmetic, limits: then fewer channels per thread (measured)."""
 
 _INPUTS = ("x", "dt", "A", "Bmat", "Cmat", "Dskip", "z", "dt_bias", "h0")
 _FORWARD = ("cuda_common.cu", "cuda_scan.cu", "cuda_scan_forward.cu")
@@ -78,70 +72,6 @@ class Sums(ctypes.Structure):
             *("rows", "D", "N", "blocks_d", "groups", "parameter_blocks"),
         )
     )
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """How one kernel spreads its work; the names are those of cuda_scan.cu."""
-
-    NP: int
-    CT: int
-    WARPS: int
-    T: int
-    MIN_BLOCKS: int
-
-    @property
-    def states_per_thread(self) -> int:
-        return 8 if self.NP > 128 else 4
-
-    @property
-    def channels_per_warp(self) -> int:
-        return 32 * self.states_per_thread // self.NP * self.CT
-
-    def blocks(self, D: int) -> int:
-        """Blocks needed for D channels."""
-        return -(-D // (self.WARPS * self.channels_per_warp))
-
-    def forward_bytes(self) -> int:
-        """Shared memory of a block of the forward: two chunks of B and C, dt and dt * x of a tile per warp."""
-        return 4 * (2 * CHUNK * 2 * self.NP + self.WARPS * self.T * self.channels_per_warp * 2)
-
-    def backward_bytes(self) -> int:
-        """Shared memory of a block of the backward: B and C, sums over channels, states before tiles, `WarpSteps`."""
-        threads = 32 * self.WARPS
-        tile_states = (CHUNK // self.T - 1) * threads * self.CT * self.states_per_thread
-        steps = self.WARPS * 6 * CHUNK * self.channels_per_warp
-        return 4 * (CHUNK * 2 * self.NP + 2 * self.WARPS * self.T * 2 * self.NP + tile_states + steps)
-
-
-def _mapping(backward: bool, rows, N: int, device: int) -> Mapping:
-    """The mapping for these tensors of shape (B, L, D); None among them is absent."""
-    NP = max(4, 1 << (N - 1).bit_length())
-    B, _, D = rows[0].shape
-    warps = B * D * NP // (Mapping(NP, 1, 1, 1, 1).states_per_thread * 32)  # with one channel per thread
-    many = warps // 2 >= FEW_WARPS * _multiprocessors(device)
-    pairs = all(_in_pairs(v) for v in rows if v is not None) and NP <= 128
-    if backward and not pairs:
-        return Mapping(NP, CT=1, WARPS=4, T=4, MIN_BLOCKS=4 if NP <= 128 else 2)
-    if backward:
-        return Mapping(NP, CT=2, WARPS=4, T=4, MIN_BLOCKS=4 if many else 3)
-    return Mapping(NP, CT=2 if pairs and many else 1, WARPS=4, T=8, MIN_BLOCKS=5)
-
-
-def _samples_per_block(mapping: Mapping, B: int, D: int, device: int) -> int:
-    """How many samples a block of the backward takes, to keep the parts of dA few; four waves of blocks stay."""
-    return max(1, B * mapping.blocks(D) // (_multiprocessors(device) * mapping.MIN_BLOCKS * 4))
-
-
-def _in_pairs(v: Tensor) -> bool:
-    """Whether two neighbouring channels can be read at once everywhere."""
-    strides = (s for s, size in zip(v.stride()[:2], v.shape, strict=False) if size > 1)
-    return v.shape[2] % 2 == 0 and v.data_ptr() % (2 * v.element_size()) == 0 and all(s % 2 == 0 for s in strides)
-
-
-@cache
-def _multiprocessors(device: int) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def _kernel(name, files, mapping: Mapping, tensors: dict[str, Tensor | None], N: int, **flags: bool) -> Kernel:
@@ -212,7 +142,7 @@ def _forward(
     (B, L, D), N, device = x.shape, A.shape[1], x.get_device()
     x, dt, z = _rows(x), _rows(dt), _rows(z)
     A, Dskip, dt_bias, h0 = (_dense(v) for v in (A, Dskip, dt_bias, h0))
-    mapping = _mapping(False, (x, dt, z), N, device)
+    mapping = choose_mapping(False, (x, dt, z), N, device)
     tensors = dict(x=x, dt=dt, z=z, Bmat=Bmat, Cmat=Cmat, A=A, Dskip=Dskip, dt_bias=dt_bias, h0=h0)
     flags = dict(SOFTPLUS=dt_softplus, STATES=states.numel() > 0, CHECKPOINTS=checkpoints.numel() > 0)
     kernel = _kernel("scan_forward", _FORWARD, mapping, tensors, N, **flags)
@@ -263,9 +193,9 @@ def _backward(
     x, dt, z, dy = (_rows(v) for v in (x, dt, z, dy))
     A, Dskip, dt_bias, h0, dlast, dstates = (_dense(v) for v in (A, Dskip, dt_bias, h0, dlast, dstates))
 
-    mapping = _mapping(True, (x, dt, z, dy), N, device)
+    mapping = choose_mapping(True, (x, dt, z, dy), N, device)
     blocks_d = mapping.blocks(D)
-    rows = _samples_per_block(mapping, B, D, device)
+    rows = samples_per_block(mapping, B, D, device)
     groups = -(-B // rows)
     part_bc = A.new_empty((blocks_d, B * L, 2, N))
     part_A, part_vectors = A.new_empty((groups, D, N)), A.new_empty((groups, 2, D))
@@ -288,7 +218,7 @@ def _sum_parts(tensors: dict[str, Tensor], rows: int, blocks_d: int, groups: int
     parameter_blocks = -(-D * (N + 2) // 32)
     pointers = {k: v.data_ptr() if v.numel() else 0 for k, v in tensors.items()}
     numbers = dict(rows=rows, D=D, N=N, blocks_d=blocks_d, groups=groups, parameter_blocks=parameter_blocks)
-    kernel = Kernel("scan_sums", ("cuda_scan_sums.cu",), (("TBC", TYPES[tensors["dBmat"].dtype]),))
+    kernel = Kernel("scan_sums", ("cuda_common.cu", "cuda_scan_sums.cu"), (("TBC", TYPES[tensors["dBmat"].dtype]),))
     blocks = parameter_blocks + min(-(-rows * 2 * N // 256), 1 << 20)
     kernel.launch(device, blocks, 256, 0, Sums(**pointers, **numbers))
 

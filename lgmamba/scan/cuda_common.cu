@@ -112,3 +112,20 @@ __device__ __forceinline__ void sum_scattered(float (&v)[SIZE], int lane) {
         }
     }
 }
+
+// Parts of a sum over many blocks, one column per lane: called by all ROWS * COLUMNS threads of a block, true for those
+// that get a sum. `p` points at the column's first part; a lane whose column is not `valid` reads nothing.
+constexpr int COLUMNS = 32, ROWS = 8;
+__device__ __forceinline__ bool sum_parts(const float *p, i64 stride, i64 count, bool valid, float &sum) {
+    __shared__ float sums[ROWS][COLUMNS];
+    const int x = threadIdx.x % COLUMNS, y = threadIdx.x / COLUMNS;
+    float v = 0.0f;
+#pragma unroll 4
+    for (i64 i = y; i < count; i += ROWS)
+        if (valid) v += p[i * stride];
+    sums[y][x] = v;
+    __syncthreads();
+    sum = sums[0][x];
+    for (int i = 1; i < ROWS; i++) sum += sums[i][x];
+    return y == 0 && valid;
+}

@@ -67,6 +67,12 @@ def _compiler_version() -> tuple[int, int]:
     return tuple(_check(nvrtc.nvrtcVersion()))
 
 
+@cache
+def multiprocessors(device: int) -> int:
+    """How many the GPU of this index has."""
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One `extern "C"` kernel of the package, with everything that its machine code depends on but the device."""

@@ -8,8 +8,8 @@
 // which is an exact no-op on the state, so that the inner loops need no bounds.
 //
 // Set by cuda_backend.py: TX (x, y, dy, dx), TD (dt), TZ (z), TBC (Bmat, Cmat) as types; NP, CT, WARPS, K, T,
-// MIN_BLOCKS as numbers; N_IS_NP, SOFTPLUS, GATED (there is a z), STATES (intermediate states wanted), CHECKPOINTS (kept
-// for a backward) as 0 or 1.
+// MIN_BLOCKS as numbers; and as 0 or 1 N_IS_NP, SOFTPLUS, GATED (there is a z), STATES (intermediate states wanted),
+// CHECKPOINTS (kept for a backward).
 
 constexpr int NT = NP > 128 ? 8 : 4;
 constexpr int S = NP / NT;

@@ -51,24 +51,30 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(c
             store_state(a.checkpoints + state_offset(b * ((L - 1) / K) + chunk - 1, a, at), h, a, at);
 
         for (int t0 = chunk * K; t0 < (chunk + 1) * K && t0 < L; t0 += T, bc += T * 2 * NP) {
-            float x[TPL][CT], gate[TPL][CT];
+            float x[TPL][CT], dt[TPL][CT], gate[TPL][CT];
+#pragma unroll
+            for (int i = 0; i < TPL; i++)
+#pragma unroll
+                for (int c = 0; c < CT; c++) {
+                    x[i][c] = raw_x[i][c];
+                    dt[i][c] = raw_dt[i][c] + bias[c];
+                    if constexpr (GATED) gate[i][c] = raw_z[i][c];
+                }
+            fetch_tile(t0 + T);
 #pragma unroll
             for (int i = 0; i < TPL; i++) {
                 const bool valid = at.live && t0 + at.step0 + i < L;
                 float step[2 * CT], unused;
 #pragma unroll
                 for (int c = 0; c < CT; c++) {
-                    float dt = raw_dt[i][c] + bias[c];
-                    if constexpr (SOFTPLUS) dt = softplus(dt, unused);
-                    x[i][c] = raw_x[i][c];
-                    if constexpr (GATED) gate[i][c] = raw_z[i][c] * sigmoid(raw_z[i][c]);
-                    step[c] = valid ? dt : 0.0f;
+                    if constexpr (SOFTPLUS) dt[i][c] = softplus(dt[i][c], unused);
+                    if constexpr (GATED) gate[i][c] *= sigmoid(gate[i][c]);
+                    step[c] = valid ? dt[i][c] : 0.0f;
                     step[CT + c] = step[c] * x[i][c];
                 }
                 if (at.rank_s % LANES_PER_STEP == 0)
                     store_shared(steps + ((at.step0 + i) * CL + at.rank_c) * 2 * CT, step);
             }
-            fetch_tile(t0 + T);
             __syncwarp();
 
             float y[CT][T];

@@ -1,7 +1,5 @@
 // The second half of the backward's sums over channels and samples, each in a fixed order. Arrays as in cuda_scan.cu.
 
-constexpr int COLUMNS = 32, ROWS = 8;  // of the threads of a block, when it adds parts of dA, dDskip and ddt_bias
-
 struct Sums {
     const float *part_bc, *part_A, *part_vectors;
     TBC *dBmat, *dCmat;
@@ -9,22 +7,13 @@ struct Sums {
     i64 rows, D, N, blocks_d, groups, parameter_blocks;  // rows = B * L
 };
 
-// One column of (groups, D * N + 2 * D) per threadIdx.x % COLUMNS.
+// One column of (groups, D * N + 2 * D) per lane.
 __device__ __forceinline__ void sum_parameters(const Sums &a) {
-    __shared__ float sums[ROWS][COLUMNS];
-    const int x = threadIdx.x % COLUMNS, y = threadIdx.x / COLUMNS;
-    const i64 e = i64(blockIdx.x) * COLUMNS + x, matrix = a.D * a.N, vectors = 2 * a.D;
-    const bool in_matrix = e < matrix, valid = e < matrix + vectors;
+    const i64 e = i64(blockIdx.x) * COLUMNS + threadIdx.x % COLUMNS, matrix = a.D * a.N;
+    const bool in_matrix = e < matrix;
     const float *p = in_matrix ? a.part_A + e : a.part_vectors + e - matrix;
-    const i64 stride = in_matrix ? matrix : vectors;
-    float v = 0.0f;
-#pragma unroll 4
-    for (i64 g = y; g < a.groups; g += ROWS)
-        if (valid) v += p[g * stride];
-    sums[y][x] = v;
-    __syncthreads();
-    if (y != 0 || !valid) return;
-    for (int i = 1; i < ROWS; i++) v += sums[i][x];
+    float v;
+    if (!sum_parts(p, in_matrix ? matrix : 2 * a.D, a.groups, e < matrix + 2 * a.D, v)) return;
     if (in_matrix)
         a.dA[e] = v;
     else if (e < matrix + a.D)

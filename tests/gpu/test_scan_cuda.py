@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from lgmamba.scan import available_backends, cuda_backend, cuda_loader, selective_scan
+from lgmamba.scan import available_backends, cuda_loader, cuda_mapping, selective_scan
 from tests.scan.cases import Case, assert_close, assert_matches_reference, make_inputs, options, relative_rms, run
 from tests.scan.conftest import poisoned_memory  # noqa: F401  (a fixture that acts by being here)
 
@@ -51,8 +51,8 @@ def test_every_mixture_of_dtypes(x, dt, projected):
 
 def test_several_samples_in_one_block():
     case = Case(B=3000, L=3, D=130, N=16)
-    mapping = cuda_backend._mapping(True, [torch.empty(case.B, 1, case.D)], case.N, 0)
-    assert cuda_backend._samples_per_block(mapping, case.B, case.D, 0) > 1
+    mapping = cuda_mapping.choose_mapping(True, [torch.empty(case.B, 1, case.D)], case.N, 0)
+    assert cuda_mapping.samples_per_block(mapping, case.B, case.D, 0) > 1
     matches(case)
 
 
@@ -240,4 +240,6 @@ def test_the_official_kernel_gives_the_same(L, dtype):
     for k, want in exact.items():
         bound = max(relative_rms(official[k], want), 5e-6 if dtype is FP32 else 5e-3)
         assert relative_rms(ours[k], want) <= bound, k  # at least as near the exact result as the official kernel
+        if not want.any():
+            continue  # dA of a single step; the official kernel leaves some rounding there
         assert relative_rms(ours[k], official[k]) < (2e-5 if dtype is FP32 else 2e-2), k
