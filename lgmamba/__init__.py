@@ -1,1 +1,24 @@
-"""placeholder"""
+"""lgmamba: why Mamba models fail beyond their training lengths, made visible by reconstructing images step by step.
+
+The names below load on first use, so that importing the package stays cheap (no torch until it is needed).
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "LengthDistribution": "lgmamba.task.lengths",
+    "PatchMamba": "lgmamba.model",
+    "SelectiveScanState": "lgmamba.model",
+    "load_params": "lgmamba.config.study",
+    "selective_scan": "lgmamba.scan",
+}
+
+__all__ = ["LengthDistribution", "PatchMamba", "SelectiveScanState", "load_params", "selective_scan"]
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'lgmamba' has no attribute {name!r}")

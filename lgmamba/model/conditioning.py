@@ -1,0 +1,105 @@
+"""Length-adaptive conditioning: every block is told the length at which it will be read, and how far it is.
+
+The last layer of each head is zero at initialisation, so that training starts from exactly the plain model.
+Glossary: `lgmamba.model`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lgmamba.config.run import AdaptiveConfig
+from lgmamba.model.plan import gather_steps
+
+N_FEATURES = {"T": 2, "T_and_t": 5}
+"""Features of each kind; see `LengthConditioning.features`."""
+
+
+@dataclass(frozen=True)
+class BlockCondition:
+    """What one block is told; None where its form of conditioning leaves a part alone.
+
+    Attributes:
+        dt_offset: (B, 1 or L, D) added to the step size before softplus.
+        scale, shift: (B, 1 or L, d) the normalised input becomes input * (1 + scale) + shift.
+        gate: (B, 1 or L, d) the mixer's output is multiplied by 1 + gate.
+    """
+
+    dt_offset: Tensor | None = None
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    gate: Tensor | None = None
+
+
+class LengthConditioning(nn.Module):
+    """Shared network on features of T (and t/T), one zero-initialised linear head per block.
+
+    Args:
+        config: form, features, width and policy beyond L0.
+        n_layer, d_model, d_inner: sizes of the stack.
+        L0: longest training length, patches.
+    """
+
+    def __init__(self, config: AdaptiveConfig, n_layer: int, d_model: int, d_inner: int, L0: int):
+        super().__init__()
+        self.config, self.L0, self.d_model, self.d_inner = config, L0, d_model, d_inner
+        self.trunk = nn.Sequential(
+            nn.Linear(N_FEATURES[config.features], config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.SiLU(),
+        )
+        width = {"dt_bias": d_inner, "film": 3 * d_model, "both": d_inner + 3 * d_model}[config.kind]
+        self.heads = nn.ModuleList(nn.Linear(config.hidden, width) for _ in range(n_layer))
+        for head in self.heads:
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, told: Tensor, t: Tensor) -> Tensor:
+        """Code of lengths and steps.
+
+        Args:
+            told: (B,) lengths T, patches.
+            t: (L,) steps, from 1.
+        Returns:
+            (B, 1, hidden) if only T is told, else (B, L, hidden).
+        """
+        return self.trunk(self.features(told, t))
+
+    def features(self, told: Tensor, t: Tensor) -> Tensor:
+        """log T / log L0 and 1/T; and with T_and_t also t/T, log(1 + t) and log(1 + steps to go), over log(1 + L0).
+
+        Logarithms, because a step more matters in proportion; the steps to go, because a specialist's last few steps
+        are where its strategy shows. With `clamp`, T > L0 is told as L0 and t/T never passes 1, so that a longer
+        sequence looks like a slower one of length L0.
+        """
+        T = told.double()[:, None]  # (B, 1); float64 keeps whole numbers exact under any autocast
+        fraction = t.double()[None, :] / T  # (B, L)
+        if self.config.beyond == "clamp":
+            T, fraction = T.clamp(max=self.L0), fraction.clamp(max=1.0)
+        scale = math.log1p(self.L0)
+        of_T = [T.log() / math.log(max(self.L0, 2)), 1.0 / T]
+        if self.config.features == "T":
+            return torch.stack(of_T, dim=-1).float()
+        step = fraction * T
+        to_go = (T - step).clamp(min=0.0)
+        of_t = [fraction, step.log1p() / scale, to_go.log1p() / scale]
+        return torch.stack([v.expand_as(fraction) for v in (*of_T, *of_t)], dim=-1).float()
+
+    def block(self, layer: int, code: Tensor) -> BlockCondition:
+        """What block `layer` is told, from the code of `forward`."""
+        out = self.heads[layer](code)
+        if self.config.kind == "dt_bias":
+            return BlockCondition(dt_offset=out)
+        dt_offset = None
+        if self.config.kind == "both":
+            dt_offset, out = out.split([self.d_inner, 3 * self.d_model], dim=-1)
+        scale, shift, gate = out.chunk(3, dim=-1)
+        return BlockCondition(dt_offset, scale, shift, gate)
+
+    @staticmethod
+    def keep(code: Tensor, positions: Tensor) -> Tensor:
+        """The code at the steps that a layer kept; a code of T alone holds for every step."""
+        return code if code.shape[1] == 1 else gather_steps(code, positions)

@@ -1,0 +1,115 @@
+"""The Mamba-1 mixer. Parameter names, shapes and initialisation are mamba_ssm's `Mamba`, so weights load both ways.
+
+Glossary: `lgmamba.model`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lgmamba.config.run import ModelConfig
+from lgmamba.model.conv import causal_conv1d_silu
+from lgmamba.model.plan import Plan, ScanCall, gather_steps
+from lgmamba.scan import selective_scan
+
+DT_INIT_FLOOR = 1e-4
+"""Smallest step size at initialisation, as in mamba_ssm."""
+
+
+@dataclass(frozen=True)
+class SelectiveScanState:
+    """What one mixer carries from one piece of a sequence to the next.
+
+    Attributes:
+        conv: (B, W - 1, D) the last inputs of the short convolution.
+        h: (B, D, N) state of the recurrence, float32.
+    """
+
+    conv: Tensor
+    h: Tensor
+
+
+class MambaMixer(nn.Module):
+    """Mamba-1: in-projection, short convolution, selective scan, gate, out-projection.
+
+    Args:
+        config: sizes, see `ModelConfig`.
+        layer: number of the layer, passed on to plans.
+    Reference: Gu & Dao 2023 (arXiv:2312.00752), section 3.4 and figure 3; mamba_ssm `modules/mamba_simple.py`.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.layer = layer
+        self.backend = config.scan_backend
+        D, N, R = config.d_inner, config.mixer.d_state, config.dt_rank
+        self.in_proj = nn.Linear(config.d_model, 2 * D, bias=False)
+        self.conv1d = nn.Conv1d(D, D, config.mixer.d_conv, groups=D, padding=config.mixer.d_conv - 1)  # holds parameters
+        self.x_proj = nn.Linear(D, R + 2 * N, bias=False)
+        self.dt_proj = nn.Linear(R, D)
+        self.A_log = nn.Parameter(torch.arange(1, N + 1, dtype=torch.float32).log().repeat(D, 1))
+        self.D = nn.Parameter(torch.ones(D))
+        self.out_proj = nn.Linear(D, config.d_model, bias=False)
+        self._init_dt(config.mixer.dt_min, config.mixer.dt_max)
+
+    @torch.no_grad()
+    def _init_dt(self, dt_min: float, dt_max: float) -> None:
+        """softplus(bias) log-uniform in [dt_min, dt_max]; weights uniform in +-1/sqrt(R)."""
+        bound = self.dt_proj.in_features**-0.5
+        self.dt_proj.weight.uniform_(-bound, bound)
+        u = torch.rand(self.dt_proj.out_features)
+        dt = torch.exp(u * (math.log(dt_max) - math.log(dt_min)) + math.log(dt_min)).clamp(min=DT_INIT_FLOOR)
+        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
+
+    def forward(
+        self,
+        u: Tensor,
+        state: SelectiveScanState | None = None,
+        t0: int = 0,
+        dt_offset: Tensor | None = None,
+        told: Tensor | None = None,
+        plan: Plan | None = None,
+    ) -> tuple[Tensor, SelectiveScanState, Tensor | None]:
+        """Mix one piece of a sequence; a piece may be a single step.
+
+        Args:
+            u: (B, L, d).
+            state: carry from the piece before, or None at the start.
+            t0: steps read before this piece.
+            dt_offset: (B, 1 or L, D) added to the step size before softplus.
+            told: (B,) length told to the model, for plans only.
+            plan: see `lgmamba.model.plan`.
+        Returns:
+            out (B, K, d), the new carry, and the positions kept (B, K), or None where all are (K = L).
+        """
+        x, z = self.in_proj(u).chunk(2, dim=-1)  # (B, L, D) each
+        x, conv = causal_conv1d_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, state.conv if state else None)
+        rank, N = self.dt_proj.in_features, self.A_log.shape[1]
+        dt_low, Bmat, Cmat = self.x_proj(x).split([rank, N, N], dim=-1)
+        dt_raw = F.linear(dt_low, self.dt_proj.weight)  # (B, L, D), the bias is added inside the scan
+        if dt_offset is not None:
+            dt_raw = dt_raw + dt_offset
+        A = -torch.exp(self.A_log.float())
+        h0 = state.h if state else None
+        if plan is None:
+            y, h = selective_scan(
+                x, dt_raw, A, Bmat, Cmat, self.D, z, self.dt_proj.bias, True, h0, return_last_state=True, backend=self.backend
+            )
+            return self.out_proj(y), SelectiveScanState(conv, h), None
+        dt = F.softplus(dt_raw.float() + self.dt_proj.bias.float())
+        call = plan(ScanCall(self.layer, t0, told, x, z, dt, A, Bmat, Cmat, h0))
+        y, h = self._scan(call)
+        return self.out_proj(y), SelectiveScanState(conv, h), call.keep
+
+    def _scan(self, call: ScanCall) -> tuple[Tensor, Tensor]:
+        steps = [call.x, call.dt, call.Bmat, call.Cmat, call.z]
+        if call.keep is not None:
+            steps = [gather_steps(v, call.keep) for v in steps]
+        x, dt, Bmat, Cmat, z = steps
+        y, h = selective_scan(
+            x, dt, call.A, Bmat, Cmat, self.D, z, h0=call.h0, return_last_state=True, backend=self.backend
+        )
+        return y, call.post_state(h) if call.post_state else h
