@@ -12,7 +12,10 @@ import tempfile
 import time
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,24 @@ def gpus(environ: MutableMapping[str, str] = os.environ, dev: Path = Path("/dev"
 def wanted(device: str) -> int:
     """GPUs that a job needs (0 or 1) when told `device`: auto, cpu or cuda."""
     return int(device == "cuda" or (device == "auto" and bool(gpus())))
+
+
+def torch_device(device: str) -> "torch.device":
+    """The device that auto, cpu or cuda means here.
+
+    Raises:
+        ConfigError: cuda is asked for, but torch finds no CUDA device.
+    """
+    import torch
+
+    from lgmamba.config.base import ConfigError
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "device: found 'cuda', but torch finds no CUDA device here (a CPU build of torch, no driver, or an empty "
+            "CUDA_VISIBLE_DEVICES); expected auto or cpu on this machine"
+        )
+    return torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
 
 
 def claim(

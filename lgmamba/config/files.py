@@ -119,14 +119,7 @@ def config_contents(params: Params, layout: Layout) -> dict[Path, str]:
         models[layout.run_json(name, seed)] = run
         models[layout.probe_json(name, seed)] = ProbeFile(run=run, probe=params.probe, steps=params.probe_steps(run))
     contents = {path: to_json(model.model_dump(mode="json")) for path, model in models.items()}
-    return contents | {layout.code(stage): _fingerprint(module) + "\n" for stage, module in ENTRY_MODULES.items()}
-
-
-def _fingerprint(module: str) -> str:
-    try:
-        return code_digest(module)
-    except ModuleNotFoundError:
-        return f"no module {module} yet"
+    return contents | {layout.code(stage): code_digest(module) + "\n" for stage, module in ENTRY_MODULES.items()}
 
 
 def read_config(path: str | Path, model: type[M]) -> M:

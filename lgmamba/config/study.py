@@ -61,7 +61,7 @@ class TrackingConfig(Strict):
     """MLflow, or nothing."""
 
     kind: Literal["mlflow", "none"]
-    store: Path = Field(description="folder of the SQLite store and its artefacts")
+    store: Path = Field(default=Path("mlflow"), description="folder of the SQLite store and its artefacts")
 
 
 class Params(Strict):

@@ -17,6 +17,7 @@ from lgmamba.data.errors import BadImage, DataError
 from lgmamba.data.pool import available_cores, decode_all
 from lgmamba.data.progress import progress_bar
 from lgmamba.data.sources import ImageSource, Index, open_source
+from lgmamba.task.patches import grid_shape
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,6 @@ def build_dataset(
 
 
 def _check_patches(size: tuple[int, int], patch_size: int | Collection[int]) -> None:
-    from lgmamba.task.patches import grid_shape  # torch, which nothing else here needs
-
     try:
         for side in [patch_size] if isinstance(patch_size, int) else patch_size:
             grid_shape(*size, side)

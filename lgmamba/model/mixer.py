@@ -86,7 +86,9 @@ class MambaMixer(nn.Module):
             out (B, K, d), the new carry, and the positions kept (B, K), or None where all are (K = L).
         """
         x, z = self.in_proj(u).chunk(2, dim=-1)  # (B, L, D) each
-        x, conv = causal_conv1d_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, state.conv if state else None)
+        carry = state.conv if state else None
+        fused = self.backend in ("auto", "cuda")
+        x, conv = causal_conv1d_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, carry, fused)
         rank, N = self.dt_proj.in_features, self.A_log.shape[1]
         dt_low, Bmat, Cmat = self.x_proj(x).split([rank, N, N], dim=-1)
         dt_raw = F.linear(dt_low, self.dt_proj.weight)  # (B, L, D), the bias is added inside the scan

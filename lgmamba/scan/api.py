@@ -70,7 +70,7 @@ def selective_scan(
     _check(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, states_every)
     if backend == "auto" and x.dtype == torch.float64:
         backend = "reference"  # the only one that computes in float64
-    module = BACKENDS[_resolve(backend, x.device.type)]
+    module = BACKENDS[resolve_backend(backend, x.device.type)]
     return module.scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state)
 
 
@@ -82,7 +82,8 @@ def available_backends(device: str = "cpu") -> dict[str, str | None]:
     return {name: module.unavailable(device) for name, module in BACKENDS.items()}
 
 
-def _resolve(backend: str, device: str) -> str:
+def resolve_backend(backend: str, device: str) -> str:
+    """The backend that a call with `backend` runs on this kind of device; errors as in `selective_scan`."""
     if backend == "auto":
         return _auto(device)
     if backend not in BACKENDS:
@@ -95,7 +96,7 @@ def _resolve(backend: str, device: str) -> str:
 
 # The choice may build a kernel: torch.compile runs it and keeps the answer instead of tracing into it. This is what
 # `torch.compiler.assume_constant_result` sets; calling that would import all of dynamo, which takes seconds.
-_resolve._dynamo_marked_constant = True
+resolve_backend._dynamo_marked_constant = True
 
 
 @cache

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lgmamba.scan.cuda_loader import TYPES, Kernel, multiprocessors, unavailable
 
-__all__ = ["causal_conv1d_silu", "unavailable"]
+__all__ = ["causal_conv1d_silu", "runs", "unavailable"]
 
 MAX_TAPS = 8
 
@@ -50,6 +50,11 @@ def causal_conv1d_silu(x: Tensor, weight: Tensor, bias: Tensor, carry: Tensor | 
             raise ValueError(f"{name} must have shape {shape} to fit x and weight; got {tuple(tensor.shape)}")
     carry = None if carry is None else carry.to(x.dtype)
     return torch.ops.lgmamba.conv_silu_cuda(x, weight.float(), bias.float(), carry)
+
+
+def runs(x: Tensor, weight: Tensor) -> bool:
+    """Whether the kernel can run here and covers this input."""
+    return x.is_cuda and x.dtype in TYPES and 2 <= weight.shape[1] <= MAX_TAPS and x.numel() > 0 and _reason("cuda") is None
 
 
 def _reason(device: str) -> str | None:

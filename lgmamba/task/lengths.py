@@ -19,6 +19,7 @@ class LengthDistribution:
 
     def __init__(self, config: LengthConfig):
         self.config = config
+        self._cdf: dict[torch.device, Tensor] = {}  # of a law that never changes: no copy to the device per draw
 
     @property
     def max(self) -> int:
@@ -32,9 +33,16 @@ class LengthDistribution:
 
     def sample(self, n: int, generator: torch.Generator, progress: float = 1.0) -> Tensor:
         """Draw n independent lengths, (n,) int64 on the generator's device."""
-        cdf = self.pmf(progress).cumsum(0).to(generator.device)
+        cdf = self._distribution_function(generator.device, progress)
         u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64) * cdf[-1]
         return torch.searchsorted(cdf, u, right=True).clamp(max=self.max)
+
+    def _distribution_function(self, device: torch.device, progress: float) -> Tensor:
+        if isinstance(self.config, Curriculum):
+            return self.pmf(progress).cumsum(0).to(device)
+        if device not in self._cdf:
+            self._cdf[device] = self.pmf().cumsum(0).to(device)
+        return self._cdf[device]
 
     def __repr__(self) -> str:
         return f"LengthDistribution({self.config!r})"

@@ -20,6 +20,9 @@ from torch import Tensor
 
 Sampler = Callable[[int, int, int, int, torch.Generator], Tensor]
 
+REPEAT_STRIDE = 0x9E3779B97F4A7C15
+"""Keeps the seeds of an image's repeats apart from those of other images."""
+
 
 def visiting_order(name: str, gh: int, gw: int, batch: int, steps: int, generator: torch.Generator) -> Tensor:
     """Sample visiting orders.
@@ -34,6 +37,24 @@ def visiting_order(name: str, gh: int, gw: int, batch: int, steps: int, generato
     if name not in ORDERS:
         raise ValueError(f"order={name!r} is unknown; expected one of {sorted(ORDERS)}")
     return ORDERS[name](gh, gw, batch, steps, generator)
+
+
+def orders_of_images(name: str, gh: int, gw: int, id_hash: Tensor, repeats: int, steps: int) -> Tensor:
+    """Visiting orders that belong to an image: the same in every call, whatever other images are read with it.
+
+    Args:
+        id_hash: (M,) int64 >= 0, hash of each image's id.
+        repeats: orders an image.
+    Returns:
+        (M, repeats, T) int64 cell numbers, on the CPU.
+    """
+    generator = torch.Generator()
+    rows = []
+    for image in id_hash.tolist():
+        for repeat in range(repeats):
+            generator.manual_seed((image + repeat * REPEAT_STRIDE) % 2**63)
+            rows.append(visiting_order(name, gh, gw, 1, steps, generator)[0])
+    return torch.stack(rows).unflatten(0, (len(id_hash), repeats))
 
 
 def _permutation(gh: int, gw: int, batch: int, steps: int, generator: torch.Generator) -> Tensor:

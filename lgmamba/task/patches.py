@@ -4,8 +4,14 @@ Glossary: B images; C, H, W channels, height, width (pixels); P patch side (pixe
 by row; K = C * P * P values of one patch.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from einops import rearrange
-from torch import Tensor
+
+if TYPE_CHECKING:  # the data stage cuts no patches, but asks for the grid: it need not wait for torch
+    from torch import Tensor
 
 
 def grid_shape(height: int, width: int, patch_size: int) -> tuple[int, int]:

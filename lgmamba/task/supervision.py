@@ -10,11 +10,14 @@ from torch import Tensor
 from lgmamba.config.run import SuperviseAll, SuperviseLast, SuperviseRandom, SupervisionConfig
 
 
-def supervised_steps(config: SupervisionConfig, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def supervised_steps(
+    config: SupervisionConfig, lengths: Tensor, longest: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Steps and their weights in the loss.
 
     Args:
         lengths: (B,) int64 length of each sequence.
+        longest: at least the largest of them; known to the caller without waiting for the device.
     Returns:
         steps: (B, S) int64 in 1..T_b, and weights: (B, S) float32; the weights of each sequence sum to 1.
     """
@@ -26,7 +29,7 @@ def supervised_steps(config: SupervisionConfig, lengths: Tensor, generator: torc
             steps = (u * lengths[:, None]).long() + 1
             return steps, torch.full_like(u, 1.0 / k)
         case SuperviseAll():
-            steps = torch.arange(1, int(lengths.max()) + 1, device=lengths.device).expand(len(lengths), -1)
+            steps = torch.arange(1, longest + 1, device=lengths.device).expand(len(lengths), -1)
             inside = steps <= lengths[:, None]
             weights = inside / lengths[:, None].float()
             return torch.minimum(steps, lengths[:, None]), weights

@@ -10,7 +10,6 @@ rule figure:
         study=str(LAYOUT.study),
         code=str(LAYOUT.code("figure")),
         frames=rules.evaluate.output,
-        data=DATA_FILES,
     output:
         png=report(
             f"{REPORTS}/figures/{{figure}}.png",
@@ -30,13 +29,12 @@ rule figure:
         ENV
     params:
         frames=lambda w, input: dirname(input.frames[0]),
-        data=lambda w, input: dirname(input.data),
         out=folder_of_output,
     message:
         "Draw {wildcards.figure}"
     shell:
         "python -m lgmamba figure {wildcards.figure} --study {input.study} --frames {params.frames}"
-        " --data {params.data} --out {params.out} > {log} 2>&1"
+        " --out {params.out} > {log} 2>&1"
 
 
 rule figures:

@@ -1,0 +1,159 @@
+"""The command line: one command per stage of the workflow, each of which can be typed by hand.
+
+Commands import what they need when they run: `lgmamba --help` must not wait for torch, and training must run on a
+machine that has neither polars nor MLflow.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lgmamba import track
+from lgmamba.cli.show import show
+from lgmamba.track.commands import app as track_app
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Why Mamba models fail beyond their training lengths, made visible by reconstructing images step by step. "
+    "Each stage of the workflow is one command; their configuration files are written by `lgmamba show --write` or by "
+    "any call of snakemake.",
+)
+app.command("show")(show)
+app.add_typer(track_app, name="track")
+
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto = CUDA where there is one")]
+
+
+@app.command()
+def data(
+    config: Annotated[Path, typer.Option(help="<results>/config/data.json")],
+    out: Annotated[Path, typer.Option(help="folder of the image artefact")],
+    workers: Annotated[int | None, typer.Option(help="cores to decode on; all by default")] = None,
+) -> None:
+    """Decode images into one array, with fixed splits."""
+    from lgmamba.config.files import DataFile, read_config
+    from lgmamba.data.build import build_dataset
+
+    read = read_config(config, DataFile)
+    manifest = build_dataset(read.data, read.patch_sizes, out, workers)
+    counts = ", ".join(f"{name} {n}" for name, n in manifest.counts.items())
+    typer.echo(f"{out}: images of shape {manifest.image_shape}; {counts}")
+
+
+@app.command()
+def train(
+    run: Annotated[Path, typer.Option(help="run.json of one run and seed")],
+    data: Annotated[Path, typer.Option(help="folder of the image artefact")],
+    out: Annotated[Path, typer.Option(help="folder of the results")],
+    work: Annotated[Path, typer.Option(help="folder of the resume checkpoint; survives a kill")],
+    track_store: Annotated[Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train one run with one seed, going on where an interrupted attempt stopped."""
+    from lgmamba.config.files import read_config
+    from lgmamba.config.run import RunConfig
+
+    config = read_config(run, RunConfig)
+    from lgmamba import devices, provenance
+
+    devices.claim(device)
+    from lgmamba.data.artefact import read_manifest
+    from lgmamba.train.loop import train as train_run
+
+    tags = {
+        "data_digest": read_manifest(data).sha256,
+        "code_digest": provenance.code_digest("lgmamba.train.loop"),
+        "commit": str(provenance.git_state()["commit"]),
+    }
+    tracker = track.open_tracker(track_store, config, work, tags)
+    try:
+        done = train_run(config, data, out, work, devices.torch_device(device), tracker)
+    except BaseException as e:  # a kill by Ctrl-C too: the store should not show it as running for ever
+        tracker.fail(f"{type(e).__name__}: {e}")
+        raise
+    typer.echo(f"{out}: {done['steps']} steps in {done['wall_s']:.1f} s on {done['device_name']}, loss {done['final']['loss']:.5f}")
+
+
+@app.command()
+def reconstruct(
+    probe: Annotated[Path, typer.Option(help="probe.json of one run and seed")],
+    train: Annotated[Path, typer.Option(help="folder written by `train`")],
+    data: Annotated[Path, typer.Option(help="folder of the image artefact")],
+    out: Annotated[Path, typer.Option(help="folder of the results")],
+    device: Device = "auto",
+) -> None:
+    """Reconstruct held-out images at every step of sequences far longer than those of training."""
+    from lgmamba import devices
+    from lgmamba.config.files import ProbeFile, read_config
+
+    config = read_config(probe, ProbeFile)
+    devices.claim(device)
+    from lgmamba.probe.reconstruct import reconstruct as probe_run
+
+    done = probe_run(config, train, data, out, devices.torch_device(device))
+    typer.echo(f"{out}: {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s")
+
+
+@app.command()
+def evaluate(
+    study: Annotated[Path, typer.Option(help="<results>/config/study.json")],
+    results: Annotated[Path, typer.Option(help="folder of the study's results, with runs/")],
+    out: Annotated[Path, typer.Option(help="folder of the frames")],
+) -> None:
+    """Gather every run into frames, and test the claims."""
+    from lgmamba.analysis.evaluate import evaluate as evaluate_study
+
+    evaluate_study(study, results, out)
+
+
+@app.command()
+def figure(
+    name: Annotated[str, typer.Argument(help="task, curves, gallery, retention, envelope, degradation, training, lengths")],
+    study: Annotated[Path, typer.Option(help="<results>/config/study.json")],
+    frames: Annotated[Path, typer.Option(help="folder written by `evaluate`")],
+    out: Annotated[Path, typer.Option(help="folder of the figures")],
+) -> None:
+    """Draw one figure as PNG and PDF, with the numbers behind it as CSV."""
+    from lgmamba.figures import draw
+
+    draw(name, study, frames, out)
+
+
+@app.command()
+def report(
+    study: Annotated[Path, typer.Option(help="<results>/config/study.json")],
+    frames: Annotated[Path, typer.Option(help="folder written by `evaluate`")],
+    figures: Annotated[Path, typer.Option(help="folder of the figures")],
+    out: Annotated[Path, typer.Option(help="folder of the report")],
+    readme: Annotated[Path | None, typer.Option(help="file whose generated headline is brought up to date")] = None,
+) -> None:
+    """Write report.md and report.html."""
+    from lgmamba.report import update_readme, write_report
+
+    write_report(study, frames, figures, out)
+    if readme is not None:
+        update_readme(readme, out / "headline.json")
+
+
+def main() -> None:
+    """Run the command line; what a person can put right is printed as one message, without a traceback."""
+    level = os.environ.get("LGMAMBA_LOG", "INFO")
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        app()
+    except Exception as e:
+        if type(e).__name__ not in FOR_PEOPLE:
+            raise
+        typer.echo(f"error: {e}", err=True)
+        sys.exit(1)
+
+
+FOR_PEOPLE = {"ConfigError", "DataError", "BadImage", "CollectError", "TrainingError"}
+"""Errors whose message says what to do; by name, because importing them all would import everything."""

@@ -1,0 +1,147 @@
+"""`lgmamba show`: what a study will do, and what that will cost, before anything runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lgmamba.config.files import Layout, write_config_files
+from lgmamba.config.run import RunConfig
+from lgmamba.config.study import Params, load_params
+
+
+def show(
+    params: Annotated[Path, typer.Argument(help="params.yaml")] = Path("params.yaml"),
+    preset: Annotated[str | None, typer.Option(help="a name in workflow/presets, or a YAML file")] = None,
+    measure: Annotated[bool, typer.Option(help="time a few training steps of each kind of run on this machine")] = False,
+    commands: Annotated[bool, typer.Option(help="print the command of every stage instead, for a machine without Snakemake")] = False,
+    write: Annotated[bool, typer.Option(help="also write the stages' configuration files")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Print the expanded table of experiments and its estimated cost."""
+    study = load_params(params, preset)
+    if write:
+        for path in write_config_files(study):
+            typer.echo(f"wrote {path}", err=True)
+    if commands:
+        for line in stage_commands(study):
+            typer.echo(line)
+        return
+    _table(study, _measured(study, device) if measure else None)
+
+
+def stage_commands(study: Params) -> list[str]:
+    """The lines that the workflow would run for images, trainings and reconstructions, in an order that works."""
+    layout, data = Layout(study.outputs.results), study.outputs.data
+    lines = [f"python -m lgmamba data --config {layout.data} --out {data}"]
+    for run, seed in study.run_configs():
+        home = layout.run_dir(run, seed)
+        lines.append(
+            f"python -m lgmamba train --run {layout.run_json(run, seed)} --data {data} --out {home}/train"
+            f" --work {home}/work --device {study.device}"
+        )
+        lines.append(
+            f"python -m lgmamba reconstruct --probe {layout.probe_json(run, seed)} --train {home}/train --data {data}"
+            f" --out {home}/probe --device {study.device}"
+        )
+    return lines
+
+
+def image_shape(study: Params) -> tuple[int, int, int]:
+    """Channels, height and width that the configuration fixes; digits are 8 x 8."""
+    channels = 1 if study.data.channels == "grey" else 3
+    size = study.data.size or (8, 8)
+    return channels, *size
+
+
+def _table(study: Params, seconds: dict[str, float] | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lgmamba.analysis.families import describe_lengths, kind_of
+
+    table = Table(title=f"study {study.study}: {len(study.runs)} runs x {len(study.seeds)} seeds", title_justify="left")
+    for name in ("run", "kind", "lengths (patches)", "order", "supervision", "L0", "parameters", "steps", "patches read", "TFLOP"):
+        table.add_column(name, justify="left" if name in ("run", "kind", "lengths (patches)", "order", "supervision") else "right")
+    if seconds:
+        table.add_column("minutes, one seed", justify="right")
+    total = 0.0
+    for name, run in study.runs_by_name().items():
+        n, flop, patches = cost(run, image_shape(study))
+        total += flop * len(study.seeds)
+        cells = [name, kind_of(run), describe_lengths(run.task.lengths), run.task.order, run.task.supervision.kind, str(run.L0)]
+        cells += [f"{n:,}", f"{run.train.steps:,}", f"{patches:.2e}", f"{flop / 1e12:,.3g}"]
+        table.add_row(*cells, *([f"{seconds[name] / 60:.1f}"] if seconds else []))
+    console = Console(width=None if Console().is_terminal else 160)
+    console.print(table)
+    console.print(f"training in all: {total / 1e12:,.4g} TFLOP (matrix products, forward and backward)", highlight=False)
+    if seconds:
+        every = sum(seconds.values()) * len(study.seeds)
+        console.print(f"predicted from steps timed here: {every / 60:.1f} minutes of training, one run at a time", highlight=False)
+    longest = max(study.probe_steps(next(iter(study.runs_by_name().values()))))
+    console.print(
+        f"probe: {study.probe.images} images of {study.probe.split}, {study.probe.repeats} orders each of {', '.join(study.probe.orders)}, "
+        f"up to {longest} patches",
+        highlight=False,
+    )
+
+
+def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float]:
+    """Parameters, floating-point operations of the training's matrix products, and patches read (mean length x images).
+
+    Two operations a multiply-add, and three times the forward pass for forward and backward.
+    """
+    import torch
+
+    from lgmamba.task.lengths import LengthDistribution
+    from lgmamba.train.loop import build_model
+
+    model = build_model(run, shape)
+    count = {name: p.numel() for name, p in model.named_parameters()}
+    decoder = sum(n for name, n in count.items() if name.startswith("decoder"))
+    per_patch = sum(n for name, n in count.items() if name.startswith(("blocks", "embed_patch", "conditioning.heads")))
+    pmf = LengthDistribution(run.task.lengths).pmf()
+    mean_length = float((pmf * torch.arange(len(pmf))).sum())
+    decoded = {"last": 1, "all": mean_length}.get(run.task.supervision.kind, getattr(run.task.supervision, "k", 1))
+    images = run.train.steps * run.train.batch_size
+    return sum(count.values()), 6.0 * images * (per_patch * mean_length + decoder * decoded), images * mean_length
+
+
+def _measured(study: Params, device: str) -> dict[str, float]:
+    """Seconds of each run's training, predicted from steps timed here on random images."""
+    import time
+
+    import torch
+
+    from lgmamba.devices import torch_device
+    from lgmamba.train.batch import BatchSampler
+    from lgmamba.train.loop import build_model
+    from lgmamba.train.optimizer import build_optimizer
+    from lgmamba.train.step import WARM_UP, TrainStep
+
+    where = torch_device(device)
+    on_cuda = where.type == "cuda"
+    images = torch.randint(256, (512, *image_shape(study)), dtype=torch.uint8, device=where)
+    seconds = {}
+    for name, run in study.runs_by_name().items():
+        torch.set_num_threads(run.train.cpu_threads)
+        model = build_model(run, image_shape(study)).to(where)
+        step = TrainStep(model, build_optimizer(model, run.train), images, run.train.grad_clip, on_cuda, on_cuda)
+        rows = torch.arange(len(images), device=where)
+        sampler = BatchSampler(run.task, rows, model.grid, run.train.batch_size, 0, run.train.steps, on_cuda)
+        n = 20 if on_cuda else 5
+        for i in range(WARM_UP + 1 + n):
+            if i == WARM_UP + 1:
+                _finish(where)
+                begun = time.perf_counter()
+            step(sampler.draw(i))
+        _finish(where)
+        seconds[name] = (time.perf_counter() - begun) / n * run.train.steps
+    return seconds
+
+
+def _finish(device) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,33 @@
+"""Tidy frames on their way to disk, from machines that have pyarrow but no polars (a bare GPU machine)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lgmamba.files import atomic_path
+
+
+def write_columns(path: Path, columns: dict[str, np.ndarray | Sequence[Any]], rows: int | None = None) -> None:
+    """Columns of equal length as one Parquet file; whole or absent.
+
+    Args:
+        path: the file.
+        columns: name -> values; a plain str or number is repeated for every row. None inside a list is a null.
+        rows: number of rows, needed only where every column is a plain value.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    lengths = {len(v) for v in columns.values() if not isinstance(v, str | int | float)}
+    rows = rows if not lengths else lengths.pop()
+    assert not lengths and rows is not None, "columns differ in length"
+    arrays = {}
+    for name, values in columns.items():
+        if isinstance(values, str | int | float):
+            values = pa.repeat(pa.scalar(values), rows)
+        array = pa.array(values) if not isinstance(values, pa.Array) else values
+        arrays[name] = array
+    with atomic_path(path) as part:
+        pq.write_table(pa.table(arrays), part, compression="zstd")

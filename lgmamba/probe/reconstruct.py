@@ -1,0 +1,204 @@
+"""Per-step reconstructions of held-out images by one trained run, far beyond its training length.
+
+    probe.json             what was probed, with which checkpoint and images
+    steps.parquet          run, seed, mode, order, method, repeat, image, step -> mse, psnr
+    retention.parquet      run, seed, mode, order, method, step, age -> mse, count
+    panel.safetensors      the reconstructions of a few images, and what was read of them
+
+Glossary: `lgmamba.probe`. mode: stream or prefix, see `lgmamba.model.reading`; method: model, paste or mean_image.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lgmamba.config.base import ConfigError
+from lgmamba.config.files import ProbeFile
+from lgmamba.data.dataset import Dataset, load_dataset
+from lgmamba.files import atomic_path, file_digest, to_json, write_atomic
+from lgmamba.frames import write_columns
+from lgmamba.model import PatchMamba
+from lgmamba.model.reading import reconstruct_at
+from lgmamba.probe.baselines import paste_errors
+from lgmamba.probe.retention import RetentionMap, ages_at
+from lgmamba.provenance import code_digest
+from lgmamba.task.orders import last_visit, orders_of_images
+from lgmamba.task.patches import patchify
+from lgmamba.train.checkpoint import load_model
+
+log = logging.getLogger(__name__)
+
+MODES = ("stream", "prefix")
+KEYS = ("mode", "order", "method", "repeat")
+
+
+def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: torch.device) -> dict[str, Any]:
+    """Probe one trained run and write the files above.
+
+    Args:
+        config: the run, how to probe it, and the steps.
+        train: folder written by `lgmamba train`.
+        data: folder of the image artefact.
+        out: folder of the results.
+    Returns:
+        what probe.json holds.
+    Raises:
+        ConfigError: the checkpoint is another run's, or the split that is asked for holds no image.
+        DataError: the images cannot be used.
+    """
+    begun = time.monotonic()
+    torch.set_num_threads(config.run.train.cpu_threads)
+    dataset = load_dataset(data, device)
+    model, trained = load_model(train / "model.safetensors", device)
+    if trained != config.run:
+        raise ConfigError(
+            f"{train}: expected the checkpoint of run {config.run.run!r} seed {config.run.seed} as configured now, found one of "
+            f"{trained.run!r} seed {trained.seed}; train it again"
+        )
+    probe = Probe(model, config, dataset)
+    probe.run()
+    probe.write(out)
+    about = {
+        "run": config.run.run,
+        "seed": config.run.seed,
+        "L0": config.run.L0,
+        "steps": config.steps,
+        "images": len(probe.rows),
+        "repeats": config.probe.repeats,
+        "wall_s": time.monotonic() - begun,
+        "data_digest": dataset.manifest.sha256,
+        "checkpoint_digest": file_digest(train / "model.safetensors"),
+        "code_digest": code_digest(__name__),
+        "probe": config.probe.model_dump(mode="json"),
+    }
+    write_atomic(out / "probe.json", to_json(about))  # the last file: it says that all is there
+    return about
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A batch of images with one visiting order each.
+
+    Attributes:
+        targets: (B, C, H, W) in [0, 1].
+        patches: (B, G, K).
+        cells: (B, T).
+        last: (B, S, G) number of the step at which each cell was last read, -1 if never.
+    """
+
+    targets: Tensor
+    patches: Tensor
+    cells: Tensor
+    last: Tensor
+
+
+class Probe:
+    """Reads every image in every order, batch by batch, and collects the frames."""
+
+    def __init__(self, model: PatchMamba, config: ProbeFile, dataset: Dataset):
+        self.model, self.config, self.dataset = model, config, dataset
+        self.steps, self.device = config.steps, dataset.images.device
+        self.rows = dataset.split(config.probe.split)[: config.probe.images]
+        if not len(self.rows):
+            raise ConfigError(
+                f"probe.split: found {config.probe.split!r}, which holds no image; expected a split with images "
+                f"(data.splits.{config.probe.split} > 0)"
+            )
+        self.blocks: list[dict[str, Any]] = []
+        self.maps: dict[tuple[str, str, str], RetentionMap] = {}
+        self.panel: dict[str, list[Tensor]] = {}
+
+    def run(self) -> None:
+        """Fill the frames."""
+        probe = self.config.probe
+        for order in probe.orders:
+            for start in range(0, len(self.rows), probe.batch_images):
+                rows = self.rows[start : start + probe.batch_images]
+                hashes = self.dataset.id_hash[rows].cpu()
+                cells = orders_of_images(order, *self.model.grid, hashes, probe.repeats, self.steps[-1])
+                for repeat in range(probe.repeats):
+                    self._read(order, repeat, start, rows, self._sequences(rows, cells[:, repeat].to(self.device)))
+            log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
+
+    def _sequences(self, rows: Tensor, cells: Tensor) -> Sequences:
+        targets = self.dataset.images[rows].float() / 255
+        at = torch.tensor(self.steps, device=self.device) - 1
+        G = self.model.grid[0] * self.model.grid[1]
+        # One batch of all visits, (B, T, G), would be large: look at a few images at a time.
+        last = torch.cat([last_visit(some, G)[:, at] for some in cells.split(64)])
+        return Sequences(targets, patchify(targets, self.model.patch_size), cells, last)
+
+    def _read(self, order: str, repeat: int, start: int, rows: Tensor, seq: Sequences) -> None:
+        P = self.model.patch_size
+        ages = ages_at(seq.last, torch.tensor(self.steps, device=self.device))
+        mean_errors = (patchify(self.dataset.mean_image[None], P) - seq.patches).square().mean(2)  # (B, G)
+        paste = paste_errors(seq.last >= 0, mean_errors)
+        mean_image = mean_errors.mean(1)[:, None].expand_as(paste)
+        drawn = None
+        for mode in MODES:
+            if drawn is None or self.model.conditioning is not None:
+                drawn = reconstruct_at(self.model, seq.patches, seq.cells, self.steps, mode, self.config.probe.piece)
+                errors = patchify((drawn - seq.targets[:, None]).flatten(0, 1), P).square().mean(2)
+                errors = errors.unflatten(0, drawn.shape[:2])  # (B, S, G)
+            self._map(mode, order, "model").add(errors, ages)
+            for method, mse in (("model", errors.mean(2)), ("paste", paste), ("mean_image", mean_image)):
+                self.blocks.append(
+                    {"mode": mode, "order": order, "method": method, "repeat": repeat, "image": rows, "mse": mse.cpu()}
+                )
+        if order == self.config.probe.orders[0] and repeat == 0:
+            self._keep_pictures(start, rows, seq, drawn)
+
+    def _map(self, mode: str, order: str, method: str) -> RetentionMap:
+        return self.maps.setdefault((mode, order, method), RetentionMap(self.steps))
+
+    def _keep_pictures(self, start: int, rows: Tensor, seq: Sequences, drawn: Tensor) -> None:
+        keep = max(0, min(self.config.probe.panel_images - start, len(rows)))
+        parts = {
+            "images": rows[:keep],
+            "targets": self.dataset.images[rows[:keep]],
+            "cells": seq.cells[:keep],
+            "seen": seq.last[:keep] >= 0,
+            "reconstructions": drawn[:keep].half(),  # raw: not clipped to [0, 1]
+        }
+        for name, part in parts.items():
+            self.panel.setdefault(name, []).append(part.cpu())
+
+    def write(self, out: Path) -> None:
+        """The three frames."""
+        name = {"run": self.config.run.run, "seed": self.config.run.seed}
+        write_columns(out / "steps.parquet", name | self._step_columns())
+        write_columns(out / "retention.parquet", name | self._retention_columns())
+        panel = {key: torch.cat(parts) for key, parts in self.panel.items()}
+        for key in ("seen", "reconstructions"):
+            panel[key] = panel[key].transpose(0, 1)  # steps first
+        panel["steps"] = torch.tensor(self.steps)
+        with atomic_path(out / "panel.safetensors") as part:
+            save_file({key: v.contiguous() for key, v in panel.items()}, part)
+            part.chmod(0o644)
+
+    def _step_columns(self) -> dict[str, Any]:
+        steps = np.array(self.steps)
+        sizes = [block["mse"].numel() for block in self.blocks]
+        columns: dict[str, Any] = {key: np.repeat([block[key] for block in self.blocks], sizes) for key in KEYS}
+        columns["image"] = np.concatenate([np.repeat(block["image"].cpu().numpy(), len(steps)) for block in self.blocks])
+        columns["step"] = np.concatenate([np.tile(steps, len(block["image"])) for block in self.blocks])
+        mse = np.concatenate([block["mse"].float().numpy().ravel() for block in self.blocks])
+        with np.errstate(divide="ignore"):
+            psnr = -10 * np.log10(mse)  # infinite for a perfect copy
+        return columns | {"mse": mse, "psnr": psnr}
+
+    def _retention_columns(self) -> dict[str, list]:
+        columns: dict[str, list] = {}
+        for (mode, order, method), retention in self.maps.items():
+            here = retention.columns()
+            n = len(here["step"])
+            for key, values in ({"mode": [mode] * n, "order": [order] * n, "method": [method] * n} | here).items():
+                columns.setdefault(key, []).extend(values)
+        return columns

@@ -1,0 +1,111 @@
+"""Checkpoints: safetensors with JSON inside, never pickle; each file is whole or absent. Glossary: `lgmamba.train`.
+
+model.safetensors   in the output: the trained weights; the metadata holds the run's configuration and the image shape
+resume.safetensors  in the work folder: weights, moments of AdamW, and as JSON the step and the history so far
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lgmamba.config.base import ConfigError, validate
+from lgmamba.config.run import RunConfig
+from lgmamba.files import atomic_path
+from lgmamba.model import PatchMamba
+
+log = logging.getLogger(__name__)
+
+RESUME = "resume.safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        step: next step to run.
+        elapsed_s: seconds trained so far, over all attempts.
+        history: rows of the history so far.
+    """
+
+    step: int = 0
+    elapsed_s: float = 0.0
+    history: tuple[dict[str, Any], ...] = ()
+
+
+def save_model(model: PatchMamba, run: RunConfig, path: Path) -> None:
+    """Trained weights, with all that `load_model` needs to build the model again."""
+    known = {"run": run.model_dump_json(), "image_shape": json.dumps(model.shape)}
+    _write(path, {name: v.detach() for name, v in model.state_dict().items()}, known)
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PatchMamba, RunConfig]:
+    """A trained model in eval mode, and the run that trained it.
+
+    Raises:
+        ConfigError: the file is missing or no checkpoint of this project, or its configuration is invalid.
+    """
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            known = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        run = validate(RunConfig, json.loads(known["run"]), f"{path} (metadata)")
+        shape = tuple(json.loads(known["image_shape"]))
+    except (OSError, SafetensorError, KeyError) as e:
+        raise ConfigError(f"{path}: expected a checkpoint written by `lgmamba train`; {type(e).__name__}: {e}") from None
+    model = PatchMamba(run.model, shape, run.task.patch_size, run.L0).to(device)
+    model.load_state_dict(tensors)
+    return model.eval(), run
+
+
+def save_progress(
+    work: Path, progress: Progress, key: dict[str, Any], model: PatchMamba, optimizer: torch.optim.Optimizer
+) -> None:
+    """Everything that an interrupted training needs to end as if it had not been.
+
+    Args:
+        key: what the training is (configuration, code, images); another key starts afresh.
+    """
+    tensors = {f"model.{name}": v.detach() for name, v in model.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": v for name, v in state.items()}
+    values = {"step": progress.step, "elapsed_s": progress.elapsed_s, "history": progress.history}
+    _write(work / RESUME, tensors, {"key": json.dumps(key, sort_keys=True), "progress": json.dumps(values)})
+
+
+def resume(work: Path, key: dict[str, Any], model: PatchMamba, optimizer: torch.optim.Optimizer) -> Progress:
+    """Load what `save_progress` left into model and optimizer; the beginning where there is nothing that fits."""
+    path = work / RESUME
+    if not path.is_file():
+        return Progress()
+    try:
+        with safe_open(path, framework="pt") as file:
+            known = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as e:
+        log.warning("%s cannot be read (%s): training from the beginning", path, e)
+        return Progress()
+    if known["key"] != json.dumps(key, sort_keys=True):
+        log.info("%s belongs to another configuration, code or set of images: training from the beginning", path)
+        return Progress()
+    model.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, v in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, moment = name.split(".")
+            state.setdefault(int(i), {})[moment] = v
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    values = json.loads(known["progress"])
+    return Progress(values["step"], values["elapsed_s"], tuple(values["history"]))
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    with atomic_path(path) as part:
+        save_file({name: v.contiguous().cpu() for name, v in tensors.items()}, part, metadata=metadata)
+        part.chmod(0o644)  # safetensors makes files that nobody else can read
