@@ -1,10 +1,12 @@
 """`lgmamba show`: what a study will do, and what that will cost, before anything runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 
+from lgmamba.config.base import ConfigError
 from lgmamba.config.files import Layout, write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
@@ -13,13 +15,14 @@ from lgmamba.config.study import Params, load_params
 def show(
     params: Annotated[Path, typer.Argument(help="params.yaml")] = Path("params.yaml"),
     preset: Annotated[str | None, typer.Option(help="a name in workflow/presets, or a YAML file")] = None,
+    override: Annotated[str | None, typer.Option(help="further values as YAML, such as '{train: {steps: 500}}'")] = None,
     measure: Annotated[bool, typer.Option(help="time a few training steps of each kind of run on this machine")] = False,
     commands: Annotated[bool, typer.Option(help="print the command of every stage instead, for a machine without Snakemake")] = False,
     write: Annotated[bool, typer.Option(help="also write the stages' configuration files")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
     """Print the expanded table of experiments and its estimated cost."""
-    study = load_params(params, preset)
+    study = load_params(params, preset, _given(override))
     if write:
         for path in write_config_files(study):
             typer.echo(f"wrote {path}", err=True)
@@ -28,6 +31,18 @@ def show(
             typer.echo(line)
         return
     _table(study, _measured(study, device) if measure else None)
+
+
+def _given(override: str | None) -> dict[str, Any] | None:
+    if override is None:
+        return None
+    try:
+        values = yaml.safe_load(override)
+    except yaml.YAMLError as e:
+        raise ConfigError(f"--override is not YAML: {e}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"--override: found {override!r}, expected keys with values such as '{{train: {{steps: 500}}}}'")
+    return values
 
 
 def stage_commands(study: Params) -> list[str]:

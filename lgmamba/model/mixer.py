@@ -72,7 +72,8 @@ class MambaMixer(nn.Module):
         dt_offset: Tensor | None = None,
         told: Tensor | None = None,
         plan: Plan | None = None,
-    ) -> tuple[Tensor, SelectiveScanState, Tensor | None]:
+        want_state: bool = True,
+    ) -> tuple[Tensor, SelectiveScanState | None, Tensor | None]:
         """Mix one piece of a sequence; a piece may be a single step.
 
         Args:
@@ -82,8 +83,9 @@ class MambaMixer(nn.Module):
             dt_offset: (B, 1 or L, D) added to the step size before softplus.
             told: (B,) length told to the model, for plans only.
             plan: see `lgmamba.model.plan`.
+            want_state: whether the carry is needed; training on whole sequences spares the scan its end state.
         Returns:
-            out (B, K, d), the new carry, and the positions kept (B, K), or None where all are (K = L).
+            out (B, K, d), the new carry (None if it is not wanted), and the positions kept (B, K), or None where all are (K = L).
         """
         x, z = self.in_proj(u).chunk(2, dim=-1)  # (B, L, D) each
         carry = state.conv if state else None
@@ -97,10 +99,10 @@ class MambaMixer(nn.Module):
         A = -torch.exp(self.A_log.float())
         h0 = state.h if state else None
         if plan is None:
-            y, h = selective_scan(
-                x, dt_raw, A, Bmat, Cmat, self.D, z, self.dt_proj.bias, True, h0, return_last_state=True, backend=self.backend
-            )
-            return self.out_proj(y), SelectiveScanState(conv, h), None
+            options = {"return_last_state": want_state, "backend": self.backend}
+            found = selective_scan(x, dt_raw, A, Bmat, Cmat, self.D, z, self.dt_proj.bias, True, h0, **options)
+            y, carry = (found[0], SelectiveScanState(conv, found[1])) if want_state else (found, None)
+            return self.out_proj(y), carry, None
         dt = F.softplus(dt_raw.float() + self.dt_proj.bias.float())
         call = plan(ScanCall(self.layer, t0, told, x, z, dt, A, Bmat, Cmat, h0))
         y, h = self._scan(call)

@@ -45,12 +45,21 @@ class Block(nn.Module):
         self.norm = nn.RMSNorm(config.d_model, eps=1e-5)
         self.mixer = MIXERS[config.mixer.kind](config, layer)
 
-    def forward(self, x: Tensor, state, t0: int, told: Tensor | None, condition: BlockCondition, plan: Plan | None):
+    def forward(
+        self,
+        x: Tensor,
+        state: SelectiveScanState | None,
+        t0: int,
+        told: Tensor | None,
+        condition: BlockCondition,
+        plan: Plan | None,
+        want_state: bool,
+    ) -> tuple[Tensor, SelectiveScanState | None, Tensor | None]:
         """(B, L, d) -> (B, K, d), the mixer's carry, and the positions kept (None: all, K = L)."""
         u = self.norm(x)
         if condition.scale is not None:
             u = u * (1 + condition.scale) + condition.shift
-        out, state, keep = self.mixer(u, state, t0, condition.dt_offset, told, plan)
+        out, state, keep = self.mixer(u, state, t0, condition.dt_offset, told, plan, want_state)
         if keep is not None:
             x = gather_steps(x, keep)
         if condition.gate is not None:
@@ -103,7 +112,7 @@ class PatchMamba(nn.Module):
         Returns:
             (B, S, C, H, W_img) reconstructions, unclipped.
         """
-        outputs, _ = self.encode(patches, cells, told=told)
+        outputs, _ = self.encode(patches, cells, told=told, want_state=False)
         return self.decode(gather_steps(outputs, steps - 1))
 
     def encode(
@@ -113,7 +122,8 @@ class PatchMamba(nn.Module):
         state: StackState | None = None,
         told: Tensor | None = None,
         plan: Plan | None = None,
-    ) -> tuple[Tensor, StackState]:
+        want_state: bool = True,
+    ) -> tuple[Tensor, StackState | None]:
         """Read one piece of a sequence.
 
         Args:
@@ -121,8 +131,10 @@ class PatchMamba(nn.Module):
             state: where the sequence stands, or None at its start.
             told: (B,) length at which the output will be read; required by a length-adaptive model.
             plan: changes what enters each scan, see `lgmamba.model.plan`.
+            want_state: whether the state after the piece is needed.
         Returns:
-            outputs (B, L, d) after the final norm (fewer rows if the plan drops steps), and the state after the piece.
+            outputs (B, L, d) after the final norm (fewer rows if the plan drops steps), and the state after the piece
+            (None if it is not wanted).
         """
         t0 = 0 if state is None else state.t
         x = self._tokens(patches, cells, None if state is None else state.cell)
@@ -131,11 +143,12 @@ class PatchMamba(nn.Module):
         for layer, block in enumerate(self.blocks):
             condition = BlockCondition() if code is None else self.conditioning.block(layer, code)
             carry = None if state is None else state.layers[layer]
-            x, carry, keep = block(x, carry, t0, told, condition, plan)
+            x, carry, keep = block(x, carry, t0, told, condition, plan, want_state)
             carries.append(carry)
             if keep is not None and code is not None:
                 code = self.conditioning.keep(code, keep)
-        return self.norm_out(x), StackState(t0 + patches.shape[1], tuple(carries), cells[:, -1])
+        end = StackState(t0 + patches.shape[1], tuple(carries), cells[:, -1]) if want_state else None
+        return self.norm_out(x), end
 
     def step(
         self, patch: Tensor, cell: Tensor, state: StackState | None = None, told: Tensor | None = None, plan: Plan | None = None
