@@ -6,15 +6,27 @@ expected, and for a misspelt key the nearest one that exists.
 """
 
 import difflib
+from collections.abc import Iterable
 from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 
 class Strict(BaseModel):
-    """A frozen configuration object that accepts no unknown key and no silent conversion of NaN or infinity."""
+    """A frozen configuration object that accepts no unknown key, no NaN or infinity, and no switch.
+
+    YAML reads yes, no, on and off as true and false, and pydantic would go on to 1 and 0; no key here is a switch.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_switch(cls, values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if any(isinstance(v, bool) for v in (value if isinstance(value, list) else [value])):
+                raise ValueError(f"a number or a text for {key} (YAML reads yes, no, on, off as true, false); got {key}: {value}")
+        return values
 
 
 class ConfigError(ValueError):
@@ -41,22 +53,48 @@ def validate(model: type[M], values: Any, source: str) -> M:
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """One line per problem: key path, value found, what was expected, nearest key for a typo."""
-    return "\n".join(f"  {_line(problem, model)}" for problem in error.errors())
+    return "\n".join(f"  {line}" for line in problems(error, model))
 
 
-def _line(problem: dict[str, Any], model: type[BaseModel]) -> str:
-    loc = problem["loc"]
-    path = ".".join(str(part) for part in loc) or "(top level)"
-    found = repr(problem["input"])
-    found = found if len(found) <= 80 else found[:77] + "..."
+def problems(error: ValidationError, model: type[BaseModel], under: str = "") -> list[str]:
+    """The lines of `explain`; `under` is the path of `model` itself in the file."""
+    return [_line(problem, model, under) for problem in error.errors()]
+
+
+def unknown_key(path: str, value: Any, known: Iterable[str]) -> str:
+    """The line for a key that does not exist, with the nearest of those that do."""
+    near = difflib.get_close_matches(path.rpartition(".")[2], list(known), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(sorted(known))}"
+    return f"{path}: unknown key (value {_short(value)}); {hint}"
+
+
+def _line(problem: dict[str, Any], model: type[BaseModel], under: str) -> str:
+    loc, value = problem["loc"], problem["input"]
+    path = ".".join(([under] if under else []) + _written(model, loc))
+    expected = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        keys = _keys_at(model, loc[:-1])
-        near = difflib.get_close_matches(str(loc[-1]), keys, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known keys here: {', '.join(sorted(keys))}"
-        return f"{path}: unknown key (value {found}){hint}"
+        return unknown_key(path, value, _keys_at(model, loc[:-1]))
     if problem["type"] == "missing":
         return f"{path}: required key is missing"
-    return f"{path}: found {found}, expected: {problem['msg'].removeprefix('Value error, ')}"
+    if problem["type"] == "value_error" and isinstance(value, dict | BaseModel):  # the rule quotes the keys
+        return f"{path}: expected: {expected}" if path else expected
+    return f"{path or '(top level)'}: found {_short(value)}, expected: {expected}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _written(model: type[BaseModel], loc: tuple) -> list[str]:
+    """A location as the file has it: without the name of the chosen kind, which pydantic puts below a union."""
+    current: Any = model
+    keys = []
+    for part in loc:
+        if not any(_is_kind(m, part) for m in _models(current)):
+            keys.append(str(part))
+        current = _descend(current, part)
+    return keys
 
 
 def _keys_at(model: type[BaseModel], loc: tuple) -> list[str]:
@@ -71,11 +109,15 @@ def _descend(annotation: Any, part: Any) -> Any:
     for candidate in _models(annotation):
         if part in candidate.model_fields:
             return candidate.model_fields[part].annotation
-        kind = candidate.model_fields.get("kind")
-        if kind is not None and part in get_args(kind.annotation):
+        if _is_kind(candidate, part):
             return candidate
     args = get_args(annotation)
     return args[-1] if get_origin(annotation) in (dict, list, tuple) and args else annotation
+
+
+def _is_kind(model: type[BaseModel], part: Any) -> bool:
+    kind = model.model_fields.get("kind")
+    return kind is not None and part in get_args(kind.annotation)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

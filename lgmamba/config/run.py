@@ -9,7 +9,9 @@ from lgmamba.config.base import Strict
 from lgmamba.config.lengths import LengthConfig
 
 OrderName = Literal["permutation", "cycle", "replacement", "raster", "snake", "hilbert"]
+ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
 Positive = Annotated[int, Field(ge=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SuperviseLast(Strict):
@@ -96,7 +98,13 @@ class ModelConfig(Strict):
     position: Literal["absolute", "relative_move"] = Field(description="learned embedding of the cell, or code of the move since the last patch")
     decoder: DecoderConfig
     adaptive: AdaptiveConfig | None
-    scan_backend: str = Field(description="backend of selective_scan; auto = the best one on the device")
+    scan_backend: ScanBackend = Field(description="backend of selective_scan; auto = the best one on the device")
+
+    @model_validator(mode="after")
+    def _not_empty(self):
+        if self.d_inner < 1:
+            raise ValueError(f"mixer.expand x d_model >= 1, the inner width; got {self.mixer.expand} x {self.d_model}")
+        return self
 
     @property
     def d_inner(self) -> int:
@@ -116,7 +124,7 @@ class TrainConfig(Strict):
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
     final_lr: float = Field(ge=0, le=1, description="learning rate at the end, as a fraction of the peak")
     weight_decay: float = Field(ge=0, description="AdamW, only on weight matrices")
-    betas: tuple[float, float] = Field(description="AdamW moments")
+    betas: tuple[Decay, Decay] = Field(description="AdamW moments")
     grad_clip: float = Field(gt=0, description="largest gradient norm")
     precision: Literal["auto", "fp32", "bf16"] = Field(description="auto = bf16 autocast on CUDA, fp32 on a CPU")
     log_every: Positive = Field(description="steps between two rows of the training history")

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from lgmamba.config.base import ConfigError, Strict, validate
+from lgmamba.config.base import ConfigError, Strict, problems, unknown_key, validate
 from lgmamba.config.data import DataConfig
 from lgmamba.config.run import ModelConfig, OrderName, Positive, RunConfig, TaskConfig, TrainConfig
 
 PRESETS = Path("workflow/presets")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and _; starts with a letter")]
+Multiple = Annotated[float, Field(ge=1)]
 
 
 class ProbeConfig(Strict):
@@ -26,7 +27,7 @@ class ProbeConfig(Strict):
     repeats: Positive = Field(description="visiting orders per image")
     orders: list[OrderName] = Field(min_length=1, description="visiting orders; the first is the headline")
     max_factor: float = Field(ge=1, description="longest sequence, in units of the study's largest training length")
-    factors: list[float] = Field(description="steps reported beyond L0, in units of the run's own training length")
+    factors: list[Multiple] = Field(description="steps reported beyond L0, in units of the run's own training length")
     extra_steps: list[Positive] = Field(description="further steps reported, patches")
     batch_images: Positive = Field(description="images a pass")
     piece: Positive = Field(description="steps held in memory at a time")
@@ -46,7 +47,7 @@ class ClaimsConfig(Strict):
     comparisons: list[Comparison] = Field(min_length=1)
     bootstrap: Positive = Field(description="bootstrap resamples (images and seeds)")
     level: float = Field(gt=0.5, lt=1, description="level of the intervals")
-    far_factors: list[float] = Field(min_length=1, description="multiples of L0 at which C1 and C5 are tested")
+    far_factors: list[Multiple] = Field(min_length=1, description="multiples of L0 at which C1 and C5 are tested")
 
 
 class OutputsConfig(Strict):
@@ -83,29 +84,33 @@ class Params(Strict):
     @model_validator(mode="after")
     def _consistent(self):
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds must differ; got {self.seeds}")
+            raise ValueError(f"seeds: found {self.seeds}, expected: each seed once")
         self._expand()
         runs = self._expanded
-        for c in self.claims.comparisons:
+        for i, c in enumerate(self.claims.comparisons):
+            path = f"claims.comparisons.{i}"
             for role in ("generalist", "adaptive"):
                 if getattr(c, role) not in runs:
-                    raise ValueError(f"claims.comparisons: {role}={getattr(c, role)!r} must be one of the runs {sorted(runs)}")
+                    raise ValueError(f"{path}.{role}: found {getattr(c, role)!r}, expected: one of the runs {sorted(runs)}")
             if runs[c.generalist].model.adaptive is not None:
-                raise ValueError(f"claims.comparisons: generalist={c.generalist!r} must be a plain run, but its model.adaptive is set")
+                raise ValueError(f"{path}.generalist: found {c.generalist!r}, whose model.adaptive is set; expected: a plain run")
             if runs[c.adaptive].model.adaptive is None:
-                raise ValueError(f"claims.comparisons: adaptive={c.adaptive!r} must be length-adaptive, but its model.adaptive is null")
+                raise ValueError(f"{path}.adaptive: found {c.adaptive!r}, whose model.adaptive is null; expected: a length-adaptive run")
         return self
 
     def _expand(self) -> None:
         base = {s: getattr(self, s).model_dump(mode="json") for s in ("task", "model", "train")}
-        expanded = {}
+        expanded, wrong = {}, []
         for run, override in self.runs.items():
-            values = merge(base, override or {})
-            values |= {"study": self.study, "run": run, "seed": self.seeds[0]}
+            override = override or {}
+            wrong += [unknown_key(f"runs.{run}.{key}", value, base) for key, value in override.items() if key not in base]
+            values = merge(base, {key: value for key, value in override.items() if key in base})
             try:
-                expanded[run] = validate(RunConfig, values, f"runs.{run}")
-            except ConfigError as e:
-                raise ValueError(str(e)) from None
+                expanded[run] = RunConfig.model_validate(values | {"study": self.study, "run": run, "seed": self.seeds[0]})
+            except ValidationError as e:
+                wrong += problems(e, RunConfig, f"runs.{run}")
+        if wrong:
+            raise ValueError("\n  ".join(wrong))  # on lines of their own in `explain`
         object.__setattr__(self, "_expanded", expanded)
 
     def runs_by_name(self) -> dict[str, RunConfig]:
@@ -153,14 +158,15 @@ def load_params(path: str | Path = "params.yaml", preset: str | None = None, ove
 def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     """`base` with the values of `overlay`; neither is changed.
 
-    Mappings merge key by key, with two exceptions that replace the whole mapping: `runs` (an overlay lists its own
-    runs), and a mapping that names another `kind` (the old kind's keys would not fit it).
+    Mappings merge key by key, with exceptions that replace the whole mapping: `runs` (an overlay lists its own runs),
+    `weights` (a length left out is not drawn), and a mapping that names another `kind` (the old kind's keys would not
+    fit it).
     """
     result = copy.deepcopy(base)
     for key, value in overlay.items():
         old = result.get(key)
         other_kind = isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) != old.get("kind")
-        if isinstance(value, dict) and isinstance(old, dict) and key != "runs" and not other_kind:
+        if isinstance(value, dict) and isinstance(old, dict) and key not in ("runs", "weights") and not other_kind:
             result[key] = merge(old, value)
         else:
             result[key] = copy.deepcopy(value)

@@ -1,0 +1,124 @@
+"""Studies load, expand into runs, survive a round trip, and agree with the tables that implement them."""
+
+import json
+import re
+from typing import get_args
+
+import pytest
+
+from lgmamba.config.base import validate
+from lgmamba.config.run import MambaConfig, OrderName, RunConfig, ScanBackend
+from lgmamba.config.study import Params, load_params, merge
+from lgmamba.model.patch_mamba import MIXERS
+from lgmamba.scan.api import BACKENDS
+from lgmamba.task.orders import ORDERS
+from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, study
+
+LENGTHS = {
+    "fixed": {"kind": "fixed", "value": 9},
+    "log_uniform": {"kind": "log_uniform", "low": 2, "high": 9},
+    "choice": {"kind": "choice", "weights": {4: 1, 16: 2.5}},
+    "geometric": {"kind": "geometric", "mean": 3.5, "max": 12},
+    "curriculum": {
+        "kind": "curriculum",
+        "start": {"kind": "choice", "weights": {1: 1, 3: 1}},
+        "end": {"kind": "uniform", "low": 1, "high": 8},
+        "over": 0.5,
+    },
+}
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+def test_params_and_presets_load_and_expand(preset):
+    params = load_params(PARAMS, preset)
+    assert set(params.run_configs()) == {(name, seed) for name in params.runs for seed in params.seeds}
+    assert all((run.run, run.seed) == key for key, run in params.run_configs().items())
+    assert params.L0 == max(run.L0 for run in params.runs_by_name().values())
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+def test_dump_and_validate_are_inverse_for_params_and_runs(preset):
+    params = load_params(PARAMS, preset)
+    assert validate(Params, json.loads(params.model_dump_json()), "json") == params
+    for run in params.run_configs().values():
+        assert validate(RunConfig, json.loads(run.model_dump_json()), "json") == run
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_dump_and_validate_are_inverse_for_every_kind_of_length(lengths):
+    params = study(task={"lengths": lengths}, runs={"plain": None, "told": {"model": {"adaptive": ADAPTIVE}}})
+    assert validate(Params, json.loads(params.model_dump_json()), "json") == params
+    for run in params.run_configs().values():
+        assert run.task.lengths == params.task.lengths
+        assert validate(RunConfig, json.loads(run.model_dump_json()), "json") == run
+
+
+def test_each_run_is_the_base_with_its_own_overrides():
+    runs = study().runs_by_name()
+    assert [runs[name].L0 for name in ("fixed_4", "fixed_12", "plain", "told")] == [4, 12, 16, 16]
+    assert runs["plain"].model.adaptive is None
+    assert runs["told"].model.adaptive.model_dump() == ADAPTIVE
+    assert runs["told"].model.model_copy(update={"adaptive": None}) == runs["plain"].model
+    assert {(run.task.order, run.train) for run in runs.values()} == {(study().task.order, study().train)}
+
+
+def test_probe_steps_are_powers_of_two_all_training_lengths_and_multiples_of_the_own_one():
+    params = study()
+    runs = params.runs_by_name()
+    # each: powers of two, every L0, extra, 25 x the largest L0 | factors, far_factors and max_factor x its own L0
+    common = {1, 2, 4, 8, 16, 32, 64, 128, 256} | {4, 12, 16} | {3} | {400}
+    assert params.probe_steps(runs["plain"]) == sorted(common | {20, 24, 32, 64, 128, 256} | {80} | {400})
+    assert params.probe_steps(runs["fixed_12"]) == sorted(common | {15, 18, 24, 48, 96, 192} | {60} | {300})
+    assert params.probe_steps(runs["fixed_4"]) == sorted(common | {5, 6, 8, 16, 32, 64} | {20} | {100})
+
+
+def test_probe_steps_end_at_the_largest_factor():
+    params = study(probe={"max_factor": 3, "factors": [2, 4], "extra_steps": [47, 48, 49]}, claims={"far_factors": [2]})
+    steps = params.probe_steps(params.runs_by_name()["plain"])
+    assert steps == [1, 2, 4, 8, 12, 16, 32, 47, 48]
+
+
+def test_merging_goes_key_by_key_and_changes_neither_side():
+    base, overlay = {"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": {"z": 5}}, "c": 4}
+    assert merge(base, overlay) == {"a": {"x": 1, "y": {"z": 5}}, "b": 3, "c": 4}
+    assert (base, overlay) == ({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": {"z": 5}}, "c": 4})
+
+
+def test_merging_replaces_runs_weights_and_mappings_of_another_kind_whole():
+    assert merge({"runs": {"a": {}, "b": {}}}, {"runs": {"c": None}}) == {"runs": {"c": None}}
+    weighted = {"kind": "choice", "weights": {"4": 1.0, "16": 1.0}}
+    assert merge({"lengths": weighted}, {"lengths": {"weights": {8: 1}}})["lengths"]["weights"] == {8: 1}
+    uniform, fixed = {"kind": "uniform", "low": 1, "high": 4}, {"kind": "fixed", "value": 4}
+    assert merge({"lengths": uniform}, {"lengths": fixed}) == {"lengths": fixed}
+    assert merge({"lengths": uniform}, {"lengths": {"high": 9}}) == {"lengths": uniform | {"high": 9}}
+    assert merge({"lengths": uniform}, {"lengths": {"kind": "uniform", "high": 9}}) == {
+        "lengths": uniform | {"high": 9}
+    }
+    assert merge({"adaptive": ADAPTIVE}, {"adaptive": None}) == {"adaptive": None}
+    assert merge({"adaptive": None}, {"adaptive": ADAPTIVE}) == {"adaptive": ADAPTIVE}
+
+
+def test_overrides_go_over_the_preset_which_goes_over_params(tmp_path):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("study: mine\ntrain: {lr: 0.5, grad_clip: 7}\n")
+    base, params = load_params(PARAMS), load_params(PARAMS, str(overlay), {"train": {"lr": 0.25}})
+    assert (params.study, params.train.lr, params.train.grad_clip) == ("mine", 0.25, 7)
+    assert params.train.betas == base.train.betas
+
+
+def test_every_choice_of_the_configuration_is_implemented_and_back():
+    assert tuple(ORDERS) == get_args(OrderName)
+    assert set(MIXERS) == set(get_args(MambaConfig.model_fields["kind"].annotation))
+    assert set(get_args(ScanBackend)) == {"auto", *BACKENDS}
+
+
+def test_the_comment_on_scan_backend_lists_the_backends_that_exist():
+    line = next(line for line in PARAMS.read_text().splitlines() if line.strip().startswith("scan_backend:"))
+    listed = re.findall(r"\w+", line.partition("#")[2].partition(";")[0])
+    assert set(listed) == {"auto", *BACKENDS}
+
+
+def test_derived_sizes():
+    model = study(model={"d_model": 50, "mixer": {"expand": 1.51, "dt_rank": "auto"}}).model
+    assert (model.d_inner, model.dt_rank) == (75, 4)
+    assert study(model={"mixer": {"dt_rank": 7}}).model.dt_rank == 7

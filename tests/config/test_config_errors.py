@@ -1,0 +1,187 @@
+"""What a configuration may not say; every message names the key, what was found and what was expected."""
+
+import math
+
+import pytest
+
+from lgmamba.config.base import ConfigError
+from lgmamba.config.study import load_params
+from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, at, changed, dotted, error, leaves, mappings, study, values
+
+COMPARISON = {"generalist": "plain", "adaptive": "told"}
+OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
+WRONG = {
+    "bad order": ({"task": {"order": "zigzag"}}, ["task.order", "'zigzag'", "'hilbert'"]),
+    "bad kind of length": ({"task": {"lengths": {"kind": "unifrom"}}}, ["task.lengths", "'unifrom'", "'uniform'"]),
+    "bad kind of mixer": ({"model": {"mixer": {"kind": "mamba3"}}}, ["model.mixer.kind", "'mamba3'", "'mamba'"]),
+    "bad backend": ({"model": {"scan_backend": "cud"}}, ["model.scan_backend", "'cud'", "'cpu_numba'"]),
+    "low above high": ({"task": {"lengths": {"low": 20}}}, ["task.lengths:", "low <= high", "low=20", "high=16"]),
+    "length 0": ({"task": {"lengths": {"low": 0}}}, ["task.lengths.low", "found 0", "equal to 1"]),
+    "patch size 0": ({"task": {"patch_size": 0}}, ["task.patch_size", "found 0", "equal to 1"]),
+    "half a patch": ({"task": {"patch_size": 1.5}}, ["task.patch_size", "found 1.5", "integer"]),
+    "no supervised step": ({"task": {"supervision": {"kind": "random_k", "k": 0}}}, ["task.supervision.k", "found 0"]),
+    "warm-up to the end": ({"train": {"warmup_steps": 100}}, ["train:", "warmup_steps < steps", "100 and 100"]),
+    "betas above 1": ({"train": {"betas": [0.9, 2]}}, ["train.betas.1", "found 2", "less than 1"]),
+    "seeds twice": ({"seeds": [3, 4, 3]}, ["seeds", "[3, 4, 3]", "each seed once"]),
+    "no seeds": ({"seeds": []}, ["seeds", "found []", "at least 1"]),
+    "no runs": ({"runs": {}}, ["runs", "found {}", "at least 1"]),
+    "inner width 0": ({"model": {"d_model": 4, "mixer": {"expand": 0.1}}}, ["model:", "mixer.expand", "0.1 x 4"]),
+    "dt_min above dt_max": ({"model": {"mixer": {"dt_min": 2}}}, ["model.mixer:", "dt_min < dt_max", "got 2.0"]),
+    "factor below 1": ({"probe": {"factors": [0.5]}}, ["probe.factors.0", "found 0.5", "equal to 1"]),
+    "length of weight 0": (
+        {"task": {"lengths": {"kind": "choice", "weights": {4: 0}}}},
+        ["task.lengths.weights.4", "found 0", "greater than 0"],
+    ),
+    "no lengths": ({"task": {"lengths": {"kind": "choice", "weights": {}}}}, ["task.lengths.weights", "found {}"]),
+    "unreachable mean": (
+        {"task": {"lengths": {"kind": "geometric", "mean": 6.5, "max": 11}}},
+        ["task.lengths:", "mean <= (max + 1) / 2", "6.0", "got 6.5"],
+    ),
+    "curriculum within a curriculum": (
+        {
+            "task": {
+                "lengths": {"kind": "curriculum", "start": {"kind": "curriculum"}, "end": {"kind": "fixed", "value": 1}}
+            }
+        },
+        ["task.lengths.start", "'curriculum'", "'log_uniform'", "task.lengths.over: required"],
+    ),
+    "YAML's off for 0": ({"train": {"warmup_steps": False}}, ["train:", "warmup_steps: False", "a number"]),
+    "YAML's yes in a list": ({"seeds": [True]}, ["seeds: [True]", "a number"]),
+}
+
+
+@pytest.mark.parametrize(("overrides", "parts"), WRONG.values(), ids=WRONG)
+def test_a_wrong_value_is_named_with_what_was_found_and_expected(overrides, parts):
+    message = error(values(**overrides))
+    assert message.startswith("params.yaml is invalid:\n  ")
+    for part in parts:
+        assert part in message
+
+
+def test_all_problems_are_told_at_once_a_line_each():
+    runs = {"a": {"train": {"lr": -1}}, "b": {"task": {"ordr": "snake"}}, **values()["runs"]}
+    assert len(error(values(runs=runs)).splitlines()) == 3
+    assert len(error(values(seeds=[-1], device="tpu", train={"lr": 0})).splitlines()) == 4
+
+
+def test_every_key_misspelt_is_answered_with_the_right_one():
+    tree = values(model={"adaptive": ADAPTIVE})
+    del tree["runs"]
+    checked = 0
+    for path in mappings(tree):
+        for key in at(tree, path):
+            typo = key[:-1] + "_" + key[-1]
+            message = error(changed(values(model={"adaptive": ADAPTIVE}), (*path, typo), 1))
+            assert f"{dotted((*path, typo))}: unknown key (value 1); did you mean {key!r}?" in message
+            checked += 1
+    assert checked > 60
+
+
+def test_a_key_like_no_other_is_answered_with_all_that_exist():
+    message = error(values(task={"supervision": {"zzz": 1}}))
+    assert "task.supervision.zzz: unknown key (value 1); known keys here: kind" in message
+
+
+def test_every_missing_key_is_named_unless_it_has_a_default():
+    tree, optional = values(model={"adaptive": ADAPTIVE}), set()
+    for path in mappings(tree):
+        for key in at(tree, path) if path[:1] != ("runs",) else ():
+            broken = changed(tree, (*path, key), None)
+            del at(broken, path)[key]
+            if dotted((*path, key)) in OPTIONAL:
+                optional.add(dotted((*path, key)))
+                continue
+            message = error(broken)
+            if key == "kind" and path != ("tracking",) and path[-1] not in ("mixer", "adaptive"):  # the tag of a union
+                assert f"{dotted(path)}: found" in message and "'kind'" in message
+            else:
+                assert f"{dotted((*path, key))}: required key is missing" in message
+    assert optional == OPTIONAL
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf], ids=str)
+def test_no_number_may_be_nan_or_infinite(bad):
+    dumped = study(model={"adaptive": ADAPTIVE}, task={"lengths": {"kind": "choice", "weights": {4: 1}}}).model_dump()
+    numbers = [path for path, value in leaves(dumped) if isinstance(value, int | float) and path[0] != "runs"]
+    assert len(numbers) > 40
+    for path in numbers:
+        assert f"{dotted(path)}" in (message := error(changed(dumped, path, bad)))
+        assert f"found {bad}" in message
+    runs = values()["runs"] | {"plain": {"train": {"lr": bad}}}
+    assert f"runs.plain.train.lr: found {bad}, expected: Input should be a finite number" in error(values(runs=runs))
+
+
+@pytest.mark.parametrize(
+    ("comparison", "parts"),
+    [
+        (
+            COMPARISON | {"adaptive": "tod"},
+            [".adaptive: found 'tod'", "one of the runs", "'fixed_12', 'fixed_4', 'plain'"],
+        ),
+        (COMPARISON | {"generalist": "nobody"}, [".generalist: found 'nobody'", "one of the runs"]),
+        (
+            COMPARISON | {"adaptive": "fixed_4"},
+            [".adaptive: found 'fixed_4'", "adaptive is null", "a length-adaptive run"],
+        ),
+        (COMPARISON | {"generalist": "told"}, [".generalist: found 'told'", "adaptive is set", "a plain run"]),
+    ],
+    ids=["unknown adaptive", "unknown generalist", "plain as adaptive", "adaptive as generalist"],
+)
+def test_a_comparison_names_runs_that_exist_and_play_their_part(comparison, parts):
+    message = error(values(claims={"comparisons": [COMPARISON, comparison]}))
+    assert "claims.comparisons.1" in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("name", ["fixed-4", "4_fixed", "a b", "a/b", "", "a\n", "ä"])
+def test_a_run_name_with_another_character_is_refused(name):
+    message = error(values(runs=values()["runs"] | {name: None}))
+    assert f"runs.{name}" in message
+    assert "A-Za-z0-9_" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ({"train": {"lr": -1}}, "runs.odd.train.lr: found -1, expected: Input should be greater than 0"),
+        ({"train": {"lrr": 1}}, "runs.odd.train.lrr: unknown key (value 1); did you mean 'lr'?"),
+        ({"task": {"lengths": {"hihg": 4}}}, "runs.odd.task.lengths.hihg: unknown key (value 4); did you mean 'high'?"),
+        ({"task": {"lengths": {"low": 99}}}, "runs.odd.task.lengths: expected: low <= high; got low=99, high=16"),
+        ({"modle": {}}, "runs.odd.modle: unknown key (value {}); did you mean 'model'?"),
+        ({"seed": 3}, "runs.odd.seed: unknown key (value 3); known keys here: model, task, train"),
+        ({"study": "x"}, "runs.odd.study: unknown key (value 'x'); known keys here: model, task, train"),
+        ({"data": {"image_size": 4}}, "runs.odd.data: unknown key (value {'image_size': 4}); known keys here"),
+        ({"task": None}, "runs.odd.task: found None"),
+        (3, "runs.odd: found 3"),
+    ],
+    ids=["value", "typo", "typo below a kind", "rule", "typo of a section", "seed", "study", "data", "null", "number"],
+)
+def test_a_wrong_run_override_names_the_run_and_the_key(override, line):
+    message = error(values(runs=values()["runs"] | {"odd": override}))
+    assert line in message
+    assert len(message.splitlines()) == 2
+    assert "digits" not in message  # nothing of the rest of the study is quoted
+
+
+def test_unreadable_studies_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone\.yaml: no such file"):
+        load_params(tmp_path / "gone.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match=r"list\.yaml: expected a mapping of sections at the top level, found list"):
+        load_params(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(ConfigError, match=r"broken\.yaml is not valid YAML"):
+        load_params(tmp_path / "broken.yaml")
+
+
+def test_an_unknown_preset_is_answered_with_those_that_exist():
+    with pytest.raises(ConfigError) as e:
+        load_params(PARAMS, "smok")
+    assert "'smok'" in str(e.value)
+    assert str(PRESETS) in str(e.value)
+
+
+def test_the_message_says_where_the_values_came_from():
+    with pytest.raises(ConfigError, match=r"params\.yaml with .*smoke\.yaml with values given by hand is invalid"):
+        load_params(PARAMS, "smoke", {"device": "tpu"})
