@@ -8,12 +8,16 @@ from lgmamba.analysis.statistics import HOLDS, UNTESTABLE
 from lgmamba.report.words import effect, interval, listed, number, plural, signed, span
 
 
-def answers(claims: pl.DataFrame, envelope: pl.DataFrame) -> dict[str, str]:
+def answers(
+    claims: pl.DataFrame, envelope: pl.DataFrame, training_lengths: dict[str, int], n_cells: int
+) -> dict[str, str]:
     """{claim: sentence with its effects}; claims without any measured cell are left out.
 
     Args:
         claims: claims.parquet.
         envelope: envelope.parquet, for the share of the gap that is closed.
+        training_lengths: L0 of every run, patches.
+        n_cells: cells of an image, G.
     """
     measured = claims.filter(pl.col("effect").is_not_null())
     sentences = {
@@ -21,6 +25,10 @@ def answers(claims: pl.DataFrame, envelope: pl.DataFrame) -> dict[str, str]:
         for claim, write in WRITERS.items()
         if claim in set(measured["claim"])
     }
+    if "C1" in sentences:
+        sentences["C1"] += _by_cover(measured.filter(pl.col("claim") == "C1"), training_lengths, n_cells)
+    if "C2" in sentences:
+        sentences["C2"] += _by_length(measured.filter(pl.col("claim") == "C2"), training_lengths)
     closed = envelope.filter(pl.col("gap_closed").is_not_null())
     if "C4" in sentences and len(closed):
         share = span((100 * closed["gap_closed"]).to_list(), 0)
@@ -64,6 +72,31 @@ def _c2(cells: pl.DataFrame) -> str:
         n = len(maps.filter(pl.col("verdict") == HOLDS))
         sentence += f" The retention maps of specialist and generalist differ by more than those of two seeds in {n} of {plural(len(maps), 'pair')}."
     return sentence.strip()
+
+
+def _by_cover(cells: pl.DataFrame, training_lengths: dict[str, int], n_cells: int) -> str:
+    """C1, apart for runs that have seen a whole image by L0 and runs for which new cells keep arriving."""
+    covering = [run for run, L0 in training_lengths.items() if L0 >= n_cells]
+    whole = cells.filter(pl.col("run").is_in(covering))
+    part = cells.filter(~pl.col("run").is_in(covering))
+    if not len(whole) or not len(part):
+        return ""
+    held = {name: len(some.filter(pl.col("verdict") == HOLDS)) for name, some in (("whole", whole), ("part", part))}
+    return (
+        f" Where L0 covers the {n_cells} cells of an image, {held['whole']} of {plural(len(whole), 'test')} hold; where it does not, "
+        f"reading on also brings cells that were never read, which may lower the error, and {held['part']} of {len(part)} do."
+    )
+
+
+def _by_length(cells: pl.DataFrame, training_lengths: dict[str, int]) -> str:
+    """C2's early levels of the specialists against the length that they were trained at."""
+    levels = cells.filter(pl.col("against") == "mean image", pl.col("claimed_sign") < 0)
+    latest = {row["run"]: row for row in levels.sort("step").iter_rows(named=True)}
+    if len(latest) < 2:
+        return ""
+    by_length = sorted(latest.values(), key=lambda row: training_lengths[row["run"]])
+    parts = [f"{signed(row['effect'])} dB at t = {row['step']} of {training_lengths[row['run']]}" for row in by_length]
+    return f" Specialists by training length, against the mean image: {listed(parts)}."
 
 
 def _c3(cells: pl.DataFrame) -> str:

@@ -7,6 +7,7 @@ import polars as pl
 
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.families import describe_run, families, kind_of
+from lgmamba.analysis.panel import read_panel
 from lgmamba.analysis.statistics import HOLDS, UNTESTABLE
 from lgmamba.config.study import Params
 from lgmamba.report.answer import answers, exceptions
@@ -32,7 +33,13 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "params_values": params.model_dump(mode="json"),
         "study": params.study,
         "sample": sample,
-        "claims": claim_facts(found["claims_summary"], found["claims"], found["envelope"]),
+        "claims": claim_facts(
+            found["claims_summary"],
+            found["claims"],
+            found["envelope"],
+            {name: run.L0 for name, run in runs.items()},
+            read_panel(frames / "panel.safetensors").seen.shape[2],
+        ),
         "cells": {
             claim[0]: cells.to_dicts() for claim, cells in found["claims"].group_by("claim", maintain_order=True)
         },
@@ -49,9 +56,11 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     }
 
 
-def claim_facts(summary: pl.DataFrame, cells: pl.DataFrame, envelope: pl.DataFrame) -> list[dict[str, Any]]:
-    """One entry for each claim: summary row, sentence, exceptions."""
-    sentences, others = answers(cells, envelope), exceptions(cells)
+def claim_facts(
+    summary: pl.DataFrame, cells: pl.DataFrame, envelope: pl.DataFrame, training_lengths: dict[str, int], n_cells: int
+) -> list[dict[str, Any]]:
+    """One entry for each claim: summary row, sentence, exceptions. Arguments as in `answers`."""
+    sentences, others = answers(cells, envelope, training_lengths, n_cells), exceptions(cells)
     return [
         row | {"sentence": sentences.get(row["claim"], ""), "exceptions": others.get(row["claim"], [])}
         for row in summary.iter_rows(named=True)

@@ -116,16 +116,26 @@ def cells(*rows: dict) -> pl.DataFrame:
     return pl.DataFrame([base | row for row in rows])
 
 
+LENGTHS = {"a": 8, "b": 16}
 NO_GAPS = pl.DataFrame({"gap_closed": []}, schema={"gap_closed": pl.Float64})
 
 
 def test_sentences_say_what_happened_not_what_was_hoped():
-    falls = answers(cells({"effect": -1.0}, {"effect": -2.0, "run": "b"}), NO_GAPS)["C1"]
+    falls = answers(cells({"effect": -1.0}, {"effect": -2.0, "run": "b"}), NO_GAPS, LENGTHS, 16)["C1"]
     assert "PSNR falls by 1.00 to 2.00 dB at 2 \u00d7 L0 (range over 2 runs)" in falls
-    mixed = answers(cells({"effect": -1.0}, {"effect": 0.25, "run": "b"}), NO_GAPS)["C1"]
+    assert "Where L0 covers the 16 cells of an image, 1 of 1 test hold" in falls
+    assert "which may lower the error, and 1 of 1 do" in falls
+    mixed = answers(cells({"effect": -1.0}, {"effect": 0.25, "run": "b"}), NO_GAPS, LENGTHS, 16)["C1"]
     assert "PSNR changes by \u22121.00 to +0.25 dB" in mixed
-    behind = answers(cells({"claim": "C4", "claimed_sign": 1, "family": "u", "effect": -0.1}), NO_GAPS)["C4"]
+    behind = answers(cells({"claim": "C4", "claimed_sign": 1, "family": "u", "effect": -0.1}), NO_GAPS, LENGTHS, 16)["C4"]
     assert "`a` is 0.10 dB below the generalist `u`" in behind
+
+
+def test_early_levels_of_specialists_are_told_by_training_length():
+    early = {"claim": "C2", "against": "mean image", "family": "u"}
+    rows = cells(early | {"run": "b", "effect": -1.0, "step": 4}, early | {"run": "a", "effect": 0.5, "step": 2})
+    sentence = answers(rows, NO_GAPS, LENGTHS, 16)["C2"]
+    assert "against the mean image: +0.50 dB at t = 2 of 8 and \u22121.00 dB at t = 4 of 16." in sentence
 
 
 def test_tests_that_do_not_hold_are_listed_with_their_size():
