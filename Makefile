@@ -19,7 +19,7 @@ export DVC_NO_ANALYTICS ?= 1
 export ITERATIVE_DO_NOT_TRACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run smoke test lint format report record pull ui constraints clean
+.PHONY: help install run smoke test lint format report readme record pull ui constraints clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -58,6 +58,11 @@ format: install
 # Snakemake's own report, beside reports/: every figure, rule and run time in one file.
 report: install
 	snakemake --report report.html
+
+# The block `headline` of the README, from the default study's report.
+readme: install
+	python -m lgmamba report --study results/digits/config/study.json --frames results/digits/frames \
+	  --figures reports/digits/figures --out reports/digits --readme README.md
 
 # After a plain `snakemake`: DVC takes note of what is there.
 record: install

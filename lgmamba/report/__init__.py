@@ -18,7 +18,6 @@ from lgmamba.report import words
 from lgmamba.report.facts import gather, headline, metrics
 
 TEMPLATES = Path(__file__).parent / "templates"
-BLOCK = re.compile(r"(<!-- generated:headline -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
 def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> None:
@@ -55,18 +54,24 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
 
 
 def update_readme(readme: Path, headline_json: Path) -> None:
-    """Replace the text between `<!-- generated:headline -->` and `<!-- /generated -->` in a README.
+    """Bring the block `headline` of a README up to date with a report; see `update_block`."""
+    facts = json.loads(headline_json.read_text(encoding="utf-8"))
+    update_block(readme, "headline", render("readme.md.jinja", facts))
+
+
+def update_block(readme: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- generated:NAME -->` and the next `<!-- /generated -->`.
 
     Raises:
         ValueError: the README lacks the markers.
     """
-    text = readme.read_text(encoding="utf-8")
-    if not BLOCK.search(text):
+    block = re.compile(rf"(<!-- generated:{name} -->\n).*?(<!-- /generated -->)", re.DOTALL)
+    before = readme.read_text(encoding="utf-8")
+    if not block.search(before):
         raise ValueError(
-            f"{readme}: expected a line `<!-- generated:headline -->` and, below it, `<!-- /generated -->`"
+            f"{readme}: expected a line `<!-- generated:{name} -->` and, below it, `<!-- /generated -->`"
         )
-    block = render("readme.md.jinja", json.loads(headline_json.read_text(encoding="utf-8")))
-    write_atomic(readme, BLOCK.sub(lambda match: match[1] + block.strip() + "\n" + match[2], text))
+    write_atomic(readme, block.sub(lambda match: match[1] + text.strip() + "\n" + match[2], before))
 
 
 def render(template: str, facts: dict[str, Any], **more: Any) -> str:

@@ -1,0 +1,121 @@
+"""Times the two commands of the README in a fresh clone, and the default study with and without the fast scan.
+
+    python benchmarks/study.py [--out reports/benchmarks] [--readme README.md] [--without-reference]
+
+Writes study.{json,md} and brings the block `times` of the README up to date. Steps, each in a clone of the current commit
+in a temporary folder, one after the other:
+
+    make install        an empty folder `.venv`, versions of constraints.txt, packages from pip's own index and cache
+    make run            the default study: images, trainings, reconstructions, claims, figures, report
+    make run            again: nothing to do
+    make run            with model.scan_backend: reference, in results of its own: the study without the fast scan
+    make test           every test
+
+Wall times by the clock; memory is the largest sum of resident memory over the command and its children, looked at every
+half second (pages that processes share count for each of them).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+from lgmamba.files import to_json, write_atomic
+from lgmamba.provenance import cpu_name, git_state, versions
+from lgmamba.report import update_block
+
+ROOT = Path(__file__).parents[1]
+
+
+def measured(command: list[str], folder: Path) -> dict[str, float]:
+    """Seconds and peak memory (MB) of a command; its output goes to this program's."""
+    env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    env["PATH"] = os.pathsep.join(p for p in env["PATH"].split(os.pathsep) if not p.startswith(str(Path(sys.prefix))))
+    begun = time.monotonic()
+    process = subprocess.Popen(command, cwd=folder, env=env)
+    peak = [0.0]
+    watcher = threading.Thread(target=_watch, args=(process, peak), daemon=True)
+    watcher.start()
+    if process.wait() != 0:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    watcher.join()
+    return {"seconds": time.monotonic() - begun, "peak_mb": peak[0] / 2**20}
+
+
+def _watch(process: subprocess.Popen, peak: list[float]) -> None:
+    top = psutil.Process(process.pid)
+    while process.poll() is None:
+        total = 0
+        try:
+            for p in [top, *top.children(recursive=True)]:
+                total += p.memory_info().rss
+        except psutil.NoSuchProcess:
+            pass
+        peak[0] = max(peak[0], total)
+        time.sleep(0.5)
+
+
+def use_reference(clone: Path) -> None:
+    """The same study with the plain scan, beside the results that are there."""
+    params = yaml.safe_load((clone / "params.yaml").read_text())
+    params["study"] = "digits_reference"
+    params["model"]["scan_backend"] = "reference"
+    params["outputs"] |= {"results": "results/reference", "reports": "results/reference/reports"}
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def text(result: dict) -> str:
+    """The block of the README, and with a title the page of the benchmark."""
+    rows = [
+        f"| {row['what']} | {_clock(row['seconds'])} | {row['peak_mb'] / 1024:.1f} GB |" for row in result["rows"].values()
+    ]
+    about = result["about"]
+    lines = [
+        "| command, in a fresh clone | time | peak memory |",
+        "| --- | ---: | ---: |",
+        *rows,
+        "",
+        f"Measured by `benchmarks/study.py` on {about['cores']} cores of {about['cpu']} at commit `{about['commit'][:10]}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "reports/benchmarks")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--without-reference", action="store_true", help="leave the study without the fast scan out")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "lgmamba"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        rows = {"install": {"what": "`make install`"} | measured(["make", "install"], clone)}
+        rows["run"] = {"what": "`make run`, the default study"} | measured(["make", "run"], clone)
+        rows["again"] = {"what": "`make run` again"} | measured(["make", "run"], clone)
+        rows["test"] = {"what": "`make test`"} | measured(["make", "test"], clone)
+        if not args.without_reference:
+            use_reference(clone)
+            what = "the default study with `model.scan_backend: reference`"
+            rows["reference"] = {"what": what} | measured(["make", "run"], clone)
+    about = {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "commit": git_state()["commit"]}
+    result = {"rows": rows, "about": about | {"versions": versions()}}
+    write_atomic(args.out / "study.json", to_json(result))
+    write_atomic(args.out / "study.md", "# The two commands\n\n" + text(result))
+    update_block(args.readme, "times", text(result))
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
