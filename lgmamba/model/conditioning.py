@@ -66,14 +66,14 @@ class LengthConditioning(nn.Module):
         Returns:
             (B, 1, hidden) if only T is told, else (B, L, hidden).
         """
-        return self.trunk(self.features(told, t))
+        return self.trunk(self.features(told, t).to(self.heads[0].weight.dtype))
 
     def features(self, told: Tensor, t: Tensor) -> Tensor:
         """log T / log L0 and 1/T; and with T_and_t also t/T, log(1 + t) and log(1 + steps to go), over log(1 + L0).
 
         Logarithms, because a step more matters in proportion; the steps to go, because a specialist's last few steps
         are where its strategy shows. With `clamp`, T > L0 is told as L0 and t/T never passes 1, so that a longer
-        sequence looks like a slower one of length L0.
+        sequence looks like a slower one of length L0. Returns (B, 1 or L, features), float64.
         """
         T = told.double()[:, None]  # (B, 1); float64 keeps whole numbers exact under any autocast
         fraction = t.double()[None, :] / T  # (B, L)
@@ -82,11 +82,11 @@ class LengthConditioning(nn.Module):
         scale = math.log1p(self.L0)
         of_T = [T.log() / math.log(max(self.L0, 2)), 1.0 / T]
         if self.config.features == "T":
-            return torch.stack(of_T, dim=-1).float()
+            return torch.stack(of_T, dim=-1)
         step = fraction * T
         to_go = (T - step).clamp(min=0.0)
         of_t = [fraction, step.log1p() / scale, to_go.log1p() / scale]
-        return torch.stack([v.expand_as(fraction) for v in (*of_T, *of_t)], dim=-1).float()
+        return torch.stack([v.expand_as(fraction) for v in (*of_T, *of_t)], dim=-1)
 
     def block(self, layer: int, code: Tensor) -> BlockCondition:
         """What block `layer` is told, from the code of `forward`."""

@@ -25,7 +25,7 @@ class SelectiveScanState:
 
     Attributes:
         conv: (B, W - 1, D) the last inputs of the short convolution.
-        h: (B, D, N) state of the recurrence, float32.
+        h: (B, D, N) state of the recurrence, float32 (float64 in a float64 model).
     """
 
     conv: Tensor
@@ -96,14 +96,15 @@ class MambaMixer(nn.Module):
         dt_raw = F.linear(dt_low, self.dt_proj.weight)  # (B, L, D), the bias is added inside the scan
         if dt_offset is not None:
             dt_raw = dt_raw + dt_offset
-        A = -torch.exp(self.A_log.float())
+        wide = torch.promote_types(self.A_log.dtype, torch.float32)
+        A = -torch.exp(self.A_log.to(wide))
         h0 = state.h if state else None
         if plan is None:
             options = {"return_last_state": want_state, "backend": self.backend}
             found = selective_scan(x, dt_raw, A, Bmat, Cmat, self.D, z, self.dt_proj.bias, True, h0, **options)
             y, carry = (found[0], SelectiveScanState(conv, found[1])) if want_state else (found, None)
             return self.out_proj(y), carry, None
-        dt = F.softplus(dt_raw.float() + self.dt_proj.bias.float())
+        dt = F.softplus(dt_raw.to(wide) + self.dt_proj.bias.to(wide))
         call = plan(ScanCall(self.layer, t0, told, x, z, dt, A, Bmat, Cmat, h0))
         y, h = self._scan(call)
         return self.out_proj(y), SelectiveScanState(conv, h), call.keep

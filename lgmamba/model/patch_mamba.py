@@ -158,22 +158,24 @@ class PatchMamba(nn.Module):
         return outputs[:, 0], state
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """Outputs (..., d) of `encode` -> images (..., C, H, W_img), float32."""
-        return self.decoder(outputs).float()
+        """Outputs (..., d) of `encode` -> images (..., C, H, W_img), float32 (float64 in a float64 model)."""
+        images = self.decoder(outputs)
+        return images.to(torch.promote_types(images.dtype, torch.float32))
 
     def _tokens(self, patches: Tensor, cells: Tensor, previous: Tensor | None) -> Tensor:
-        x = self.embed_patch(2 * patches - 1)
+        dtype = self.embed_patch.weight.dtype
+        x = self.embed_patch(2 * patches - 1).to(dtype)  # the residual stream keeps full precision under autocast
         if self.config.position == "absolute":
             return x + self.embed_cell(cells)
         previous = cells[:, :1] if previous is None else previous[:, None]  # the first move is zero
         before = torch.cat([previous, cells[:, :-1]], dim=1)
-        return x + self.embed_move(self._move_code(cells, before))
+        return x + self.embed_move(self._move_code(cells, before, dtype))
 
-    def _move_code(self, cells: Tensor, before: Tensor) -> Tensor:
+    def _move_code(self, cells: Tensor, before: Tensor, dtype: torch.dtype) -> Tensor:
         """Sines and cosines of the move in rows and columns, wavelengths 2, 4, 8, ... cells: (B, L) -> (B, L, 4 F)."""
         gw = self.grid[1]
         rows, cols = cells // gw - before // gw, cells % gw - before % gw
-        octaves = torch.pi / 2.0 ** torch.arange(MOVE_FREQUENCIES, device=cells.device)
+        octaves = torch.pi / 2.0 ** torch.arange(MOVE_FREQUENCIES, device=cells.device, dtype=dtype)
         angles = torch.cat([rows[..., None] * octaves, cols[..., None] * octaves], dim=-1)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 

@@ -28,8 +28,8 @@ class ScanCall:
         t0: steps of the sequence read before this piece; piece step i is step t0 + i + 1.
         told: (B,) int64 length told to the model, or None.
         x, z: (B, L, D) scan input after convolution and SiLU, and gate.
-        dt: (B, L, D) float32 step size after bias and softplus, > 0.
-        A: (D, N) float32 state matrix, < 0.
+        dt: (B, L, D) step size after bias and softplus, > 0; like A and h0 float32 (float64 in a float64 model).
+        A: (D, N) state matrix, < 0.
         Bmat, Cmat: (B, L, N).
         h0: (B, D, N) state before the piece, or None for zeros.
         keep: (B, K) int64 ascending positions inside the piece to go on with, or None for all.

@@ -1,0 +1,167 @@
+"""Length-adaptive models: equal to the plain one at the start, told what the configuration says, and clamped where asked."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lgmamba.model.conditioning import N_FEATURES
+from tests.model.models import EXACT, FORMS, L0, exact, fresh, sequence, told
+from tests.model.passes import seen
+
+ALL = [told(*which) for which in itertools.product(FORMS, N_FEATURES, ("extrapolate", "clamp"))]
+every_form = pytest.mark.parametrize("adaptive", ALL, ids=lambda a: f"{a['kind']}-{a['features']}-{a['beyond']}")
+
+
+def features(adaptive: dict, T: list[int], t: list[int], longest: int = L0) -> torch.Tensor:
+    conditioning = fresh(adaptive=adaptive).conditioning
+    conditioning.L0 = longest
+    return conditioning.features(torch.tensor(T), torch.tensor(t))
+
+
+@every_form
+def test_the_plain_model_with_the_same_seed_is_equal_at_initialisation(adaptive):
+    plain, adapted = fresh(seed=3), fresh(seed=3, adaptive=adaptive)
+    weights = adapted.state_dict()
+    for name, p in plain.state_dict().items():
+        assert torch.equal(weights[name], p), name
+    patches, cells = sequence(plain)
+    want, end = plain.encode(patches, cells)
+    for lengths in ([1, 5, L0], [3 * L0, 25 * L0, 2]):
+        outputs, state = adapted.encode(patches, cells, told=torch.tensor(lengths))
+        assert torch.equal(outputs, want)
+        assert all(torch.equal(a.h, b.h) for a, b in zip(state.layers, end.layers, strict=True))
+
+
+@every_form
+def test_training_can_leave_the_plain_model(adaptive):
+    model = fresh(adaptive=adaptive)
+    patches, cells = sequence(model)
+    model(patches, cells, torch.tensor([[5], [13], [9]]), torch.tensor([5, 13, 9])).square().mean().backward()
+    for head in model.conditioning.heads:
+        assert (head.weight.grad.abs().sum(1) > 0).all()
+
+
+@every_form
+def test_what_is_told_changes_outputs_of_that_sample_alone(adaptive):
+    model = exact(adaptive=adaptive)
+    patches, cells = sequence(model)
+    first, second = (model.encode(patches, cells, told=torch.tensor(T))[0] for T in ([5, 7, 3], [5, 2, 3]))
+    assert (first[1] != second[1]).any(-1).all()
+    assert torch.equal(first[[0, 2]], second[[0, 2]])
+
+
+@pytest.mark.parametrize("features", N_FEATURES)
+def test_each_form_reaches_its_own_part_of_the_scan(features):
+    calls = {}
+    for form in FORMS:
+        model = exact(adaptive=told(form, features))
+        patches, cells = sequence(model)
+        calls[form] = [seen(model, patches, cells, told=torch.full((3,), T))[0] for T in (4, 6)]
+    for form, (a, b) in calls.items():
+        assert torch.equal(a.x, b.x) == (form == "dt_bias")
+        assert torch.equal(a.z, b.z) == (form == "dt_bias")
+        assert not torch.equal(a.dt, b.dt)  # with film through its input
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_forms_by_their_formulas(form):
+    model = exact(adaptive=told(form), n_layer=1)
+    patches, cells = sequence(model)
+    T = torch.tensor([5, 13, 9])
+    outputs, _ = model.encode(patches, cells, told=T)
+
+    code = model.conditioning(T, torch.arange(1, 14))
+    head = model.conditioning.heads[0](code)  # (B, L, D), (B, L, 3 d), or both side by side
+    d, D = 12, 24
+    dt_offset = head[..., :D] if form != "film" else None
+    scale, shift, gate = head[..., -3 * d :].split(d, dim=-1) if form != "dt_bias" else (torch.zeros(1),) * 3
+    x = model._tokens(patches, cells, None)
+    mixed, _, _ = model.blocks[0].mixer(model.blocks[0].norm(x) * (1 + scale) + shift, dt_offset=dt_offset)
+    torch.testing.assert_close(outputs, model.norm_out(x + mixed * (1 + gate)), **EXACT)
+
+
+def test_features_by_hand():
+    found = features(told(features="T_and_t"), [4], [1, 4], longest=16)
+    want = [
+        [math.log(4) / math.log(16), 1 / 4, 1 / 4, math.log(2) / math.log(17), math.log(4) / math.log(17)],
+        [math.log(4) / math.log(16), 1 / 4, 1.0, math.log(5) / math.log(17), 0.0],
+    ]
+    torch.testing.assert_close(found[0], torch.tensor(want, dtype=torch.float64), **EXACT)
+    found = features(told(features="T"), [4, 16], [1, 4], longest=16)
+    want = [[[math.log(4) / math.log(16), 1 / 4]], [[1.0, 1 / 16]]]
+    torch.testing.assert_close(found, torch.tensor(want, dtype=torch.float64), **EXACT)
+
+
+@pytest.mark.parametrize("kind", N_FEATURES)
+def test_within_the_training_lengths_both_policies_are_the_same(kind):
+    T, t = list(range(1, L0 + 1)), list(range(1, L0 + 1))
+    clamped, free = (features(told(features=kind, beyond=beyond), T, t) for beyond in ("clamp", "extrapolate"))
+    read = torch.tensor(t) <= torch.tensor(T)[:, None] if kind == "T_and_t" else torch.ones(L0, 1, dtype=torch.bool)
+    assert torch.equal(clamped[read], free[read])
+
+
+def test_clamped_features_make_a_long_sequence_a_slow_one():
+    clamp = told(beyond="clamp")
+    slow = features(clamp, [25 * L0], [25 * t for t in range(1, L0 + 1)])
+    torch.testing.assert_close(slow, features(clamp, [L0], list(range(1, L0 + 1))), **EXACT)
+    past = features(clamp, [L0, 3], [L0, 2 * L0, 25 * L0])
+    assert torch.equal(past, past[:, :1].expand_as(past))  # steps beyond the length told look like its last one
+    everything = features(clamp, [1, L0, 25 * L0], list(range(1, 25 * L0 + 1)))
+    assert everything.min() >= 0 and everything.max() <= 1
+
+
+def test_extrapolated_features_go_on():
+    found = features(told(), [L0, 4 * L0], [L0, 2 * L0])
+    assert (found[1, :, 0] > 1).all()
+    assert found[0, :, 2].tolist() == [1, 2]
+    assert found[0, :, 4].tolist() == [0, 0]  # no steps to go, not fewer than none
+    assert not torch.equal(found[0, 0], found[0, 1])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_clamped_model_told_of_T_reads_any_length_beyond_L0_alike(form):
+    model = exact(adaptive=told(form, "T", "clamp"))
+    patches, cells = sequence(model, L=2 * L0 + 3)
+    at_L0, beyond = (
+        model.encode(patches, cells, told=torch.tensor(T))[0] for T in ([L0] * 3, [L0 + 1, 2 * L0, 25 * L0])
+    )
+    assert torch.equal(at_L0, beyond)
+    free = exact(adaptive=told(form, "T", "extrapolate"))
+    assert not torch.equal(free.encode(patches, cells, told=torch.full((3,), L0 + 1))[0], at_L0)
+
+
+@pytest.mark.parametrize("beyond", ["clamp", "extrapolate"])
+def test_a_model_trained_at_length_1_is_told_finite_numbers(beyond):
+    found = features(told(beyond=beyond), [1, 2, 25], [1, 2, 25], longest=1)
+    assert found.isfinite().all()
+
+
+def test_a_length_must_be_told():
+    model = exact(adaptive=told())
+    patches, cells = sequence(model)
+    match = r"length-adaptive: pass told, the length \(B,\)"
+    with pytest.raises(ValueError, match=match):
+        model.encode(patches, cells)
+    with pytest.raises(ValueError, match=match):
+        model.step(patches[:, 0], cells[:, 0])
+    with pytest.raises(ValueError, match=match):
+        model(patches, cells, torch.ones(3, 1, dtype=torch.int64))
+
+
+def test_a_plain_model_ignores_what_it_is_told():
+    model = exact()
+    patches, cells = sequence(model)
+    assert torch.equal(model.encode(patches, cells, told=torch.tensor([1, 2, 3]))[0], model.encode(patches, cells)[0])
+
+
+def test_plans_may_look_at_what_was_told():
+    model = exact()
+    patches, cells = sequence(model)
+    by_length = lambda call: replace(call, dt=call.dt * (8 / call.told)[:, None, None])  # noqa: E731
+    want, _ = model.encode(patches, cells)
+    outputs, _ = model.encode(patches, cells, told=torch.tensor([8, 16, 8]), plan=by_length)
+    torch.testing.assert_close(outputs[[0, 2]], want[[0, 2]], **EXACT)
+    assert not torch.allclose(outputs[1], want[1])

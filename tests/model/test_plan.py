@@ -1,0 +1,206 @@
+"""The hook into the scan: the neutral plan, masks, drops, gains, states; alike for a whole pass, pieces and steps."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lgmamba.model import Plan, ScanCall, StackState
+from lgmamba.model.conditioning import BlockCondition
+from lgmamba.model.plan import gather_steps
+from lgmamba.scan import available_backends
+from tests.model.models import EXACT, SINGLE, VARIANTS, exact, fresh, lengths_told, moved, sequence, told
+from tests.model.passes import CUTS, assert_same_state, in_pieces, seen
+
+B, L = 3, 13
+SKIPPED = torch.tensor([0, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 1, 0], dtype=torch.bool)
+
+
+def neutral(call: ScanCall) -> ScanCall:
+    return call
+
+
+def masked(call: ScanCall) -> ScanCall:
+    """Some steps write nothing and let nothing decay."""
+    here = SKIPPED[call.t0 : call.t0 + call.dt.shape[1]]
+    return replace(call, dt=call.dt.where(~here[:, None], 0.0))
+
+
+def slowed(call: ScanCall) -> ScanCall:
+    """A stream-mode remedy: step sizes shrink in proportion beyond step 4, and A with the layer."""
+    t = call.t0 + 1 + torch.arange(call.dt.shape[1], dtype=call.dt.dtype)
+    return replace(call, dt=call.dt * (4 / t).clamp(max=1)[:, None], A=call.A * (1 + call.layer))
+
+
+def at(layer: int, plan: Plan) -> Plan:
+    """The plan at one layer only."""
+    return lambda call: plan(call) if call.layer == layer else call
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("double", [True, False], ids=["float64-reference", "float32-auto"])
+@pytest.mark.parametrize("sizes", [(13,), (1, 2, 10), (1,) * 13], ids=str)
+def test_the_neutral_plan_equals_no_plan(variant, double, sizes):
+    model, tolerance = (exact(**variant), EXACT) if double else (moved(fresh(**variant)), SINGLE)
+    patches, cells = sequence(model)
+    lengths = lengths_told(model, 5, 13, 20)
+    want, end = model.encode(patches, cells, told=lengths)
+    outputs, state = in_pieces(model, patches, cells, lengths, sizes, neutral)
+    torch.testing.assert_close(outputs, want, **tolerance)
+    assert_same_state(state, end, tolerance)
+
+
+@pytest.mark.parametrize("plan", [masked, slowed], ids=lambda p: p.__name__)
+@pytest.mark.parametrize("sizes", CUTS[1:], ids=str)
+def test_pieces_and_steps_under_a_plan_equal_the_whole(plan, sizes):
+    model = exact(adaptive=told())
+    patches, cells = sequence(model)
+    lengths = torch.tensor([5, 13, 20])
+    want, end = model.encode(patches, cells, told=lengths, plan=plan)
+    outputs, state = in_pieces(model, patches, cells, lengths, sizes, plan)
+    torch.testing.assert_close(outputs, want, **EXACT)
+    assert_same_state(state, end, EXACT)
+    assert not torch.allclose(outputs[:, -1], model.encode(patches, cells, told=lengths)[0][:, -1])
+
+
+def test_a_plan_sees_every_layer_and_piece_with_its_place_and_shapes():
+    model = exact(adaptive=told())
+    patches, cells = sequence(model)
+    lengths = torch.tensor([5, 13, 20])
+    first = seen(model, patches[:, :4], cells[:, :4], told=lengths)
+    _, state = model.encode(patches[:, :4], cells[:, :4], told=lengths)
+    second = seen(model, patches[:, 4:], cells[:, 4:], state, lengths)
+    assert [(c.layer, c.t0) for c in first + second] == [(0, 0), (1, 0), (0, 4), (1, 4)]
+    assert all(c.h0 is None for c in first)
+    for call, layer in zip(second, state.layers, strict=True):
+        assert call.told is lengths
+        assert torch.equal(call.h0, layer.h)
+        assert call.x.shape == call.z.shape == call.dt.shape == (3, 9, 24)
+        assert (call.A.shape, call.Bmat.shape, call.Cmat.shape, call.h0.shape) == (
+            (24, 4),
+            (3, 9, 4),
+            (3, 9, 4),
+            (3, 24, 4),
+        )
+        assert (call.dt > 0).all() and (call.A < 0).all()
+        assert call.keep is None and call.post_state is None
+
+
+def test_a_step_of_size_0_writes_nothing_into_the_state():
+    model = exact()
+    patches, cells = sequence(model)
+    noise = torch.Generator().manual_seed(3)
+
+    def masked_noise(call: ScanCall) -> ScanCall:
+        call = masked(call)
+        x = call.x.where(~SKIPPED[:, None], torch.rand(call.x.shape, generator=noise, dtype=call.x.dtype))
+        return replace(call, x=x, Bmat=call.Bmat.where(~SKIPPED[:, None], 7.0))
+
+    want, end = model.encode(patches, cells, plan=at(1, masked))
+    outputs, state = model.encode(patches, cells, plan=at(1, masked_noise))
+    assert torch.equal(state.layers[1].h, end.layers[1].h)
+    assert torch.equal(outputs[:, ~SKIPPED], want[:, ~SKIPPED])
+    assert not torch.equal(outputs[:, SKIPPED], want[:, SKIPPED])  # the skip connection still reads x
+
+
+@pytest.mark.parametrize("backend", [name for name, reason in available_backends("cpu").items() if reason is None])
+def test_freezing_keeps_the_state_bit_for_bit(backend):
+    model = moved(fresh(scan_backend=backend))
+    patches, cells = sequence(model)
+    _, early = model.encode(patches[:, :6], cells[:, :6])
+    _, late = model.encode(patches[:, 6:], cells[:, 6:], early, plan=lambda call: replace(call, dt=0 * call.dt))
+    for a, b in zip(early.layers, late.layers, strict=True):
+        assert torch.equal(a.h, b.h)
+
+
+def test_dropping_steps_equals_masking_them_at_the_steps_kept():
+    model = exact()
+    patches, cells = sequence(model)
+    keep = torch.where(~SKIPPED)[0].expand(B, -1)
+    want, end = model.encode(patches, cells, plan=at(1, masked))
+    outputs, state = model.encode(patches, cells, plan=at(1, lambda call: replace(call, keep=keep)))
+    torch.testing.assert_close(outputs, want[:, ~SKIPPED], **EXACT)
+    assert_same_state(state, end, EXACT)
+
+
+@pytest.mark.parametrize("adaptive", [None, told("dt_bias"), told("film"), told(), told("both", "T")], ids=str)
+def test_later_layers_read_the_steps_kept_and_what_was_told_of_them(adaptive):
+    model = exact(adaptive=adaptive)
+    patches, cells = sequence(model)
+    lengths = lengths_told(model, 5, 13, 20)
+    keep = torch.tensor([[0, 2, 3, 12], [1, 2, 5, 7], [9, 10, 11, 12]])
+    outputs, _ = model.encode(patches, cells, told=lengths, plan=at(0, lambda call: replace(call, keep=keep)))
+    assert outputs.shape == (3, 4, 12)
+
+    x = model._tokens(patches, cells, None)
+    code, conditions = model._code(lengths, 0, L, x.device), [BlockCondition()] * 2
+    if code is not None:
+        kept = code if code.shape[1] == 1 else gather_steps(code, keep)
+        conditions = [model.conditioning.block(0, code), model.conditioning.block(1, kept)]
+    kept_alone = torch.zeros(B, L, 1).scatter(1, keep[..., None], 1.0)
+    x, _, _ = model.blocks[0](x, None, 0, lengths, conditions[0], lambda c: replace(c, dt=c.dt * kept_alone), True)
+    x, _, _ = model.blocks[1](gather_steps(x, keep), None, 0, lengths, conditions[1], None, True)
+    torch.testing.assert_close(outputs, model.norm_out(x), **EXACT)
+
+
+def test_a_gain_on_what_is_written_scales_the_state():
+    model = exact()
+    patches, cells = sequence(model)
+    _, end = model.encode(patches, cells)
+    _, tripled = model.encode(patches, cells, plan=at(0, lambda call: replace(call, Bmat=3 * call.Bmat)))
+    torch.testing.assert_close(tripled.layers[0].h, 3 * end.layers[0].h, **EXACT)
+    gain = (torch.arange(L) >= 5)[:, None]
+    _, late = model.encode(patches, cells, plan=at(0, lambda call: replace(call, Bmat=call.Bmat * gain)))
+    _, empty = model.encode(
+        patches[:, :5], cells[:, :5], plan=at(0, lambda call: replace(call, Bmat=call.Bmat * gain[:5]))
+    )
+    assert (empty.layers[0].h == 0).all()
+    assert (late.layers[0].h != 0).all()
+
+
+def test_a_gain_on_what_is_read_changes_outputs_and_not_the_state():
+    model = exact(n_layer=1)
+    patches, cells = sequence(model)
+    want, end = model.encode(patches, cells)
+    muted, state = model.encode(patches, cells, plan=lambda call: replace(call, Cmat=0 * call.Cmat))
+    assert torch.equal(state.layers[0].h, end.layers[0].h)
+    assert not torch.allclose(muted, want)
+    unwritten, _ = model.encode(patches, cells, plan=lambda call: replace(call, Bmat=0 * call.Bmat))
+    torch.testing.assert_close(muted, unwritten, **EXACT)  # both leave the skip connection alone
+
+
+def test_scaling_step_sizes_equals_scaling_A_and_what_is_written():
+    model = exact()
+    patches, cells = sequence(model)
+    by_dt, _ = model.encode(patches, cells, plan=lambda call: replace(call, dt=0.25 * call.dt))
+    by_A, _ = model.encode(patches, cells, plan=lambda call: replace(call, A=0.25 * call.A, Bmat=0.25 * call.Bmat))
+    torch.testing.assert_close(by_dt, by_A, **EXACT)
+
+
+def test_a_replaced_h0_starts_the_piece_from_there():
+    model = exact(mixer={"d_conv": 1}, n_layer=1)  # nothing but h is carried
+    patches, cells = sequence(model)
+    _, state = model.encode(patches[:, :5], cells[:, :5])
+    reset, _ = model.encode(patches[:, 5:], cells[:, 5:], state, plan=lambda call: replace(call, h0=None))
+    start, _ = model.encode(patches[:, 5:], cells[:, 5:])
+    torch.testing.assert_close(reset, start, **EXACT)
+
+
+def test_post_state_changes_what_the_next_piece_starts_from():
+    model = exact()
+    patches, cells = sequence(model)
+    outputs, end = in_pieces(
+        model, patches, cells, None, (5, 8), lambda call: replace(call, post_state=lambda h: h / 2)
+    )
+    first, state = model.encode(patches[:, :5], cells[:, :5])
+    half = tuple(replace(layer, h=layer.h / 2) for layer in state.layers)
+    second, last = model.encode(patches[:, 5:], cells[:, 5:], StackState(state.t, half, state.cell))
+    torch.testing.assert_close(outputs, torch.cat([first, second], dim=1), **EXACT)
+    for mine, other in zip(end.layers, last.layers, strict=True):
+        torch.testing.assert_close(mine.h, other.h / 2, **EXACT)
+
+
+def test_gather_steps_takes_rows_per_sample():
+    v = torch.arange(24).reshape(2, 3, 2, 2)
+    found = gather_steps(v, torch.tensor([[2, 0], [1, 1]]))
+    assert torch.equal(found, torch.stack([v[0, [2, 0]], v[1, [1, 1]]]))
