@@ -12,7 +12,7 @@ COMPARISON = {"generalist": "plain", "adaptive": "told"}
 OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
 WRONG = {
     "bad order": ({"task": {"order": "zigzag"}}, ["task.order", "'zigzag'", "'hilbert'"]),
-    "bad kind of length": ({"task": {"lengths": {"kind": "unifrom"}}}, ["task.lengths", "'unifrom'", "'uniform'"]),
+    "bad kind of length": ({"task": {"lengths": {"kind": "unifor"}}}, ["task.lengths", "'unifor'", "'uniform'"]),
     "bad kind of mixer": ({"model": {"mixer": {"kind": "mamba3"}}}, ["model.mixer.kind", "'mamba3'", "'mamba'"]),
     "bad backend": ({"model": {"scan_backend": "cud"}}, ["model.scan_backend", "'cud'", "'cpu_numba'"]),
     "low above high": ({"task": {"lengths": {"low": 20}}}, ["task.lengths:", "low <= high", "low=20", "high=16"]),
@@ -148,7 +148,7 @@ def test_a_run_name_with_another_character_is_refused(name):
         ({"train": {"lrr": 1}}, "runs.odd.train.lrr: unknown key (value 1); did you mean 'lr'?"),
         ({"task": {"lengths": {"hihg": 4}}}, "runs.odd.task.lengths.hihg: unknown key (value 4); did you mean 'high'?"),
         ({"task": {"lengths": {"low": 99}}}, "runs.odd.task.lengths: expected: low <= high; got low=99, high=16"),
-        ({"modle": {}}, "runs.odd.modle: unknown key (value {}); did you mean 'model'?"),
+        ({"modl": {}}, "runs.odd.modl: unknown key (value {}); did you mean 'model'?"),
         ({"seed": 3}, "runs.odd.seed: unknown key (value 3); known keys here: model, task, train"),
         ({"study": "x"}, "runs.odd.study: unknown key (value 'x'); known keys here: model, task, train"),
         ({"data": {"image_size": 4}}, "runs.odd.data: unknown key (value {'image_size': 4}); known keys here"),
