@@ -33,6 +33,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             part.unlink()
 
 
+def remove_parts(folder: str | Path) -> None:
+    """Remove what killed processes left of `atomic_path` there; only for who alone writes in the folder."""
+    for part in Path(folder).glob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
 def write_atomic(path: str | Path, content: str | bytes) -> None:
     """Write a whole file, or leave what was there; folders are made."""
     with atomic_path(path) as part:

@@ -40,9 +40,13 @@ class Progress:
 
 
 def save_model(model: PatchMamba, run: RunConfig, path: Path) -> None:
-    """Trained weights, with all that `load_model` needs to build the model again."""
-    known = {"run": run.model_dump_json(), "image_shape": json.dumps(model.shape)}
-    _write(path, {name: v.detach() for name, v in model.state_dict().items()}, known)
+    """Trained weights, with all that `load_model` needs to build the model again.
+
+    One entry of metadata: safetensors writes several in an order that changes from call to call, and the same training
+    would end in other bytes.
+    """
+    known = json.dumps({"run": run.model_dump(mode="json"), "image_shape": model.shape})
+    _write(path, {name: v.detach() for name, v in model.state_dict().items()}, {"lgmamba": known})
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PatchMamba, RunConfig]:
@@ -53,12 +57,14 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PatchMam
     """
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            known = file.metadata() or {}
+            known = json.loads((file.metadata() or {})["lgmamba"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        run = validate(RunConfig, json.loads(known["run"]), f"{path} (metadata)")
-        shape = tuple(json.loads(known["image_shape"]))
+        run = validate(RunConfig, known["run"], f"{path} (metadata)")
+        shape = tuple(known["image_shape"])
     except (OSError, SafetensorError, KeyError) as e:
-        raise ConfigError(f"{path}: expected a checkpoint written by `lgmamba train`; {type(e).__name__}: {e}") from None
+        raise ConfigError(
+            f"{path}: expected a checkpoint written by `lgmamba train`; {type(e).__name__}: {e}"
+        ) from None
     model = PatchMamba(run.model, shape, run.task.patch_size, run.L0).to(device)
     model.load_state_dict(tensors)
     return model.eval(), run
@@ -86,12 +92,12 @@ def resume(work: Path, key: dict[str, Any], model: PatchMamba, optimizer: torch.
         return Progress()
     try:
         with safe_open(path, framework="pt") as file:
-            known = file.metadata()
+            known = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as e:
         log.warning("%s cannot be read (%s): training from the beginning", path, e)
         return Progress()
-    if known["key"] != json.dumps(key, sort_keys=True):
+    if known.get("key") != json.dumps(key, sort_keys=True):
         log.info("%s belongs to another configuration, code or set of images: training from the beginning", path)
         return Progress()
     model.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})

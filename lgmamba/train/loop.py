@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import load_dataset
-from lgmamba.files import file_digest, to_json, write_atomic
+from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
 from lgmamba.model import PatchMamba
 from lgmamba.provenance import code_digest, describe
 from lgmamba.scan import resolve_backend
+from lgmamba.task.patches import grid_shape
 from lgmamba.track import Tracker
 from lgmamba.train.batch import BatchSampler, seed_of
 from lgmamba.train.checkpoint import RESUME, Progress, resume, save_model, save_progress
@@ -44,12 +46,16 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
     Returns:
         what train.json holds.
     Raises:
-        TrainingError: the loss is NaN or infinite.
+        TrainingError: the loss or the gradient is NaN or infinite.
+        ConfigError: the images do not fit the configuration.
         DataError: the images cannot be used.
     """
     config = run.train
     torch.set_num_threads(config.cpu_threads)
     dataset = load_dataset(data, device)
+    if not len(dataset.split("val")):
+        raise ConfigError(f"{data}: found no image in split val, expected some to watch training (data.splits.val > 0)")
+    (out / "train.json").unlink(missing_ok=True)  # of an earlier training: it says that all is there
     model = build_model(run, dataset.image_shape).to(device)
     optimizer = build_optimizer(model, config)
     on_cuda = device.type == "cuda"
@@ -64,7 +70,7 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
     key["data"] = dataset.manifest.sha256
     start = resume(work, key, model, optimizer)
     history = History(run, tracker, list(start.history))
-    losses = torch.zeros(config.log_every, device=device)
+    seen = torch.zeros(config.log_every, 2, device=device)  # loss and gradient norm of the steps since the last row
     begun = checkpointed = logged = time.monotonic()
 
     with training_progress(f"{run.run} seed {run.seed}", start.step, config.steps) as show:
@@ -72,15 +78,15 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
             lr = learning_rate(step, config)
             set_learning_rate(optimizer, lr)
             loss, norm = train_step(sampler.draw(step))
-            losses[step % config.log_every] = loss
+            seen[step % config.log_every] = torch.stack([loss, norm])
             done = step + 1
             if done % config.log_every and done < config.steps:
                 continue
 
-            recent = losses[: step % config.log_every + 1]
+            recent = seen[: step % config.log_every + 1]
             check_finite(recent, done, run)
             images_per_s = len(recent) * config.batch_size / (time.monotonic() - logged)
-            values = {"loss": recent.mean().item(), "lr": lr, "grad_norm": norm.item()}
+            values = {"loss": recent[:, 0].mean().item(), "lr": lr, "grad_norm": norm.item()}
             history.add(done, values | {"images_per_s": images_per_s} | memory(device))
             val_psnr = {}
             if done // config.validate_every > (done - len(recent)) // config.validate_every or done == config.steps:
@@ -110,28 +116,38 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
     write_atomic(out / "train.json", to_json(about))  # the last file: it says that all is there
     tracker.finish(out)
     (work / RESUME).unlink(missing_ok=True)
+    for folder in (out, work):
+        remove_parts(folder)
     return about
 
 
 def build_model(run: RunConfig, image_shape: tuple[int, int, int]) -> PatchMamba:
-    """The untrained model; its weights depend on the run's seed alone."""
+    """The untrained model; its weights depend on the run's seed alone.
+
+    Raises:
+        ConfigError: the run's patches do not fit the images.
+    """
+    try:
+        grid_shape(*image_shape[1:], run.task.patch_size)
+    except ValueError as e:
+        raise ConfigError(f"run {run.run!r} does not fit the images: {e}") from None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(run.seed, "model"))
         return PatchMamba(run.model, image_shape, run.task.patch_size, run.L0)
 
 
-def check_finite(losses: Tensor, done: int, run: RunConfig) -> None:
-    """Stop at the first loss that is NaN or infinite.
+def check_finite(seen: Tensor, done: int, run: RunConfig) -> None:
+    """Stop at the first step whose loss or gradient is NaN or infinite.
 
     Args:
-        losses: (n,) of the steps done - n + 1 .. done.
+        seen: (n, 2) loss and gradient norm of the steps done - n + 1 .. done.
     """
-    bad = (~losses.isfinite()).nonzero()
+    bad = (~seen.isfinite()).nonzero()
     if len(bad):
-        first = int(bad[0])
+        row, column = bad[0].tolist()
         raise TrainingError(
-            f"run {run.run!r}, seed {run.seed}: the loss at step {done - len(losses) + first + 1} is "
-            f"{losses[first].item()}; a lower train.lr or train.grad_clip, or longer train.warmup_steps may help"
+            f"run {run.run!r}, seed {run.seed}: the {('loss', 'gradient norm')[column]} at step {done - len(seen) + row + 1} is "
+            f"{seen[row, column].item()}; a lower train.lr or train.grad_clip, or longer train.warmup_steps may help"
         )
 
 

@@ -75,11 +75,9 @@ def planned(text: str) -> dict[str, int]:
 
 def environment() -> dict[str, str]:
     """The activated environment, without conda, without a GPU, and without a call home."""
-    env = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("SNAKEMAKE", "MLFLOW_", "DVC_", "PYTEST", "PYTHONPATH"))
-    }
+    # Without compiled modules (PYTHONDONTWRITEBYTECODE), each of the many programs would compile its packages anew.
+    not_wanted = ("SNAKEMAKE", "MLFLOW_", "DVC_", "PYTEST", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(not_wanted)}
     folders = [p for p in env["PATH"].split(os.pathsep) if not (Path(p) / "conda").exists()]
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), *folders])
     return env | {
