@@ -22,7 +22,7 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import ProbeFile
 from lgmamba.data.dataset import Dataset, load_dataset
-from lgmamba.files import atomic_path, file_digest, to_json, write_atomic
+from lgmamba.files import atomic_path, file_digest, remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.model import PatchMamba
 from lgmamba.model.reading import reconstruct_at
@@ -62,6 +62,7 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
             f"{train}: expected the checkpoint of run {config.run.run!r} seed {config.run.seed} as configured now, found one of "
             f"{trained.run!r} seed {trained.seed}; train it again"
         )
+    (out / "probe.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there
     probe = Probe(model, config, dataset)
     probe.run()
     probe.write(out)
@@ -79,6 +80,7 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
         "probe": config.probe.model_dump(mode="json"),
     }
     write_atomic(out / "probe.json", to_json(about))  # the last file: it says that all is there
+    remove_parts(out)
     return about
 
 
@@ -187,7 +189,9 @@ class Probe:
         steps = np.array(self.steps)
         sizes = [block["mse"].numel() for block in self.blocks]
         columns: dict[str, Any] = {key: np.repeat([block[key] for block in self.blocks], sizes) for key in KEYS}
-        columns["image"] = np.concatenate([np.repeat(block["image"].cpu().numpy(), len(steps)) for block in self.blocks])
+        columns["image"] = np.concatenate(
+            [np.repeat(block["image"].cpu().numpy(), len(steps)) for block in self.blocks]
+        )
         columns["step"] = np.concatenate([np.tile(steps, len(block["image"])) for block in self.blocks])
         mse = np.concatenate([block["mse"].float().numpy().ravel() for block in self.blocks])
         with np.errstate(divide="ignore"):
