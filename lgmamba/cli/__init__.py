@@ -52,7 +52,9 @@ def train(
     data: Annotated[Path, typer.Option(help="folder of the image artefact")],
     out: Annotated[Path, typer.Option(help="folder of the results")],
     work: Annotated[Path, typer.Option(help="folder of the resume checkpoint; survives a kill")],
-    track_store: Annotated[Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")] = None,
+    track_store: Annotated[
+        Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train one run with one seed, going on where an interrupted attempt stopped."""
@@ -77,7 +79,9 @@ def train(
     except BaseException as e:  # a kill by Ctrl-C too: the store should not show it as running for ever
         tracker.fail(f"{type(e).__name__}: {e}")
         raise
-    typer.echo(f"{out}: {done['steps']} steps in {done['wall_s']:.1f} s on {done['device_name']}, loss {done['final']['loss']:.5f}")
+    typer.echo(
+        f"{out}: {done['steps']} steps in {done['wall_s']:.1f} s on {done['device_name']}, loss {done['final']['loss']:.5f}"
+    )
 
 
 @app.command()
@@ -114,7 +118,9 @@ def evaluate(
 
 @app.command()
 def figure(
-    name: Annotated[str, typer.Argument(help="task, curves, gallery, retention, envelope, degradation, training, lengths")],
+    name: Annotated[
+        str, typer.Argument(help="task, curves, gallery, retention, envelope, degradation, training, lengths")
+    ],
     study: Annotated[Path, typer.Option(help="<results>/config/study.json")],
     frames: Annotated[Path, typer.Option(help="folder written by `evaluate`")],
     out: Annotated[Path, typer.Option(help="folder of the figures")],

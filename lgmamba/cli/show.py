@@ -15,9 +15,15 @@ from lgmamba.config.study import Params, load_params
 def show(
     params: Annotated[Path, typer.Argument(help="params.yaml")] = Path("params.yaml"),
     preset: Annotated[str | None, typer.Option(help="a name in workflow/presets, or a YAML file")] = None,
-    override: Annotated[str | None, typer.Option(help="further values as YAML, such as '{train: {steps: 500}}'")] = None,
-    measure: Annotated[bool, typer.Option(help="time a few training steps of each kind of run on this machine")] = False,
-    commands: Annotated[bool, typer.Option(help="print the command of every stage instead, for a machine without Snakemake")] = False,
+    override: Annotated[
+        str | None, typer.Option(help="further values as YAML, such as '{train: {steps: 500}}'")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option(help="time a few training steps of each kind of run on this machine")
+    ] = False,
+    commands: Annotated[
+        bool, typer.Option(help="print the command of every stage instead, for a machine without Snakemake")
+    ] = False,
     write: Annotated[bool, typer.Option(help="also write the stages' configuration files")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
@@ -41,7 +47,9 @@ def _given(override: str | None) -> dict[str, Any] | None:
     except yaml.YAMLError as e:
         raise ConfigError(f"--override is not YAML: {e}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"--override: found {override!r}, expected keys with values such as '{{train: {{steps: 500}}}}'")
+        raise ConfigError(
+            f"--override: found {override!r}, expected keys with values such as '{{train: {{steps: 500}}}}'"
+        )
     return values
 
 
@@ -63,10 +71,17 @@ def stage_commands(study: Params) -> list[str]:
 
 
 def image_shape(study: Params) -> tuple[int, int, int]:
-    """Channels, height and width that the configuration fixes; digits are 8 x 8."""
-    channels = 1 if study.data.channels == "grey" else 3
-    size = study.data.size or (8, 8)
-    return channels, *size
+    """Channels, height and width: as configured, as the digits have them, or else those of the images that were built.
+
+    Raises:
+        DataError: the source decides about the size, and no images were built.
+    """
+    size = (8, 8) if study.data.size is None and study.data.source.kind == "digits" else study.data.size
+    if size is not None:
+        return 1 if study.data.channels == "grey" else 3, *size
+    from lgmamba.data.artefact import read_manifest
+
+    return read_manifest(study.outputs.data).image_shape
 
 
 def _table(study: Params, seconds: dict[str, float] | None) -> None:
@@ -76,23 +91,47 @@ def _table(study: Params, seconds: dict[str, float] | None) -> None:
     from lgmamba.analysis.families import describe_lengths, kind_of
 
     table = Table(title=f"study {study.study}: {len(study.runs)} runs x {len(study.seeds)} seeds", title_justify="left")
-    for name in ("run", "kind", "lengths (patches)", "order", "supervision", "L0", "parameters", "steps", "patches read", "TFLOP"):
-        table.add_column(name, justify="left" if name in ("run", "kind", "lengths (patches)", "order", "supervision") else "right")
+    for name in (
+        "run",
+        "kind",
+        "lengths (patches)",
+        "order",
+        "supervision",
+        "L0",
+        "parameters",
+        "steps",
+        "patches read",
+        "TFLOP",
+    ):
+        table.add_column(
+            name, justify="left" if name in ("run", "kind", "lengths (patches)", "order", "supervision") else "right"
+        )
     if seconds:
         table.add_column("minutes, one seed", justify="right")
     total = 0.0
     for name, run in study.runs_by_name().items():
         n, flop, patches = cost(run, image_shape(study))
         total += flop * len(study.seeds)
-        cells = [name, kind_of(run), describe_lengths(run.task.lengths), run.task.order, run.task.supervision.kind, str(run.L0)]
+        cells = [
+            name,
+            kind_of(run),
+            describe_lengths(run.task.lengths),
+            run.task.order,
+            run.task.supervision.kind,
+            str(run.L0),
+        ]
         cells += [f"{n:,}", f"{run.train.steps:,}", f"{patches:.2e}", f"{flop / 1e12:,.3g}"]
         table.add_row(*cells, *([f"{seconds[name] / 60:.1f}"] if seconds else []))
     console = Console(width=None if Console().is_terminal else 160)
     console.print(table)
-    console.print(f"training in all: {total / 1e12:,.4g} TFLOP (matrix products, forward and backward)", highlight=False)
+    console.print(
+        f"training in all: {total / 1e12:,.4g} TFLOP (matrix products, forward and backward)", highlight=False
+    )
     if seconds:
         every = sum(seconds.values()) * len(study.seeds)
-        console.print(f"predicted from steps timed here: {every / 60:.1f} minutes of training, one run at a time", highlight=False)
+        console.print(
+            f"predicted from steps timed here: {every / 60:.1f} minutes of training, one run at a time", highlight=False
+        )
     longest = max(study.probe_steps(next(iter(study.runs_by_name().values()))))
     console.print(
         f"probe: {study.probe.images} images of {study.probe.split}, {study.probe.repeats} orders each of {', '.join(study.probe.orders)}, "

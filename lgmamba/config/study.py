@@ -87,6 +87,11 @@ class Params(Strict):
             raise ValueError(f"seeds: found {self.seeds}, expected: each seed once")
         self._expand()
         runs = self._expanded
+        if self.data.size is not None:  # else the images say, once they are built
+            for name, run in runs.items():
+                if any(side % run.task.patch_size for side in self.data.size):
+                    found, size = run.task.patch_size, " x ".join(map(str, self.data.size))
+                    raise ValueError(f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels")
         for i, c in enumerate(self.claims.comparisons):
             path = f"claims.comparisons.{i}"
             for role in ("generalist", "adaptive"):

@@ -1,0 +1,178 @@
+"""Every command explains itself, starts quickly, and tells a person what is wrong without a traceback."""
+
+import ast
+import json
+
+import pytest
+import torch
+
+from lgmamba.cli import FOR_PEOPLE
+from tests.cli.programs import program
+from tests.train.tiny import FILES, build_digits, tiny_run
+
+COMMANDS = ("show", "data", "train", "reconstruct", "evaluate", "figure", "report", "track")
+
+
+def train_words(paths, **changes) -> list:
+    given = {"run": paths.run, "data": paths.data, "out": paths.out, "work": paths.work, "device": "cpu"} | changes
+    return ["train", *(word for key, value in given.items() for word in (f"--{key}", value))]
+
+
+def test_help_lists_every_command():
+    ended = program("-m", "lgmamba", "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert all(f" {name} " in ended.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "track init", "track import", "track report"])
+def test_every_command_has_help(lgmamba, command):
+    for option in ("--help", "-h"):
+        ended = lgmamba(*command.split(), option)
+        assert ended.code == 0
+        assert f"lgmamba {command}" in ended.out
+
+
+def test_the_command_line_is_there_before_anything_heavy():
+    code = (
+        "import sys, lgmamba.cli; print([m for m in ('torch', 'polars', 'mlflow', 'numpy', 'pyarrow', 'matplotlib', "
+        "'sklearn', 'snakemake', 'rich.progress') if m in sys.modules])"
+    )
+    assert ast.literal_eval(program("-c", code).out) == []
+
+
+def assert_told(ended, *parts: str) -> None:
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1].startswith("error: ") or "error: " in ended.err
+    assert "Traceback" not in ended.err
+    for part in parts:
+        assert part in ended.err
+
+
+def test_a_missing_file_ends_the_real_process_with_one_line(paths):
+    ended = program("-m", "lgmamba", *train_words(paths, run="gone.json"))
+    assert (ended.code, ended.out) == (1, "")
+    assert (
+        ended.err == "error: gone.json: no such file; it is written when the workflow starts (snakemake -n is enough)\n"
+    )
+
+
+def test_a_typo_in_the_parameters_is_named(lgmamba):
+    ended = lgmamba("show", "params.yaml", "--override", "{train: {stepz: 3}}")
+    assert_told(ended, "train.stepz: unknown key", "did you mean 'steps'")
+    patches = lgmamba("show", "--override", "{task: {patch_size: 3}, data: {image_size: [8, 6]}}")
+    assert_told(patches, "found task.patch_size 3, expected: a divisor of data.image_size, 8 x 6 pixels")
+    assert_told(lgmamba("show", "--preset", "gone"), "preset 'gone'", "smoke")
+    assert_told(lgmamba("show", "gone.yaml"), "gone.yaml: no such file")
+
+
+def test_a_typo_in_a_run_file_is_named(lgmamba, paths):
+    values = json.loads(paths.run.read_text())
+    values["train"]["stepz"] = values["train"].pop("steps")
+    paths.run.write_text(json.dumps(values))
+    assert_told(
+        lgmamba(*train_words(paths)), f"{paths.run} is invalid", "train.stepz: unknown key", "train.steps: required"
+    )
+
+
+@pytest.mark.parametrize("kind", ["gone", "folder"])
+def test_a_wrong_data_folder_is_named(lgmamba, paths, kind):
+    folder = paths.root / "elsewhere"
+    if kind == "folder":
+        folder.mkdir()
+    ended = lgmamba(*train_words(paths, data=folder))
+    assert_told(ended, f"no data artefact at {folder}", "lgmamba data")
+    assert not paths.out.exists()
+
+
+def test_images_of_another_study_are_named(lgmamba, paths):
+    paths.run.write_text(tiny_run(task={"patch_size": 3}).model_dump_json())
+    assert_told(lgmamba(*train_words(paths)), "run 'tiny' does not fit the images", "patch_size=3 does not divide")
+
+
+def test_a_configuration_without_validation_images_is_named(lgmamba, paths):
+    data = build_digits(paths.root / "data", splits={"val": 0.0})
+    assert_told(lgmamba(*train_words(paths, data=data)), "found no image in split val")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("command", ["train", "reconstruct", "show"])
+def test_cuda_without_a_gpu_is_an_error_that_says_what_to_do(lgmamba, paths, monkeypatch, command):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    words = {
+        "train": train_words(paths, device="cuda"),
+        "reconstruct": [*probe_words(paths), "--device", "cuda"],
+        "show": ["show", "--preset", "smoke", "--measure", "--device", "cuda"],
+    }[command]
+    assert_told(lgmamba(*words), "device: found 'cuda', but torch finds no CUDA device", "expected auto or cpu")
+    assert not paths.out.exists()
+
+
+def probe_words(paths) -> list:
+    settings = {
+        "split": "test",
+        "images": 4,
+        "repeats": 1,
+        "orders": ["permutation"],
+        "max_factor": 2,
+        "factors": [],
+        "extra_steps": [],
+    }
+    settings |= {"batch_images": 4, "piece": 4, "panel_images": 2}
+    file = {"run": json.loads(paths.run.read_text()), "probe": settings, "steps": [1, 6, 12]}
+    (paths.root / "probe.json").write_text(json.dumps(file))
+    given = {"probe": paths.root / "probe.json", "train": paths.out, "data": paths.data, "out": paths.root / "probe"}
+    return ["reconstruct", *(word for key, value in given.items() for word in (f"--{key}", value))]
+
+
+def test_training_then_reconstruction_by_hand(lgmamba, paths):
+    trained = lgmamba(*train_words(paths))
+    assert (trained.code, trained.err) == (0, "")
+    assert trained.out.startswith(f"{paths.out}: 20 steps in ")
+    assert {p.name for p in paths.out.iterdir()} == set(FILES)
+    probed = lgmamba(*probe_words(paths), "--device", "cpu")
+    assert probed.code == 0
+    assert probed.out.startswith(f"{paths.root / 'probe'}: 4 images, up to 12 patches, in ")
+
+
+def test_a_missing_checkpoint_is_named(lgmamba, paths):
+    ended = lgmamba(*probe_words(paths), "--device", "cpu")
+    assert_told(ended, f"{paths.out}/model.safetensors: expected a checkpoint written by `lgmamba train`")
+
+
+def test_a_training_that_diverges_is_told_to_a_person_and_to_the_tracker(lgmamba, paths, monkeypatch):
+    from lgmamba import track
+
+    reasons = []
+
+    class Recorder(track.NullTracker):
+        def fail(self, reason: str) -> None:
+            reasons.append(reason)
+
+    monkeypatch.setattr(track, "open_tracker", lambda *args: Recorder())
+    paths.run.write_text(tiny_run(train={"lr": 1e30, "warmup_steps": 0}).model_dump_json())
+    assert_told(lgmamba(*train_words(paths)), "run 'tiny', seed 0: the ", "a lower train.lr or train.grad_clip")
+    assert [reason.partition(":")[0] for reason in reasons] == ["TrainingError"]
+    assert not (paths.out / "train.json").exists()
+
+
+def test_an_evaluation_without_results_lists_what_is_missing(lgmamba, tmp_path, monkeypatch):
+    ended = lgmamba("evaluate", "--study", "gone.json", "--results", tmp_path, "--out", tmp_path / "frames")
+    assert_told(ended, "gone.json: no such file")
+
+
+def test_every_error_for_people_exists():
+    from lgmamba.analysis.collect import CollectError
+    from lgmamba.config.base import ConfigError
+    from lgmamba.data.errors import BadImage, DataError
+    from lgmamba.train.loop import TrainingError
+
+    assert {e.__name__ for e in (CollectError, ConfigError, BadImage, DataError, TrainingError)} == FOR_PEOPLE
+
+
+def test_an_error_of_the_program_keeps_its_traceback(lgmamba, paths, monkeypatch):
+    def broken(*args):
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr("lgmamba.train.loop.train", broken)
+    with pytest.raises(KeyError, match="a mistake of ours"):
+        lgmamba(*train_words(paths))

@@ -1,0 +1,70 @@
+"""Training and reconstruction on a bare machine: torch, numpy, pyarrow, pydantic, safetensors, and none of the rest."""
+
+import pytest
+import yaml
+
+from tests.cli.programs import program
+from tests.probe.study import STUDY
+from tests.train.tiny import FILES, build_digits
+from tests.workflow.checkouts import ROOT
+
+ABSENT = ("polars", "mlflow", "snakemake", "seaborn", "matplotlib", "dvc", "sklearn", "pandas", "numba", "psutil")
+HIDE = f"""
+from importlib.machinery import PathFinder
+
+found = PathFinder.find_spec
+
+
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] in {ABSENT} else found(name, path, target)
+
+
+PathFinder.find_spec = find_spec
+"""
+"""As sitecustomize.py on the path, this hides packages from `import` and from `importlib.util.find_spec` alike."""
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A folder to work in, and a Python that lacks what a bare machine lacks."""
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "sitecustomize.py").write_text(HIDE)
+    values = STUDY | {"runs": {name: STUDY["runs"][name] for name in ("plain", "told")}, "seeds": [0]}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values))
+
+    def call(*words):
+        return program(*words, cwd=tmp_path, PYTHONPATH=f"{tmp_path / 'python'}:{ROOT}")
+
+    return call
+
+
+def test_the_packages_are_really_hidden(bare):
+    code = (
+        "import importlib.util\n"
+        f"for name in {ABSENT}:\n"
+        "    assert importlib.util.find_spec(name) is None, name\n"
+        "    try:\n        __import__(name)\n"
+        "    except ModuleNotFoundError:\n        continue\n"
+        "    raise SystemExit(f'{name} is there')\n"
+    )
+    ended = bare("-c", code)
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.slow
+def test_training_and_reconstruction_need_none_of_the_packages_for_the_rest(bare, tmp_path):
+    build_digits(tmp_path / "data")  # made beforehand, on a machine that has everything
+    shown = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml", "--write", "--commands")
+    assert shown.code == 0, shown.err
+    lines = [line.split() for line in shown.out.splitlines()]
+    train, probe = (line for line in lines[1:] if "told" in line[5])
+    trained = bare(*train[1:], "--track", "mlflow")
+    assert trained.code == 0, trained.err
+    assert "MLflow is not installed: nothing is tracked" in trained.err
+    probed = bare(*probe[1:])
+    assert probed.code == 0, probed.err
+    home = tmp_path / "results" / "runs" / "told" / "seed0"
+    assert {p.name for p in (home / "train").iterdir()} == set(FILES)
+    assert len(list((home / "probe").iterdir())) == 4
+    table = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml")
+    assert table.code == 0, table.err

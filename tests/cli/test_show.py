@@ -1,0 +1,106 @@
+"""`lgmamba show`: the table, its costs, the commands, the files."""
+
+import re
+
+import pytest
+
+from lgmamba.cli.show import cost, image_shape
+from lgmamba.config.files import Layout, config_contents
+from lgmamba.config.study import load_params
+from lgmamba.data.errors import DataError
+from lgmamba.train.loop import build_model
+from tests.cli.programs import program
+from tests.train.tiny import tiny_run
+from tests.workflow.checkouts import ROOT, copy_repository, write_small_study
+
+
+def test_the_table_has_every_run_with_its_cost(lgmamba):
+    ended = lgmamba("show", "params.yaml")
+    params = load_params("params.yaml")
+    assert ended.code == 0
+    for name, run in params.runs_by_name().items():
+        (row,) = (line for line in ended.out.splitlines() if re.match(rf"\W+{name}\b", line))
+        parameters, flop, _ = cost(run, image_shape(params))
+        assert f"{parameters:,}" in row
+        assert f"{run.train.steps:,}" in row
+        assert f"{flop / 1e12:,.3g}" in row
+    total = sum(cost(run, image_shape(params))[1] for run in params.run_configs().values())
+    assert f"training in all: {total / 1e12:,.4g} TFLOP" in ended.out
+    assert f"up to {params.probe_steps(run)[-1]} patches" in ended.out
+
+
+def test_cost_of_one_fixed_length_by_hand():
+    run = tiny_run(task={"lengths": {"kind": "fixed", "value": 6}})
+    parameters, flop, patches = cost(run, (1, 8, 8))
+    assert parameters == sum(p.numel() for p in build_model(run, (1, 8, 8)).parameters())
+    d, D, N, R, W = 8, 16, 4, 1, 4
+    embed = 4 * d + d
+    block = d + d * 2 * D + (D * W + D) + D * (R + 2 * N) + (R * D + D) + D * N + D + D * d
+    decoder = d * 16 + 16 + 16 * 64 + 64
+    images = 20 * 4
+    assert patches == images * 6
+    # two operations a weight and patch read, the decoder once an image; three times forward
+    assert flop == pytest.approx(3 * 2 * images * (6 * (embed + 2 * block) + decoder), rel=1e-12)
+
+
+def test_cost_counts_every_decoded_step():
+    def decoded(supervision) -> float:
+        return cost(tiny_run(task={"supervision": supervision}), (1, 8, 8))[1]
+
+    last, three, every = (decoded(s) for s in ({"kind": "last"}, {"kind": "random_k", "k": 3}, {"kind": "all"}))
+    decoder = 6.0 * 80 * (8 * 16 + 16 + 16 * 64 + 64)
+    assert three - last == pytest.approx(2 * decoder, rel=1e-9)
+    assert every - last == pytest.approx(2.5 * decoder, rel=1e-9)  # mean length 3.5
+
+
+def test_images_have_the_configured_size_or_that_of_the_built_ones(tmp_path, digits):
+    def shape(**overrides):
+        return image_shape(load_params(ROOT / "params.yaml", overrides=overrides))
+
+    folder = {"kind": "image_folder", "path": "somewhere"}
+    assert shape() == shape(data={"image_size": None}) == (1, 8, 8)
+    assert shape(data={"image_size": [16, 8], "channels": "rgb", "source": folder}) == (3, 16, 8)
+    unknown = {"image_size": None, "source": folder}
+    assert shape(data=unknown, outputs={"data": str(digits)}) == (1, 8, 8)
+    with pytest.raises(DataError, match=r"no data artefact at .*gone"):
+        shape(data=unknown, outputs={"data": str(tmp_path / "gone")})
+
+
+def test_a_measured_prediction_adds_minutes(lgmamba):
+    ended = lgmamba("show", "--preset", "smoke", "--measure", "--device", "cpu")
+    assert "minutes, one" in ended.out
+    assert re.search(r"predicted from steps timed here: \d+\.\d minutes of training", ended.out)
+
+
+def test_write_makes_the_configuration_files_of_every_stage(lgmamba, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = load_params(ROOT / "params.yaml", preset="smoke")
+    for expected in (len(config_contents(params, Layout(params.outputs.results))), 0):  # a second call writes nothing
+        ended = lgmamba("show", ROOT / "params.yaml", "--preset", "smoke", "--write", "--commands")
+        assert ended.code == 0
+        assert ended.err.count("wrote ") == expected
+    for path, content in config_contents(params, Layout(params.outputs.results)).items():
+        assert (tmp_path / path).read_text() == content
+
+
+@pytest.mark.workflow
+def test_the_commands_are_exactly_those_of_the_workflow(tmp_path):
+    checkout = copy_repository(tmp_path / "repository")
+    write_small_study(checkout.path)  # tracked: the workflow's lines have --track
+    shown = program("-m", "lgmamba", "show", "--commands", cwd=checkout.path, PYTHONPATH=str(checkout.path))
+    assert (shown.code, shown.err) == (0, "")
+    printed = checkout.snakemake("--dry-run", "--printshellcmds")
+    lines = re.findall(r"Shell command: (python -m lgmamba (?:data|train|reconstruct) .*)", printed)
+    assert sum("--track mlflow" in line for line in lines) == 2
+    bare = [re.sub(r" --track \S+| > \S+ 2>&1$", "", line) for line in lines]
+    assert sorted(bare) == sorted(shown.out.splitlines())
+    assert len(bare) == 1 + 2 + 2
+
+
+def test_the_commands_stand_in_an_order_that_works(lgmamba):
+    lines = lgmamba("show", "--commands", "--preset", "smoke").out.splitlines()
+    params = load_params(ROOT / "params.yaml", preset="smoke")
+    stages = [line.split()[3] for line in lines]
+    assert stages == ["data", *["train", "reconstruct"] * len(params.run_configs())]
+    for trained, probed in zip(lines[1::2], lines[2::2], strict=True):
+        assert re.search(r"--out (\S+)", trained)[1] == re.search(r"--train (\S+)", probed)[1]
