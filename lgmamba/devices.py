@@ -1,7 +1,8 @@
 """One GPU per process on a machine without a scheduler: the first free one, held by a lock file.
 
 Snakemake counts GPUs (`--resources gpu=N`) but does not say which one a job gets. `claim` does: it locks the first free
-device and shows the process that device only. The lock ends with the process, however it ends. Nothing here imports
+device and shows the process that device only. Where LGMAMBA_JOBS_PER_GPU says 2 or more, as many processes may share a
+device, evenly spread: small models leave most of a GPU idle. The lock ends with the process, however it ends. Nothing here imports
 torch, because CUDA_VISIBLE_DEVICES must be set before torch looks at it.
 """
 
@@ -69,24 +70,32 @@ def claim(
         The device taken, or None.
     """
     names = gpus(environ)
-    already_one = "CUDA_VISIBLE_DEVICES" in environ and len(names) <= 1
+    already_one = "CUDA_VISIBLE_DEVICES" in environ and len(names) <= 1  # somebody chose
     if device == "cpu" or not names or already_one or "SLURM_JOB_ID" in environ:
         return None
-    name = _first_free(names, Path(folder or tempfile.gettempdir()))
+    name = _first_free(names, Path(folder or tempfile.gettempdir()), _jobs_per_gpu(environ))
     environ["CUDA_VISIBLE_DEVICES"] = name
     return name
 
 
-def _first_free(names: Sequence[str], folder: Path) -> str:
+def _first_free(names: Sequence[str], folder: Path, per_device: int) -> str:
     told = False
     while True:
-        for name in names:
-            if _lock(folder / f"lgmamba-gpu-{name.replace('/', '_')}.lock"):
-                return name
+        for place in range(per_device):  # every device's first place before any second one
+            for name in names:
+                if _lock(folder / f"lgmamba-gpu-{name.replace('/', '_')}-{place}.lock"):
+                    return name
         if not told:
             log.warning("all %d GPUs are taken by other lgmamba processes: waiting for one", len(names))
             told = True
         time.sleep(1)
+
+
+def _jobs_per_gpu(environ: MutableMapping[str, str]) -> int:
+    given = environ.get("LGMAMBA_JOBS_PER_GPU", "1")
+    if not given.isdigit() or int(given) < 1:
+        raise ValueError(f"LGMAMBA_JOBS_PER_GPU={given!r}; expected a whole number from 1")
+    return int(given)
 
 
 def _lock(path: Path) -> bool:

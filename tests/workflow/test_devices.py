@@ -57,3 +57,11 @@ def test_four_processes_on_two_devices_never_share_one(tmp_path):
     for i, (name, begin, end) in enumerate(held):
         for other, other_begin, other_end in held[i + 1 :]:
             assert name != other or end <= other_begin or other_end <= begin
+
+
+def test_several_jobs_share_a_device_only_where_that_is_said(tmp_path):
+    environ = {"CUDA_VISIBLE_DEVICES": "0,1", "LGMAMBA_JOBS_PER_GPU": "2"}
+    taken = [devices.claim("auto", dict(environ), tmp_path) for _ in range(4)]
+    assert taken == ["0", "1", "0", "1"]
+    with pytest.raises(ValueError, match="LGMAMBA_JOBS_PER_GPU='two'"):
+        devices.claim("auto", environ | {"LGMAMBA_JOBS_PER_GPU": "two"}, tmp_path)
