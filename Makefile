@@ -76,6 +76,7 @@ pull: install
 	snakemake --touch --cores 1 --quiet all -- all
 
 ui: install
+	@echo "Runs by study: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri sqlite:///mlflow/mlflow.db
 
 constraints: install

@@ -83,5 +83,5 @@ def families(params: Params) -> list[Family]:
             if kind_of(run) == SPECIALIST and run.L0 in lengths:
                 specialists.setdefault(run.L0, name)
         ordered = dict(sorted(specialists.items()))
-        found.append(Family(comparison.generalist, comparison.adaptive, ordered, lengths[-1], lengths))
+        found.append(Family(comparison.generalist, comparison.adaptive, ordered, runs[comparison.generalist].L0, lengths))
     return found

@@ -92,6 +92,10 @@ class Params(Strict):
                 if any(side % run.task.patch_size for side in self.data.size):
                     found, size = run.task.patch_size, " x ".join(map(str, self.data.size))
                     raise ValueError(f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels")
+        if max(self.claims.far_factors) > self.probe.max_factor:
+            raise ValueError(
+                f"claims.far_factors: found {max(self.claims.far_factors):g}, expected: at most probe.max_factor, {self.probe.max_factor:g}"
+            )
         for i, c in enumerate(self.claims.comparisons):
             path = f"claims.comparisons.{i}"
             for role in ("generalist", "adaptive"):
