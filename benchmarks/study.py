@@ -75,7 +75,8 @@ def use_reference(clone: Path) -> None:
 def text(result: dict) -> str:
     """The block of the README, and with a title the page of the benchmark."""
     rows = [
-        f"| {row['what']} | {_clock(row['seconds'])} | {row['peak_mb'] / 1024:.1f} GB |" for row in result["rows"].values()
+        f"| {row['what']} | {_clock(row['seconds'])} | {row['peak_mb'] / 1024:.1f} GB |"
+        for row in result["rows"].values()
     ]
     about = result["about"]
     lines = [

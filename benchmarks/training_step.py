@@ -57,7 +57,9 @@ def build(run: RunConfig, backend: str, graph: bool, images: torch.Tensor) -> tu
     model = build_model(run, tuple(images.shape[1:])).cuda()
     step = TrainStep(model, build_optimizer(model, run.train), images, run.train.grad_clip, bf16=True, graph=graph)
     rows = torch.arange(len(images), device="cuda")
-    return step, BatchSampler(run.task, rows, model.grid, run.train.batch_size, run.seed, run.train.steps, full_length=True)
+    return step, BatchSampler(
+        run.task, rows, model.grid, run.train.batch_size, run.seed, run.train.steps, full_length=True
+    )
 
 
 def time_block(step: TrainStep, sampler: BatchSampler, start: int) -> float:

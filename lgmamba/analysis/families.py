@@ -83,5 +83,7 @@ def families(params: Params) -> list[Family]:
             if kind_of(run) == SPECIALIST and run.L0 in lengths:
                 specialists.setdefault(run.L0, name)
         ordered = dict(sorted(specialists.items()))
-        found.append(Family(comparison.generalist, comparison.adaptive, ordered, runs[comparison.generalist].L0, lengths))
+        found.append(
+            Family(comparison.generalist, comparison.adaptive, ordered, runs[comparison.generalist].L0, lengths)
+        )
     return found

@@ -25,7 +25,9 @@ class Strict(BaseModel):
     def _no_switch(cls, values: Any) -> Any:
         for key, value in values.items() if isinstance(values, dict) else ():
             if any(isinstance(v, bool) for v in (value if isinstance(value, list) else [value])):
-                raise ValueError(f"a number or a text for {key} (YAML reads yes, no, on, off as true, false); got {key}: {value}")
+                raise ValueError(
+                    f"a number or a text for {key} (YAML reads yes, no, on, off as true, false); got {key}: {value}"
+                )
         return values
 
 

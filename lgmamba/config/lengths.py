@@ -86,7 +86,9 @@ class Geometric(Strict):
     @model_validator(mode="after")
     def _reachable(self):
         if self.mean > (self.max + 1) / 2:
-            raise ValueError(f"mean <= (max + 1) / 2 = {(self.max + 1) / 2} (beyond it the law would not decay); got {self.mean}")
+            raise ValueError(
+                f"mean <= (max + 1) / 2 = {(self.max + 1) / 2} (beyond it the law would not decay); got {self.mean}"
+            )
         return self
 
     def pmf(self) -> list[float]:

@@ -52,7 +52,9 @@ class MambaConfig(Strict):
     d_state: int = Field(ge=1, le=256, description="state size N")
     d_conv: int = Field(ge=1, le=16, description="width of the short convolution, steps")
     expand: float = Field(gt=0, description="inner width / model width")
-    dt_rank: Positive | Literal["auto"] = Field(description="rank of the step-size projection; auto = ceil(d_model / 16)")
+    dt_rank: Positive | Literal["auto"] = Field(
+        description="rank of the step-size projection; auto = ceil(d_model / 16)"
+    )
     dt_min: float = Field(gt=0, description="smallest step size at initialisation")
     dt_max: float = Field(gt=0, description="largest step size at initialisation")
 
@@ -83,10 +85,16 @@ DecoderConfig = Annotated[MlpDecoder | SpatialDecoder, Field(discriminator="kind
 class AdaptiveConfig(Strict):
     """Length-adaptive conditioning: every layer is told the length T at which the output will be read."""
 
-    kind: Literal["dt_bias", "film", "both"] = Field(description="what is conditioned: step sizes, the block's input and output, or both")
-    features: Literal["T", "T_and_t"] = Field(description="told log T alone, or log T and the fraction t/T already read")
+    kind: Literal["dt_bias", "film", "both"] = Field(
+        description="what is conditioned: step sizes, the block's input and output, or both"
+    )
+    features: Literal["T", "T_and_t"] = Field(
+        description="told log T alone, or log T and the fraction t/T already read"
+    )
     hidden: Positive = Field(description="width of the conditioning network")
-    beyond: Literal["extrapolate", "clamp"] = Field(description="for T > L0: features as they come, or held at T = L0 and t/T <= 1")
+    beyond: Literal["extrapolate", "clamp"] = Field(
+        description="for T > L0: features as they come, or held at T = L0 and t/T <= 1"
+    )
 
 
 class ModelConfig(Strict):
@@ -95,7 +103,9 @@ class ModelConfig(Strict):
     d_model: Positive = Field(description="model width")
     n_layer: Positive = Field(description="number of blocks")
     mixer: MambaConfig
-    position: Literal["absolute", "relative_move"] = Field(description="learned embedding of the cell, or code of the move since the last patch")
+    position: Literal["absolute", "relative_move"] = Field(
+        description="learned embedding of the cell, or code of the move since the last patch"
+    )
     decoder: DecoderConfig
     adaptive: AdaptiveConfig | None
     scan_backend: ScanBackend = Field(description="backend of selective_scan; auto = the best one on the device")
@@ -131,7 +141,9 @@ class TrainConfig(Strict):
     validate_every: Positive = Field(description="steps between two validations")
     validate_images: Positive = Field(description="validation images used, at most")
     checkpoint_every_s: float = Field(ge=0, description="seconds between two resume checkpoints; 0 = at every log step")
-    cpu_threads: Positive = Field(description="torch threads on a CPU; part of the result, since sums are split by thread")
+    cpu_threads: Positive = Field(
+        description="torch threads on a CPU; part of the result, since sums are split by thread"
+    )
 
     @model_validator(mode="after")
     def _warmup_fits(self):

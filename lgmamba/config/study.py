@@ -1,6 +1,6 @@
 """A whole study: params.yaml with an optional overlay, validated, and expanded into runs.
 
-    params.yaml  <-  workflow/presets/<preset>.yaml  <-  values given by hand  ->  Params  ->  {name: RunConfig}
+params.yaml  <-  workflow/presets/<preset>.yaml  <-  values given by hand  ->  Params  ->  {name: RunConfig}
 """
 
 import copy
@@ -15,7 +15,9 @@ from lgmamba.config.data import DataConfig
 from lgmamba.config.run import ModelConfig, OrderName, Positive, RunConfig, TaskConfig, TrainConfig
 
 PRESETS = Path("workflow/presets")
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and _; starts with a letter")]
+Name = Annotated[
+    str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and _; starts with a letter")
+]
 Multiple = Annotated[float, Field(ge=1)]
 
 
@@ -73,7 +75,9 @@ class Params(Strict):
     task: TaskConfig
     model: ModelConfig
     train: TrainConfig
-    runs: dict[Name, dict[str, Any] | None] = Field(min_length=1, description="named entries; each overrides task, model or train")
+    runs: dict[Name, dict[str, Any] | None] = Field(
+        min_length=1, description="named entries; each overrides task, model or train"
+    )
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     probe: ProbeConfig
     claims: ClaimsConfig
@@ -91,20 +95,24 @@ class Params(Strict):
             for name, run in runs.items():
                 if any(side % run.task.patch_size for side in self.data.size):
                     found, size = run.task.patch_size, " x ".join(map(str, self.data.size))
-                    raise ValueError(f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels")
-        if max(self.claims.far_factors) > self.probe.max_factor:
-            raise ValueError(
-                f"claims.far_factors: found {max(self.claims.far_factors):g}, expected: at most probe.max_factor, {self.probe.max_factor:g}"
-            )
+                    raise ValueError(
+                        f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels"
+                    )
         for i, c in enumerate(self.claims.comparisons):
             path = f"claims.comparisons.{i}"
             for role in ("generalist", "adaptive"):
                 if getattr(c, role) not in runs:
-                    raise ValueError(f"{path}.{role}: found {getattr(c, role)!r}, expected: one of the runs {sorted(runs)}")
+                    raise ValueError(
+                        f"{path}.{role}: found {getattr(c, role)!r}, expected: one of the runs {sorted(runs)}"
+                    )
             if runs[c.generalist].model.adaptive is not None:
-                raise ValueError(f"{path}.generalist: found {c.generalist!r}, whose model.adaptive is set; expected: a plain run")
+                raise ValueError(
+                    f"{path}.generalist: found {c.generalist!r}, whose model.adaptive is set; expected: a plain run"
+                )
             if runs[c.adaptive].model.adaptive is None:
-                raise ValueError(f"{path}.adaptive: found {c.adaptive!r}, whose model.adaptive is null; expected: a length-adaptive run")
+                raise ValueError(
+                    f"{path}.adaptive: found {c.adaptive!r}, whose model.adaptive is null; expected: a length-adaptive run"
+                )
         return self
 
     def _expand(self) -> None:
@@ -112,10 +120,14 @@ class Params(Strict):
         expanded, wrong = {}, []
         for run, override in self.runs.items():
             override = override or {}
-            wrong += [unknown_key(f"runs.{run}.{key}", value, base) for key, value in override.items() if key not in base]
+            wrong += [
+                unknown_key(f"runs.{run}.{key}", value, base) for key, value in override.items() if key not in base
+            ]
             values = merge(base, {key: value for key, value in override.items() if key in base})
             try:
-                expanded[run] = RunConfig.model_validate(values | {"study": self.study, "run": run, "seed": self.seeds[0]})
+                expanded[run] = RunConfig.model_validate(
+                    values | {"study": self.study, "run": run, "seed": self.seeds[0]}
+                )
             except ValidationError as e:
                 wrong += problems(e, RunConfig, f"runs.{run}")
         if wrong:
@@ -128,7 +140,9 @@ class Params(Strict):
 
     def run_configs(self) -> dict[tuple[str, int], RunConfig]:
         """(run, seed) -> configuration, in the order of params.yaml."""
-        return {(name, s): run.model_copy(update={"seed": s}) for name, run in self._expanded.items() for s in self.seeds}
+        return {
+            (name, s): run.model_copy(update={"seed": s}) for name, run in self._expanded.items() for s in self.seeds
+        }
 
     @property
     def L0(self) -> int:
@@ -145,7 +159,9 @@ class Params(Strict):
         return sorted(t for t in steps if 1 <= t <= last)
 
 
-def load_params(path: str | Path = "params.yaml", preset: str | None = None, overrides: dict[str, Any] | None = None) -> Params:
+def load_params(
+    path: str | Path = "params.yaml", preset: str | None = None, overrides: dict[str, Any] | None = None
+) -> Params:
     """Read and validate a study.
 
     Args:
@@ -174,7 +190,9 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     result = copy.deepcopy(base)
     for key, value in overlay.items():
         old = result.get(key)
-        other_kind = isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) != old.get("kind")
+        other_kind = (
+            isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) != old.get("kind")
+        )
         if isinstance(value, dict) and isinstance(old, dict) and key not in ("runs", "weights") and not other_kind:
             result[key] = merge(old, value)
         else:

@@ -33,7 +33,9 @@ class Spatial(nn.Module):
         self.latent = nn.Linear(d_model, hidden)
         self.gain = nn.Parameter(torch.randn(gh * gw, hidden) / hidden**0.5)
         self.query = nn.Parameter(torch.randn(gh * gw, hidden) / hidden**0.5)
-        self.net = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, shape[0] * patch_size**2))
+        self.net = nn.Sequential(
+            nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, shape[0] * patch_size**2)
+        )
 
     def forward(self, outputs: Tensor) -> Tensor:
         latent = self.latent(outputs)[..., None, :]  # (..., 1, hidden)

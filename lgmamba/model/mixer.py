@@ -47,7 +47,9 @@ class MambaMixer(nn.Module):
         self.backend = config.scan_backend
         D, N, R = config.d_inner, config.mixer.d_state, config.dt_rank
         self.in_proj = nn.Linear(config.d_model, 2 * D, bias=False)
-        self.conv1d = nn.Conv1d(D, D, config.mixer.d_conv, groups=D, padding=config.mixer.d_conv - 1)  # holds parameters
+        self.conv1d = nn.Conv1d(
+            D, D, config.mixer.d_conv, groups=D, padding=config.mixer.d_conv - 1
+        )  # holds parameters
         self.x_proj = nn.Linear(D, R + 2 * N, bias=False)
         self.dt_proj = nn.Linear(R, D)
         self.A_log = nn.Parameter(torch.arange(1, N + 1, dtype=torch.float32).log().repeat(D, 1))

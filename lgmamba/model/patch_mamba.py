@@ -151,7 +151,12 @@ class PatchMamba(nn.Module):
         return self.norm_out(x), end
 
     def step(
-        self, patch: Tensor, cell: Tensor, state: StackState | None = None, told: Tensor | None = None, plan: Plan | None = None
+        self,
+        patch: Tensor,
+        cell: Tensor,
+        state: StackState | None = None,
+        told: Tensor | None = None,
+        plan: Plan | None = None,
     ) -> tuple[Tensor, StackState]:
         """Read one patch: (B, K), (B,) -> output (B, d) and the new state. A piece of one step, so it cannot disagree with `encode`."""
         outputs, state = self.encode(patch[:, None], cell[:, None], state, told, plan)
@@ -183,5 +188,7 @@ class PatchMamba(nn.Module):
         if self.conditioning is None:
             return None
         if told is None:
-            raise ValueError("this model is length-adaptive: pass told, the length (B,) at which its output will be read")
+            raise ValueError(
+                "this model is length-adaptive: pass told, the length (B,) at which its output will be read"
+            )
         return self.conditioning(told, torch.arange(t0 + 1, t0 + L + 1, device=device))

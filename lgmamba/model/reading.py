@@ -33,7 +33,9 @@ def read_at_steps(
         ValueError: if steps are not ascending, or not within the visiting order.
     """
     if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1 or steps[-1] > cells.shape[1]:
-        raise ValueError(f"steps must be ascending, within 1..{cells.shape[1]}, the length of the visiting order; got {steps}")
+        raise ValueError(
+            f"steps must be ascending, within 1..{cells.shape[1]}, the length of the visiting order; got {steps}"
+        )
     state, wanted = None, []
     for start in range(0, steps[-1], piece):
         here = cells[:, start : min(start + piece, steps[-1])]

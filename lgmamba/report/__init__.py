@@ -68,9 +68,7 @@ def update_block(readme: Path, name: str, text: str) -> None:
     block = re.compile(rf"(<!-- generated:{name} -->\n).*?(<!-- /generated -->)", re.DOTALL)
     before = readme.read_text(encoding="utf-8")
     if not block.search(before):
-        raise ValueError(
-            f"{readme}: expected a line `<!-- generated:{name} -->` and, below it, `<!-- /generated -->`"
-        )
+        raise ValueError(f"{readme}: expected a line `<!-- generated:{name} -->` and, below it, `<!-- /generated -->`")
     write_atomic(readme, block.sub(lambda match: match[1] + text.strip() + "\n" + match[2], before))
 
 

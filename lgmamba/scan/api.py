@@ -131,7 +131,9 @@ def _check(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, states_every) -> None:
         if tensor is None:
             continue
         if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape} to fit x {(B, L, D)} and A {(D, N)}; got {tuple(tensor.shape)}")
+            raise ValueError(
+                f"{name} must have shape {shape} to fit x {(B, L, D)} and A {(D, N)}; got {tuple(tensor.shape)}"
+            )
         if tensor.device != x.device:
             raise ValueError(f"{name} is on {tensor.device}, x on {x.device}; all arguments must share one device")
         if not tensor.is_floating_point():

@@ -54,7 +54,13 @@ def causal_conv1d_silu(x: Tensor, weight: Tensor, bias: Tensor, carry: Tensor | 
 
 def runs(x: Tensor, weight: Tensor) -> bool:
     """Whether the kernel can run here and covers this input."""
-    return x.is_cuda and x.dtype in TYPES and 2 <= weight.shape[1] <= MAX_TAPS and x.numel() > 0 and _reason("cuda") is None
+    return (
+        x.is_cuda
+        and x.dtype in TYPES
+        and 2 <= weight.shape[1] <= MAX_TAPS
+        and x.numel() > 0
+        and _reason("cuda") is None
+    )
 
 
 def _reason(device: str) -> str | None:

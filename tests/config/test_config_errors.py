@@ -28,7 +28,6 @@ WRONG = {
     "inner width 0": ({"model": {"d_model": 4, "mixer": {"expand": 0.1}}}, ["model:", "mixer.expand", "0.1 x 4"]),
     "dt_min above dt_max": ({"model": {"mixer": {"dt_min": 2}}}, ["model.mixer:", "dt_min < dt_max", "got 2.0"]),
     "factor below 1": ({"probe": {"factors": [0.5]}}, ["probe.factors.0", "found 0.5", "equal to 1"]),
-    "claims beyond the probe": ({"probe": {"max_factor": 3}}, ["claims.far_factors", "found 25", "max_factor, 3"]),
     "length of weight 0": (
         {"task": {"lengths": {"kind": "choice", "weights": {4: 0}}}},
         ["task.lengths.weights.4", "found 0", "greater than 0"],

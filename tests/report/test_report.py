@@ -127,7 +127,9 @@ def test_sentences_say_what_happened_not_what_was_hoped():
     assert "which may lower the error, and 1 of 1 do" in falls
     mixed = answers(cells({"effect": -1.0}, {"effect": 0.25, "run": "b"}), NO_GAPS, LENGTHS, 16)["C1"]
     assert "PSNR changes by \u22121.00 to +0.25 dB" in mixed
-    behind = answers(cells({"claim": "C4", "claimed_sign": 1, "family": "u", "effect": -0.1}), NO_GAPS, LENGTHS, 16)["C4"]
+    behind = answers(cells({"claim": "C4", "claimed_sign": 1, "family": "u", "effect": -0.1}), NO_GAPS, LENGTHS, 16)[
+        "C4"
+    ]
     assert "`a` is 0.10 dB below the generalist `u`" in behind
 
 
