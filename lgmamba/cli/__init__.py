@@ -149,9 +149,11 @@ def report(
 
 def main() -> None:
     """Run the command line; what a person can put right is printed as one message, without a traceback."""
-    level = os.environ.get("LGMAMBA_LOG", "INFO")
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    level = os.environ.get("LGMAMBA_LOG", "INFO").upper()
+    logging.basicConfig(
+        format="%(message)s", stream=sys.stderr
+    )  # warnings of all packages, and what this one has to say
+    logging.getLogger("lgmamba").setLevel(level)
     try:
         app()
     except Exception as e:

@@ -12,20 +12,10 @@ import yaml
 from lgmamba.config.study import load_params, merge, read_yaml
 
 ROOT = Path(__file__).parents[2]
-NOT_COPIED = {
-    ".git",
-    ".venv",
-    ".snakemake",
-    ".pytest_cache",
-    ".ruff_cache",
-    ".hypothesis",
-    "results",
-    "data",
-    "mlflow",
-    "tests",
-    "reports",
-}
-NOT_COPIED |= {"docs", "benchmarks", "dvc_plots", "dvc.lock", "__pycache__", "cache", "tmp", "config.local"}
+HIDDEN = {".dvc", ".dvcignore", ".gitignore"}
+"""What is copied of the names that begin with a dot."""
+NOT_COPIED = {"results", "data", "mlflow", "tests", "reports", "docs", "benchmarks", "dvc_plots", "dvc.lock"}
+NOT_COPIED |= {"__pycache__", "cache", "tmp", "config.local"}
 
 
 @dataclass(frozen=True)
@@ -89,13 +79,10 @@ def environment() -> dict[str, str]:
 
 
 def copy_repository(to: Path) -> Checkout:
-    shutil.copytree(
-        ROOT,
-        to,
-        ignore=lambda folder, names: [
-            n for n in names if n in NOT_COPIED and not folder.startswith(str(ROOT / "lgmamba"))
-        ],
-    )
+    def not_copied(_: str, names: list[str]) -> list[str]:
+        return [n for n in names if n in NOT_COPIED or (n.startswith(".") and n not in HIDDEN)]
+
+    shutil.copytree(ROOT, to, ignore=not_copied)
     shutil.copytree(ROOT / "lgmamba", to / "lgmamba", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     checkout = Checkout(to)
     checkout.git("init", "--quiet", ".")

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ def finished(tmp_path_factory) -> Checkout:
     copy.commit("small study")
     (copy.path / "first_run.txt").write_text(copy.snakemake("--use-conda"))
     return copy
+
+
+@pytest.fixture
+def spoilable(finished, tmp_path) -> Checkout:
+    """A copy of `finished`, time stamps and Snakemake's records included, that a test may leave as it likes."""
+    shutil.copytree(finished.path, tmp_path / "repository", symlinks=True)
+    return Checkout(tmp_path / "repository")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,10 @@ def test_a_typo_stops_before_any_job_and_names_the_nearest_key(checkout):
 
 def test_values_given_by_hand_are_typed(checkout):
     params = load_params(checkout.path / "params.yaml")
-    checkout.planned("--config", "train={steps: 77}", "seeds=[5]")
+    checkout.planned("--config", "train={steps: 777, warmup_steps: 7}", "seeds=[5]")
     run = next(iter(params.runs))
     written = json.loads((checkout.path / params.outputs.results / "runs" / run / "seed5" / "run.json").read_text())
-    assert (written["train"]["steps"], written["seed"]) == (77, 5)
+    assert (written["train"]["steps"], written["seed"]) == (777, 5)
 
 
 def test_lint_is_clean(checkout):
@@ -82,11 +83,15 @@ def test_every_job_left_a_log_and_a_benchmark(finished):
     times = {p.relative_to(results / "benchmarks").with_suffix("") for p in (results / "benchmarks").rglob("*.tsv")}
     assert logs == times
     assert len(logs) == sum(planned((finished.path / "first_run.txt").read_text()).values())
+    said = "".join(p.read_text() for p in (results / "logs" / "figure").glob("*.log"))
+    assert said == ""  # in particular nothing that other packages have to say about their fonts
 
 
-def test_second_call_does_nothing_and_says_so(finished):
+def test_second_call_does_nothing_and_says_so_within_ten_seconds(finished):
     for options in ([], ["--use-conda"]):
+        begin = time.monotonic()
         assert "Nothing to be done" in finished.snakemake(*options)
+        assert time.monotonic() - begin < 10
 
 
 def test_without_its_records_a_second_call_does_nothing(finished):
@@ -116,12 +121,13 @@ def test_tracking_turned_off_retrains_nothing(finished, edited):
     assert not {"data", "train", "reconstruct"} & set(finished.planned())
 
 
-def test_comment_reruns_nothing_but_code_does(finished, edited):
-    source = finished.path / "lgmamba" / "train" / "loop.py"
+def test_comment_reruns_nothing_but_a_changed_formula_does(finished, edited):
+    source = finished.path / "lgmamba" / "train" / "optimizer.py"
     code = source.read_text()
     edited(source, code + "\n# a thought\n")
     assert finished.planned() == {}
-    edited(source, code + "\nADDED = 1\n")
+    assert "math.cos(math.pi * done)" in code
+    edited(source, code.replace("math.cos(math.pi * done)", "math.cos(math.pi * done**2)"))
     jobs = finished.planned()
     assert jobs["train"] == jobs["reconstruct"] > 0
     assert "data" not in jobs
