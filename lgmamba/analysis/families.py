@@ -26,6 +26,9 @@ def describe_lengths(lengths: LengthConfig) -> str:
     if isinstance(lengths, Curriculum):
         return f"{describe_lengths(lengths.start)} to {describe_lengths(lengths.end)}"
     match lengths.kind:
+        case "mixture":
+            total = sum(part.weight for part in lengths.parts)
+            return ", ".join(f"{part.weight / total:.0%} {describe_lengths(part.lengths)}" for part in lengths.parts)
         case "fixed":
             return f"always {lengths.value}"
         case "uniform" | "log_uniform":

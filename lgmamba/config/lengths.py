@@ -102,7 +102,36 @@ class Geometric(Strict):
         return [0.0] + [w / total for w in weights]
 
 
-Stationary = Annotated[Fixed | Uniform | LogUniform | Choice | Geometric, Field(discriminator="kind")]
+Simple = Annotated[Fixed | Uniform | LogUniform | Choice | Geometric, Field(discriminator="kind")]
+
+
+class Part(Strict):
+    """One part of a mixture."""
+
+    weight: float = Field(gt=0, description="the weights of a mixture are normalised to sum 1")
+    lengths: Simple
+
+
+class Mixture(Strict):
+    """Several distributions, each drawn from with its weight: half of the sequences at L0, half of any length, say."""
+
+    kind: Literal["mixture"]
+    parts: list[Part] = Field(min_length=1)
+
+    @property
+    def max(self) -> int:
+        return max(part.lengths.max for part in self.parts)
+
+    def pmf(self) -> list[float]:
+        total = sum(part.weight for part in self.parts)
+        law = [0.0] * (self.max + 1)
+        for part in self.parts:
+            for T, p in enumerate(part.lengths.pmf()):
+                law[T] += part.weight / total * p
+        return law
+
+
+Stationary = Annotated[Fixed | Uniform | LogUniform | Choice | Geometric | Mixture, Field(discriminator="kind")]
 
 
 class Curriculum(Strict):
@@ -124,4 +153,6 @@ class Curriculum(Strict):
         return [(1 - w) * p + w * q for p, q in zip(a, b, strict=True)]
 
 
-LengthConfig = Annotated[Fixed | Uniform | LogUniform | Choice | Geometric | Curriculum, Field(discriminator="kind")]
+LengthConfig = Annotated[
+    Fixed | Uniform | LogUniform | Choice | Geometric | Mixture | Curriculum, Field(discriminator="kind")
+]

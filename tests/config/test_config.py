@@ -19,6 +19,7 @@ LENGTHS = {
     "log_uniform": {"kind": "log_uniform", "low": 2, "high": 9},
     "choice": {"kind": "choice", "weights": {4: 1, 16: 2.5}},
     "geometric": {"kind": "geometric", "mean": 3.5, "max": 12},
+    "mixture": {"kind": "mixture", "parts": [{"weight": 1, "lengths": {"kind": "fixed", "value": 12}}]},
     "curriculum": {
         "kind": "curriculum",
         "start": {"kind": "choice", "weights": {1: 1, 3: 1}},

@@ -21,6 +21,13 @@ SHRINKING = CURRICULUM | {
     "end": {"kind": "fixed", "value": 2},
     "over": 1,
 }
+MIXTURE = {
+    "kind": "mixture",
+    "parts": [
+        {"weight": 3, "lengths": {"kind": "fixed", "value": 8}},
+        {"weight": 1, "lengths": {"kind": "uniform", "low": 3, "high": 4}},
+    ],
+}
 # id: (configuration, progress, support)
 LAWS = {
     "fixed": ({"kind": "fixed", "value": 5}, 1, {5}),
@@ -30,6 +37,7 @@ LAWS = {
     "choice": ({"kind": "choice", "weights": {4: 1, 16: 3, 7: 0.5}}, 1, {4, 7, 16}),
     "geometric": ({"kind": "geometric", "mean": 2.5, "max": 9}, 1, set(range(1, 10))),
     "geometric-1": ({"kind": "geometric", "mean": 1, "max": 1}, 1, {1}),
+    "mixture": (MIXTURE, 1, {3, 4, 8}),
     "curriculum-0": (CURRICULUM, 0, {3}),
     "curriculum-quarter": (CURRICULUM, 0.25, {2, 3, 4, 5, 6}),
     "curriculum-over": (CURRICULUM, 0.5, {2, 3, 4, 5, 6}),
@@ -84,7 +92,7 @@ def test_draws_follow_the_generator():
 
 
 def test_the_longest_length_is_that_of_the_whole_training():
-    assert [distribution(c).max for c, _, _ in LAWS.values()] == [5, 9, 4, 11, 16, 9, 1, 6, 6, 6, 6, 8, 8, 8]
+    assert [distribution(c).max for c, _, _ in LAWS.values()] == [5, 9, 4, 11, 16, 9, 1, 8, 6, 6, 6, 6, 8, 8, 8]
 
 
 def test_uniform_and_fixed_by_hand():
@@ -119,6 +127,10 @@ def test_geometric_has_the_mean_asked_for_and_a_constant_ratio(mean, longest):
     ratios = ratios[pmf[2:] > 1e-290]  # beyond it float64 loses digits
     torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios), rtol=1e-12, atol=0)  # one power of the ratio each
     assert ratios[0] < 1
+
+
+def test_mixture_weighs_its_parts():
+    assert law(MIXTURE) == [0, 0, 0, 0.125, 0.125, 0, 0, 0, 0.75]
 
 
 def test_geometric_at_both_ends_of_its_mean():
