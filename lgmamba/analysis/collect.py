@@ -3,6 +3,7 @@
     results/<study>/runs/<run>/seed<k>/train/   run.json (the configuration trained with), train.json, history.parquet, ...
                                        probe/   steps.parquet, retention.parquet, panel.safetensors, probe.json
 
+The weights themselves are not needed, only their digest: frames can be made where the checkpoints are not.
 Results made with another configuration, from other images or with another checkpoint are refused, never mixed in.
 """
 
@@ -14,13 +15,11 @@ from lgmamba.analysis.files import read_json
 from lgmamba.config.base import validate
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
-from lgmamba.files import file_digest
 
 NEEDED = (
     "train/run.json",
     "train/train.json",
     "train/history.parquet",
-    "train/model.safetensors",
     "probe/probe.json",
     "probe/steps.parquet",
     "probe/retention.parquet",
@@ -103,7 +102,7 @@ def _problems(folder: RunFolder, params: Params) -> list[str]:
         problems.append(
             f"trained on images {folder.train['data_digest']:.12} but reconstructed images {folder.probe['data_digest']:.12}"
         )
-    digest = folder.train.get("checkpoint_digest") or file_digest(folder.path / "train/model.safetensors")
+    digest = folder.train["checkpoint_digest"]
     if folder.probe["checkpoint_digest"] != digest:
         problems.append(
             f"reconstructed with checkpoint {folder.probe['checkpoint_digest']:.12}, but train/ holds {digest:.12}; reconstruct again"

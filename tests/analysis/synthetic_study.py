@@ -175,7 +175,8 @@ def write_run(path: Path, params: Params, run: RunConfig, pictures: np.ndarray) 
         "git": {"commit": "0123456789abcdef", "dirty": False},
         "final": {"loss": 0.02, "val_psnr": {str(t): 15.0 for t in lengths}},
     }
-    (train / "train.json").write_text(json.dumps(common | summary))
+    digest = file_digest(train / "model.safetensors")
+    (train / "train.json").write_text(json.dumps(common | summary | {"checkpoint_digest": digest}))
     steps = params.probe_steps(run)
     found = {
         "wall_s": 3.2,
@@ -184,7 +185,6 @@ def write_run(path: Path, params: Params, run: RunConfig, pictures: np.ndarray) 
         "steps": steps,
         "probe": params.probe.model_dump(mode="json"),
     }
-    digest = file_digest(train / "model.safetensors")
     (probe / "probe.json").write_text(json.dumps(common | found | {"checkpoint_digest": digest}))
     psnr = true_psnr(run, np.array(steps), rng)
     _steps(params, run, steps, psnr, rng).write_parquet(probe / "steps.parquet")
