@@ -172,5 +172,5 @@ def test_freeze_keeps_the_state_of_the_training_length():
     ],
 )
 def test_settings_out_of_range_are_refused(make):
-    with pytest.raises(ValueError, match="got|expected"):
+    with pytest.raises(ValueError, match=r"got|expected"):
         make()
