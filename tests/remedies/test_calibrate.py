@@ -1,0 +1,67 @@
+"""Calibration finds known minima, keeps what helps on other images only, and moves a model's loss."""
+
+import pytest
+import torch
+
+from lgmamba.remedies.calibrate import by_gradient, last_step_loss, zeroth_order
+from lgmamba.remedies.spectrum import scale_spectrum
+from lgmamba.remedies.step_size import scale_step_sizes
+from tests.model.models import exact, sequence
+
+MINIMUM = torch.tensor([0.4, -0.7, 0.0], dtype=torch.float64)
+
+
+def bowl(theta: torch.Tensor) -> torch.Tensor:
+    return 3.0 + (torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64) * (theta - MINIMUM).square()).sum()
+
+
+@pytest.mark.parametrize("search", [zeroth_order, by_gradient])
+def test_the_minimum_of_a_bowl_is_found_from_both_sides_of_1(search):
+    found = search(bowl, bowl, n=3, steps=300)
+    assert found.before == pytest.approx(float(bowl(torch.zeros(3))))
+    assert found.after < 3.0 + 0.02 * (found.before - 3.0)
+    assert found.factors == pytest.approx(found.theta.exp().tolist())
+
+
+@pytest.mark.parametrize("search", [zeroth_order, by_gradient])
+def test_what_does_not_help_on_other_images_is_not_kept(search):
+    found = search(bowl, lambda theta: theta.square().sum(), n=3, steps=20)
+    assert found.theta.tolist() == [0.0, 0.0, 0.0]
+    assert found.after == found.before == 0.0
+
+
+def test_the_same_seed_finds_the_same():
+    one, two, other = (zeroth_order(bowl, bowl, n=3, steps=5, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one.theta, two.theta)
+    assert not torch.equal(one.theta, other.theta)
+
+
+@pytest.mark.parametrize(
+    "make_plan",
+    [lambda s: scale_step_sizes(per_layer=s), lambda s: scale_spectrum("mult", s), lambda s: scale_spectrum("pow", s)],
+    ids=["step sizes", "mult", "pow"],
+)
+def test_gradients_of_a_models_loss_are_those_of_finite_differences(make_plan):
+    model = exact()
+    patches, cells = sequence(model)
+    targets = torch.rand(3, *model.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    loss = last_step_loss(model, patches, cells, targets, make_plan)
+    theta = torch.tensor([0.1, -0.2], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(loss, theta)
+
+
+def test_calibration_lowers_a_models_loss_and_leaves_the_model_alone():
+    model = exact()
+    before = {name: v.clone() for name, v in model.state_dict().items()}
+    patches, cells = sequence(model, B=6)
+    with torch.no_grad():  # what a model with other step sizes would draw, so that there is something to find
+        outputs, _ = model.encode(patches, cells, plan=scale_step_sizes(per_layer=[0.5, 1.5]))
+        targets = model.decode(outputs[:, -1])
+    half = slice(0, 3), slice(3, 6)
+    first, second = (
+        last_step_loss(model, patches[s], cells[s], targets[s], lambda f: scale_step_sizes(per_layer=f)) for s in half
+    )
+    found = by_gradient(first, second, n=2, steps=80, penalty=0.0)
+    assert found.after < 0.05 * found.before
+    assert found.factors == pytest.approx([0.5, 1.5], abs=0.15)
+    assert all(torch.equal(v, before[name]) for name, v in model.state_dict().items())
