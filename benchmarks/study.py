@@ -1,15 +1,18 @@
 """Times the two commands of the README in a fresh clone, and the default study with and without the fast scan.
 
-    python benchmarks/study.py [--out reports/benchmarks] [--readme README.md] [--without-reference]
+    python benchmarks/study.py [--out reports/benchmarks] [--readme README.md] [--part both]
 
-Writes study.{json,md} and brings the block `times` of the README up to date. Steps, each in a clone of the current commit
-in a temporary folder, one after the other:
+Writes study.{json,md} and brings the block `times` of the README up to date; rows of a part that is not measured stay. Steps,
+in a clone of the current commit in a temporary folder, one after the other:
 
-    make install        an empty folder `.venv`, versions of constraints.txt, packages from pip's own index and cache
-    make run            the default study: images, trainings, reconstructions, claims, figures, report
-    make run            again: nothing to do
-    make run            with model.scan_backend: reference, in results of its own: the study without the fast scan
-    make test           every test
+    fresh       make install   an empty folder `.venv`, versions of constraints.txt, packages from pip's own index and cache
+                make run       the default study: images, trainings, reconstructions, claims, figures, report
+                make run       again: nothing to do
+                make test      every test
+    compare     make run       the default study once more, in an environment that has run before
+                make run       the same with model.scan_backend: reference, that is without the fast scan
+
+The first study in a new environment also compiles every package's bytecode, so that only the last two compare.
 
 Wall times by the clock; memory is the largest sum of resident memory over the command and its children, looked at every
 half second (pages that processes share count for each of them).
@@ -33,6 +36,7 @@ from lgmamba.provenance import cpu_name, git_state, versions
 from lgmamba.report import update_block
 
 ROOT = Path(__file__).parents[1]
+ORDER = ("install", "run", "again", "test", "warm", "reference")
 
 
 def measured(command: list[str], folder: Path) -> dict[str, float]:
@@ -63,13 +67,35 @@ def _watch(process: subprocess.Popen, peak: list[float]) -> None:
         time.sleep(0.5)
 
 
-def use_reference(clone: Path) -> None:
-    """The same study with the plain scan, beside the results that are there."""
+def fresh(clone: Path) -> dict[str, dict]:
+    """The README's commands in an empty clone."""
+    rows = {"install": {"what": "`make install`"} | measured(["make", "install"], clone)}
+    rows["run"] = {"what": "`make run`, the default study"} | measured(["make", "run"], clone)
+    rows["again"] = {"what": "`make run` again"} | measured(["make", "run"], clone)
+    rows["test"] = {"what": "`make test`"} | measured(["make", "test"], clone)
+    return rows
+
+
+def compare(clone: Path) -> dict[str, dict]:
+    """The default study from its images on, with and without the fast scan, in an environment that has run before."""
+    measured(["make", "install"], clone)
+    measured(["make", "smoke"], clone)
+    rows = {"warm": {"what": "the default study in an environment that has run before"} | measured_study(clone, "auto")}
+    what = "the same with `model.scan_backend: reference`"
+    rows["reference"] = {"what": what} | measured_study(clone, "reference")
+    return rows
+
+
+def measured_study(clone: Path, backend: str) -> dict[str, float]:
+    """The study of params.yaml with a scan backend, in results of its own."""
+    subprocess.run(["git", "checkout", "--quiet", "params.yaml"], cwd=clone, check=True)
     params = yaml.safe_load((clone / "params.yaml").read_text())
-    params["study"] = "digits_reference"
-    params["model"]["scan_backend"] = "reference"
-    params["outputs"] |= {"results": "results/reference", "reports": "results/reference/reports"}
+    params["study"] = f"digits_{backend}"
+    params["model"]["scan_backend"] = backend
+    folder = f"results/{backend}"
+    params["outputs"] = {"data": f"data/{backend}", "results": folder, "reports": f"{folder}/reports"}
     (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return measured(["make", "run"], clone)
 
 
 def text(result: dict) -> str:
@@ -80,7 +106,7 @@ def text(result: dict) -> str:
     ]
     about = result["about"]
     lines = [
-        "| command, in a fresh clone | time | peak memory |",
+        "| in a fresh clone | time | peak memory |",
         "| --- | ---: | ---: |",
         *rows,
         "",
@@ -97,22 +123,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "reports/benchmarks")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    parser.add_argument("--without-reference", action="store_true", help="leave the study without the fast scan out")
+    parser.add_argument("--part", choices=("fresh", "compare", "both"), default="both")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "lgmamba"
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        rows = {"install": {"what": "`make install`"} | measured(["make", "install"], clone)}
-        rows["run"] = {"what": "`make run`, the default study"} | measured(["make", "run"], clone)
-        rows["again"] = {"what": "`make run` again"} | measured(["make", "run"], clone)
-        rows["test"] = {"what": "`make test`"} | measured(["make", "test"], clone)
-        if not args.without_reference:
-            use_reference(clone)
-            what = "the default study with `model.scan_backend: reference`"
-            rows["reference"] = {"what": what} | measured(["make", "run"], clone)
+    stored = args.out / "study.json"
+    rows = json.loads(stored.read_text())["rows"] if stored.is_file() else {}
+    for part in (fresh, compare):
+        if args.part in (part.__name__, "both"):
+            with tempfile.TemporaryDirectory() as folder:
+                clone = Path(folder) / "lgmamba"
+                subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+                rows |= part(clone)
+    rows = {name: rows[name] for name in ORDER if name in rows}
     about = {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "commit": git_state()["commit"]}
     result = {"rows": rows, "about": about | {"versions": versions()}}
-    write_atomic(args.out / "study.json", to_json(result))
+    write_atomic(stored, to_json(result))
     write_atomic(args.out / "study.md", "# The two commands\n\n" + text(result))
     update_block(args.readme, "times", text(result))
     print(json.dumps(rows, indent=1))
