@@ -39,7 +39,9 @@ def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
     for position, row in enumerate(rows):
         words = style[row].label if row in style.looks else row
         ax.text(-0.12, position * down + H / W / 2, words, ha="right", va="center", fontsize=7)
-    within = frame.filter(pl.col("beyond").not_()).group_by("image", "row", maintain_order=True).agg(pl.col("step").max())
+    within = (
+        frame.filter(pl.col("beyond").not_()).group_by("image", "row", maintain_order=True).agg(pl.col("step").max())
+    )
     for image, row, step in within.rows():
         if step != steps[-1]:
             x = left[image, step] + (1 + PITCH) / 2
