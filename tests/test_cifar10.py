@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import yaml
 
-from lgmamba.analysis import FIGURE_NAMES
+from lgmamba.analysis import figures_of
 from lgmamba.config.study import load_params
 from tests.cli.programs import Caller
 
@@ -75,19 +75,19 @@ def test_from_images_to_report_the_model_learns(tmp_path, monkeypatch, capsys):
     study = ("--preset", "cifar10", "--override", yaml.safe_dump(SMALL))
     for line in run("show", ROOT / "params.yaml", *study, "--write", "--commands").splitlines():
         run(*line.split()[3:])
+    params = load_params(ROOT / "params.yaml", "cifar10", SMALL)
     config = ("--study", "results/config/study.json")
     run("evaluate", *config, "--results", "results", "--out", "frames")
-    for name in FIGURE_NAMES:
+    for name in figures_of(params):
         run("figure", name, *config, "--frames", "frames", "--out", "reports/figures")
     run("report", *config, "--frames", "frames", "--figures", "reports/figures", "--out", "reports")
 
     manifest = json.loads(Path("data/manifest.json").read_text())
     assert manifest["image_shape"] == [3, 32, 32]
     assert manifest["counts"]["test"] == 2000
-    assert {p.name for p in Path("reports/figures").glob("*.png")} == {f"{name}.png" for name in FIGURE_NAMES}
+    assert {p.name for p in Path("reports/figures").glob("*.png")} == {f"{name}.png" for name in figures_of(params)}
     assert Path("reports/report.html").stat().st_size > 10_000
 
-    params = load_params(ROOT / "params.yaml", "cifar10", SMALL)
     for name in params.runs:
         steps = pl.read_parquet(f"results/runs/{name}/seed0/probe/steps.parquet").filter(mode="prefix", step=params.L0)
         psnr = {

@@ -10,16 +10,53 @@ panel        the pictures that the figures show
 evaluate     all of it, in order
 """
 
-FIGURE_NAMES = ("task", "curves", "gallery", "retention", "envelope", "degradation", "training", "lengths")
+from __future__ import annotations
 
-FRAMES = (
-    *(
-        f"{name}.parquet"
-        for name in ("curves", "summary", "retention", "history", "lengths", "envelope", "degradation")
-    ),
-    *(f"{name}.parquet" for name in ("claims", "claims_summary", "runs")),
-    *(f"figure_{name}.parquet" for name in FIGURE_NAMES),
-    "panel.safetensors",
-    "claims.json",
-)
-"""Every file that `evaluate.evaluate` writes."""
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lgmamba.config.study import Params
+
+
+def _always(params: Params) -> bool:
+    return True
+
+
+FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
+    "task": _always,
+    "curves": _always,
+    "gallery": _always,
+    "retention": _always,
+    "envelope": _always,
+    "degradation": _always,
+    "training": _always,
+    "lengths": _always,
+}
+"""Figure -> whether a study has it, in the order of the report. A figure draws the frame figure_<name>."""
+
+FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
+    "curves": _always,
+    "summary": _always,
+    "retention": _always,
+    "history": _always,
+    "lengths": _always,
+    "envelope": _always,
+    "degradation": _always,
+    "claims": _always,
+    "claims_summary": _always,
+    "runs": _always,
+}
+"""Frame that is more than what one figure draws -> whether a study has it."""
+
+
+def figures_of(params: Params) -> tuple[str, ...]:
+    """Names of the figures of a study, in the order of the report."""
+    return tuple(name for name, has in FIGURE_CONDITIONS.items() if has(params))
+
+
+def frames_of(params: Params) -> tuple[str, ...]:
+    """Every file that `evaluate.evaluate` writes for a study."""
+    frames = [name for name, has in FRAME_CONDITIONS.items() if has(params)]
+    frames += [f"figure_{name}" for name in figures_of(params)]
+    return (*(f"{name}.parquet" for name in frames), "panel.safetensors", "claims.json")

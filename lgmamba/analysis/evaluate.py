@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lgmamba.analysis import FRAMES
+from lgmamba.analysis import frames_of
 from lgmamba.analysis.claims import Evidence, claim_cells, summarise_claims
 from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.drawn import drawn_frames
@@ -31,7 +31,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     Args:
         study_json: the study's resolved parameters.
         results: folder of the study, with runs/<run>/seed<k>/.
-        out: folder for the frames; the files are `lgmamba.analysis.FRAMES`.
+        out: folder for the frames; the files are `lgmamba.analysis.frames_of`.
     Raises:
         CollectError: results are missing, or do not belong to the current configuration.
     """
@@ -59,7 +59,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     panel = collect_panel(folders)
     frames |= {f"figure_{name}": frame for name, frame in drawn_frames(params, frames, panel).items()}
 
-    assert {f"{name}.parquet" for name in frames} | {"panel.safetensors", "claims.json"} == set(FRAMES)
+    assert {f"{name}.parquet" for name in frames} | {"panel.safetensors", "claims.json"} == set(frames_of(params))
     for name, frame in frames.items():
         write_frame(frame, out / f"{name}.parquet")
     write_panel(panel, out / "panel.safetensors")

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from lgmamba import track
+from lgmamba.analysis import FIGURE_CONDITIONS
 from lgmamba.cli.show import show
 from lgmamba.track.commands import app as track_app
 
@@ -118,9 +119,7 @@ def evaluate(
 
 @app.command()
 def figure(
-    name: Annotated[
-        str, typer.Argument(help="task, curves, gallery, retention, envelope, degradation, training, lengths")
-    ],
+    name: Annotated[str, typer.Argument(help=f"one of the study's: {', '.join(FIGURE_CONDITIONS)}")],
     study: Annotated[Path, typer.Option(help="<results>/config/study.json")],
     frames: Annotated[Path, typer.Option(help="folder written by `evaluate`")],
     out: Annotated[Path, typer.Option(help="folder of the figures")],

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
+from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.panel import read_panel
 from lgmamba.figures.curves import fig_curves
@@ -33,17 +34,18 @@ def draw(name: str, study_json: Path, frames: Path, out: Path) -> None:
     """Draw one figure: <out>/<name>.png, .pdf and .csv.
 
     Args:
-        name: a key of `FIGURES`.
+        name: one of `lgmamba.analysis.figures_of` the study.
         study_json: the study's resolved parameters; the order of its runs decides their colours.
         frames: folder written by `evaluate`.
         out: folder of the figures.
     Raises:
-        ValueError: unknown figure; lists the known ones.
+        ValueError: no figure of this study; lists those that it has.
     """
-    if name not in FIGURES:
-        raise ValueError(f"figure={name!r} is unknown; expected one of {', '.join(FIGURES)}")
+    params = load_study(study_json)
+    if name not in (known := figures_of(params)):
+        raise ValueError(f"figure={name!r} is unknown; expected one of {', '.join(known)}")
     use_style()
-    style = Style(list(load_study(study_json).runs))
+    style = Style(list(params.runs))
     frame = pl.read_parquet(frames / f"figure_{name}.parquet")
     more = (read_panel(frames / "panel.safetensors"),) if name in WITH_PICTURES else ()
     save_figure(FIGURES[name](frame, style, *more), frame, name, out)

@@ -12,7 +12,8 @@ from typing import Any
 import jinja2
 import markdown
 
-from lgmamba.analysis import FIGURE_NAMES
+from lgmamba.analysis import figures_of
+from lgmamba.analysis.collect import load_study
 from lgmamba.files import to_json, write_atomic
 from lgmamba.report import words
 from lgmamba.report.facts import gather, headline, metrics
@@ -31,7 +32,8 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     Raises:
         ValueError: figures are missing; lists them.
     """
-    missing = [name for name in FIGURE_NAMES if not (figures / f"{name}.png").is_file()]
+    names = figures_of(load_study(study_json))
+    missing = [name for name in names if not (figures / f"{name}.png").is_file()]
     if missing:
         raise ValueError(
             f"{figures}: no picture of {', '.join(missing)}; draw it with `lgmamba figure {missing[0]} ...`"
@@ -39,7 +41,7 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     facts = gather(study_json, frames)
     where = Path(os.path.relpath(figures, out)).as_posix()
     plain = render("report.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
-    pictures = {name: (figures / f"{name}.png").read_bytes() for name in FIGURE_NAMES}
+    pictures = {name: (figures / f"{name}.png").read_bytes() for name in names}
     rich = render(
         "report.md.jinja",
         facts,

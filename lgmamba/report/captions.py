@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from lgmamba.analysis import figures_of
 from lgmamba.config.study import Params
 from lgmamba.report.words import plural
 
@@ -85,7 +86,7 @@ TEXTS = {
 
 
 def captions(params: Params, sample: Sample) -> dict[str, str]:
-    """{figure: caption}."""
+    """{figure: caption}, of the figures that the study has."""
     one_seed = sample.seeds == 1
     facts = {
         "Lines": "One training"
@@ -97,4 +98,4 @@ def captions(params: Params, sample: Sample) -> dict[str, str]:
         "seeds": plural(sample.seeds, "seed"),
         "split": sample.split,
     }
-    return {figure: " ".join(text.split()).format(**facts) for figure, text in TEXTS.items()}
+    return {figure: " ".join(TEXTS[figure].split()).format(**facts) for figure in figures_of(params)}

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.families import describe_run, families, kind_of
 from lgmamba.analysis.panel import read_panel
@@ -52,6 +53,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "strategies": strategy_sentences(found["figure_retention"], families(params), max(params.claims.far_factors)),
         "costs": cost_facts(found["runs"]),
         "titles": TITLES,
+        "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
         "captions": captions(params, sample),
     }
 

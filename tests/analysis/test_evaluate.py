@@ -5,8 +5,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lgmamba.analysis import FRAMES
-from lgmamba.analysis.collect import CollectError
+from lgmamba.analysis import frames_of
+from lgmamba.analysis.collect import CollectError, load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.panel import read_panel
 
@@ -16,12 +16,12 @@ def frame(study, name: str) -> pl.DataFrame:
 
 
 def test_all_frames_are_written_and_nothing_else(study):
-    assert {path.name for path in study.frames.iterdir()} == set(FRAMES)
+    assert {path.name for path in study.frames.iterdir()} == set(frames_of(load_study(study.study)))
 
 
 def test_a_second_evaluation_gives_the_same_frames(study, tmp_path):
     evaluate(study.study, study.results, tmp_path)
-    for name in FRAMES:
+    for name in frames_of(load_study(study.study)):
         if name.endswith(".parquet"):
             assert pl.read_parquet(tmp_path / name).equals(pl.read_parquet(study.frames / name)), name
 

@@ -6,7 +6,7 @@ import shutil
 import polars as pl
 import pytest
 
-from lgmamba.analysis import FRAMES
+from lgmamba.analysis import frames_of
 from lgmamba.analysis.collect import CollectError, collect_runs
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.panel import read_panel
@@ -20,7 +20,7 @@ def frames(study, tmp_path_factory):
 
 
 def test_a_real_study_is_evaluated_to_every_frame(study, frames):
-    assert {p.name for p in frames.iterdir()} == set(FRAMES)
+    assert {p.name for p in frames.iterdir()} == set(frames_of(study.params))
     runs = pl.read_parquet(frames / "runs.parquet")
     assert sorted(runs.select("run", "seed").rows()) == sorted(study.params.run_configs())
     claims = json.loads((frames / "claims.json").read_text())

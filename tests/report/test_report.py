@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lgmamba.analysis import FIGURE_NAMES
+from lgmamba.analysis import figures_of
+from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.figures import draw
 from lgmamba.report import update_readme, words, write_report
@@ -23,27 +24,28 @@ def report(study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")
     figures = out / "figures"
     figures.mkdir()
-    for name in FIGURE_NAMES:
+    for name in figures_of(load_study(study.study)):
         (figures / f"{name}.png").write_bytes(PNG)
     write_report(study.study, study.frames, figures, out)
     return out
 
 
-def test_the_page_asks_for_nothing_from_outside(report):
+def test_the_page_asks_for_nothing_from_outside(report, study):
     page = (report / "report.html").read_text()
     sources = re.findall(r"""(?:src|href)=["']([^"']*)["']""", page)
-    assert len(sources) >= len(FIGURE_NAMES)
+    assert len(sources) >= len(figures_of(load_study(study.study)))
     assert all(source.startswith(("data:", "#")) for source in sources), sources
     assert "@import" not in page
     assert "url(" not in page
 
 
-def test_every_figure_is_there_with_its_caption(report):
+def test_every_figure_is_there_with_its_caption(report, study):
     page, text = (report / "report.html").read_text(), (report / "report.md").read_text()
-    for position in range(1, len(FIGURE_NAMES) + 1):
+    names = figures_of(load_study(study.study))
+    for position in range(1, len(names) + 1):
         assert f"Figure {position}." in page
         assert f"**Figure {position}." in text
-    for name in FIGURE_NAMES:
+    for name in names:
         assert f"(figures/{name}.png)" in text
         assert f"(figures/{name}.csv)" in text
     assert "40 test images, 2 visiting orders an image, 2 seeds" in text
@@ -201,7 +203,7 @@ def test_a_study_with_almost_nothing_still_gets_its_figures_and_report(tmp_path)
         tmp_path, study_values(runs, probe=probe, claims={"bootstrap": 20}) | {"seeds": [0]}
     )
     evaluate(study_json, results, tmp_path / "frames")
-    for name in FIGURE_NAMES:
+    for name in figures_of(load_study(study_json)):
         draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
     write_report(study_json, tmp_path / "frames", tmp_path / "figures", tmp_path)
     text = (tmp_path / "report.md").read_text()

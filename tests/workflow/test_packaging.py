@@ -42,10 +42,10 @@ def test_conda_environment_has_the_same_versions():
 
 
 def test_every_figure_has_a_caption_for_snakemakes_report():
-    from lgmamba.analysis import FIGURE_NAMES
+    from lgmamba.analysis import FIGURE_CONDITIONS
 
     captions = (ROOT / "workflow" / "report" / "figure.rst").read_text()
-    assert re.findall(r'^"(\w+)":$', captions, re.MULTILINE) == list(FIGURE_NAMES)
+    assert re.findall(r'^"(\w+)":$', captions, re.MULTILINE) == list(FIGURE_CONDITIONS)
 
 
 def test_snakefile_fits_on_a_page():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lgmamba.analysis import FIGURE_NAMES
+from lgmamba.analysis import figures_of
 from lgmamba.config.study import load_params
 from tests.workflow.checkouts import Checkout, environment, planned
 
@@ -32,7 +32,7 @@ def params_with(checkout: Checkout, **changes) -> str:
 def test_dry_run_on_the_real_parameters_lists_every_job(checkout):
     params = load_params(checkout.path / "params.yaml")
     n = len(params.run_configs())
-    expected = {"data": 1, "train": n, "reconstruct": n, "evaluate": 1, "figure": len(FIGURE_NAMES), "report": 1}
+    expected = {"data": 1, "train": n, "reconstruct": n, "evaluate": 1, "figure": len(figures_of(params)), "report": 1}
     if params.tracking.kind == "mlflow":
         expected["track_report"] = 1
     assert checkout.planned() == expected
@@ -71,7 +71,7 @@ def test_canonical_command_runs_without_conda(finished):
     assert "(100%) done" in text
     params = load_params(finished.path / "params.yaml")
     assert (finished.path / params.outputs.reports / "report.html").is_file()
-    for figure in FIGURE_NAMES:
+    for figure in figures_of(params):
         for suffix in ("png", "pdf", "csv"):
             assert (finished.path / params.outputs.reports / "figures" / f"{figure}.{suffix}").stat().st_size > 0
 

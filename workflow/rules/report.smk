@@ -1,6 +1,6 @@
 """Frames -> figures -> report."""
 
-from lgmamba.analysis import FIGURE_NAMES
+from lgmamba.analysis import figures_of
 
 REPORTS = str(PARAMS.outputs.reports)
 
@@ -24,7 +24,7 @@ rule figure:
     benchmark:
         f"{TIMES}/figure/{{figure}}.tsv"
     wildcard_constraints:
-        figure="|".join(FIGURE_NAMES),
+        figure="|".join(figures_of(PARAMS)),
     conda:
         ENV
     params:
@@ -39,7 +39,7 @@ rule figure:
 
 rule figures:
     input:
-        expand(rules.figure.output, figure=FIGURE_NAMES),
+        expand(rules.figure.output, figure=figures_of(PARAMS)),
 
 
 rule report:

@@ -1,6 +1,6 @@
 """Images -> trained runs -> reconstructions -> frames. Each rule is one call of `python -m lgmamba`."""
 
-from lgmamba.analysis import FRAMES
+from lgmamba.analysis import frames_of
 from lgmamba.devices import wanted
 
 DATA = str(PARAMS.outputs.data)
@@ -107,7 +107,7 @@ rule evaluate:
         train=every_run("train", TRAIN_FILES),
         probe=every_run("probe", PROBE_FILES),
     output:
-        [f"{LAYOUT.frames}/{name}" for name in FRAMES],
+        [f"{LAYOUT.frames}/{name}" for name in frames_of(PARAMS)],
     log:
         f"{LOGS}/evaluate.log",
     benchmark:
