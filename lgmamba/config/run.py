@@ -92,8 +92,8 @@ class AdaptiveConfig(Strict):
         description="told log T alone, or log T and the fraction t/T already read"
     )
     hidden: Positive = Field(description="width of the conditioning network")
-    beyond: Literal["extrapolate", "clamp"] = Field(
-        description="for T > L0: features as they come, or held at T = L0 and t/T <= 1"
+    beyond: Literal["extrapolate", "clamp", "rescale"] = Field(
+        description="for T > L0: features as they come | held at T = L0 and t/T <= 1 | held, and step sizes times L0 / T"
     )
 
 

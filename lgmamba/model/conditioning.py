@@ -23,11 +23,13 @@ class BlockCondition:
 
     Attributes:
         dt_offset: (B, 1 or L, D) added to the step size before softplus.
+        dt_factor: (B, L, 1) the step size after softplus is multiplied by it; None for 1.
         scale, shift: (B, 1 or L, d) the normalised input becomes input * (1 + scale) + shift.
         gate: (B, 1 or L, d) the mixer's output is multiplied by 1 + gate.
     """
 
     dt_offset: Tensor | None = None
+    dt_factor: Tensor | None = None
     scale: Tensor | None = None
     shift: Tensor | None = None
     gate: Tensor | None = None
@@ -72,12 +74,12 @@ class LengthConditioning(nn.Module):
         """log T / log L0 and 1/T; and with T_and_t also t/T, log(1 + t) and log(1 + steps to go), over log(1 + L0).
 
         Logarithms, because a step more matters in proportion; the steps to go, because a specialist's last few steps
-        are where its strategy shows. With `clamp`, T > L0 is told as L0 and t/T never passes 1, so that a longer
-        sequence looks like a slower one of length L0. Returns (B, 1 or L, features), float64.
+        are where its strategy shows. With `clamp` and `rescale`, T > L0 is told as L0 and t/T never passes 1, so that a
+        longer sequence looks like a slower one of length L0. Returns (B, 1 or L, features), float64.
         """
         T = told.double()[:, None]  # (B, 1); float64 keeps whole numbers exact under any autocast
         fraction = t.double()[None, :] / T  # (B, L)
-        if self.config.beyond == "clamp":
+        if self.config.beyond != "extrapolate":
             T, fraction = T.clamp(max=self.L0), fraction.clamp(max=1.0)
         scale = math.log1p(self.L0)
         of_T = [T.log() / math.log(max(self.L0, 2)), 1.0 / T]
@@ -88,16 +90,30 @@ class LengthConditioning(nn.Module):
         of_t = [fraction, step.log1p() / scale, to_go.log1p() / scale]
         return torch.stack([v.expand_as(fraction) for v in (*of_T, *of_t)], dim=-1)
 
-    def block(self, layer: int, code: Tensor) -> BlockCondition:
-        """What block `layer` is told, from the code of `forward`."""
+    def dt_factor(self, told: Tensor, t: Tensor) -> Tensor | None:
+        """s = min(1, L0 / max(T, t)) with `rescale`: (B, L, 1), or None where it is 1 throughout.
+
+        What is told about a sequence of T > L0 steps is that of one of L0 steps, L0 / T as fast. With step sizes times L0 / T
+        the recurrence is as much slower: every step writes and forgets L0 / T as much, so that over the whole sequence the
+        state goes through what it went through in training. Where a sequence goes on past what was told (stream
+        mode), t takes the place of T. No training sequence is longer than L0, so that training does not ask.
+        """
+        if self.config.beyond != "rescale" or self.training:
+            return None
+        length = torch.maximum(told.double()[:, None], t.double()[None, :])
+        factor = (self.L0 / length).clamp(max=1.0)[..., None]
+        return None if bool((factor == 1).all()) else factor
+
+    def block(self, layer: int, code: Tensor, dt_factor: Tensor | None = None) -> BlockCondition:
+        """What block `layer` is told, from the code of `forward` and the factor of `dt_factor`."""
         out = self.heads[layer](code)
         if self.config.kind == "dt_bias":
-            return BlockCondition(dt_offset=out)
+            return BlockCondition(dt_offset=out, dt_factor=dt_factor)
         dt_offset = None
         if self.config.kind == "both":
             dt_offset, out = out.split([self.d_inner, 3 * self.d_model], dim=-1)
         scale, shift, gate = out.chunk(3, dim=-1)
-        return BlockCondition(dt_offset, scale, shift, gate)
+        return BlockCondition(dt_offset, dt_factor, scale, shift, gate)
 
     @staticmethod
     def keep(code: Tensor, positions: Tensor) -> Tensor:

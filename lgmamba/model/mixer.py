@@ -72,6 +72,7 @@ class MambaMixer(nn.Module):
         state: SelectiveScanState | None = None,
         t0: int = 0,
         dt_offset: Tensor | None = None,
+        dt_factor: Tensor | None = None,
         told: Tensor | None = None,
         plan: Plan | None = None,
         want_state: bool = True,
@@ -83,6 +84,7 @@ class MambaMixer(nn.Module):
             state: carry from the piece before, or None at the start.
             t0: steps read before this piece.
             dt_offset: (B, 1 or L, D) added to the step size before softplus.
+            dt_factor: (B, L, 1) the step size after softplus is multiplied by it.
             told: (B,) length told to the model, for plans only.
             plan: see `lgmamba.model.plan`.
             want_state: whether the carry is needed; training on whole sequences spares the scan its end state.
@@ -101,13 +103,16 @@ class MambaMixer(nn.Module):
         wide = torch.promote_types(self.A_log.dtype, torch.float32)
         A = -torch.exp(self.A_log.to(wide))
         h0 = state.h if state else None
-        if plan is None:
+        if plan is None and dt_factor is None:
             options = {"return_last_state": want_state, "backend": self.backend}
             found = selective_scan(x, dt_raw, A, Bmat, Cmat, self.D, z, self.dt_proj.bias, True, h0, **options)
             y, carry = (found[0], SelectiveScanState(conv, found[1])) if want_state else (found, None)
             return self.out_proj(y), carry, None
         dt = F.softplus(dt_raw.to(wide) + self.dt_proj.bias.to(wide))
-        call = plan(ScanCall(self.layer, t0, told, x, z, dt, A, Bmat, Cmat, h0))
+        if dt_factor is not None:
+            dt = dt * dt_factor.to(wide)
+        call = ScanCall(self.layer, t0, told, x, z, dt, A, Bmat, Cmat, h0)
+        call = call if plan is None else plan(call)
         y, h = self._scan(call)
         return self.out_proj(y), SelectiveScanState(conv, h), call.keep
 

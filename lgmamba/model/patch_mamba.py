@@ -59,7 +59,7 @@ class Block(nn.Module):
         u = self.norm(x)
         if condition.scale is not None:
             u = u * (1 + condition.scale) + condition.shift
-        out, state, keep = self.mixer(u, state, t0, condition.dt_offset, told, plan, want_state)
+        out, state, keep = self.mixer(u, state, t0, condition.dt_offset, condition.dt_factor, told, plan, want_state)
         if keep is not None:
             x = gather_steps(x, keep)
         if condition.gate is not None:
@@ -138,15 +138,16 @@ class PatchMamba(nn.Module):
         """
         t0 = 0 if state is None else state.t
         x = self._tokens(patches, cells, None if state is None else state.cell)
-        code = self._code(told, t0, patches.shape[1], x.device)
+        code, dt_factor = self._told(told, t0, patches.shape[1], x.device)
         carries = []
         for layer, block in enumerate(self.blocks):
-            condition = BlockCondition() if code is None else self.conditioning.block(layer, code)
+            condition = BlockCondition() if code is None else self.conditioning.block(layer, code, dt_factor)
             carry = None if state is None else state.layers[layer]
             x, carry, keep = block(x, carry, t0, told, condition, plan, want_state)
             carries.append(carry)
             if keep is not None and code is not None:
                 code = self.conditioning.keep(code, keep)
+                dt_factor = None if dt_factor is None else gather_steps(dt_factor, keep)
         end = StackState(t0 + patches.shape[1], tuple(carries), cells[:, -1]) if want_state else None
         return self.norm_out(x), end
 
@@ -184,11 +185,13 @@ class PatchMamba(nn.Module):
         angles = torch.cat([rows[..., None] * octaves, cols[..., None] * octaves], dim=-1)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
-    def _code(self, told: Tensor | None, t0: int, L: int, device: torch.device) -> Tensor | None:
+    def _told(self, told: Tensor | None, t0: int, L: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        """Code of lengths and steps, and factor of the step sizes; None where there is none."""
         if self.conditioning is None:
-            return None
+            return None, None
         if told is None:
             raise ValueError(
                 "this model is length-adaptive: pass told, the length (B,) at which its output will be read"
             )
-        return self.conditioning(told, torch.arange(t0 + 1, t0 + L + 1, device=device))
+        t = torch.arange(t0 + 1, t0 + L + 1, device=device)
+        return self.conditioning(told, t), self.conditioning.dt_factor(told, t)

@@ -1,4 +1,4 @@
-"""Length-adaptive models: equal to the plain one at the start, told what the configuration says, and clamped where asked."""
+"""Length-adaptive models: equal to the plain one at the start, told what the configuration says, clamped and rescaled where asked."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from lgmamba.model.conditioning import N_FEATURES
 from tests.model.models import EXACT, FORMS, L0, exact, fresh, sequence, told
 from tests.model.passes import seen
 
-ALL = [told(*which) for which in itertools.product(FORMS, N_FEATURES, ("extrapolate", "clamp"))]
+ALL = [told(*which) for which in itertools.product(FORMS, N_FEATURES, ("extrapolate", "clamp", "rescale"))]
 every_form = pytest.mark.parametrize("adaptive", ALL, ids=lambda a: f"{a['kind']}-{a['features']}-{a['beyond']}")
 
 
@@ -133,7 +133,48 @@ def test_a_clamped_model_told_of_T_reads_any_length_beyond_L0_alike(form):
     assert not torch.equal(free.encode(patches, cells, told=torch.full((3,), L0 + 1))[0], at_L0)
 
 
-@pytest.mark.parametrize("beyond", ["clamp", "extrapolate"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_rescaled_model_is_a_clamped_one_with_step_sizes_times_L0_over_T(form):
+    clamped, rescaled = (exact(adaptive=told(form, "T_and_t", beyond)) for beyond in ("clamp", "rescale"))
+    patches, cells = sequence(clamped, L=3 * L0)
+    T = torch.tensor([3 * L0, L0 + 1, 4])
+    factor = torch.tensor([1 / 3, L0 / (L0 + 1), 1.0], dtype=torch.float64)[:, None, None]
+    slower = lambda call: replace(call, dt=call.dt * factor)  # noqa: E731
+    want = clamped.encode(patches, cells, told=T, plan=slower)[0]
+    found = rescaled.encode(patches, cells, told=T)[0]
+    torch.testing.assert_close(found[0], want[0], **EXACT)
+    torch.testing.assert_close(found[1, : L0 + 1], want[1, : L0 + 1], **EXACT)  # from there on, t takes the place of T
+    torch.testing.assert_close(found[2, :L0], want[2, :L0], **EXACT)
+    twice = rescaled.encode(patches, cells, told=T, plan=slower)[0]  # what a plan sees is rescaled already
+    again = lambda call: replace(call, dt=call.dt * factor**2)  # noqa: E731
+    torch.testing.assert_close(twice[0], clamped.encode(patches, cells, told=T, plan=again)[0][0], **EXACT)
+
+
+def test_a_rescaled_model_read_past_what_it_was_told_slows_down_with_t():
+    clamped, rescaled = (exact(adaptive=told(beyond=beyond)) for beyond in ("clamp", "rescale"))
+    patches, cells = sequence(clamped, L=3 * L0)
+    running = lambda call: replace(  # noqa: E731
+        call,
+        dt=call.dt * (L0 / torch.arange(call.t0 + 1, call.t0 + 1 + call.dt.shape[1]).double()).clamp(max=1)[:, None],
+    )
+    T = torch.full((3,), L0)
+    want = clamped.encode(patches, cells, told=T, plan=running)[0]
+    torch.testing.assert_close(rescaled.encode(patches, cells, told=T)[0], want, **EXACT)
+    state, outputs = None, []
+    for t in range(3 * L0):
+        out, state = rescaled.step(patches[:, t], cells[:, t], state, T)
+        outputs.append(out)
+    torch.testing.assert_close(torch.stack(outputs, 1), want, **EXACT)
+
+
+def test_up_to_L0_a_rescaled_model_is_a_clamped_one_bit_by_bit():
+    clamped, rescaled = (exact(adaptive=told(beyond=beyond)) for beyond in ("clamp", "rescale"))
+    patches, cells = sequence(clamped, L=L0)
+    T = torch.tensor([L0, 5, L0])
+    assert torch.equal(clamped.encode(patches, cells, told=T)[0], rescaled.encode(patches, cells, told=T)[0])
+
+
+@pytest.mark.parametrize("beyond", ["clamp", "extrapolate", "rescale"])
 def test_a_model_trained_at_length_1_is_told_finite_numbers(beyond):
     found = features(told(beyond=beyond), [1, 2, 25], [1, 2, 25], longest=1)
     assert found.isfinite().all()

@@ -123,7 +123,11 @@ def test_dropping_steps_equals_masking_them_at_the_steps_kept():
     assert_same_state(state, end, EXACT)
 
 
-@pytest.mark.parametrize("adaptive", [None, told("dt_bias"), told("film"), told(), told("both", "T")], ids=str)
+@pytest.mark.parametrize(
+    "adaptive",
+    [None, told("dt_bias"), told("film"), told(), told("both", "T"), told("film", "T_and_t", "rescale")],
+    ids=str,
+)
 def test_later_layers_read_the_steps_kept_and_what_was_told_of_them(adaptive):
     model = exact(adaptive=adaptive)
     patches, cells = sequence(model)
@@ -133,10 +137,11 @@ def test_later_layers_read_the_steps_kept_and_what_was_told_of_them(adaptive):
     assert outputs.shape == (3, 4, 12)
 
     x = model._tokens(patches, cells, None)
-    code, conditions = model._code(lengths, 0, L, x.device), [BlockCondition()] * 2
+    (code, factor), conditions = model._told(lengths, 0, L, x.device), [BlockCondition()] * 2
     if code is not None:
         kept = code if code.shape[1] == 1 else gather_steps(code, keep)
-        conditions = [model.conditioning.block(0, code), model.conditioning.block(1, kept)]
+        kept_factor = None if factor is None else gather_steps(factor, keep)
+        conditions = [model.conditioning.block(0, code, factor), model.conditioning.block(1, kept, kept_factor)]
     kept_alone = torch.zeros(B, L, 1).scatter(1, keep[..., None], 1.0)
     x, _, _ = model.blocks[0](x, None, 0, lengths, conditions[0], lambda c: replace(c, dt=c.dt * kept_alone), True)
     x, _, _ = model.blocks[1](gather_steps(x, keep), None, 0, lengths, conditions[1], None, True)
