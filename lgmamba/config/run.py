@@ -85,8 +85,8 @@ DecoderConfig = Annotated[MlpDecoder | SpatialDecoder, Field(discriminator="kind
 class AdaptiveConfig(Strict):
     """Length-adaptive conditioning: every layer is told the length T at which the output will be read."""
 
-    kind: Literal["dt_bias", "film", "both"] = Field(
-        description="what is conditioned: step sizes, the block's input and output, or both"
+    kind: Literal["dt_bias", "film", "both", "film_readout"] = Field(
+        description="what is conditioned: step sizes, each block's input and output, both of these, or blocks and the read-out"
     )
     features: Literal["T", "T_and_t"] = Field(
         description="told log T alone, or log T and the fraction t/T already read"
@@ -125,6 +125,40 @@ class ModelConfig(Strict):
         return math.ceil(self.d_model / 16) if self.mixer.dt_rank == "auto" else self.mixer.dt_rank
 
 
+class _Passing(Strict):
+    max_factor: float = Field(gt=0, description="most steps of the passed part, in units of L0")
+    share: float = Field(gt=0, le=1, description="share of a batch's sequences that start from a passed state")
+
+    def sequences(self, batch_size: int) -> int:
+        """Sequences of a batch that start from a passed state."""
+        return round(self.share * batch_size)
+
+    def longest(self, L0: int) -> int:
+        """Most steps of the passed part, patches."""
+        return round(self.max_factor * L0)
+
+
+class PassSameImage(_Passing):
+    """The state after n more steps of the same sequence: it is one of n + T steps, read with gradient over the last T."""
+
+    kind: Literal["same_image"]
+
+
+class PassOtherImage(_Passing):
+    """The state after n steps of another image, which is of no use: teaches to forget."""
+
+    kind: Literal["other_image"]
+
+
+class PassNoise(_Passing):
+    """Gaussian noise with the mean and spread that each entry of the state has after n steps, over the batch."""
+
+    kind: Literal["noise"]
+
+
+StatePassingConfig = Annotated[PassSameImage | PassOtherImage | PassNoise, Field(discriminator="kind")]
+
+
 class TrainConfig(Strict):
     """Optimisation: AdamW, linear warm-up, cosine decay."""
 
@@ -144,11 +178,26 @@ class TrainConfig(Strict):
     cpu_threads: Positive = Field(
         description="torch threads on a CPU; part of the result, since sums are split by thread"
     )
+    state_passing: StatePassingConfig | None = Field(
+        default=None,
+        exclude_if=lambda passing: passing is None,  # files of trainings without it stay what they are, to the byte
+        description="null, or how training sequences start from states of longer ones",
+    )
 
     @model_validator(mode="after")
     def _warmup_fits(self):
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps < steps; got {self.warmup_steps} and {self.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _some_states_are_passed(self):
+        passing = self.state_passing
+        least = 2 if isinstance(passing, PassNoise) else 1  # a spread needs two
+        if passing is not None and passing.sequences(self.batch_size) < least:
+            raise ValueError(
+                f"state_passing.share x batch_size >= {least} with kind {passing.kind}; got {passing.share} x {self.batch_size}"
+            )
         return self
 
 
@@ -161,6 +210,23 @@ class RunConfig(Strict):
     task: TaskConfig
     model: ModelConfig
     train: TrainConfig
+
+    @model_validator(mode="after")
+    def _state_passing_fits(self):
+        passing = self.train.state_passing
+        if passing is None:
+            return self
+        if self.model.adaptive is not None:
+            # Told T without the passed part, it would never hear of the lengths at which it is then read; told n + T, it
+            # would be one that was trained at these lengths, and its L0 another.
+            raise ValueError(
+                f"train.state_passing: found {passing.kind}, expected: null for a length-adaptive model (model.adaptive is set)"
+            )
+        if passing.longest(self.L0) < 1:
+            raise ValueError(
+                f"train.state_passing: expected: max_factor x L0 >= 1 step; got {passing.max_factor} x {self.L0}"
+            )
+        return self
 
     @property
     def L0(self) -> int:

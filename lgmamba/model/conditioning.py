@@ -53,8 +53,12 @@ class LengthConditioning(nn.Module):
             nn.Linear(config.hidden, config.hidden),
             nn.SiLU(),
         )
-        width = {"dt_bias": d_inner, "film": 3 * d_model, "both": d_inner + 3 * d_model}[config.kind]
-        self.heads = nn.ModuleList(nn.Linear(config.hidden, width) for _ in range(n_layer))
+        film = 3 * d_model
+        width = {"dt_bias": d_inner, "film": film, "both": d_inner + film, "film_readout": film}[config.kind]
+        widths = [width] * n_layer + ([2 * d_model] if config.kind == "film_readout" else [])
+        self.heads = nn.ModuleList(
+            nn.Linear(config.hidden, width) for width in widths
+        )  # one a block, and the read-out's
         for head in self.heads:
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
@@ -114,6 +118,13 @@ class LengthConditioning(nn.Module):
             dt_offset, out = out.split([self.d_inner, 3 * self.d_model], dim=-1)
         scale, shift, gate = out.chunk(3, dim=-1)
         return BlockCondition(dt_offset, dt_factor, scale, shift, gate)
+
+    def readout(self, outputs: Tensor, code: Tensor) -> Tensor:
+        """The stack's normalised outputs (B, L, d) as the decoder is to see them, with `film_readout`: scaled and shifted."""
+        if self.config.kind != "film_readout":
+            return outputs
+        scale, shift = self.heads[-1](code).chunk(2, dim=-1)
+        return outputs * (1 + scale) + shift
 
     @staticmethod
     def keep(code: Tensor, positions: Tensor) -> Tensor:

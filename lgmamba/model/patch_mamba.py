@@ -98,7 +98,9 @@ class PatchMamba(nn.Module):
         if config.adaptive is not None:  # built last, so that a plain model with the same seed starts equal
             self.conditioning = LengthConditioning(config.adaptive, config.n_layer, d, config.d_inner, L0)
 
-    def forward(self, patches: Tensor, cells: Tensor, steps: Tensor, told: Tensor | None = None) -> Tensor:
+    def forward(
+        self, patches: Tensor, cells: Tensor, steps: Tensor, told: Tensor | None = None, state: StackState | None = None
+    ) -> Tensor:
         """Reconstructions at some steps of whole sequences.
 
         The stack is causal, so sequences of different lengths may share a batch: run them to the longest and read
@@ -109,10 +111,11 @@ class PatchMamba(nn.Module):
             cells: (B, L) int64 grid cell of each patch.
             steps: (B, S) int64 steps at which to decode, from 1.
             told: (B,) length told to a length-adaptive model; ignored by a plain one.
+            state: where the sequences stand before the first patch, or None at their start.
         Returns:
             (B, S, C, H, W_img) reconstructions, unclipped.
         """
-        outputs, _ = self.encode(patches, cells, told=told, want_state=False)
+        outputs, _ = self.encode(patches, cells, state, told, want_state=False)
         return self.decode(gather_steps(outputs, steps - 1))
 
     def encode(
@@ -149,7 +152,8 @@ class PatchMamba(nn.Module):
                 code = self.conditioning.keep(code, keep)
                 dt_factor = None if dt_factor is None else gather_steps(dt_factor, keep)
         end = StackState(t0 + patches.shape[1], tuple(carries), cells[:, -1]) if want_state else None
-        return self.norm_out(x), end
+        outputs = self.norm_out(x)
+        return (outputs if code is None else self.conditioning.readout(outputs, code)), end
 
     def step(
         self,

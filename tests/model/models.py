@@ -27,7 +27,7 @@ BASE = {
     "adaptive": None,
     "scan_backend": "auto",
 }
-FORMS = ("dt_bias", "film", "both")
+FORMS = ("dt_bias", "film", "both", "film_readout")
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 """float64: some hundred roundings of 1e-16, with room for cancellation."""

@@ -76,11 +76,15 @@ def test_the_forms_by_their_formulas(form):
     code = model.conditioning(T, torch.arange(1, 14))
     head = model.conditioning.heads[0](code)  # (B, L, D), (B, L, 3 d), or both side by side
     d, D = 12, 24
-    dt_offset = head[..., :D] if form != "film" else None
+    dt_offset = head[..., :D] if form in ("dt_bias", "both") else None
     scale, shift, gate = head[..., -3 * d :].split(d, dim=-1) if form != "dt_bias" else (torch.zeros(1),) * 3
     x = model._tokens(patches, cells, None)
     mixed, _, _ = model.blocks[0].mixer(model.blocks[0].norm(x) * (1 + scale) + shift, dt_offset=dt_offset)
-    torch.testing.assert_close(outputs, model.norm_out(x + mixed * (1 + gate)), **EXACT)
+    want = model.norm_out(x + mixed * (1 + gate))
+    if form == "film_readout":
+        scale, shift = model.conditioning.heads[1](code).split(d, dim=-1)
+        want = want * (1 + scale) + shift
+    torch.testing.assert_close(outputs, want, **EXACT)
 
 
 def test_features_by_hand():
