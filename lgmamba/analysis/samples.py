@@ -60,27 +60,45 @@ def load_samples(folders: list[RunFolder], order: str, methods: tuple[str, ...] 
             .collect(engine="streaming")
             .sort("method", "step", "image")
         )
-        settings = frame.select("method", "step").unique(maintain_order=True).rows()
-        here = frame["image"].unique().sort().to_numpy()
-        if not settings:
+        if frame.is_empty():
             raise CollectError(
                 f"{folder.run} seed {folder.seed}: steps.parquet has no row of mode prefix, order {order}"
             )
-        if images is None:
-            images = here
-        if not np.array_equal(here, images) or len(frame) != len(settings) * len(here):
-            raise CollectError(
-                f"{folder.run} seed {folder.seed}: reconstructed other images than {folders[0].run} seed {folders[0].seed}"
-            )
-        wrong = frame.filter(~pl.col("mse").is_finite() | (pl.col("mse") < 0))
-        if len(wrong):
-            first = wrong.row(0, named=True)
-            raise CollectError(
-                f"{folder.run} seed {folder.seed}: the error of {len(wrong)} reconstructions is no number >= 0, "
-                f"the first that of image {first['image']} at step {first['step']} ({first['method']}): {first['mse']}"
-            )
+        settings, block, images = image_block(frame, ("method", "step"), folder, folders[0], images)
         for method, step in settings:
             columns[folder.run, folder.seed, method, step] = len(columns)
-        blocks.append(frame["mse"].to_numpy().reshape(len(settings), len(here)).T)
+        blocks.append(block)
     seeds = tuple(dict.fromkeys(folder.seed for folder in folders))
     return Samples(images, np.concatenate(blocks, axis=1), columns, seeds)
+
+
+def image_block(
+    frame: pl.DataFrame, keys: tuple[str, ...], folder: RunFolder, first: RunFolder, images: np.ndarray | None
+) -> tuple[list[tuple], np.ndarray, np.ndarray]:
+    """The errors of one training, image by image.
+
+    Args:
+        frame: keys, image, mse; sorted by keys (method, remedy, ... and step), then image.
+        keys: columns that name a setting.
+        folder, first: whose errors they are, and who was read before.
+        images: rows of the image artefact that `first` was measured on; None for `first` itself.
+    Returns:
+        settings, (I, settings) mean squared errors, images.
+    Raises:
+        CollectError: other images than `first`, or an error that is no number.
+    """
+    settings = frame.select(keys).unique(maintain_order=True).rows()
+    here = frame["image"].unique().sort().to_numpy()
+    if not np.array_equal(here, here if images is None else images) or len(frame) != len(settings) * len(here):
+        raise CollectError(
+            f"{folder.run} seed {folder.seed}: reconstructed other images than {first.run} seed {first.seed}"
+        )
+    wrong = frame.filter(~pl.col("mse").is_finite() | (pl.col("mse") < 0))
+    if len(wrong):
+        row = wrong.row(0, named=True)
+        where = ", ".join(str(row[key]) for key in keys if key != "step")
+        raise CollectError(
+            f"{folder.run} seed {folder.seed}: the error of {len(wrong)} reconstructions is no number >= 0, "
+            f"the first that of image {row['image']} at step {row['step']} ({where}): {row['mse']}"
+        )
+    return settings, frame["mse"].to_numpy().reshape(len(settings), len(here)).T, here

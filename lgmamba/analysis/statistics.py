@@ -51,19 +51,24 @@ class Effect:
     n_seeds: int
     n_images: int
 
-    def verdict(self, sign: int) -> str:
-        """Whether the effect has the claimed sign.
+    def verdict(self, sign: int, threshold: float = 0.0) -> str:
+        """Whether the effect lies on the claimed side of a threshold, +1 above or -1 below; without one, whether it has the sign.
 
-        holds: the interval excludes 0 on the claimed side and every seed agrees. does not hold: the same on the other
-        side. not shown: anything else. not testable here: fewer than two seeds, or no number.
+        holds: the interval excludes the threshold on the claimed side and every seed agrees. does not hold: the same on
+        the other side. not shown: anything else. not testable here: fewer than two seeds, or no number.
         """
         if self.n_seeds < 2 or not math.isfinite(self.effect):
             return UNTESTABLE
         for side, word in ((sign, HOLDS), (-sign, FAILS)):
-            near_zero = self.lo if side > 0 else -self.hi
-            if near_zero > 0 and all(side * value > 0 for value in self.per_seed):
+            nearest = self.lo if side > 0 else self.hi
+            if side * (nearest - threshold) > 0 and all(side * (value - threshold) > 0 for value in self.per_seed):
                 return word
         return OPEN
+
+    def verdict_within(self, tolerance: float) -> str:
+        """Whether the effect is shown to lie within -tolerance..tolerance; *does not hold* if shown to lie beyond one of them."""
+        sides = {self.verdict(+1, -tolerance), self.verdict(-1, tolerance)}
+        return next((word for word in (UNTESTABLE, FAILS, OPEN) if word in sides), HOLDS)
 
 
 class Bootstrap:
