@@ -30,4 +30,11 @@ def write_columns(path: Path, columns: dict[str, np.ndarray | Sequence[Any]], ro
         array = pa.array(values) if not isinstance(values, pa.Array) else values
         arrays[name] = array
     with atomic_path(path) as part:
-        pq.write_table(pa.table(arrays), part, compression="zstd")
+        floats = [name for name, array in arrays.items() if pa.types.is_floating(array.type)]
+        pq.write_table(
+            pa.table(arrays),
+            part,
+            compression="zstd",
+            use_dictionary=[name for name in arrays if name not in floats],
+            use_byte_stream_split=floats,  # first bytes with first bytes, which are alike
+        )

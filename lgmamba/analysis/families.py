@@ -62,7 +62,8 @@ class Family:
 
     Attributes:
         generalist, adaptive: names of runs.
-        specialists: {length in patches: name of the run trained at that length}, ascending, within the generalist's lengths.
+        specialists: {length in patches: name of the run trained at that length}, ascending, within the generalist's lengths and
+            with its budget.
         L0: the generalist's training length, patches.
         lengths: every length that the generalist was trained on, ascending.
     """
@@ -75,7 +76,10 @@ class Family:
 
 
 def families(params: Params) -> list[Family]:
-    """One family for each entry of claims.comparisons; of several specialists with one length the first counts."""
+    """One family for each entry of claims.comparisons.
+
+    Its specialists had the generalist's number of training steps; of several with one length the first counts.
+    """
     runs = params.runs_by_name()
     found = []
     for comparison in params.claims.comparisons:
@@ -83,7 +87,8 @@ def families(params: Params) -> list[Family]:
         lengths = tuple(T for T, p in enumerate(pmf) if p > 0)
         specialists: dict[int, str] = {}
         for name, run in runs.items():
-            if kind_of(run) == SPECIALIST and run.L0 in lengths:
+            same_budget = run.train.steps == runs[comparison.generalist].train.steps
+            if kind_of(run) == SPECIALIST and run.L0 in lengths and same_budget:
                 specialists.setdefault(run.L0, name)
         ordered = dict(sorted(specialists.items()))
         found.append(

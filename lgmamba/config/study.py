@@ -1,6 +1,6 @@
 """A whole study: params.yaml with an optional overlay, validated, and expanded into runs.
 
-params.yaml  <-  workflow/presets/<preset>.yaml  <-  values given by hand  ->  Params  ->  {name: RunConfig}
+params.yaml  <-  workflow/presets/<preset>.yaml (after the one it extends)  <-  values given by hand  ->  Params  ->  {name: RunConfig}
 """
 
 import copy
@@ -76,7 +76,7 @@ class Params(Strict):
     model: ModelConfig
     train: TrainConfig
     runs: dict[Name, dict[str, Any] | None] = Field(
-        min_length=1, description="named entries; each overrides task, model or train"
+        min_length=1, description="named entries; each overrides task, model or train, and may have a note"
     )
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     probe: ProbeConfig
@@ -120,9 +120,12 @@ class Params(Strict):
         expanded, wrong = {}, []
         for run, override in self.runs.items():
             override = override or {}
+            known = {**base, "note": ""}
             wrong += [
-                unknown_key(f"runs.{run}.{key}", value, base) for key, value in override.items() if key not in base
+                unknown_key(f"runs.{run}.{key}", value, known) for key, value in override.items() if key not in known
             ]
+            if not isinstance(override.get("note", ""), str):
+                wrong.append(f"runs.{run}.note: found {override['note']!r}, expected: a text")
             values = merge(base, {key: value for key, value in override.items() if key in base})
             try:
                 expanded[run] = RunConfig.model_validate(
@@ -143,6 +146,10 @@ class Params(Strict):
         return {
             (name, s): run.model_copy(update={"seed": s}) for name, run in self._expanded.items() for s in self.seeds
         }
+
+    def notes(self) -> dict[str, str]:
+        """Run name -> what its author has to say about it (why it is there, what is expected), for the report."""
+        return {name: override["note"] for name, override in self.runs.items() if override and "note" in override}
 
     @property
     def L0(self) -> int:
@@ -172,9 +179,8 @@ def load_params(
         ConfigError: missing or unreadable file, or invalid values; names each key.
     """
     values, source = read_yaml(Path(path)), str(path)
-    if preset is not None:
-        overlay = _preset_path(preset, Path(path).parent)
-        values, source = merge(values, read_yaml(overlay)), f"{path} with {overlay}"
+    for overlay, content in _overlays(preset, Path(path).parent):
+        values, source = merge(values, content), f"{source} with {overlay}"
     if overrides:
         values, source = merge(values, overrides), f"{source} with values given by hand"
     return validate(Params, values, source)
@@ -211,6 +217,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of sections at the top level, found {type(values).__name__}")
     return values
+
+
+def _overlays(preset: str | None, root: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """A preset and those that it extends (`extends: another preset`), the one that all others build on first."""
+    found: list[tuple[Path, dict[str, Any]]] = []
+    while preset is not None:
+        path = _preset_path(preset, root)
+        if path in [before for before, _ in found]:
+            raise ConfigError(f"{path}: extends itself, by way of {', '.join(str(p) for p, _ in found)}")
+        content = read_yaml(path)
+        preset = content.pop("extends", None)
+        found.append((path, content))
+    return found[::-1]
 
 
 def _preset_path(preset: str, root: Path) -> Path:
