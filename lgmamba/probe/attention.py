@@ -1,72 +1,139 @@
-"""What one Mamba layer reads at a step from each earlier step: its hidden attention, and how far back that lies on average.
+"""What one Mamba layer reads at a step from each earlier step: its hidden attention, exactly, and how far back that lies.
 
     alpha_ij[d] = sum_n C_i[n] exp(A[d, n] (S_i[d] - S_j[d])) dt_j[d] B_j[n]    for j <= i, else 0
 
-with S the cumulative step size: y = alpha x + Dskip x in every channel, exactly. Entries have signs and rows do not sum to 1.
-Only some rows are made, because all of them would take L x L numbers a channel. float64 where the call is.
+with S the cumulative step size: y = alpha x + Dskip x in every channel. Each channel is a head of its own; entries have signs
+and rows do not sum to 1. With the gate and the convolution around the scan, the same for the mixer as a whole:
+
+    out = W_out (M x_in + offset),   M = diag(SiLU z) (alpha + Dskip I) diag(sigmoid p) Conv
+
+where p is the convolution's output before its SiLU. Only some rows are made, tile by tile, because all of them would take L x L
+numbers a channel: a tile of rows that begins at step r is (C_i exp(A (S_i - S_r))) (exp(A (S_r - S_j)) dt_j B_j), whose exponents
+are all <= 0, so that nothing overflows. Sums S in float64. Source: Ali et al. 2024 (arXiv:2403.01590), without its simplifications.
 Glossary: `lgmamba.probe`; B samples, L steps, D channels, N modes, R rows.
 """
 
+from collections.abc import Iterator
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from lgmamba.model.plan import ScanCall
+from lgmamba.model import MambaMixer, ScanCall
+
+AGGREGATIONS = ("abs", "rownorm", "signed")
+"""How channels become one map: mean of |alpha| (the default); mean of |alpha| with every row of every channel normalised to 1, so
+that no channel dominates; |mean of alpha|, in which opposite signs cancel (what DeciMamba's figures show)."""
 
 
-def attention_rows(call: ScanCall, rows: list[int]) -> Tensor:
-    """Rows of the hidden attention of one layer, for a sequence read whole.
+def attention_tiles(call: ScanCall, rows: list[int], span: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Rows of the hidden attention of one layer, for sequences read whole, a tile at a time.
 
     Args:
         call: what the layer scans, with t0 = 0 and no state before it.
-        rows: 0-based steps i.
-    Returns:
-        (B, R, D, L); 0 for j > i.
+        rows: 0-based steps i, ascending.
+        span: steps from the first to the last row of a tile, at most; memory grows as B (i + R span) D N.
+    Yields:
+        the tile's rows, and (B, rows, D, i + 1) float64 with i the last of them; 0 for j > i.
     Raises:
-        ValueError: the call is not a whole sequence.
+        ValueError: the call is not a whole sequence, or rows are not ascending.
     """
     if call.t0 or call.h0 is not None:
         raise ValueError(f"hidden attention is of a whole sequence; this piece starts after step {call.t0}")
-    total = call.dt.cumsum(1)  # (B, L, D)
-    write = call.dt[..., None] * call.Bmat[:, :, None]  # (B, L, D, N)
-    result = torch.zeros(*call.dt.shape[:1], len(rows), call.dt.shape[2], call.dt.shape[1]).to(call.dt)
-    for r, i in enumerate(rows):
-        since = total[:, i : i + 1] - total[:, : i + 1]  # (B, i + 1, D), >= 0, so that nothing overflows
-        decay = torch.exp(since[..., None] * call.A)
-        row = torch.einsum("bn,bjdn,bjdn->bdj", call.Cmat[:, i], decay, write[:, : i + 1])
-        result[:, r, :, : i + 1] = row
-    return result
+    if rows != sorted(set(rows)):
+        raise ValueError(f"rows must be ascending; got {rows}")
+    A, C = call.A.double(), call.Cmat.double()
+    total = call.dt.double().cumsum(1)  # (B, L, D)
+    start = 0
+    while start < len(rows):
+        tile = [i for i in rows[start:] if i - rows[start] <= span]
+        yield tile, _tile(total, A, call.dt.double(), call.Bmat.double(), C, tile)
+        start += len(tile)
 
 
-def mean_distance(attention: Tensor, rows: list[int]) -> Tensor:
-    """Steps back, weighted by |attention|: sum_j (i - j) |alpha_ij| / sum_j |alpha_ij|.
+def _tile(total: Tensor, A: Tensor, dt: Tensor, Bmat: Tensor, C: Tensor, tile: list[int]) -> Tensor:
+    r, last = tile[0], tile[-1]
+    here = total[:, tile]  # (B, R, D)
+    left = C[:, tile, None] * torch.exp((here - total[:, r, None])[..., None] * A)  # (B, R, D, N)
+    before = torch.exp((total[:, r, None] - total[:, : r + 1])[..., None] * A)  # (B, r + 1, D, N)
+    before *= dt[:, : r + 1, :, None] * Bmat[:, : r + 1, None]
+    old = torch.einsum("bidn,bjdn->bidj", left, before)
+    since = here[:, :, None] - total[:, None, r + 1 : last + 1]  # (B, R, last - r, D)
+    inside = torch.exp(since.clamp(min=0)[..., None] * A)
+    inside *= (dt[:, r + 1 : last + 1, :, None] * Bmat[:, r + 1 : last + 1, None])[:, None]
+    new = torch.einsum("bin,bijdn->bidj", C[:, tile], inside)
+    later = torch.arange(r + 1, last + 1, device=dt.device) > torch.tensor(tile, device=dt.device)[:, None]
+    return torch.cat([old, new.masked_fill(later[:, None], 0)], dim=3)
 
-    Reading everything alike gives i / 2.
+
+def attention_rows(call: ScanCall, rows: list[int], span: int = 16) -> Tensor:
+    """`attention_tiles` in one tensor: (B, R, D, L)."""
+    L = call.dt.shape[1]
+    return torch.cat([F.pad(block, (0, L - block.shape[3])) for _, block in attention_tiles(call, rows, span)], dim=1)
+
+
+def mixer_rows(mixer: MambaMixer, u: Tensor, call: ScanCall, rows: list[int], span: int = 16) -> tuple[Tensor, Tensor]:
+    """Rows of the mixer as a whole, with convolution and gate: what the out-projection is given is M x_in + offset.
 
     Args:
-        attention: (B, R, D, L) from `attention_rows`.
+        u: (B, L, d) the mixer's input; x_in is the first half of its in-projection.
+        call, rows, span: as in `attention_tiles`.
+    Returns:
+        M (B, R, D, L), and offset (B, R, D), which the bias of the convolution adds; float64.
+    """
+    taps = mixer.conv1d.weight[:, 0].double()  # (D, W)
+    W, L = taps.shape[1], u.shape[1]
+    x_in = mixer.in_proj(u).chunk(2, dim=-1)[0].double()
+    bias = mixer.conv1d.bias.double()
+    p = F.conv1d(x_in.mT, taps[:, None], bias, padding=W - 1, groups=len(taps))[..., :L]  # (B, D, L)
+    M = attention_rows(call, rows, span)
+    M[:, range(len(rows)), :, rows] += mixer.D.double()  # skip
+    M = F.silu(call.z[:, rows].double())[..., None] * M * p.sigmoid()[:, None]
+    ahead = F.pad(M, (0, W - 1))  # what reads step j of the convolution reads its inputs j, j - 1, ..., j - W + 1
+    through = sum(ahead[..., lag : lag + L] * taps[:, W - 1 - lag, None] for lag in range(W))
+    return through, (M * bias[:, None]).sum(3)
+
+
+def aggregate(attention: Tensor, how: str) -> Tensor:
+    """Channels as one map, see `AGGREGATIONS`: (B, R, D, L) -> (B, R, L), >= 0.
+
+    Raises:
+        ValueError: unknown aggregation.
+    """
+    if how == "abs":
+        return attention.abs().mean(2)
+    if how == "rownorm":
+        return F.normalize(attention, p=1, dim=3).abs().mean(2)
+    if how == "signed":
+        return attention.mean(2).abs()
+    raise ValueError(f"aggregation={how!r}; expected one of {', '.join(AGGREGATIONS)}")
+
+
+def mean_distance(weight: Tensor, rows: list[int]) -> Tensor:
+    """Steps back, weighted by |attention|: sum_j (i - j) w_ij / sum_j w_ij. Reading everything alike gives i / 2.
+
+    The mean over channels of this is that of the aggregation `rownorm`.
+
+    Args:
+        weight: (..., R, L) of either sign, one map or one for each channel.
         rows: the same rows.
     Returns:
-        (B, R, D).
+        (..., R).
     """
-    steps = torch.arange(attention.shape[3], device=attention.device)
-    back = torch.tensor(rows, device=attention.device)[:, None] - steps  # (R, L); negative ones have no weight
-    weight = attention.abs()
-    return (weight * back[:, None]).sum(3) / weight.sum(3)
+    back = _back(weight, rows)
+    size = weight.abs()
+    return (size * back).sum(-1) / size.sum(-1)
 
 
-def mode_distances(call: ScanCall) -> Tensor:
-    """Mean distance of every single mode at every step, in linear time: (B, L, D, N).
+def reach(weight: Tensor, rows: list[int], share: float) -> Tensor:
+    """Smallest w such that the last w steps, the row's own included, hold this share of a row's weight: (..., R) int64."""
+    size = weight.abs().flip(-1).cumsum(-1)  # newest first; what lies after row i has no weight
+    found = torch.searchsorted(size, share * size[..., -1:]).squeeze(-1)
+    after = weight.shape[-1] - 1 - torch.tensor(rows, device=weight.device)
+    return found - after + 1
 
-    For one mode the read-out cancels: with a_t = exp(dt_t A), V_t = a_t (V_{t-1} + W_{t-1}) and
-    W_t = a_t W_{t-1} + dt_t |B_t| give V_t / W_t.
-    """
-    B, L, D = call.dt.shape
-    V = W = call.dt.new_zeros(B, D, call.A.shape[1])
-    distances = []
-    for t in range(L):
-        dt = call.dt[:, t, :, None]
-        a = torch.exp(dt * call.A)
-        V = a * (V + W)
-        W = a * W + dt * call.Bmat[:, t, None].abs()
-        distances.append(V / W)
-    return torch.stack(distances, dim=1)
+
+def _back(weight: Tensor, rows: list[int]) -> Tensor:
+    """(R, L) steps from each column back to its row; 0 after it, where there is no weight."""
+    steps = torch.arange(weight.shape[-1], device=weight.device)
+    return (torch.tensor(rows, device=weight.device)[:, None] - steps).clamp(min=0).to(weight.dtype)

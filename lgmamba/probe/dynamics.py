@@ -13,27 +13,37 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import ScanCall
+from lgmamba.model import ScanCall
+from lgmamba.scan import selective_scan
+
+GROUPS = ("short", "medium", "long")
+"""Modes by their memory: tau below L0 / 2, which grow by a sixth at most beyond L0; up to 2 L0; and above, which grow to 2.5 times
+and more, if they are given the time."""
 
 
 class DecayRecorder:
-    """A plan that changes nothing and averages every layer's decays exp(dt A) over what is read."""
+    """A plan that changes nothing and averages every layer's decays exp(dt A) and step sizes over what is read."""
 
     def __init__(self) -> None:
         self._sums: dict[int, Tensor] = {}
+        self._steps: dict[int, Tensor] = {}
         self._counts: dict[int, int] = {}
 
     def __call__(self, call: ScanCall) -> ScanCall:
-        A = call.A.double()
-        total = self._sums.setdefault(call.layer, torch.zeros_like(A))
-        for dt in call.dt.detach().double().unbind(1):  # step by step: (B, L, D, N) would be large
-            total += torch.exp(dt[:, :, None] * A).sum(0)
-        self._counts[call.layer] = self._counts.get(call.layer, 0) + call.dt.shape[0] * call.dt.shape[1]
+        A, dt = call.A.double(), call.dt.detach().double().flatten(0, 1)  # (B L, D)
+        decays = torch.stack([torch.exp(dt * A[:, n]).sum(0) for n in range(A.shape[1])], dim=1)  # of all modes: large
+        self._sums[call.layer] = self._sums.get(call.layer, 0) + decays
+        self._steps[call.layer] = self._steps.get(call.layer, 0) + dt.sum(0)
+        self._counts[call.layer] = self._counts.get(call.layer, 0) + len(dt)
         return call
 
     def rho(self) -> list[Tensor]:
         """Mean decay of each layer, (D, N) in (0, 1)."""
         return [self._sums[layer] / self._counts[layer] for layer in sorted(self._sums)]
+
+    def step_size(self) -> list[Tensor]:
+        """Mean step size of each layer, (D,)."""
+        return [self._steps[layer] / self._counts[layer] for layer in sorted(self._steps)]
 
 
 @dataclass(frozen=True)
@@ -48,17 +58,57 @@ class ModeMemory:
     rho: Tensor
     tau: Tensor
 
+    @classmethod
+    def of(cls, rho: Tensor) -> "ModeMemory":
+        return cls(rho, -1.0 / rho.log())
+
     def inflation(self, L0: int, T: int) -> Tensor:
         """Predicted growth of the mean state from L0 to T steps, F(T) / F(L0): (D, N), from 1 to T / L0."""
-        return _series(self.rho, T) / _series(self.rho, L0)
+        return series(self.rho, T) / series(self.rho, L0)
+
+    def group(self, L0: int) -> Tensor:
+        """Position in `GROUPS` of each mode: (D, N) int64."""
+        bounds = torch.tensor([L0 / 2, 2 * L0], dtype=self.tau.dtype, device=self.tau.device)
+        return torch.bucketize(self.tau, bounds)
 
 
 def mode_memory(recorder: DecayRecorder) -> list[ModeMemory]:
     """One entry for each layer, from a recorded pass over sequences of the training length."""
-    return [ModeMemory(rho, -1.0 / rho.log()) for rho in recorder.rho()]
+    return [ModeMemory.of(rho) for rho in recorder.rho()]
 
 
-def _series(rho: Tensor, t: int) -> Tensor:
-    """1 + rho + ... + rho^(t - 1), also where rho is close to 1."""
+def series(rho: Tensor, t: int) -> Tensor:
+    """F(t) = 1 + rho + ... + rho^(t - 1), also where rho is close to 1."""
     log = rho.log()
     return torch.where(rho < 1, torch.expm1(t * log) / torch.expm1(log), torch.full_like(rho, float(t)))
+
+
+class DistanceRecorder:
+    """A plan that changes nothing and keeps, for every single mode, how far back what its state holds lies on average.
+
+    For one mode the read-out cancels from the hidden attention: the weight of step j at step i is
+    w_ij = exp(A (S_i - S_j)) dt_j |B_j|. Their sum W and V = sum_j (i - j) w_ij are carried from piece to piece by the scan itself,
+    with inputs 1 and (steps from j to the end of the piece); all terms are >= 0, so nothing cancels. Linear in time.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, call: ScanCall) -> ScanCall:
+        B, L, D = call.dt.shape
+        size, dt = call.Bmat.to(call.dt.dtype).abs(), call.dt
+        none = torch.zeros_like(call.A)
+        W, V = self._sums.get(call.layer, (none.expand(B, -1, -1), none.expand(B, -1, -1)))
+
+        def end(x: Tensor, h0: Tensor) -> Tensor:
+            x = x.to(dt)[:, None].expand(B, L, D)
+            return selective_scan(x, dt, call.A, size, size, none[:, 0], h0=h0, return_last_state=True)[1]
+
+        to_end = torch.arange(L - 1, -1, -1, device=dt.device)
+        self._sums[call.layer] = end(torch.ones_like(to_end), W), end(to_end, V + L * W)
+        return call
+
+    def distances(self) -> list[Tensor]:
+        """Mean distance at the step last read, of each layer: (B, D, N), from 0 to t - 1."""
+        sums = (self._sums[layer] for layer in sorted(self._sums))
+        return [V / W.clamp(min=torch.finfo(W.dtype).tiny) for W, V in sums]

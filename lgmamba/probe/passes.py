@@ -1,0 +1,126 @@
+"""Reading held-out images for the probes: sequences of a split, and the state of every layer after chosen steps.
+
+A length-adaptive model is told its training length L0 all the way (stream mode). Glossary: `lgmamba.probe`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgmamba.data.dataset import Dataset
+from lgmamba.model import PatchMamba, Plan, ScanCall, StackState
+from lgmamba.task.orders import orders_of_images
+from lgmamba.task.patches import patchify
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Images with one visiting order each.
+
+    Attributes:
+        targets: (B, C, H, W) in [0, 1].
+        patches: (B, G, K) all patches of each image.
+        cells: (B, T) visiting order.
+    """
+
+    targets: Tensor
+    patches: Tensor
+    cells: Tensor
+
+    def __getitem__(self, rows: slice) -> "Sequences":
+        return Sequences(self.targets[rows], self.patches[rows], self.cells[rows])
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Patches (B, stop - start, K) and cells of steps start + 1 .. stop."""
+        cells = self.cells[:, start:stop]
+        return self.patches.gather(1, cells[..., None].expand(-1, -1, self.patches.shape[2])), cells
+
+
+def sequences_of(
+    dataset: Dataset, model: PatchMamba, rows: Tensor, order: str, steps: int, repeat: int = 0
+) -> Sequences:
+    """Sequences of some images, in the order number `repeat` that belongs to each image."""
+    targets = dataset.images[rows].float() / 255
+    cells = orders_of_images(order, *model.grid, dataset.id_hash[rows].cpu(), repeat + 1, steps)[:, repeat]
+    return Sequences(targets, patchify(targets, model.patch_size), cells.to(targets.device))
+
+
+def told_to(model: PatchMamba, batch: int) -> Tensor | None:
+    """What the probes tell a model: nothing to a plain one, L0 to a length-adaptive one, (B,)."""
+    device = model.norm_out.weight.device
+    return None if model.conditioning is None else torch.full((batch,), model.L0, device=device)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a pass has arrived.
+
+    Attributes:
+        t: steps read.
+        output: (B, d) of the stack after step t.
+        state: of every layer after step t.
+    """
+
+    t: int
+    output: Tensor
+    state: StackState
+
+    @property
+    def h(self) -> list[Tensor]:
+        """(B, D, N) for each layer."""
+        return [layer.h for layer in self.state.layers]
+
+
+@torch.no_grad()
+def stops(model: PatchMamba, seq: Sequences, steps: list[int], piece: int, plan: Plan | None = None) -> Iterator[Stop]:
+    """One pass in pieces that end at each of some steps.
+
+    Args:
+        steps: from 1, ascending.
+        piece: steps of a piece, at most.
+        plan: changes what enters each scan; it must keep every step.
+    """
+    state, told = None, told_to(model, len(seq))
+    start = 0
+    for step in steps:
+        while start < step:
+            stop = min(start + piece, step)
+            outputs, state = model.encode(*seq.read(start, stop), state, told, plan)
+            start = stop
+        yield Stop(step, outputs[:, -1], state)
+
+
+@dataclass(frozen=True)
+class LayerPass:
+    """One layer's part of a pass over whole sequences: its mixer's input u (B, L, d), and what it scans."""
+
+    u: Tensor
+    call: ScanCall
+
+
+@torch.no_grad()
+def layer_passes(model: PatchMamba, seq: Sequences, steps: int) -> list[LayerPass]:
+    """What every layer reads in one pass over the first steps, kept whole: for few images."""
+    inputs: list[Tensor] = []
+    calls: list[ScanCall] = []
+    handles = [
+        block.mixer.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for block in model.blocks
+    ]
+    try:
+        model.encode(*seq.read(0, steps), told=told_to(model, len(seq)), plan=lambda call: calls.append(call) or call)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [LayerPass(u, call) for u, call in zip(inputs, calls, strict=True)]
+
+
+def psnr_of(model: PatchMamba, stop: Stop, seq: Sequences) -> float:
+    """PSNR in dB of the mean squared error over images of what is drawn at a stop."""
+    with torch.no_grad():
+        mse = (model.decode(stop.output) - seq.targets).double().square().mean()
+    return float(-10 * mse.log10())
