@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import polars as pl
 import torch
@@ -106,9 +107,10 @@ class Study:
         write_atomic(path.parent / "train.json", to_json(about | {"checkpoint_digest": file_digest(path)}))
 
     def reconstruct(self, run: str, seed: int = 0, out: Path | None = None, **changes: Any) -> dict[str, Any]:
-        """Probe a run, perhaps in another way and to another folder than the study's."""
-        home = self.home(run, seed)
-        return reconstruct(self.probe_file(run, seed, **changes), home / "train", self.data, out or home / "probe", CPU)
+        """Probe a run, perhaps in another way and to another folder than the study's; errors are not rounded."""
+        home, config = self.home(run, seed), self.probe_file(run, seed, **changes)
+        with patch("lgmamba.probe.reconstruct.rounded", lambda values: values):  # so that tests may compare tightly
+            return reconstruct(config, home / "train", self.data, out or home / "probe", CPU)
 
     def frame(self, run: str, name: str = "steps", folder: Path | None = None) -> pl.DataFrame:
         return pl.read_parquet((folder or self.home(run) / "probe") / f"{name}.parquet")

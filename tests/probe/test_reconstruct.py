@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from lgmamba.config.base import ConfigError
 from lgmamba.data.artefact import read_manifest
 from lgmamba.files import file_digest
-from lgmamba.probe.reconstruct import reconstruct
+from lgmamba.probe.reconstruct import reconstruct, rounded
 from lgmamba.provenance import code_digest
 from tests.probe.study import small_study
 from tests.train.tiny import CPU, build_digits
@@ -195,3 +195,21 @@ def test_a_split_without_images_is_refused(tmp_path):
         ConfigError, match=r"probe\.split: found 'test', which holds no image; .*data\.splits\.test > 0"
     ):
         study.reconstruct("plain")
+
+
+def test_errors_are_written_to_a_thousandth_of_a_decibel():
+    exact = np.exp(np.random.default_rng(0).uniform(-12, 2, 10_000)).astype(np.float32)
+    found = rounded(exact)
+    assert found.dtype == np.float32
+    assert not (found.view(np.uint32) & 0x7FF).any()  # eleven of 23 digits are zero, which is what saves the space
+    assert np.abs(10 * np.log10(found / exact.astype(float))).max() <= 10 * math.log10(1 + 2**-13)  # 0.0005 dB
+    assert abs((found.astype(float) / exact - 1).mean()) < 5e-6  # to the nearest: no bias
+    assert np.array_equal(rounded(found), found)
+    assert rounded(np.array([0, np.inf, 1, 0.1], np.float32)).tolist() == [0, np.inf, 1, pytest.approx(0.1, rel=2**-13)]
+
+
+def test_what_the_stage_writes_is_rounded(study, tmp_path):
+    home = study.home("plain")
+    reconstruct(study.probe_file("plain", 0), home / "train", study.data, tmp_path, CPU)
+    found, exact = (study.frame("plain", folder=folder).sort(KEYS) for folder in (tmp_path, None))
+    assert np.array_equal(found["mse"].to_numpy(), rounded(exact["mse"].to_numpy()))
