@@ -143,11 +143,12 @@ def _table(study: Params, seconds: dict[str, float] | None) -> None:
 def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float]:
     """Parameters, floating-point operations of the training's matrix products, and patches read (mean length x images).
 
-    Two operations a multiply-add, and three times the forward pass for forward and backward.
+    Two operations a multiply-add, and three times the forward pass for forward and backward; once for a passed part.
     """
     import torch
 
     from lgmamba.task.lengths import LengthDistribution
+    from lgmamba.train.batch import passed_steps_pmf
     from lgmamba.train.loop import build_model
 
     model = build_model(run, shape)
@@ -158,7 +159,13 @@ def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float
     mean_length = float((pmf * torch.arange(len(pmf))).sum())
     decoded = {"last": 1, "all": mean_length}.get(run.task.supervision.kind, getattr(run.task.supervision, "k", 1))
     images = run.train.steps * run.train.batch_size
-    return sum(count.values()), 6.0 * images * (per_patch * mean_length + decoder * decoded), images * mean_length
+    flop, patches = 6.0 * images * (per_patch * mean_length + decoder * decoded), images * mean_length
+    if (passing := run.train.state_passing) is not None:
+        law = passed_steps_pmf(passing, run.L0)
+        mean_passed = sum(n * p for n, p in enumerate(law)) * passing.sequences(run.train.batch_size)
+        passed = run.train.steps * mean_passed
+        flop, patches = flop + 2.0 * per_patch * passed, patches + passed
+    return sum(count.values()), flop, patches
 
 
 def _measured(study: Params, device: str) -> dict[str, float]:
@@ -182,7 +189,8 @@ def _measured(study: Params, device: str) -> dict[str, float]:
         model = build_model(run, image_shape(study)).to(where)
         step = TrainStep(model, build_optimizer(model, run.train), images, run.train.grad_clip, on_cuda, on_cuda)
         rows = torch.arange(len(images), device=where)
-        sampler = BatchSampler(run.task, rows, model.grid, run.train.batch_size, 0, run.train.steps, on_cuda)
+        passing = run.train.state_passing
+        sampler = BatchSampler(run.task, rows, model.grid, run.train.batch_size, 0, run.train.steps, on_cuda, passing)
         n = 20 if on_cuda else 5
         for i in range(WARM_UP + 1 + n):
             if i == WARM_UP + 1:

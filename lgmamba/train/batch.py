@@ -5,15 +5,31 @@ no state of a random generator needs to be stored. Glossary: `lgmamba.train`.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import TaskConfig
+from lgmamba.config.run import PassNoise, PassOtherImage, StatePassingConfig, TaskConfig
 from lgmamba.task.lengths import LengthDistribution
 from lgmamba.task.orders import visiting_order
 from lgmamba.task.supervision import supervised_steps
+
+
+@dataclass(frozen=True)
+class PassedPart:
+    """What is read, without gradient, before the first k sequences of a batch.
+
+    Attributes:
+        rows: (k,) int64 images.
+        cells: (k, n) int64 visiting orders; the sequences' own go on from there. n may be 0.
+        noise_seed: of the noise that is passed in place of the states; None where they are passed as they are.
+    """
+
+    rows: Tensor
+    cells: Tensor
+    noise_seed: int | None
 
 
 @dataclass(frozen=True)
@@ -26,6 +42,7 @@ class Batch:
         lengths: (B,) int64, each sequence's own length, also what a length-adaptive model is told.
         steps: (B, S) int64 supervised steps, from 1.
         weights: (B, S) float32, sum 1 for each sequence.
+        passed: what comes before, or None in a training without state passing.
     """
 
     rows: Tensor
@@ -33,6 +50,11 @@ class Batch:
     lengths: Tensor
     steps: Tensor
     weights: Tensor
+    passed: PassedPart | None = None
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Everything but the passed part."""
+        return self.rows, self.cells, self.lengths, self.steps, self.weights
 
 
 class BatchSampler:
@@ -47,6 +69,7 @@ class BatchSampler:
         total_steps: of the training; a curriculum of lengths goes by step / total_steps.
         full_length: whether every batch is L0 steps long, as a recorded CUDA graph needs, or as long as its longest
             sequence. The reconstructions are the same, since nothing after a sequence's own end is looked at.
+        passing: how sequences start from states of longer ones, or None.
     """
 
     def __init__(
@@ -58,21 +81,59 @@ class BatchSampler:
         seed: int,
         total_steps: int,
         full_length: bool,
+        passing: StatePassingConfig | None = None,
     ):
         self.task, self.rows, self.grid, self.batch_size = task, rows, grid, batch_size
         self.seed, self.total_steps, self.full_length = seed, total_steps, full_length
         self.lengths = LengthDistribution(task.lengths)
+        self.passing = passing
         self.generator = torch.Generator(rows.device)
 
     def draw(self, step: int) -> Batch:
         """The batch of this step."""
         g, B = self.generator.manual_seed(seed_of(self.seed, "batch", step)), self.batch_size
-        rows = self.rows[torch.randint(len(self.rows), (B,), generator=g, device=g.device)]
+        drawn = torch.randint(len(self.rows), (B,), generator=g, device=g.device)
         lengths = self.lengths.sample(B, g, step / self.total_steps)
         longest = self.lengths.max if self.full_length else int(lengths.max())
-        cells = visiting_order(self.task.order, *self.grid, B, longest, g)
+        n = 0 if self.passing is None else passed_steps(self.passing, self.lengths.max, self.seed, step)
+        cells = visiting_order(self.task.order, *self.grid, B, n + longest, g)
         steps, weights = supervised_steps(self.task.supervision, lengths, longest, g)
-        return Batch(rows, cells, lengths, steps, weights)
+        if self.passing is None:
+            return Batch(self.rows[drawn], cells, lengths, steps, weights)
+        k = self.passing.sequences(B)
+        passed = self._passed_part(step, drawn[:k], cells[:k, :n])
+        cells = torch.cat([cells[:k, n:], cells[k:, :longest]])
+        return Batch(self.rows[drawn], cells, lengths, steps, weights, passed)
+
+    def _passed_part(self, step: int, drawn: Tensor, cells: Tensor) -> PassedPart:
+        # From generators of its own, so that with n = 0 everything else is drawn as without state passing.
+        if isinstance(self.passing, PassOtherImage):
+            g = torch.Generator(drawn.device).manual_seed(seed_of(self.seed, "passed_image", step))
+            apart = torch.randint(1, len(self.rows), drawn.shape, generator=g, device=g.device)
+            drawn = (drawn + apart) % len(self.rows)
+        noise = seed_of(self.seed, "passed_noise", step) if isinstance(self.passing, PassNoise) else None
+        return PassedPart(self.rows[drawn], cells, noise)
+
+
+def passed_steps(passing: StatePassingConfig, L0: int, seed: int, step: int) -> int:
+    """Steps n of the passed part of a batch, 0 .. max_factor x L0, from the law below.
+
+    One n for the whole batch, known on the host without waiting for the device.
+    """
+    u = torch.rand(
+        (), dtype=torch.float64, generator=torch.Generator().manual_seed(seed_of(seed, "passed_steps", step))
+    )
+    most = passing.longest(L0)
+    return min(most, int((most + 2) ** u.item()) - 1)
+
+
+def passed_steps_pmf(passing: StatePassingConfig, L0: int) -> list[float]:
+    """Exact law of n, index = n: p(n) = log((n + 2) / (n + 1)) / log(max_factor x L0 + 2).
+
+    Log-uniform (n + 1 is the floor of such a variable), because what matters is how many times longer a sequence gets.
+    """
+    most = passing.longest(L0)
+    return [math.log((n + 2) / (n + 1)) / math.log(most + 2) for n in range(most + 1)]
 
 
 def seed_of(seed: int, purpose: str, step: int = 0) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.run import RunConfig
+from lgmamba.config.run import PassOtherImage, RunConfig
 from lgmamba.data.dataset import load_dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
 from lgmamba.model import PatchMamba
@@ -60,8 +60,11 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
     optimizer = build_optimizer(model, config)
     on_cuda = device.type == "cuda"
     bf16 = config.precision == "bf16" or (config.precision == "auto" and on_cuda)
+    rows = dataset.split("train")
+    if isinstance(config.state_passing, PassOtherImage) and len(rows) < 2:
+        raise ConfigError(f"{data}: found {len(rows)} training image, expected 2 for train.state_passing other_image")
     sampler = BatchSampler(
-        run.task, dataset.split("train"), model.grid, config.batch_size, run.seed, config.steps, full_length=on_cuda
+        run.task, rows, model.grid, config.batch_size, run.seed, config.steps, on_cuda, config.state_passing
     )
     train_step = TrainStep(model, optimizer, dataset.images, config.grad_clip, bf16, graph=on_cuda)
     validation = Validation(dataset, run.task.order, run.task.patch_size, model.grid, run.L0, config.validate_images)

@@ -1,5 +1,6 @@
 """`lgmamba show`: the table, its costs, the commands, the files."""
 
+import math
 import re
 
 import pytest
@@ -51,6 +52,18 @@ def test_cost_counts_every_decoded_step():
     decoder = 6.0 * 80 * (8 * 16 + 16 + 16 * 64 + 64)
     assert three - last == pytest.approx(2 * decoder, rel=1e-9)
     assert every - last == pytest.approx(2.5 * decoder, rel=1e-9)  # mean length 3.5
+
+
+def test_cost_counts_the_passed_part_forward_only():
+    passing = {"kind": "same_image", "max_factor": 0.5, "share": 0.5}  # of 4 sequences 2, after 0 to 2 steps
+    change = {"lengths": {"kind": "fixed", "value": 4}}
+    _, flop, patches = cost(tiny_run(task=change), (1, 8, 8))
+    _, flop_passed, patches_passed = cost(tiny_run(task=change, train={"state_passing": passing}), (1, 8, 8))
+    mean = (math.log(3 / 2) + 2 * math.log(4 / 3)) / math.log(4)
+    assert patches_passed - patches == pytest.approx(20 * 2 * mean, rel=1e-12)
+    d, D, N, R, W = 8, 16, 4, 1, 4
+    block = d + d * 2 * D + (D * W + D) + D * (R + 2 * N) + (R * D + D) + D * N + D + D * d
+    assert flop_passed - flop == pytest.approx(2 * (5 * d + 2 * block) * 20 * 2 * mean, rel=1e-9)
 
 
 def test_images_have_the_configured_size_or_that_of_the_built_ones(tmp_path, digits):

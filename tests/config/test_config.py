@@ -123,3 +123,16 @@ def test_derived_sizes():
     model = study(model={"d_model": 50, "mixer": {"expand": 1.51, "dt_rank": "auto"}}).model
     assert (model.d_inner, model.dt_rank) == (75, 4)
     assert study(model={"mixer": {"dt_rank": 7}}).model.dt_rank == 7
+
+
+def test_a_study_without_state_passing_is_written_as_before_there_was_any():
+    run = study().runs_by_name()["plain"]
+    assert "state_passing" not in run.model_dump_json()
+    assert RunConfig.model_validate_json(run.model_dump_json()) == run
+    passing = {"kind": "noise", "max_factor": 4.0, "share": 0.5}
+    runs = {"plain": {"train": {"state_passing": None}}, "passed": None, "told": {"model": {"adaptive": ADAPTIVE}}}
+    runs["told"]["train"] = {"state_passing": None}
+    params = study(train={"state_passing": passing}, runs=runs).runs_by_name()
+    assert params["passed"].train.state_passing.model_dump() == passing
+    assert params["plain"].train.state_passing is None
+    assert RunConfig.model_validate_json(params["passed"].model_dump_json()) == params["passed"]

@@ -8,6 +8,7 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.study import load_params
 from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, at, changed, dotted, error, leaves, mappings, study, values
 
+PASSING = {"kind": "same_image", "max_factor": 4, "share": 0.5}
 COMPARISON = {"generalist": "plain", "adaptive": "told"}
 OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
 WRONG = {
@@ -44,6 +45,30 @@ WRONG = {
             }
         },
         ["task.lengths.start", "'curriculum'", "'log_uniform'", "task.lengths.over: required"],
+    ),
+    "state passing without a kind": (
+        {"train": {"state_passing": {"max_factor": 4, "share": 0.5}}},
+        ["train.state_passing: found", "'kind'"],
+    ),
+    "bad kind of state passing": (
+        {"train": {"state_passing": {"kind": "same", "max_factor": 4, "share": 0.5}}},
+        ["train.state_passing: found", "'same'", "'same_image'", "'other_image'", "'noise'"],
+    ),
+    "nothing to pass": (
+        {"train": {"state_passing": PASSING | {"max_factor": 0}}},
+        ["train.state_passing.max_factor", "found 0", "greater than 0"],
+    ),
+    "a share above 1": (
+        {"train": {"state_passing": PASSING | {"share": 1.5}}},
+        ["train.state_passing.share", "found 1.5", "less than or equal to 1"],
+    ),
+    "no sequence has its share": (
+        {"train": {"state_passing": PASSING | {"share": 0.001}}},
+        ["train: expected", "state_passing.share x batch_size >= 1 with kind same_image", "got 0.001 x 64"],
+    ),
+    "noise of one state": (
+        {"train": {"state_passing": PASSING | {"kind": "noise"}, "batch_size": 2}},
+        ["train: expected", "state_passing.share x batch_size >= 2 with kind noise", "got 0.5 x 2"],
     ),
     "YAML's off for 0": ({"train": {"warmup_steps": False}}, ["train:", "warmup_steps: False", "a number"]),
     "YAML's yes in a list": ({"seeds": [True]}, ["seeds: [True]", "a number"]),
@@ -97,6 +122,29 @@ def test_every_missing_key_is_named_unless_it_has_a_default():
             else:
                 assert f"{dotted((*path, key))}: required key is missing" in message
     assert optional == OPTIONAL
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            {"model": {"adaptive": ADAPTIVE}, "train": {"state_passing": PASSING}},
+            "found same_image, expected: null for a length-adaptive model (model.adaptive is set)",
+        ),
+        (
+            {
+                "task": {"lengths": {"kind": "fixed", "value": 1}},
+                "train": {"state_passing": PASSING | {"max_factor": 0.4}},
+            },
+            "expected: max_factor x L0 >= 1 step; got 0.4 x 1",
+        ),
+    ],
+    ids=["length-adaptive", "less than a step"],
+)
+def test_state_passing_that_does_not_fit_the_run_is_refused(override, line):
+    message = error(values(runs=values()["runs"] | {"passed": override}))
+    assert "runs.passed" in message
+    assert f"train.state_passing: {line}" in message
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf], ids=str)

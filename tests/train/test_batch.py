@@ -23,7 +23,7 @@ def sampler(run, full_length=False, seed=0, rows=None) -> BatchSampler:
 
 
 def equal(a: Batch, b: Batch) -> bool:
-    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in Batch.__dataclass_fields__)
+    return all(torch.equal(*pair) for pair in zip(a.tensors(), b.tensors(), strict=True))
 
 
 def awake(model):
