@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from lgmamba.config.run import TrainConfig
 from lgmamba.config.study import load_params
 from lgmamba.model import MambaMixer
 from lgmamba.scan import available_backends
 from lgmamba.train.batch import BatchSampler
 from lgmamba.train.loop import build_model
 from lgmamba.train.optimizer import build_optimizer
+from lgmamba.train.passing import passed_state, state_tensors
 from lgmamba.train.step import TrainStep, loss_of
 
 REASONS = available_backends("cuda")
@@ -118,6 +120,54 @@ def test_recorded_steps_equal_launched_ones(backend):
     torch.testing.assert_close(losses_graph, losses, rtol=tolerance, atol=tolerance)
     for name in state:
         torch.testing.assert_close(state_graph[name], state[name], rtol=tolerance, atol=tolerance)
+
+
+def passing_run(backend: str, kind: str):
+    """A plain model; most batches are 64 steps after up to 256 others."""
+    run = cifar_run(backend)
+    passing = {"kind": kind, "max_factor": 4, "share": 0.5}
+    train = TrainConfig.model_validate(run.train.model_dump() | {"state_passing": passing})
+    return run.model_copy(update={"model": run.model.model_copy(update={"adaptive": None}), "train": train})
+
+
+def passing_sampler(run, n_images: int, grid: tuple[int, int]) -> BatchSampler:
+    rows, train = torch.arange(n_images).cuda(), run.train
+    return BatchSampler(run.task, rows, grid, train.batch_size, 0, 10, True, train.state_passing)
+
+
+@pytest.mark.parametrize("kind", ["same_image", "other_image", "noise"])
+def test_recorded_steps_from_passed_states_equal_launched_ones(kind):
+    """Each recorded step starts from its own state, whatever the number of steps behind it; n = 0 is among them."""
+    run, results, steps = passing_run("auto", kind), [], []
+    for graph in (False, True):
+        images, model = random_images(), build_model(run, SHAPE).cuda()
+        step = TrainStep(model, build_optimizer(model, run.train), images, 1.0, True, graph)
+        sampler = passing_sampler(run, len(images), model.grid)
+        batches = [sampler.draw(i) for i in range(24)]
+        steps = {batch.passed.cells.shape[1] for batch in batches[3:]}
+        results.append(([step(batch)[0].item() for batch in batches], model.state_dict()))
+    assert 0 in steps and max(steps) > 64
+    (losses, state), (losses_graph, state_graph) = results
+    assert losses_graph == losses
+    assert all(torch.equal(v, state_graph[name]) for name, v in state.items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_passed_states_and_the_loss_from_them_equal_those_of_the_reference(backend):
+    found = []
+    for name in (backend, "reference"):
+        run = passing_run(name, "same_image")
+        images, model = random_images(), moved(build_model(run, SHAPE)).cuda()
+        sampler = passing_sampler(run, len(images), model.grid)
+        batch = next(b for b in map(sampler.draw, range(50)) if b.passed.cells.shape[1] > 64)
+        state = passed_state(model, images, batch)
+        found.append((state_tensors(state), loss_of(model, images, batch, state)))
+    (state, loss), (state_ref, loss_ref) = found
+    for mine, reference in zip(state[:-1], state_ref[:-1], strict=True):
+        assert relative_rms(mine, reference) < 1e-4  # float32 in another order, over some hundred steps and four layers
+    assert torch.equal(state[-1], state_ref[-1])
+    assert abs(loss - loss_ref) <= 1e-5 * loss_ref
 
 
 @needs["cuda"]
