@@ -9,6 +9,7 @@ from tests.model.models import exact, fresh, moved, sequence
 from tests.model.passes import seen
 
 
+@torch.no_grad()
 def test_horizons_and_survival_equal_brute_force():
     model = exact({"dt_min": 0.2, "dt_max": 0.9})
     for call in seen(model, *sequence(model, L=40)):

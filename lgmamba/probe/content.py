@@ -1,0 +1,106 @@
+"""Is the image still in the state? A linear read-out of it, and states brought back to their size at L0.
+
+If a read-out that is trained at L0 fails at T while one that is trained at T does not, the image is still there, and was only scaled or
+moved out of the range that the first one knows. If it is enough to scale states back, size alone is what failed.
+Glossary: `lgmamba.probe`; n images, B samples, D channels, N modes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lgmamba.model import Plan, ScanCall
+from lgmamba.probe.states import norms
+from lgmamba.remedies.base import steps_of
+from lgmamba.scan import selective_scan
+
+PENALTIES = [10.0**k for k in range(-7, 3)]
+"""Ridge penalties tried, in units of the mean eigenvalue of the Gram matrix."""
+
+
+@dataclass(frozen=True)
+class ReadOut:
+    """A linear map from one layer's state to the image.
+
+    Attributes:
+        centre, scale: (D N,) of the states that it was fitted on.
+        examples: (n, D N) those states, centred and scaled; the map is a combination of them.
+        weights: (n, pixels).
+        mean: (pixels,) mean image.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    examples: Tensor
+    weights: Tensor
+    mean: Tensor
+
+    def __call__(self, h: Tensor) -> Tensor:
+        """(B, D, N) -> (B, pixels)."""
+        return self.mean + ((h.flatten(1).double() - self.centre) / self.scale) @ self.examples.T @ self.weights
+
+
+def fit_read_out(h: Tensor, images: Tensor) -> ReadOut:
+    """Ridge regression of images on states, in float64; each entry of the state is scaled to unit variance first.
+
+    The penalty is the one of `PENALTIES` with the least leave-one-out error, which has a closed form.
+
+    Args:
+        h: (n, D, N).
+        images: (n, ...) pixel values.
+    """
+    states, images = h.flatten(1).double(), images.flatten(1).double()
+    centre, mean = states.mean(0), images.mean(0)
+    scale = states.std(0)
+    scale = torch.where(scale > 0, scale, 1.0)
+    examples, targets = (states - centre) / scale, images - mean
+    values, vectors = torch.linalg.eigh(examples @ examples.T)
+    values = values.clamp(min=0)
+    along = vectors.T @ targets
+    n = len(states)
+    best, least = None, torch.inf
+    for penalty in PENALTIES:
+        shrink = values / (values + penalty * values.mean())
+        leverage = vectors.square() @ shrink + 1 / n  # of an example on its own prediction; 1 / n is that of the mean
+        errors = (targets - vectors @ (shrink[:, None] * along)) / (1 - leverage).clamp(min=1e-9)[:, None]
+        loss = float(errors.square().mean())
+        if loss < least:
+            best, least = penalty, loss
+    weights = vectors @ (along / (values + best * values.mean())[:, None])
+    return ReadOut(centre, scale, examples, weights, mean)
+
+
+def psnr(drawn: Tensor, targets: Tensor) -> float:
+    """PSNR in dB of the mean squared error over images: (n, pixels) against (n, ...)."""
+    return float(-10 * (drawn - targets.flatten(1)).double().square().mean().log10())
+
+
+def rescaled(h: Tensor, norm: Tensor | float) -> Tensor:
+    """Each sample's state scaled to this norm: (B, D, N)."""
+    return h * (norm / norms(h).clamp(min=torch.finfo(h.dtype).tiny))[:, None, None]
+
+
+def restore_norm(norm: Sequence[float], L0: int) -> Plan:
+    """Beyond L0 every state is read as if it had the norm that it has at L0; the states themselves go on as they are.
+
+    Exact at every step, whatever the pieces: C_t is multiplied by p / ||h_t||. States of all steps of a piece are made, so read in
+    short pieces.
+
+    Args:
+        norm: p for each layer.
+    """
+
+    def plan(call: ScanCall) -> ScanCall:
+        if call.t0 + call.dt.shape[1] <= L0:
+            return call
+        skip = torch.zeros_like(call.A[:, 0])
+        states = selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, skip, h0=call.h0, states_every=1)[
+            1
+        ]  # (B, L, D, N)
+        size = states.flatten(2).norm(dim=2).clamp(min=torch.finfo(states.dtype).tiny)
+        gain = torch.where(steps_of(call) > L0, norm[call.layer] / size, torch.ones_like(size))
+        return replace(call, Cmat=call.Cmat * gain[..., None].to(call.Cmat.dtype))
+
+    return plan

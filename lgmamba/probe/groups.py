@@ -1,0 +1,79 @@
+"""Which modes break a checkpoint: interventions on a group of modes beyond L0, as plans, so that the model can be read with them.
+
+    size    the group is read at the norm that it has at L0; what it holds goes on as it is. Is its size what hurts?
+    clamp   the group forgets so much more that its expected size stays that at L0 (inflation 1). Does a window of L0 help?
+    hold    the group keeps its state of L0. Does anything that it learns beyond L0 help, or hurt?
+
+All of them act between pieces: read in short ones. A piece must end at L0. A group is a mask (D, N) for each layer.
+Glossary: `lgmamba.probe`; B samples, D channels, N modes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from lgmamba.model import Plan, ScanCall
+from lgmamba.probe.dynamics import ModeMemory, series
+
+Masks = Sequence[Tensor]
+"""(D, N) bool for each layer."""
+
+
+def group_norms(h: Tensor, mask: Tensor) -> Tensor:
+    """Norm of a group's entries: (B, D, N) -> (B,)."""
+    return (h * mask).flatten(1).norm(dim=1)
+
+
+def size_at_L0(masks: Masks, norm: Sequence[Tensor], L0: int) -> Plan:
+    """`size` above.
+
+    Args:
+        masks: the group.
+        norm: () for each layer, mean over images of the group's norm at L0.
+    """
+
+    def plan(call: ScanCall) -> ScanCall:
+        mask = masks[call.layer]
+        if call.t0 < L0 or not mask.any():
+            return call
+        found = group_norms(call.h0, mask).clamp(min=torch.finfo(call.h0.dtype).tiny)
+        read = torch.where(mask, call.h0 * (norm[call.layer] / found)[:, None, None], call.h0)
+        left = torch.exp(call.dt.sum(1)[..., None] * call.A)  # what is still there of h0 after the piece
+        return replace(call, h0=read, post_state=lambda h: h + left * (call.h0 - read))
+
+    return plan
+
+
+def clamp_inflation(masks: Masks, memory: Sequence[ModeMemory], L0: int) -> Plan:
+    """`clamp` above: with E[h] = w F(L0) before a piece of c steps it is w F(L0 + c) after it, and is brought back.
+
+    Args:
+        memory: of each layer, from sequences of the training length.
+    """
+
+    def plan(call: ScanCall) -> ScanCall:
+        mask = masks[call.layer]
+        if call.t0 < L0 or not mask.any():
+            return call
+        rho = memory[call.layer].rho
+        keep = torch.where(mask, series(rho, L0) / series(rho, L0 + call.dt.shape[1]), 1.0).to(call.A.dtype)
+        return replace(call, post_state=lambda h: h * keep)
+
+    return plan
+
+
+def hold_at_L0(masks: Masks, L0: int) -> Plan:
+    """`hold` above. For one pass from the first step on: it remembers that pass's states at L0."""
+    held: dict[int, Tensor] = {}
+
+    def plan(call: ScanCall) -> ScanCall:
+        mask = masks[call.layer]
+        if call.t0 < L0 or not mask.any():
+            return call
+        if call.t0 == L0:
+            held[call.layer] = call.h0
+        return replace(call, post_state=lambda h: torch.where(mask, held[call.layer], h))
+
+    return plan

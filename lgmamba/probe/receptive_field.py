@@ -1,0 +1,118 @@
+"""How far back what a model draws depends on what it read: by gradient, and by swapping one patch. Through all layers.
+
+Glossary: `lgmamba.probe`; B samples, L steps, d model width. age = steps since the patch was read, 0 for the last one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgmamba.model import PatchMamba
+from lgmamba.probe.passes import Sequences, stops, told_to
+from lgmamba.task.orders import last_visit
+from lgmamba.task.patches import patchify
+
+
+def gradient_sizes(model: PatchMamba, seq: Sequences, T: int, probes: int, seed: int = 0) -> Tensor:
+    """How much the reconstruction at T depends on each token: E_v || d <v, reconstruction> / d token_j ||.
+
+    Args:
+        probes: random directions v, +1 or -1 for every pixel; their mean estimates E_v.
+    Returns:
+        (B, T), column j for step j + 1; not normalised.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tokens: list[Tensor] = []
+
+    def leaf(_, given):
+        tokens.append(given[0].detach().requires_grad_())
+        return tokens[0], *given[1:]
+
+    handle = model.blocks[0].register_forward_pre_hook(leaf)
+    try:
+        with torch.enable_grad():
+            outputs, _ = model.encode(*seq.read(0, T), told=told_to(model, len(seq)), want_state=False)
+            drawn = model.decode(outputs[:, -1])
+    finally:
+        handle.remove()
+    total = torch.zeros_like(tokens[0][..., 0])
+    for _ in range(probes):
+        signs = torch.randint(0, 2, drawn.shape, generator=generator).to(drawn) * 2 - 1
+        (slope,) = torch.autograd.grad((drawn * signs).sum(), tokens, retain_graph=True)
+        total += slope.norm(dim=2)
+    return total / probes
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """What one swapped patch did to the cell that it shows, one entry for each swap.
+
+    Attributes:
+        age: steps since the swapped patch was read; the cell was not read again since.
+        given: mean squared difference between the patch and the one in its place.
+        change: mean squared change of the reconstruction in that cell.
+        along: mean product of both differences; along / given is 1 if the new patch is drawn in full, 0 if it is not noticed.
+    """
+
+    age: Tensor
+    given: Tensor
+    change: Tensor
+    along: Tensor
+
+
+def swap_patches(model: PatchMamba, seq: Sequences, T: int, swaps: int, piece: int, seed: int = 0) -> Swaps:
+    """Replace one patch of a sequence by that of the next image, at the same cell, and read the sequence again.
+
+    Args:
+        seq: at least two images.
+        swaps: cells swapped in each image, drawn among those read up to T, each in a pass of its own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    last = last_visit(seq.cells[:, :T], seq.patches.shape[1])[:, -1].cpu()  # (B, G) 0-based step, -1: never
+    keys = torch.rand(last.shape, generator=generator).masked_fill(last < 0, -1)
+    n = min(swaps, int((last >= 0).sum(1).min()))
+    chosen = keys.argsort(1, descending=True)[:, :n].to(seq.cells.device)  # (B, n) cells
+    rows = torch.arange(len(seq), device=seq.cells.device).repeat_interleave(n)
+    cells = chosen.flatten()
+    step = last.to(seq.cells.device)[rows, cells]  # (B n,)
+    plain = patchify(_draw(model, seq, T, piece), model.patch_size)
+    given, change, along, ages = [], [], [], []
+    for start in range(0, len(rows), len(seq)):  # as many sequences at a time as were given
+        some = slice(start, start + len(seq))
+        row, cell = rows[some], cells[some]
+        other = seq.patches[(row + 1) % len(seq), cell]
+        part = Sequences(seq.targets[row], seq.patches[row], seq.cells[row])
+        drawn = patchify(_draw(model, _Changed(part, step[some], other), T, piece), model.patch_size)
+        index = torch.arange(len(row), device=row.device)
+        moved = (drawn[index, cell] - plain[row, cell]).double()
+        asked = (other - seq.patches[row, cell]).double()
+        given.append(asked.square().mean(1))
+        change.append(moved.square().mean(1))
+        along.append((moved * asked).mean(1))
+        ages.append(T - 1 - step[some])
+    return Swaps(*(torch.cat(parts).cpu() for parts in (ages, given, change, along)))
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """Sequences in each of which one step, numbered from 0, reads another patch (B, K)."""
+
+    seq: Sequences
+    step: Tensor
+    patch: Tensor
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        patches, cells = self.seq.read(start, stop)
+        steps = torch.arange(start, stop, device=cells.device)
+        here = steps == self.step[:, None]  # (B, L)
+        return torch.where(here[..., None], self.patch[:, None], patches), cells
+
+
+@torch.no_grad()
+def _draw(model: PatchMamba, seq: Sequences | _Changed, T: int, piece: int) -> Tensor:
+    (end,) = stops(model, seq, [T], piece)
+    return model.decode(end.output)
