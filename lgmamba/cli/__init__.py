@@ -106,6 +106,32 @@ def reconstruct(
 
 
 @app.command()
+def remedy(
+    config: Annotated[Path, typer.Option(help="remedy.json of one run and seed")],
+    train: Annotated[Path, typer.Option(help="folder written by `train`")],
+    data: Annotated[Path, typer.Option(help="folder of the image artefact")],
+    out: Annotated[Path, typer.Option(help="folder of the results")],
+    work: Annotated[Path | None, typer.Option(help="folder where calibrated values survive a kill")] = None,
+    artefacts: Annotated[
+        Path | None, typer.Option(help="folder of calibrated values to use instead of calibrating; of this checkpoint")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Try every remedy for sequences beyond the training length on one trained run, beside the controls."""
+    from lgmamba import devices
+    from lgmamba.config.files import RemedyFile, read_config
+
+    read = read_config(config, RemedyFile)
+    devices.claim(device)
+    from lgmamba.probe.remedy import try_remedies
+
+    done = try_remedies(read, train, data, out, work, artefacts, devices.torch_device(device))
+    typer.echo(
+        f"{out}: {len(done['remedies'])} rows on {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s"
+    )
+
+
+@app.command()
 def evaluate(
     study: Annotated[Path, typer.Option(help="<results>/config/study.json")],
     results: Annotated[Path, typer.Option(help="folder of the study's results, with runs/")],

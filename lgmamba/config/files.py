@@ -2,7 +2,8 @@
 
     <results>/config/{study,data,tracking}.json, code/<stage>.txt       written here, read by the stages
     <results>/runs/<run>/seed<k>/{run,probe}.json                       written here, read by the stages
-    <results>/runs/<run>/seed<k>/{train,probe,work}/                    written by the stages
+    <results>/runs/<run>/seed<k>/remedy.json                            the same, for the runs of `extension`
+    <results>/runs/<run>/seed<k>/{train,probe,remedies,work}/           written by the stages
     <results>/{frames,logs,benchmarks,markers}/
 
 A stage reads its own file and nothing else, and Snakemake and DVC see that file as an input. So a changed value reruns
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 
 from lgmamba.config.base import ConfigError, Strict, validate
 from lgmamba.config.data import DataConfig
+from lgmamba.config.remedies import ExtensionConfig, Remedies
 from lgmamba.config.run import Positive, RunConfig
 from lgmamba.config.study import Params, ProbeConfig, TrackingConfig
 from lgmamba.files import to_json, write_if_changed
@@ -28,6 +30,7 @@ ENTRY_MODULES = {
     "data": "lgmamba.data.build",
     "train": "lgmamba.train.loop",
     "reconstruct": "lgmamba.probe.reconstruct",
+    "remedy": "lgmamba.probe.remedy",
     "evaluate": "lgmamba.analysis.evaluate",
     "figure": "lgmamba.figures",
     "report": "lgmamba.report",
@@ -47,6 +50,16 @@ class ProbeFile(Strict):
 
     run: RunConfig
     probe: ProbeConfig
+    steps: list[Positive]
+
+
+class RemedyFile(Strict):
+    """remedy.json of one run and seed: the run, what is done to it, and how it is read."""
+
+    run: RunConfig
+    probe: ProbeConfig
+    remedies: Remedies
+    extension: ExtensionConfig
     steps: list[Positive]
 
 
@@ -96,6 +109,9 @@ class Layout:
     def probe_json(self, run: str, seed: int | str) -> Path:
         return self.run_dir(run, seed) / "probe.json"
 
+    def remedy_json(self, run: str, seed: int | str) -> Path:
+        return self.run_dir(run, seed) / "remedy.json"
+
     def run_dir(self, run: str, seed: int | str) -> Path:
         return self.results / "runs" / run / f"seed{seed}"
 
@@ -118,12 +134,20 @@ def config_contents(params: Params, layout: Layout) -> dict[Path, str]:
     for (name, seed), run in params.run_configs().items():
         models[layout.run_json(name, seed)] = run
         models[layout.probe_json(name, seed)] = ProbeFile(run=run, probe=params.probe, steps=params.probe_steps(run))
+        if params.extension is not None and name in params.extension.runs:
+            models[layout.remedy_json(name, seed)] = RemedyFile(
+                run=run,
+                probe=params.probe,
+                remedies=params.remedies,
+                extension=params.extension,
+                steps=params.extension.steps(run.L0),
+            )
     contents = {path: to_json(model.model_dump(mode="json")) for path, model in models.items()}
     return contents | {layout.code(stage): code_digest(module) + "\n" for stage, module in ENTRY_MODULES.items()}
 
 
 def read_config(path: str | Path, model: type[M]) -> M:
-    """One of the files above: Params, DataFile, RunConfig, ProbeFile or TrackingFile.
+    """One of the files above: Params, DataFile, RunConfig, ProbeFile, RemedyFile or TrackingFile.
 
     Raises:
         ConfigError: missing, not JSON, or with values that do not fit; names the file and each key.

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from lgmamba.config.base import ConfigError, Strict, problems, unknown_key, validate
+from lgmamba.config.base import ConfigError, Name, Strict, problems, unknown_key, validate
 from lgmamba.config.data import DataConfig
+from lgmamba.config.remedies import ExtensionConfig, Remedies, check_names, with_kinds
 from lgmamba.config.run import ModelConfig, OrderName, Positive, RunConfig, TaskConfig, TrainConfig
 
 PRESETS = Path("workflow/presets")
-Name = Annotated[
-    str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and _; starts with a letter")
-]
 Multiple = Annotated[float, Field(ge=1)]
 
 
@@ -81,6 +79,8 @@ class Params(Strict):
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     probe: ProbeConfig
     claims: ClaimsConfig
+    remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field([], description="tried beyond L0; see extension")
+    extension: ExtensionConfig | None = Field(None, description="how remedies are tried; null: they are not")
     outputs: OutputsConfig
     tracking: TrackingConfig
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto = CUDA where there is one")
@@ -113,7 +113,26 @@ class Params(Strict):
                 raise ValueError(
                     f"{path}.adaptive: found {c.adaptive!r}, whose model.adaptive is null; expected: a length-adaptive run"
                 )
+        check_names(self.remedies)
+        self._check_extension(runs)
         return self
+
+    def _check_extension(self, runs: dict[str, RunConfig]) -> None:
+        if self.extension is None:
+            if self.remedies:
+                raise ValueError("extension: required where remedies are listed; found null")
+            return
+        for i, name in enumerate(self.extension.runs):
+            if name not in runs:
+                raise ValueError(f"extension.runs.{i}: found {name!r}, expected: one of the runs {sorted(runs)}")
+            if name in self.extension.runs[:i]:
+                raise ValueError(f"extension.runs.{i}: found {name!r} twice, expected: each run once")
+            for j, entry in enumerate(self.remedies):
+                layers = getattr(entry, "layers", None)
+                if isinstance(layers, list) and max(layers) >= runs[name].model.n_layer:
+                    raise ValueError(
+                        f"remedies.{j}.layers: found {layers}, expected: layers 0..{runs[name].model.n_layer - 1} of run {name!r}"
+                    )
 
     def _expand(self) -> None:
         base = {s: getattr(self, s).model_dump(mode="json") for s in ("task", "model", "train")}

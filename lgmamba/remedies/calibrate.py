@@ -114,6 +114,7 @@ def last_step_loss(
     targets: Tensor,
     make_plan: Callable[[Tensor], Plan],
     told: Tensor | None = None,
+    piece: int | None = None,
 ) -> Objective:
     """Mean squared error of the reconstruction after the last patch, as a function of theta.
 
@@ -122,11 +123,15 @@ def last_step_loss(
         targets: (B, C, H, W) in [0, 1].
         make_plan: factors (M,) -> plan.
         told: (B,) length told to a length-adaptive model.
+        piece: steps read at a time; None for the whole sequence.
     """
+    T = cells.shape[1]
 
     def loss(theta: Tensor) -> Tensor:
-        factors = theta.exp().to(patches.device, patches.dtype)
-        outputs, _ = model.encode(patches, cells, told=told, plan=make_plan(factors), want_state=False)
+        plan, state = make_plan(theta.exp().to(patches.device, patches.dtype)), None
+        for start in range(0, T, piece or T):
+            here = slice(start, start + (piece or T))
+            outputs, state = model.encode(patches[:, here], cells[:, here], state, told, plan)
         return (model.decode(outputs[:, -1]) - targets).square().mean()
 
     return loss

@@ -20,11 +20,9 @@ def reset(cells: Tensor, L0: int) -> Tensor:
     return torch.arange((T - 1) // L0 * L0, T, device=cells.device).expand(B, -1)
 
 
-def subset_random(cells: Tensor, L0: int, generator: torch.Generator) -> Tensor:
-    """L0 steps chosen uniformly, in their order: (B, min(T, L0))."""
-    B, T = cells.shape
-    keys = torch.rand(B, T, generator=generator, device=generator.device).to(cells.device)
-    return keys.argsort(1)[:, : min(T, L0)].sort(1).values
+def subset_random(cells: Tensor, L0: int, keys: Tensor) -> Tensor:
+    """L0 steps chosen uniformly, in their order: those of the smallest `keys` (B, T), random numbers. (B, min(T, L0))."""
+    return keys.argsort(1)[:, : min(cells.shape[1], L0)].sort(1).values
 
 
 def subset_cover(cells: Tensor, L0: int, n_cells: int) -> Tensor:

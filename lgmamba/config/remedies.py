@@ -1,0 +1,370 @@
+"""Remedies as written in params.yaml: what is done to trained runs beyond their training length, and how it is tried.
+
+An entry has a name, a kind with the keys of that kind, and a mode. prefix: the length T at which the output will be read is
+known, and every T is a pass of its own. stream: one pass, in which only the step t is known. Which form runs in which mode is
+decided by `MODES`, and nowhere else. An entry `{name, combine: [names]}` applies other entries one after the other.
+
+Glossary: L0 longest training length of a run; T length of the sequence, t step, in patches; s factor.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lgmamba.config.base import Name, Strict
+from lgmamba.config.run import OrderName, Positive
+
+Mode = Literal["prefix", "stream"]
+Calibrate = Literal["none", "zeroth_order", "gradient"]
+Above0 = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+CONTROLS = ("truncate", "reset", "subset_random", "subset_cover", "freeze", "paste")
+"""Rows of every table besides `vanilla`, the model as it is; see `lgmamba.remedies.controls`."""
+RESERVED = ("vanilla", "vanilla_stream", *CONTROLS)
+
+MODES: dict[tuple[str, str], tuple[Mode, ...]] = {
+    ("spectrum", "mult"): ("prefix", "stream"),
+    ("spectrum", "pow"): ("prefix",),
+    ("spectrum", "clip"): ("prefix",),
+    ("step_size", "uniform"): ("prefix",),
+    ("step_size", "layer"): ("prefix",),
+    ("step_size", "power"): ("stream",),
+    ("decimamba", "step_size"): ("prefix",),
+    ("decimamba", "random"): ("prefix",),
+    ("decimamba", "newest"): ("prefix",),
+    ("longmamba", "closed_form"): ("prefix",),
+    ("retain_insert", "gains"): ("prefix",),
+    ("normalise_state", "clip"): ("stream",),
+}
+"""(kind, form) -> the modes in which it runs."""
+
+
+class _Entry(Strict):
+    name: Name
+    mode: Mode = Field(description="prefix: one pass for each T, told T; stream: one pass, which knows t only")
+
+    @property
+    def form_name(self) -> str:
+        """What decides, with the kind, where the entry can run; a key of `MODES`."""
+        raise NotImplementedError
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether values must be found on calibration images."""
+        return False
+
+    @model_validator(mode="after")
+    def _runs_in_mode(self):
+        modes = MODES[self.kind, self.form_name]
+        if self.mode not in modes:
+            raise ValueError(
+                f"remedy {self.name!r}: found mode: {self.mode}, but {self.kind} of form {self.form_name} runs in "
+                f"{' or '.join(modes)} mode only; expected mode: {' or '.join(modes)}"
+            )
+        return self
+
+
+class SpectrumRemedy(_Entry):
+    """Scale the spectrum of A (Mamba Modulation, arXiv:2509.19633)."""
+
+    kind: Literal["spectrum"]
+    form: Literal["mult", "pow", "clip"] = Field(description="|A| <- s |A|, |A|^s, or within quantiles of its layer")
+    scope: Literal["global", "layer", "mode"] = Field(
+        "layer", description="one factor for all layers, for each layer, or for each mode n of each layer"
+    )
+    calibrate: Literal["none", "zeroth_order", "gradient", "closed_form"] = "none"
+    factor: Above0 | None = Field(None, description="s at the longest calibration length, where nothing is calibrated")
+    band: tuple[Share, Share] | None = Field(None, description="quantiles of |A| that clip keeps")
+
+    @model_validator(mode="after")
+    def _complete(self):
+        if self.form == "clip":
+            if self.band is None or not self.band[0] < self.band[1]:
+                raise ValueError(
+                    f"remedy {self.name!r}: form clip expects band: [low, high], low < high; got {self.band}"
+                )
+            if self.calibrate != "none" or self.factor is not None:
+                raise ValueError(f"remedy {self.name!r}: form clip has no factor: leave out calibrate and factor")
+            return self
+        if self.band is not None:
+            raise ValueError(f"remedy {self.name!r}: band belongs to form clip; found form: {self.form}")
+        _factor_or_calibration(self.name, self.calibrate, self.factor)
+        if self.calibrate == "closed_form" and (self.form, self.scope) != ("mult", "layer"):
+            raise ValueError(
+                f"remedy {self.name!r}: calibrate: closed_form knows form: mult with scope: layer; found form: {self.form}, scope: {self.scope}"
+            )
+        return self
+
+    @property
+    def form_name(self) -> str:
+        return self.form
+
+    @property
+    def calibrated(self) -> bool:
+        return self.calibrate != "none"
+
+    @property
+    def words(self) -> str:
+        if self.form == "clip":
+            return f"|A| within its quantiles {self.band[0]:g} to {self.band[1]:g}"
+        of = {"global": "", "layer": " by layer", "mode": " by layer and mode"}[self.scope]
+        return f"{'s |A|' if self.form == 'mult' else '|A|^s'}{of}, {_found(self.calibrate, self.factor)}"
+
+
+class StepSizeRemedy(_Entry):
+    """Scale the step sizes (MambaExtend)."""
+
+    kind: Literal["step_size"]
+    form: Literal["uniform", "power", "layer"] = Field(
+        description="uniform: (L0/T)^p; power: (L0/t)^p; layer: one factor for each layer"
+    )
+    p: Annotated[float, Field(ge=0)] = Field(1.0, description="power of L0/T or L0/t")
+    calibrate: Calibrate = "none"
+    factor: Above0 | None = Field(None, description="s at the longest calibration length, where nothing is calibrated")
+
+    @model_validator(mode="after")
+    def _complete(self):
+        if self.form == "layer":
+            _factor_or_calibration(self.name, self.calibrate, self.factor)
+        elif self.calibrate != "none" or self.factor is not None:
+            raise ValueError(
+                f"remedy {self.name!r}: form {self.form} is given by p alone: leave out calibrate and factor"
+            )
+        return self
+
+    @property
+    def form_name(self) -> str:
+        return self.form
+
+    @property
+    def calibrated(self) -> bool:
+        return self.calibrate != "none"
+
+    @property
+    def words(self) -> str:
+        if self.form == "layer":
+            return f"s dt by layer, {_found(self.calibrate, self.factor)}"
+        ratio = "L0/T" if self.form == "uniform" else "L0/t"
+        return f"dt times {ratio}" if self.p == 1 else f"dt times ({ratio})^{self.p:g}"
+
+
+class DeciMambaRemedy(_Entry):
+    """Some layers go on with the steps of the largest step sizes only (DeciMamba)."""
+
+    kind: Literal["decimamba"]
+    layers: Literal["best", "best_and_above"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
+        Field(
+            "best",
+            description="best: chosen on calibration images; best_and_above: and every layer from there up; or numbers",
+        )
+    )
+    base: Above0 = Field(1.0, description="steps kept by the first decimating layer, in units of L0")
+    beta: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="factor from one decimating layer to the next")
+    protected: Positive = Field(1, description="steps at the end that are always kept")
+    score: Literal["step_size", "random", "newest"] = Field(
+        "step_size", description="which steps are kept; the others are ablations"
+    )
+
+    @property
+    def form_name(self) -> str:
+        return self.score
+
+    @property
+    def calibrated(self) -> bool:
+        return isinstance(self.layers, str)
+
+    @property
+    def words(self) -> str:
+        kept = {"step_size": "largest dt", "random": "random steps", "newest": "newest steps"}[self.score]
+        where = {"best": "one layer", "best_and_above": "layers from one up"}.get(
+            str(self.layers), f"layers {self.layers}"
+        )
+        return f"keep {self.base:g} L0 steps of {kept}, {where}" + (f", beta {self.beta:g}" if self.beta != 1 else "")
+
+
+class LongMambaRemedy(_Entry):
+    """In channels of long memory, steps of small step size write and erase nothing (LongMamba)."""
+
+    kind: Literal["longmamba"]
+    threshold: Literal["closed_form"] = Field(
+        "closed_form", description="how the smallest step size that counts is found"
+    )
+    channels: Literal["global", "all"] = Field("global", description="channels that are filtered; all is an ablation")
+    survival: Share = Field(
+        0.05, description="a channel is global if more than this share of a write survives L0 steps"
+    )
+
+    @property
+    def form_name(self) -> str:
+        return self.threshold
+
+    @property
+    def calibrated(self) -> bool:
+        return True
+
+    @property
+    def words(self) -> str:
+        return f"mask small dt in {'channels of long memory' if self.channels == 'global' else 'all channels'}"
+
+
+class RetainInsertRemedy(_Entry):
+    """Forget more and write less (Stuffed Mamba, arXiv:2410.07145, method 1)."""
+
+    kind: Literal["retain_insert"]
+    horizon: Annotated[float, Field(gt=1)] = Field(description="c: the state also decays by 1 - 1/(c L0) at every step")
+    insertion: Above0 = Field(1.0, description="factor on what is written")
+
+    @property
+    def form_name(self) -> str:
+        return "gains"
+
+    @property
+    def words(self) -> str:
+        return f"extra decay 1 - 1/({self.horizon:g} L0)" + (
+            f", writes x {self.insertion:g}" if self.insertion != 1 else ""
+        )
+
+
+class NormaliseStateRemedy(_Entry):
+    """Clip the norm of each layer's state (Stuffed Mamba, method 2)."""
+
+    kind: Literal["normalise_state"]
+    quantile: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.99, description="of the largest norms within L0 over calibration images: the norm that is clipped at"
+    )
+    piece: Positive = Field(8, description="steps between two clippings, patches")
+
+    @property
+    def form_name(self) -> str:
+        return "clip"
+
+    @property
+    def calibrated(self) -> bool:
+        return True
+
+    @property
+    def words(self) -> str:
+        return f"|h| of a layer at most its {self.quantile:g} quantile within L0, every {self.piece} steps"
+
+
+class Combination(Strict):
+    """Other entries, one after the other from left to right, each as calibrated alone."""
+
+    name: Name
+    kind: Literal["combine"] = "combine"
+    combine: list[Name] = Field(min_length=2, description="names of other entries, of the same mode")
+
+    @property
+    def calibrated(self) -> bool:
+        return False
+
+    @property
+    def words(self) -> str:
+        return " + ".join(self.combine)
+
+
+Entry = SpectrumRemedy | StepSizeRemedy | DeciMambaRemedy | LongMambaRemedy | RetainInsertRemedy | NormaliseStateRemedy
+RemedyConfig = Annotated[Entry | Combination, Field(discriminator="kind")]
+Remedies = list[RemedyConfig]
+
+NOT_COMBINED = ("decimamba",)
+"""Kinds that change which steps later layers see, so that nothing that counts steps may follow."""
+
+
+class CalibrationConfig(Strict):
+    """How the values of remedies are found, on images of the calib split."""
+
+    images: Annotated[int, Field(ge=2)] = Field(description="half to optimise on, half to keep the best by")
+    steps: Positive = Field(description="iterations of zeroth order (two passes each) or back-propagation")
+    lengths: list[Annotated[float, Field(gt=1)]] = Field(
+        min_length=1, description="T / L0 calibrated for; between them ln s is linear in ln T"
+    )
+    order: OrderName = Field("permutation", description="visiting order of the calibration images")
+
+    @field_validator("lengths")
+    @classmethod
+    def _ascending(cls, lengths: list[float]) -> list[float]:
+        if lengths != sorted(set(lengths)):
+            raise ValueError(f"ascending factors of L0; got {lengths}")
+        return lengths
+
+
+class ExtensionConfig(Strict):
+    """How remedies are tried."""
+
+    runs: list[Name] = Field(min_length=1, description="runs that they are tried on, with every seed")
+    factors: list[Annotated[float, Field(ge=1)]] = Field(min_length=1, description="T / L0 reported")
+    orders: list[OrderName] = Field(min_length=1, description="visiting orders")
+    images: Positive = Field(description="images of probe.split, at most")
+    repeats: Positive = Field(1, description="visiting orders an image")
+    calibration: CalibrationConfig
+
+    def steps(self, L0: int) -> list[int]:
+        """Steps reported for a run: some up to L0, where every remedy must change nothing, and the factors."""
+        return sorted({max(1, L0 // 4), max(1, L0 // 2), L0} | {round(f * L0) for f in self.factors})
+
+
+def with_kinds(entries: Any) -> Any:
+    """Entries as a person writes them: a combination needs no kind."""
+    if not isinstance(entries, list):
+        return entries
+    return [{"kind": "combine"} | e if isinstance(e, dict) and "combine" in e else e for e in entries]
+
+
+def check_names(entries: Remedies) -> None:
+    """Names are unique and free; combinations name other entries of one mode that go together.
+
+    Raises:
+        ValueError: names the entry, what was found and what would work.
+    """
+    by_name = {e.name: e for e in entries if not isinstance(e, Combination)}
+    seen: set[str] = set()
+    for i, entry in enumerate(entries):
+        path = f"remedies.{i}"
+        if entry.name in seen or entry.name in RESERVED:
+            taken = "another entry has" if entry.name in seen else "a row that is always there has"
+            raise ValueError(f"{path}.name: found {entry.name!r}, which {taken}; expected a name of its own")
+        seen.add(entry.name)
+        if isinstance(entry, Combination):
+            _check_combination(path, entry, by_name)
+
+
+def combined(entry: Entry | Combination, entries: Remedies) -> list[Entry]:
+    """The entries that one entry applies, in their order."""
+    if not isinstance(entry, Combination):
+        return [entry]
+    by_name = {e.name: e for e in entries}
+    return [by_name[name] for name in entry.combine]
+
+
+def mode_of(entry: Entry | Combination, entries: Remedies) -> Mode:
+    return combined(entry, entries)[0].mode
+
+
+def _check_combination(path: str, entry: Combination, by_name: dict[str, Entry]) -> None:
+    for name in entry.combine:
+        if name not in by_name:
+            raise ValueError(
+                f"{path}.combine: found {name!r}, expected names of other entries that are no combinations: {sorted(by_name)}"
+            )
+        if by_name[name].kind in NOT_COMBINED:
+            raise ValueError(
+                f"{path}.combine: found {name!r} of kind {by_name[name].kind}, which cannot be combined; expected other kinds"
+            )
+    modes = {name: by_name[name].mode for name in entry.combine}
+    if len(set(modes.values())) > 1:
+        found = ", ".join(f"{name}: {mode}" for name, mode in modes.items())
+        raise ValueError(f"{path}.combine: found entries of different modes ({found}); expected one mode for all")
+
+
+def _factor_or_calibration(name: str, calibrate: str, factor: float | None) -> None:
+    if (calibrate == "none") == (factor is None):
+        raise ValueError(
+            f"remedy {name!r}: expected either a factor or a way to calibrate one; got factor: {factor}, calibrate: {calibrate}"
+        )
+
+
+def _found(calibrate: str, factor: float | None) -> str:
+    ways = {"zeroth_order": "by zeroth order", "gradient": "by back-propagation", "closed_form": "in closed form"}
+    return ways.get(calibrate, f"s = {factor:g} at the longest length" if factor is not None else "")

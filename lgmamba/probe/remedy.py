@@ -1,0 +1,303 @@
+"""Remedies tried on one trained run: calibrated, and read beside the controls on the same images, orders and steps.
+
+    remedies.json          what was tried, with which checkpoint and images, what calibration found and what it cost
+    steps.parquet          run, seed, remedy, mode, order, repeat, image, step -> mse
+    retention.parquet      run, seed, remedy, mode, order, step, age -> mse, count
+    artefacts/<name>.json  calibrated values
+
+Glossary: `lgmamba.probe`. mode: prefix or stream, see `lgmamba.config.remedies`. Rows that are always there: `vanilla`, the
+model as it is, in prefix mode; for a length-adaptive model also `vanilla_stream`, told L0 all the way; and the controls.
+"""
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgmamba.config.base import ConfigError
+from lgmamba.config.files import RemedyFile
+from lgmamba.data.dataset import Dataset, load_dataset
+from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
+from lgmamba.frames import write_columns
+from lgmamba.model import PatchMamba
+from lgmamba.probe.reconstruct import rounded
+from lgmamba.probe.retention import RetentionMap, ages_at
+from lgmamba.probe.sequences import Sequences, errors_by_cell, sequences
+from lgmamba.provenance import code_digest
+from lgmamba.remedies.artefacts import Artefact, read_artefact
+from lgmamba.remedies.build import Remedy, build, control_remedies
+from lgmamba.remedies.fit import CalibrationSet, fit
+from lgmamba.remedies.read import read_with, still_written
+from lgmamba.task.orders import REPEAT_STRIDE, orders_of_images
+from lgmamba.task.patches import patchify
+from lgmamba.train.checkpoint import load_model
+
+log = logging.getLogger(__name__)
+
+WATCHED = 16
+"""Images on which is counted what is still written beyond L0."""
+
+
+def try_remedies(
+    config: RemedyFile, train: Path, data: Path, out: Path, work: Path | None, given: Path | None, device: torch.device
+) -> dict[str, Any]:
+    """Calibrate and read every remedy on one trained run, and write the files above.
+
+    Args:
+        config: the run, the remedies, how they are tried, and the steps.
+        train: folder written by `lgmamba train`.
+        data: folder of the image artefact.
+        out: folder of the results.
+        work: folder that survives a kill: values calibrated there are not calibrated again; or None.
+        given: folder of calibrated values to use instead of calibrating, or None.
+    Returns:
+        what remedies.json holds.
+    Raises:
+        ConfigError: the checkpoint is another run's, a split holds too few images, or given values are another checkpoint's.
+        DataError: the images cannot be used.
+    """
+    begun = time.monotonic()
+    torch.set_num_threads(config.run.train.cpu_threads)
+    dataset = load_dataset(data, device)
+    checkpoint = train / "model.safetensors"
+    model, trained = load_model(checkpoint, device)
+    if trained != config.run:
+        raise ConfigError(
+            f"{train}: expected the checkpoint of run {config.run.run!r} seed {config.run.seed} as configured now, found one of "
+            f"{trained.run!r} seed {trained.seed}; train it again"
+        )
+    model.requires_grad_(False)
+    (out / "remedies.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there
+    trial = Trial(model, config, dataset, file_digest(checkpoint))
+    trial.calibrate(out / "artefacts", work / "artefacts" if work else None, given)
+    trial.run()
+    trial.write(out)
+    about = {
+        "run": config.run.run,
+        "seed": config.run.seed,
+        "L0": config.run.L0,
+        "steps": config.steps,
+        "images": len(trial.rows),
+        "repeats": config.extension.repeats,
+        "wall_s": time.monotonic() - begun,
+        "data_digest": dataset.manifest.sha256,
+        "checkpoint_digest": trial.checkpoint,
+        "code_digest": code_digest(__name__),
+        "extension": config.extension.model_dump(mode="json"),
+        "remedies": trial.about(),
+    }
+    write_atomic(out / "remedies.json", to_json(about))  # the last file: it says that all is there
+    remove_parts(out)
+    return about
+
+
+class Trial:
+    """Everything that is tried on one trained model."""
+
+    def __init__(self, model: PatchMamba, config: RemedyFile, dataset: Dataset, checkpoint: str):
+        self.model, self.config, self.dataset, self.checkpoint = model, config, dataset, checkpoint
+        self.steps, self.device = config.steps, dataset.images.device
+        split = config.probe.split
+        self.rows = dataset.split(split)[: config.extension.images]
+        if not len(self.rows):
+            raise ConfigError(
+                f"probe.split: found {split!r}, which holds no image; expected a split with images (data.splits.{split} > 0)"
+            )
+        self.artefacts: dict[str, Artefact] = {}
+        self.remedies: list[Remedy] = []
+        self.blocks: list[dict[str, Any]] = []
+        self.maps: dict[tuple[str, str, str], RetentionMap] = {}
+        self.read_s: dict[str, float] = {}
+        self.identity: dict[str, float] = {}
+        self.written: dict[str, dict[int, dict[str, float]]] = {}
+
+    def calibrate(self, out: Path, work: Path | None, given: Path | None) -> None:
+        """Find the values of every remedy, or take those that were found before, and build the remedies."""
+        images = self._calibration_set()
+        for entry in self.config.remedies:
+            if entry.calibrated:
+                self.artefacts[entry.name] = self._artefact(entry, images, work, given)
+                self.artefacts[entry.name].write(out)
+        for path in out.glob("*.json"):  # of entries of an earlier call
+            if path.stem not in self.artefacts:
+                path.unlink()
+        values = {name: artefact.values for name, artefact in self.artefacts.items()}
+        vanilla = [Remedy("vanilla", "vanilla", "prefix", "the model as it is")]
+        if self.model.conditioning is not None:
+            vanilla.append(Remedy("vanilla_stream", "vanilla", "stream", "the model as it is, told L0 all the way"))
+        last = images.lengths[-1]
+        entries = self.config.remedies
+        tried = [build(entry, entries, values, self.model, last) for entry in entries]
+        self.remedies = [*vanilla, *control_remedies(self.model), *tried]
+
+    def _calibration_set(self) -> CalibrationSet:
+        calibration = self.config.extension.calibration
+        rows = self.dataset.split("calib")
+        if len(rows) < calibration.images and any(entry.calibrated for entry in self.config.remedies):
+            raise ConfigError(
+                f"extension.calibration.images: found {calibration.images}, but the split calib holds {len(rows)} images; expected "
+                f"at most {len(rows)}, or a larger data.splits.calib"
+            )
+        rows = rows[: calibration.images]
+        last = max(self.steps[-1], round(calibration.lengths[-1] * self.model.L0))
+        cells = orders_of_images(calibration.order, *self.model.grid, self.dataset.id_hash[rows].cpu(), 1, last)[:, 0]
+        targets = self.dataset.images[rows].float() / 255
+        patches = patchify(targets, self.model.patch_size)
+        probe, seed = self.config.probe, self.config.run.seed
+        return CalibrationSet(
+            self.model, targets, patches, cells.to(self.device), calibration, self.steps, probe.piece, seed
+        )
+
+    def _artefact(self, entry, images: CalibrationSet, work: Path | None, given: Path | None) -> Artefact:
+        key = self._key(entry, images)
+        if given is not None:
+            return read_artefact(given / f"{entry.name}.json", key)
+        if work is not None:
+            try:
+                return read_artefact(work / f"{entry.name}.json", key)
+            except ConfigError as e:
+                log.debug("%s", e)
+        begun = time.monotonic()
+        found = fit(entry, images)
+        self._finish()
+        seconds = time.monotonic() - begun
+        log.info("%s seed %d: %s calibrated in %.1f s", self.config.run.run, self.config.run.seed, entry.name, seconds)
+        artefact = Artefact(entry.name, key, found.values, len(images.targets), found.passes, seconds)
+        if work is not None:
+            artefact.write(work)
+        return artefact
+
+    def _key(self, entry, images: CalibrationSet) -> dict[str, Any]:
+        hashes = self.dataset.id_hash[self.dataset.split("calib")[: len(images.targets)]].cpu().numpy()
+        return {
+            "checkpoint": self.checkpoint,
+            "data": self.dataset.manifest.sha256,
+            "L0": self.model.L0,
+            "seed": images.seed,
+            "entry": entry.model_dump(mode="json"),
+            "calibration": images.config.model_dump(mode="json"),
+            "steps": self.steps,
+            "piece": images.piece,
+            "images": hashlib.sha256(hashes.tobytes()).hexdigest(),
+            "code": code_digest("lgmamba.remedies.fit"),
+        }
+
+    def run(self) -> None:
+        """Read every image in every order with every remedy."""
+        extension, batch = self.config.extension, self.config.probe.batch_images
+        for order in extension.orders:
+            for start in range(0, len(self.rows), batch):
+                rows = self.rows[start : start + batch]
+                hashes = self.dataset.id_hash[rows].cpu()
+                cells = orders_of_images(order, *self.model.grid, hashes, extension.repeats, self.steps[-1])
+                for repeat in range(extension.repeats):
+                    seq = sequences(self.model, self.dataset, rows, cells[:, repeat].to(self.device), self.steps)
+                    keys = _random_keys(hashes, repeat, self.steps[-1]).to(self.device)
+                    if not self.written:
+                        self._watch(seq, keys)
+                    self._read(order, repeat, rows, seq, keys)
+            log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
+
+    def _watch(self, seq: Sequences, keys: Tensor) -> None:
+        some, piece = slice(0, WATCHED), self.config.probe.piece
+        for remedy in self.remedies:
+            self.written[remedy.name] = still_written(
+                self.model, remedy, seq.patches[some], seq.cells[some], keys[some], self.steps, piece
+            )
+
+    def _read(self, order: str, repeat: int, rows: Tensor, seq: Sequences, keys: Tensor) -> None:
+        P = self.model.patch_size
+        ages = ages_at(seq.last, torch.tensor(self.steps, device=self.device))
+        block = {"order": order, "repeat": repeat, "image": rows}
+        vanilla: dict[str, Tensor] = {}
+        for remedy in self.remedies:
+            begun = time.monotonic()
+            drawn = read_with(self.model, remedy, seq.patches, seq.cells, keys, self.steps, self.config.probe.piece)
+            self._finish()
+            self.read_s[remedy.name] = self.read_s.get(remedy.name, 0.0) + time.monotonic() - begun
+            if remedy.kind == "vanilla":
+                vanilla[remedy.mode] = drawn
+            self._compare(remedy, drawn, vanilla.get(remedy.mode, vanilla["prefix"]))
+            errors = errors_by_cell(drawn, seq.targets, P)
+            self._add(remedy.name, remedy.mode, block, errors, ages)
+        mean_errors = (patchify(self.dataset.mean_image[None], P) - seq.patches).square().mean(2)  # (B, G)
+        pasted = torch.where(seq.last >= 0, 0.0, mean_errors[:, None])
+        self._add("paste", "prefix", block, pasted, ages)
+
+    def _compare(self, remedy: Remedy, drawn: Tensor, vanilla: Tensor) -> None:
+        """How far a remedy is from changing nothing up to L0: the largest difference of a pixel."""
+        short = sum(T <= self.model.L0 for T in self.steps)
+        difference = float((drawn[:, :short] - vanilla[:, :short]).abs().max())
+        self.identity[remedy.name] = max(self.identity.get(remedy.name, 0.0), difference)
+
+    def _add(self, name: str, mode: str, block: dict[str, Any], errors: Tensor, ages: Tensor) -> None:
+        self.maps.setdefault((name, mode, block["order"]), RetentionMap(self.steps)).add(errors, ages)
+        self.blocks.append(block | {"remedy": name, "mode": mode, "mse": errors.mean(2).cpu()})
+
+    def _finish(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def write(self, out: Path) -> None:
+        """The two frames."""
+        name = {"run": self.config.run.run, "seed": self.config.run.seed}
+        sizes = [b["mse"].numel() for b in self.blocks]
+        columns: dict[str, Any] = {
+            key: np.repeat([b[key] for b in self.blocks], sizes) for key in ("remedy", "mode", "order", "repeat")
+        }
+        steps = np.array(self.steps)
+        columns["image"] = np.concatenate([np.repeat(b["image"].cpu().numpy(), len(steps)) for b in self.blocks])
+        columns["step"] = np.concatenate([np.tile(steps, len(b["image"])) for b in self.blocks])
+        columns["mse"] = rounded(np.concatenate([b["mse"].float().numpy().ravel() for b in self.blocks]))
+        write_columns(out / "steps.parquet", name | columns)
+        rows: dict[str, list] = {}
+        for (remedy, mode, order), retention in self.maps.items():
+            here = retention.columns()
+            n = len(here["step"])
+            for key, values in ({"remedy": [remedy] * n, "mode": [mode] * n, "order": [order] * n} | here).items():
+                rows.setdefault(key, []).extend(values)
+        write_columns(out / "retention.parquet", name | rows)
+
+    def about(self) -> list[dict[str, Any]]:
+        """One entry for each row of the table."""
+        rows = [self._about(remedy) for remedy in self.remedies]
+        nothing = {"calibration": None, "read_s": 0.0, "identity": 0.0, "written_share": {}, "step_size_share": {}}
+        paste = {"name": "paste", "kind": "control", "mode": "prefix", "words": "patches read pasted on the mean image"}
+        at = 1 + max(i for i, row in enumerate(rows) if row["control"])
+        return [*rows[:at], paste | {"control": True} | nothing, *rows[at:]]
+
+    def _about(self, remedy: Remedy) -> dict[str, Any]:
+        artefact, written = self.artefacts.get(remedy.name), self.written[remedy.name]
+        calibration = None
+        if artefact is not None:
+            calibration = {"images": artefact.images, "passes": artefact.passes, "seconds": artefact.seconds}
+            calibration["T"] = {T: found for T, found in artefact.values.get("T", {}).items() if "factors" in found}
+        return {
+            "name": remedy.name,
+            "kind": remedy.kind,
+            "mode": remedy.mode,
+            "words": remedy.words,
+            "control": remedy.kind in ("control", "vanilla"),
+            "calibration": calibration,
+            "read_s": self.read_s[remedy.name],
+            "identity": self.identity[remedy.name],
+            "written_share": {str(T): found["written"] for T, found in written.items()},
+            "step_size_share": {str(T): found["step_size"] for T, found in written.items()},
+        }
+
+
+def _random_keys(hashes: Tensor, repeat: int, T: int) -> Tensor:
+    """A random number for each step of each image, (B, T), whatever other images are read with it."""
+    generator = torch.Generator()
+    rows = []
+    for image in hashes.tolist():
+        generator.manual_seed(
+            (image + (repeat + 1) * REPEAT_STRIDE + 1) % 2**63
+        )  # not the seeds of its visiting orders
+        rows.append(torch.rand(T, generator=generator))
+    return torch.stack(rows)

@@ -1,0 +1,212 @@
+"""From an entry of params.yaml and its calibrated values to something that a sequence can be read with.
+
+Glossary: `lgmamba.remedies`; M factors.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgmamba.config.remedies import (
+    Combination,
+    DeciMambaRemedy,
+    Entry,
+    LongMambaRemedy,
+    Mode,
+    NormaliseStateRemedy,
+    Remedies,
+    RetainInsertRemedy,
+    SpectrumRemedy,
+    StepSizeRemedy,
+    combined,
+)
+from lgmamba.model import PatchMamba
+from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.remedies import controls
+from lgmamba.remedies.base import chain, constant_schedule, power_schedule
+from lgmamba.remedies.decimamba import decimate
+from lgmamba.remedies.factors import LengthFactors, n_factors, spread
+from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
+from lgmamba.remedies.state import normalise_state, retain_and_insert
+from lgmamba.remedies.step_size import freeze, scale_step_sizes
+
+MakePlan = Callable[[int | None], Plan | None]
+"""Length T (None in stream mode, where nobody knows it) -> plan of one pass, or None to read as the model is."""
+Select = Callable[[Tensor, Tensor], Tensor]
+"""Visiting orders (B, T) and a random number for each step (B, T) -> ascending positions (B, K) to read."""
+Reader = Callable[[PatchMamba, Tensor, Tensor, list[int], int], Tensor]
+"""Model, patches (B, G, K), visiting orders (B, T), steps, piece -> reconstructions (B, S, C, H, W), as `read_at_steps`."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What is done to a model, or to its input, beyond its training length.
+
+    Attributes:
+        name, kind, mode, words: as in params.yaml; words say the form.
+        plan: see `MakePlan`; called anew for every pass.
+        piece: most steps that may be read at a time, or None for any number.
+        whole: whether a sequence must be read in one piece, of which the last output is valid.
+        select: which steps are read at all; None for all of them.
+        reader: reads in a way of its own, without a plan.
+    """
+
+    name: str
+    kind: str
+    mode: Mode
+    words: str
+    plan: MakePlan = lambda T: None
+    piece: int | None = None
+    whole: bool = False
+    select: Select | None = None
+    reader: Reader | None = None
+
+
+def build(
+    entry: Entry | Combination, entries: Remedies, values: dict[str, Any], model: PatchMamba, last: int
+) -> Remedy:
+    """A remedy for one trained model.
+
+    Args:
+        entry: one of `entries`.
+        values: calibrated values by name of the entry, see `lgmamba.remedies.fit`.
+        model: what it is for; its L0 is where remedies begin.
+        last: the length where factors given by hand are reached.
+    """
+    parts = [BUILDERS[e.kind](e, values.get(e.name), model, last) for e in combined(entry, entries)]
+    mode = combined(entry, entries)[0].mode
+    if len(parts) == 1:
+        return Remedy(entry.name, entry.kind, mode, entry.words, **parts[0])
+    pieces = [p["piece"] for p in parts if p.get("piece")]
+
+    def plan(T: int | None) -> Plan | None:
+        made = [p["plan"](T) for p in parts]
+        return chain(*(m for m in made if m is not None))
+
+    return Remedy(entry.name, entry.kind, mode, entry.words, plan, min(pieces, default=None))
+
+
+def control_remedies(model: PatchMamba) -> list[Remedy]:
+    """The controls that read with the model; paste does not."""
+    L0, G = model.L0, model.grid[0] * model.grid[1]
+    return [
+        Remedy("truncate", "control", "prefix", "the last L0 patches", select=lambda c, _: controls.truncate(c, L0)),
+        Remedy("reset", "control", "stream", "state set to 0 after every L0 patches", select=lambda c, _: controls.reset(c, L0)),
+        Remedy("subset_random", "control", "prefix", "L0 random patches", select=lambda c, k: controls.subset_random(c, L0, k)),
+        Remedy(
+            "subset_cover", "control", "prefix", "the newest patch of each cell, L0 of them",
+            select=lambda c, _: controls.subset_cover(c, L0, G),
+        ),
+        Remedy("freeze", "control", "stream", "nothing is written after L0 patches", plan=lambda T: freeze(L0)),
+    ]  # fmt: skip
+
+
+def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, per_layer: Sequence[Tensor]) -> Plan:
+    """The plan of constant factors, one entry for each layer; gradients flow to them."""
+    if entry.kind == "spectrum":
+        return scale_spectrum(entry.form, per_layer)
+    return scale_step_sizes(per_layer=per_layer)
+
+
+def scope_of(entry: SpectrumRemedy | StepSizeRemedy) -> str:
+    return entry.scope if entry.kind == "spectrum" else "layer"
+
+
+def _factors(entry: SpectrumRemedy | StepSizeRemedy, values: Any, model: PatchMamba, last: int) -> MakePlan:
+    n_layer, d_state = model.config.n_layer, model.config.mixer.d_state
+    if values is not None:
+        given = {int(T): found["factors"] for T, found in values["T"].items()}
+    else:
+        given = {last: [entry.factor] * n_factors(scope_of(entry), n_layer, d_state)}
+    factors = LengthFactors(model.L0, given)
+    device = model.embed_patch.weight.device
+
+    def plan(T: int | None) -> Plan:
+        per_layer = spread(factors.at(T), scope_of(entry), n_layer)
+        return factor_plan(entry, [s.to(device, torch.float32) for s in per_layer])
+
+    return plan
+
+
+def _beyond(L0: int, plan: Callable[[], Plan]) -> MakePlan:
+    """A plan for lengths above L0; up to it the model is read as it is."""
+    return lambda T: None if T <= L0 else plan()
+
+
+def _spectrum(entry: SpectrumRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+    if entry.form == "clip":
+        return {"plan": _beyond(model.L0, lambda: clip_spectrum(*entry.band))}
+    return {"plan": _factors(entry, values, model, last)}
+
+
+def _step_size(entry: StepSizeRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+    if entry.form == "layer":
+        return {"plan": _factors(entry, values, model, last)}
+    if entry.form == "power":
+        return {"plan": lambda T: scale_step_sizes(power_schedule(model.L0, entry.p))}
+    return {"plan": lambda T: scale_step_sizes(constant_schedule(model.L0, T, entry.p))}
+
+
+def _decimamba(entry: DeciMambaRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+    layers = values["layers"] if values is not None else entry.layers
+    base = max(1, round(entry.base * model.L0) - entry.protected)
+
+    def plan(T: int) -> Plan | None:
+        if T <= model.L0:
+            return None
+        generator = torch.Generator().manual_seed(T)
+        return decimate(layers, base, entry.beta, 1, entry.protected, entry.score, generator)
+
+    return {"plan": plan, "whole": True}
+
+
+def _longmamba(entry: LongMambaRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+    device = model.embed_patch.weight.device
+    long_memory = [torch.tensor(mask, device=device) for mask in values["long_memory"]]
+
+    def plan(T: int) -> Plan | None:
+        if T <= model.L0:
+            return None
+        thresholds = [torch.tensor(theta, device=device) for theta in values["T"][str(T)]["thresholds"]]
+        return mask_steps(thresholds, None if entry.channels == "all" else long_memory)
+
+    return {"plan": plan}
+
+
+def mask_steps(thresholds: Sequence[Tensor], channels: Sequence[Tensor] | None) -> Plan:
+    """dt <- 0 where dt <= theta, in the channels given for each layer, or in all."""
+
+    def plan(call: ScanCall) -> ScanCall:
+        keeps = call.dt > thresholds[call.layer]
+        if channels is not None:
+            keeps = keeps | ~channels[call.layer]
+        return replace(call, dt=call.dt * keeps)
+
+    return plan
+
+
+def _retain_insert(entry: RetainInsertRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+    retention = 1 - 1 / (entry.horizon * model.L0)
+    return {"plan": _beyond(model.L0, lambda: retain_and_insert(retention, entry.insertion))}
+
+
+def _normalise_state(entry: NormaliseStateRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+    clip = normalise_state(values["largest"])
+
+    def plan(call: ScanCall) -> ScanCall:
+        return clip(call) if call.t0 + call.dt.shape[1] > model.L0 else call
+
+    return {"plan": lambda T: plan, "piece": entry.piece}
+
+
+BUILDERS = {
+    "spectrum": _spectrum,
+    "step_size": _step_size,
+    "decimamba": _decimamba,
+    "longmamba": _longmamba,
+    "retain_insert": _retain_insert,
+    "normalise_state": _normalise_state,
+}
