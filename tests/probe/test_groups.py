@@ -54,7 +54,7 @@ def test_a_group_is_read_at_another_size_and_goes_on_as_it_is(model, masks):
     mask, target = masks[0], 0.7
 
     def spy(call):
-        call = size_at_L0(masks, [torch.tensor(target)] * 2, L0)(call)
+        call = size_at_L0(masks, [torch.tensor(target, dtype=torch.float64)] * 2, L0)(call)
         calls.append(call)
         return call
 
@@ -84,7 +84,7 @@ def test_what_is_read_is_the_scaled_state_and_the_rest_untouched(model, masks):
         return replace(call, h0=scaled, post_state=lambda _: true)
 
     want, _ = read(model, by_hand)
-    got, _ = read(model, size_at_L0(masks, [torch.tensor(0.7)] * 2, L0))
+    got, _ = read(model, size_at_L0(masks, [torch.tensor(0.7, dtype=torch.float64)] * 2, L0))
     torch.testing.assert_close(got, want, **CLOSE)
 
 
