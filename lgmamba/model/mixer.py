@@ -4,7 +4,7 @@ Glossary: `lgmamba.model`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.model.conv import causal_conv1d_silu
-from lgmamba.model.plan import Plan, ScanCall, gather_steps
+from lgmamba.model.plan import PER_STEP, Memory, Plan, ScanCall, gather_steps
 from lgmamba.scan import selective_scan
 
 DT_INIT_FLOOR = 1e-4
@@ -26,10 +26,12 @@ class SelectiveScanState:
     Attributes:
         conv: (B, W - 1, D) the last inputs of the short convolution.
         h: (B, D, N) state of the recurrence, float32 (float64 in a float64 model).
+        memory: what a plan's scan carries besides, or None.
     """
 
     conv: Tensor
     h: Tensor
+    memory: Memory | None = None
 
 
 class MambaMixer(nn.Module):
@@ -111,17 +113,18 @@ class MambaMixer(nn.Module):
         dt = F.softplus(dt_raw.to(wide) + self.dt_proj.bias.to(wide))
         if dt_factor is not None:
             dt = dt * dt_factor.to(wide)
-        call = ScanCall(self.layer, t0, told, x, z, dt, A, Bmat, Cmat, h0)
+        call = ScanCall(self.layer, t0, told, x, z, dt, A, Bmat, Cmat, h0, memory=state.memory if state else None)
         call = call if plan is None else plan(call)
-        y, h = self._scan(call)
-        return self.out_proj(y), SelectiveScanState(conv, h), call.keep
+        y, h, memory = self._scan(call)
+        return self.out_proj(y), SelectiveScanState(conv, h, memory), call.keep
 
-    def _scan(self, call: ScanCall) -> tuple[Tensor, Tensor]:
-        steps = [call.x, call.dt, call.Bmat, call.Cmat, call.z]
+    def _scan(self, call: ScanCall) -> tuple[Tensor, Tensor, Memory | None]:
         if call.keep is not None:
-            steps = [gather_steps(v, call.keep) for v in steps]
-        x, dt, Bmat, Cmat, z = steps
-        y, h = selective_scan(
-            x, dt, call.A, Bmat, Cmat, self.D, z, h0=call.h0, return_last_state=True, backend=self.backend
-        )
-        return y, call.post_state(h) if call.post_state else h
+            kept = {name: gather_steps(getattr(call, name), call.keep) for name in PER_STEP}
+            call = replace(call, keep=None, **kept)
+        y, h, memory = call.scan(call, self._ordinary) if call.scan else (*self._ordinary(call), None)
+        return y, call.post_state(h) if call.post_state else h, memory
+
+    def _ordinary(self, call: ScanCall) -> tuple[Tensor, Tensor]:
+        options = {"h0": call.h0, "return_last_state": True, "backend": self.backend}
+        return selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, self.D, call.z, **options)

@@ -9,14 +9,20 @@ makes the changed call. The neutral plan is the identity, and equals running wit
     per-step gains      multiply Bmat (what is written) or Cmat (what is read) by (L, 1) or (B, L, 1) factors
     dropped tokens      set keep; all later layers then see a shorter sequence
     states              replace h0, or set post_state, which is applied to the state at the end of the piece
+    another recurrence  set scan, which is called in place of the ordinary scan and may carry tensors to the next piece
 
 Glossary: `lgmamba.model`.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
+
+Memory = tuple[Tensor, ...]
+"""What a layer's `scan` carries from piece to piece besides the state h."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class ScanCall:
         h0: (B, D, N) state before the piece, or None for zeros.
         keep: (B, K) int64 ascending positions inside the piece to go on with, or None for all.
         post_state: function on the (B, D, N) state at the end of the piece, or None.
+        scan: takes the place of the ordinary scan, or None; see `Scan`.
+        memory: what `scan` left at the end of the piece before, or None.
     """
 
     layer: int
@@ -48,9 +56,18 @@ class ScanCall:
     h0: Tensor | None
     keep: Tensor | None = None
     post_state: Callable[[Tensor], Tensor] | None = None
+    scan: Scan | None = None
+    memory: Memory | None = None
 
 
 Plan = Callable[[ScanCall], ScanCall]
+Ordinary = Callable[[ScanCall], tuple[Tensor, Tensor]]
+"""The layer's own recurrence on x, z, dt, A, Bmat, Cmat and h0 of a call: y (B, L, D) after skip and gate, and h (B, D, N)."""
+Scan = Callable[[ScanCall, Ordinary], tuple[Tensor, Tensor, Memory | None]]
+"""y, h and memory of a call, whose steps to be dropped are gone. It may ask for the ordinary scan of any call, any number of
+times; post_state is applied to the h that it returns."""
+PER_STEP = ("x", "z", "dt", "Bmat", "Cmat")
+"""Names of what a call holds for each step, (B, L, ...)."""
 
 
 def gather_steps(v: Tensor, keep: Tensor) -> Tensor:

@@ -1,15 +1,21 @@
-"""What remedies share: step numbers of a piece, factors that fall with length, one after the other. Glossary: `lgmamba.remedies`."""
+"""What remedies share: step numbers of a piece, factors that fall with length, one after the other, and cuts into pieces.
+
+Glossary: `lgmamba.remedies`.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.model.plan import PER_STEP, Ordinary, Plan, ScanCall
 
 Schedule = Callable[[Tensor], Tensor]
 """Steps t (L,) -> factors (L,)."""
+Cuts = Callable[[int, int], set[int]]
+"""(t0, t1) -> steps t, t0 < t < t1, after which a piece that goes from step t0 + 1 to t1 is cut."""
 
 
 def steps_of(call: ScanCall) -> Tensor:
@@ -34,3 +40,55 @@ def power_schedule(L0: int, p: float) -> Schedule:
 def constant_schedule(L0: int, T: int, p: float) -> Schedule:
     """s = min(1, L0 / T)^p at every step of a sequence of length T. For prefix mode."""
     return lambda t: torch.full_like(t, min(1.0, L0 / T) ** p)
+
+
+def cuts_every(n: int, after: int = 0) -> Cuts:
+    """Cuts after the steps `after`, after + n, after + 2 n, ... (n >= 1)."""
+
+    def cuts(t0: int, t1: int) -> set[int]:
+        first = after + max(0, -(-(t0 + 1 - after) // n)) * n
+        return set(range(first, t1, n))
+
+    return cuts
+
+
+def piecewise(cuts: Cuts, plan: Plan) -> Plan:
+    """Apply a plan to pieces between fixed steps, however the sequence is read: for what is constant within a piece.
+
+    Cuts are counted from the start of the sequence, so that reading it whole, in pieces or step by step is the same. Of
+    several such plans in a chain the cuts are joined. A plan's post_state belongs to the end of its own piece.
+
+    Raises:
+        ValueError: when called, if an earlier plan of the chain has put another recurrence in place of the scan.
+    """
+
+    def outer(call: ScanCall) -> ScanCall:
+        if call.scan is None:
+            return replace(call, scan=_Pieces(cuts, plan))
+        if not isinstance(call.scan, _Pieces):
+            raise ValueError("two remedies of one chain replace the scan; leave out one of them")
+        earlier = call.scan
+        joined = _Pieces(lambda t0, t1: earlier.cuts(t0, t1) | cuts(t0, t1), chain(earlier.plan, plan))
+        return replace(call, scan=joined)
+
+    return outer
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """The ordinary scan, piece after piece."""
+
+    cuts: Cuts
+    plan: Plan
+
+    def __call__(self, call: ScanCall, ordinary: Ordinary) -> tuple[Tensor, Tensor, None]:
+        t1 = call.t0 + call.dt.shape[1]
+        start, h, ys = call.t0, call.h0, []
+        for end in sorted(self.cuts(call.t0, t1) | {t1}):
+            steps = {name: getattr(call, name)[:, start - call.t0 : end - call.t0] for name in PER_STEP}
+            part = self.plan(replace(call, t0=start, h0=h, scan=None, post_state=None, **steps))
+            y, h = ordinary(part)
+            h = part.post_state(h) if part.post_state else h
+            ys.append(y)
+            start = end
+        return torch.cat(ys, dim=1), h, None

@@ -3,69 +3,134 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.remedies.base import cuts_every, piecewise
 
 LARGEST_EXPONENT = 60.0
 """Gains inside one piece stay below exp of this, far from the end of float32."""
 
+Groups = Literal["layer", "channel"]
 
-def retain_and_insert(retention: float, insertion: float = 1.0) -> Plan:
-    """h_t = m_r exp(dt_t A) h_{t-1} + m_i dt_t B_t x_t.
+
+def horizon_retention(L0: int, c: float) -> float:
+    """m_r = 1 - 1 / (c L0): the retention that forgets over c training lengths. Raises ValueError unless c L0 > 1."""
+    if c * L0 <= 1:
+        raise ValueError(f"a horizon of c L0 steps must be above 1; got c={c}, L0={L0}")
+    return 1 - 1 / (c * L0)
+
+
+def retain_and_insert(retention: float, insertion: float = 1.0, after: int = 0) -> Plan:
+    """h_t = m_r exp(dt_t A) h_{t-1} + m_i dt_t B_t x_t, for t > after.
 
     The extra decay is exact and costs nothing: with g_t = h_t m_r^(-t) the recurrence is the usual one on inputs times
-    m_r^(-t), read with m_r^t. Steps are counted inside the piece, so gains stay bounded; the state is carried as h.
+    m_r^(-t), read with m_r^t. Steps are counted inside pieces short enough for their gains; the state is carried as h.
 
     Args:
-        retention: m_r in (0, 1]; 1 / (1 - m_r) is the horizon that it imposes, in steps.
+        retention: m_r in (0, 1]; 1 / (1 - m_r) is the horizon that it imposes, in steps, see `horizon_retention`.
         insertion: m_i > 0.
+        after: L0 for the identity up to the training length.
     Raises:
-        ValueError: a factor out of range; at the first piece, if it is too long for its gains.
+        ValueError: a factor out of range.
     """
     if not 0 < retention <= 1 or insertion <= 0:
         raise ValueError(f"0 < retention <= 1 and insertion > 0; got {retention} and {insertion}")
+    rate = -math.log(retention)
+    longest = max(1, int(min(LARGEST_EXPONENT / rate, 2**31))) if rate > 0 else 2**31
 
     def plan(call: ScanCall) -> ScanCall:
+        if call.t0 < after:
+            return call
         L = call.dt.shape[1]
-        rate = -math.log(retention)
-        if L * rate > LARGEST_EXPONENT:
-            raise ValueError(
-                f"retention={retention} over a piece of {L} steps overflows; read in pieces of at most {int(LARGEST_EXPONENT / rate)}"
-            )
         steps = torch.arange(1, L + 1, device=call.dt.device, dtype=torch.float64)[:, None]
-        write = insertion * torch.exp(rate * steps).to(call.Bmat.dtype)
-        read = torch.exp(-rate * steps).to(call.Cmat.dtype)
-        after, last = call.post_state, retention**L
+        write = (insertion * torch.exp(rate * steps)).to(call.dt.dtype)
+        read = torch.exp(-rate * steps).to(call.dt.dtype)
+        before, last = call.post_state, retention**L
 
         def post_state(h: Tensor) -> Tensor:
             h = h * last
-            return after(h) if after else h
+            return before(h) if before else h
 
+        # float32 also where the projections are not: their gains span many powers of ten
         return replace(call, Bmat=call.Bmat * write, Cmat=call.Cmat * read, post_state=post_state)
 
-    return plan
+    return piecewise(cuts_every(longest, after), plan)
 
 
-def normalise_state(largest: Sequence[float]) -> Plan:
-    """At the end of every piece, h <- h min(1, p / ||h||), the norm over all channels and modes of a layer.
+def normalise_state(largest: Sequence[float | Tensor], every: int = 1, after: int = 0) -> Plan:
+    """h <- h min(1, p / ||h||) after every `every`-th step t > after.
 
-    Reading in pieces of one step is the definition; longer pieces clip at their ends only.
+    every = 1 is the definition; clipping less often costs less. Steps are counted from the start of the sequence, so the result
+    does not depend on the pieces in which it is read.
 
     Args:
-        largest: p for each layer; infinity for the identity.
+        largest: p for each layer, from `StateNormRecorder`: a number, for the norm over all channels and modes of a layer, or
+            (D,), for that of each channel over its modes. Infinity for the identity.
+        every: steps between clippings.
+        after: L0 for the identity up to the training length.
     """
 
     def plan(call: ScanCall) -> ScanCall:
+        end = call.t0 + call.dt.shape[1]
+        if end % every or end <= after:
+            return call
         p, before = largest[call.layer], call.post_state
 
         def post_state(h: Tensor) -> Tensor:
             h = before(h) if before else h
-            norm = h.flatten(1).norm(dim=1)[:, None, None]
-            return h * (p / norm.clamp(min=torch.finfo(h.dtype).tiny)).clamp(max=1.0)
+            if isinstance(p, Tensor):
+                bound, norm = p.to(h)[:, None], _norms(h, "channel")[..., None]
+            else:
+                bound, norm = p, _norms(h, "layer")[:, None, None]
+            return h * (bound / norm.clamp(min=torch.finfo(h.dtype).tiny)).clamp(max=1.0)
 
         return replace(call, post_state=post_state)
 
-    return plan
+    return piecewise(cuts_every(every), plan)
+
+
+class StateNormRecorder:
+    """A plan that changes nothing and keeps the largest norm of each sequence's states: the calibration pass.
+
+    Args:
+        groups: layer, norms over all channels and modes; channel, of each channel over its modes.
+        every: steps between two looks at the state.
+    """
+
+    def __init__(self, groups: Groups = "layer", every: int = 1) -> None:
+        self.groups = groups
+        self._largest: dict[int, list[Tensor]] = {}
+        self._plan = piecewise(cuts_every(every), self._look)
+
+    def __call__(self, call: ScanCall) -> ScanCall:
+        return self._plan(call)
+
+    def thresholds(self, quantile: float = 0.99) -> list[float | Tensor]:
+        """p for each layer, as `normalise_state` takes it: that quantile over sequences."""
+        found: list[float | Tensor] = []
+        for layer in sorted(self._largest):
+            p = torch.quantile(torch.cat(self._largest[layer]), quantile, dim=0)
+            found.append(p if self.groups == "channel" else float(p))
+        return found
+
+    def _look(self, call: ScanCall) -> ScanCall:
+        largest = self._largest.setdefault(call.layer, [])
+
+        def post_state(h: Tensor) -> Tensor:
+            norm = _norms(h.detach(), self.groups)
+            if call.t0 == 0:  # new sequences
+                largest.append(norm)
+            else:
+                largest[-1] = torch.maximum(largest[-1], norm)
+            return h
+
+        return replace(call, post_state=post_state)
+
+
+def _norms(h: Tensor, groups: Groups) -> Tensor:
+    """(B, D, N) -> (B,) or (B, D)."""
+    return h.norm(dim=2) if groups == "channel" else h.flatten(1).norm(dim=1)

@@ -8,8 +8,9 @@ import torch
 from lgmamba.model import ScanCall
 from lgmamba.remedies.base import chain, constant_schedule, power_schedule
 from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
-from lgmamba.remedies.state import normalise_state, retain_and_insert
+from lgmamba.remedies.state import StateNormRecorder, horizon_retention, normalise_state, retain_and_insert
 from lgmamba.remedies.step_size import freeze, scale_step_sizes
+from lgmamba.remedies.window import sliding_window
 from lgmamba.scan import selective_scan
 from tests.model.models import EXACT, L0, exact, sequence
 from tests.model.passes import CUTS, assert_same_state, in_pieces
@@ -24,6 +25,11 @@ IDENTITIES = {
     "whole band": clip_spectrum(0.0, 1.0),
     "retain and insert all": retain_and_insert(1.0, 1.0),
     "no bound": normalise_state(INF),
+    "no bound in any channel": normalise_state([torch.full((24,), float("inf"))] * 2),
+    "states recorded": StateNormRecorder(),
+    "a window of everything": sliding_window(13),
+    "overlapping windows of everything": sliding_window(13, "overlap"),
+    "retention after the end": retain_and_insert(0.5, 0.5, after=13),
     "nothing chained": chain(),
 }
 STREAM = {
@@ -34,6 +40,16 @@ STREAM = {
     "pow": scale_spectrum("pow", [0.5, 2.0]),
     "clip": clip_spectrum(0.1, 0.6),
     "retain and insert": retain_and_insert(0.93, 0.7),
+    "retain in pieces": retain_and_insert(0.001, after=3),
+    "normalise": normalise_state([0.3, 0.4]),
+    "normalise now and then": normalise_state([0.3, 0.4], every=3, after=4),
+    "normalise channels": normalise_state([torch.linspace(0.01, 0.2, 24)] * 2, every=2),
+    "window": sliding_window(5),
+    "window of 1": sliding_window(1),
+    "overlap": sliding_window(4, "overlap"),
+    "overlap, odd": sliding_window(5, "overlap"),
+    "overlap of 1": sliding_window(1, "overlap"),
+    "norm, then retention": chain(normalise_state([0.3, 0.4], every=2), retain_and_insert(0.9, after=3)),
     "two": chain(scale_step_sizes(power_schedule(L0, 1.0)), retain_and_insert(0.9)),
 }
 
@@ -92,10 +108,14 @@ def random_call(L: int = 7, D: int = 3, N: int = 4) -> ScanCall:
     )
 
 
-def ssm(call: ScanCall) -> torch.Tensor:
-    """The scan without skip and gate."""
-    zeros = torch.zeros(call.A.shape[0], dtype=torch.float64)
-    y, h = selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, zeros, h0=call.h0, return_last_state=True)
+def ssm(call: ScanCall) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scan without skip and gate, and the end state."""
+
+    def ordinary(c: ScanCall) -> tuple[torch.Tensor, torch.Tensor]:
+        zeros = torch.zeros(c.A.shape[0], dtype=torch.float64)
+        return selective_scan(c.x, c.dt, c.A, c.Bmat, c.Cmat, zeros, h0=c.h0, return_last_state=True)
+
+    y, h = call.scan(call, ordinary)[:2] if call.scan else ordinary(call)
     return y, call.post_state(h) if call.post_state else h
 
 
@@ -137,19 +157,84 @@ def test_retention_and_insertion_against_a_loop():
     torch.testing.assert_close(last, h, **EXACT)
 
 
-def test_gains_that_would_overflow_are_refused():
-    with pytest.raises(ValueError, match="read in pieces of at most 86"):
-        retain_and_insert(0.5)(random_call(L=100))
+def test_retention_begins_after_its_step_and_never_overflows():
+    call, retention, after = random_call(L=400), 0.5, 5  # gains of 2^400 if they were counted through
+    y, last = ssm(retain_and_insert(retention, after=after)(call))
+    h = torch.zeros(2, 3, 4, dtype=torch.float64)
+    for t in range(400):
+        dt = call.dt[:, t, :, None]
+        m = retention if t >= after else 1.0
+        h = m * torch.exp(dt * call.A) * h + dt * call.Bmat[:, t, None] * call.x[:, t, :, None]
+        torch.testing.assert_close(y[:, t], (h * call.Cmat[:, t, None]).sum(-1), **EXACT)
+    torch.testing.assert_close(last, h, **EXACT)
 
 
-def test_state_norm_is_bounded_and_small_states_are_left_alone():
-    call = random_call()
-    _, free = ssm(call)
-    bound = free.flatten(1).norm(dim=1).mean().item()  # between the two samples
-    _, h = ssm(normalise_state([bound])(call))
-    norms, was = h.flatten(1).norm(dim=1), free.flatten(1).norm(dim=1)
-    torch.testing.assert_close(norms, was.clamp(max=bound), **EXACT)
-    assert (norms < was).sum() == 1
+def test_horizons_are_counted_in_training_lengths():
+    assert horizon_retention(16, 1.25) == pytest.approx(1 - 1 / 20)
+    with pytest.raises(ValueError, match=r"got c=0.1, L0=8"):
+        horizon_retention(8, 0.1)
+
+
+@pytest.mark.parametrize("groups", ["layer", "channel"])
+@pytest.mark.parametrize("every", [1, 3])
+def test_states_are_clipped_where_they_are_said_to_be(groups, every):
+    call, after = random_call(L=20), 4
+    recorder = StateNormRecorder(groups)
+    ssm(recorder(call))
+    (p,) = (0.3 * v for v in recorder.thresholds(0.5))
+    y, last = ssm(normalise_state([p], every, after)(call))
+    h, clipped = torch.zeros(2, 3, 4, dtype=torch.float64), 0
+    for t in range(20):
+        dt = call.dt[:, t, :, None]
+        h = torch.exp(dt * call.A) * h + dt * call.Bmat[:, t, None] * call.x[:, t, :, None]
+        torch.testing.assert_close(y[:, t], (h * call.Cmat[:, t, None]).sum(-1), **EXACT)  # a step reads, then clips
+        if (t + 1) % every == 0 and t + 1 > after:
+            norm = h.norm(dim=2, keepdim=True) if groups == "channel" else h.flatten(1).norm(dim=1)[:, None, None]
+            bound = p[:, None] if groups == "channel" else p
+            clipped += int((norm > bound).sum())
+            h = h * (bound / norm).clamp(max=1.0)
+    torch.testing.assert_close(last, h, **EXACT)
+    assert clipped > 0
+    if every == 1:
+        norms = last.norm(dim=2) if groups == "channel" else last.flatten(1).norm(dim=1)
+        assert (norms <= p * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("sizes", CUTS, ids=str)
+def test_thresholds_are_quantiles_of_the_largest_norms(sizes):
+    model = exact()
+    patches, cells = sequence(model)
+    norms: dict[int, list] = {0: [], 1: []}
+    state = None
+    for t in range(13):
+        _, state = model.encode(patches[:, t : t + 1], cells[:, t : t + 1], state)
+        for layer in (0, 1):
+            norms[layer].append(state.layers[layer].h)
+    by_layer, by_channel = StateNormRecorder("layer"), StateNormRecorder("channel")
+    for recorder in (by_layer, by_channel):
+        in_pieces(model, patches, cells, None, sizes, recorder)
+    for layer in (0, 1):
+        h = torch.stack(norms[layer])  # (T, B, D, N)
+        whole, channel = h.flatten(2).norm(dim=2).amax(0), h.norm(dim=3).amax(0)
+        assert by_layer.thresholds(0.99)[layer] == pytest.approx(torch.quantile(whole, 0.99).item(), rel=1e-10)
+        torch.testing.assert_close(by_channel.thresholds(0.5)[layer], channel.median(0).values, **EXACT)
+
+
+def test_two_plans_in_pieces_join_their_cuts_and_a_second_recurrence_is_refused():
+    call = random_call(L=20)
+    both, _ = ssm(chain(retain_and_insert(0.9, after=7), normalise_state([0.5], every=3))(call))
+    h, y = torch.zeros(2, 3, 4, dtype=torch.float64), []
+    for t in range(20):
+        dt = call.dt[:, t, :, None]
+        m = 0.9 if t >= 7 else 1.0
+        h = m * torch.exp(dt * call.A) * h + dt * call.Bmat[:, t, None] * call.x[:, t, :, None]
+        y.append((h * call.Cmat[:, t, None]).sum(-1))
+        if (t + 1) % 3 == 0:
+            h = h * (0.5 / h.flatten(1).norm(dim=1)).clamp(max=1.0)[:, None, None]
+    torch.testing.assert_close(both, torch.stack(y, 1), **EXACT)
+    for plans in ((sliding_window(4), retain_and_insert(0.9)), (retain_and_insert(0.9), sliding_window(4))):
+        with pytest.raises(ValueError, match="two remedies of one chain replace the scan"):
+            chain(*plans)(call)
 
 
 def test_freeze_keeps_the_state_of_the_training_length():
@@ -169,6 +254,8 @@ def test_freeze_keeps_the_state_of_the_training_length():
         lambda: clip_spectrum(0.5, 0.5),
         lambda: retain_and_insert(1.1),
         lambda: retain_and_insert(0.9, 0.0),
+        lambda: sliding_window(0),
+        lambda: sliding_window(4, "half"),
     ],
 )
 def test_settings_out_of_range_are_refused(make):
