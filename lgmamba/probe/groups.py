@@ -4,8 +4,8 @@
     clamp   the group forgets so much more that its expected size stays that at L0 (inflation 1). Does a window of L0 help?
     hold    the group keeps its state of L0. Does anything that it learns beyond L0 help, or hurt?
 
-All of them act between pieces: read in short ones. A piece must end at L0. A group is a mask (D, N) for each layer.
-Glossary: `lgmamba.probe`; B samples, D channels, N modes.
+All of them act after L0 and every few steps from there on, and between pieces; what is written in between is as it is.
+A group is a mask (D, N) for each layer. Glossary: `lgmamba.probe`; B samples, D channels, N modes.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lgmamba.model import Plan, ScanCall
 from lgmamba.probe.dynamics import ModeMemory, series
+from lgmamba.remedies.base import cuts_every, piecewise
 
 Masks = Sequence[Tensor]
 """(D, N) bool for each layer."""
@@ -26,12 +27,13 @@ def group_norms(h: Tensor, mask: Tensor) -> Tensor:
     return (h * mask).flatten(1).norm(dim=1)
 
 
-def size_at_L0(masks: Masks, norm: Sequence[Tensor], L0: int) -> Plan:
+def size_at_L0(masks: Masks, norm: Sequence[Tensor], L0: int, every: int) -> Plan:
     """`size` above.
 
     Args:
         masks: the group.
         norm: () for each layer, mean over images of the group's norm at L0.
+        every: steps between two looks at the state.
     """
 
     def plan(call: ScanCall) -> ScanCall:
@@ -43,14 +45,15 @@ def size_at_L0(masks: Masks, norm: Sequence[Tensor], L0: int) -> Plan:
         left = torch.exp(call.dt.sum(1)[..., None] * call.A)  # what is still there of h0 after the piece
         return replace(call, h0=read, post_state=lambda h: h + left * (call.h0 - read))
 
-    return plan
+    return piecewise(cuts_every(every, L0), plan)
 
 
-def clamp_inflation(masks: Masks, memory: Sequence[ModeMemory], L0: int) -> Plan:
+def clamp_inflation(masks: Masks, memory: Sequence[ModeMemory], L0: int, every: int) -> Plan:
     """`clamp` above: with E[h] = w F(L0) before a piece of c steps it is w F(L0 + c) after it, and is brought back.
 
     Args:
         memory: of each layer, from sequences of the training length.
+        every: steps between two times that the group forgets.
     """
 
     def plan(call: ScanCall) -> ScanCall:
@@ -61,11 +64,11 @@ def clamp_inflation(masks: Masks, memory: Sequence[ModeMemory], L0: int) -> Plan
         keep = torch.where(mask, series(rho, L0) / series(rho, L0 + call.dt.shape[1]), 1.0).to(call.A.dtype)
         return replace(call, post_state=lambda h: h * keep)
 
-    return plan
+    return piecewise(cuts_every(every, L0), plan)
 
 
-def hold_at_L0(masks: Masks, L0: int) -> Plan:
-    """`hold` above. For one pass from the first step on: it remembers that pass's states at L0."""
+def hold_at_L0(masks: Masks, L0: int, every: int) -> Plan:
+    """`hold` above, `every` so many steps. For one pass from the first step on: it remembers that pass's states at L0."""
     held: dict[int, Tensor] = {}
 
     def plan(call: ScanCall) -> ScanCall:
@@ -76,4 +79,4 @@ def hold_at_L0(masks: Masks, L0: int) -> Plan:
             held[call.layer] = call.h0
         return replace(call, post_state=lambda h: torch.where(mask, held[call.layer], h))
 
-    return plan
+    return piecewise(cuts_every(every, L0), plan)

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lgmamba.probe.dynamics import DecayRecorder, mode_memory, series
-from lgmamba.probe.groups import clamp_inflation, group_norms, hold_at_L0, size_at_L0
+from lgmamba.model import ScanCall
+from lgmamba.probe.dynamics import DecayRecorder, ModeMemory, mode_memory, series
+from lgmamba.probe.groups import clamp_inflation, hold_at_L0, size_at_L0
+from lgmamba.scan import selective_scan
 from tests.model.models import L0, exact, sequence
-from tests.model.passes import CUTS, assert_same_state, in_pieces
+from tests.model.passes import CUTS, assert_same_state, in_pieces, seen
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 STEPS = CUTS[-1]
@@ -37,9 +39,9 @@ def test_an_empty_group_and_steps_up_to_L0_change_nothing(model, masks):
     memory = mode_memory(recorder)
     ones = [torch.tensor(1.0)] * 2
     for make in (
-        lambda m: size_at_L0(m, ones, L0),
-        lambda m: clamp_inflation(m, memory, L0),
-        lambda m: hold_at_L0(m, L0),
+        lambda m: size_at_L0(m, ones, L0, 1),
+        lambda m: clamp_inflation(m, memory, L0, 1),
+        lambda m: hold_at_L0(m, L0, 1),
     ):
         got, state = read(model, make(none))
         torch.testing.assert_close(got, plain, **CLOSE)
@@ -49,27 +51,16 @@ def test_an_empty_group_and_steps_up_to_L0_change_nothing(model, masks):
         assert not torch.allclose(got[:, L0:], plain[:, L0:])
 
 
-def test_a_group_is_read_at_another_size_and_goes_on_as_it_is(model, masks):
-    calls = []
-    mask, target = masks[0], 0.7
-
-    def spy(call):
-        call = size_at_L0(masks, [torch.tensor(target, dtype=torch.float64)] * 2, L0)(call)
-        calls.append(call)
-        return call
-
-    _, end = read(model, spy)
-    for call in calls:
-        if call.layer == 0 and call.t0 >= L0:
-            size = group_norms(call.h0, mask)
-            torch.testing.assert_close(size, torch.full_like(size, target), **CLOSE)
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_group_that_is_read_at_another_size_goes_on_as_it_is(model, masks, every):
     _, plain = read(model, None)
+    _, end = read(model, size_at_L0(masks, [torch.tensor(0.7)] * 2, L0, every), (8, 5))
     torch.testing.assert_close(end.layers[0].h, plain.layers[0].h, **CLOSE)  # nothing before the first layer changed
     assert not torch.allclose(end.layers[1].h, plain.layers[1].h)
 
 
 def test_what_is_read_is_the_scaled_state_and_the_rest_untouched(model, masks):
-    """A plan by hand that scales h0 and, after the step, puts the plain state back."""
+    """A plan by hand, one step at a time, that scales h0 and, after the step, puts the plain state back."""
     mask, plain_states = masks[0], {}
 
     def by_hand(call):
@@ -84,33 +75,40 @@ def test_what_is_read_is_the_scaled_state_and_the_rest_untouched(model, masks):
         return replace(call, h0=scaled, post_state=lambda _: true)
 
     want, _ = read(model, by_hand)
-    got, _ = read(model, size_at_L0(masks, [torch.tensor(0.7, dtype=torch.float64)] * 2, L0))
+    got, _ = read(model, size_at_L0(masks, [torch.tensor(0.7, dtype=torch.float64)] * 2, L0, 1))
     torch.testing.assert_close(got, want, **CLOSE)
 
 
-@pytest.mark.parametrize("sizes", [STEPS, (8, 1, 1, 3), (8, 5)])
+@pytest.mark.parametrize("sizes", [(13,), (8, 5), (4, 9), STEPS])
 def test_a_clamped_group_forgets_so_much_more(model, masks, sizes):
     recorder = DecayRecorder()
     read(model, recorder)
     memory, mask = mode_memory(recorder), masks[0]
-    states = []
+    _, end = read(model, clamp_inflation(masks, memory, L0, 1), sizes)
+    (call, _) = seen(model, *sequence(model))  # the inputs of the first layer never change
+    h = 0
+    for t in range(13):
+        h = torch.exp(call.dt[:, t, :, None] * call.A) * h
+        h = h + (call.dt * call.x)[:, t, :, None] * call.Bmat[:, t, None]
+        if t >= L0:
+            h = torch.where(mask, h * series(memory[0].rho, L0) / series(memory[0].rho, L0 + 1), h)
+    torch.testing.assert_close(end.layers[0].h, h, **CLOSE)
 
-    def spy(call):
-        if call.layer == 0 and call.t0 >= L0:
-            states.append((call.dt.shape[1], call.h0))
-        return call
 
-    plan = clamp_inflation(masks, memory, L0)
-    read(model, lambda call: plan(spy(call)), sizes)
-    calls = []
-    in_pieces(model, *sequence(model), None, sizes, lambda call: calls.append(call) or call)
-    first = [call for call in calls if call.layer == 0 and call.t0 >= L0]  # the inputs of the first layer never change
-    for (length, h), (_, after), call in zip(states, states[1:], first, strict=False):
-        for t in range(length):
-            write = (call.dt * call.x)[:, t, :, None] * call.Bmat[:, t, None]
-            h = torch.exp(call.dt[:, t, :, None] * call.A) * h + write
-        factor = torch.where(mask, series(memory[0].rho, L0) / series(memory[0].rho, L0 + length), 1.0)
-        torch.testing.assert_close(after, h * factor, **CLOSE)
+def test_clamping_keeps_an_average_state_at_its_size():
+    """Inputs and decays that are always the same: then E[h] = w F(t) exactly, and stays w F(L0), whatever the interval."""
+    rho = torch.tensor([[0.5, 0.9, 0.99, 0.9999]], dtype=torch.float64)
+    A, one = rho.log(), torch.ones(1, 12, 1, dtype=torch.float64)
+    call = ScanCall(0, L0, None, one, one, one, A, one.expand(1, 12, 4), one.expand(1, 12, 4), series(rho, L0)[None])
+
+    def ordinary(part):
+        skip = torch.zeros(1, dtype=torch.float64)
+        return selective_scan(part.x, part.dt, part.A, part.Bmat, part.Cmat, skip, h0=part.h0, return_last_state=True)
+
+    for every in (1, 3, 4):
+        plan = clamp_inflation([torch.ones(1, 4, dtype=torch.bool)], [ModeMemory.of(rho)], L0, every)
+        _, h, _ = plan(call).scan(plan(call), ordinary)
+        torch.testing.assert_close(h[0], series(rho, L0), **CLOSE)
 
 
 def test_a_held_group_keeps_its_state_of_L0(model, masks):
@@ -122,7 +120,7 @@ def test_a_held_group_keeps_its_state_of_L0(model, masks):
         return call
 
     read(model, spy)
-    _, end = read(model, hold_at_L0(masks, L0))
+    _, end = read(model, hold_at_L0(masks, L0, 1))
     torch.testing.assert_close(end.layers[0].h[:, mask], at_L0[0][:, mask], **CLOSE)
     _, plain = read(model, None)
     torch.testing.assert_close(end.layers[0].h[:, ~mask], plain.layers[0].h[:, ~mask], **CLOSE)
