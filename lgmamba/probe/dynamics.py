@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.model import ScanCall
+from lgmamba.remedies.closed_form import series
 from lgmamba.scan import selective_scan
 
 GROUPS = ("short", "medium", "long")
@@ -64,7 +65,11 @@ class ModeMemory:
 
     def inflation(self, L0: int, T: int) -> Tensor:
         """Predicted growth of the mean state from L0 to T steps, F(T) / F(L0): (D, N), from 1 to T / L0."""
-        return series(self.rho, T) / series(self.rho, L0)
+        return self.total(T) / self.total(L0)
+
+    def total(self, t: int) -> Tensor:
+        """F(t), the mean state after t steps in units of the mean write: (D, N)."""
+        return series(self.rho, t)
 
     def group(self, L0: int) -> Tensor:
         """Position in `GROUPS` of each mode: (D, N) int64."""
@@ -75,12 +80,6 @@ class ModeMemory:
 def mode_memory(recorder: DecayRecorder) -> list[ModeMemory]:
     """One entry for each layer, from a recorded pass over sequences of the training length."""
     return [ModeMemory.of(rho) for rho in recorder.rho()]
-
-
-def series(rho: Tensor, t: int) -> Tensor:
-    """F(t) = 1 + rho + ... + rho^(t - 1), also where rho is close to 1."""
-    log = rho.log()
-    return torch.where(rho < 1, torch.expm1(t * log) / torch.expm1(log), torch.full_like(rho, float(t)))
 
 
 class DistanceRecorder:

@@ -42,6 +42,11 @@ def constant_schedule(L0: int, T: int, p: float) -> Schedule:
     return lambda t: torch.full_like(t, min(1.0, L0 / T) ** p)
 
 
+def cuts_at(*steps: int) -> Cuts:
+    """Cuts after the given steps."""
+    return lambda t0, t1: {t for t in steps if t0 < t < t1}
+
+
 def cuts_every(n: int, after: int = 0) -> Cuts:
     """Cuts after the steps `after`, after + n, after + 2 n, ... (n >= 1)."""
 
@@ -50,6 +55,28 @@ def cuts_every(n: int, after: int = 0) -> Cuts:
         return set(range(first, t1, n))
 
     return cuts
+
+
+def beyond(L0: int, plan: Plan) -> Plan:
+    """A plan for the steps t > L0 only, in stream mode; h, and so what was written before, goes on as it is."""
+    return piecewise(cuts_at(L0), lambda call: call if call.t0 < L0 else plan(call))
+
+
+def follow_length(L0: int, block: int, make_plan: Callable[[float], Plan]) -> Plan:
+    """Plans made for a length, in stream mode: beyond L0 each block of steps has the plan of its middle step.
+
+    Args:
+        L0: up to it nothing is changed.
+        block: steps of a block; factors that follow t are constant within one.
+        make_plan: length -> plan; called anew for every piece, so that its factors may change between passes.
+    """
+
+    def plan(call: ScanCall) -> ScanCall:
+        if call.t0 < L0:
+            return call
+        return make_plan(L0 + ((call.t0 - L0) // block + 0.5) * block)(call)
+
+    return piecewise(cuts_every(block, L0), plan)
 
 
 def piecewise(cuts: Cuts, plan: Plan) -> Plan:

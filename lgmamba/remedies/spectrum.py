@@ -1,11 +1,13 @@
-"""Scaling of the spectrum of A, one factor for each layer (Mamba Modulation, arXiv:2509.19633).
+"""Scaling of the spectrum of A: one factor for all layers, for each layer, or for each mode (Mamba Modulation, arXiv:2509.19633).
 
 mult   |A| <- s |A|           every mode forgets s times as fast
 pow    |A| <- |A|^s           about |A| = 1, which stays as it is; what the released code does
 clip   |A| <- within a band of the layer's own quantiles
 
 mult with s and step sizes times s differ by an output gain: y_dt - Dskip x = s (y_A - Dskip x), exactly. So s < 1 lengthens memory
-in both, but here the state grows by about 1 / s. Glossary: `lgmamba.remedies`.
+in both, but here the state grows by about 1 / s. As they stand the plans are for prefix mode; `base.follow_length` makes factors
+follow t, constant within blocks of steps, and `base.beyond` leaves the steps up to L0 alone.
+Glossary: `lgmamba.remedies`; D channels, N modes.
 """
 
 from collections.abc import Sequence
@@ -13,23 +15,29 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from lgmamba.model.plan import Plan, ScanCall
 
 
-def scale_spectrum(form: Literal["mult", "pow"], per_layer: Sequence[float]) -> Plan:
-    """Scale |A| by one factor for each layer, the same at every step.
+def scale_spectrum(form: Literal["mult", "pow"], per_layer: Sequence[float | Tensor]) -> Plan:
+    """Scale |A| by factors that are the same at every step; gradients flow to them.
 
+    Args:
+        form: mult or pow.
+        per_layer: one entry for each layer: a number, (N,) with one factor for each mode, or (D, N).
     Raises:
         ValueError: a factor is not above 0, or the form is unknown.
     """
     if form not in ("mult", "pow"):
         raise ValueError(f"form={form!r}; expected 'mult' or 'pow'")
-    if min(per_layer) <= 0:
-        raise ValueError(f"factors must be above 0; got {list(per_layer)}")
+    smallest = min(float(torch.as_tensor(s).detach().min()) for s in per_layer)
+    if not smallest > 0:
+        raise ValueError(f"factors must be above 0; got {smallest}")
 
     def plan(call: ScanCall) -> ScanCall:
         s = per_layer[call.layer]
+        s = s.to(call.A) if isinstance(s, Tensor) else s
         return replace(call, A=call.A * s if form == "mult" else -((-call.A) ** s))
 
     return plan

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lgmamba.model import ScanCall
-from lgmamba.remedies.base import chain, constant_schedule, power_schedule
+from lgmamba.remedies.base import beyond, chain, constant_schedule, cuts_every, follow_length, power_schedule
 from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
 from lgmamba.remedies.state import StateNormRecorder, horizon_retention, normalise_state, retain_and_insert
-from lgmamba.remedies.step_size import freeze, scale_step_sizes
+from lgmamba.remedies.step_size import freeze, norm_step_sizes, scale_step_sizes
 from lgmamba.remedies.window import sliding_window
 from lgmamba.scan import selective_scan
 from tests.model.models import EXACT, L0, exact, sequence
@@ -22,7 +22,10 @@ IDENTITIES = {
     "power 0": scale_step_sizes(power_schedule(L0, 0.0)),
     "mult by 1": scale_spectrum("mult", ONES),
     "power of 1": scale_spectrum("pow", ONES),
+    "mult by 1, mode by mode": scale_spectrum("mult", [torch.ones(4)] * 2),
     "whole band": clip_spectrum(0.0, 1.0),
+    "beyond the end": beyond(13, scale_spectrum("mult", [0.5, 0.5])),
+    "follows a length not reached": follow_length(13, 2, lambda T: scale_spectrum("mult", [0.5, 0.5])),
     "retain and insert all": retain_and_insert(1.0, 1.0),
     "no bound": normalise_state(INF),
     "no bound in any channel": normalise_state([torch.full((24,), float("inf"))] * 2),
@@ -39,6 +42,15 @@ STREAM = {
     "mult": scale_spectrum("mult", [0.5, 2.0]),
     "pow": scale_spectrum("pow", [0.5, 2.0]),
     "clip": clip_spectrum(0.1, 0.6),
+    "clip beyond": beyond(L0, clip_spectrum(0.1, 0.6)),
+    "mode by mode": scale_spectrum("pow", [torch.tensor([0.3, 0.7, 1.0, 1.4]), torch.ones(4)]),
+    "spectrum by t": follow_length(L0, 3, lambda T: scale_spectrum("mult", [(L0 / T) ** 2, T / L0])),
+    "spectrum by t, then retention": chain(
+        follow_length(L0, 2, lambda T: scale_spectrum("mult", [(L0 / T) ** 2, T / L0])),
+        retain_and_insert(0.9, after=L0),
+    ),
+    "a schedule a layer": scale_step_sizes([power_schedule(L0, 0.3), power_schedule(L0, 2.0)]),
+    "norm by calibration": norm_step_sizes([torch.ones(24), torch.ones(24)], [torch.full((24,), 3.0), torch.ones(24)]),
     "retain and insert": retain_and_insert(0.93, 0.7),
     "retain in pieces": retain_and_insert(0.001, after=3),
     "normalise": normalise_state([0.3, 0.4]),
@@ -64,7 +76,7 @@ def test_neutral_settings_are_the_identity(plan):
     assert_same_state(end_with, end, EXACT)
 
 
-@pytest.mark.parametrize("name", ["power schedule", "freeze"])
+@pytest.mark.parametrize("name", ["power schedule", "freeze", "a schedule a layer", "clip beyond", "spectrum by t"])
 def test_up_to_the_training_length_nothing_changes(name):
     model = exact()
     patches, cells = sequence(model)
@@ -133,6 +145,41 @@ def test_a_power_of_the_spectrum_leaves_modes_of_size_1():
     changed = scale_spectrum("pow", [0.5])(replace(call, A=A)).A
     assert changed[0, 0] == -1.0
     assert changed[1, 1] == -2.0
+
+
+def test_cuts_are_counted_from_where_they_begin():
+    assert cuts_every(3)(0, 10) == {3, 6, 9}
+    assert cuts_every(3)(3, 6) == set()
+    assert cuts_every(3, after=4)(0, 10) == {4, 7}
+    assert cuts_every(3, after=4)(4, 11) == {7, 10}
+    assert cuts_every(1)(5, 8) == {6, 7}
+
+
+def test_factors_that_follow_t_are_those_of_the_middle_of_each_block():
+    call, asked = random_call(L=11), []
+
+    def make(T: float):
+        asked.append(T)
+        return scale_spectrum("mult", [T])
+
+    y, _ = ssm(follow_length(4, 3, make)(call))
+    assert asked == [5.5, 8.5, 11.5]
+    h = torch.zeros(2, 3, 4, dtype=torch.float64)
+    for t in range(11):
+        s = 1.0 if t < 4 else asked[(t - 4) // 3]
+        dt = call.dt[:, t, :, None]
+        h = torch.exp(dt * s * call.A) * h + dt * call.Bmat[:, t, None] * call.x[:, t, :, None]
+        torch.testing.assert_close(y[:, t], (h * call.Cmat[:, t, None]).sum(-1), **EXACT)
+
+
+def test_normed_step_sizes_sum_up_to_their_budget():
+    call = random_call()
+    budget = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    dt = norm_step_sizes([budget])(call).dt
+    torch.testing.assert_close(dt.sum(1), budget.expand(2, 3), **EXACT)
+    torch.testing.assert_close(dt[:, 1] / dt[:, 0], call.dt[:, 1] / call.dt[:, 0], **EXACT)
+    with pytest.raises(ValueError, match="in one piece; this piece starts after step 3"):
+        norm_step_sizes([budget])(replace(call, t0=3))
 
 
 def test_a_clipped_spectrum_lies_in_its_band():
@@ -251,6 +298,7 @@ def test_freeze_keeps_the_state_of_the_training_length():
     [
         lambda: scale_spectrum("multi", ONES),
         lambda: scale_spectrum("mult", [1.0, 0.0]),
+        lambda: scale_spectrum("mult", [torch.ones(4), torch.tensor([1.0, -1.0, 1.0, 1.0])]),
         lambda: clip_spectrum(0.5, 0.5),
         lambda: retain_and_insert(1.1),
         lambda: retain_and_insert(0.9, 0.0),
