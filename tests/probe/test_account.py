@@ -1,0 +1,123 @@
+"""The account of the modes: moments by hand, the share of variance explained, and a model whose states obey the forecast."""
+
+import pytest
+import torch
+
+from lgmamba.probe.account import Account, Moments, explained, growth, mode_account
+from lgmamba.probe.dynamics import ModeMemory
+from lgmamba.probe.passes import Sequences, stops
+from lgmamba.probe.touched import FACTORS, REMEDIES, Remedies, touch
+from tests.model.models import L0, exact
+from tests.probe.test_receptive_field import sequences
+
+
+def test_moments_by_hand():
+    h = [torch.tensor([[[1.0, -2.0]], [[3.0, 2.0]]]), torch.tensor([[[2.0, 0.0]]])]
+    got = Moments.of(h)
+    assert got.mean.tolist() == [[2.0, 0.0]]
+    assert got.rms.tolist() == [[pytest.approx((14 / 3) ** 0.5), pytest.approx((8 / 3) ** 0.5)]]
+    assert got.error.tolist() == [[pytest.approx((1 / 3) ** 0.5), pytest.approx((4 / 3) ** 0.5)]]
+    assert growth(Moments.of([-4 * h[0], -4 * h[1]]), got, "mean")[0, 0].item() == pytest.approx(4.0)
+    assert growth(Moments.of([-4 * h[0], -4 * h[1]]), got, "rms").flatten().tolist() == pytest.approx([4.0, 4.0])
+
+
+def test_share_of_variance_explained_by_hand():
+    measured = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.float64)
+    even = torch.ones(4, dtype=torch.float64)
+    perfect = explained(measured, measured, even)
+    assert (perfect.share, perfect.correlation, perfect.modes) == (1.0, pytest.approx(1.0), 4)
+    constant = explained(measured, torch.full_like(measured, 8**0.5), even)  # the mean of the logarithms
+    assert constant.share == pytest.approx(0.0, abs=1e-12)
+    assert constant.correlation is None
+    half = explained(measured, 2 * measured, even)  # off by ln 2 everywhere; variance 5/4 ln^2 2
+    assert half.share == pytest.approx(1 - 4 / 5)
+    assert half.correlation == pytest.approx(1.0)
+    first = explained(measured, torch.tensor([1.0, 2.0, 1.0, 1.0]).double(), torch.tensor([1.0, 1.0, 0, 0]).double())
+    assert first.share == pytest.approx(1.0)
+    assert explained(measured[:1], measured[:1], even[:1]).share is None
+
+
+def independent(model, n: int, T: int, seed: int) -> Sequences:
+    """One image for all, cells drawn independently: what the theory is about."""
+    g = torch.Generator().manual_seed(seed)
+    seq = sequences(model, 1)
+    return Sequences(
+        seq.targets.expand(n, -1, -1, -1), seq.patches.expand(n, -1, -1), torch.randint(6, (n, T), generator=g)
+    )
+
+
+@pytest.fixture(scope="module")
+def known():
+    """The first layer without its convolution reads independent tokens, so that it obeys the theory exactly."""
+    torch.manual_seed(0)
+    model = exact({"d_conv": 1})
+    passes = [independent(model, 3000, 5 * L0, seed) for seed in (0, 1)]
+    return model, passes, mode_account(model, passes, [L0, 2 * L0, 5 * L0], piece=7)
+
+
+def test_states_of_independent_tokens_grow_as_forecast(known):
+    _, _, account = known
+    for T in (2 * L0, 5 * L0):
+        tested = account.tested(0)
+        assert tested.float().mean() > 0.9
+        measured, predicted = account.measured(0, T, "mean")[tested], account.memory[0].inflation(L0, T)[tested]
+        found = explained(measured, predicted, account.weight(0, "mean")[tested])
+        assert found.share > 0.99
+        assert found.modes == int(tested.sum())
+        torch.testing.assert_close(measured.log().mean(), predicted.log().mean(), rtol=0.02, atol=0)
+
+
+def test_the_account_does_not_depend_on_pieces_and_keeps_distances(known):
+    model, passes, _ = known
+    short = [seq[:20] for seq in passes]
+    a, b = (mode_account(model, short, [L0, 2 * L0], piece) for piece in (3, 100))
+    for layer in (0, 1):
+        torch.testing.assert_close(a.memory[layer].rho, b.memory[layer].rho, rtol=1e-12, atol=0)
+        torch.testing.assert_close(a.moments[2 * L0][layer].mean, b.moments[2 * L0][layer].mean, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(a.distances[2 * L0][layer], b.distances[2 * L0][layer], rtol=1e-9, atol=1e-12)
+        assert (a.distances[L0][layer] <= L0 - 1).all()
+        assert a.weight(layer, "rms").sum().item() == pytest.approx(1.0)
+
+
+def test_remedies_move_memory_and_growth_as_they_should(known):
+    model, passes, account = known
+    remedies = Remedies.of(model, passes[0][:500], account, piece=9)
+    T = 5 * L0
+    found = {name: touch(model, passes[1], T, 16, *remedies.plan(name, T), account) for name in REMEDIES}
+    plain = found["none"]
+    tested, weight = account.tested(0), account.weight(0, "mean")
+    torch.testing.assert_close(plain.tau[0], account.memory[0].tau, rtol=0.05, atol=0)
+    for name, got in found.items():
+        measured = growth(got.moments[0], account.moments[L0][0], "mean")
+        if name != "longmamba":  # six tokens have six step sizes: some channels are masked whole
+            assert explained(measured[tested], got.predicted[0][tested], weight[tested]).share > 0.9, name
+    lasting = remedies.filters[0].long_memory
+    assert (found["longmamba"].predicted[0][lasting] <= plain.predicted[0][lasting]).all()
+    torch.testing.assert_close(found["longmamba"].predicted[0][~lasting], plain.predicted[0][~lasting])
+    # small decays: a fifth of the step size is five times the memory; nothing grows
+    slow = account.memory[0].tau > 5
+    torch.testing.assert_close(found["step_size"].tau[0][slow], 5 * plain.tau[0][slow], rtol=0.1, atol=0)
+    spread = {name: float((weight * got.predicted[0].log().square()).sum()) for name, got in found.items()}
+    assert spread["step_size"] < spread["none"]
+    assert spread["spectrum_mult"] <= spread["none"]
+    assert (found["retain"].tau[0] < plain.tau[0]).all()
+    (end,) = stops(model, passes[1], [T], 16)
+    torch.testing.assert_close(plain.stop.output, end.output, rtol=1e-12, atol=1e-12)
+
+
+def test_the_factor_of_the_spectrum_is_the_best_of_those_tried():
+    """One mode with rho known: |A| must grow as far as to bring F(T) back to F(L0)."""
+    rho = torch.tensor([[0.95]], dtype=torch.float64)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    moments = {8: [Moments(one, one, 0 * one)]}
+    account = Account(8, [ModeMemory.of(rho)], moments, {})
+    remedies = Remedies(account, [torch.ones(50, 1)], [rho.log()], [])
+    s = remedies.spectrum_factor(0, "mult", 80)
+    want = float(account.memory[0].total(8))
+
+    def miss(s: float) -> float:
+        r = 0.95**s
+        return abs(torch.tensor((1 - r**80) / (1 - r) / want).log().item())
+
+    assert s == min(FACTORS, key=miss)
+    assert s > 1
