@@ -45,7 +45,7 @@ def describe_lengths(lengths: LengthConfig) -> str:
 
 
 def describe_run(run: RunConfig) -> str:
-    """What distinguishes a run, in a few words: lengths, supervision, conditioning."""
+    """What distinguishes a run, in a few words: lengths, supervision, conditioning, states that it starts from."""
     parts = [describe_lengths(run.task.lengths)]
     supervision = run.task.supervision
     if supervision.kind != "last":
@@ -53,6 +53,11 @@ def describe_run(run: RunConfig) -> str:
     if (adaptive := run.model.adaptive) is not None:
         told = "T" if adaptive.features == "T" else "T and t/T"
         parts.append(f"told {told} ({adaptive.kind}, {adaptive.beyond} beyond L0)")
+    if (passing := run.train.state_passing) is not None:
+        origin = {"same_image": "the same image", "other_image": "another image", "noise": "noise like them"}[
+            passing.kind
+        ]
+        parts.append(f"{passing.share:.0%} start from states of up to {passing.longest(run.L0)} steps, {origin}")
     return "; ".join(parts)
 
 
@@ -62,8 +67,8 @@ class Family:
 
     Attributes:
         generalist, adaptive: names of runs.
-        specialists: {length in patches: name of the run trained at that length}, ascending, within the generalist's lengths and
-            with its budget.
+        specialists: {length in patches: name of the run trained at that length}, ascending, within the generalist's lengths,
+            with its budget, and without state passing.
         L0: the generalist's training length, patches.
         lengths: every length that the generalist was trained on, ascending.
     """
@@ -88,7 +93,8 @@ def families(params: Params) -> list[Family]:
         specialists: dict[int, str] = {}
         for name, run in runs.items():
             same_budget = run.train.steps == runs[comparison.generalist].train.steps
-            if kind_of(run) == SPECIALIST and run.L0 in lengths and same_budget:
+            one_length = kind_of(run) == SPECIALIST and run.train.state_passing is None
+            if one_length and run.L0 in lengths and same_budget:
                 specialists.setdefault(run.L0, name)
         ordered = dict(sorted(specialists.items()))
         found.append(

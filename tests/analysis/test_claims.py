@@ -71,9 +71,14 @@ def test_one_seed_tests_nothing(tmp_path):
 
 
 def test_families_hold_plain_specialists_in_range():
+    passed = {
+        "task": {"lengths": {"kind": "fixed", "value": 12}},
+        "train": {"state_passing": {"kind": "same_image", "max_factor": 25, "share": 0.5}},
+    }
     values = study_values(
         {
             **DIGITS_RUNS,
+            "fixed_12_passed": passed,
             "fixed_8_random": {
                 "task": {"lengths": {"kind": "fixed", "value": 8}, "supervision": {"kind": "random_k", "k": 4}}
             },
@@ -98,6 +103,8 @@ def test_families_hold_plain_specialists_in_range():
         "length-adaptive",
     ]
     assert describe_run(runs["fixed_8_random"]) == "always 8; loss on 4 random steps"
+    told = "always 12; 50% start from states of up to 300 steps, the same image"
+    assert describe_run(runs["fixed_12_passed"]) == told
 
 
 def retention(*rows: tuple[int, int, float, int]) -> pl.DataFrame:
