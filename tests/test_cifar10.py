@@ -57,6 +57,8 @@ SMALL = {
         "bootstrap": 100,
         "far_factors": [2, 4],
     },
+    "remedies": [{"name": "dt_running", "kind": "step_size", "form": "power", "mode": "stream"}],
+    "extension": {"runs": ["uniform_16"], "factors": [1, 4], "orders": ["permutation"], "images": 8},
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
     "tracking": {"kind": "none"},
     "device": "cpu",

@@ -54,7 +54,7 @@ def _given(override: str | None) -> dict[str, Any] | None:
 
 
 def stage_commands(study: Params) -> list[str]:
-    """The lines that the workflow would run for images, trainings and reconstructions, in an order that works."""
+    """The lines that the workflow would run for images, trainings, reconstructions and remedies, in an order that works."""
     layout, data = Layout(study.outputs.results), study.outputs.data
     lines = [f"python -m lgmamba data --config {layout.data} --out {data}"]
     for run, seed in study.run_configs():
@@ -67,6 +67,11 @@ def stage_commands(study: Params) -> list[str]:
             f"python -m lgmamba reconstruct --probe {layout.probe_json(run, seed)} --train {home}/train --data {data}"
             f" --out {home}/probe --device {study.device}"
         )
+        if study.extension is not None and run in study.extension.runs:
+            lines.append(
+                f"python -m lgmamba remedy --config {layout.remedy_json(run, seed)} --train {home}/train --data {data}"
+                f" --out {home}/remedies --work {home}/work --device {study.device}"
+            )
     return lines
 
 

@@ -97,7 +97,7 @@ def _written(model: type[BaseModel], loc: tuple) -> list[str]:
     current: Any = model
     keys = []
     for part in loc:
-        if not any(_is_kind(m, part) for m in _models(current)):
+        if _chosen_kind(current, part) is None:
             keys.append(str(part))
         current = _descend(current, part)
     return keys
@@ -112,18 +112,25 @@ def _keys_at(model: type[BaseModel], loc: tuple) -> list[str]:
 
 
 def _descend(annotation: Any, part: Any) -> Any:
+    chosen = _chosen_kind(annotation, part)
+    if chosen is not None:
+        return chosen
     for candidate in _models(annotation):
         if part in candidate.model_fields:
             return candidate.model_fields[part].annotation
-        if _is_kind(candidate, part):
-            return candidate
     args = get_args(annotation)
     return args[-1] if get_origin(annotation) in (dict, list, tuple) and args else annotation
 
 
-def _is_kind(model: type[BaseModel], part: Any) -> bool:
-    kind = model.model_fields.get("kind")
-    return kind is not None and part in get_args(kind.annotation)
+def _chosen_kind(annotation: Any, part: Any) -> type[BaseModel] | None:
+    """The class of a union that `part` names, where it is the name of a kind and no key."""
+    if isinstance(annotation, type):  # a class: what follows are its keys
+        return None
+    for model in _models(annotation):
+        kind = model.model_fields.get("kind")
+        if kind is not None and part in get_args(kind.annotation):
+            return model
+    return None
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

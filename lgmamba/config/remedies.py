@@ -34,8 +34,13 @@ MODES: dict[tuple[str, str], tuple[Mode, ...]] = {
     ("decimamba", "random"): ("prefix",),
     ("decimamba", "newest"): ("prefix",),
     ("longmamba", "closed_form"): ("prefix",),
-    ("retain_insert", "gains"): ("prefix",),
-    ("normalise_state", "clip"): ("stream",),
+    ("retain_insert", "gains"): ("prefix", "stream"),
+    ("normalise_state", "layer"): ("prefix", "stream"),
+    ("normalise_state", "channel"): ("prefix", "stream"),
+    ("window", "exact"): ("prefix", "stream"),
+    ("window", "overlap"): ("prefix", "stream"),
+    ("assemble", "consecutive"): ("prefix", "stream"),
+    ("assemble", "cover"): ("prefix",),
 }
 """(kind, form) -> the modes in which it runs."""
 
@@ -233,11 +238,12 @@ class NormaliseStateRemedy(_Entry):
     quantile: Annotated[float, Field(gt=0, le=1)] = Field(
         0.99, description="of the largest norms within L0 over calibration images: the norm that is clipped at"
     )
-    piece: Positive = Field(8, description="steps between two clippings, patches")
+    groups: Literal["layer", "channel"] = Field("layer", description="whose norm: a layer's state, or each channel's")
+    every: Positive = Field(1, description="patches between two clippings")
 
     @property
     def form_name(self) -> str:
-        return "clip"
+        return self.groups
 
     @property
     def calibrated(self) -> bool:
@@ -245,7 +251,57 @@ class NormaliseStateRemedy(_Entry):
 
     @property
     def words(self) -> str:
-        return f"|h| of a layer at most its {self.quantile:g} quantile within L0, every {self.piece} steps"
+        when = "every step" if self.every == 1 else f"every {self.every} steps"
+        return f"|h| of a {self.groups} at most its {self.quantile:g} quantile within L0, {when}"
+
+
+class WindowRemedy(_Entry):
+    """Every layer's state holds what the last steps wrote (Stuffed Mamba, method 3)."""
+
+    kind: Literal["window"]
+    r: Above0 = Field(1.0, description="steps of the window, in units of L0")
+    form: Literal["exact", "overlap"] = Field(
+        "exact", description="exact, or overlapping segments: between r/2 and r steps"
+    )
+
+    @model_validator(mode="after")
+    def _identity_up_to_L0(self):
+        if self.mode == "stream" and self.r < 1:
+            raise ValueError(
+                f"remedy {self.name!r}: found r: {self.r:g} in stream mode, which changes what is read up to L0; expected r >= 1, "
+                "or mode: prefix"
+            )
+        return self
+
+    @property
+    def form_name(self) -> str:
+        return self.form
+
+    @property
+    def words(self) -> str:
+        exactly = "" if self.form == "exact" else f"{self.r / 2:g} to "
+        return f"every state holds the last {exactly}{self.r:g} L0 steps"
+
+
+class AssembleRemedy(_Entry):
+    """The image is put together from windows of L0 steps, cell by cell from those that read the cell. This project's own."""
+
+    kind: Literal["assemble"]
+    windows: Literal["consecutive", "cover"] = Field(
+        "consecutive", description="of consecutive steps, or of steps that visit different cells where they can"
+    )
+    take: Literal["mean", "newest"] = Field("mean", description="of the windows that read a cell")
+
+    @property
+    def form_name(self) -> str:
+        return self.windows
+
+    @property
+    def words(self) -> str:
+        which = "consecutive" if self.windows == "consecutive" else "covering"
+        return (
+            f"{which} windows of L0 steps, {'mean' if self.take == 'mean' else 'the newest'} of those that read a cell"
+        )
 
 
 class Combination(Strict):
@@ -264,12 +320,24 @@ class Combination(Strict):
         return " + ".join(self.combine)
 
 
-Entry = SpectrumRemedy | StepSizeRemedy | DeciMambaRemedy | LongMambaRemedy | RetainInsertRemedy | NormaliseStateRemedy
+Entry = (
+    SpectrumRemedy
+    | StepSizeRemedy
+    | DeciMambaRemedy
+    | LongMambaRemedy
+    | RetainInsertRemedy
+    | NormaliseStateRemedy
+    | WindowRemedy
+    | AssembleRemedy
+)
 RemedyConfig = Annotated[Entry | Combination, Field(discriminator="kind")]
 Remedies = list[RemedyConfig]
 
-NOT_COMBINED = ("decimamba",)
-"""Kinds that change which steps later layers see, so that nothing that counts steps may follow."""
+NOT_COMBINED = ("decimamba", "assemble")
+"""Kinds that change which steps a layer sees, so that nothing that counts steps may follow, and that read in their own way."""
+SCANS = ("window",)
+"""Kinds that put another recurrence in place of the scan, for every step; at most one of `SCANS` and `CUT` in a combination."""
+CUT = ("retain_insert", "normalise_state")
 
 
 class CalibrationConfig(Strict):
@@ -352,6 +420,11 @@ def _check_combination(path: str, entry: Combination, by_name: dict[str, Entry])
             raise ValueError(
                 f"{path}.combine: found {name!r} of kind {by_name[name].kind}, which cannot be combined; expected other kinds"
             )
+    kinds = [by_name[name].kind for name in entry.combine]
+    if sum(kind in SCANS for kind in kinds) and sum(kind in (*SCANS, *CUT) for kind in kinds) > 1:
+        raise ValueError(
+            f"{path}.combine: found {entry.combine}, of which two replace the scan; expected a window without {' and '.join(CUT)}"
+        )
     modes = {name: by_name[name].mode for name in entry.combine}
     if len(set(modes.values())) > 1:
         found = ", ".join(f"{name}: {mode}" for name, mode in modes.items())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.remedies import (
+    AssembleRemedy,
     Combination,
     DeciMambaRemedy,
     Entry,
@@ -21,17 +22,20 @@ from lgmamba.config.remedies import (
     RetainInsertRemedy,
     SpectrumRemedy,
     StepSizeRemedy,
+    WindowRemedy,
     combined,
 )
 from lgmamba.model import PatchMamba
 from lgmamba.model.plan import Plan, ScanCall
 from lgmamba.remedies import controls
+from lgmamba.remedies.assemble import assemble
 from lgmamba.remedies.base import chain, constant_schedule, power_schedule
 from lgmamba.remedies.decimamba import decimate
 from lgmamba.remedies.factors import LengthFactors, n_factors, spread
 from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
-from lgmamba.remedies.state import normalise_state, retain_and_insert
+from lgmamba.remedies.state import horizon_retention, normalise_state, retain_and_insert
 from lgmamba.remedies.step_size import freeze, scale_step_sizes
+from lgmamba.remedies.window import sliding_window
 
 MakePlan = Callable[[int | None], Plan | None]
 """Length T (None in stream mode, where nobody knows it) -> plan of one pass, or None to read as the model is."""
@@ -48,7 +52,6 @@ class Remedy:
     Attributes:
         name, kind, mode, words: as in params.yaml; words say the form.
         plan: see `MakePlan`; called anew for every pass.
-        piece: most steps that may be read at a time, or None for any number.
         whole: whether a sequence must be read in one piece, of which the last output is valid.
         select: which steps are read at all; None for all of them.
         reader: reads in a way of its own, without a plan.
@@ -59,7 +62,6 @@ class Remedy:
     mode: Mode
     words: str
     plan: MakePlan = lambda T: None
-    piece: int | None = None
     whole: bool = False
     select: Select | None = None
     reader: Reader | None = None
@@ -80,13 +82,12 @@ def build(
     mode = combined(entry, entries)[0].mode
     if len(parts) == 1:
         return Remedy(entry.name, entry.kind, mode, entry.words, **parts[0])
-    pieces = [p["piece"] for p in parts if p.get("piece")]
 
     def plan(T: int | None) -> Plan | None:
         made = [p["plan"](T) for p in parts]
         return chain(*(m for m in made if m is not None))
 
-    return Remedy(entry.name, entry.kind, mode, entry.words, plan, min(pieces, default=None))
+    return Remedy(entry.name, entry.kind, mode, entry.words, plan)
 
 
 def control_remedies(model: PatchMamba) -> list[Remedy]:
@@ -189,17 +190,32 @@ def mask_steps(thresholds: Sequence[Tensor], channels: Sequence[Tensor] | None) 
 
 
 def _retain_insert(entry: RetainInsertRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
-    retention = 1 - 1 / (entry.horizon * model.L0)
-    return {"plan": _beyond(model.L0, lambda: retain_and_insert(retention, entry.insertion))}
+    L0, retention = model.L0, horizon_retention(model.L0, entry.horizon)
+
+    def plan(T: int | None) -> Plan | None:
+        if T is None:
+            return retain_and_insert(retention, entry.insertion, after=L0)
+        return None if T <= L0 else retain_and_insert(retention, entry.insertion)
+
+    return {"plan": plan}
 
 
 def _normalise_state(entry: NormaliseStateRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
-    clip = normalise_state(values["largest"])
+    device = model.embed_patch.weight.device
+    largest = [torch.tensor(p, device=device) if isinstance(p, list) else p for p in values["largest"]]
+    return {"plan": lambda T: normalise_state(largest, entry.every, after=model.L0)}
 
-    def plan(call: ScanCall) -> ScanCall:
-        return clip(call) if call.t0 + call.dt.shape[1] > model.L0 else call
 
-    return {"plan": lambda T: plan, "piece": entry.piece}
+def _window(entry: WindowRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+    r = max(1, round(entry.r * model.L0))
+    return {"plan": lambda T: None if T is not None and T <= model.L0 else sliding_window(r, entry.form)}
+
+
+def _assemble(entry: AssembleRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+    def reader(model: PatchMamba, patches: Tensor, cells: Tensor, steps: list[int], piece: int) -> Tensor:
+        return assemble(model, patches, cells, steps, entry.mode, entry.windows, entry.take, piece)
+
+    return {"reader": reader}
 
 
 BUILDERS = {
@@ -209,4 +225,6 @@ BUILDERS = {
     "longmamba": _longmamba,
     "retain_insert": _retain_insert,
     "normalise_state": _normalise_state,
+    "window": _window,
+    "assemble": _assemble,
 }

@@ -21,7 +21,7 @@ from lgmamba.config.remedies import (
     StepSizeRemedy,
 )
 from lgmamba.model import PatchMamba
-from lgmamba.model.plan import Plan, ScanCall, gather_steps
+from lgmamba.model.plan import Plan, gather_steps
 from lgmamba.remedies.build import factor_plan, scope_of
 from lgmamba.remedies.calibrate import Calibration, by_gradient, last_step_loss, zeroth_order
 from lgmamba.remedies.decimamba import decimate
@@ -29,6 +29,7 @@ from lgmamba.remedies.factors import by_layer, n_factors
 from lgmamba.remedies.longmamba import StepSizeRecorder
 from lgmamba.remedies.longmamba import calibrate as calibrate_filters
 from lgmamba.remedies.read import told
+from lgmamba.remedies.state import StateNormRecorder
 
 
 @dataclass(frozen=True)
@@ -144,22 +145,12 @@ def _fit_longmamba(entry: LongMambaRemedy, images: CalibrationSet) -> Fit:
 
 @torch.no_grad()
 def _fit_normalise_state(entry: NormaliseStateRemedy, images: CalibrationSet) -> Fit:
-    """The norm that each layer's state is held below: a quantile over images of its largest norm within L0 steps."""
-    model = images.model
-    largest = torch.zeros(model.config.n_layer, len(images.targets), device=images.targets.device)
-
-    def record(call: ScanCall) -> ScanCall:
-        def post_state(h: Tensor) -> Tensor:
-            largest[call.layer] = largest[call.layer].maximum(h.flatten(1).norm(dim=1))
-            return h
-
-        return replace(call, post_state=post_state)
-
+    """The norms that states are held below: a quantile over images of their largest norm within L0 steps."""
+    model, recorder = images.model, StateNormRecorder(entry.groups, entry.every)
     patches, cells = images.sequence(model.L0)
-    state, length = None, told(model, cells, model.L0)
-    for t in range(model.L0):
-        _, state = model.encode(patches[:, t : t + 1], cells[:, t : t + 1], state, length, record)
-    return Fit({"largest": torch.quantile(largest, entry.quantile, dim=1).tolist()}, 2)
+    model.encode(patches, cells, told=told(model, cells, model.L0), plan=recorder, want_state=False)
+    thresholds = recorder.thresholds(entry.quantile)
+    return Fit({"largest": [p.tolist() if isinstance(p, Tensor) else p for p in thresholds]}, 2)
 
 
 FITS = {

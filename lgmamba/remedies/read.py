@@ -22,11 +22,10 @@ def read_with(
         cells: (B, T) visiting order, T >= max(steps).
         keys: (B, T) a random number in [0, 1) for each step, for remedies that choose at random.
         steps: lengths wanted, ascending.
-        piece: steps held in memory at a time, where the remedy leaves that open.
+        piece: steps held in memory at a time, except where a remedy needs the whole sequence.
     Returns:
         (B, S, C, H, W) float32, unclipped.
     """
-    piece = min(piece, remedy.piece or piece)
     if remedy.kind == "vanilla":
         return reconstruct_at(model, patches, cells, steps, remedy.mode, piece)
     if remedy.reader is not None:
@@ -105,9 +104,9 @@ def still_written(
         that of the model as it is}.
     """
     beyond = [T for T in steps if T > model.L0]
-    if not beyond:
+    if not beyond or remedy.reader is not None:
         return {}
-    piece, n_layer, last = min(piece, remedy.piece or piece), model.config.n_layer, beyond[-1]
+    n_layer, last = model.config.n_layer, beyond[-1]
     plain = WriteRecorder(last, n_layer)
     read_at_steps(model, patches, cells, [last], told(model, cells, model.L0), piece, plain)
     found = {}

@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -103,17 +104,22 @@ def test_the_commands_are_exactly_those_of_the_workflow(tmp_path):
     shown = program("-m", "lgmamba", "show", "--commands", cwd=checkout.path, PYTHONPATH=str(checkout.path))
     assert (shown.code, shown.err) == (0, "")
     printed = checkout.snakemake("--dry-run", "--printshellcmds")
-    lines = re.findall(r"Shell command: (python -m lgmamba (?:data|train|reconstruct) .*)", printed)
+    lines = re.findall(r"Shell command: (python -m lgmamba (?:data|train|reconstruct|remedy) .*)", printed)
     assert sum("--track mlflow" in line for line in lines) == 2
     bare = [re.sub(r" --track \S+| > \S+ 2>&1$", "", line) for line in lines]
     assert sorted(bare) == sorted(shown.out.splitlines())
-    assert len(bare) == 1 + 2 + 2
+    assert len(bare) == 1 + 2 + 2 + 1
 
 
 def test_the_commands_stand_in_an_order_that_works(lgmamba):
     lines = lgmamba("show", "--commands", "--preset", "smoke").out.splitlines()
     params = load_params(ROOT / "params.yaml", preset="smoke")
     stages = [line.split()[3] for line in lines]
-    assert stages == ["data", *["train", "reconstruct"] * len(params.run_configs())]
-    for trained, probed in zip(lines[1::2], lines[2::2], strict=True):
-        assert re.search(r"--out (\S+)", trained)[1] == re.search(r"--train (\S+)", probed)[1]
+    expected = ["data"]
+    for run, _ in params.run_configs():
+        expected += ["train", "reconstruct", *["remedy"] * (run in params.extension.runs)]
+    assert stages == expected
+    for before, line in pairwise(lines[1:]):
+        if " train " not in line:  # reads what was trained last
+            trained = re.search(r"--(?:out|train) (\S+/train) ", before)[1]
+            assert re.search(r"--train (\S+)", line)[1] == trained

@@ -28,6 +28,7 @@ SMALL = {
     "seeds": [0, 1],
     "probe": {"max_factor": 25, "factors": [1.25, 1.5, 2, 4, 8, 16], "extra_steps": [3]},
     "claims": {"comparisons": [{"generalist": "plain", "adaptive": "told"}], "far_factors": [2, 5]},
+    "extension": {"runs": ["plain", "told"]},
 }
 """Laid over params.yaml, so that no test depends on the numbers chosen there."""
 

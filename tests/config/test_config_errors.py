@@ -11,6 +11,7 @@ from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, at, changed, dotted,
 PASSING = {"kind": "same_image", "max_factor": 4, "share": 0.5}
 COMPARISON = {"generalist": "plain", "adaptive": "told"}
 OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
+OPTIONAL |= {"remedies", "extension", "extension.repeats", "extension.calibration.order"}
 WRONG = {
     "bad order": ({"task": {"order": "zigzag"}}, ["task.order", "'zigzag'", "'hilbert'"]),
     "bad kind of length": ({"task": {"lengths": {"kind": "unifor"}}}, ["task.lengths", "'unifor'", "'uniform'"]),
@@ -110,7 +111,7 @@ def test_a_key_like_no_other_is_answered_with_all_that_exist():
 def test_every_missing_key_is_named_unless_it_has_a_default():
     tree, optional = values(model={"adaptive": ADAPTIVE}), set()
     for path in mappings(tree):
-        for key in at(tree, path) if path[:1] != ("runs",) else ():
+        for key in at(tree, path) if path[:1] not in (("runs",), ("remedies",)) else ():
             broken = changed(tree, (*path, key), None)
             del at(broken, path)[key]
             if dotted((*path, key)) in OPTIONAL:

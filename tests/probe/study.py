@@ -57,6 +57,8 @@ STUDY = {
         "level": 0.95,
         "far_factors": [2, 4],
     },
+    "remedies": [],
+    "extension": None,
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
     "tracking": {"kind": "none"},
     "device": "cpu",

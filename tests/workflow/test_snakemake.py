@@ -32,7 +32,15 @@ def params_with(checkout: Checkout, **changes) -> str:
 def test_dry_run_on_the_real_parameters_lists_every_job(checkout):
     params = load_params(checkout.path / "params.yaml")
     n = len(params.run_configs())
-    expected = {"data": 1, "train": n, "reconstruct": n, "evaluate": 1, "figure": len(figures_of(params)), "report": 1}
+    expected = {
+        "data": 1,
+        "train": n,
+        "reconstruct": n,
+        "evaluate": 1,
+        "remedy": len(params.extension.runs) * len(params.seeds),
+        "figure": len(figures_of(params)),
+        "report": 1,
+    }
     if params.tracking.kind == "mlflow":
         expected["track_report"] = 1
     assert checkout.planned() == expected

@@ -53,6 +53,12 @@ def every_run(folder, names):
     return expand(f"{RUN}/{folder}/{{name}}", run=list(RUNS), seed=PARAMS.seeds, name=names)
 
 
+def extended_runs(folder, names):
+    """These files in `folder` of the runs that remedies are tried on, every seed; none where none are tried."""
+    runs = PARAMS.extension.runs if PARAMS.extension is not None else []
+    return [f"{LAYOUT.run_dir(run, seed)}/{folder}/{name}" for run in runs for seed in PARAMS.seeds for name in names]
+
+
 def folder_of_output(wildcards, output):
     """What a stage is told to fill with the files that its rule names."""
     return dirname(output[0])

@@ -7,6 +7,7 @@ DATA = str(PARAMS.outputs.data)
 DATA_FILES = f"{DATA}/manifest.json"
 TRAIN_FILES = ["run.json", "train.json", "history.parquet", "model.safetensors"]
 PROBE_FILES = ["probe.json", "steps.parquet", "retention.parquet", "panel.safetensors"]
+REMEDY_FILES = ["remedies.json", "steps.parquet", "retention.parquet"]  # and artefacts/, of the remedies that have some
 RUN = str(LAYOUT.run_dir("{run}", "{seed}"))
 LOGS = f"{PARAMS.outputs.results}/logs"
 TIMES = f"{PARAMS.outputs.results}/benchmarks"
@@ -100,12 +101,43 @@ rule reconstruct:
         " --out {params.out} --device {params.device} > {log} 2>&1"
 
 
+rule remedy:
+    input:
+        config=str(LAYOUT.remedy_json("{run}", "{seed}")),
+        code=str(LAYOUT.code("remedy")),
+        data=DATA_FILES,
+        train=rules.train.output,
+    output:
+        [f"{RUN}/remedies/{name}" for name in REMEDY_FILES],
+    log:
+        f"{LOGS}/remedy/{{run}}/seed{{seed}}.log",
+    benchmark:
+        f"{TIMES}/remedy/{{run}}/seed{{seed}}.tsv"
+    conda:
+        ENV
+    threads: train_threads
+    resources:
+        gpu=USES_GPU,
+    params:
+        data=lambda w, input: dirname(input.data),
+        train=lambda w, input: dirname(input.train[0]),
+        out=folder_of_output,
+        work=f"{RUN}/work",  # calibrated values: no output, because a failed job loses its outputs
+        device=PARAMS.device,
+    message:
+        "Try remedies on {wildcards.run}, seed {wildcards.seed} (progress: {log})"
+    shell:
+        "python -m lgmamba remedy --config {input.config} --train {params.train} --data {params.data}"
+        " --out {params.out} --work {params.work} --device {params.device} > {log} 2>&1"
+
+
 rule evaluate:
     input:
         study=str(LAYOUT.study),
         code=str(LAYOUT.code("evaluate")),
         train=every_run("train", TRAIN_FILES),
         probe=every_run("probe", PROBE_FILES),
+        remedies=extended_runs("remedies", REMEDY_FILES),
     output:
         [f"{LAYOUT.frames}/{name}" for name in frames_of(PARAMS)],
     log:
