@@ -1,7 +1,8 @@
 """DeciMamba: a layer goes on with the steps of the largest step sizes only; later layers see the shorter sequence.
 
 A step size near zero already means that a step is ignored, so that dropping it is meant to be cheap. Prefix mode: the whole
-sequence in one piece, of which the last outputs are read. Glossary: `lgmamba.remedies`; r protected steps at the end.
+sequence in one piece, of which the last outputs are read; `lgmamba.remedies.deci_stream` has a causal form.
+Glossary: `lgmamba.remedies`; r protected steps at the end.
 """
 
 from collections.abc import Sequence
@@ -52,6 +53,45 @@ def decimate(
         return replace(call, keep=_keep(_scores(call, score, generator), wanted, protected))
 
     return plan
+
+
+class KeptSteps:
+    """A plan that changes nothing and notes which steps of a sequence arrive above each layer; put it after a decimating plan.
+
+    Attributes:
+        kept: layer -> (B, K) 0-based steps whose outputs leave the layer, of the sequence read last.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[int, Tensor] = {}
+        self._here: Tensor | None = None
+
+    def __call__(self, call: ScanCall) -> ScanCall:
+        if call.layer == 0:
+            B, L = call.dt.shape[:2]
+            self._here = torch.arange(L, device=call.dt.device).expand(B, -1)
+        if call.keep is not None:
+            self._here = self._here.gather(1, call.keep)
+        self.kept[call.layer] = self._here
+        return call
+
+    def account(self, layer: int, cells: Tensor, n_cells: int) -> dict[str, float | list[int]]:
+        """What was kept of visiting orders (B, T) on a grid of `n_cells` cells.
+
+        Returns:
+            share: kept steps / T; coverage: share of the cells visited that are among the kept steps, mean over sequences;
+            ages: kept steps, over all sequences, that were read 0, 1, 2-3, 4-7, ... steps before the last one.
+        """
+        kept, T = self.kept[layer], cells.shape[1]
+        none = torch.zeros(len(cells), n_cells, device=cells.device)
+        among_kept, visited = (none.scatter(1, some, 1.0).sum(1) for some in (cells.gather(1, kept), cells))
+        ages = T - 1 - kept.flatten()
+        octave = torch.where(ages > 0, ages.clamp(min=1).log2().floor() + 1, 0).long()
+        return {
+            "share": kept.shape[1] / T,
+            "coverage": float((among_kept / visited).mean()),
+            "ages": torch.bincount(octave.cpu(), minlength=T.bit_length() + 1).tolist(),
+        }
 
 
 def _scores(call: ScanCall, score: Score, generator: torch.Generator | None) -> Tensor:

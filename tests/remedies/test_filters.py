@@ -4,10 +4,23 @@ import pytest
 import torch
 
 from lgmamba.model.plan import gather_steps
-from lgmamba.remedies.decimamba import decimate
-from lgmamba.remedies.longmamba import ChannelFilter, StepSizeRecorder, calibrate, filter_steps
+from lgmamba.model.reading import read_at_steps
+from lgmamba.remedies.deci_stream import norm_thresholds, read_decimated
+from lgmamba.remedies.decimamba import KeptSteps, decimate
+from lgmamba.remedies.longmamba import (
+    ChannelFilter,
+    StepSizeRecorder,
+    Thresholds,
+    calibrate,
+    keep_to_budget,
+    mask_random_steps,
+    mask_steps,
+    random_channels,
+    thresholds,
+    thresholds_as_released,
+)
 from tests.model.models import EXACT, L0, exact, sequence
-from tests.model.passes import seen
+from tests.model.passes import CUTS, in_pieces, seen
 
 
 def kept_by(plan, model, patches, cells, layer):
@@ -100,13 +113,54 @@ def calibrated(model, n: int = 40) -> list[ChannelFilter]:
     return calibrate(recorder, L0)
 
 
-def test_within_the_training_length_no_step_is_filtered():
+def prefix_tables(model) -> list[Thresholds]:
+    return thresholds(calibrated(model), L0, [2 * L0, 4 * L0, 25 * L0])
+
+
+@pytest.mark.parametrize("T", [1, L0, None])
+def test_within_the_training_length_no_step_is_filtered(T):
     model = exact()
     patches, cells = sequence(model, L=L0)
     want, _ = model.encode(patches, cells)
-    for T in (1, L0):
-        got, _ = model.encode(patches, cells, plan=filter_steps(calibrated(model), L0, T, every_channel=True))
+    got, _ = model.encode(patches, cells, plan=mask_steps(prefix_tables(model), None, T))
+    torch.testing.assert_close(got, want, **EXACT)
+    got, _ = model.encode(patches, cells, plan=mask_random_steps([torch.zeros(24)] * 2, 0, after=L0))
+    torch.testing.assert_close(got, want, **EXACT)
+
+
+def test_a_threshold_of_0_is_the_identity():
+    model = exact()
+    patches, cells = sequence(model)
+    want, _ = model.encode(patches, cells)
+    for T in (None, 13):
+        tables = [Thresholds([L0, 100], torch.zeros(2, 24))] * 2
+        got, _ = model.encode(patches, cells, plan=mask_steps(tables, None, T))
         torch.testing.assert_close(got, want, **EXACT)
+
+
+@pytest.mark.parametrize("sizes", CUTS[1:], ids=str)
+@pytest.mark.parametrize("choose", ["stream", "random"])
+def test_filters_in_pieces_and_steps_equal_the_whole(choose, sizes):
+    model = exact()
+    patches, cells = sequence(model)
+    channels = [torch.arange(24) % 3 > 0] * 2
+    plan = mask_steps(prefix_tables(model), channels)
+    if choose == "random":
+        plan = mask_random_steps([torch.full((24,), 0.4)] * 2, 7, channels, after=L0)
+    want, _ = model.encode(patches, cells, plan=plan)
+    got, _ = in_pieces(model, patches, cells, None, sizes, plan)
+    torch.testing.assert_close(got, want, **EXACT)
+    changed = patches.clone()
+    changed[:, 10:] += 1.0
+    got, _ = model.encode(changed, cells, plan=plan)
+    assert torch.equal(got[:, :10], want[:, :10])
+    assert not torch.allclose(want[:, L0:], model.encode(patches, cells)[0][:, L0:])
+
+
+def test_thresholds_between_lengths_are_linear_in_the_logarithm():
+    table = Thresholds([8, 16, 64], torch.tensor([[0.0], [1.0], [3.0]]))
+    t = torch.tensor([1.0, 8.0, 8 * 2**0.5, 16.0, 32.0, 64.0, 1000.0])
+    torch.testing.assert_close(table.at(t)[:, 0], torch.tensor([0.0, 0.0, 0.5, 1.0, 2.0, 3.0, 3.0]))
 
 
 @pytest.mark.parametrize("kappa", [2, 5, 25])
@@ -115,28 +169,109 @@ def test_the_kept_steps_sum_to_those_of_the_training_length(kappa):
     recorder = StepSizeRecorder()
     recorder.step_sizes, recorder.A = {0: [steps[None]]}, {0: -torch.ones(3, 2)}
     (found,) = calibrate(recorder, L0)
-    theta = found.threshold(1 / kappa)
+    (table,) = thresholds([found], L0, [kappa * L0])
+    theta = table.at(torch.tensor([float(kappa * L0)]))[0]
+    torch.testing.assert_close(theta, found.threshold(1 / kappa))
+    torch.testing.assert_close(found.kept_share(theta), (steps > theta).double().mean(0))
     kept = (steps * (steps > theta)).sum(0) * L0 * kappa / len(steps)  # over a sequence of length kappa L0
     budget = steps.mean(0) * L0
     # The threshold is one of the steps themselves: off by one rank of the hundreds that are kept.
     torch.testing.assert_close(kept, budget, rtol=0.02, atol=0)
 
 
-def test_long_memory_is_what_survives_the_training_length_in_the_slowest_mode():
+def lognormal(n: int, D: int = 3) -> torch.Tensor:
+    return torch.nn.functional.softplus(
+        torch.randn(n, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.7 - 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("clamp", "kappa", "ratio"),
+    [(0.0, 2, 1.0), (0.0, 25, 1.04), (0.1, 2, 1.08), (0.1, 5, 1.35), (0.1, 10, 2.69), (0.1, 25, 6.73), (0.2, 25, 10.8)],
+)
+def test_the_released_procedure_loses_hold_of_the_sum_from_some_length_on(clamp, kappa, ratio):
+    """A table of kept sums over those of the training length, made once with other random numbers."""
+    length = 2000
     recorder = StepSizeRecorder()
-    recorder.step_sizes, recorder.A = {0: [torch.ones(1, 10, 2)]}, {0: torch.tensor([[-0.2, -9.0], [-0.5, -9.0]])}
-    (found,) = calibrate(recorder, L0)  # survival exp(-0.2 x 8) = 0.20 and exp(-0.5 x 8) = 0.02
-    assert found.long_memory.tolist() == [True, False]
+    recorder.step_sizes, recorder.A = {0: [lognormal(20 * length).reshape(20, length, 3)]}, {0: -torch.ones(3, 2)}
+    (table,) = thresholds_as_released(recorder, length, [kappa * length], clamp)
+    fresh = lognormal(400_000).flip(0)
+    theta = table.theta[1]
+    kept = (fresh * (fresh > theta)).mean() * kappa / fresh.mean()
+    assert float(kept) == pytest.approx(ratio, rel=0.03)
+
+
+def test_the_released_procedure_keeps_all_up_to_the_training_length_and_guards_its_ends():
+    recorder = StepSizeRecorder()
+    recorder.step_sizes, recorder.A = {0: [torch.full((1, L0, 2), 0.1)]}, {0: -torch.ones(2, 2)}
+    (table,) = thresholds_as_released(recorder, L0, [L0 + 1, 2 * L0], clamp=0.0)
+    assert table.at(torch.tensor([1.0, float(L0)])).tolist() == [[0.0, 0.0]] * 2
+    assert torch.isfinite(table.theta).all()
+    with pytest.raises(ValueError, match="sequences of 6 steps read whole"):
+        thresholds_as_released(recorder, 6, [12])
+
+
+def test_a_budget_keeps_the_largest_steps_that_fit_in_it():
+    model = exact()
+    patches, cells = sequence(model)
+    call = seen(model, patches, cells)[1]
+    budget = 0.4 * call.dt.sum(1).mean(0)
+    dt = keep_to_budget([budget, budget])(call).dt
+    kept = dt > 0
+    assert torch.equal(dt[kept], call.dt[kept])
+    assert (dt.sum(1) <= budget * (1 + 1e-12)).all()
+    smallest = torch.where(kept, call.dt, torch.inf).amin(1)
+    largest_left_out = torch.where(kept, 0.0, call.dt).amax(1)
+    assert (smallest > largest_left_out).all()
+    assert (dt.sum(1) + largest_left_out > budget).all()  # no other step fits
+    only = torch.arange(24) < 5
+    filtered = keep_to_budget([budget, budget], [only, only])(call).dt
+    assert torch.equal(filtered[..., :5], dt[..., :5]) and torch.equal(filtered[..., 5:], call.dt[..., 5:])
+    with pytest.raises(ValueError, match="this piece starts after step 2"):
+        in_pieces(model, patches, cells, None, (2, 11), keep_to_budget([budget, budget]))
+
+
+def test_random_ablations_keep_as_many():
+    model = exact()
+    patches, cells = sequence(model, B=2, L=400)
+    calls = []
+    counted = mask_random_steps([torch.full((24,), 0.3)] * 2, seed=1)
+    model.encode(patches, cells, plan=lambda call: calls.append(counted(call)) or calls[-1])
+    kept = (calls[0].dt > 0).double()
+    assert float(kept.mean()) == pytest.approx(0.3, abs=5 * (0.21 / 9600) ** 0.5)
+    assert torch.equal(kept[0], kept[1])  # the same for every sequence
+    assert not torch.equal(kept, (calls[1].dt > 0).double())
+    masks = [torch.arange(24) < 5, torch.arange(24) < 11]
+    drawn = random_channels(masks, torch.Generator().manual_seed(0))
+    assert [int(m.sum()) for m in drawn] == [5, 11]
+    assert not torch.equal(drawn[1], masks[1])
+
+
+@pytest.mark.parametrize(
+    ("form", "want"), [("slow", [True, False]), ("mean", [True, False]), ("stepmean", [True, True])]
+)
+def test_long_memory_is_what_survives_the_training_length(form, want):
+    recorder = StepSizeRecorder()
+    recorder.step_sizes, recorder.A = {0: [torch.ones(1, 10, 2)]}, {0: torch.tensor([[-0.2, -9.0], [-0.5, -0.5]])}
+    # exp(-0.2 x 8) = 0.20 and half of it, 0.10; exp(-0.5 x 8) = 0.018, of both modes
+    # a step leaves (e^-0.2 + e^-9) / 2 = 0.41 and e^-0.5, to the power 8: 0.0008 and 0.018
+    bounds = {"slow": 0.05, "mean": 0.05, "stepmean": 0.0007}
+    (found,) = calibrate(recorder, L0, bounds[form], form)
+    assert found.long_memory.tolist() == want
+    (stricter,) = calibrate(recorder, L0, {"slow": 0.21, "mean": 0.11, "stepmean": 0.0009}[form], form)
+    assert stricter.long_memory.tolist() == [False, form == "stepmean"]
+
+
+def test_unknown_forms_of_survival_are_refused():
+    with pytest.raises(ValueError, match="expected 'slow', 'mean' or 'stepmean'"):
+        calibrate(StepSizeRecorder(), L0, form="fast")
 
 
 def test_filtered_steps_of_a_layer_equal_dropped_ones():
     model = exact()
     patches, cells = sequence(model, B=1)
-    filters = calibrated(model)
     call = seen(model, patches, cells)[0]
-    one = filters[0]
-    shared = ChannelFilter(one.sorted_steps, one.kept_mean, torch.ones_like(one.long_memory))
-    dt = filter_steps([shared], L0, 3 * L0)(call).dt
+    dt = mask_steps(prefix_tables(model), None, 3 * L0)(call).dt
     channel = int((dt == 0).sum(1).argmax())
     keep = torch.nonzero(dt[0, :, channel])[:, 0][None]
     assert 0 < keep.shape[1] < 13
@@ -151,3 +286,59 @@ def test_filtered_steps_of_a_layer_equal_dropped_ones():
     masked = last(dt, call.x, call.Bmat)
     dropped = last(*(gather_steps(v, keep) for v in (call.dt, call.x, call.Bmat)))
     torch.testing.assert_close(masked, dropped, **EXACT)
+
+
+def deci_table(model, layer: int) -> Thresholds:
+    recorder = StepSizeRecorder()
+    for seed in range(40):
+        patches, cells = sequence(model, L=L0, seed=seed)
+        model.encode(patches, cells, plan=recorder)
+    return norm_thresholds(recorder, layer, L0, [10, 13, 20, 40, 100])
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_decimation_in_a_stream_reads_up_to_the_training_length_as_ever(layer):
+    model = exact()
+    patches, _ = sequence(model, L=6)
+    cells = torch.randint(6, (3, 30), generator=torch.Generator().manual_seed(0))
+    table, steps = deci_table(model, layer), [1, 5, L0]
+    want = read_at_steps(model, patches, cells, steps)
+    torch.testing.assert_close(read_decimated(model, patches, cells, steps, layer, table), want, **EXACT)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("piece", [1, 4, 7])
+def test_decimation_in_a_stream_is_alike_in_pieces_causal_and_keeps_about_what_it_says(layer, piece):
+    model = exact()
+    patches, _ = sequence(model, L=6)
+    cells = torch.randint(6, (3, 30), generator=torch.Generator().manual_seed(0))
+    table, steps = deci_table(model, layer), list(range(1, 31))
+    whole = read_decimated(model, patches, cells, steps, layer, table, piece=30)
+    torch.testing.assert_close(read_decimated(model, patches, cells, steps, layer, table, piece), whole, **EXACT)
+    for t in (9, 20):
+        early = read_decimated(model, patches, cells[:, :t], [t], layer, table)
+        torch.testing.assert_close(early[:, 0], whole[:, t - 1], **EXACT)
+    repeated = (whole[:, 1:] == whole[:, :-1]).flatten(2).all(2)  # (B, 29): drawn as after the step before
+    assert not repeated[:, : L0 - 1].any()
+    assert 0.2 < repeated[:, L0:].double().mean() < 0.8
+
+
+def test_an_account_of_kept_steps():
+    model = exact()
+    patches, cells = sequence(model, L=13)
+    account = KeptSteps()
+    keeping, calls = decimate([1], base=4), []
+
+    def plan(call):
+        calls.append(keeping(call))
+        return account(calls[-1])
+
+    model.encode(patches, cells, plan=plan)
+    assert account.kept[0].tolist() == [list(range(13))] * 3
+    assert torch.equal(account.kept[1], calls[1].keep)
+    found = account.account(1, cells, 6)
+    coverage = [len(set(c[k].tolist())) / len(set(c.tolist())) for c, k in zip(cells, account.kept[1], strict=True)]
+    assert found["share"] == pytest.approx(5 / 13)
+    assert found["coverage"] == pytest.approx(sum(coverage) / 3)
+    ages = (12 - account.kept[1]).flatten().tolist()
+    assert found["ages"] == [sum(lo <= a <= hi for a in ages) for lo, hi in ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15))]
