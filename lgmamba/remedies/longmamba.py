@@ -115,11 +115,13 @@ class Thresholds:
 
     def at(self, t: Tensor) -> Tensor:
         """theta at lengths (L,): (L, D); linear in ln t in between, 0 up to L0, that of the last length beyond it."""
+        theta = self.theta.to(t.device)
+        if len(self.lengths) == 1:
+            return theta.expand(len(t), -1)
         known = torch.tensor(self.lengths, device=t.device, dtype=torch.float64).log()
         where = t.double().log().clamp(known[0], known[-1])
         upper = torch.searchsorted(known, where).clamp(1, len(known) - 1)
         share = (where - known[upper - 1]) / (known[upper] - known[upper - 1])
-        theta = self.theta.to(t.device)
         return torch.lerp(theta[upper - 1], theta[upper], share[:, None].to(theta.dtype))
 
 
@@ -184,6 +186,12 @@ def mask_steps(tables: Sequence[Thresholds], channels: Sequence[Tensor] | None =
         return replace(call, dt=call.dt * _spared(call, call.dt > theta, channels))
 
     return plan
+
+
+def filter_steps(filters: Sequence[ChannelFilter], L0: int, T: int) -> Plan:
+    """`mask_steps` in channels of long memory, for sequences of length T: prefix mode. The identity for T <= L0."""
+    tables = thresholds(filters, L0, [T] if T > L0 else [])
+    return mask_steps(tables, [f.long_memory for f in filters], T)
 
 
 def mask_random_steps(

@@ -12,6 +12,7 @@ from lgmamba.remedies.longmamba import (
     StepSizeRecorder,
     Thresholds,
     calibrate,
+    filter_steps,
     keep_to_budget,
     mask_random_steps,
     mask_steps,
@@ -126,6 +127,17 @@ def test_within_the_training_length_no_step_is_filtered(T):
     torch.testing.assert_close(got, want, **EXACT)
     got, _ = model.encode(patches, cells, plan=mask_random_steps([torch.zeros(24)] * 2, 0, after=L0))
     torch.testing.assert_close(got, want, **EXACT)
+
+
+def test_the_filter_of_one_length_is_that_of_the_table():
+    model = exact()
+    patches, cells = sequence(model)
+    filters = calibrated(model)
+    channels = [f.long_memory for f in filters]
+    for T in (3, L0, 13):
+        want, _ = model.encode(patches, cells, plan=mask_steps(thresholds(filters, L0, [13]), channels, T))
+        got, _ = model.encode(patches, cells, plan=filter_steps(filters, L0, T))
+        torch.testing.assert_close(got, want, **EXACT)
 
 
 def test_a_threshold_of_0_is_the_identity():
