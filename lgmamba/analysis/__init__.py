@@ -5,6 +5,7 @@ statistics   paired bootstrap over images and seeds
 retention    what the retention maps say in numbers
 claims       C1 to C5, one row for each tested cell
 frames       the tidy frames of the study
+remedies     what remedies do beyond the training length: frames and claims C6 and following
 drawn        the frames that the figures draw, row for row
 panel        the pictures that the figures show
 evaluate     all of it, in order
@@ -23,6 +24,10 @@ def _always(params: Params) -> bool:
     return True
 
 
+def _tries_remedies(params: Params) -> bool:
+    return params.extension is not None
+
+
 FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "task": _always,
     "curves": _always,
@@ -30,6 +35,8 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "retention": _always,
     "envelope": _always,
     "degradation": _always,
+    "remedies": _tries_remedies,
+    "remedies_retention": _tries_remedies,
     "training": _always,
     "lengths": _always,
 }
@@ -46,6 +53,13 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "claims": _always,
     "claims_summary": _always,
     "runs": _always,
+    "remedies": _tries_remedies,
+    "remedies_differences": _tries_remedies,
+    "remedies_claims": _tries_remedies,
+    "remedies_goals": _tries_remedies,
+    "remedies_cost": _tries_remedies,
+    "remedies_lengths": _tries_remedies,
+    "remedies_retention": _tries_remedies,
 }
 """Frame that is more than what one figure draws -> whether a study has it."""
 

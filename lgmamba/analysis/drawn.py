@@ -71,10 +71,20 @@ def retention_rows(params: Params, retention: pl.DataFrame) -> pl.DataFrame:
     headline = retention.filter(
         pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model"
     )
+    return (
+        _about_runs(params)
+        .join(in_octaves(headline, "run", "step"), on="run", maintain_order="left")
+        .sort("step", "age_low", maintain_order=True)
+        .pipe(_in_order_of_runs, params)
+    )
+
+
+def in_octaves(retention: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    """Retention maps with ages in octaves: keys, age_low, age_high -> mse (mean over cells), count, n_seeds."""
     low = pl.when(pl.col("age") < 0).then(-1).otherwise(2 ** (1 + pl.col("age")).log(2).floor() - 1).cast(pl.Int64)
     binned = (
-        headline.with_columns(age_low=low)
-        .group_by("run", "step", "age_low")
+        retention.with_columns(age_low=low)
+        .group_by(*keys, "age_low")
         .agg(
             mse=(pl.col("mse") * pl.col("count")).sum() / pl.col("count").sum(),
             count=pl.col("count").sum(),
@@ -82,12 +92,7 @@ def retention_rows(params: Params, retention: pl.DataFrame) -> pl.DataFrame:
         )
     )
     high = pl.when(pl.col("age_low") < 0).then(-1).otherwise(2 * pl.col("age_low"))
-    return (
-        _about_runs(params)
-        .join(binned.with_columns(age_high=high), on="run", maintain_order="left")
-        .sort("step", "age_low", maintain_order=True)
-        .pipe(_in_order_of_runs, params)
-    )
+    return binned.with_columns(age_high=high)
 
 
 def training_rows(params: Params, history: pl.DataFrame) -> pl.DataFrame:

@@ -20,9 +20,12 @@ from lgmamba.analysis.frames import (
     summary_frame,
 )
 from lgmamba.analysis.panel import collect_panel, write_panel
+from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.retention import load_maps
 from lgmamba.analysis.samples import load_samples
 from lgmamba.analysis.statistics import Bootstrap
+
+COUNTS = ("cells", "holds", "does_not_hold", "not_shown", "not_testable")
 
 
 def evaluate(study_json: Path, results: Path, out: Path) -> None:
@@ -59,11 +62,17 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     panel = collect_panel(folders)
     frames |= {f"figure_{name}": frame for name, frame in drawn_frames(params, frames, panel).items()}
 
+    if params.extension is not None:
+        frames |= remedy_frames(params, folders)
+
     assert {f"{name}.parquet" for name in frames} | {"panel.safetensors", "claims.json"} == set(frames_of(params))
     for name, frame in frames.items():
         write_frame(frame, out / f"{name}.parquet")
     write_panel(panel, out / "panel.safetensors")
-    write_json(claims_metrics(frames["claims_summary"], cells), out / "claims.json")
+    metrics = claims_metrics(frames["claims_summary"], cells)
+    if params.extension is not None:
+        metrics |= remedy_metrics(frames["remedies_claims"])
+    write_json(metrics, out / "claims.json")
 
 
 def claims_metrics(summary: pl.DataFrame, cells: pl.DataFrame) -> dict[str, dict[str, object]]:
@@ -76,6 +85,11 @@ def claims_metrics(summary: pl.DataFrame, cells: pl.DataFrame) -> dict[str, dict
             for c in here.iter_rows(named=True)
             if c["effect"] is not None
         }
-        counts = {key: row[key] for key in ("cells", "holds", "does_not_hold", "not_shown", "not_testable")}
-        result[row["claim"]] = {"verdict": row["verdict"], **counts, "effects": effects}
+        result[row["claim"]] = {"verdict": row["verdict"], **{key: row[key] for key in COUNTS}, "effects": effects}
     return result
+
+
+def remedy_metrics(claims: pl.DataFrame) -> dict[str, dict[str, object]]:
+    """The claims about remedies in the same form; their effects are many, and in remedies_differences.parquet."""
+    keys = ("remedy", "verdict", *COUNTS)
+    return {row["claim"]: {key: row[key] for key in keys} for row in claims.iter_rows(named=True)}

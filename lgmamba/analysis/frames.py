@@ -126,7 +126,7 @@ def _envelope_rows(ev: Evidence) -> Iterator[dict[str, Any]]:
                 if columns is None:
                     continue
                 row = {"family": family.generalist, "role": role, "run": run, "step": T, "L0": family.L0}
-                row |= _level(ev.bootstrap.level_of(columns), "psnr")
+                row |= level(ev.bootstrap.level_of(columns), "psnr")
                 gap = {"gap": None, "gap_shown": None, "gap_closed": None, "gap_lo": None, "gap_hi": None}
                 if role == "adaptive" and T in family.specialists:
                     gap = _gap(
@@ -156,11 +156,12 @@ def degradation_frame(ev: Evidence) -> pl.DataFrame:
             columns = ev.samples.of(name, step)
             if step >= run.L0 and columns and at_L0:
                 row = {"run": name, "kind": kind_of(run), "L0": run.L0, "step": step, "factor": step / run.L0}
-                rows.append(row | _level(ev.bootstrap.difference(columns, at_L0), "delta"))
+                rows.append(row | level(ev.bootstrap.difference(columns, at_L0), "delta"))
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _level(effect: Effect, name: str) -> dict[str, float | int]:
+def level(effect: Effect, name: str) -> dict[str, float | int]:
+    """A level or an effect as columns: <name> with its interval, lowest and highest seed, and what it rests on."""
     return {
         name: effect.effect,
         f"{name}_lo": effect.lo,

@@ -12,6 +12,7 @@ from lgmamba.figures.degradation import fig_degradation
 from lgmamba.figures.envelope import fig_envelope
 from lgmamba.figures.gallery import fig_gallery
 from lgmamba.figures.lengths import fig_lengths
+from lgmamba.figures.remedies import fig_remedies, fig_remedies_retention
 from lgmamba.figures.retention import fig_retention
 from lgmamba.figures.style import Style, save_figure, use_style
 from lgmamba.figures.task import fig_task
@@ -24,6 +25,8 @@ FIGURES = {
     "retention": fig_retention,
     "envelope": fig_envelope,
     "degradation": fig_degradation,
+    "remedies": fig_remedies,
+    "remedies_retention": fig_remedies_retention,
     "training": fig_training,
     "lengths": fig_lengths,
 }

@@ -17,31 +17,43 @@ COLUMNS = 4
 def fig_retention(frame: pl.DataFrame, style: Style) -> Figure:
     """One map for each run on one colour scale; mean over seeds.
 
-    The strip below each map is the cells not read yet. Dashed: the right end of the column of L0. The scale is logarithmic
-    and ends at the 2nd and 98th percentile of all cells; what lies outside has the last colour.
-
     Args:
         frame: figure_retention of `analysis.drawn.retention_rows`: ages in octaves, age_low..age_high, -1 = not read yet.
     """
     runs = frame["run"].unique(maintain_order=True).to_list()
-    figure, axes = grid_of_axes(len(runs), COLUMNS, 1.95, sharex=True, sharey=True)
+    maps = [frame.filter(pl.col("run") == run) for run in runs]
+    titles = [(style[run].label, f"L0 = {rows['L0'][0]}") for run, rows in zip(runs, maps, strict=True)]
+    return draw_maps(maps, titles, COLUMNS)
+
+
+def draw_maps(maps: list[pl.DataFrame], titles: list[tuple[str, str]], columns: int) -> Figure:
+    """Retention maps side by side on one colour scale.
+
+    The strip below each map is the cells not read yet. Dashed: the right end of the column of L0. The scale is logarithmic
+    and ends at the 2nd and 98th percentile of all cells; what lies outside has the last colour.
+
+    Args:
+        maps: one frame for each panel: L0, step, age_low, age_high, mse.
+        titles: title and detail of each.
+        columns: panels in a row.
+    """
+    frame = pl.concat(maps)
+    figure, axes = grid_of_axes(len(maps), columns, 1.95, sharex=True, sharey=True)
     norm = LogNorm(float(frame["mse"].quantile(0.02)), float(frame["mse"].quantile(0.98)))
     steps = frame["step"].unique().sort().to_list()
-    for ax, run in zip(axes, runs, strict=True):
-        rows = frame.filter(pl.col("run") == run)
+    for ax, rows, title in zip(axes, maps, titles, strict=True):
         _draw_map(ax, rows, norm)
-        L0 = rows["L0"][0]
-        boundary = _edges(rows)[L0][1]
+        boundary = _edges(rows)[rows["L0"][0]][1]
         ax.axvline(boundary, color="white", linewidth=1.8)
         ax.axvline(boundary, color="black", linewidth=1, linestyle=(0, (3, 2)))
-        panel_title(ax, style[run].label, f"L0 = {L0}")
+        panel_title(ax, *title)
     oldest = int(np.log2(1 + frame["age_high"].max()))
     octaves = int(np.log2(max(steps))) + 1
     ticks = range(0, octaves, 2 if octaves <= 9 else 4)
     axes[0].set_xticks(list(ticks), [f"{2**k}" for k in ticks])
     ages = range(0, oldest + 1, 2 if oldest > 5 else 1)
     axes[0].set_yticks([-1, *(k + 0.5 for k in ages)], ["not read", *(_octave(k) for k in ages)])
-    axes[0].set(xlim=(-0.5, np.log2(max(steps)) + 0.5), ylim=(-1.5, oldest + 1))
+    axes[0].set(xlim=(np.log2(min(steps)) - 0.5, np.log2(max(steps)) + 0.5), ylim=(-1.5, oldest + 1))
     shared_labels(figure, "Step t (patches)", "Age (steps since read)")
     colour_bar(figure, axes, ScalarMappable(norm, SEQUENTIAL), "MSE (pixel value$^2$)", extend="both")
     return figure

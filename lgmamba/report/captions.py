@@ -47,6 +47,8 @@ TITLES = {
     "retention": "Retention maps",
     "envelope": "Specialists, generalist and length-adaptive run",
     "degradation": "What is lost beyond the training length",
+    "remedies": "What remedies do beyond the training length",
+    "remedies_retention": "Retention maps with remedies",
     "training": "Validation during training",
     "lengths": "The distributions of training lengths",
 }
@@ -78,6 +80,15 @@ TEXTS = {
     "degradation": """
         PSNR at sequence length T minus PSNR at the run's own training length. Bands: {percent} bootstrap intervals over images and
         seeds; {sample}.""",
+    "remedies": """
+        Above: PSNR against T / L0 for the best remedy of each of the best kinds, with the model as it is and the strongest controls;
+        bands: lowest to highest of {seeds}. Below: every remedy, best first by its mean over all panels and T of 2 L0 and more, then
+        the model as it is and the controls. Dots: PSNR(T) minus PSNR(L0), lines: {percent} bootstrap intervals over images and
+        seeds; right of zero a method gains from what arrives after L0, left of it it loses what it had. Full dots are shown to beat
+        `freeze`, `subset_random` and `subset_cover` at the same T; arrows lie outside the axes. Measured on {tried}.""",
+    "remedies_retention": """
+        As the retention maps above, order `{first_order}`, for the model as it is and for the best remedy of each of the best kinds.
+        A remedy that keeps what was read is as dark right of the dashed line as left of it. Mean over {seeds}.""",
     "training": """
         PSNR on validation images of sequences of several lengths while training. {Lines}.""",
     "lengths": """
@@ -85,8 +96,14 @@ TEXTS = {
 }
 
 
-def captions(params: Params, sample: Sample) -> dict[str, str]:
-    """{figure: caption}, of the figures that the study has."""
+def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[str, str]:
+    """{figure: caption}, of the figures that the study has.
+
+    Args:
+        params: the study.
+        sample: what the headline numbers rest on.
+        tried: the same of the remedies, in words; of a study that tries some.
+    """
     one_seed = sample.seeds == 1
     facts = {
         "Lines": "One training"
@@ -98,4 +115,6 @@ def captions(params: Params, sample: Sample) -> dict[str, str]:
         "seeds": plural(sample.seeds, "seed"),
         "split": sample.split,
     }
+    if params.extension is not None:
+        facts |= {"tried": tried, "first_order": params.extension.orders[0]}
     return {figure: " ".join(TEXTS[figure].split()).format(**facts) for figure in figures_of(params)}

@@ -13,6 +13,7 @@ from lgmamba.analysis.statistics import HOLDS, UNTESTABLE
 from lgmamba.config.study import Params
 from lgmamba.report.answer import answers, exceptions
 from lgmamba.report.captions import TITLES, captions, sample_of
+from lgmamba.report.remedies import remedy_facts, remedy_headline
 from lgmamba.report.strategies import strategy_sentences
 
 READ = ("curves", "summary", "claims", "claims_summary", "envelope", "runs", "figure_retention")
@@ -29,6 +30,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     found = {name: pl.read_parquet(frames / f"{name}.parquet") for name in READ}
     sample = sample_of(params, found["curves"])
     runs = params.runs_by_name()
+    remedies = None if params.extension is None else remedy_facts(params, frames)
     return {
         "params": params,
         "params_values": params.model_dump(mode="json"),
@@ -54,7 +56,8 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "costs": cost_facts(found["runs"]),
         "titles": TITLES,
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
-        "captions": captions(params, sample),
+        "captions": captions(params, sample, remedies and remedies["sample"]),
+        "remedies": remedies,
     }
 
 
@@ -124,6 +127,7 @@ def headline(facts: dict[str, Any]) -> dict[str, Any]:
             for c in facts["claims"]
         ],
         "psnr": facts["levels"],
+        "remedies": facts["remedies"] and remedy_headline(facts["remedies"]),
         "costs": {
             key: costs[key]
             for key in ("trainings", "train_s", "probe_s", "peak_rss_mb", "peak_gpu_mb", "device", "backend")

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.files import file_digest
+from tests.analysis.synthetic_remedies import write_remedies
 
 DATA_DIGEST = "d" * 64
 MEAN_IMAGE_DB = 12.0
@@ -125,7 +126,10 @@ def make_study(
     if pictures is None:
         pictures = np.random.default_rng(0).integers(0, 256, (params.probe.panel_images, 1, 8, 8), dtype=np.uint8)
     for (name, seed), run in params.run_configs().items():
-        write_run(results / "runs" / name / f"seed{seed}", params, run, pictures)
+        path = results / "runs" / name / f"seed{seed}"
+        write_run(path, params, run, pictures)
+        if params.extension is not None and name in params.extension.runs:
+            write_remedies(path, params, run, float(true_psnr(run, np.array(run.L0))))
     return study_json, results
 
 

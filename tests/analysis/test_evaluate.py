@@ -143,6 +143,7 @@ def test_panels_of_other_images_are_refused(fresh):
 
 def test_claims_json_is_plain(study):
     claims = json.loads((study.frames / "claims.json").read_text())
-    assert list(claims) == ["C1", "C2", "C3", "C4", "C5"]
+    assert list(claims) == [f"C{number}" for number in range(1, 11)]
+    assert (claims["C6"]["remedy"], claims["C6"]["cells"]) == ("dt_running", 44)
     assert claims["C1"]["cells"] == 28
     assert claims["C1"]["effects"]["fixed_8/fixed_8/16"] < 0

@@ -19,6 +19,8 @@ LABELS = {  # axis labels that must be there, with their units
     "retention": {"Step t (patches)", "Age (steps since read)", "MSE (pixel value$^2$)"},
     "envelope": {"Sequence length T (patches)", "PSNR at T (dB)", "Gap closed (%)"},
     "degradation": {"T / L0 (training lengths)", "PSNR(T) \u2212 PSNR(L0) (dB)"},
+    "remedies": {"PSNR (dB)", "T / L0 (training lengths)", "PSNR(T) \u2212 PSNR(L0) (dB)"},
+    "remedies_retention": {"Step t (patches)", "Age (steps since read)", "MSE (pixel value$^2$)"},
     "training": {"Optimiser step", "Validation PSNR (dB)", "Sequence length (patches)"},
     "lengths": {"Training length (patches)", "Probability"},
 }

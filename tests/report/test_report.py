@@ -8,9 +8,11 @@ import pytest
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.evaluate import evaluate
+from lgmamba.config.remedies import MODES
 from lgmamba.figures import draw
-from lgmamba.report import update_readme, words, write_report
+from lgmamba.report import render, update_readme, words, write_report
 from lgmamba.report.answer import answers, exceptions
+from lgmamba.report.remedy_kinds import KINDS
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 
 PNG = bytes.fromhex(
@@ -74,6 +76,53 @@ def test_numbers_are_those_of_the_frames(report, study):
     )
     row = next(row for row in headline["psnr"] if row["run"] == "uniform")
     assert row["psnr"]["1"] == summary["psnr"].item()
+
+
+def test_remedies_are_told_in_numbers_of_their_frames(report, study):
+    text = (report / "report.md").read_text()
+    section = text.split("## Remedies")[1].split("## Method")[0]
+    level = pl.read_parquet(study.frames / "remedies.parquet").filter(
+        run="uniform", order="replacement", remedy="dt_running", factor=25.0
+    )
+    row = level.row(0, named=True)
+    written = f"{words.number(row['psnr'])} [{words.number(row['psnr_lo'])}, {words.number(row['psnr_hi'])}]"
+    table = section.split("<summary>uniform (L0 = 16), order replacement</summary>")[1].split("</details>")[0]
+    (mine,) = (line for line in table.splitlines() if line.startswith("| dt_running |"))
+    assert mine.endswith(f"{written} | none | vanilla, truncate, reset, subset random, subset cover, freeze | 1.5 |")
+    assert "| a_gradient | s \\|A\\| by layer, by back-propagation | prefix | 12 passes, 1.5 s |" in table
+    assert "changes nothing at T \u2264 L0:** all of them, on every run and in every order." in section
+    assert f"the best remedy is `dt_running` with {words.number(row['psnr'])} dB" in section
+    share = pl.read_parquet(study.frames / "remedies_lengths.parquet").filter(kind="step_size", factor=25.0)
+    assert f"with {words.number(100 * share['step_size_share'][0], 0)} % of vanilla's step sizes" in section
+    assert "| C10 | together | holds | holds (16 of 16) |" in section
+
+
+def test_tables_of_remedies_are_tables_on_the_page_too(report):
+    section = (report / "report.html").read_text().split('<h2 id="remedies">')[1].split("<h2")[0]
+    assert section.count("<table>") == 5  # two runs in two orders, and the claims
+    assert section.count("<details") == section.count("</details>") == 4
+
+
+def test_the_readme_says_what_no_remedy_does(report):
+    headline = json.loads((report / "headline.json").read_text())["remedies"]
+    assert [goal["words"].split()[0] for goal in headline["goals"]] == [
+        "changes",
+        "never",
+        "beats",
+        "recovers",
+        "stays",
+    ]
+    text = render("readme.md.jinja", json.loads((report / "headline.json").read_text()))
+    assert "**Remedies** (5 tried, on 20 test images, 2 seeds, orders `permutation` and `replacement`):" in text
+    assert "wherever T reaches that length: none on every run and in every order, some in 0 of 2." in text
+    assert (
+        "never falls as T grows, to within 0.05 dB: `dt_running` and `together`, on every run and in every order."
+        in text
+    )
+
+
+def test_each_kind_of_remedy_has_its_words():
+    assert set(KINDS) == {kind for kind, _ in MODES} | {"combine"}
 
 
 def test_our_choices_are_named_in_one_place(report):
@@ -213,6 +262,7 @@ def test_a_study_with_almost_nothing_still_gets_its_figures_and_report(tmp_path)
         in text
     )
     assert "One seed says nothing about the spread between trainings" in text
+    assert "## Remedies" not in text
 
 
 def test_strategies_are_told_in_numbers_of_the_map(study, report):

@@ -1,0 +1,166 @@
+"""The files of the stage `remedy`, and whether they may be believed.
+
+results/<study>/runs/<run>/seed<k>/remedies/   remedies.json, steps.parquet, retention.parquet
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys
+from lgmamba.analysis.files import read_json
+from lgmamba.analysis.samples import image_block
+from lgmamba.config.remedies import RESERVED
+from lgmamba.config.study import Params
+
+NEEDED = ("remedies.json", "steps.parquet", "retention.parquet")
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One row of every table: a remedy of params.yaml, a control, or vanilla.
+
+    Attributes:
+        name, kind, mode, words: as in remedies.json; words are its form in a few words.
+        control: whether it is no remedy but what remedies are compared with.
+    """
+
+    name: str
+    kind: str
+    mode: str
+    words: str
+    control: bool
+
+
+@dataclass(frozen=True)
+class RemedyFolder:
+    """What remedies do to one training, checked.
+
+    Attributes:
+        folder: the training.
+        found: remedies.json.
+    """
+
+    folder: RunFolder
+    found: dict[str, Any]
+
+
+def collect_remedies(params: Params, folders: list[RunFolder]) -> list[RemedyFolder]:
+    """Every training that remedies were tried on, in the order of params.yaml.
+
+    Args:
+        params: a study with an extension.
+        folders: its trainings, as `analysis.collect.collect_runs` found them.
+    Raises:
+        CollectError: files are missing, or made with another configuration, other images or another checkpoint; all
+            problems at once, one line each.
+    """
+    found, problems = [], []
+    for folder in folders:
+        if folder.run not in params.extension.runs:
+            continue
+        path = folder.path / "remedies"
+        missing = [name for name in NEEDED if not (path / name).is_file()]
+        if missing:
+            problems.append(f"{folder.run} seed {folder.seed}: missing {', '.join(missing)} in {path}")
+            continue
+        remedied = RemedyFolder(folder, read_json(path / "remedies.json"))
+        problems += [f"{folder.run} seed {folder.seed}: {problem}" for problem in _problems(remedied, params)]
+        found.append(remedied)
+    if problems:
+        raise CollectError(f"study {params.study!r} cannot be evaluated:\n" + "\n".join(f"  {p}" for p in problems))
+    return found
+
+
+def _problems(remedied: RemedyFolder, params: Params) -> list[str]:
+    found, train = remedied.found, remedied.folder.train
+    problems = []
+    keys = differing_keys(found["extension"], params.extension.model_dump(mode="json"))
+    asked = [entry.name for entry in params.remedies]
+    tried = [row["name"] for row in found["remedies"] if row["name"] not in RESERVED]
+    if tried != asked:
+        keys.append(f"remedies: found {', '.join(tried) or 'none'}, expected {', '.join(asked) or 'none'}")
+    if keys:
+        problems.append(f"remedies tried with another configuration than the current one, try again: {'; '.join(keys)}")
+    if found["data_digest"] != train["data_digest"]:
+        problems.append(
+            f"trained on images {train['data_digest']:.12} but remedies tried on images {found['data_digest']:.12}"
+        )
+    if found["checkpoint_digest"] != train["checkpoint_digest"]:
+        problems.append(
+            f"remedies tried on checkpoint {found['checkpoint_digest']:.12}, but train/ holds {train['checkpoint_digest']:.12}; try again"
+        )
+    return problems
+
+
+def remedies_of(folders: list[RemedyFolder]) -> dict[str, Remedy]:
+    """{name: remedy}, in the order of remedies.json: vanilla, controls, remedies.
+
+    Raises:
+        CollectError: two trainings tried other remedies.
+    """
+    listed = [
+        [Remedy(*(row[key] for key in ("name", "kind", "mode", "words", "control"))) for row in f.found["remedies"]]
+        for f in folders
+    ]
+    for folder, rows in zip(folders, listed, strict=True):
+        if rows != listed[0]:
+            others = sorted({r.name for r in rows} ^ {r.name for r in listed[0]}) or ["the same names in other forms"]
+            raise CollectError(
+                f"{folder.folder.run} seed {folder.folder.seed}: tried other remedies than "
+                f"{folders[0].folder.run} seed {folders[0].folder.seed}: {', '.join(others)}"
+            )
+    return {remedy.name: remedy for remedy in listed[0]}
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Per-image errors of every remedy in one matrix.
+
+    Attributes:
+        images: (I,) rows of the image artefact, ascending.
+        mse: (I, K) mean squared error of each image on [0, 1] pixels, mean over its visiting orders.
+        columns: {(run, seed, order, remedy, step): column of mse}.
+        seeds: in the order of params.yaml.
+    """
+
+    images: np.ndarray
+    mse: np.ndarray
+    columns: dict[tuple[str, int, str, str, int], int]
+    seeds: tuple[int, ...]
+
+    def of(self, run: str, order: str, remedy: str, step: int) -> list[int] | None:
+        """Columns of one setting, seed by seed; None where it was not read."""
+        found = [self.columns.get((run, seed, order, remedy, step)) for seed in self.seeds]
+        return None if None in found else found
+
+    def steps(self, run: str) -> list[int]:
+        """Steps at which a run was read, ascending."""
+        return sorted({step for name, _, _, _, step in self.columns if name == run})
+
+
+def load_readings(folders: list[RemedyFolder]) -> Readings:
+    """Read steps.parquet of every training, one file at a time.
+
+    Raises:
+        CollectError: trainings were read on different images, or an error is no number.
+    """
+    keys = ("order", "remedy", "step")
+    blocks, columns, images = [], {}, None
+    for remedied in folders:
+        folder = remedied.folder
+        frame = (
+            pl.scan_parquet(folder.path / "remedies/steps.parquet")
+            .group_by(*keys, "image")
+            .agg(pl.col("mse").cast(pl.Float64).mean())
+            .collect(engine="streaming")
+            .sort(*keys, "image")
+        )
+        settings, block, images = image_block(frame, keys, folder, folders[0].folder, images)
+        for order, remedy, step in settings:
+            columns[folder.run, folder.seed, order, remedy, step] = len(columns)
+        blocks.append(block)
+    seeds = tuple(dict.fromkeys(remedied.folder.seed for remedied in folders))
+    return Readings(images, np.concatenate(blocks, axis=1), columns, seeds)

@@ -1,0 +1,47 @@
+"""From the files of the stage `remedy` to frames."""
+
+import polars as pl
+
+from lgmamba.analysis.collect import RunFolder
+from lgmamba.analysis.remedies import drawn
+from lgmamba.analysis.remedies.claims import claims_frame, goals_frame
+from lgmamba.analysis.remedies.collect import collect_remedies, load_readings, remedies_of
+from lgmamba.analysis.remedies.frames import (
+    RemedyEvidence,
+    cost_frame,
+    differences_frame,
+    lengths_frame,
+    levels_frame,
+    retention_frame,
+)
+from lgmamba.analysis.statistics import Bootstrap
+from lgmamba.config.study import Params
+
+
+def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.DataFrame]:
+    """{name: frame} of a study that tries remedies, with those that its figures draw.
+
+    Args:
+        params: the study.
+        folders: its trainings.
+    Raises:
+        CollectError: results are missing, or do not belong to the current configuration.
+    """
+    found = collect_remedies(params, folders)
+    readings = load_readings(found)
+    bootstrap = Bootstrap(readings.mse, params.claims.bootstrap, params.claims.level)
+    evidence = RemedyEvidence(params, remedies_of(found), readings, bootstrap)
+    levels, differences = levels_frame(evidence), differences_frame(evidence)
+    retention = retention_frame(found)
+    rows = drawn.remedy_rows(params, levels, differences)
+    return {
+        "remedies": levels,
+        "remedies_differences": differences,
+        "remedies_claims": claims_frame(evidence, differences),
+        "remedies_goals": goals_frame(evidence, differences),
+        "remedies_cost": cost_frame(found),
+        "remedies_lengths": lengths_frame(found),
+        "remedies_retention": retention,
+        "figure_remedies": rows,
+        "figure_remedies_retention": drawn.retention_rows(params, rows, retention),
+    }

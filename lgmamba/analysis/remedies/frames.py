@@ -1,0 +1,181 @@
+"""The tidy frames of remedies: one row per run, order, remedy, step, ... with no choice made for any figure.
+
+Steps are in patches, factor = T / L0 of the run that is read, PSNR and differences of it in dB.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from lgmamba.analysis.frames import level
+from lgmamba.analysis.remedies import AT_L0, EQUAL_DB, VANILLA
+from lgmamba.analysis.remedies.collect import Readings, Remedy, RemedyFolder
+from lgmamba.analysis.statistics import Bootstrap
+from lgmamba.config.study import Params
+
+AGAINST = (VANILLA, "truncate", "reset", "subset_random", "subset_cover", "freeze")
+"""What every remedy is compared with at the same step; the ideal memory `paste` is a floor, no competitor."""
+ABOVE, WITHIN = "above", "within"  # what a difference is tested for
+
+
+@dataclass(frozen=True)
+class RemedyEvidence:
+    """All that the frames and claims of remedies are computed from."""
+
+    params: Params
+    remedies: dict[str, Remedy]
+    readings: Readings
+    bootstrap: Bootstrap
+
+    @property
+    def L0(self) -> dict[str, int]:
+        """{run: L0} of the runs that remedies were tried on, in the order of the configuration."""
+        runs = self.params.runs_by_name()
+        return {name: runs[name].L0 for name in self.params.extension.runs}
+
+    def settings(self) -> Iterator[tuple[str, str, Remedy, int, list[int]]]:
+        """run, order, remedy, step and columns of everything that was read."""
+        for run in self.L0:
+            for order in self.params.extension.orders:
+                for remedy in self.remedies.values():
+                    for step in self.readings.steps(run):
+                        if (columns := self.readings.of(run, order, remedy.name, step)) is not None:
+                            yield run, order, remedy, step, columns
+
+    def about(self, run: str, order: str, remedy: Remedy, step: int) -> dict[str, Any]:
+        """The columns that name a row."""
+        named = {"run": run, "L0": self.L0[run], "order": order, "remedy": remedy.name, "kind": remedy.kind}
+        return named | {
+            "control": remedy.control,
+            "mode": remedy.mode,
+            "step": step,
+            "factor": step / self.L0[run],
+        }
+
+
+def levels_frame(ev: RemedyEvidence) -> pl.DataFrame:
+    """remedies.parquet: run, L0, order, remedy, kind, control, mode, step, factor -> psnr with interval, lowest and highest seed."""
+    rows = [
+        ev.about(run, order, remedy, step) | level(ev.bootstrap.level_of(columns), "psnr")
+        for run, order, remedy, step, columns in ev.settings()
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def differences_frame(ev: RemedyEvidence) -> pl.DataFrame:
+    """remedies_differences.parquet: every remedy and control against vanilla, the controls, and itself at L0.
+
+    Columns: those that name a row of remedies.parquet; against; test: "above" (is it better? never at L0 and below) or "within"
+    (T <= L0: does it differ by less than EQUAL_DB?); effect with interval, Student's interval, seeds, effect size, verdict.
+    """
+    rows = []
+    for run, order, remedy, step, columns in ev.settings():
+        beyond = step > ev.L0[run]
+        for against in (*AGAINST, AT_L0):
+            itself = against == AT_L0
+            at = ev.L0[run] if itself else step
+            other = ev.readings.of(run, order, remedy.name if itself else against, at)
+            if other is None or against == remedy.name or (not beyond and against != VANILLA):
+                continue
+            effect = ev.bootstrap.difference(columns, other)
+            row = ev.about(run, order, remedy, step) | {"against": against, "test": ABOVE if beyond else WITHIN}
+            row |= level(effect, "effect") | {"lo_t": _finite(effect.lo_t), "hi_t": _finite(effect.hi_t)}
+            row |= {"per_seed": list(effect.per_seed), "d_z": _finite(effect.d_z)}
+            rows.append(row | {"verdict": effect.verdict(+1) if beyond else effect.verdict_within(EQUAL_DB)})
+    schema = {"lo_t": pl.Float64, "hi_t": pl.Float64, "d_z": pl.Float64, "per_seed": pl.List(pl.Float64)}
+    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema)
+
+
+def cost_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
+    """remedies_cost.parquet: one row for each run, seed and remedy: what it needs, and whether it changes anything at T <= L0.
+
+    Columns: run, seed, remedy, kind, control, mode, words; calibration_images, calibration_passes (over those images),
+    calibration_s, null where nothing is calibrated; read_s, read_relative (to vanilla); identity (largest difference from a vanilla
+    reconstruction at T <= L0, pixel value).
+    """
+    rows = []
+    for folder in folders:
+        vanilla_s = next(row["read_s"] for row in folder.found["remedies"] if row["name"] == VANILLA)
+        for row in folder.found["remedies"]:
+            calibration = row["calibration"] or {}
+            rows.append(
+                _named(folder, row)
+                | {"words": row["words"]}
+                | {f"calibration_{key}": calibration.get(key) for key in ("images", "passes")}
+                | {"calibration_s": calibration.get("seconds"), "read_s": row["read_s"]}
+                | {"read_relative": row["read_s"] / vanilla_s if row["read_s"] and vanilla_s else None}
+                | {"identity": row["identity"]}
+            )
+    schema = {"calibration_images": pl.Int64, "calibration_passes": pl.Float64, "calibration_s": pl.Float64}
+    return pl.DataFrame(
+        rows,
+        infer_schema_length=None,
+        schema_overrides=schema | {"read_s": pl.Float64, "read_relative": pl.Float64, "identity": pl.Float64},
+    )
+
+
+def lengths_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
+    """remedies_lengths.parquet: what a remedy does at one length: run, seed, remedy, kind, control, mode, step, factor -> ...
+
+    written_share: share of the steps after L0 that are written into the state at all (dt > 0, over layers and channels), or that
+    are kept; step_size_share: their dt over that of vanilla; factors: calibrated values; before, after: objective of the
+    calibration (mean squared error at that length). Null where there is none.
+    """
+    rows = []
+    for folder in folders:
+        for row in folder.found["remedies"]:
+            shares = row["written_share"]
+            calibrated = (row["calibration"] or {}).get("T", {})
+            for T in sorted({int(step) for step in (*shares, *calibrated)}):
+                found = calibrated.get(str(T), {})
+                factors = found.get("factors")
+                rows.append(
+                    _named(folder, row)
+                    | {"step": T, "factor": T / folder.found["L0"], "written_share": shares.get(str(T))}
+                    | {"step_size_share": row["step_size_share"].get(str(T))}
+                    | {"factors": None if factors is None else [float(v) for v in _leaves(factors)]}
+                    | {"before": found.get("before"), "after": found.get("after")}
+                )
+    schema = dict.fromkeys(("run", "remedy", "kind", "mode"), pl.String) | {"seed": pl.Int64, "control": pl.Boolean}
+    schema |= {"step": pl.Int64, "factors": pl.List(pl.Float64)}
+    schema |= dict.fromkeys(("factor", "written_share", "step_size_share", "before", "after"), pl.Float64)
+    return pl.DataFrame(rows, schema_overrides=schema, infer_schema_length=None)
+
+
+def retention_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
+    """remedies_retention.parquet: run, remedy, mode, order, step, age -> mse over seeds, lowest, highest, count (cells a seed), n_seeds."""
+    keys = ("run", "remedy", "mode", "order", "step", "age")
+    parts = [pl.scan_parquet(folder.folder.path / "remedies/retention.parquet") for folder in folders]
+    over_seeds = (
+        pl.concat(parts)
+        .group_by(keys)
+        .agg(
+            mse=pl.col("mse").mean(),
+            mse_lo=pl.col("mse").min(),
+            mse_hi=pl.col("mse").max(),
+            count=pl.col("count").mean(),
+            n_seeds=pl.len(),
+        )
+    )
+    return over_seeds.collect(engine="streaming").sort(keys)
+
+
+def _named(folder: RemedyFolder, row: dict[str, Any]) -> dict[str, Any]:
+    named = {"run": folder.folder.run, "seed": folder.folder.seed, "remedy": row["name"], "kind": row["kind"]}
+    return named | {"control": row["control"], "mode": row["mode"]}
+
+
+def _leaves(values: Any) -> Iterator[float]:
+    """The numbers of nested lists."""
+    for value in values if isinstance(values, list) else [values]:
+        if isinstance(value, list):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,109 @@
+"""What each kind of remedy does to the state: one paragraph each, in numbers from the frames."""
+
+import polars as pl
+
+from lgmamba.analysis.drawn import in_octaves
+from lgmamba.analysis.remedies import VANILLA
+from lgmamba.config.study import Params
+from lgmamba.report.words import number, plural, span
+
+KINDS = {
+    "step_size": (
+        "Step sizes",
+        "Step sizes are scaled. A smaller one writes less and forgets less, by the same factor, so that the sum of step sizes, "
+        "which decides what survives, stays nearer to that of a sequence of training.",
+    ),
+    "spectrum": (
+        "Spectrum of A",
+        "The decay rates are changed, what a step writes is not. Slower decay keeps old steps and lets the state grow; faster "
+        "decay bounds the state and forgets.",
+    ),
+    "decimamba": (
+        "DeciMamba",
+        "From one layer on, only some steps enter the states, about as many as in training; the others are dropped, whatever they "
+        "show. With random or newest steps in place of those of the largest step size it is its own ablation.",
+    ),
+    "longmamba": (
+        "LongMamba",
+        "In channels of long memory, steps of small step size neither write nor erase. Other channels are as they were.",
+    ),
+    "retain_insert": (
+        "Retention and insertion",
+        "The state decays a little more at every step, so that it is bounded and reaches back no further than that decay allows.",
+    ),
+    "normalise_state": (
+        "State normalisation",
+        "Every step is written, and where the norm of a state exceeds what it was within L0 the state is scaled down as a whole: "
+        "old and new content lose alike.",
+    ),
+    "window": (
+        "Sliding window",
+        "A state holds what the last steps wrote and nothing older: it never exceeds one of training, and older steps are lost.",
+    ),
+    "assemble": (
+        "Assembly from windows",
+        "No state is carried beyond L0: windows of L0 steps are read from fresh states, and the image is put together from what "
+        "each of them drew.",
+    ),
+    "combine": ("Combinations", "Several of the above, one after the other."),
+}
+"""Kind of a remedy -> its title, and what it does to the state."""
+
+
+def kind_facts(found: dict[str, pl.DataFrame], drawn: pl.DataFrame, params: Params, far: float) -> list[dict[str, str]]:
+    """One paragraph for each kind of remedy: what it does to the state, in numbers."""
+    tried = drawn.filter(pl.col("rank").is_not_null())
+    kinds = [kind for kind in KINDS if kind in set(tried["kind"])]
+    return [
+        {"title": KINDS[kind][0], "text": " ".join([KINDS[kind][1], *_kind_numbers(kind, found, tried, params, far)])}
+        for kind in kinds
+    ]
+
+
+def _kind_numbers(
+    kind: str, found: dict[str, pl.DataFrame], tried: pl.DataFrame, params: Params, far: float
+) -> list[str]:
+    rows = tried.filter(pl.col("kind") == kind)
+    best = rows.sort("rank")["remedy"][0]
+    sentences = []
+    here = found["lengths"].filter(pl.col("kind") == kind, pl.col("factor") == far)
+    if len(shares := here.drop_nulls("written_share")):
+        sentences.append(
+            f"At {far:g} \u00d7 L0, {_percent(shares['written_share'])} of the steps after L0 are written, with "
+            f"{_percent(shares['step_size_share'])} of vanilla's step sizes."
+        )
+    if len(factors := here.drop_nulls("factors").explode("factors")):
+        sentences.append(f"The factors found there are {span(factors['factors'].to_list())}.")
+    at_far = rows.filter(pl.col("factor") == far)
+    sentences.append(
+        f"PSNR there is {span(at_far['delta'].to_list(), sign=True)} dB from L0 over {plural(at_far['remedy'].n_unique(), 'form')} "
+        f"and all runs and orders; the best form is `{best}`."
+    )
+    return [*sentences, *_memory(found["retention"], best, params, far)]
+
+
+def _percent(shares: pl.Series) -> str:
+    return f"{span((100 * shares).to_list(), 0)} %"
+
+
+def _memory(retention: pl.DataFrame, remedy: str, params: Params, far: float) -> list[str]:
+    """The error at the patch just read and at the oldest, with a remedy and without, longest L0, first order."""
+    runs = params.runs_by_name()
+    run = max(params.extension.runs, key=lambda name: runs[name].L0)
+    step = round(far * runs[run].L0)
+    here = retention.filter(
+        pl.col("run") == run, pl.col("order") == params.extension.orders[0], pl.col("step") == step, pl.col("age") >= 0
+    )
+    ages = in_octaves(here, "remedy").sort("age_low")
+    mine, plain = (ages.filter(pl.col("remedy") == name) for name in (remedy, VANILLA))
+    if mine.is_empty() or plain.is_empty():
+        return []
+
+    def ends(rows: pl.DataFrame) -> str:
+        old = rows.row(-1, named=True)
+        return (
+            f"{number(rows['mse'][0], 4)} at the patch just read and {number(old['mse'], 4)} at those read "
+            f"{old['age_low']}\u2013{old['age_high']} steps ago"
+        )
+
+    return [f"With it, at t = {step}, `{run}` has a squared error of {ends(mine)}; without, {ends(plain)}."]

@@ -1,0 +1,317 @@
+"""Frames, claims and goals of remedies, against the made-up truth of `synthetic_remedies`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lgmamba.analysis import figures_of, frames_of
+from lgmamba.analysis.collect import CollectError, collect_runs, load_study
+from lgmamba.analysis.evaluate import evaluate
+from lgmamba.analysis.remedies.claims import GOALS, goals_frame, longer_generalist, worst_of
+from lgmamba.analysis.remedies.collect import Readings, Remedy, collect_remedies, load_readings
+from lgmamba.analysis.remedies.evaluate import remedy_frames
+from lgmamba.analysis.remedies.frames import RemedyEvidence, differences_frame
+from lgmamba.analysis.statistics import FAILS, HOLDS, OPEN, UNTESTABLE, Bootstrap
+from lgmamba.config.study import Params
+from tests.analysis.synthetic_remedies import SLOPES, VALUES
+from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
+
+
+def frame(study, name: str) -> pl.DataFrame:
+    return pl.read_parquet(study.frames / f"{name}.parquet")
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path):
+    """A small study with remedies that a test may spoil: remedies.json of the first seed of `uniform`, and what reads it."""
+    runs = {name: DIGITS_RUNS[name] for name in ("uniform", "uniform_short", "adaptive")}
+    values = study_values(
+        runs, probe={"images": 4, "max_factor": 4, "factors": [2]}, claims={"far_factors": [2], "bootstrap": 100}
+    )
+    study_json, results = make_study(tmp_path, values | VALUES)
+
+    class Spoilt:
+        folder = results / "runs/uniform/seed0/remedies"
+
+        def change(self, **values: object) -> None:
+            path = self.folder / "remedies.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+        def frames(self) -> dict[str, pl.DataFrame]:
+            params = load_study(study_json)
+            return remedy_frames(params, collect_runs(params, results / "runs"))
+
+    return Spoilt()
+
+
+def test_a_study_without_an_extension_has_nothing_of_it(fresh):
+    params = load_study(fresh.study)
+    assert not [name for name in (*figures_of(params), *frames_of(params)) if "remed" in name]
+    evaluate(fresh.study, fresh.results, fresh.frames)
+    assert list(json.loads((fresh.frames / "claims.json").read_text())) == ["C1", "C2", "C3", "C4", "C5"]
+
+
+def test_the_made_up_slopes_are_found(study):
+    at_4 = frame(study, "remedies_differences").filter(
+        run="uniform", order="replacement", factor=4.0, remedy="dt_running"
+    )
+    effect = dict(at_4.select("against", "effect").rows())
+    assert effect["itself at L0"] == pytest.approx(2 * SLOPES["dt_running"], abs=0.1)
+    for rival in ("vanilla", "truncate", "reset", "subset_random", "subset_cover", "freeze"):
+        assert effect[rival] == pytest.approx(2 * (SLOPES["dt_running"] - SLOPES[rival]), abs=0.03)  # paired, so closer
+    assert set(at_4["verdict"]) == {HOLDS}
+    assert (at_4["effect_lo"] < at_4["effect"]).all()
+    assert (at_4["effect"] < at_4["effect_hi"]).all()
+
+
+def test_a_difference_is_that_of_means_over_images(study):
+    def psnr(remedy: str, seed: int) -> float:
+        steps = pl.read_parquet(study.results / f"runs/uniform/seed{seed}/remedies/steps.parquet")
+        mine = steps.filter(remedy=remedy, order="permutation", step=64)["mse"].cast(pl.Float64)
+        return -10 * np.log10(mine.mean())
+
+    row = (
+        frame(study, "remedies_differences")
+        .filter(run="uniform", order="permutation", remedy="clip", against="freeze", step=64)
+        .row(0, named=True)
+    )
+    per_seed = [psnr("clip", s) - psnr("freeze", s) for s in (0, 1)]
+    assert row["per_seed"] == pytest.approx(per_seed, abs=1e-6)  # single precision per image
+    assert row["effect"] == pytest.approx(np.mean(per_seed), abs=1e-6)
+    level = frame(study, "remedies").filter(run="uniform", order="permutation", remedy="clip", step=64)["psnr"].item()
+    assert level == pytest.approx(np.mean([psnr("clip", s) for s in (0, 1)]), abs=1e-6)
+
+
+def test_up_to_L0_only_no_change_is_tested(study):
+    short = frame(study, "remedies_differences").filter(pl.col("factor") <= 1)
+    assert set(short["against"]) == {"vanilla"}
+    assert set(short["test"]) == {"within"}
+    proper = short.filter(~pl.col("control"))
+    assert proper["effect"].abs().max() == 0
+    assert set(proper["verdict"]) == {HOLDS}
+
+
+def test_each_remedy_is_a_claim_with_the_verdict_of_its_worst_part(study):
+    claims = frame(study, "remedies_claims")
+    assert dict(claims.select("claim", "remedy").rows()) == {
+        "C6": "dt_running",
+        "C7": "a_gradient",
+        "C8": "deci_random",
+        "C9": "clip",
+        "C10": "together",
+    }
+    found = {row["remedy"]: row for row in claims.iter_rows(named=True)}
+    assert found["dt_running"]["verdict"] == found["together"]["verdict"] == HOLDS
+    assert (found["dt_running"]["vanilla_cells"], found["dt_running"]["within_cells"]) == (16, 12)
+    # above vanilla, below the random subset
+    assert found["a_gradient"]["vanilla_verdict"] == HOLDS
+    assert found["a_gradient"]["subset_random_verdict"] == found["a_gradient"]["verdict"] == FAILS
+    assert found["clip"]["vanilla_holds"] == 0
+    assert claims["cells"].to_list() == [44] * 5
+
+
+def test_the_worst_part_decides():
+    assert worst_of([HOLDS, "holds in part"]) == "holds in part"
+    assert worst_of([HOLDS, OPEN, "holds in part"]) == OPEN
+    assert worst_of([OPEN, UNTESTABLE, FAILS]) == FAILS
+    assert worst_of([HOLDS]) == HOLDS
+
+
+def test_a_remedy_that_changes_short_sequences_is_found_out(spoilt):
+    path = spoilt.folder.parents[1] / "seed0/remedies/steps.parquet"
+    for seed in (0, 1):
+        path = spoilt.folder.parents[1] / f"seed{seed}/remedies/steps.parquet"
+        steps = pl.read_parquet(path)
+        short = (pl.col("remedy") == "dt_running") & (pl.col("step") == 8)
+        steps.with_columns(mse=pl.when(short).then(pl.col("mse") * 1.01).otherwise("mse")).write_parquet(path)
+    frames = spoilt.frames()
+    claim = frames["remedies_claims"].filter(remedy="dt_running").row(0, named=True)
+    assert (claim["verdict"], claim["within_holds"], claim["within_cells"]) == ("holds in part", 10, 12)
+    goal = frames["remedies_goals"].filter(goal="no_loss", remedy="dt_running", run="uniform", order="permutation")
+    assert goal["verdict"].item() == FAILS
+    assert goal["step"].item() == 8
+    assert goal["effect"].item() == pytest.approx(-10 * np.log10(1.01), abs=1e-5)
+
+
+def test_goals_of_the_made_up_truth(study):
+    goals = frame(study, "remedies_goals")
+    assert goals["goal"].unique(maintain_order=True).to_list() == list(GOALS)
+
+    def reached(goal: str, run: str = "uniform") -> set[str]:
+        return set(goals.filter(goal=goal, run=run, order="permutation", verdict=HOLDS)["remedy"])
+
+    everyone = {"dt_running", "a_gradient", "deci_random", "clip", "together"}
+    assert reached("no_loss") == everyone
+    assert reached("never_falls") == reached("beats_controls") == {"dt_running", "together"}
+    assert reached("keeps_level") == {"dt_running", "together"}
+    assert set(goals.filter(goal="keeps_level")["run"]) == {"uniform"}  # the longest L0
+    assert set(goals.filter(goal="recovers")["run"]) == {"uniform_short"}  # it alone has a longer generalist
+
+
+def test_the_share_recovered_is_that_of_the_levels(study):
+    levels = frame(study, "remedies").filter(order="permutation")
+
+    def psnr(run: str, remedy: str, step: int) -> float:
+        return levels.filter(run=run, remedy=remedy, step=step)["psnr"].item()
+
+    low, high = psnr("uniform_short", "vanilla", 4), psnr("uniform", "vanilla", 16)
+    expected = {T: (psnr("uniform_short", "dt_running", T) - low) / (high - low) for T in (16, 32, 100)}
+    row = (
+        frame(study, "remedies_goals")
+        .filter(goal="recovers", order="permutation", remedy="dt_running")
+        .row(0, named=True)
+    )
+    assert (row["step"], row["threshold"], row["unit"]) == (16, 0.5, "1")
+    assert row["effect"] == pytest.approx(min(expected.values()), rel=1e-9)
+    assert (row["against"], row["verdict"]) == ("uniform at L0 = 16", FAILS)
+
+
+def test_a_longer_generalist_is_plain_and_the_next_longer_one():
+    runs = {
+        **DIGITS_RUNS,
+        "uniform_8": {"task": {"lengths": {"kind": "uniform", "low": 1, "high": 8}}},
+    }
+    tried = {"runs": ["uniform_short", "uniform", "uniform_8", "fixed_8", "adaptive"]}
+    params = Params.model_validate(study_values(runs) | VALUES | {"extension": VALUES["extension"] | tried})
+    assert longer_generalist(params, "uniform_short") == "uniform_8"
+    assert longer_generalist(params, "uniform_8") == "uniform"
+    assert longer_generalist(params, "uniform") is None
+
+
+def made(levels: dict[str, list[float]]) -> RemedyEvidence:
+    """Evidence of one run (L0 = 16) at L0, 2 L0 and 4 L0 with exact levels in dB for both seeds."""
+    extension = VALUES["extension"] | {"runs": ["uniform"], "orders": ["permutation"]}
+    params = Params.model_validate(study_values() | {"remedies": VALUES["remedies"][:1], "extension": extension})
+    columns, blocks = {}, []
+    for name, psnr in levels.items():
+        for step, value in zip((16, 32, 64), psnr, strict=True):
+            for seed in (0, 1):
+                columns["uniform", seed, "permutation", name, step] = len(columns)
+                blocks.append(10 ** (-value / 10) * np.ones(3))
+    readings = Readings(np.arange(3), np.stack(blocks, axis=1), columns, (0, 1))
+    remedies = {name: Remedy(name, "step_size", "prefix", name, name != "dt_running") for name in levels}
+    return RemedyEvidence(params, remedies, readings, Bootstrap(readings.mse, 50, 0.95))
+
+
+def test_falling_is_measured_from_the_best_so_far():
+    """Above its level at L0 all along, and yet it falls."""
+    ev = made({"vanilla": [15.0, 14.0, 13.0], "dt_running": [15.0, 17.0, 16.5]})
+    row = goals_frame(ev, differences_frame(ev)).filter(goal="never_falls").row(0, named=True)
+    assert (row["step"], row["verdict"]) == (64, FAILS)
+    assert row["effect"] == pytest.approx(-0.5)
+    ev = made({"vanilla": [15.0, 14.0, 13.0], "dt_running": [15.0, 17.0, 16.96]})  # within the tolerance of 0.05 dB
+    assert goals_frame(ev, differences_frame(ev)).filter(goal="never_falls")["verdict"].item() == HOLDS
+
+
+def test_cost_is_told_by_training(study):
+    cost = frame(study, "remedies_cost")
+    assert len(cost) == 2 * 2 * 12
+    mine = cost.filter(run="uniform", seed=1, remedy="a_gradient").row(0, named=True)
+    assert (mine["calibration_images"], mine["calibration_passes"], mine["calibration_s"]) == (16, 12, 1.5)
+    assert mine["read_relative"] == 1.5
+    assert cost.filter(remedy="dt_running")["calibration_passes"].null_count() == 4
+    lengths = frame(study, "remedies_lengths")
+    mine = lengths.filter(run="uniform", seed=1, remedy="a_gradient", step=32).row(0, named=True)
+    assert (mine["factors"], mine["before"], mine["after"], mine["factor"]) == ([0.5, 2.0], 0.05, 0.04, 2.0)
+    assert lengths.filter(remedy="freeze")["written_share"].unique().to_list() == [0.0]
+    assert lengths.filter(remedy="dt_running", run="uniform", step=400)["step_size_share"].unique().to_list() == [
+        16 / 400
+    ]
+
+
+def test_retention_is_a_mean_over_seeds(study):
+    paths = [study.results / f"runs/uniform/seed{s}/remedies/retention.parquet" for s in (0, 1)]
+    at = {"remedy": "clip", "order": "permutation", "step": 64, "age": 3}
+    both = [pl.read_parquet(path).filter(**at)["mse"].item() for path in paths]
+    row = frame(study, "remedies_retention").filter(run="uniform", **at).row(0, named=True)
+    assert (row["mse"], row["n_seeds"]) == (pytest.approx(np.mean(both)), 2)
+
+
+def test_the_figure_has_the_best_first_and_no_ideal_memory(study):
+    drawn = frame(study, "figure_remedies")
+    assert drawn["remedy"].unique(maintain_order=True).to_list() == [
+        *("dt_running", "together", "deci_random", "a_gradient", "clip"),
+        *("vanilla", "freeze", "subset_random", "subset_cover", "truncate", "reset"),
+    ]
+    assert drawn.filter(remedy="together")["rank"].unique().to_list() == [2]
+    assert drawn.filter(control=True)["rank"].null_count() == drawn.filter(control=True).height
+    assert drawn["factor"].min() == 1
+    assert drawn.filter(factor=1.0)["delta"].abs().max() == 0
+    assert drawn.filter(remedy="dt_running", factor=8.0)["beats"].all()
+    assert not drawn.filter(remedy="deci_random", factor=8.0)["beats"].any()
+    own = (
+        frame(study, "remedies").filter(run="uniform", remedy="vanilla", factor=1.0, order="replacement")["psnr"].item()
+    )
+    short = drawn.filter(run="uniform_short", order="replacement")
+    assert short.select("longer", "longer_psnr").unique().rows() == [("uniform", own)]
+    assert drawn.filter(run="uniform")["longer"].null_count() == drawn.filter(run="uniform").height
+    maps = frame(study, "figure_remedies_retention").select("run", "remedy").unique(maintain_order=True).rows()
+    shown = ["vanilla", "dt_running", "together", "deci_random"]
+    assert maps == [(run, remedy) for run in ("uniform_short", "uniform") for remedy in shown]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data_digest": "e" * 64}, "trained on images dddddddddddd but remedies tried on images eeeeeeeeeeee"),
+        ({"checkpoint_digest": "f" * 64}, "remedies tried on checkpoint ffffffffffff, but train/ holds"),
+        ({"extension": VALUES["extension"] | {"images": 9}}, r"another configuration .* images: found 9, expected 20"),
+    ],
+    ids=["images", "checkpoint", "configuration"],
+)
+def test_results_of_something_else_are_refused(spoilt, values: dict, message: str):
+    spoilt.change(**values)
+    with pytest.raises(CollectError, match=f"uniform seed 0: .*{message}"):
+        spoilt.frames()
+
+
+def test_other_remedies_are_refused(spoilt):
+    rows = json.loads((spoilt.folder / "remedies.json").read_text())["remedies"]
+    spoilt.change(remedies=[row for row in rows if row["name"] != "clip"])
+    with pytest.raises(
+        CollectError, match="remedies: found dt_running, a_gradient, deci_random, together, expected dt_run"
+    ):
+        spoilt.frames()
+    spoilt.change(remedies=[row | {"words": "another form"} if row["name"] == "clip" else row for row in rows])
+    with pytest.raises(CollectError, match=r"tried other remedies than .*: the same names in other forms"):
+        spoilt.frames()
+
+
+def test_missing_files_are_named(spoilt):
+    (spoilt.folder / "steps.parquet").unlink()
+    with pytest.raises(CollectError, match=r"uniform seed 0: missing steps\.parquet in .*uniform/seed0/remedies"):
+        spoilt.frames()
+
+
+def test_remedies_read_on_other_images_cannot_be_paired(spoilt):
+    path = spoilt.folder / "steps.parquet"
+    pl.read_parquet(path).with_columns(pl.col("image") + 1).write_parquet(path)
+    with pytest.raises(CollectError, match="reconstructed other images than uniform seed 0"):
+        spoilt.frames()
+
+
+def test_readings_are_in_the_column_of_their_setting(study):
+    params = load_study(study.study)
+    found = collect_remedies(params, collect_runs(params, study.results / "runs"))
+    readings = load_readings(found)
+    steps = pl.read_parquet(study.results / "runs/uniform_short/seed1/remedies/steps.parquet")
+    mine = steps.filter(remedy="together", order="replacement", step=8).sort("image")
+    column = readings.columns["uniform_short", 1, "replacement", "together", 8]
+    np.testing.assert_array_equal(readings.mse[:, column], mine["mse"].cast(pl.Float64))
+    assert readings.of("uniform_short", "replacement", "together", 7) is None
+
+
+def test_one_seed_tests_nothing(tmp_path):
+    runs = {name: DIGITS_RUNS[name] for name in ("uniform", "uniform_short", "adaptive")}
+    values = study_values(
+        runs, probe={"images": 4, "max_factor": 2, "factors": [2]}, claims={"far_factors": [2], "bootstrap": 20}
+    )
+    study_json, results = make_study(tmp_path, values | VALUES | {"seeds": [0]})
+    params = load_study(study_json)
+    frames = remedy_frames(params, collect_runs(params, results / "runs"))
+    assert set(frames["remedies_claims"]["verdict"]) == {UNTESTABLE}
+    assert set(frames["remedies_goals"]["verdict"]) == {UNTESTABLE}
+    assert frames["remedies_differences"]["effect"].null_count() == 0
