@@ -15,7 +15,8 @@ from lgmamba.config.base import Name, Strict
 from lgmamba.config.run import OrderName, Positive
 
 Mode = Literal["prefix", "stream"]
-Calibrate = Literal["none", "zeroth_order", "gradient"]
+Calibrate = Literal["none", "zeroth_order", "gradient", "closed_form"]
+Start = Annotated[Literal["one", "closed_form"], Field(description="where a search of factors begins")]
 Above0 = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -25,11 +26,12 @@ RESERVED = ("vanilla", "vanilla_stream", *CONTROLS)
 
 MODES: dict[tuple[str, str], tuple[Mode, ...]] = {
     ("spectrum", "mult"): ("prefix", "stream"),
-    ("spectrum", "pow"): ("prefix",),
-    ("spectrum", "clip"): ("prefix",),
+    ("spectrum", "pow"): ("prefix", "stream"),
+    ("spectrum", "clip"): ("prefix", "stream"),
     ("step_size", "uniform"): ("prefix",),
-    ("step_size", "layer"): ("prefix",),
     ("step_size", "power"): ("stream",),
+    ("step_size", "layer"): ("prefix", "stream"),
+    ("step_size", "norm"): ("prefix",),
     ("decimamba", "step_size"): ("prefix",),
     ("decimamba", "random"): ("prefix",),
     ("decimamba", "newest"): ("prefix",),
@@ -78,7 +80,8 @@ class SpectrumRemedy(_Entry):
     scope: Literal["global", "layer", "mode"] = Field(
         "layer", description="one factor for all layers, for each layer, or for each mode n of each layer"
     )
-    calibrate: Literal["none", "zeroth_order", "gradient", "closed_form"] = "none"
+    calibrate: Calibrate = "none"
+    start: Start = "one"
     factor: Above0 | None = Field(None, description="s at the longest calibration length, where nothing is calibrated")
     band: tuple[Share, Share] | None = Field(None, description="quantiles of |A| that clip keeps")
 
@@ -95,10 +98,11 @@ class SpectrumRemedy(_Entry):
         if self.band is not None:
             raise ValueError(f"remedy {self.name!r}: band belongs to form clip; found form: {self.form}")
         _factor_or_calibration(self.name, self.calibrate, self.factor)
-        if self.calibrate == "closed_form" and (self.form, self.scope) != ("mult", "layer"):
+        if "closed_form" in (self.calibrate, self.start) and (self.form, self.scope) != ("mult", "layer"):
             raise ValueError(
-                f"remedy {self.name!r}: calibrate: closed_form knows form: mult with scope: layer; found form: {self.form}, scope: {self.scope}"
+                f"remedy {self.name!r}: closed_form knows form: mult with scope: layer; found form: {self.form}, scope: {self.scope}"
             )
+        _start_of_a_search(self.name, self.calibrate, self.start)
         return self
 
     @property
@@ -114,28 +118,39 @@ class SpectrumRemedy(_Entry):
         if self.form == "clip":
             return f"|A| within its quantiles {self.band[0]:g} to {self.band[1]:g}"
         of = {"global": "", "layer": " by layer", "mode": " by layer and mode"}[self.scope]
-        return f"{'s |A|' if self.form == 'mult' else '|A|^s'}{of}, {_found(self.calibrate, self.factor)}"
+        return f"{'s |A|' if self.form == 'mult' else '|A|^s'}{of}, {_found(self.calibrate, self.factor, self.start)}"
 
 
 class StepSizeRemedy(_Entry):
     """Scale the step sizes (MambaExtend)."""
 
     kind: Literal["step_size"]
-    form: Literal["uniform", "power", "layer"] = Field(
-        description="uniform: (L0/T)^p; power: (L0/t)^p; layer: one factor for each layer"
+    form: Literal["uniform", "power", "layer", "norm"] = Field(
+        description="uniform: (L0/T)^p; power: (L0/t)^p; layer: a factor for each layer; norm: sums over T as over L0, by channel"
     )
-    p: Annotated[float, Field(ge=0)] = Field(1.0, description="power of L0/T or L0/t")
-    calibrate: Calibrate = "none"
+    p: Annotated[float, Field(ge=0)] | None = Field(None, description="power of L0/T or L0/t; null: 1")
+    calibrate: Calibrate = Field("none", description="for layer; and for power, a factor on p for each layer")
+    start: Start = "one"
     factor: Above0 | None = Field(None, description="s at the longest calibration length, where nothing is calibrated")
 
     @model_validator(mode="after")
     def _complete(self):
+        if self.p is not None and self.form not in ("uniform", "power"):
+            raise ValueError(f"remedy {self.name!r}: p belongs to forms uniform and power; found form: {self.form}")
         if self.form == "layer":
             _factor_or_calibration(self.name, self.calibrate, self.factor)
-        elif self.calibrate != "none" or self.factor is not None:
+        elif self.factor is not None:
+            raise ValueError(f"remedy {self.name!r}: factor belongs to form layer; found form: {self.form}")
+        elif self.calibrate != "none" and (self.form != "power" or self.calibrate == "closed_form"):
             raise ValueError(
-                f"remedy {self.name!r}: form {self.form} is given by p alone: leave out calibrate and factor"
+                f"remedy {self.name!r}: found calibrate: {self.calibrate} with form: {self.form}; expected form layer, or form "
+                "power with zeroth_order or gradient"
             )
+        elif self.start != "one":
+            raise ValueError(
+                f"remedy {self.name!r}: start: {self.start} belongs to form layer; found form: {self.form}"
+            )
+        _start_of_a_search(self.name, self.calibrate, self.start)
         return self
 
     @property
@@ -143,15 +158,23 @@ class StepSizeRemedy(_Entry):
         return self.form
 
     @property
+    def power(self) -> float:
+        return 1.0 if self.p is None else self.p
+
+    @property
     def calibrated(self) -> bool:
-        return self.calibrate != "none"
+        return self.calibrate != "none" or self.form == "norm"
 
     @property
     def words(self) -> str:
         if self.form == "layer":
-            return f"s dt by layer, {_found(self.calibrate, self.factor)}"
+            return f"s dt by layer, {_found(self.calibrate, self.factor, self.start)}"
+        if self.form == "norm":
+            return "dt summed over T as over L0, by channel"
         ratio = "L0/T" if self.form == "uniform" else "L0/t"
-        return f"dt times {ratio}" if self.p == 1 else f"dt times ({ratio})^{self.p:g}"
+        if self.calibrate != "none":
+            return f"dt times ({ratio})^p by layer, {_found(self.calibrate, None)}"
+        return f"dt times {ratio}" if self.power == 1 else f"dt times ({ratio})^{self.power:g}"
 
 
 class DeciMambaRemedy(_Entry):
@@ -438,6 +461,14 @@ def _factor_or_calibration(name: str, calibrate: str, factor: float | None) -> N
         )
 
 
-def _found(calibrate: str, factor: float | None) -> str:
+def _start_of_a_search(name: str, calibrate: str, start: str) -> None:
+    if start != "one" and calibrate not in ("zeroth_order", "gradient"):
+        raise ValueError(
+            f"remedy {name!r}: found start: {start} with calibrate: {calibrate}; expected zeroth_order or gradient, or no start"
+        )
+
+
+def _found(calibrate: str, factor: float | None, start: str = "one") -> str:
     ways = {"zeroth_order": "by zeroth order", "gradient": "by back-propagation", "closed_form": "in closed form"}
-    return ways.get(calibrate, f"s = {factor:g} at the longest length" if factor is not None else "")
+    found = ways.get(calibrate, f"s = {factor:g} at the longest length" if factor is not None else "")
+    return found + (" from the closed form" if start == "closed_form" else "")

@@ -29,12 +29,12 @@ from lgmamba.model import PatchMamba
 from lgmamba.model.plan import Plan, ScanCall
 from lgmamba.remedies import controls
 from lgmamba.remedies.assemble import assemble
-from lgmamba.remedies.base import chain, constant_schedule, power_schedule
+from lgmamba.remedies.base import beyond, chain, constant_schedule, follow_length, power_schedule
 from lgmamba.remedies.decimamba import decimate
-from lgmamba.remedies.factors import LengthFactors, n_factors, spread
+from lgmamba.remedies.factors import LengthFactors, by_layer, length_factors, n_factors
 from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
 from lgmamba.remedies.state import horizon_retention, normalise_state, retain_and_insert
-from lgmamba.remedies.step_size import freeze, scale_step_sizes
+from lgmamba.remedies.step_size import freeze, norm_step_sizes, scale_step_sizes
 from lgmamba.remedies.window import sliding_window
 
 MakePlan = Callable[[int | None], Plan | None]
@@ -105,50 +105,65 @@ def control_remedies(model: PatchMamba) -> list[Remedy]:
     ]  # fmt: skip
 
 
-def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, per_layer: Sequence[Tensor]) -> Plan:
-    """The plan of constant factors, one entry for each layer; gradients flow to them."""
-    if entry.kind == "spectrum":
-        return scale_spectrum(entry.form, per_layer)
-    return scale_step_sizes(per_layer=per_layer)
+def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, factors: LengthFactors, n_layer: int) -> MakePlan:
+    """Scale by factors of the length: constant in prefix mode, in stream mode constant within a quarter of L0."""
+    scope = entry.scope if entry.kind == "spectrum" else "layer"
 
-
-def scope_of(entry: SpectrumRemedy | StepSizeRemedy) -> str:
-    return entry.scope if entry.kind == "spectrum" else "layer"
-
-
-def _factors(entry: SpectrumRemedy | StepSizeRemedy, values: Any, model: PatchMamba, last: int) -> MakePlan:
-    n_layer, d_state = model.config.n_layer, model.config.mixer.d_state
-    if values is not None:
-        given = {int(T): found["factors"] for T, found in values["T"].items()}
-    else:
-        given = {last: [entry.factor] * n_factors(scope_of(entry), n_layer, d_state)}
-    factors = LengthFactors(model.L0, given)
-    device = model.embed_patch.weight.device
+    def constant(T: float) -> Plan:
+        per_layer = by_layer(factors.at(T), scope, n_layer)
+        return scale_spectrum(entry.form, per_layer) if entry.kind == "spectrum" else scale_step_sizes(None, per_layer)
 
     def plan(T: int | None) -> Plan:
-        per_layer = spread(factors.at(T), scope_of(entry), n_layer)
-        return factor_plan(entry, [s.to(device, torch.float32) for s in per_layer])
+        return follow_length(factors.L0, max(1, factors.L0 // 4), constant) if T is None else constant(T)
 
     return plan
 
 
-def _beyond(L0: int, plan: Callable[[], Plan]) -> MakePlan:
-    """A plan for lengths above L0; up to it the model is read as it is."""
-    return lambda T: None if T <= L0 else plan()
+def power_plan(entry: StepSizeRemedy, factors: Tensor, L0: int) -> Plan:
+    """dt (L0 / t)^(p f), f one of `factors` (M,) for each layer."""
+    return scale_step_sizes([power_schedule(L0, entry.power * f) for f in factors])
+
+
+def _factors(entry: SpectrumRemedy | StepSizeRemedy, values: Any, model: PatchMamba, last: int) -> MakePlan:
+    n_layer, d_state = model.config.n_layer, model.config.mixer.d_state
+    if values is None:
+        M = n_factors(entry.scope if entry.kind == "spectrum" else "layer", n_layer, d_state)
+        values = {"T": {last: {"factors": [entry.factor] * M}}}
+    return factor_plan(entry, length_factors(model.L0, values), n_layer)
 
 
 def _spectrum(entry: SpectrumRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
-    if entry.form == "clip":
-        return {"plan": _beyond(model.L0, lambda: clip_spectrum(*entry.band))}
-    return {"plan": _factors(entry, values, model, last)}
+    if entry.form != "clip":
+        return {"plan": _factors(entry, values, model, last)}
+
+    def plan(T: int | None) -> Plan | None:
+        if T is None:
+            return beyond(model.L0, clip_spectrum(*entry.band))
+        return None if T <= model.L0 else clip_spectrum(*entry.band)
+
+    return {"plan": plan}
 
 
 def _step_size(entry: StepSizeRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+    L0 = model.L0
     if entry.form == "layer":
         return {"plan": _factors(entry, values, model, last)}
-    if entry.form == "power":
-        return {"plan": lambda T: scale_step_sizes(power_schedule(model.L0, entry.p))}
-    return {"plan": lambda T: scale_step_sizes(constant_schedule(model.L0, T, entry.p))}
+    if entry.form == "norm":
+        return {"plan": lambda T: None if T <= L0 else _norm_plan(values, T)}
+    if entry.form == "uniform":
+        return {"plan": lambda T: scale_step_sizes(constant_schedule(L0, T, entry.power))}
+    if values is None:
+        return {"plan": lambda T: scale_step_sizes(power_schedule(L0, entry.power))}
+    (found,) = values["T"].values()
+    return {"plan": lambda T: power_plan(entry, torch.tensor(found["factors"], dtype=torch.float64), L0)}
+
+
+def _norm_plan(values: Any, T: int) -> Plan:
+    budgets, totals = (
+        [torch.tensor(v, dtype=torch.float64) for v in found]
+        for found in (values["budgets"], values["T"][str(T)]["totals"])
+    )
+    return norm_step_sizes(budgets, totals)
 
 
 def _decimamba(entry: DeciMambaRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ What is optimised is theta = ln s, from 0, which is no bias to either side of 1.
 were not optimised on. Glossary: `lgmamba.remedies`; M factors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,9 +44,10 @@ def zeroth_order(
     steps: int = 50,
     seed: int = 0,
     radius: float = 0.1,
-    rate: float = 0.1,
+    travel: float = 2.0,
+    start: Tensor | None = None,
 ) -> Calibration:
-    """Two-sided simultaneous perturbation with random signs (Spall 1992), radii 0.1 / (1 + k)^0.1, rates 0.1 / (k + 10)^0.6.
+    """Two-sided simultaneous perturbation with random signs (Spall 1992), radii ~ 1 / (1 + k)^0.1, rates ~ 1 / (k + 10)^0.6.
 
     Signs, not Gaussian numbers: dividing by a Gaussian has no mean. Gradients are scaled to the size of the first one, so
     that rates mean the same for any loss.
@@ -56,32 +57,48 @@ def zeroth_order(
         n: M.
         steps: iterations of two passes each.
         seed: of the signs.
-        radius, rate: at the first iteration.
+        radius: at the first iteration.
+        travel: how far theta gets if the gradient stays as it was at first; a search that needs to go further ends too early.
+        start: theta (M,) to begin from; None for 0.
     """
     generator = torch.Generator().manual_seed(seed)
-    theta = torch.zeros(n, dtype=torch.float64)
-    best = _Best(theta, held_out)
+    best = _Best(n, held_out)
+    theta = best.begin(start)
+    falling = [(10 / (k + 10)) ** 0.6 for k in range(steps)]
     scale = None
     for k in range(steps):
         c = radius / (1 + k) ** 0.1
         signs = torch.randint(0, 2, (n,), generator=generator).double() * 2 - 1
         slope = float(objective(theta + c * signs) - objective(theta - c * signs)) / (2 * c)
         scale = scale or abs(slope) or 1.0
-        theta = theta - rate * 10**0.6 / (k + 10) ** 0.6 * slope / scale * signs
+        theta = theta - travel * falling[k] / sum(falling) * slope / scale * signs
         best.offer(theta)
     return best.calibration(passes=2 * steps)
 
 
 def by_gradient(
-    objective: Objective, held_out: Objective, n: int, steps: int = 50, rate: float = 0.05, penalty: float = 1e-3
+    objective: Objective,
+    held_out: Objective,
+    n: int,
+    steps: int = 50,
+    travel: float = 2.0,
+    penalty: float = 1e-3,
+    start: Tensor | None = None,
 ) -> Calibration:
-    """Adam on theta through the frozen model, with a small penalty on theta^2. Arguments as in `zeroth_order`."""
-    theta = torch.zeros(n, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([theta], lr=rate)
-    best = _Best(theta.detach(), held_out)
-    for _ in range(steps):
+    """Adam on theta through the frozen model, its rate falling to 0, with a small penalty on theta^2.
+
+    The loss is taken relative to its first value, so that the penalty means the same for any loss. Arguments as in `zeroth_order`.
+    """
+    best = _Best(n, held_out)
+    theta = best.begin(start).clone().requires_grad_()
+    optimizer = torch.optim.Adam([theta], lr=1.0)
+    first = None
+    for k in range(steps):
+        optimizer.param_groups[0]["lr"] = 2 * travel / steps * (1 - k / steps)
         optimizer.zero_grad()
-        (objective(theta) + 0.5 * penalty * theta.square().sum()).backward()
+        loss = objective(theta)
+        first = first or abs(float(loss.detach())) or 1.0
+        (loss / first + 0.5 * penalty * theta.square().sum()).backward()
         optimizer.step()
         best.offer(theta.detach())
     return best.calibration(passes=3 * steps)
@@ -90,9 +107,14 @@ def by_gradient(
 class _Best:
     """The best theta so far on held-out images."""
 
-    def __init__(self, theta: Tensor, held_out: Objective):
-        self.held_out, self.theta = held_out, theta.clone()
-        self.before = self.after = self._loss(theta)
+    def __init__(self, n: int, held_out: Objective):
+        self.held_out, self.theta = held_out, torch.zeros(n, dtype=torch.float64)
+        self.before = self.after = self._loss(self.theta)
+
+    def begin(self, start: Tensor | None) -> Tensor:
+        if start is not None:
+            self.offer(start)
+        return self.theta if start is None else start
 
     def offer(self, theta: Tensor) -> None:
         loss = self._loss(theta)
@@ -107,31 +129,34 @@ class _Best:
         return float(self.held_out(theta))
 
 
-def last_step_loss(
+def loss_at_steps(
     model: PatchMamba,
     patches: Tensor,
     cells: Tensor,
     targets: Tensor,
     make_plan: Callable[[Tensor], Plan],
+    steps: Sequence[int] | None = None,
     told: Tensor | None = None,
     piece: int | None = None,
 ) -> Objective:
-    """Mean squared error of the reconstruction after the last patch, as a function of theta.
+    """Mean squared error of the reconstructions after some steps, as a function of theta.
 
     Args:
-        patches, cells: (B, T, K) and (B, T), whole sequences of the length calibrated for.
+        patches, cells: (B, T, K) and (B, T), whole sequences.
         targets: (B, C, H, W) in [0, 1].
         make_plan: factors (M,) -> plan.
+        steps: after which steps, ascending; None for the last.
         told: (B,) length told to a length-adaptive model.
         piece: steps read at a time; None for the whole sequence.
     """
-    T = cells.shape[1]
+    steps = steps or [cells.shape[1]]
 
     def loss(theta: Tensor) -> Tensor:
-        plan, state = make_plan(theta.exp().to(patches.device, patches.dtype)), None
-        for start in range(0, T, piece or T):
-            here = slice(start, start + (piece or T))
+        plan, state, wanted = make_plan(theta.exp()), None, []
+        for start in range(0, steps[-1], piece or steps[-1]):
+            here = slice(start, min(start + (piece or steps[-1]), steps[-1]))
             outputs, state = model.encode(patches[:, here], cells[:, here], state, told, plan)
-        return (model.decode(outputs[:, -1]) - targets).square().mean()
+            wanted += [outputs[:, t - start - 1] for t in steps if start < t <= here.stop]
+        return (model.decode(torch.stack(wanted, dim=1)) - targets[:, None]).square().mean()
 
     return loss

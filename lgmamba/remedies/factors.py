@@ -1,12 +1,12 @@
-"""Factors that depend on the length read: calibrated at some lengths, in between ln s is linear in ln T.
+"""Factors that depend on the length read: given at some lengths, in between ln s is linear in ln T.
 
-Glossary: `lgmamba.remedies`; M factors.
+Glossary: `lgmamba.remedies`; M factors, K lengths at which they are given.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,25 +19,32 @@ class LengthFactors:
     """Factors s(T): 1 up to L0, those given at some longer lengths, and those of the longest beyond it.
 
     Attributes:
-        L0: where all factors are 1.
-        given: T > L0 -> M factors, each above 0.
+        L0: up to it all factors are 1.
+        lengths: K lengths above L0, ascending.
+        logs: (K, M) ln of the factors given; gradients flow to them.
     """
 
     L0: int
-    given: Mapping[int, Sequence[float]]
+    lengths: Sequence[int]
+    logs: Tensor
 
-    def at(self, T: float) -> list[float]:
-        """The M factors for length T."""
-        lengths = sorted(self.given)
+    def at(self, T: float) -> Tensor:
+        """The factors for length T, (M,)."""
         if T <= self.L0:
-            return [1.0] * len(self.given[lengths[0]])
-        if T >= lengths[-1]:
-            return list(self.given[lengths[-1]])
-        upper = next(n for n in lengths if n >= T)
-        lower = max([n for n in lengths if n < T], default=self.L0)
-        share = math.log(T / lower) / math.log(upper / lower)
-        start = self.given.get(lower, [1.0] * len(self.given[upper]))
-        return [a ** (1 - share) * b**share for a, b in zip(start, self.given[upper], strict=True)]
+            return torch.ones_like(self.logs[0])
+        if T >= self.lengths[-1]:
+            return self.logs[-1].exp()
+        k = next(i for i, n in enumerate(self.lengths) if n >= T)
+        lower, before = (self.L0, torch.zeros_like(self.logs[0])) if k == 0 else (self.lengths[k - 1], self.logs[k - 1])
+        share = math.log(T / lower) / math.log(self.lengths[k] / lower)
+        return ((1 - share) * before + share * self.logs[k]).exp()
+
+
+def length_factors(L0: int, values: dict[str, Any]) -> LengthFactors:
+    """From the JSON values of a calibration: under "T", length -> {"factors": M numbers above 0}."""
+    given = sorted((int(T), found["factors"]) for T, found in values["T"].items())
+    logs = torch.tensor([factors for _, factors in given], dtype=torch.float64).log()
+    return LengthFactors(L0, [T for T, _ in given], logs)
 
 
 def n_factors(scope: Scope, n_layer: int, d_state: int) -> int:
@@ -46,12 +53,7 @@ def n_factors(scope: Scope, n_layer: int, d_state: int) -> int:
 
 
 def by_layer(factors: Tensor, scope: Scope, n_layer: int) -> list[Tensor]:
-    """M factors as one entry for each layer: a number (), or (N,) with one for each mode."""
+    """Factors (M,) as one entry for each layer: a number (), or (N,) with one for each mode."""
     if scope == "global":
         return [factors[0]] * n_layer
     return list(factors if scope == "layer" else factors.reshape(n_layer, -1))
-
-
-def spread(factors: Sequence[float], scope: Scope, n_layer: int) -> list[Tensor]:
-    """`by_layer` of plain numbers, in float64."""
-    return by_layer(torch.tensor(factors, dtype=torch.float64), scope, n_layer)

@@ -4,6 +4,7 @@ What is lowered is the mean squared error of the reconstruction after the last p
 images are optimised on, the other half decide what is kept. Glossary: `lgmamba.remedies`; M factors.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,20 +17,26 @@ from lgmamba.config.remedies import (
     DeciMambaRemedy,
     Entry,
     LongMambaRemedy,
+    Mode,
     NormaliseStateRemedy,
     SpectrumRemedy,
     StepSizeRemedy,
 )
 from lgmamba.model import PatchMamba
 from lgmamba.model.plan import Plan, gather_steps
-from lgmamba.remedies.build import factor_plan, scope_of
-from lgmamba.remedies.calibrate import Calibration, by_gradient, last_step_loss, zeroth_order
+from lgmamba.remedies.build import factor_plan, power_plan
+from lgmamba.remedies.calibrate import Calibration, Objective, by_gradient, loss_at_steps, zeroth_order
+from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors
 from lgmamba.remedies.decimamba import decimate
-from lgmamba.remedies.factors import by_layer, n_factors
+from lgmamba.remedies.factors import LengthFactors, n_factors
 from lgmamba.remedies.longmamba import StepSizeRecorder
 from lgmamba.remedies.longmamba import calibrate as calibrate_filters
 from lgmamba.remedies.read import told
 from lgmamba.remedies.state import StateNormRecorder
+from lgmamba.remedies.step_size import cumulative_steps
+
+REACH = 1.25
+"""A search can move ln s this many times as far as from L0 to the longest length."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +79,14 @@ class CalibrationSet:
         cells = self.cells[:, :T]
         return gather_steps(self.patches, cells), cells
 
-    def loss(self, T: int, make_plan: Callable[[Tensor], Plan], piece: int | None = None) -> Callable[[Tensor], Tensor]:
-        """Mean squared error after T steps as a function of ln factors (M,)."""
-        patches, cells = self.sequence(T)
-        length = told(self.model, cells, T)
-        return last_step_loss(self.model, patches, cells, self.targets, make_plan, length, piece)
+    def loss(self, steps: list[int], mode: Mode, make_plan: Callable[[Tensor], Plan], piece: int | None) -> Objective:
+        """Mean squared error after some steps of one pass, as a function of ln factors (M,).
+
+        A length-adaptive model is told the last of them in prefix mode, and L0 in stream mode.
+        """
+        patches, cells = self.sequence(steps[-1])
+        length = told(self.model, cells, steps[-1] if mode == "prefix" else self.model.L0)
+        return loss_at_steps(self.model, patches, cells, self.targets, make_plan, steps, length, piece)
 
 
 @dataclass(frozen=True)
@@ -92,28 +102,103 @@ def fit(entry: Entry, images: CalibrationSet) -> Fit:
     return FITS[entry.kind](entry, images)
 
 
-def _fit_factors(entry: SpectrumRemedy | StepSizeRemedy, images: CalibrationSet) -> Fit:
-    """Under "T": length -> factors (M,), loss before and after on the images held out."""
+def _fit_spectrum(entry: SpectrumRemedy, images: CalibrationSet) -> Fit:
     config = images.model.config
-    scope = scope_of(entry)
-    n = n_factors(scope, config.n_layer, config.mixer.d_state)
+    return _fit_factors(entry, images, n_factors(entry.scope, config.n_layer, config.mixer.d_state))
+
+
+def _fit_step_size(entry: StepSizeRemedy, images: CalibrationSet) -> Fit:
+    if entry.form == "norm":
+        return _fit_norm(images)
+    if entry.form == "power":
+        return _fit_power(entry, images)
+    return _fit_factors(entry, images, images.model.config.n_layer)
+
+
+def _fit_factors(entry: SpectrumRemedy | StepSizeRemedy, images: CalibrationSet, M: int) -> Fit:
+    """Under "T": length -> factors (M,), and the error before and after on the images held out.
+
+    In prefix mode each length is a problem of its own. In stream mode one pass goes through all lengths, and what is lowered is
+    their mean error, for all of their factors at once.
+    """
+    L0, lengths, n_layer = images.model.L0, images.lengths, images.model.config.n_layer
+    problems = [lengths] if entry.mode == "stream" else [[T] for T in lengths]
+    recorder = _record(images, L0) if "closed_form" in (entry.calibrate, entry.start) else None
+    values, passes = {}, 0
+    for steps in problems:
+
+        def make_plan(factors: Tensor, steps: list[int] = steps) -> Plan:
+            given = LengthFactors(L0, steps, factors.reshape(len(steps), M).log())
+            return factor_plan(entry, given, n_layer)(None if entry.mode == "stream" else steps[-1])
+
+        losses = [images.half(second).loss(steps, entry.mode, make_plan, images.piece) for second in (False, True)]
+        start = None if recorder is None else _closed_form(entry, recorder, L0, steps)
+        if entry.calibrate == "closed_form":
+            found = _as_it_is(start, losses[1])
+        else:
+            found = _search(entry.calibrate, *losses, len(steps) * M, images, start)
+        for T, factors in zip(steps, found.theta.exp().reshape(len(steps), M).tolist(), strict=True):
+            values[str(T)] = {"factors": factors, "before": found.before, "after": found.after}
+        passes += found.passes
+    return Fit({"T": values}, passes + (2 if recorder is not None else 0))
+
+
+@torch.no_grad()
+def _closed_form(entry: SpectrumRemedy | StepSizeRemedy, recorder: StateRecorder, L0: int, steps: list[int]) -> Tensor:
+    """ln of the factors for each of some lengths, from recorded states: (K n_layer,)."""
+    factors = [s for T in steps for s in closed_form_factors(recorder, entry.kind, L0, T)]
+    return torch.tensor(factors, dtype=torch.float64).log()
+
+
+@torch.no_grad()
+def _as_it_is(theta: Tensor, held_out: Objective) -> Calibration:
+    """No search: the error before and after is only looked at."""
+    before, after = (float(held_out(v)) for v in (torch.zeros_like(theta), theta))
+    return Calibration(theta, before, after, 0)
+
+
+def _fit_power(entry: StepSizeRemedy, images: CalibrationSet) -> Fit:
+    """Under "T" at the longest length: a factor on p for each layer, for the mean error over lengths of one pass."""
 
     def make_plan(factors: Tensor) -> Plan:
-        return factor_plan(entry, by_layer(factors, scope, config.n_layer))
+        return power_plan(entry, factors, images.model.L0)
 
-    found, passes = {}, 0
-    for T in images.lengths:
-        losses = [images.half(second).loss(T, make_plan, images.piece) for second in (False, True)]
-        calibration = _search(entry.calibrate, *losses, n, images)
-        found[str(T)] = {"factors": calibration.factors, "before": calibration.before, "after": calibration.after}
-        passes += calibration.passes
-    return Fit({"T": found}, passes)
+    losses = [images.half(second).loss(images.lengths, "stream", make_plan, images.piece) for second in (False, True)]
+    found = _search(entry.calibrate, *losses, images.model.config.n_layer, images)
+    values = {"factors": found.factors, "before": found.before, "after": found.after}
+    return Fit({"T": {str(images.lengths[-1]): values}}, found.passes)
 
 
-def _search(how: str, objective, held_out, n: int, images: CalibrationSet) -> Calibration:
+@torch.no_grad()
+def _fit_norm(images: CalibrationSet) -> Fit:
+    """Mean cumulative step of each layer and channel over L0 steps, and under "T" over each longer length reported."""
+
+    def sums(T: int) -> list[list[float]]:
+        return [v.tolist() for v in cumulative_steps(_record(images, T).step_sizes, T)]
+
+    found = {str(T): {"totals": sums(T)} for T in images.steps if T > images.model.L0}
+    return Fit({"budgets": sums(images.model.L0), "T": found}, 2 * (1 + len(found)))
+
+
+@torch.no_grad()
+def _record(images: CalibrationSet, T: int) -> StateRecorder:
+    """What the layers do over the first T steps of all calibration images."""
+    model, recorder, state = images.model, StateRecorder(), None
+    patches, cells = images.sequence(T)
+    for start in range(0, T, images.piece):
+        here = slice(start, start + images.piece)
+        _, state = model.encode(patches[:, here], cells[:, here], state, told(model, cells, T), recorder)
+    return recorder
+
+
+def _search(
+    how: str, objective: Objective, held_out: Objective, M: int, images: CalibrationSet, start: Tensor | None = None
+) -> Calibration:
+    """As far as ln s may have to go: factors that undo a longer sequence are about L0 / T."""
+    travel, steps = REACH * math.log(images.lengths[-1] / images.model.L0), images.config.steps
     if how == "gradient":
-        return by_gradient(objective, held_out, n, images.config.steps)
-    return zeroth_order(objective, held_out, n, images.config.steps, images.seed)
+        return by_gradient(objective, held_out, M, steps, travel, start=start)
+    return zeroth_order(objective, held_out, M, steps, images.seed, travel=travel, start=start)
 
 
 @torch.no_grad()
@@ -124,7 +209,8 @@ def _fit_decimamba(entry: DeciMambaRemedy, images: CalibrationSet) -> Fit:
     losses = []
     for layer in range(model.config.n_layer):
         plan = decimate([layer], base, 1.0, 1, entry.protected)
-        of_lengths = [float(images.loss(T, lambda _, plan=plan: plan)(torch.zeros(1))) for T in images.lengths]
+        losses_by_T = [images.loss([T], "prefix", lambda _, plan=plan: plan, None) for T in images.lengths]
+        of_lengths = [float(loss(torch.zeros(1))) for loss in losses_by_T]
         losses.append(sum(of_lengths) / len(of_lengths))
     best = min(range(len(losses)), key=losses.__getitem__)
     layers = [best] if entry.layers == "best" else list(range(best, len(losses)))
@@ -154,8 +240,8 @@ def _fit_normalise_state(entry: NormaliseStateRemedy, images: CalibrationSet) ->
 
 
 FITS = {
-    "spectrum": _fit_factors,
-    "step_size": _fit_factors,
+    "spectrum": _fit_spectrum,
+    "step_size": _fit_step_size,
     "decimamba": _fit_decimamba,
     "longmamba": _fit_longmamba,
     "normalise_state": _fit_normalise_state,
