@@ -16,6 +16,8 @@ from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.remedies.frames import RemedyEvidence, differences_frame
 from lgmamba.analysis.statistics import FAILS, HOLDS, OPEN, UNTESTABLE, Bootstrap
 from lgmamba.config.study import Params
+from lgmamba.figures import draw
+from lgmamba.report import write_report
 from tests.analysis.synthetic_remedies import SLOPES, VALUES
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 
@@ -315,3 +317,19 @@ def test_one_seed_tests_nothing(tmp_path):
     assert set(frames["remedies_claims"]["verdict"]) == {UNTESTABLE}
     assert set(frames["remedies_goals"]["verdict"]) == {UNTESTABLE}
     assert frames["remedies_differences"]["effect"].null_count() == 0
+
+
+def test_controls_alone_are_a_study_too(tmp_path):
+    """No remedy listed: no claim, no goal, and the controls drawn and told."""
+    runs = {name: DIGITS_RUNS[name] for name in ("uniform", "uniform_short", "adaptive")}
+    values = study_values(
+        runs, probe={"images": 4, "max_factor": 2, "factors": [2]}, claims={"far_factors": [2], "bootstrap": 20}
+    )
+    study_json, results = make_study(tmp_path, values | VALUES | {"remedies": []})
+    evaluate(study_json, results, tmp_path / "frames")
+    for name in figures_of(load_study(study_json)):
+        draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
+    write_report(study_json, tmp_path / "frames", tmp_path / "figures", tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "| freeze | freeze | prefix |" in text
+    assert pl.read_parquet(tmp_path / "frames/remedies_claims.parquet").is_empty()

@@ -33,6 +33,22 @@ GOALS = {
     "keeps_level": f"stays within {LEVEL_DB:g} dB of L0 at the longest T",
 }
 DB, RATIO = "dB", "1"
+PARTS = (VANILLA, "subset_random", WITHIN)
+
+CLAIMS = dict.fromkeys(("claim", "remedy", "statement", "verdict", "reason"), pl.String)
+CLAIMS |= dict.fromkeys(("cells", "holds", "does_not_hold", "not_shown", "not_testable"), pl.Int64)
+for _part in PARTS:
+    CLAIMS |= {f"{_part}_verdict": pl.String, f"{_part}_cells": pl.Int64, f"{_part}_holds": pl.Int64}
+TESTED = {
+    "goal": pl.String,
+    "run": pl.String,
+    "L0": pl.Int64,
+    "order": pl.String,
+    "remedy": pl.String,
+    "mode": pl.String,
+}
+TESTED |= {"verdict": pl.String, "step": pl.Int64, "against": pl.String}
+TESTED |= dict.fromkeys(("effect", "lo", "hi", "threshold"), pl.Float64) | {"unit": pl.String}
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,7 @@ def claims_frame(ev: RemedyEvidence, differences: pl.DataFrame) -> pl.DataFrame:
     for number, remedy in enumerate(tried(ev.remedies), start=FIRST_CLAIM):
         here = differences.filter(remedy=remedy.name)
         beyond = here.filter(pl.col("test") == ABOVE, pl.col("factor") >= BEYOND)
-        parts = {against: beyond.filter(against=against) for against in (VANILLA, "subset_random")}
+        parts = {against: beyond.filter(against=against) for against in PARTS[:2]}
         parts[WITHIN] = here.filter(test=WITHIN, against=VANILLA)
         count = _count(pl.concat(parts.values()))
         verdicts = {part: claim_verdict(_count(cells)) for part, cells in parts.items()}
@@ -84,7 +100,7 @@ def claims_frame(ev: RemedyEvidence, differences: pl.DataFrame) -> pl.DataFrame:
             row |= {f"{part}_verdict": verdicts[part]}
             row |= {f"{part}_cells": len(cells), f"{part}_holds": len(cells.filter(verdict=HOLDS))}
         rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides={"reason": pl.String})
+    return pl.DataFrame(rows, schema=CLAIMS)
 
 
 def _count(cells: pl.DataFrame) -> dict[str, int]:
@@ -118,9 +134,8 @@ def goals_frame(ev: RemedyEvidence, differences: pl.DataFrame) -> pl.DataFrame:
                 about = {"run": run, "L0": ev.L0[run], "order": order, "remedy": remedy.name, "mode": remedy.mode}
                 rows.append({"goal": "no_loss"} | about | _no_loss(differences, run, order, remedy.name))
                 rows += [{"goal": goal} | about | _worst(cells) for goal, cells in tests.items() if cells]
-    schema = dict.fromkeys(("effect", "lo", "hi", "threshold"), pl.Float64)
-    order = pl.col("goal").replace_strict(list(GOALS), range(len(GOALS)), return_dtype=pl.Int64)
-    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema).sort(order, maintain_order=True)
+    place = pl.col("goal").replace_strict(list(GOALS), range(len(GOALS)), return_dtype=pl.Int64)
+    return pl.DataFrame(rows, schema=TESTED).sort(place, maintain_order=True)
 
 
 def _worst(cells: list[GoalCell]) -> dict[str, object]:
