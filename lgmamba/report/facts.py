@@ -148,4 +148,5 @@ def metrics(facts: dict[str, Any]) -> dict[str, Any]:
         for row in facts["levels"]
     }
     gaps = {f"{gap['run']}_T{gap['step']}": gap["gap_closed"] for gap in facts["gaps"] if gap["gap_closed"] is not None}
-    return {"claims": claims, "psnr_db": psnr, "gap_closed": gaps}
+    found = {"claims": claims, "psnr_db": psnr, "gap_closed": gaps}
+    return found | ({"remedies_db": facts["remedies"]["far_db"]} if facts["remedies"] else {})

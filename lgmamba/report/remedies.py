@@ -38,6 +38,7 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
         + f", {plural(levels['n_seeds'].min(), 'seed')}, order{'s' if len(params.extension.orders) > 1 else ''} {orders}",
         "factors": [f for f in sorted(set(params.extension.factors) | {1.0})],
         "far": far,
+        "far_db": far_levels(levels.filter(pl.col("factor") == far)),
         "tables": [
             _table(run, order_, levels, found, order)
             for run, order_ in levels.select("run", "order").unique(maintain_order=True).rows()
@@ -49,6 +50,15 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
         "calibration": calibration_sentence(params, found["cost"]),
         "identity": found["cost"].filter(pl.col("remedy").is_in(RESERVED).not_())["identity"].max(),
     }
+
+
+def far_levels(levels: pl.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """{run: {order: {remedy: PSNR in dB}}}; without the ideal memory."""
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for run, order, remedy, psnr in levels.select("run", "order", "remedy", "psnr").rows():
+        if remedy != "paste":
+            result.setdefault(run, {}).setdefault(order, {})[remedy] = psnr
+    return result
 
 
 def _table(

@@ -13,7 +13,7 @@ from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.remedies.claims import GOALS, goals_frame, longer_generalist, worst_of
 from lgmamba.analysis.remedies.collect import Readings, Remedy, collect_remedies, load_readings
 from lgmamba.analysis.remedies.evaluate import remedy_frames
-from lgmamba.analysis.remedies.frames import RemedyEvidence, differences_frame
+from lgmamba.analysis.remedies.frames import RemedyEvidence, differences_frame, factor_of
 from lgmamba.analysis.statistics import FAILS, HOLDS, OPEN, UNTESTABLE, Bootstrap
 from lgmamba.config.study import Params
 from lgmamba.figures import draw
@@ -206,6 +206,13 @@ def test_falling_is_measured_from_the_best_so_far():
     assert row["effect"] == pytest.approx(-0.5)
     ev = made({"vanilla": [15.0, 14.0, 13.0], "dt_running": [15.0, 17.0, 16.96]})  # within the tolerance of 0.05 dB
     assert goals_frame(ev, differences_frame(ev)).filter(goal="never_falls")["verdict"].item() == HOLDS
+
+
+def test_factors_are_those_asked_for_also_where_patches_are_whole():
+    asked = {"runs": ["uniform"], "factors": [1, 1.1, 1.3, 25]}
+    params = Params.model_validate(study_values() | VALUES | {"extension": VALUES["extension"] | asked})
+    found = {step: factor_of(params.extension, 4, step) for step in params.extension.steps(4)}
+    assert found == {1: 0.25, 2: 0.5, 4: 1.0, 5: 1.3, 100: 25.0}
 
 
 def test_cost_is_told_by_training(study):

@@ -98,6 +98,37 @@ def test_a_run_has_one_colour_in_all_figures(study):
             assert drawn[look.label] == look.colour, (name, run)
 
 
+def test_remedies_are_ranked_and_filled_where_they_beat_the_controls(study):
+    figure, frame = build("remedies", study)
+    dots = figure.axes[4]  # below the curves of two runs in two orders
+    assert [label.get_text() for label in dots.get_yticklabels()][:3] == ["dt running", "together", "deci random"]
+    assert (figure.axes[0].get_title(loc="left"), len(figure.axes)) == ("uniform short", 8)
+    drawn = {
+        line.get_xdata()[0]: line.get_markerfacecolor() != "white"
+        for line in dots.lines
+        if len(line.get_xdata()) == 1 and line.get_marker() in "oD"
+    }
+    here = frame.filter(run="uniform_short", order="permutation", control=False).filter(pl.col("factor") > 1)
+    low, high = dots.get_xlim()
+    seen = here.filter(pl.col("delta").is_between(low, high))
+    assert drawn == dict(seen.select("delta", "beats").rows())
+    assert set(drawn.values()) == {True, False}
+
+
+def test_remedies_outside_the_axes_are_arrows(study):
+    frame = pl.read_parquet(study.frames / "figure_remedies.parquet")
+    far_off = (pl.col("remedy") == "clip") & (pl.col("factor") == 25)
+    frame = frame.with_columns(
+        pl.when(far_off).then(-90.0).otherwise(name).alias(name) for name in ("delta", "delta_lo", "delta_hi")
+    )
+    use_style()
+    figure = FIGURES["remedies"](frame, Style(list(load_study(study.study).runs)))
+    assert figure.axes[4].get_xlim()[0] > -10
+    arrows = [line for ax in figure.axes[4:] for line in ax.lines if line.get_marker() == "<"]
+    assert len(arrows) == 4
+    assert {line.get_xdata()[0] for line in arrows} == {figure.axes[4].get_xlim()[0]}
+
+
 def test_pictures_share_one_range_and_show_what_was_not_read():
     ax = Figure().subplots()
     image = np.array([[[-0.5, 0.25], [0.5, 1.7]]])

@@ -40,7 +40,7 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
         "remedies_claims": claims_frame(evidence, differences),
         "remedies_goals": goals_frame(evidence, differences),
         "remedies_cost": cost_frame(found),
-        "remedies_lengths": lengths_frame(found),
+        "remedies_lengths": lengths_frame(found, params.extension),
         "remedies_retention": retention,
         "figure_remedies": rows,
         "figure_remedies_retention": drawn.retention_rows(params, rows, retention),

@@ -1,6 +1,6 @@
 """The tidy frames of remedies: one row per run, order, remedy, step, ... with no choice made for any figure.
 
-Steps are in patches, factor = T / L0 of the run that is read, PSNR and differences of it in dB.
+Steps are in patches, factor = T / L0 of the run that is read (as asked for: `factor_of`), PSNR and differences of it in dB.
 """
 
 import math
@@ -14,6 +14,7 @@ from lgmamba.analysis.frames import level
 from lgmamba.analysis.remedies import AT_L0, EQUAL_DB, VANILLA
 from lgmamba.analysis.remedies.collect import Readings, Remedy, RemedyFolder
 from lgmamba.analysis.statistics import Bootstrap
+from lgmamba.config.remedies import ExtensionConfig
 from lgmamba.config.study import Params
 
 AGAINST = (VANILLA, "truncate", "reset", "subset_random", "subset_cover", "freeze")
@@ -52,8 +53,14 @@ class RemedyEvidence:
             "control": remedy.control,
             "mode": remedy.mode,
             "step": step,
-            "factor": step / self.L0[run],
+            "factor": factor_of(self.params.extension, self.L0[run], step),
         }
+
+
+def factor_of(extension: ExtensionConfig, L0: int, step: int) -> float:
+    """T / L0 as it was asked for, which rounding to whole patches may have moved; else as it is."""
+    asked = {round(f * L0): f for f in sorted(extension.factors, reverse=True)} | {L0: 1.0}
+    return asked.get(step, step / L0)
 
 
 def levels_frame(ev: RemedyEvidence) -> pl.DataFrame:
@@ -117,7 +124,7 @@ def cost_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
     )
 
 
-def lengths_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
+def lengths_frame(folders: list[RemedyFolder], extension: ExtensionConfig) -> pl.DataFrame:
     """remedies_lengths.parquet: what a remedy does at one length: run, seed, remedy, kind, control, mode, step, factor -> ...
 
     written_share: share of the steps after L0 that are written into the state at all (dt > 0, over layers and channels), or that
@@ -134,7 +141,8 @@ def lengths_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
                 factors = found.get("factors")
                 rows.append(
                     _named(folder, row)
-                    | {"step": T, "factor": T / folder.found["L0"], "written_share": shares.get(str(T))}
+                    | {"step": T, "factor": factor_of(extension, folder.found["L0"], T)}
+                    | {"written_share": shares.get(str(T))}
                     | {"step_size_share": row["step_size_share"].get(str(T))}
                     | {"factors": None if factors is None else [float(v) for v in _leaves(factors)]}
                     | {"before": found.get("before"), "after": found.get("after")}
