@@ -32,10 +32,13 @@ MODES: dict[tuple[str, str], tuple[Mode, ...]] = {
     ("step_size", "power"): ("stream",),
     ("step_size", "layer"): ("prefix", "stream"),
     ("step_size", "norm"): ("prefix",),
-    ("decimamba", "step_size"): ("prefix",),
+    ("decimamba", "step_size"): ("prefix", "stream"),
     ("decimamba", "random"): ("prefix",),
     ("decimamba", "newest"): ("prefix",),
-    ("longmamba", "closed_form"): ("prefix",),
+    ("longmamba", "closed_form"): ("prefix", "stream"),
+    ("longmamba", "as_released"): ("prefix", "stream"),
+    ("longmamba", "bound"): ("prefix",),
+    ("longmamba", "random_steps"): ("prefix",),
     ("retain_insert", "gains"): ("prefix", "stream"),
     ("normalise_state", "layer"): ("prefix", "stream"),
     ("normalise_state", "channel"): ("prefix", "stream"),
@@ -194,16 +197,30 @@ class DeciMambaRemedy(_Entry):
         "step_size", description="which steps are kept; the others are ablations"
     )
 
+    @model_validator(mode="after")
+    def _fits(self):
+        if isinstance(self.layers, list) and self.layers != sorted(set(self.layers)):
+            raise ValueError(f"remedy {self.name!r}: expected layers ascending, each once; got {self.layers}")
+        one = self.layers == "best" or (isinstance(self.layers, list) and len(self.layers) == 1)
+        if self.mode == "stream" and (not one or (self.base, self.beta, self.protected) != (1.0, 1.0, 1)):
+            raise ValueError(
+                f"remedy {self.name!r}: in stream mode one layer decimates, and thresholds say how many steps are kept: expected "
+                "layers: best or a single number, and neither base, beta nor protected"
+            )
+        return self
+
     @property
     def form_name(self) -> str:
         return self.score
 
     @property
     def calibrated(self) -> bool:
-        return isinstance(self.layers, str)
+        return isinstance(self.layers, str) or self.mode == "stream"
 
     @property
     def words(self) -> str:
+        if self.mode == "stream":
+            return "keep step t with probability L0/t, by the size of dt in one layer; draw at the last step kept"
         kept = {"step_size": "largest dt", "random": "random steps", "newest": "newest steps"}[self.score]
         where = {"best": "one layer", "best_and_above": "layers from one up"}.get(
             str(self.layers), f"layers {self.layers}"
@@ -215,17 +232,34 @@ class LongMambaRemedy(_Entry):
     """In channels of long memory, steps of small step size write and erase nothing (LongMamba)."""
 
     kind: Literal["longmamba"]
-    threshold: Literal["closed_form"] = Field(
-        "closed_form", description="how the smallest step size that counts is found"
+    threshold: Literal["closed_form", "as_released", "bound"] = Field(
+        "closed_form", description="as_released: clamps first; bound: the largest dt of the sequence, up to the budget"
     )
-    channels: Literal["global", "all"] = Field("global", description="channels that are filtered; all is an ablation")
-    survival: Share = Field(
-        0.05, description="a channel is global if more than this share of a write survives L0 steps"
+    channels: Literal["global", "all", "random"] = Field(
+        "global", description="filtered channels: of long memory; as ablations, all, or as many at random"
     )
+    steps: Literal["largest", "random"] = Field("largest", description="kept steps; random ones are an ablation")
+    survival: Literal["slow", "mean", "stepmean"] = Field(
+        "slow", description="what survives of a write: of the slowest mode, the mean, or by the mean decay of a step"
+    )
+    above: Share = Field(0.05, description="a channel has long memory if more than this share survives L0 steps")
+    clamp: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="share of a sequence's steps clamped by as_released; null: 0.1"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.steps == "random" and self.threshold != "closed_form":
+            raise ValueError(
+                f"remedy {self.name!r}: random steps are kept at the rate of closed_form; found threshold: {self.threshold}"
+            )
+        if self.clamp is not None and self.threshold != "as_released":
+            raise ValueError(f"remedy {self.name!r}: clamp belongs to as_released; found threshold: {self.threshold}")
+        return self
 
     @property
     def form_name(self) -> str:
-        return self.threshold
+        return "random_steps" if self.steps == "random" else self.threshold
 
     @property
     def calibrated(self) -> bool:
@@ -233,7 +267,15 @@ class LongMambaRemedy(_Entry):
 
     @property
     def words(self) -> str:
-        return f"mask small dt in {'channels of long memory' if self.channels == 'global' else 'all channels'}"
+        where = {"global": "channels of long memory", "all": "all channels", "random": "as many random channels"}
+        kept = {
+            "closed_form": "mask small dt",
+            "as_released": "mask small dt as released",
+            "bound": "largest dt within budget",
+        }
+        what = "mask random steps" if self.steps == "random" else kept[self.threshold]
+        survival = f", survival {self.survival}" if self.survival != "slow" else ""
+        return f"{what} in {where[self.channels]}{survival}"
 
 
 class RetainInsertRemedy(_Entry):

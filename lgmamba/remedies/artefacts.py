@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lgmamba.config.base import ConfigError
-from lgmamba.files import to_json, write_atomic
+from lgmamba.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Artefact:
     def write(self, folder: Path) -> Path:
         """Write <folder>/<remedy>.json."""
         path = folder / f"{self.remedy}.json"
-        write_atomic(path, to_json(asdict(self)))
+        write_atomic(path, json.dumps(asdict(self), ensure_ascii=False, allow_nan=False) + "\n")  # may hold long lists
         return path
 
 

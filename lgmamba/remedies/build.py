@@ -3,8 +3,8 @@
 Glossary: `lgmamba.remedies`; M factors.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,12 +26,14 @@ from lgmamba.config.remedies import (
     combined,
 )
 from lgmamba.model import PatchMamba
-from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.model.plan import Plan
 from lgmamba.remedies import controls
 from lgmamba.remedies.assemble import assemble
 from lgmamba.remedies.base import beyond, chain, constant_schedule, follow_length, power_schedule
+from lgmamba.remedies.deci_stream import DeciStream, read_decimated
 from lgmamba.remedies.decimamba import decimate
 from lgmamba.remedies.factors import LengthFactors, by_layer, length_factors, n_factors
+from lgmamba.remedies.longmamba import Thresholds, keep_to_budget, mask_random_steps, mask_steps
 from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
 from lgmamba.remedies.state import horizon_retention, normalise_state, retain_and_insert
 from lgmamba.remedies.step_size import freeze, norm_step_sizes, scale_step_sizes
@@ -54,7 +56,8 @@ class Remedy:
         plan: see `MakePlan`; called anew for every pass.
         whole: whether a sequence must be read in one piece, of which the last output is valid.
         select: which steps are read at all; None for all of them.
-        reader: reads in a way of its own, without a plan.
+        reader: reads in a way of its own, instead of with the plan.
+        steps_read: length T -> number of the steps after L0 that a reader without a plan reads.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Remedy:
     whole: bool = False
     select: Select | None = None
     reader: Reader | None = None
+    steps_read: Callable[[int], int] | None = None
 
 
 def build(
@@ -84,10 +88,10 @@ def build(
         return Remedy(entry.name, entry.kind, mode, entry.words, **parts[0])
 
     def plan(T: int | None) -> Plan | None:
-        made = [p["plan"](T) for p in parts]
-        return chain(*(m for m in made if m is not None))
+        made = [p for p in (part["plan"](T) for part in parts) if p is not None]
+        return chain(*made) if made else None
 
-    return Remedy(entry.name, entry.kind, mode, entry.words, plan)
+    return Remedy(entry.name, entry.kind, mode, entry.words, plan, any("whole" in part for part in parts))
 
 
 def control_remedies(model: PatchMamba) -> list[Remedy]:
@@ -167,41 +171,49 @@ def _norm_plan(values: Any, T: int) -> Plan:
 
 
 def _decimamba(entry: DeciMambaRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
-    layers = values["layers"] if values is not None else entry.layers
-    base = max(1, round(entry.base * model.L0) - entry.protected)
+    layers, L0 = entry.layers if values is None else values["layers"], model.L0
+    if entry.mode == "stream":
+        (layer,), table = layers, tables_of([values["theta"]], values["lengths"])[0]
+
+        def reader(model: PatchMamba, patches: Tensor, cells: Tensor, steps: list[int], piece: int) -> Tensor:
+            return read_decimated(model, patches, cells, steps, layer, table, piece)
+
+        return {"reader": reader, "plan": lambda T: DeciStream(layer, table)}
 
     def plan(T: int) -> Plan | None:
-        if T <= model.L0:
+        if T <= L0:
             return None
         generator = torch.Generator().manual_seed(T)
-        return decimate(layers, base, entry.beta, 1, entry.protected, entry.score, generator)
+        return decimate(layers, steps_kept(entry, L0), entry.beta, 1, entry.protected, entry.score, generator)
 
     return {"plan": plan, "whole": True}
 
 
+def steps_kept(entry: DeciMambaRemedy, L0: int) -> int:
+    """Steps that the first decimating layer keeps besides the protected ones, so that layers above see base x L0."""
+    return max(1, round(entry.base * L0) - entry.protected)
+
+
+def tables_of(theta: list, lengths: list[int]) -> list[Thresholds]:
+    """Thresholds (F, D) of each layer, from JSON."""
+    return [Thresholds(lengths, torch.tensor(v)) for v in theta]
+
+
 def _longmamba(entry: LongMambaRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
-    device = model.embed_patch.weight.device
-    long_memory = [torch.tensor(mask, device=device) for mask in values["long_memory"]]
+    channels = None if entry.channels == "all" else [torch.tensor(mask) for mask in values["channels"]]
+    if entry.threshold == "bound":
+        budgets = [torch.tensor(Q) for Q in values["budgets"]]
+        return {"plan": lambda T: None if T <= model.L0 else keep_to_budget(budgets, channels), "whole": True}
+    if entry.steps == "random":
 
-    def plan(T: int) -> Plan | None:
-        if T <= model.L0:
-            return None
-        thresholds = [torch.tensor(theta, device=device) for theta in values["T"][str(T)]["thresholds"]]
-        return mask_steps(thresholds, None if entry.channels == "all" else long_memory)
+        def at_random(T: int) -> Plan | None:
+            if T <= model.L0:
+                return None
+            return mask_random_steps([torch.tensor(v) for v in values["shares"][str(T)]], T, channels)
 
-    return {"plan": plan}
-
-
-def mask_steps(thresholds: Sequence[Tensor], channels: Sequence[Tensor] | None) -> Plan:
-    """dt <- 0 where dt <= theta, in the channels given for each layer, or in all."""
-
-    def plan(call: ScanCall) -> ScanCall:
-        keeps = call.dt > thresholds[call.layer]
-        if channels is not None:
-            keeps = keeps | ~channels[call.layer]
-        return replace(call, dt=call.dt * keeps)
-
-    return plan
+        return {"plan": at_random}
+    tables = tables_of(values["theta"], values["lengths"])
+    return {"plan": lambda T: mask_steps(tables, channels, T)}
 
 
 def _retain_insert(entry: RetainInsertRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
@@ -230,7 +242,10 @@ def _assemble(entry: AssembleRemedy, values: Any, model: PatchMamba, last: int) 
     def reader(model: PatchMamba, patches: Tensor, cells: Tensor, steps: list[int], piece: int) -> Tensor:
         return assemble(model, patches, cells, steps, entry.mode, entry.windows, entry.take, piece)
 
-    return {"reader": reader}
+    def after_L0(T: int) -> int:
+        return (T if entry.mode == "prefix" else T // model.L0 * model.L0) - model.L0
+
+    return {"reader": reader, "steps_read": after_L0}
 
 
 BUILDERS = {

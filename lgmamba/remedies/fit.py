@@ -5,7 +5,7 @@ images are optimised on, the other half decide what is kept. Glossary: `lgmamba.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,14 +24,14 @@ from lgmamba.config.remedies import (
 )
 from lgmamba.model import PatchMamba
 from lgmamba.model.plan import Plan, gather_steps
-from lgmamba.remedies.build import factor_plan, power_plan
+from lgmamba.remedies.build import build, factor_plan, power_plan
 from lgmamba.remedies.calibrate import Calibration, Objective, by_gradient, loss_at_steps, zeroth_order
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors
-from lgmamba.remedies.decimamba import decimate
+from lgmamba.remedies.deci_stream import norm_thresholds
 from lgmamba.remedies.factors import LengthFactors, n_factors
-from lgmamba.remedies.longmamba import StepSizeRecorder
+from lgmamba.remedies.longmamba import StepSizeRecorder, Thresholds, random_channels, thresholds, thresholds_as_released
 from lgmamba.remedies.longmamba import calibrate as calibrate_filters
-from lgmamba.remedies.read import told
+from lgmamba.remedies.read import read_with, told
 from lgmamba.remedies.state import StateNormRecorder
 from lgmamba.remedies.step_size import cumulative_steps
 
@@ -67,6 +67,12 @@ class CalibrationSet:
     def lengths(self) -> list[int]:
         """Lengths T calibrated for, patches."""
         return sorted({max(self.model.L0 + 1, round(f * self.model.L0)) for f in self.config.lengths})
+
+    def tabulated(self, mode: Mode) -> list[int]:
+        """Lengths at which thresholds are tabulated: L0 and those reported, and in stream mode half octaves between."""
+        L0, last = self.model.L0, self.steps[-1]
+        between = [round(L0 * 2 ** (k / 2)) for k in range(64)] if mode == "stream" else []
+        return sorted({L0} | {T for T in (*self.steps, *between) if L0 < T <= last})
 
     def half(self, second: bool) -> "CalibrationSet":
         """The images to optimise on, or those to keep the best by."""
@@ -203,30 +209,59 @@ def _search(
 
 @torch.no_grad()
 def _fit_decimamba(entry: DeciMambaRemedy, images: CalibrationSet) -> Fit:
-    """The layer with the smallest error if it alone decimates, mean over the lengths calibrated for."""
-    model = images.model
-    base = max(1, round(entry.base * model.L0) - entry.protected)
-    losses = []
-    for layer in range(model.config.n_layer):
-        plan = decimate([layer], base, 1.0, 1, entry.protected)
-        losses_by_T = [images.loss([T], "prefix", lambda _, plan=plan: plan, None) for T in images.lengths]
-        of_lengths = [float(loss(torch.zeros(1))) for loss in losses_by_T]
-        losses.append(sum(of_lengths) / len(of_lengths))
-    best = min(range(len(losses)), key=losses.__getitem__)
-    layers = [best] if entry.layers == "best" else list(range(best, len(losses)))
-    return Fit({"layers": layers, "loss_by_layer": losses}, 2 * len(losses) * len(images.lengths))
+    """The layer with the smallest error if it alone decimates, mean over the lengths calibrated for; in stream mode thresholds."""
+    candidates = range(images.model.config.n_layer) if isinstance(entry.layers, str) else entry.layers
+    tables = _norm_tables(images, candidates) if entry.mode == "stream" else {}
+    found: dict[int, dict[str, Any]] = {}
+    for layer in candidates:
+        values: dict[str, Any] = {"layers": [layer]}
+        if tables:
+            values |= {"lengths": list(tables[layer].lengths), "theta": tables[layer].theta.tolist()}
+        remedy = build(entry, [entry], {entry.name: values}, images.model, images.lengths[-1])
+        keys = torch.zeros_like(images.cells, dtype=torch.float32)
+        drawn = read_with(images.model, remedy, images.patches, images.cells, keys, images.lengths, images.piece)
+        found[layer] = values | {"loss": float((drawn - images.targets[:, None]).square().mean())}
+    best = min(found, key=lambda layer: found[layer]["loss"])
+    values = found[best] | {"loss_by_layer": {str(layer): v["loss"] for layer, v in found.items()}}
+    if entry.layers == "best_and_above":
+        values["layers"] = [layer for layer in candidates if layer >= best]
+    passes = 2 * len(found) * (1 if tables else len(images.lengths)) + 2 * bool(tables)
+    return Fit(values, passes)
+
+
+def _norm_tables(images: CalibrationSet, layers: Iterable[int]) -> dict[int, Thresholds]:
+    recorder = _record_steps(images)
+    return {n: norm_thresholds(recorder, n, images.model.L0, images.tabulated("stream")[1:]) for n in layers}
 
 
 @torch.no_grad()
 def _fit_longmamba(entry: LongMambaRemedy, images: CalibrationSet) -> Fit:
-    """Under "T": length -> thresholds of each layer (D,); and which channels have long memory."""
-    model, recorder = images.model, StepSizeRecorder()
+    """Which channels are filtered, (D,) for each layer, and what the form needs: thresholds, shares or budgets."""
+    L0, recorder = images.model.L0, _record_steps(images)
+    filters = calibrate_filters(recorder, L0, entry.above, entry.survival)
+    channels = [f.long_memory.cpu() for f in filters]
+    if entry.channels == "random":
+        channels = random_channels(channels, torch.Generator().manual_seed(images.seed))
+    values: dict[str, Any] = {"channels": [mask.tolist() for mask in channels]}
+    lengths = images.tabulated(entry.mode)
+    if entry.threshold == "bound":
+        values["budgets"] = [Q.tolist() for Q in cumulative_steps(recorder.step_sizes, L0)]
+    elif entry.steps == "random":
+        values["shares"] = {str(T): [f.kept_share(f.threshold(L0 / T)).tolist() for f in filters] for T in lengths[1:]}
+    else:
+        tables = thresholds(filters, L0, lengths[1:])
+        if entry.threshold == "as_released":
+            tables = thresholds_as_released(recorder, L0, lengths[1:], 0.1 if entry.clamp is None else entry.clamp)
+        values |= {"lengths": lengths, "theta": [table.theta.tolist() for table in tables]}
+    return Fit(values, 2)
+
+
+def _record_steps(images: CalibrationSet) -> StepSizeRecorder:
+    """Step sizes of sequences of the training length, read whole."""
+    recorder, model = StepSizeRecorder(), images.model
     patches, cells = images.sequence(model.L0)
     model.encode(patches, cells, told=told(model, cells, model.L0), plan=recorder, want_state=False)
-    filters = calibrate_filters(recorder, model.L0, entry.survival)
-    lengths = [T for T in images.steps if T > model.L0]
-    found = {str(T): {"thresholds": [f.threshold(model.L0 / T).tolist() for f in filters]} for T in lengths}
-    return Fit({"long_memory": [f.long_memory.tolist() for f in filters], "T": found}, 2)
+    return recorder
 
 
 @torch.no_grad()

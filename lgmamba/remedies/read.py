@@ -104,8 +104,11 @@ def still_written(
         that of the model as it is}.
     """
     beyond = [T for T in steps if T > model.L0]
-    if not beyond or remedy.reader is not None:
+    if not beyond:
         return {}
+    if remedy.steps_read is not None:
+        shares = {T: remedy.steps_read(T) / (T - model.L0) for T in beyond}
+        return {T: {"written": share, "step_size": share} for T, share in shares.items()}
     n_layer, last = model.config.n_layer, beyond[-1]
     plain = WriteRecorder(last, n_layer)
     read_at_steps(model, patches, cells, [last], told(model, cells, model.L0), piece, plain)
