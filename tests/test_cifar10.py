@@ -59,6 +59,7 @@ SMALL = {
     },
     "remedies": [{"name": "dt_running", "kind": "step_size", "form": "power", "mode": "stream"}],
     "extension": {"runs": ["uniform_16"], "factors": [1, 4], "orders": ["permutation"], "images": 8},
+    "inspect": {"runs": ["uniform_16"], "factors": [2], "images": 8, "fit_images": 16, "attention_images": 2, "swaps": 1},
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
     "tracking": {"kind": "none"},
     "device": "cpu",

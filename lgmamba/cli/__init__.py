@@ -132,6 +132,30 @@ def remedy(
 
 
 @app.command()
+def inspect(
+    config: Annotated[Path, typer.Option(help="inspect.json of one run and seed")],
+    train: Annotated[Path, typer.Option(help="folder written by `train`")],
+    data: Annotated[Path, typer.Option(help="folder of the image artefact")],
+    out: Annotated[Path, typer.Option(help="folder of the results")],
+    what: Annotated[
+        str, typer.Option(help="attention, distance, receptive_field, memory, states, content, modes, or all")
+    ] = "all",
+    device: Device = "auto",
+) -> None:
+    """Look into one trained run: what its layers attend to, what their states hold, and which modes break it beyond L0."""
+    from lgmamba import devices
+    from lgmamba.config.files import InspectFile, read_config
+
+    read = read_config(config, InspectFile)
+    devices.claim(device)
+    from lgmamba.probe.inspect import inspect as inspect_run
+
+    done = inspect_run(read, train, data, out, devices.torch_device(device), what)
+    looks = ", ".join(done["seconds"])
+    typer.echo(f"{out}: {looks}; {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s")
+
+
+@app.command()
 def evaluate(
     study: Annotated[Path, typer.Option(help="<results>/config/study.json")],
     results: Annotated[Path, typer.Option(help="folder of the study's results, with runs/")],

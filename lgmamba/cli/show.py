@@ -72,6 +72,11 @@ def stage_commands(study: Params) -> list[str]:
                 f"python -m lgmamba remedy --config {layout.remedy_json(run, seed)} --train {home}/train --data {data}"
                 f" --out {home}/remedies --work {home}/work --device {study.device}"
             )
+        if study.inspect is not None and run in study.inspect.runs:
+            lines.append(
+                f"python -m lgmamba inspect --config {layout.inspect_json(run, seed)} --train {home}/train --data {data}"
+                f" --out {home}/inspect --device {study.device}"
+            )
     return lines
 
 

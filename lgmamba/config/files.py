@@ -3,7 +3,8 @@
     <results>/config/{study,data,tracking}.json, code/<stage>.txt       written here, read by the stages
     <results>/runs/<run>/seed<k>/{run,probe}.json                       written here, read by the stages
     <results>/runs/<run>/seed<k>/remedy.json                            the same, for the runs of `extension`
-    <results>/runs/<run>/seed<k>/{train,probe,remedies,work}/           written by the stages
+    <results>/runs/<run>/seed<k>/inspect.json                           the same, for the runs of `inspect`
+    <results>/runs/<run>/seed<k>/{train,probe,remedies,inspect,work}/   written by the stages
     <results>/{frames,logs,benchmarks,markers}/
 
 A stage reads its own file and nothing else, and Snakemake and DVC see that file as an input. So a changed value reruns
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 
 from lgmamba.config.base import ConfigError, Strict, validate
 from lgmamba.config.data import DataConfig
+from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.remedies import ExtensionConfig, Remedies
 from lgmamba.config.run import Positive, RunConfig
 from lgmamba.config.study import Params, ProbeConfig, TrackingConfig
@@ -31,6 +33,7 @@ ENTRY_MODULES = {
     "train": "lgmamba.train.loop",
     "reconstruct": "lgmamba.probe.reconstruct",
     "remedy": "lgmamba.probe.remedy",
+    "inspect": "lgmamba.probe.inspect",
     "evaluate": "lgmamba.analysis.evaluate",
     "figure": "lgmamba.figures",
     "report": "lgmamba.report",
@@ -60,6 +63,15 @@ class RemedyFile(Strict):
     probe: ProbeConfig
     remedies: Remedies
     extension: ExtensionConfig
+    steps: list[Positive]
+
+
+class InspectFile(Strict):
+    """inspect.json of one run and seed: the run, what to look at in it, with images of which split, and at which steps."""
+
+    run: RunConfig
+    inspect: InspectConfig
+    split: str
     steps: list[Positive]
 
 
@@ -112,6 +124,9 @@ class Layout:
     def remedy_json(self, run: str, seed: int | str) -> Path:
         return self.run_dir(run, seed) / "remedy.json"
 
+    def inspect_json(self, run: str, seed: int | str) -> Path:
+        return self.run_dir(run, seed) / "inspect.json"
+
     def run_dir(self, run: str, seed: int | str) -> Path:
         return self.results / "runs" / run / f"seed{seed}"
 
@@ -142,12 +157,16 @@ def config_contents(params: Params, layout: Layout) -> dict[Path, str]:
                 extension=params.extension,
                 steps=params.extension.steps(run.L0),
             )
+        if params.inspect is not None and name in params.inspect.runs:
+            models[layout.inspect_json(name, seed)] = InspectFile(
+                run=run, inspect=params.inspect, split=params.probe.split, steps=params.inspect.steps(run.L0)
+            )
     contents = {path: to_json(model.model_dump(mode="json")) for path, model in models.items()}
     return contents | {layout.code(stage): code_digest(module) + "\n" for stage, module in ENTRY_MODULES.items()}
 
 
 def read_config(path: str | Path, model: type[M]) -> M:
-    """One of the files above: Params, DataFile, RunConfig, ProbeFile, RemedyFile or TrackingFile.
+    """One of the files above: Params, DataFile, RunConfig, ProbeFile, RemedyFile, InspectFile or TrackingFile.
 
     Raises:
         ConfigError: missing, not JSON, or with values that do not fit; names the file and each key.

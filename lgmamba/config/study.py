@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from lgmamba.config.base import ConfigError, Name, Strict, problems, unknown_key, validate
 from lgmamba.config.data import DataConfig
+from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.remedies import ExtensionConfig, Remedies, check_names, with_kinds
 from lgmamba.config.run import ModelConfig, OrderName, Positive, RunConfig, TaskConfig, TrainConfig
 
@@ -81,6 +82,7 @@ class Params(Strict):
     claims: ClaimsConfig
     remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field([], description="tried beyond L0; see extension")
     extension: ExtensionConfig | None = Field(None, description="how remedies are tried; null: they are not")
+    inspect: InspectConfig | None = Field(None, description="how trained models are looked into; null: they are not")
     outputs: OutputsConfig
     tracking: TrackingConfig
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto = CUDA where there is one")
@@ -115,6 +117,9 @@ class Params(Strict):
                 )
         check_names(self.remedies)
         self._check_extension(runs)
+        for i, name in enumerate([] if self.inspect is None else self.inspect.runs):
+            if name not in runs:
+                raise ValueError(f"inspect.runs.{i}: found {name!r}, expected: one of the runs {sorted(runs)}")
         return self
 
     def _check_extension(self, runs: dict[str, RunConfig]) -> None:

@@ -23,15 +23,20 @@ and more, if they are given the time."""
 
 
 class DecayRecorder:
-    """A plan that changes nothing and averages every layer's decays exp(dt A) and step sizes over what is read."""
+    """A plan that changes nothing and averages every layer's decays exp(dt A) and step sizes over what is read.
 
-    def __init__(self) -> None:
+    Args:
+        samples: sequences of a batch that count, the first ones; None for all.
+    """
+
+    def __init__(self, samples: int | None = None) -> None:
+        self.samples = samples
         self._sums: dict[int, Tensor] = {}
         self._steps: dict[int, Tensor] = {}
         self._counts: dict[int, int] = {}
 
     def __call__(self, call: ScanCall) -> ScanCall:
-        A, dt = call.A.double(), call.dt.detach().double().flatten(0, 1)  # (B L, D)
+        A, dt = call.A.double(), call.dt[: self.samples].detach().double().flatten(0, 1)  # (B L, D)
         decays = torch.stack([torch.exp(dt * A[:, n]).sum(0) for n in range(A.shape[1])], dim=1)  # of all modes: large
         self._sums[call.layer] = self._sums.get(call.layer, 0) + decays
         self._steps[call.layer] = self._steps.get(call.layer, 0) + dt.sum(0)
@@ -61,7 +66,7 @@ class ModeMemory:
 
     @classmethod
     def of(cls, rho: Tensor) -> "ModeMemory":
-        return cls(rho, -1.0 / rho.log())
+        return cls(rho, 1.0 / rho.log().abs())  # infinite where nothing is forgotten
 
     def inflation(self, L0: int, T: int) -> Tensor:
         """Predicted growth of the mean state from L0 to T steps, F(T) / F(L0): (D, N), from 1 to T / L0."""

@@ -4,13 +4,14 @@ A length-adaptive model is told its training length L0 all the way (stream mode)
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lgmamba.data.dataset import Dataset
 from lgmamba.model import PatchMamba, Plan, ScanCall, StackState
+from lgmamba.model.plan import PER_STEP
 from lgmamba.task.orders import orders_of_images
 from lgmamba.task.patches import patchify
 
@@ -101,6 +102,12 @@ class LayerPass:
 
     u: Tensor
     call: ScanCall
+
+    def upto(self, sample: int, T: int) -> "LayerPass":
+        """The same of one sample and its first T steps, which is what a pass that ends there sees."""
+        one = slice(sample, sample + 1)
+        steps = {name: getattr(self.call, name)[one, :T] for name in PER_STEP}
+        return LayerPass(self.u[one, :T], replace(self.call, **steps))
 
 
 @torch.no_grad()

@@ -104,11 +104,11 @@ def test_the_commands_are_exactly_those_of_the_workflow(tmp_path):
     shown = program("-m", "lgmamba", "show", "--commands", cwd=checkout.path, PYTHONPATH=str(checkout.path))
     assert (shown.code, shown.err) == (0, "")
     printed = checkout.snakemake("--dry-run", "--printshellcmds")
-    lines = re.findall(r"Shell command: (python -m lgmamba (?:data|train|reconstruct|remedy) .*)", printed)
+    lines = re.findall(r"Shell command: (python -m lgmamba (?:data|train|reconstruct|remedy|inspect) .*)", printed)
     assert sum("--track mlflow" in line for line in lines) == 2
     bare = [re.sub(r" --track \S+| > \S+ 2>&1$", "", line) for line in lines]
     assert sorted(bare) == sorted(shown.out.splitlines())
-    assert len(bare) == 1 + 2 + 2 + 1
+    assert len(bare) == 1 + 2 + 2 + 1 + 1
 
 
 def test_the_commands_stand_in_an_order_that_works(lgmamba):
@@ -118,6 +118,7 @@ def test_the_commands_stand_in_an_order_that_works(lgmamba):
     expected = ["data"]
     for run, _ in params.run_configs():
         expected += ["train", "reconstruct", *["remedy"] * (run in params.extension.runs)]
+        expected += ["inspect"] * (run in params.inspect.runs)
     assert stages == expected
     for before, line in pairwise(lines[1:]):
         if " train " not in line:  # reads what was trained last

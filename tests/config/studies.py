@@ -29,6 +29,7 @@ SMALL = {
     "probe": {"max_factor": 25, "factors": [1.25, 1.5, 2, 4, 8, 16], "extra_steps": [3]},
     "claims": {"comparisons": [{"generalist": "plain", "adaptive": "told"}], "far_factors": [2, 5]},
     "extension": {"runs": ["plain", "told"]},
+    "inspect": {"runs": ["plain", "told"]},
 }
 """Laid over params.yaml, so that no test depends on the numbers chosen there."""
 

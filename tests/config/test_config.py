@@ -12,7 +12,7 @@ from lgmamba.config.study import Params, load_params, merge
 from lgmamba.model.patch_mamba import MIXERS
 from lgmamba.scan.api import BACKENDS
 from lgmamba.task.orders import ORDERS
-from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, study
+from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, error, study, values
 
 LENGTHS = {
     "fixed": {"kind": "fixed", "value": 9},
@@ -136,3 +136,22 @@ def test_a_study_without_state_passing_is_written_as_before_there_was_any():
     assert params["passed"].train.state_passing.model_dump() == passing
     assert params["plain"].train.state_passing is None
     assert RunConfig.model_validate_json(params["passed"].model_dump_json()) == params["passed"]
+
+
+def test_lengths_that_are_looked_into_begin_with_L0():
+    found = study(inspect={"runs": ["plain"], "factors": [25, 1.01, 2]})
+    assert found.inspect.steps(16) == [16, 17, 32, 400]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"runs": ["gone"]}, "inspect.runs.0: found 'gone', expected: one of the runs"),
+        ({"runs": ["plain", "plain"]}, "runs with each entry once; got ['plain', 'plain']"),
+        ({"factors": [2, 2]}, "factors with each entry once; got [2.0, 2.0]"),
+        ({"factors": [1]}, "inspect.factors.0: found 1, expected: Input should be greater than 1"),
+        ({"images": 1}, "inspect.images: found 1, expected: Input should be greater than or equal to 2"),
+    ],
+)
+def test_a_wrong_look_is_refused(given, line):
+    assert line in error(values(inspect=given))

@@ -59,6 +59,7 @@ STUDY = {
     },
     "remedies": [],
     "extension": None,
+    "inspect": None,
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
     "tracking": {"kind": "none"},
     "device": "cpu",

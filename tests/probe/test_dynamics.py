@@ -24,6 +24,16 @@ def test_the_recorder_averages_over_samples_and_steps_whatever_the_pieces():
             torch.testing.assert_close(got, call.dt.mean((0, 1)), rtol=1e-10, atol=0)
 
 
+def test_the_recorder_may_count_the_first_samples_only():
+    model = exact()
+    patches, cells = sequence(model)
+    few, alone = DecayRecorder(2), DecayRecorder()
+    model.encode(patches, cells, plan=few)
+    model.encode(patches[:2], cells[:2], plan=alone)
+    for got, want in zip(few.rho(), alone.rho(), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
+
+
 def test_memory_and_inflation_by_hand():
     rho = torch.tensor([[math.exp(-1 / 4), 1.0, 1e-9]], dtype=torch.float64)
     memory = ModeMemory.of(rho)

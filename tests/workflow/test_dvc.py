@@ -38,6 +38,7 @@ def test_stages_are_those_of_the_parameters(checkout):
     expected = {"config", "data", "evaluate", "figures", "report"}
     expected |= {f"{stage}@{pair}" for stage in ("train", "reconstruct") for pair in pairs}
     expected |= {f"remedy@{run}-{seed}" for run in params.extension.runs for seed in params.seeds}
+    expected |= {f"inspect@{run}-{seed}" for run in params.inspect.runs for seed in params.seeds}
     assert set(checkout.run("dvc", "stage", "list", "--name-only").split()) == expected
 
 

@@ -38,6 +38,7 @@ def test_dry_run_on_the_real_parameters_lists_every_job(checkout):
         "reconstruct": n,
         "evaluate": 1,
         "remedy": len(params.extension.runs) * len(params.seeds),
+        "inspect": len(params.inspect.runs) * len(params.seeds),
         "figure": len(figures_of(params)),
         "report": 1,
     }

@@ -55,7 +55,15 @@ def every_run(folder, names):
 
 def extended_runs(folder, names):
     """These files in `folder` of the runs that remedies are tried on, every seed; none where none are tried."""
-    runs = PARAMS.extension.runs if PARAMS.extension is not None else []
+    return files_of(PARAMS.extension.runs if PARAMS.extension is not None else [], folder, names)
+
+
+def inspected_runs(folder, names):
+    """The same of the runs that are looked into."""
+    return files_of(PARAMS.inspect.runs if PARAMS.inspect is not None else [], folder, names)
+
+
+def files_of(runs, folder, names):
     return [f"{LAYOUT.run_dir(run, seed)}/{folder}/{name}" for run in runs for seed in PARAMS.seeds for name in names]
 
 

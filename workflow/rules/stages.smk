@@ -8,6 +8,9 @@ DATA_FILES = f"{DATA}/manifest.json"
 TRAIN_FILES = ["run.json", "train.json", "history.parquet", "model.safetensors"]
 PROBE_FILES = ["probe.json", "steps.parquet", "retention.parquet", "panel.safetensors"]
 REMEDY_FILES = ["remedies.json", "steps.parquet", "retention.parquet"]  # and artefacts/, of the remedies that have some
+INSPECT_FRAMES = ["attention", "distance", "receptive_field", "memory", "states", "cycles", "content"]
+INSPECT_FRAMES += ["modes", "explained", "groups", "touched"]
+INSPECT_FILES = ["inspect.json", *(f"{name}.parquet" for name in INSPECT_FRAMES)]
 RUN = str(LAYOUT.run_dir("{run}", "{seed}"))
 LOGS = f"{PARAMS.outputs.results}/logs"
 TIMES = f"{PARAMS.outputs.results}/benchmarks"
@@ -131,6 +134,35 @@ rule remedy:
         " --out {params.out} --work {params.work} --device {params.device} > {log} 2>&1"
 
 
+rule inspect:
+    input:
+        config=str(LAYOUT.inspect_json("{run}", "{seed}")),
+        code=str(LAYOUT.code("inspect")),
+        data=DATA_FILES,
+        train=rules.train.output,
+    output:
+        [f"{RUN}/inspect/{name}" for name in INSPECT_FILES],
+    log:
+        f"{LOGS}/inspect/{{run}}/seed{{seed}}.log",
+    benchmark:
+        f"{TIMES}/inspect/{{run}}/seed{{seed}}.tsv"
+    conda:
+        ENV
+    threads: train_threads
+    resources:
+        gpu=USES_GPU,
+    params:
+        data=lambda w, input: dirname(input.data),
+        train=lambda w, input: dirname(input.train[0]),
+        out=folder_of_output,
+        device=PARAMS.device,
+    message:
+        "Look into {wildcards.run}, seed {wildcards.seed} (progress: {log})"
+    shell:
+        "python -m lgmamba inspect --config {input.config} --train {params.train} --data {params.data}"
+        " --out {params.out} --device {params.device} > {log} 2>&1"
+
+
 rule evaluate:
     input:
         study=str(LAYOUT.study),
@@ -138,6 +170,7 @@ rule evaluate:
         train=every_run("train", TRAIN_FILES),
         probe=every_run("probe", PROBE_FILES),
         remedies=extended_runs("remedies", REMEDY_FILES),
+        inspected=inspected_runs("inspect", INSPECT_FILES),
     output:
         [f"{LAYOUT.frames}/{name}" for name in frames_of(PARAMS)],
     log:

@@ -1,0 +1,109 @@
+"""Looking into one trained run: what its layers attend to, how far back, what their states hold and how they grow beyond L0.
+
+    inspect.json               what was looked at, with which checkpoint and images
+    attention.parquet          one image, L = 2 L0: layer, row, column -> weight
+    distance.parquet           layer, step, form, aggregation -> mean distance of the attention, reach of 90 % of it
+    receptive_field.parquet    kind, layer, step, age_low, age_high -> share, change, gain, count
+    memory.parquet             layer, step, quantity -> quantiles over channels or modes
+    states.parquet             layer, step -> norms, drift, z-scores, share beyond the range of training
+    cycles.parquet             layer, cycle -> observed and predicted contraction on a cycled order
+    content.parquet            layer, step, read_out -> psnr
+    modes.parquet              layer, channel, mode, step -> rho, tau, predicted and measured growth, mean distance
+    explained.parquet          layer, step, estimator, weighting -> share of variance explained
+    groups.parquet             layer, group, intervention, step -> psnr with it and without
+    touched.parquet            remedy, step, layer, group -> tau, predicted and measured growth; psnr
+
+Steps are L0 and multiples of it. A length-adaptive model is told L0 all the way. Glossary: `lgmamba.probe`.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lgmamba.config.base import ConfigError
+from lgmamba.config.files import InspectFile
+from lgmamba.data.dataset import load_dataset
+from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
+from lgmamba.frames import write_columns
+from lgmamba.probe.looks import Subject, attention, content, distance, memory, receptive_field, states
+from lgmamba.probe.looks_at_modes import modes
+from lgmamba.provenance import code_digest
+from lgmamba.train.checkpoint import load_model
+
+log = logging.getLogger(__name__)
+
+LOOKS: dict[str, Callable[[Subject], dict[str, dict[str, Any]]]] = {
+    "attention": attention,
+    "distance": distance,
+    "receptive_field": receptive_field,
+    "memory": memory,
+    "states": states,
+    "content": content,
+    "modes": modes,
+}
+"""What to look at -> frames by name, as columns."""
+WHAT = (*LOOKS, "all")
+
+
+def inspect(
+    config: InspectFile, train: Path, data: Path, out: Path, device: torch.device, what: str = "all"
+) -> dict[str, Any]:
+    """Look into one trained run and write the files above, or the frames of one look alone.
+
+    Args:
+        config: the run, what to look at, and the steps.
+        train: folder written by `lgmamba train`.
+        data: folder of the image artefact.
+        out: folder of the results.
+        what: one of `WHAT`; a single look leaves inspect.json, which speaks for all of them, as it is.
+    Returns:
+        what inspect.json holds, or would.
+    Raises:
+        ConfigError: unknown look; the checkpoint is another run's; or a split holds too few images.
+        DataError: the images cannot be used.
+    """
+    if what not in WHAT:
+        raise ConfigError(f"--what: found {what!r}, expected one of {', '.join(WHAT)}")
+    begun = time.monotonic()
+    torch.set_num_threads(config.run.train.cpu_threads)
+    dataset = load_dataset(data, device)
+    model, trained = load_model(train / "model.safetensors", device)
+    if trained != config.run:
+        raise ConfigError(
+            f"{train}: expected the checkpoint of run {config.run.run!r} seed {config.run.seed} as configured now, found one of "
+            f"{trained.run!r} seed {trained.seed}; train it again"
+        )
+    model.requires_grad_(False)
+    if what == "all":
+        (out / "inspect.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there
+    subject = Subject(model, dataset, config)
+    name = {"run": config.run.run, "seed": config.run.seed, "L0": model.L0}
+    seconds = {}
+    for look in LOOKS if what == "all" else [what]:
+        started = time.monotonic()
+        for frame, columns in LOOKS[look](subject).items():
+            write_columns(out / f"{frame}.parquet", name | columns)
+        seconds[look] = round(time.monotonic() - started, 3)
+        log.info("%s seed %d: %s, %.1f s", config.run.run, config.run.seed, look, seconds[look])
+    about = {
+        **name,
+        "steps": config.steps,
+        "images": len(subject.held_out),
+        "fit_images": len(subject.fitted),
+        "wall_s": time.monotonic() - begun,
+        "seconds": seconds,
+        "attention_error": subject.attention_error,
+        "data_digest": dataset.manifest.sha256,
+        "checkpoint_digest": file_digest(train / "model.safetensors"),
+        "code_digest": code_digest(__name__),
+        "inspect": config.inspect.model_dump(mode="json"),
+        "split": config.split,
+    }
+    if what == "all":
+        write_atomic(out / "inspect.json", to_json(about))  # the last file: it says that all is there
+        remove_parts(out)
+    return about

@@ -1,0 +1,323 @@
+"""The looks of `lgmamba.probe.inspect` at attention, receptive fields, memory, states and content: from a model to columns.
+
+Glossary: `lgmamba.probe`; B samples, L steps, D channels, N modes.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgmamba.config.base import ConfigError
+from lgmamba.config.files import InspectFile
+from lgmamba.data.dataset import Dataset
+from lgmamba.model import PatchMamba
+from lgmamba.probe.attention import (
+    AGGREGATIONS,
+    aggregate,
+    attention_rows,
+    attention_tiles,
+    mean_distance,
+    mixer_rows,
+    reach,
+)
+from lgmamba.probe.content import fit_read_out, psnr, rescaled, restore_norm
+from lgmamba.probe.memory import cumulative_steps, horizons, survival
+from lgmamba.probe.passes import LayerPass, Sequences, layer_passes, psnr_of, sequences_of, stops
+from lgmamba.probe.receptive_field import gradient_sizes, swap_patches
+from lgmamba.probe.states import TrainingStates, cycle_contraction, state_numbers, training_states
+from lgmamba.scan import selective_scan
+
+Columns = dict[str, list[Any]]
+REACH = 0.9
+"""Share of a row's attention whose reach is reported."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+STEPS_WITHIN = 16
+"""Steps up to L0 at which training states are looked at, at most."""
+SHORT = 8
+"""Steps of a piece where the states of every step are made."""
+
+
+@dataclass
+class Subject:
+    """A trained model, the images it is looked at with, and what several looks share."""
+
+    model: PatchMamba
+    dataset: Dataset
+    config: InspectFile
+    attention_error: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        for split, least in ((self.config.split, 2), ("train", 8)):
+            found = len(self.dataset.split(split))
+            if found < least:
+                raise ConfigError(
+                    f"inspect: found {found} images in split {split!r}, expected {least} or more (data.splits)"
+                )
+
+    @property
+    def L0(self) -> int:
+        return self.model.L0
+
+    @property
+    def steps(self) -> list[int]:
+        """L0, and lengths beyond it."""
+        return self.config.steps
+
+    @property
+    def piece(self) -> int:
+        return self.config.inspect.piece
+
+    def sequences(self, images: int, repeat: int = 0, order: str | None = None, split: str | None = None) -> Sequences:
+        """The first images of a split, by default the held-out one, up to the longest length."""
+        rows = self.dataset.split(split or self.config.split)[:images]
+        order = order or self.config.inspect.order
+        return sequences_of(self.dataset, self.model, rows, order, self.steps[-1], repeat)
+
+    @cached_property
+    def held_out(self) -> Sequences:
+        return self.sequences(self.config.inspect.images)
+
+    @cached_property
+    def fitted(self) -> Sequences:
+        """Training images, for read-outs and for the range of states."""
+        return self.sequences(self.config.inspect.fit_images, split="train")
+
+    @cached_property
+    def few(self) -> Sequences:
+        """Held-out images whose whole passes are kept."""
+        return self.held_out[: self.config.inspect.attention_images]
+
+    @cached_property
+    def passes(self) -> list[LayerPass]:
+        """Whole passes over `few`, up to the longest length."""
+        return layer_passes(self.model, self.few, self.steps[-1])
+
+    @cached_property
+    def training(self) -> list[TrainingStates]:
+        """What training images make of each layer's states within L0."""
+        n = min(STEPS_WITHIN, self.L0)
+        within = sorted({round((k + 1) * self.L0 / n) for k in range(n)})
+        return training_states(stops(self.model, self.fitted, within, self.piece))
+
+
+def columns_of(rows: Iterable[dict[str, Any]]) -> Columns:
+    """Rows with equal keys as columns; there is at least one."""
+    rows = list(rows)
+    return {key: [row[key] for row in rows] for key in rows[0]}
+
+
+def last_rows(T: int, n: int) -> list[int]:
+    """At most n rows, 0-based, evenly over the last tenth of T steps, the last one included."""
+    first = T - max(1, math.ceil(T / 10))
+    n = min(n, T - first)
+    return sorted({T - 1 - round(k * (T - 1 - first) / max(1, n - 1)) for k in range(n)})
+
+
+def attention(subject: Subject) -> dict[str, Columns]:
+    """The whole map of one image up to 2 L0, tile by tile; and how far its product with the input is from the scan's output."""
+    L = 2 * subject.L0
+    rows = []
+    for layer, one in enumerate(layer_passes(subject.model, subject.held_out[:1], min(L, subject.steps[-1]))):
+        made = []
+        for tile, block in attention_tiles(one.call, list(range(one.call.dt.shape[1])), span=15):
+            weight = aggregate(block, "abs")[0]
+            made.append(torch.einsum("rdj,jd->rd", block[0], one.call.x[0, : block.shape[3]].double()))
+            for r, i in enumerate(tile):
+                rows += [
+                    {"layer": layer, "row": i + 1, "column": j + 1, "weight": w}
+                    for j, w in enumerate(weight[r, : i + 1].tolist())
+                ]
+        call = one.call
+        y = selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, torch.zeros_like(call.A[:, 0]))[0].double()
+        error = (torch.cat(made) - y).abs().max() / y.abs().max()
+        subject.attention_error = max(subject.attention_error, float(error))
+    return {"attention": columns_of(rows)}
+
+
+def distance(subject: Subject) -> dict[str, Columns]:
+    """Mean over images and rows, of the scan alone and of the whole mixer, with every aggregation."""
+    rows = []
+    for T in subject.steps:
+        at = last_rows(T, subject.config.inspect.attention_rows)
+        for layer, one in enumerate(subject.passes):
+            found: dict[tuple[str, str], list[Tensor]] = {}
+            for b in range(len(subject.few)):  # image by image: a row is (D, L) numbers
+                for form, weight in _weights(subject, layer, one, b, T, at).items():
+                    for how in AGGREGATIONS:
+                        map_ = aggregate(weight, how)[0]
+                        numbers = torch.stack([mean_distance(map_, at), reach(map_, at, REACH).double()])
+                        found.setdefault((form, how), []).append(numbers.mean(1))
+            for (form, how), parts in found.items():
+                mean, far = torch.stack(parts).mean(0).tolist()
+                rows.append(
+                    {
+                        "layer": layer,
+                        "step": T,
+                        "form": form,
+                        "aggregation": how,
+                        "mean_distance": mean,
+                        "reference": sum(at) / len(at) / 2,
+                        "reach": far,
+                        "rows": f"{len(at)} in {at[0] + 1}..{at[-1] + 1}",
+                        "images": len(subject.few),
+                    }
+                )
+    return {"distance": columns_of(rows)}
+
+
+def _weights(subject: Subject, layer: int, one: LayerPass, b: int, T: int, at: list[int]) -> dict[str, Tensor]:
+    call, span = one.upto(b, T), T
+    mixer = subject.model.blocks[layer].mixer
+    return {
+        "scan": attention_rows(call.call, at, span),
+        "mixer": mixer_rows(mixer, call.u, call.call, at, span)[0],
+    }
+
+
+def receptive_field(subject: Subject) -> dict[str, Columns]:
+    """Shares by octaves of age: of each layer's attention, of the gradient, and what swapped patches do."""
+    rows = []
+    for T in subject.steps:
+        for layer, one in enumerate(subject.passes):
+            parts = [attention_rows(one.upto(b, T).call, [T - 1]) for b in range(len(subject.few))]
+            weight = torch.cat([aggregate(part, "rownorm")[:, 0] for part in parts])  # (B, T)
+            rows += _octaves("attention", layer, T, weight / weight.sum(1, keepdim=True))
+        slopes = gradient_sizes(subject.model, subject.few, T, subject.config.inspect.gradient_probes)
+        rows += _octaves("gradient", -1, T, slopes / slopes.sum(1, keepdim=True))
+        rows += _swapped(subject, T)
+    return {"receptive_field": columns_of(rows)}
+
+
+def _octaves(kind: str, layer: int, T: int, share: Tensor) -> list[dict[str, Any]]:
+    """Mean over images of the share of weight (B, T) in each octave of age: 0, 1-2, 3-6, ..."""
+    by_age = share.mean(0).flip(0).tolist()
+    return [
+        {
+            "kind": kind,
+            "layer": layer,
+            "step": T,
+            "age_low": low,
+            "age_high": min(high, T - 1),
+            "share": sum(by_age[low : high + 1]),
+            "change": None,
+            "gain": None,
+            "count": len(share),
+        }
+        for low, high in octaves(T)
+    ]
+
+
+def octaves(T: int) -> list[tuple[int, int]]:
+    """First and last age of each octave below T: (0, 0), (1, 2), (3, 6), ..."""
+    return [(2**k - 1, 2 ** (k + 1) - 2) for k in range(T.bit_length()) if 2**k - 1 < T]
+
+
+def _swapped(subject: Subject, T: int) -> list[dict[str, Any]]:
+    """change: RMS change of the cell, in units of that of the patch; gain: what share of the new patch is drawn."""
+    swaps = swap_patches(subject.model, subject.held_out, T, subject.config.inspect.swaps, subject.piece)
+    rows = []
+    for low, high in octaves(T):
+        here = (swaps.age >= low) & (swaps.age <= high)
+        given = float(swaps.given[here].sum())
+        if given > 0:
+            rows.append(
+                {
+                    "kind": "swap",
+                    "layer": -1,
+                    "step": T,
+                    "age_low": low,
+                    "age_high": min(high, T - 1),
+                    "share": None,
+                    "change": math.sqrt(float(swaps.change[here].sum()) / given),
+                    "gain": float(swaps.along[here].sum()) / given,
+                    "count": int(here.sum()),
+                }
+            )
+    return rows
+
+
+def memory(subject: Subject) -> dict[str, Columns]:
+    """Quantiles over channels (and images) of S(T) / S(L0), over modes of what survives of the first state, and of horizons."""
+    rows = []
+    for layer, one in enumerate(subject.passes):
+        total, A = cumulative_steps(one.call), one.call.A
+        for T in subject.steps:
+            for quantity, values in (
+                ("cumulative_step", total[:, T - 1] / total[:, subject.L0 - 1]),
+                ("survival", survival(total, A, T)),
+                ("horizon", horizons(total, A, T)),
+            ):
+                ordered = values.flatten().sort().values
+                at = [ordered[min(len(ordered) - 1, int(q * len(ordered)))].item() for q in QUANTILES]
+                quantiles = {
+                    f"q{round(100 * q):02d}": v if math.isfinite(v) else None
+                    for q, v in zip(QUANTILES, at, strict=True)
+                }
+                endless = float(values.isinf().double().mean())
+                rows.append({"layer": layer, "step": T, "quantity": quantity, **quantiles, "endless": endless})
+    return {"memory": columns_of(rows)}
+
+
+def states(subject: Subject) -> dict[str, Columns]:
+    """Numbers of states on the way to the longest length, and contraction on a cycled order."""
+    lag = max(1, subject.L0 // 8)
+    longest = subject.steps[-1]
+    early = {max(1, round(subject.L0 * f)) for f in (0.25, 0.5, 0.75)}
+    at = sorted(early | set(subject.steps) | {min(longest, subject.L0 * 2**k) for k in range(longest.bit_length())})
+    rows, before = [], {}
+    for stop in stops(
+        subject.model, subject.held_out, sorted({t - lag for t in at if t > lag} | set(at)), subject.piece
+    ):
+        if stop.t in at:
+            rows += [
+                {"layer": layer, "step": stop.t, "lag": lag}
+                | state_numbers(h, before[stop.t - lag][layer] if stop.t > lag else None, known)
+                for layer, (h, known) in enumerate(zip(stop.h, subject.training, strict=True))
+            ]
+        before[stop.t] = stop.h
+    cycled = subject.sequences(subject.config.inspect.images, order="cycle")
+    cycles = longest // cycled.patches.shape[1]
+    found = cycle_contraction(subject.model, cycled, cycles, subject.piece) if cycles >= 3 else []
+    keys = ("layer", "cycle", "change", "observed", "predicted")
+    cycle_columns = {key: [getattr(row, key) for row in found] for key in keys}
+    return {"states": columns_of(rows), "cycles": cycle_columns}
+
+
+def content(subject: Subject) -> dict[str, Columns]:
+    """PSNR of a linear read-out fitted at L0, on states as they are and scaled back; of one fitted at T; and of the model."""
+    rows, fixed = [], []
+    norm = [known.norm for known in subject.training]
+    fits = stops(subject.model, subject.fitted, subject.steps, subject.piece)
+    tests = stops(subject.model, subject.held_out, subject.steps, subject.piece)
+    for fit, test in zip(fits, tests, strict=True):
+        here = [fit_read_out(h, subject.fitted.targets) for h in fit.h]
+        fixed = fixed or here
+        for layer, h in enumerate(test.h):
+            drawn = {
+                "fixed": fixed[layer](h),
+                "restored": fixed[layer](rescaled(h, norm[layer])),
+                "refit": here[layer](h),
+            }
+            rows += [
+                {"layer": layer, "step": test.t, "read_out": name, "psnr": psnr(image, subject.held_out.targets)}
+                for name, image in drawn.items()
+            ]
+        rows.append(
+            {"layer": -1, "step": test.t, "read_out": "model", "psnr": psnr_of(subject.model, test, subject.held_out)}
+        )
+    plan = restore_norm([float(p) for p in norm], subject.L0)
+    rows += [
+        {
+            "layer": -1,
+            "step": stop.t,
+            "read_out": "model_restored",
+            "psnr": psnr_of(subject.model, stop, subject.held_out),
+        }
+        for stop in stops(subject.model, subject.held_out, subject.steps, SHORT, plan)
+    ]
+    return {"content": columns_of(rows)}

@@ -1,0 +1,178 @@
+"""The look of `lgmamba.probe.inspect` at modes: the account, which of them break the model, and which remedy touches them.
+
+Glossary: `lgmamba.probe`; D channels, N modes.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgmamba.model import Plan
+from lgmamba.probe.account import ESTIMATORS, Account, explained, growth, mode_account
+from lgmamba.probe.dynamics import GROUPS
+from lgmamba.probe.groups import clamp_inflation, group_norms, hold_at_L0, size_at_L0
+from lgmamba.probe.looks import Subject, columns_of
+from lgmamba.probe.passes import psnr_of, stops
+from lgmamba.probe.touched import REMEDIES, Remedies, touch
+
+ORDERS = 2
+"""Visiting orders of each image over which mean states are taken."""
+ALL = "all"
+
+
+def modes(subject: Subject) -> dict[str, dict[str, Any]]:
+    """Frames modes, explained, groups and touched."""
+    images = subject.config.inspect.images
+    passes = [subject.held_out, *(subject.sequences(images, repeat) for repeat in range(1, ORDERS))]
+    account = mode_account(subject.model, passes, subject.steps, subject.piece)
+    return {
+        "modes": _modes(account, subject.steps),
+        "explained": columns_of(_explained(account, subject.steps[1:])),
+        "groups": columns_of(_groups(subject, account)),
+        "touched": columns_of(_touched(subject, account)),
+    }
+
+
+def _modes(account: Account, steps: list[int]) -> dict[str, Any]:
+    """One row for every layer, channel, mode and step; float32 but for the forecast's own numbers."""
+    blocks = []
+    for layer, memory in enumerate(account.memory):
+        D, N = memory.tau.shape
+        for T in steps:
+            numbers = {
+                "predicted": memory.inflation(account.L0, T),
+                "measured": account.measured(layer, T, "mean"),
+                "measured_rms": account.measured(layer, T, "rms"),
+                "distance": account.distances[T][layer],
+            }
+            blocks.append(
+                {
+                    "layer": np.full(D * N, layer),
+                    "channel": np.repeat(np.arange(D), N),
+                    "mode": np.tile(np.arange(N), D),
+                    "step": np.full(D * N, T),
+                    "group": np.array(GROUPS)[memory.group(account.L0).flatten().cpu().numpy()],
+                    "rho": _flat(memory.rho),
+                    "tau": _flat(memory.tau),
+                    "weight": _flat(account.weight(layer, "mean")),
+                    "energy": _flat(account.weight(layer, "rms")),
+                    "tested": _flat(account.tested(layer)),
+                }
+                | {name: _flat(values.float()) for name, values in numbers.items()}
+            )
+    return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+
+
+def _flat(values: Tensor) -> np.ndarray:
+    return values.flatten().cpu().numpy()
+
+
+def _explained(account: Account, steps: list[int]) -> Iterator[dict[str, Any]]:
+    """Layer -1: all layers together, each with the same weight."""
+    layers = range(len(account.memory))
+    for T in steps:
+        for estimator in ESTIMATORS:
+            parts = []
+            for layer in layers:
+                tested = account.tested(layer)
+                parts.append(
+                    (
+                        account.measured(layer, T, estimator)[tested],
+                        account.memory[layer].inflation(account.L0, T)[tested],
+                        account.weight(layer, estimator)[tested],
+                    )
+                )
+            for layer, part in (*enumerate(parts), (-1, tuple(torch.cat(v) for v in zip(*parts, strict=True)))):
+                measured, predicted, weight = part
+                for weighting, w in (("even", torch.ones_like(weight)), ("energy", weight)):
+                    found = explained(measured, predicted, w)
+                    yield {
+                        "layer": layer,
+                        "step": T,
+                        "estimator": estimator,
+                        "weighting": weighting,
+                        "share": found.share,
+                        "correlation": found.correlation,
+                        "modes": found.modes,
+                        "tested": found.modes
+                        / sum(m.tau.numel() for i, m in enumerate(account.memory) if layer in (-1, i)),
+                    }
+
+
+def _groups(subject: Subject, account: Account) -> Iterator[dict[str, Any]]:
+    """Every intervention on every group of all layers together; and the size of every group of each single layer."""
+    model, L0 = subject.model, account.L0
+    every = max(1, round(subject.config.inspect.read_every * L0))
+    (at_L0,) = stops(model, subject.fitted, [L0], subject.piece)
+    plain = _read(subject, None)
+    for layer in (-1, *range(len(account.memory))):
+        for number, group in (*enumerate(GROUPS), (-1, ALL)):
+            masks = [
+                ((m.group(L0) == number) | (number < 0)) & (layer in (-1, i)) for i, m in enumerate(account.memory)
+            ]
+            norms = [group_norms(h, mask).mean() for h, mask in zip(at_L0.h, masks, strict=True)]
+            plans = {"size": size_at_L0(masks, norms, L0, every)}
+            if layer < 0:
+                plans |= {
+                    "clamp": clamp_inflation(masks, account.memory, L0, every),
+                    "hold": hold_at_L0(masks, L0, every),
+                }
+            share = [float((account.weight(i, "rms") * mask).sum()) for i, mask in enumerate(masks)]
+            about = {
+                "layer": layer,
+                "group": group,
+                "modes": int(sum(mask.sum() for mask in masks)),
+                "energy": sum(share) / max(1, sum(1 for mask in masks if layer < 0 or mask.any())),
+            }
+            for name, plan in plans.items():
+                read = _read(subject, plan) if about["modes"] else plain
+                yield from (
+                    about | {"intervention": name, "step": T, "psnr": read[T], "plain": plain[T]}
+                    for T in subject.steps[1:]
+                )
+
+
+def _read(subject: Subject, plan: Plan | None) -> dict[int, float]:
+    """PSNR at every step, dB."""
+    passes = stops(subject.model, subject.held_out, subject.steps, subject.piece, plan)
+    return {stop.t: psnr_of(subject.model, stop, subject.held_out) for stop in passes}
+
+
+def _touched(subject: Subject, account: Account) -> Iterator[dict[str, Any]]:
+    """Medians over the modes of a group; growth is that of tested modes, against L0 without the remedy."""
+    model, L0 = subject.model, account.L0
+    remedies = Remedies.of(model, subject.fitted, account, subject.piece)
+    (at_L0,) = stops(model, subject.held_out, [L0], subject.piece)
+    best = psnr_of(model, at_L0, subject.held_out)
+    for T in subject.steps[1:]:
+        for name in REMEDIES:
+            found = touch(model, subject.held_out, T, subject.piece, *remedies.plan(name, T), account)
+            psnr = psnr_of(model, found.stop, subject.held_out)
+            for layer, memory in enumerate(account.memory):
+                measured = growth(found.moments[layer], account.moments[L0][layer], "mean")
+                for number, group in enumerate(GROUPS):
+                    here = memory.group(L0) == number
+                    tested = here & account.tested(layer)
+                    yield {
+                        "remedy": name,
+                        "step": T,
+                        "layer": layer,
+                        "group": group,
+                        "modes": int(here.sum()),
+                        "tested": int(tested.sum()),
+                        "tau": _median(found.tau[layer][here]),
+                        "tau_plain": _median(memory.tau[here]),
+                        "predicted": _median(found.predicted[layer][tested]),
+                        "measured": _median(measured[tested]),
+                        "psnr": psnr,
+                        "psnr_L0": best,
+                    }
+
+
+def _median(values: Tensor) -> float | None:
+    """None of nothing, or where it is infinite."""
+    middle = float(values.median()) if values.numel() else None
+    return middle if middle is not None and abs(middle) != float("inf") else None
