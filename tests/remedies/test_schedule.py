@@ -1,0 +1,108 @@
+"""Gains that follow t: their interpolation, the same in pieces, nothing up to L0, and a calibration over all lengths at once."""
+
+import pytest
+import torch
+
+from lgmamba.remedies.calibrate import by_gradient
+from lgmamba.remedies.schedule import GainSchedule, stream_loss
+from lgmamba.remedies.step_size import scale_step_sizes
+from tests.model.models import EXACT, L0, exact, sequence, told
+from tests.model.passes import CUTS, in_pieces, seen
+
+N = 4
+FORMS = {gains: GainSchedule(L0, [1.25, 1.5], gains, 2, N) for gains in ("step_size", "step_size_and_modes")}
+
+
+def factors(schedule: GainSchedule, seed: int = 0) -> torch.Tensor:
+    noise = torch.randn(schedule.n_factors, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return noise.mul(0.5).exp()
+
+
+@pytest.mark.parametrize("schedule", FORMS.values(), ids=FORMS)
+def test_factors_are_counted_by_layer_knot_and_mode(schedule):
+    assert schedule.n_factors == 2 * 2 * (1 if schedule.gains == "step_size" else 1 + 2 * N)
+
+
+def test_factors_are_those_of_the_knots_and_linear_in_logarithms_between_them():
+    schedule = GainSchedule(4, [2, 8], "step_size_and_modes", 2, N)
+    model = exact()
+    patches, cells = sequence(model, L=40)
+    calls, s = seen(model, patches, cells), factors(schedule).reshape(2, 2, 9)
+    for layer in (0, 1):
+        changed = schedule.plan(s.flatten())(calls[layer])
+        want = {1: torch.ones(9), 4: torch.ones(9), 8: s[layer, 0], 32: s[layer, 1], 40: s[layer, 1]}
+        want |= {16: (s[layer, 0] * s[layer, 1]).sqrt()}
+        for t, gains in want.items():
+            for name, gain in (("dt", gains[:1]), ("Bmat", gains[1:5]), ("Cmat", gains[5:])):
+                before, after = getattr(calls[layer], name)[:, t - 1], getattr(changed, name)[:, t - 1]
+                torch.testing.assert_close(after, before * gain, **EXACT)
+        assert torch.equal(changed.x, calls[layer].x)
+        assert torch.equal(changed.A, calls[layer].A)
+
+
+@pytest.mark.parametrize("schedule", FORMS.values(), ids=FORMS)
+def test_factors_of_1_and_steps_up_to_the_training_length_change_nothing(schedule):
+    model = exact()
+    patches, cells = sequence(model)
+    want, _ = model.encode(patches, cells)
+    same, _ = model.encode(patches, cells, plan=schedule.plan(torch.ones(schedule.n_factors, dtype=torch.float64)))
+    torch.testing.assert_close(same, want, **EXACT)
+    got, _ = model.encode(patches, cells, plan=schedule.plan(factors(schedule)))
+    torch.testing.assert_close(got[:, :L0], want[:, :L0], **EXACT)
+    assert not torch.allclose(got[:, L0:], want[:, L0:], rtol=1e-3)
+
+
+@pytest.mark.parametrize("sizes", CUTS[1:], ids=str)
+@pytest.mark.parametrize("schedule", FORMS.values(), ids=FORMS)
+def test_pieces_and_single_steps_equal_the_whole_and_nothing_looks_ahead(schedule, sizes):
+    model, plan = exact(), schedule.plan(factors(schedule))
+    patches, cells = sequence(model)
+    want, _ = model.encode(patches, cells, plan=plan)
+    got, _ = in_pieces(model, patches, cells, None, sizes, plan)
+    torch.testing.assert_close(got, want, **EXACT)
+    changed = patches.clone()
+    changed[:, 10:] += 1.0
+    got, _ = model.encode(changed, cells, plan=plan)
+    assert torch.equal(got[:, :10], want[:, :10])
+
+
+@pytest.mark.parametrize("schedule", FORMS.values(), ids=FORMS)
+def test_gradients_of_the_loss_over_lengths_are_those_of_finite_differences(schedule):
+    model = exact(adaptive=told())
+    patches, cells = sequence(model)
+    targets = torch.rand(3, *model.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    loss = stream_loss(model, patches, cells, targets, [9, 11, 13], schedule.plan, torch.full((3,), L0))
+    theta = factors(schedule).log().requires_grad_(True)
+    assert torch.autograd.gradcheck(loss, theta, fast_mode=True)
+
+
+def test_calibration_finds_the_schedule_that_the_targets_were_made_with():
+    model, schedule = exact(), GainSchedule(4, [1.5, 3.0], "step_size", 2, N)
+    patches, cells = sequence(model, B=8)
+    true = [0.5, 0.3, 1.6, 0.8]
+    with torch.no_grad():
+        outputs, _ = model.encode(patches, cells, plan=schedule.plan(torch.tensor(true, dtype=torch.float64)))
+        targets = model.decode(outputs[:, 12])
+    first, second = (
+        stream_loss(model, patches[s], cells[s], targets[s], [13], schedule.plan) for s in (slice(0, 4), slice(4, 8))
+    )
+    found = by_gradient(first, second, n=4, steps=100, penalty=0.0)
+    assert found.after < found.before - 2.0  # logarithms of squared errors: more than 8 dB
+
+
+def test_a_scaled_step_size_is_a_special_case():
+    model, schedule = exact(), GainSchedule(1, [1.5], "step_size", 2, N)
+    patches, cells = sequence(model)
+    got, _ = model.encode(patches, cells, plan=schedule.plan(torch.tensor([0.5, 0.75], dtype=torch.float64)))
+    by_hand = [lambda t: torch.where(t > 1, 0.5, 1.0), lambda t: torch.where(t > 1, 0.75, 1.0)]
+    want, _ = model.encode(patches, cells, plan=scale_step_sizes(by_hand))
+    torch.testing.assert_close(got, want, **EXACT)
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="knots must ascend from above 1; got"):
+        GainSchedule(L0, [1.0, 2.0], "step_size", 2, N)
+    with pytest.raises(ValueError, match="knots must ascend"):
+        GainSchedule(L0, [], "step_size", 2, N)
+    with pytest.raises(ValueError, match="expected 'step_size' or 'step_size_and_modes'"):
+        GainSchedule(L0, [2.0], "dt", 2, N)
