@@ -3,7 +3,7 @@
     python workflow/scripts/without_snakemake.py --study cifar10 --jobs 4 --minutes 20
     python workflow/scripts/without_snakemake.py --study cifar10:0,1 --study cifar10_budget:0 --jobs 8
 
-A study is a preset, with the seeds wanted behind a colon (all, if there is none). Each stage is the command that `lgmamba show
+A study is a preset, with the seeds wanted behind a colon, and the runs behind another (all, where nothing is said). Each stage is the command that `lgmamba show
 --commands` prints; its output goes where Snakemake would put it, <results>/logs. What is there already is not made again.
 Where there are several GPUs each job takes a free one (LGMAMBA_JOBS_PER_GPU for more than one a GPU). When the time is up no
 job is started any more, and what runs is stopped: trainings go on from their last checkpoint at the next call.
@@ -60,7 +60,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", action="append", required=True, help="preset, or preset:seed,seed")
+    parser.add_argument(
+        "--study", action="append", required=True, help="preset, preset:seed,seed or preset:seed,seed:run,run"
+    )
     parser.add_argument("--params", default="params.yaml")
     parser.add_argument("--override", help="further values as YAML")
     parser.add_argument("--jobs", type=int, default=1, help="stages at a time")
@@ -71,7 +73,7 @@ def parse() -> argparse.Namespace:
 
 def jobs_of(asked: str, options: argparse.Namespace) -> list[Stages]:
     """The chains of a study: its images, then one chain for each run and seed, with its configuration files written."""
-    preset, _, seeds = asked.partition(":")
+    preset, seeds, names = [*asked.split(":"), "", ""][:3]
     study = load_params(options.params, preset, yaml.safe_load(options.override) if options.override else None)
     write_config_files(study)
     layout, wanted = Layout(study.outputs.results), options.stages.split(",")
@@ -80,7 +82,8 @@ def jobs_of(asked: str, options: argparse.Namespace) -> list[Stages]:
     for (name, seed), run_config in study.run_configs().items():
         home = f"{layout.run_dir(name, seed)}/"
         here = [line for line in lines if home in line]
-        if here and (not seeds or str(seed) in seeds.split(",")):
+        asked_for = (not seeds or str(seed) in seeds.split(",")) and (not names or name in names.split(","))
+        if here and asked_for:
             found.append(Stages(study, here, run_config.train.steps * run_config.L0))
     return found
 
