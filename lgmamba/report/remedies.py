@@ -15,6 +15,7 @@ from lgmamba.report.remedy_kinds import kind_facts
 from lgmamba.report.words import duration, interval, listed, number, plural, signed
 
 PERFECT = 100.0  # dB; better is an exact copy
+NO_BREAK = "\u00a0"
 READ = ("claims", "goals", "cost", "lengths", "differences", "retention")
 
 
@@ -90,7 +91,7 @@ def _level(row: dict[str, Any]) -> str:
     """PSNR with its interval; that of a copy without errors is infinite."""
     if row["psnr_hi"] >= PERFECT:
         return "no error" if row["psnr"] >= PERFECT else number(row["psnr"])
-    return f"{number(row['psnr'])} [{number(row['psnr_lo'])}, {number(row['psnr_hi'])}]"
+    return f"{number(row['psnr'])} [{number(row['psnr_lo'])},{NO_BREAK}{number(row['psnr_hi'])}]"
 
 
 def _cost_over_seeds(cost: pl.DataFrame) -> pl.DataFrame:
@@ -118,12 +119,17 @@ def _change(mine: pl.DataFrame, name: str) -> str:
 
 
 def beaten(mine: pl.DataFrame) -> str:
-    """Whom a remedy is shown to be above at every T >= 2 L0."""
+    """Whom of vanilla and the controls a remedy is shown to be above at every T >= 2 L0."""
     beyond = mine.filter(pl.col("test") == ABOVE, pl.col("factor") >= BEYOND)
-    names = [
-        rival for rival in AGAINST if len(cells := beyond.filter(against=rival)) and (cells["verdict"] == HOLDS).all()
-    ]
-    return ", ".join(name.replace("_", " ") for name in names) or "none"
+    rivals = [rival for rival in AGAINST if rival in set(beyond["against"])]
+    won = [rival for rival in rivals if (beyond.filter(against=rival)["verdict"] == HOLDS).all()]
+    lost = [rival for rival in rivals if rival not in won]
+    if not won:
+        return "none"
+    if not lost:
+        return "all"
+    names = ", ".join(name.replace("_", " ") for name in min(won, lost, key=len))
+    return f"all but {names}" if len(lost) < len(won) else names
 
 
 def goal_facts(goals: pl.DataFrame, lengths: pl.DataFrame, far: float) -> list[dict[str, Any]]:
