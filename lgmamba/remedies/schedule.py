@@ -2,11 +2,13 @@
 
 In every layer l, for t > L0,
 
-    dt_t <- s_l(t) dt_t          and in the wider form, for every mode n,   B_t[n] <- w_ln(t) B_t[n],   C_t[n] <- r_ln(t) C_t[n]
+    step_size     dt <- s dt         one factor a layer
+    modes         and, for every mode n,      B[n] <- w_n B[n],     C[n] <- r_n C[n]      what is written, what is read
+    channels      and, for every channel d,   dt[d] <- s_d dt[d],   x[d] <- g_d x[d]      (x also on its way past the state)
 
-with ln s, ln w and ln r piece-wise linear in ln(t / L0) between knots, 0 at L0 and constant beyond the last knot. What the published
-remedies set by a rule (dt L0 / t, m_i, an output gain) or calibrate for one length is here found by back-propagation through
-the frozen model, from the images drawn at several steps of one pass, so that it is one remedy for every length and causal.
+with the logarithm of each factor piece-wise linear in ln(t / L0) between knots, 0 at L0 and constant beyond the last knot. What the
+published remedies set by a rule (dt L0 / t, an insertion gain) or calibrate for one length is here found by back-propagation
+through the frozen model, from the images drawn at several steps of one pass, so that it is one remedy for every length, and causal.
 Glossary: `lgmamba.remedies`; K knots, D channels, N modes, M factors.
 """
 
@@ -22,7 +24,8 @@ from lgmamba.model import PatchMamba
 from lgmamba.model.plan import Plan, ScanCall
 from lgmamba.remedies.base import steps_of
 
-Gains = Literal["step_size", "step_size_and_modes"]
+Gains = Literal["step_size", "modes", "channels"]
+GAINS = ("step_size", "modes", "channels")
 
 
 @dataclass(frozen=True)
@@ -32,26 +35,35 @@ class GainSchedule:
     Attributes:
         L0: up to it nothing is changed.
         knots: K lengths in units of L0, ascending, above 1.
-        gains: step_size, one factor a layer; step_size_and_modes, besides one for each mode on what is written and what is read.
-        n_layer, d_state: of the model.
+        gains: which factors there are, see above; each includes those before it.
+        n_layer, d_inner, d_state: of the model.
+    Raises:
+        ValueError: knots or gains out of range.
     """
 
     L0: int
     knots: Sequence[float]
     gains: Gains
     n_layer: int
+    d_inner: int
     d_state: int
 
     def __post_init__(self):
         if list(self.knots) != sorted(set(self.knots)) or not self.knots or self.knots[0] <= 1:
             raise ValueError(f"knots must ascend from above 1; got {list(self.knots)}")
-        if self.gains not in ("step_size", "step_size_and_modes"):
-            raise ValueError(f"gains={self.gains!r}; expected 'step_size' or 'step_size_and_modes'")
+        if self.gains not in GAINS:
+            raise ValueError(f"gains={self.gains!r}; expected one of {', '.join(GAINS)}")
+
+    @classmethod
+    def of(cls, model: PatchMamba, knots: Sequence[float], gains: Gains) -> "GainSchedule":
+        """For a model as it was trained."""
+        return cls(model.L0, knots, gains, model.config.n_layer, model.config.d_inner, model.config.mixer.d_state)
 
     @property
     def per_knot(self) -> int:
         """Factors of one layer at one knot."""
-        return 1 if self.gains == "step_size" else 1 + 2 * self.d_state
+        N, D = self.d_state, self.d_inner
+        return {"step_size": 1, "modes": 1 + 2 * N, "channels": 1 + 2 * N + 2 * D}[self.gains]
 
     @property
     def n_factors(self) -> int:
@@ -68,8 +80,13 @@ class GainSchedule:
             call = replace(call, dt=call.dt * s[:, :1])
             if self.gains == "step_size":
                 return call
-            write, read = s[:, 1:].to(call.Bmat.dtype).split(self.d_state, dim=1)
-            return replace(call, Bmat=call.Bmat * write, Cmat=call.Cmat * read)
+            N, D = self.d_state, self.d_inner
+            write, read, rest = s[:, 1:].split([N, N, s.shape[1] - 1 - 2 * N], dim=1)
+            call = replace(call, Bmat=call.Bmat * write.to(call.Bmat), Cmat=call.Cmat * read.to(call.Cmat))
+            if self.gains == "modes":
+                return call
+            step, enter = rest.split(D, dim=1)
+            return replace(call, dt=call.dt * step, x=call.x * enter.to(call.x))
 
         return plan
 

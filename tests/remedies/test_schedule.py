@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from lgmamba.remedies.calibrate import by_gradient
-from lgmamba.remedies.schedule import GainSchedule, stream_loss
+from lgmamba.remedies.schedule import GAINS, GainSchedule, stream_loss
 from lgmamba.remedies.step_size import scale_step_sizes
 from tests.model.models import EXACT, L0, exact, sequence, told
 from tests.model.passes import CUTS, in_pieces, seen
 
-N = 4
-FORMS = {gains: GainSchedule(L0, [1.25, 1.5], gains, 2, N) for gains in ("step_size", "step_size_and_modes")}
+D, N = 24, 4
+FORMS = {gains: GainSchedule(L0, [1.25, 1.5], gains, 2, D, N) for gains in GAINS}
 
 
 def factors(schedule: GainSchedule, seed: int = 0) -> torch.Tensor:
@@ -20,23 +20,25 @@ def factors(schedule: GainSchedule, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("schedule", FORMS.values(), ids=FORMS)
 def test_factors_are_counted_by_layer_knot_and_mode(schedule):
-    assert schedule.n_factors == 2 * 2 * (1 if schedule.gains == "step_size" else 1 + 2 * N)
+    assert schedule.n_factors == 2 * 2 * {"step_size": 1, "modes": 9, "channels": 57}[schedule.gains]
+    assert GainSchedule.of(exact(), [1.25, 1.5], schedule.gains) == schedule
 
 
 def test_factors_are_those_of_the_knots_and_linear_in_logarithms_between_them():
-    schedule = GainSchedule(4, [2, 8], "step_size_and_modes", 2, N)
+    schedule = GainSchedule(4, [2, 8], "channels", 2, D, N)
     model = exact()
     patches, cells = sequence(model, L=40)
-    calls, s = seen(model, patches, cells), factors(schedule).reshape(2, 2, 9)
+    calls, s = seen(model, patches, cells), factors(schedule).reshape(2, 2, 57)
     for layer in (0, 1):
         changed = schedule.plan(s.flatten())(calls[layer])
-        want = {1: torch.ones(9), 4: torch.ones(9), 8: s[layer, 0], 32: s[layer, 1], 40: s[layer, 1]}
+        want = {1: torch.ones(57), 4: torch.ones(57), 8: s[layer, 0], 32: s[layer, 1], 40: s[layer, 1]}
         want |= {16: (s[layer, 0] * s[layer, 1]).sqrt()}
         for t, gains in want.items():
-            for name, gain in (("dt", gains[:1]), ("Bmat", gains[1:5]), ("Cmat", gains[5:])):
+            by_name = {"dt": gains[0] * gains[9:33], "Bmat": gains[1:5], "Cmat": gains[5:9], "x": gains[33:]}
+            for name, gain in by_name.items():
                 before, after = getattr(calls[layer], name)[:, t - 1], getattr(changed, name)[:, t - 1]
                 torch.testing.assert_close(after, before * gain, **EXACT)
-        assert torch.equal(changed.x, calls[layer].x)
+        assert torch.equal(changed.z, calls[layer].z)
         assert torch.equal(changed.A, calls[layer].A)
 
 
@@ -77,7 +79,7 @@ def test_gradients_of_the_loss_over_lengths_are_those_of_finite_differences(sche
 
 
 def test_calibration_finds_the_schedule_that_the_targets_were_made_with():
-    model, schedule = exact(), GainSchedule(4, [1.5, 3.0], "step_size", 2, N)
+    model, schedule = exact(), GainSchedule(4, [1.5, 3.0], "step_size", 2, D, N)
     patches, cells = sequence(model, B=8)
     true = [0.5, 0.3, 1.6, 0.8]
     with torch.no_grad():
@@ -91,7 +93,7 @@ def test_calibration_finds_the_schedule_that_the_targets_were_made_with():
 
 
 def test_a_scaled_step_size_is_a_special_case():
-    model, schedule = exact(), GainSchedule(1, [1.5], "step_size", 2, N)
+    model, schedule = exact(), GainSchedule(1, [1.5], "step_size", 2, D, N)
     patches, cells = sequence(model)
     got, _ = model.encode(patches, cells, plan=schedule.plan(torch.tensor([0.5, 0.75], dtype=torch.float64)))
     by_hand = [lambda t: torch.where(t > 1, 0.5, 1.0), lambda t: torch.where(t > 1, 0.75, 1.0)]
@@ -101,8 +103,8 @@ def test_a_scaled_step_size_is_a_special_case():
 
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="knots must ascend from above 1; got"):
-        GainSchedule(L0, [1.0, 2.0], "step_size", 2, N)
+        GainSchedule(L0, [1.0, 2.0], "step_size", 2, D, N)
     with pytest.raises(ValueError, match="knots must ascend"):
-        GainSchedule(L0, [], "step_size", 2, N)
-    with pytest.raises(ValueError, match="expected 'step_size' or 'step_size_and_modes'"):
-        GainSchedule(L0, [2.0], "dt", 2, N)
+        GainSchedule(L0, [], "step_size", 2, D, N)
+    with pytest.raises(ValueError, match="expected one of step_size, modes, channels"):
+        GainSchedule(L0, [2.0], "dt", 2, D, N)
