@@ -217,7 +217,8 @@ def _fit_decimamba(entry: DeciMambaRemedy, images: CalibrationSet) -> Fit:
         values: dict[str, Any] = {"layers": [layer]}
         if tables:
             values |= {"lengths": list(tables[layer].lengths), "theta": tables[layer].theta.tolist()}
-        remedy = build(entry, [entry], {entry.name: values}, images.model, images.lengths[-1])
+        scored = entry.model_copy(update={"score": "step_size"})  # ablations of the score decimate where the score does
+        remedy = build(scored, [scored], {entry.name: values}, images.model, images.lengths[-1])
         keys = torch.zeros_like(images.cells, dtype=torch.float32)
         drawn = read_with(images.model, remedy, images.patches, images.cells, keys, images.lengths, images.piece)
         found[layer] = values | {"loss": float((drawn - images.targets[:, None]).square().mean())}

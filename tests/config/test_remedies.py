@@ -1,0 +1,172 @@
+"""Remedies in params.yaml: every form loads in the modes of the table and in no other, and what is wrong is named."""
+
+import pytest
+
+from lgmamba.config.base import ConfigError, validate
+from lgmamba.config.remedies import MODES, RESERVED, mode_of
+from lgmamba.config.study import Params
+from tests.config.studies import error, study, values
+from tests.remedies.entries import ALL, FORMS
+from tests.remedies.entries import values as entry
+
+BOTH = ("prefix", "stream")
+RUNNING = entry(("step_size", "power"), "stream", name="running")
+RETAIN = entry(("retain_insert", "gains"), "stream", name="retain")
+
+
+def test_every_kind_and_form_is_tested():
+    assert set(FORMS) == set(MODES)
+
+
+@pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
+def test_every_form_loads_in_its_modes_and_survives_a_round_trip(key, mode):
+    params = study(remedies=[entry(key, mode)])
+    (found,) = params.remedies
+    assert (found.kind, found.form_name, found.mode) == (*key, mode)
+    assert found.words
+    again = validate(Params, params.model_dump(mode="json"), "study.json")
+    assert again == params
+
+
+@pytest.mark.parametrize(("key", "modes"), MODES.items(), ids=str)
+def test_another_mode_is_refused_with_the_one_that_works(key, modes):
+    for mode in set(BOTH) - set(modes):
+        message = error(values(remedies=[entry(key, mode)]))
+        assert "remedies.0" in message
+        assert f"remedy 'tried': found mode: {mode}" in message
+        assert f"expected mode: {modes[0]}" in message
+
+
+def test_a_combination_has_the_mode_of_its_parts_and_needs_no_kind():
+    params = study(remedies=[RUNNING, RETAIN, {"name": "both", "combine": ["running", "retain"]}])
+    assert params.remedies[2].combine == ["running", "retain"]
+    assert mode_of(params.remedies[2], params.remedies) == "stream"
+    assert validate(Params, params.model_dump(mode="json"), "study.json") == params
+
+
+SPECTRUM = ("spectrum", "mult")
+WRONG = {
+    "a name twice": ([RUNNING, RUNNING], ["remedies.1.name: found 'running'", "another entry has"]),
+    "a name that is taken": ([RUNNING | {"name": "freeze"}], ["remedies.0.name: found 'freeze'", "always there"]),
+    "no name": ([{k: v for k, v in RUNNING.items() if k != "name"}], ["remedies.0.name: required key is missing"]),
+    "a name with a space": ([RUNNING | {"name": "a b"}], ["remedies.0.name: found 'a b'"]),
+    "an unknown kind": ([RUNNING | {"kind": "stepsize"}], ["remedies.0: found", "'step_size'", "'assemble'"]),
+    "an unknown form": ([RUNNING | {"form": "powr"}], ["remedies.0.form: found 'powr'", "'power'"]),
+    "a typo": ([RUNNING | {"pp": 1}], ["remedies.0.pp: unknown key (value 1); did you mean 'p'?"]),
+    "a switch": ([RUNNING | {"p": True}], ["remedies.0", "p: True"]),
+    "neither factor nor calibration": (
+        [entry(SPECTRUM, "prefix", calibrate="none")],
+        ["remedies.0", "a factor or a way to calibrate one", "factor: None"],
+    ),
+    "factor and calibration": ([entry(SPECTRUM, "prefix", factor=2.0)], ["got factor: 2.0, calibrate: gradient"]),
+    "factor 0": ([entry(SPECTRUM, "prefix", calibrate="none", factor=0)], ["remedies.0.factor: found 0"]),
+    "a closed form of modes": ([entry(SPECTRUM, "prefix", start="closed_form", scope="mode")], ["found form: mult, scope: mode"]),
+    "a start of no search": (
+        [entry(("step_size", "layer"), "prefix", start="closed_form")],
+        ["start: closed_form with calibrate: closed_form"],
+    ),
+    "a start of a power": ([RUNNING | {"calibrate": "gradient", "start": "closed_form"}], ["start: closed_form belongs to form layer"]),
+    "no band": ([entry(("spectrum", "clip"), "prefix", band=None)], ["form clip expects band: [low, high]"]),
+    "an empty band": ([entry(("spectrum", "clip"), "prefix", band=[0.5, 0.5])], ["low < high", "(0.5, 0.5)"]),
+    "a power of the sum": ([entry(("step_size", "norm"), "prefix", p=1.0)], ["p belongs to forms uniform and power"]),
+    "a factor of a power": ([RUNNING | {"factor": 2.0}], ["factor belongs to form layer"]),
+    "a calibrated L0/T": ([entry(("step_size", "uniform"), "prefix", calibrate="gradient")], ["calibrate: gradient with form: uniform"]),
+    "a layer that no run has": (
+        [entry(("decimamba", "step_size"), "prefix", layers=[0, 2])],
+        ["remedies.0.layers: found [0, 2]", "layers 0..1 of run 'plain'"],
+    ),
+    "layers that descend": ([entry(("decimamba", "step_size"), "prefix", layers=[1, 0])], ["layers ascending", "[1, 0]"]),
+    "two layers in a stream": ([entry(("decimamba", "step_size"), "stream", layers=[0, 1])], ["in stream mode one layer decimates"]),
+    "random steps of a bound": (
+        [entry(("longmamba", "bound"), "prefix", steps="random")],
+        ["random steps are kept at the rate of closed_form", "threshold: bound"],
+    ),
+    "a clamp of a closed form": ([entry(("longmamba", "closed_form"), "prefix", clamp=0.1)], ["clamp belongs to as_released"]),
+    "a short window in a stream": ([entry(("window", "exact"), "stream", r=0.5)], ["found r: 0.5 in stream mode", "expected r >= 1"]),
+    "a horizon of one step": ([RETAIN | {"horizon": 1}], ["remedies.0.horizon: found 1"]),
+    "a combination of nothing known": (
+        [RUNNING, {"name": "two", "combine": ["running", "retain"]}],
+        ["remedies.1.combine: found 'retain'", "['running']"],
+    ),
+    "a combination of one": ([RUNNING, {"name": "two", "combine": ["running"]}], ["remedies.1.combine: found ['running']"]),
+    "a combination of two modes": (
+        [RUNNING, entry(("step_size", "uniform"), "prefix", name="uniform"), {"name": "two", "combine": ["running", "uniform"]}],
+        ["remedies.2.combine", "running: stream, uniform: prefix", "one mode"],
+    ),
+    "a combination with windows of its own": (
+        [RUNNING, entry(("assemble", "consecutive"), "stream", name="windows"), {"name": "two", "combine": ["running", "windows"]}],
+        ["remedies.2.combine: found 'windows' of kind assemble", "cannot be combined"],
+    ),
+    "a combination of two scans": (
+        [RETAIN, entry(("window", "exact"), "stream", name="window"), {"name": "two", "combine": ["window", "retain"]}],
+        ["remedies.2.combine", "two replace the scan"],
+    ),
+    "a typo in a combination": (
+        [RUNNING, RETAIN, {"name": "two", "combine": ["running", "retain"], "moode": "stream"}],
+        ["remedies.2.moode: unknown key"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("remedies", "parts"), WRONG.values(), ids=WRONG)
+def test_a_wrong_entry_is_named_with_what_was_found_and_expected(remedies, parts):
+    message = error(values(remedies=remedies))
+    for part in parts:
+        assert part in message
+
+
+def test_every_row_that_is_always_there_keeps_its_name():
+    for name in RESERVED:
+        assert f"found '{name}'" in error(values(remedies=[RUNNING | {"name": name}]))
+
+
+@pytest.mark.parametrize(
+    ("extension", "parts"),
+    [
+        ({"runs": ["plain", "gone"]}, ["extension.runs.1: found 'gone'", "one of the runs"]),
+        ({"runs": ["plain", "plain"]}, ["extension.runs.1: found 'plain' twice"]),
+        ({"runs": []}, ["extension.runs: found []"]),
+        ({"factors": [0.5]}, ["extension.factors.0: found 0.5"]),
+        ({"images": 0}, ["extension.images: found 0"]),
+        ({"orders": ["zigzag"]}, ["extension.orders.0: found 'zigzag'"]),
+        ({"calibration": {"images": 1}}, ["extension.calibration.images: found 1"]),
+        ({"calibration": {"lengths": [1]}}, ["extension.calibration.lengths.0: found 1", "greater than 1"]),
+        ({"calibration": {"lengths": [4, 2]}}, ["extension.calibration.lengths: found [4, 2]", "ascending"]),
+    ],
+)
+def test_how_remedies_are_tried_is_checked(extension, parts):
+    message = error(values(extension=extension))
+    for part in parts:
+        assert part in message
+
+
+def test_remedies_need_to_be_told_where_they_are_tried_and_a_study_needs_neither():
+    wrong = values(remedies=[RUNNING])
+    wrong["extension"] = None
+    assert "extension: required where remedies are listed" in error(wrong)
+    assert validate(Params, wrong | {"remedies": []}, "params.yaml").extension is None
+    assert validate(Params, {k: v for k, v in wrong.items() if k not in ("remedies", "extension")}, "p").remedies == []
+
+
+def test_steps_are_multiples_of_L0_and_a_few_up_to_it():
+    extension = study(extension={"factors": [1, 1.5, 2, 25]}).extension
+    assert extension.steps(16) == [4, 8, 16, 24, 32, 400]
+    assert extension.steps(1) == [1, 2, 25]
+
+
+def test_entries_are_told_apart_by_words():
+    entries = [entry(key, mode, name=f"e{i}") for i, (key, mode) in enumerate(ALL)]
+    words = {(e.words, e.mode) for e in study(remedies=entries).remedies}
+    assert len(words) == len(entries)
+
+
+def test_an_overlay_replaces_the_list_and_merges_how_it_is_tried():
+    from lgmamba.config.study import load_params
+    from tests.config.studies import PARAMS
+
+    base = load_params(PARAMS)
+    params = load_params(PARAMS, overrides={"remedies": [], "extension": {"images": 7}})
+    assert params.remedies == []
+    assert params.extension == base.extension.model_copy(update={"images": 7})
+    with pytest.raises(ConfigError, match=r"extension\.imagez: unknown key"):
+        load_params(PARAMS, overrides={"extension": {"imagez": 7}})

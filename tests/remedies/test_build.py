@@ -1,0 +1,198 @@
+"""Every entry of the table, calibrated and read: the identity up to L0, something else beyond it, and nothing of the future."""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from lgmamba.config.remedies import CalibrationConfig, Combination, Entry
+from lgmamba.model import PatchMamba
+from lgmamba.model.plan import gather_steps
+from lgmamba.model.reading import reconstruct_at
+from lgmamba.remedies.base import chain, cuts_every, piecewise
+from lgmamba.remedies.build import Remedy, build, control_remedies
+from lgmamba.remedies.fit import CalibrationSet, fit
+from lgmamba.remedies.read import read_with, still_written
+from lgmamba.task.orders import visiting_order
+from tests.model.models import EXACT, L0, G, K, exact, told
+from tests.remedies.entries import ALL, entry
+
+B, LAST = 4, 40
+SHORT, LONG = [1, 3, L0], [L0 + 1, 2 * L0, LAST]
+MODELS = {"plain": {}, "told": {"adaptive": told(beyond="clamp")}}
+
+
+@cache
+def model(name: str = "plain") -> PatchMamba:
+    return exact(**MODELS[name]).requires_grad_(False)
+
+
+@cache
+def images(seed: int = 0, n: int = B) -> tuple[Tensor, Tensor, Tensor]:
+    """All patches (B, G, K), visiting orders (B, LAST) and random keys (B, LAST)."""
+    generator = torch.Generator().manual_seed(seed)
+    patches = torch.rand(n, G, K, generator=generator, dtype=torch.float64)
+    cells = visiting_order("replacement", 2, 3, n, LAST, generator)
+    return patches, cells, torch.rand(n, LAST, generator=generator)
+
+
+def calibration_set(name: str, **config) -> CalibrationSet:
+    patches, cells, _ = images(seed=1, n=6)
+    targets = torch.rand(6, *model(name).shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    how = CalibrationConfig(**{"images": 6, "steps": 3, "lengths": [2, 5]} | config)
+    return CalibrationSet(model(name), targets, patches, cells, how, [*SHORT, *LONG], 7, seed=0)
+
+
+@cache
+def remedy(key: tuple[str, str], mode: str, name: str = "plain", **more) -> Remedy:
+    return built(entry(key, mode, **more), name)
+
+
+def built(tried: Entry, name: str = "plain") -> Remedy:
+    values = {tried.name: fit(tried, calibration_set(name)).values} if tried.calibrated else {}
+    return build(tried, [tried], values, model(name), 5 * L0)
+
+
+def read(found: Remedy, steps: list[int], name: str = "plain", piece: int = 7, some=slice(None)) -> Tensor:
+    patches, cells, keys = images()
+    return read_with(model(name), found, patches[some], cells[some], keys[some], steps, piece)
+
+
+def vanilla(mode: str, steps: list[int], name: str = "plain") -> Tensor:
+    patches, cells, _ = images()
+    return reconstruct_at(model(name), patches, cells, steps, mode, 7)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
+def test_up_to_the_training_length_nothing_changes_and_beyond_it_something_does(key, mode, name):
+    found, plain = read(remedy(key, mode, name), SHORT + LONG, name), vanilla(mode, SHORT + LONG, name)
+    torch.testing.assert_close(found[:, : len(SHORT)], plain[:, : len(SHORT)], **EXACT)
+    assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_controls_are_the_identity_up_to_the_training_length(name):
+    for control in control_remedies(model(name)):
+        found, plain = read(control, SHORT + LONG, name), vanilla(control.mode, SHORT + LONG, name)
+        torch.testing.assert_close(found[:, : len(SHORT)], plain[:, : len(SHORT)], **EXACT)
+        assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
+def test_how_steps_are_grouped_and_what_is_read_with_an_image_changes_nothing(key, mode):
+    found = read(remedy(key, mode), LONG)
+    torch.testing.assert_close(read(remedy(key, mode), LONG, piece=1), found, **EXACT)
+    torch.testing.assert_close(read(remedy(key, mode), LONG, piece=LAST), found, **EXACT)
+    if key != ("decimamba", "random"):  # whose steps are drawn for a batch
+        alone = torch.cat([read(remedy(key, mode), LONG, some=slice(b, b + 1)) for b in range(B)])
+        torch.testing.assert_close(alone, found, **EXACT)
+
+
+@pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
+def test_nothing_after_a_step_has_an_effect_on_it(key, mode):
+    patches, cells, keys = images()
+    other = cells.clone()
+    other[:, 2 * L0 :] = (other[:, 2 * L0 :] + 1) % G
+    steps = [L0 + 1, 2 * L0]
+    found = remedy(key, mode)
+    last = [*steps, LAST]  # a stream is read to its end, so that the changed steps are read too
+    one, two = (read_with(model(), found, patches, c, keys, last, 7) for c in (cells, other))
+    torch.testing.assert_close(two[:, :2], one[:, :2], rtol=0, atol=0)
+    assert not torch.equal(two[:, 2], one[:, 2])
+
+
+def test_calibrated_factors_lower_the_error_on_images_held_out_or_change_nothing():
+    for form in ("mult", "pow"):
+        for how in ("gradient", "zeroth_order"):
+            for mode in ("prefix", "stream"):
+                tried = entry(("spectrum", form), mode, calibrate=how, scope="layer", factor=None)
+                found = fit(tried, calibration_set("plain", steps=10)).values["T"]
+                assert set(found) == {str(2 * L0), str(5 * L0)}
+                for values in found.values():
+                    assert len(values["factors"]) == 2
+                    assert values["after"] <= values["before"]
+                    assert values["after"] < values["before"] or values["factors"] == [1.0, 1.0]
+
+
+def test_factors_of_a_stream_start_at_1_and_reach_those_calibrated():
+    """From L0 to 2 L0 the ln of a factor grows with ln t; blocks are a quarter of L0."""
+    tried = entry(("spectrum", "mult"), "stream")
+    values = {"T": {str(2 * L0): {"factors": [4.0, 0.25]}}}
+    found = build(tried, [tried], {"tried": values}, model(), 2 * L0)
+    spectra: dict[tuple[int, int], Tensor] = {}
+
+    def note(call):
+        spectra[call.layer, call.t0 + 1] = call.A
+        return call
+
+    plan, (patches, cells, _) = found.plan(None), images()
+    model().encode(gather_steps(patches, cells), cells, plan=chain(plan, piecewise(cuts_every(1), note)))
+    as_is = [-torch.exp(block.mixer.A_log) for block in model().blocks]
+    for layer, factor in enumerate((4.0, 0.25)):
+        torch.testing.assert_close(spectra[layer, L0], as_is[layer], **EXACT)
+        torch.testing.assert_close(spectra[layer, LAST], factor * as_is[layer], **EXACT)
+        middle = (L0 + 1) / L0  # the middle of the first block of two steps
+        expected = factor ** (torch.tensor(middle).double().log() / torch.tensor(2.0).double().log()) * as_is[layer]
+        torch.testing.assert_close(spectra[layer, L0 + 1], expected, **EXACT)
+
+
+def test_a_combination_is_its_parts_one_after_the_other():
+    first = entry(("step_size", "power"), "stream", name="first")
+    second = entry(("retain_insert", "gains"), "stream", name="second")
+    both = Combination(name="both", combine=["first", "second"])
+    entries = [first, second, both]
+    made = [build(e, entries, {}, model(), LAST) for e in entries]
+    assert made[2].mode == "stream"
+    one, two, together = (read(m, LONG) for m in made)
+    assert min(float((together - v).abs().max()) for v in (one, two)) > 1e-4
+    again = entry(("retain_insert", "gains"), "stream", name="second", horizon=1e12, insertion=1.0)
+    neutral = build(both, [first, again, both], {}, model(), LAST)
+    torch.testing.assert_close(read(neutral, LONG), one, rtol=1e-8, atol=1e-8)  # a retention of 1 - 1e-13 a step
+
+
+def test_a_combination_of_prefix_entries_is_the_identity_up_to_the_training_length():
+    first = entry(("step_size", "uniform"), "prefix", name="first")
+    second = entry(("longmamba", "bound"), "prefix", name="second")
+    both = Combination(name="both", combine=["first", "second"])
+    values = {"second": fit(second, calibration_set("plain")).values}
+    found = read(build(both, [first, second, both], values, model(), LAST), SHORT + LONG)
+    torch.testing.assert_close(found[:, : len(SHORT)], vanilla("prefix", SHORT), **EXACT)
+    assert (found[:, -1] - vanilla("prefix", [LAST])[:, -1]).abs().max() > 1e-4
+
+
+def test_the_ablations_of_a_score_decimate_where_the_score_does():
+    layers = {
+        score: fit(entry(("decimamba", score), "prefix", layers="best"), calibration_set("plain")).values["layers"]
+        for score in ("step_size", "random", "newest")
+    }
+    assert layers["random"] == layers["newest"] == layers["step_size"]
+
+
+def written(found: Remedy, steps: list[int]) -> dict[int, dict[str, float]]:
+    patches, cells, keys = images()
+    return still_written(model(), found, patches, cells, keys, steps, 7)
+
+
+def test_what_is_still_written_by_hand():
+    plain = Remedy("vanilla", "vanilla", "prefix", "")
+    assert written(plain, SHORT) == {}
+    assert set(written(plain, SHORT + LONG)) == set(LONG)
+    for T, found in written(plain, LONG).items():
+        assert found == {"written": 1.0, "step_size": pytest.approx(1.0, rel=1e-12)}, T
+    controls = {c.name: written(c, [L0 + 1, LAST]) for c in control_remedies(model())}
+    assert controls["freeze"][LAST] == {"written": 0.0, "step_size": 0.0}
+    assert controls["truncate"][LAST]["written"] == L0 / (LAST - L0)  # of the steps after L0, the last L0
+    assert controls["truncate"][L0 + 1]["written"] == 1.0
+    assert controls["reset"][LAST]["written"] == L0 / (LAST - L0)
+    halved = remedy(("step_size", "uniform"), "prefix")
+    assert written(halved, [2 * L0])[2 * L0]["written"] == 1.0
+    assert written(halved, [2 * L0])[2 * L0]["step_size"] < 0.7  # times 1/2; later layers see other inputs
+    windows = remedy(("assemble", "consecutive"), "stream")
+    assert written(windows, [2 * L0 - 1, 2 * L0]) == {
+        2 * L0 - 1: {"written": 0.0, "step_size": 0.0},
+        2 * L0: {"written": 1.0, "step_size": 1.0},
+    }
+    newest = remedy(("decimamba", "newest"), "prefix")  # layer 1 of 2 keeps L0 steps
+    assert written(newest, [LAST])[LAST]["written"] == pytest.approx((1 + L0 / (LAST - L0)) / 2)
