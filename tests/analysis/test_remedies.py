@@ -338,5 +338,5 @@ def test_controls_alone_are_a_study_too(tmp_path):
         draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
     write_report(study_json, tmp_path / "frames", tmp_path / "figures", tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "| freeze | freeze | prefix |" in text
+    assert "| freeze | freeze; prefix |" in text
     assert pl.read_parquet(tmp_path / "frames/remedies_claims.parquet").is_empty()

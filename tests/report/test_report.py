@@ -88,13 +88,15 @@ def test_remedies_are_told_in_numbers_of_their_frames(report, study):
     written = f"{words.number(row['psnr'])} [{words.number(row['psnr_lo'])},\u00a0{words.number(row['psnr_hi'])}]"
     table = section.split("<summary>uniform (L0 = 16), order replacement</summary>")[1].split("</details>")[0]
     (mine,) = (line for line in table.splitlines() if line.startswith("| dt_running |"))
-    assert mine.endswith(f"{written} | none | all | 1.5 |")
+    assert mine.startswith("| dt_running | dt times L0/t; stream | all |")
+    assert mine.endswith(f"{written} | none | \u2013 | 1.5 |")
     assert [
-        line.split(" | ")[-2] for line in table.splitlines() if line.startswith(("| a_gr", "| clip", "| freeze"))
+        line.split(" | ")[2] for line in table.splitlines() if line.startswith(("| a_gr", "| clip", "| freeze"))
     ] == [
         *("vanilla, reset", "none", "all but subset random, subset cover"),
     ]
-    assert "| a_gradient | s \\|A\\| by layer, by back-propagation | prefix | 12 passes, 1.5 s |" in table
+    assert "| a_gradient | s \\|A\\| by layer, by back-propagation; prefix | vanilla, reset |" in table
+    assert "| none | 12 passes, 1.5 s | 1.5 |" in table
     assert "changes nothing at T \u2264 L0:** all of them, on every run and in every order." in section
     assert f"the best remedy is `dt_running` with {words.number(row['psnr'])} dB" in section
     share = pl.read_parquet(study.frames / "remedies_lengths.parquet").filter(kind="step_size", factor=25.0)
