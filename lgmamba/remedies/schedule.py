@@ -8,12 +8,13 @@ In every layer l, for t > L0,
 
 with the logarithm of each factor piece-wise linear in ln(t / L0) between knots, 0 at L0 and constant beyond the last knot. What the
 published remedies set by a rule (dt L0 / t, an insertion gain) or calibrate for one length is here found by back-propagation
-through the frozen model, from the images drawn at several steps of one pass, so that it is one remedy for every length, and causal.
+through the frozen model (`lgmamba.remedies.calibrate.loss_at_steps`, at several steps of one pass), so that it is one remedy for
+every length, and causal.
 Glossary: `lgmamba.remedies`; K knots, D channels, N modes, M factors.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -100,33 +101,3 @@ class GainSchedule:
         weights.scatter_(1, upper[:, None], share[:, None])
         weights.scatter_(1, upper[:, None] - 1, 1 - share[:, None])
         return weights[:, 1:]
-
-
-def stream_loss(
-    model: PatchMamba,
-    patches: Tensor,
-    cells: Tensor,
-    targets: Tensor,
-    steps: Sequence[int],
-    make_plan: Callable[[Tensor], Plan],
-    told: Tensor | None = None,
-) -> Callable[[Tensor], Tensor]:
-    """Mean over steps of the logarithm of the mean squared error, as a function of theta = ln factors (M,): an objective of
-    `lgmamba.remedies.calibrate`. Logarithms, so that all lengths weigh alike; 0.1 is 0.43 dB.
-
-    Args:
-        patches, cells: (B, T, K) and (B, T), whole sequences.
-        targets: (B, C, H, W) in [0, 1].
-        steps: steps t <= T looked at.
-        make_plan: factors (M,) -> plan.
-        told: (B,) length told to a length-adaptive model, L0 in a stream.
-    """
-    at = torch.tensor(steps, device=patches.device) - 1
-
-    def loss(theta: Tensor) -> Tensor:
-        plan = make_plan(theta.exp().to(patches.device, patches.dtype))
-        outputs, _ = model.encode(patches, cells, told=told, plan=plan, want_state=False)
-        errors = (model.decode(outputs[:, at]) - targets[:, None]).square()
-        return errors.mean((0, 2, 3, 4)).log().mean()
-
-    return loss
