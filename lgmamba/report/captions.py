@@ -49,6 +49,9 @@ TITLES = {
     "degradation": "What is lost beyond the training length",
     "remedies": "What remedies do beyond the training length",
     "remedies_retention": "Retention maps with remedies",
+    "modes": "Which modes break a model, and which remedy touches them",
+    "states": "States beyond the training length",
+    "receptive_field": "How far back a model reads",
     "training": "Validation during training",
     "lengths": "The distributions of training lengths",
 }
@@ -89,6 +92,26 @@ TEXTS = {
     "remedies_retention": """
         As the retention maps above, order `{first_order}`, for the model as it is and for the best remedy of each of the best kinds.
         A remedy that keeps what was read is as dark right of the dashed line as left of it. Mean over {seeds}.""",
+    "modes": """
+        At the longest T. Left: growth of the mean state from L0 to T of every mode of every layer (channel and state index) whose
+        mean state at L0 differs from zero by more than three standard errors; forecast from its decays on sequences of length L0 alone,
+        against measured; the lighter, the more modes; below the axis: drawn at its edge. Share of the variance of the growth's
+        logarithm that the forecast explains, modes weighted by their share of the squared mean state. Middle: PSNR gained by acting,
+        beyond L0, on the modes of one group alone: reading them at the norm that they have at L0, making them forget as much as they
+        would grow, or holding them as they were at L0. Groups by memory \u03c4, the steps in which a mode forgets all but 1/e of a
+        write. Dashed: everything that was lost. Right: growth of the groups under remedies in their simplest form (median over tested
+        modes, mean over layers), and the PSNR with each. {Bars}; {looked}.""",
+    "states": """
+        Left: norm of each layer's state over that of training images at L0. Middle: share of its entries outside the range that they
+        have for training images within L0. Right: PSNR of the model, as it is and with every state read at the norm of L0 beyond L0;
+        and of linear read-outs of the image from the last layer's state, fitted on training images at L0 or at T itself. Where the one
+        fitted at T goes on to see the image, the image is still there, and it is the decoder that no longer finds it. Read-outs below
+        the axis have left the plot. {Lines}; {looked}.""",
+    "receptive_field": """
+        Left: mean distance, in steps, of the hidden attention of each layer over T: weights |\u03b1|, every row of every channel normalised
+        to 1, mean over channels and over rows of the last tenth of the T steps; dotted: all steps read alike. Middle: share of the gradient of the
+        reconstruction at T, with respect to the tokens, that falls on tokens up to an age. Right: share of a patch that is drawn in its
+        cell when that patch, and no other, is swapped for one of another image, by its age. {Lines}; {looked}.""",
     "training": """
         PSNR on validation images of sequences of several lengths while training. {Lines}.""",
     "lengths": """
@@ -115,6 +138,14 @@ def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[s
         "seeds": plural(sample.seeds, "seed"),
         "split": sample.split,
     }
+    if params.inspect is not None:
+        look = params.inspect
+        facts["Bars"] = (
+            "One training"
+            if one_seed
+            else f"Symbols: mean over {plural(sample.seeds, 'seed')}; bars: lowest to highest seed"
+        )
+        facts["looked"] = f"{plural(look.images, f'{sample.split} image')} at most, order `{look.order}`"
     if params.extension is not None:
         facts |= {"tried": tried, "first_order": params.extension.orders[0]}
     return {figure: " ".join(TEXTS[figure].split()).format(**facts) for figure in figures_of(params)}

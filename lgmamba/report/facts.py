@@ -13,6 +13,7 @@ from lgmamba.analysis.statistics import HOLDS, UNTESTABLE
 from lgmamba.config.study import Params
 from lgmamba.report.answer import answers, exceptions
 from lgmamba.report.captions import TITLES, captions, sample_of
+from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.remedies import remedy_facts, remedy_headline
 from lgmamba.report.strategies import strategy_sentences
 
@@ -58,6 +59,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
         "captions": captions(params, sample, remedies and remedies["sample"]),
         "remedies": remedies,
+        "inside": None if params.inspect is None else inspect_facts(params, frames),
     }
 
 

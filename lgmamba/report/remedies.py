@@ -72,7 +72,7 @@ def _table(
         row["remedy"]: row for row in _cost_over_seeds(found["cost"].filter(pl.col("run") == run)).iter_rows(named=True)
     }
     rows = []
-    for name in names:
+    for name in (name for name in names if name in cost):
         psnr = {row["factor"]: row for row in here.filter(pl.col("remedy") == name).iter_rows(named=True)}
         mine = differences.filter(pl.col("remedy") == name)
         rows.append(

@@ -285,7 +285,9 @@ def test_other_remedies_are_refused(spoilt):
     ):
         spoilt.frames()
     spoilt.change(remedies=[row | {"words": "another form"} if row["name"] == "clip" else row for row in rows])
-    with pytest.raises(CollectError, match=r"tried other remedies than .*: the same names in other forms"):
+    with pytest.raises(
+        CollectError, match=r"remedy 'clip' is '\|h\| of a layer .*' in stream mode, elsewhere 'another form'"
+    ):
         spoilt.frames()
 
 

@@ -7,6 +7,8 @@ drawn     the frames that the figures of remedies draw
 """
 
 VANILLA = "vanilla"
+VANILLA_STREAM = "vanilla_stream"
+"""A length-adaptive run that is told L0 all the way; a plain run reads the same in both modes."""
 AT_L0 = "itself at L0"
 EQUAL_DB = 0.01
 """A change at T <= L0 that lies within +- this is none."""

@@ -98,21 +98,21 @@ def _problems(remedied: RemedyFolder, params: Params) -> list[str]:
 def remedies_of(folders: list[RemedyFolder]) -> dict[str, Remedy]:
     """{name: remedy}, in the order of remedies.json: vanilla, controls, remedies.
 
+    A length-adaptive run has the row `vanilla_stream`, which others lack.
+
     Raises:
-        CollectError: two trainings tried other remedies.
+        CollectError: one name stands for two forms.
     """
-    listed = [
-        [Remedy(*(row[key] for key in ("name", "kind", "mode", "words", "control"))) for row in f.found["remedies"]]
-        for f in folders
-    ]
-    for folder, rows in zip(folders, listed, strict=True):
-        if rows != listed[0]:
-            others = sorted({r.name for r in rows} ^ {r.name for r in listed[0]}) or ["the same names in other forms"]
-            raise CollectError(
-                f"{folder.folder.run} seed {folder.folder.seed}: tried other remedies than "
-                f"{folders[0].folder.run} seed {folders[0].folder.seed}: {', '.join(others)}"
-            )
-    return {remedy.name: remedy for remedy in listed[0]}
+    found: dict[str, Remedy] = {}
+    for folder in folders:
+        for row in folder.found["remedies"]:
+            remedy = Remedy(*(row[key] for key in ("name", "kind", "mode", "words", "control")))
+            if found.setdefault(remedy.name, remedy) != remedy:
+                raise CollectError(
+                    f"{folder.folder.run} seed {folder.folder.seed}: remedy {remedy.name!r} is {remedy.words!r} in {remedy.mode} "
+                    f"mode, elsewhere {found[remedy.name].words!r} in {found[remedy.name].mode} mode"
+                )
+    return found
 
 
 @dataclass(frozen=True)

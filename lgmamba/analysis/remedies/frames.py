@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from lgmamba.analysis.frames import level
-from lgmamba.analysis.remedies import AT_L0, EQUAL_DB, VANILLA
+from lgmamba.analysis.remedies import AT_L0, EQUAL_DB, VANILLA, VANILLA_STREAM
 from lgmamba.analysis.remedies.collect import Readings, Remedy, RemedyFolder
 from lgmamba.analysis.statistics import Bootstrap
 from lgmamba.config.remedies import ExtensionConfig
@@ -46,6 +46,16 @@ class RemedyEvidence:
                         if (columns := self.readings.of(run, order, remedy.name, step)) is not None:
                             yield run, order, remedy, step, columns
 
+    def rival(self, run: str, order: str, remedy: Remedy, step: int, against: str) -> list[int] | None:
+        """Columns of what a remedy is compared with; of a length-adaptive run, vanilla in the remedy's own mode."""
+        if against == AT_L0:
+            return self.readings.of(run, order, remedy.name, self.L0[run])
+        if against == VANILLA and remedy.mode == "stream":
+            told_L0 = self.readings.of(run, order, VANILLA_STREAM, step)
+            if told_L0 is not None and remedy.name != VANILLA_STREAM:
+                return told_L0
+        return self.readings.of(run, order, against, step)
+
     def about(self, run: str, order: str, remedy: Remedy, step: int) -> dict[str, Any]:
         """The columns that name a row."""
         named = {"run": run, "L0": self.L0[run], "order": order, "remedy": remedy.name, "kind": remedy.kind}
@@ -73,7 +83,7 @@ def levels_frame(ev: RemedyEvidence) -> pl.DataFrame:
 
 
 def differences_frame(ev: RemedyEvidence) -> pl.DataFrame:
-    """remedies_differences.parquet: every remedy and control against vanilla, the controls, and itself at L0.
+    """remedies_differences.parquet: every remedy and control against vanilla (in its own mode), the controls, and itself at L0.
 
     Columns: those that name a row of remedies.parquet; against; test: "above" (is it better? never at L0 and below) or "within"
     (T <= L0: does it differ by less than EQUAL_DB?); effect with interval, Student's interval, seeds, effect size, verdict.
@@ -82,10 +92,10 @@ def differences_frame(ev: RemedyEvidence) -> pl.DataFrame:
     for run, order, remedy, step, columns in ev.settings():
         beyond = step > ev.L0[run]
         for against in (*AGAINST, AT_L0):
-            itself = against == AT_L0
-            at = ev.L0[run] if itself else step
-            other = ev.readings.of(run, order, remedy.name if itself else against, at)
-            if other is None or against == remedy.name or (not beyond and against != VANILLA):
+            if against == remedy.name or (not beyond and against != VANILLA):
+                continue
+            other = ev.rival(run, order, remedy, step, against)
+            if other is None:
                 continue
             effect = ev.bootstrap.difference(columns, other)
             row = ev.about(run, order, remedy, step) | {"against": against, "test": ABOVE if beyond else WITHIN}
