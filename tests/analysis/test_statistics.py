@@ -94,6 +94,26 @@ def test_verdict(effect: Effect, sign: int, verdict: str):
     assert effect.verdict(sign) == verdict
 
 
+@pytest.mark.parametrize(
+    ("lo", "hi", "seeds", "above_half", "within_half"),
+    [
+        (0.6, 0.9, (0.7, 0.8), HOLDS, FAILS),
+        (0.1, 0.4, (0.2, 0.3), FAILS, HOLDS),
+        (0.6, 0.9, (0.4, 1.0), OPEN, OPEN),  # the interval says so, a seed does not
+        (0.4, 0.6, (0.45, 0.55), OPEN, OPEN),
+        (-0.4, 0.3, (-0.1, 0.1), FAILS, HOLDS),
+        (-0.9, -0.6, (-0.8, -0.7), FAILS, FAILS),  # beyond the other end
+        (0.6, 0.9, (0.7,), UNTESTABLE, UNTESTABLE),
+    ],
+)
+def test_verdict_against_a_threshold(lo: float, hi: float, seeds: tuple, above_half: str, within_half: str):
+    effect = Effect(float(np.mean(seeds)), lo, hi, math.nan, math.nan, seeds, math.nan, len(seeds), 10)
+    assert effect.verdict(+1, 0.5) == above_half
+    assert effect.verdict_within(0.5) == within_half
+    opposite = {HOLDS: FAILS, FAILS: HOLDS}.get(above_half, above_half)
+    assert effect.verdict(-1, 0.5) == opposite
+
+
 def simulated(
     rng: np.random.Generator, seeds: int, images: int, seed_sd: float, image_sd: float, effect: float
 ) -> np.ndarray:
