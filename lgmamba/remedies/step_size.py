@@ -30,7 +30,8 @@ def scale_step_sizes(
             s = schedule if callable(schedule) else schedule[call.layer]
             dt = dt * s(steps_of(call)).to(dt.dtype)[:, None]
         if per_layer is not None:
-            dt = dt * per_layer[call.layer]
+            s = per_layer[call.layer]
+            dt = dt * (s.to(dt) if isinstance(s, Tensor) else s)
         return replace(call, dt=dt)
 
     return plan
