@@ -11,6 +11,7 @@ from lgmamba.config.lengths import LengthConfig
 OrderName = Literal["permutation", "cycle", "replacement", "raster", "snake", "hilbert"]
 ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
 Positive = Annotated[int, Field(ge=1)]
+Multiple = Annotated[float, Field(ge=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -95,6 +96,17 @@ class AdaptiveConfig(Strict):
     beyond: Literal["extrapolate", "clamp", "rescale"] = Field(
         description="for T > L0: features as they come | held at T = L0 and t/T <= 1 | held, and step sizes times L0 / T"
     )
+    slowest: Multiple | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="with rescale: at most so many times slower than in training; of longer sequences the last slowest x L0 steps are read",
+    )
+
+    @model_validator(mode="after")
+    def _slowest_fits(self):
+        if self.slowest is not None and self.beyond != "rescale":
+            raise ValueError(f"slowest only with beyond: rescale; got beyond: {self.beyond}, slowest: {self.slowest}")
+        return self
 
 
 class ModelConfig(Strict):

@@ -81,8 +81,8 @@ class LengthConditioning(nn.Module):
         are where its strategy shows. With `clamp` and `rescale`, T > L0 is told as L0 and t/T never passes 1, so that a
         longer sequence looks like a slower one of length L0. Returns (B, 1 or L, features), float64.
         """
-        T = told.double()[:, None]  # (B, 1); float64 keeps whole numbers exact under any autocast
-        fraction = t.double()[None, :] / T  # (B, L)
+        T, t = self._read(told, t)
+        fraction = t.clamp(min=1.0) / T  # (B, L)
         if self.config.beyond != "extrapolate":
             T, fraction = T.clamp(max=self.L0), fraction.clamp(max=1.0)
         scale = math.log1p(self.L0)
@@ -97,16 +97,33 @@ class LengthConditioning(nn.Module):
     def dt_factor(self, told: Tensor, t: Tensor) -> Tensor | None:
         """s = min(1, L0 / max(T, t)) with `rescale`: (B, L, 1), or None where it is 1 throughout.
 
-        What is told about a sequence of T > L0 steps is that of one of L0 steps, L0 / T as fast. With step sizes times L0 / T
-        the recurrence is as much slower: every step writes and forgets L0 / T as much, so that over the whole sequence the
-        state goes through what it went through in training. Where a sequence goes on past what was told (stream
+        What is told about a sequence of T > L0 steps is that of one of L0 steps, L0 / T as fast. With step sizes times
+        L0 / T the recurrence is as much slower: every step writes and forgets L0 / T as much, so that over the whole
+        sequence the state goes through what it went through in training. Where a sequence goes on past what was told (stream
         mode), t takes the place of T. No training sequence is longer than L0, so that training does not ask.
+
+        With `slowest`, s is not below 1 / slowest. Of a sequence told to be longer than slowest x L0 only the last so many
+        steps are read (s = 0 before them); one that goes on past what was told forgets at that rate.
         """
         if self.config.beyond != "rescale" or self.training:
             return None
-        length = torch.maximum(told.double()[:, None], t.double()[None, :])
-        factor = (self.L0 / length).clamp(max=1.0)[..., None]
+        T, t = self._read(told, t)
+        length = torch.maximum(T, t)
+        if self.config.slowest is not None:
+            length = length.clamp(max=self.config.slowest * self.L0)
+        factor = ((self.L0 / length).clamp(max=1.0) * (t > 0))[..., None]
         return None if bool((factor == 1).all()) else factor
+
+    def _read(self, told: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """T (B, 1) and t (B, L) counted from the first step that is read: t <= 0 for those before the last slowest x L0.
+
+        float64 keeps whole numbers exact under any autocast.
+        """
+        T = told.double()[:, None]
+        skipped = torch.zeros_like(T)
+        if self.config.slowest is not None:
+            skipped = (T - int(self.config.slowest * self.L0)).clamp(min=0.0)
+        return T - skipped, t.double()[None, :] - skipped
 
     def block(self, layer: int, code: Tensor, dt_factor: Tensor | None = None) -> BlockCondition:
         """What block `layer` is told, from the code of `forward` and the factor of `dt_factor`."""

@@ -171,6 +171,22 @@ def test_a_rescaled_model_read_past_what_it_was_told_slows_down_with_t():
     torch.testing.assert_close(torch.stack(outputs, 1), want, **EXACT)
 
 
+def test_of_a_sequence_too_long_to_be_slowed_down_for_the_last_part_is_read():
+    model = exact(adaptive=told(beyond="rescale") | {"slowest": 2}, mixer={"d_conv": 1})
+    patches, cells = sequence(model, L=4 * L0)
+    T = torch.full((3,), 4 * L0)
+    last = slice(2 * L0, None)
+    want = model.encode(patches[:, last], cells[:, last], told=T - 2 * L0)[0]
+    torch.testing.assert_close(model.encode(patches, cells, told=T)[0][:, last], want, **EXACT)
+    free = exact(adaptive=told(beyond="rescale"), mixer={"d_conv": 1})
+    torch.testing.assert_close(free.encode(patches[:, last], cells[:, last], told=T - 2 * L0)[0], want, **EXACT)
+    calls = seen(model, patches, cells, told=torch.full((3,), L0))  # past what it was told: at the lowest rate
+    plain = seen(exact(adaptive=told(beyond="clamp"), mixer={"d_conv": 1}), patches, cells, told=torch.full((3,), L0))
+    rate = (calls[0].dt / plain[0].dt)[..., 0]
+    want = (L0 / torch.arange(1, 4 * L0 + 1).double()).clamp(0.5, 1).expand(3, -1)
+    torch.testing.assert_close(rate, want, **EXACT)
+
+
 def test_up_to_L0_a_rescaled_model_is_a_clamped_one_bit_by_bit():
     clamped, rescaled = (exact(adaptive=told(beyond=beyond)) for beyond in ("clamp", "rescale"))
     patches, cells = sequence(clamped, L=L0)
