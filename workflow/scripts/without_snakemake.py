@@ -3,10 +3,11 @@
     python workflow/scripts/without_snakemake.py --study cifar10 --jobs 4 --minutes 20
     python workflow/scripts/without_snakemake.py --study cifar10:0,1 --study cifar10_budget:0 --jobs 8
 
-A study is a preset, with the seeds wanted behind a colon, and the runs behind another (all, where nothing is said). Each stage is the command that `lgmamba show
---commands` prints; its output goes where Snakemake would put it, <results>/logs. What is there already is not made again.
-Where there are several GPUs each job takes a free one (LGMAMBA_JOBS_PER_GPU for more than one a GPU). When the time is up no
-job is started any more, and what runs is stopped: trainings go on from their last checkpoint at the next call.
+A study is a preset, with the seeds wanted behind a colon, and the runs behind another (all, where nothing is said). Each
+stage is the command that `lgmamba show --commands` prints; its output goes where Snakemake would put it, <results>/logs.
+What is there already is not made again. Where there are several GPUs each job takes a free one (LGMAMBA_JOBS_PER_GPU for
+more than one a GPU). When the time is up no job is started any more, and what runs is stopped: trainings go on from their
+last checkpoint at the next call.
 """
 
 import argparse
