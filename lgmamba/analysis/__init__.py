@@ -5,6 +5,7 @@ statistics   paired bootstrap over images and seeds
 retention    what the retention maps say in numbers
 claims       C1 to C5, one row for each tested cell
 frames       the tidy frames of the study
+inspect      what the probes found inside trained runs
 remedies     what remedies do beyond the training length: frames and claims C6 and following
 drawn        the frames that the figures draw, row for row
 panel        the pictures that the figures show
@@ -28,6 +29,10 @@ def _tries_remedies(params: Params) -> bool:
     return params.extension is not None
 
 
+def _looks_inside(params: Params) -> bool:
+    return params.inspect is not None
+
+
 FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "task": _always,
     "curves": _always,
@@ -37,6 +42,9 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "degradation": _always,
     "remedies": _tries_remedies,
     "remedies_retention": _tries_remedies,
+    "modes": _looks_inside,
+    "states": _looks_inside,
+    "receptive_field": _looks_inside,
     "training": _always,
     "lengths": _always,
 }
@@ -60,6 +68,17 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "remedies_cost": _tries_remedies,
     "remedies_lengths": _tries_remedies,
     "remedies_retention": _tries_remedies,
+    "inspect_attention": _looks_inside,
+    "inspect_distance": _looks_inside,
+    "inspect_receptive_field": _looks_inside,
+    "inspect_memory": _looks_inside,
+    "inspect_states": _looks_inside,
+    "inspect_cycles": _looks_inside,
+    "inspect_content": _looks_inside,
+    "inspect_modes": _looks_inside,
+    "inspect_explained": _looks_inside,
+    "inspect_groups": _looks_inside,
+    "inspect_touched": _looks_inside,
 }
 """Frame that is more than what one figure draws -> whether a study has it."""
 

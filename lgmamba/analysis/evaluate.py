@@ -19,6 +19,8 @@ from lgmamba.analysis.frames import (
     runs_frame,
     summary_frame,
 )
+from lgmamba.analysis.inspect.collect import collect_inspected
+from lgmamba.analysis.inspect.drawn import inspect_drawn
 from lgmamba.analysis.panel import collect_panel, write_panel
 from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.retention import load_maps
@@ -64,6 +66,11 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
 
     if params.extension is not None:
         frames |= remedy_frames(params, folders)
+
+    if params.inspect is not None:
+        inspected = collect_inspected(params, folders)
+        frames |= {f"inspect_{name}": frame for name, frame in inspected.items()}
+        frames |= {f"figure_{name}": frame for name, frame in inspect_drawn(params, inspected).items()}
 
     assert {f"{name}.parquet" for name in frames} | {"panel.safetensors", "claims.json"} == set(frames_of(params))
     for name, frame in frames.items():

@@ -12,8 +12,11 @@ from lgmamba.figures.degradation import fig_degradation
 from lgmamba.figures.envelope import fig_envelope
 from lgmamba.figures.gallery import fig_gallery
 from lgmamba.figures.lengths import fig_lengths
+from lgmamba.figures.modes import fig_modes
+from lgmamba.figures.receptive_field import fig_receptive_field
 from lgmamba.figures.remedies import fig_remedies, fig_remedies_retention
 from lgmamba.figures.retention import fig_retention
+from lgmamba.figures.states import fig_states
 from lgmamba.figures.style import Style, save_figure, use_style
 from lgmamba.figures.task import fig_task
 from lgmamba.figures.training import fig_training
@@ -27,6 +30,9 @@ FIGURES = {
     "degradation": fig_degradation,
     "remedies": fig_remedies,
     "remedies_retention": fig_remedies_retention,
+    "modes": fig_modes,
+    "states": fig_states,
+    "receptive_field": fig_receptive_field,
     "training": fig_training,
     "lengths": fig_lengths,
 }

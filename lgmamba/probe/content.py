@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lgmamba.model import Plan, ScanCall
-from lgmamba.probe.states import norms
 from lgmamba.remedies.base import steps_of
 from lgmamba.scan import selective_scan
 
@@ -75,11 +74,6 @@ def fit_read_out(h: Tensor, images: Tensor) -> ReadOut:
 def psnr(drawn: Tensor, targets: Tensor) -> float:
     """PSNR in dB of the mean squared error over images: (n, pixels) against (n, ...)."""
     return float(-10 * (drawn - targets.flatten(1)).double().square().mean().log10())
-
-
-def rescaled(h: Tensor, norm: Tensor | float) -> Tensor:
-    """Each sample's state scaled to this norm: (B, D, N)."""
-    return h * (norm / norms(h).clamp(min=torch.finfo(h.dtype).tiny))[:, None, None]
 
 
 def restore_norm(norm: Sequence[float], L0: int) -> Plan:

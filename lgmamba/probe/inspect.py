@@ -29,8 +29,9 @@ from lgmamba.config.files import InspectFile
 from lgmamba.data.dataset import load_dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
-from lgmamba.probe.looks import Subject, attention, content, distance, memory, receptive_field, states
+from lgmamba.probe.looks import attention, content, distance, memory, receptive_field, states
 from lgmamba.probe.looks_at_modes import modes
+from lgmamba.probe.subject import Subject
 from lgmamba.provenance import code_digest
 from lgmamba.train.checkpoint import load_model
 

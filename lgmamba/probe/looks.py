@@ -4,18 +4,12 @@ Glossary: `lgmamba.probe`; B samples, L steps, D channels, N modes.
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lgmamba.config.base import ConfigError
-from lgmamba.config.files import InspectFile
-from lgmamba.data.dataset import Dataset
-from lgmamba.model import PatchMamba
 from lgmamba.probe.attention import (
     AGGREGATIONS,
     aggregate,
@@ -25,90 +19,21 @@ from lgmamba.probe.attention import (
     mixer_rows,
     reach,
 )
-from lgmamba.probe.content import fit_read_out, psnr, rescaled, restore_norm
+from lgmamba.probe.content import fit_read_out, psnr, restore_norm
 from lgmamba.probe.memory import cumulative_steps, horizons, survival
-from lgmamba.probe.passes import LayerPass, Sequences, layer_passes, psnr_of, sequences_of, stops
+from lgmamba.probe.passes import LayerPass, layer_passes, psnr_of, stops
 from lgmamba.probe.receptive_field import gradient_sizes, swap_patches
-from lgmamba.probe.states import TrainingStates, cycle_contraction, state_numbers, training_states
+from lgmamba.probe.states import cycle_contraction, norms, state_numbers
+from lgmamba.probe.subject import Columns, Subject, columns_of
 from lgmamba.scan import selective_scan
 
-Columns = dict[str, list[Any]]
 REACH = 0.9
 """Share of a row's attention whose reach is reported."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-STEPS_WITHIN = 16
-"""Steps up to L0 at which training states are looked at, at most."""
+LEAST_CYCLES = 5
+"""Cycles of a cycled order that are read, at least."""
 SHORT = 8
 """Steps of a piece where the states of every step are made."""
-
-
-@dataclass
-class Subject:
-    """A trained model, the images it is looked at with, and what several looks share."""
-
-    model: PatchMamba
-    dataset: Dataset
-    config: InspectFile
-    attention_error: float = field(default=0.0, init=False)
-
-    def __post_init__(self) -> None:
-        for split, least in ((self.config.split, 2), ("train", 8)):
-            found = len(self.dataset.split(split))
-            if found < least:
-                raise ConfigError(
-                    f"inspect: found {found} images in split {split!r}, expected {least} or more (data.splits)"
-                )
-
-    @property
-    def L0(self) -> int:
-        return self.model.L0
-
-    @property
-    def steps(self) -> list[int]:
-        """L0, and lengths beyond it."""
-        return self.config.steps
-
-    @property
-    def piece(self) -> int:
-        return self.config.inspect.piece
-
-    def sequences(self, images: int, repeat: int = 0, order: str | None = None, split: str | None = None) -> Sequences:
-        """The first images of a split, by default the held-out one, up to the longest length."""
-        rows = self.dataset.split(split or self.config.split)[:images]
-        order = order or self.config.inspect.order
-        return sequences_of(self.dataset, self.model, rows, order, self.steps[-1], repeat)
-
-    @cached_property
-    def held_out(self) -> Sequences:
-        return self.sequences(self.config.inspect.images)
-
-    @cached_property
-    def fitted(self) -> Sequences:
-        """Training images, for read-outs and for the range of states."""
-        return self.sequences(self.config.inspect.fit_images, split="train")
-
-    @cached_property
-    def few(self) -> Sequences:
-        """Held-out images whose whole passes are kept."""
-        return self.held_out[: self.config.inspect.attention_images]
-
-    @cached_property
-    def passes(self) -> list[LayerPass]:
-        """Whole passes over `few`, up to the longest length."""
-        return layer_passes(self.model, self.few, self.steps[-1])
-
-    @cached_property
-    def training(self) -> list[TrainingStates]:
-        """What training images make of each layer's states within L0."""
-        n = min(STEPS_WITHIN, self.L0)
-        within = sorted({round((k + 1) * self.L0 / n) for k in range(n)})
-        return training_states(stops(self.model, self.fitted, within, self.piece))
-
-
-def columns_of(rows: Iterable[dict[str, Any]]) -> Columns:
-    """Rows with equal keys as columns; there is at least one."""
-    rows = list(rows)
-    return {key: [row[key] for row in rows] for key in rows[0]}
 
 
 def last_rows(T: int, n: int) -> list[int]:
@@ -280,16 +205,17 @@ def states(subject: Subject) -> dict[str, Columns]:
                 for layer, (h, known) in enumerate(zip(stop.h, subject.training, strict=True))
             ]
         before[stop.t] = stop.h
-    cycled = subject.sequences(subject.config.inspect.images, order="cycle")
-    cycles = longest // cycled.patches.shape[1]
-    found = cycle_contraction(subject.model, cycled, cycles, subject.piece) if cycles >= 3 else []
-    keys = ("layer", "cycle", "change", "observed", "predicted")
-    cycle_columns = {key: [getattr(row, key) for row in found] for key in keys}
-    return {"states": columns_of(rows), "cycles": cycle_columns}
+    grid = subject.model.grid
+    cycles = max(LEAST_CYCLES, longest // (grid[0] * grid[1]))
+    cycled = subject.sequences(subject.config.inspect.images, order="cycle", steps=cycles * grid[0] * grid[1])
+    found = cycle_contraction(subject.model, cycled, cycles, subject.piece)
+    return {"states": columns_of(rows), "cycles": columns_of(asdict(row) for row in found)}
 
 
 def content(subject: Subject) -> dict[str, Columns]:
-    """PSNR of a linear read-out fitted at L0, on states as they are and scaled back; of one fitted at T; and of the model."""
+    """PSNR of a linear read-out fitted at L0, on states as they are and scaled back to the mean norm at L0; of one fitted at T; and of
+    the model, as it is and with every state read at the mean norm at L0.
+    """
     rows, fixed = [], []
     norm = [known.norm for known in subject.training]
     fits = stops(subject.model, subject.fitted, subject.steps, subject.piece)
@@ -300,7 +226,7 @@ def content(subject: Subject) -> dict[str, Columns]:
         for layer, h in enumerate(test.h):
             drawn = {
                 "fixed": fixed[layer](h),
-                "restored": fixed[layer](rescaled(h, norm[layer])),
+                "restored": fixed[layer](h * (norm[layer] / norms(fit.h[layer]).mean())),
                 "refit": here[layer](h),
             }
             rows += [

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from lgmamba.analysis.evaluate import evaluate
+from tests.analysis.synthetic_inspect import INSPECT
 from tests.analysis.synthetic_remedies import VALUES
 from tests.analysis.synthetic_study import make_study, study_values
 
@@ -12,7 +13,7 @@ from tests.analysis.synthetic_study import make_study, study_values
 def study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """An evaluated synthetic study with all that a study can have: study (JSON), results, frames."""
     root = tmp_path_factory.mktemp("study")
-    study_json, results = make_study(root, study_values() | VALUES)
+    study_json, results = make_study(root, study_values() | VALUES | {"inspect": INSPECT})
     evaluate(study_json, results, root / "frames")
     return SimpleNamespace(study=study_json, results=results, frames=root / "frames")
 

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.files import file_digest
+from tests.analysis.synthetic_inspect import write_inspected
 from tests.analysis.synthetic_remedies import write_remedies
 
 DATA_DIGEST = "d" * 64
@@ -130,6 +131,8 @@ def make_study(
         write_run(path, params, run, pictures)
         if params.extension is not None and name in params.extension.runs:
             write_remedies(path, params, run, float(true_psnr(run, np.array(run.L0))))
+        if params.inspect is not None and name in params.inspect.runs:
+            write_inspected(path, params, run)
     return study_json, results
 
 

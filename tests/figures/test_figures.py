@@ -21,6 +21,9 @@ LABELS = {  # axis labels that must be there, with their units
     "degradation": {"T / L0 (training lengths)", "PSNR(T) \u2212 PSNR(L0) (dB)"},
     "remedies": {"PSNR (dB)", "T / L0 (training lengths)", "PSNR(T) \u2212 PSNR(L0) (dB)"},
     "remedies_retention": {"Step t (patches)", "Age (steps since read)", "MSE (pixel value$^2$)"},
+    "modes": {"Forecast growth from L0 to T", "PSNR gained (dB)", "Measured growth from L0 to T (median)"},
+    "states": {"T / L0 (training lengths)", "Entries (%)", "PSNR (dB)"},
+    "receptive_field": {"T / L0 (training lengths)", "Age + 1 (steps)", "Mean distance / T", "Share drawn"},
     "training": {"Optimiser step", "Validation PSNR (dB)", "Sequence length (patches)"},
     "lengths": {"Training length (patches)", "Probability"},
 }

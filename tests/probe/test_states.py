@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lgmamba.probe.content import PENALTIES, fit_read_out, psnr, rescaled, restore_norm
+from lgmamba.probe.content import PENALTIES, fit_read_out, psnr, restore_norm
 from lgmamba.probe.passes import Sequences, stops
 from lgmamba.probe.states import TrainingStates, cycle_contraction, norms, state_numbers, training_states
 from tests.model.models import L0, G, exact, sequence
@@ -112,8 +112,8 @@ def test_the_norm_is_restored_at_every_step_whatever_the_pieces():
         h = (0 if call.h0 is None else a * call.h0) + (call.dt * call.x)[:, 0, :, None] * call.Bmat[:, 0, None]
         if call.t0 + 1 <= L0:
             return call
-        scale = targets[call.layer] / h.flatten(1).norm(dim=1)
-        reads.append(norms(rescaled(h, targets[call.layer])))
+        scale = targets[call.layer] / norms(h)
+        reads.append(norms(h * scale[:, None, None]))
         return replace(call, Cmat=call.Cmat * scale[:, None, None])
 
     want, end = in_pieces(model, patches, cells, None, CUTS[-1], by_hand)

@@ -1,0 +1,60 @@
+"""The files of the stage `inspect`, and whether they may be believed.
+
+results/<study>/runs/<run>/seed<k>/inspect/   inspect.json and a frame for each of `NAMES`
+"""
+
+from typing import Any
+
+import polars as pl
+
+from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys
+from lgmamba.analysis.files import read_json
+from lgmamba.analysis.inspect import NAMES
+from lgmamba.config.study import Params
+
+
+def collect_inspected(params: Params, folders: list[RunFolder]) -> dict[str, pl.DataFrame]:
+    """{name: rows of every run and seed that was looked into, in the order of params.yaml}.
+
+    Args:
+        params: a study with `inspect`.
+        folders: its trainings, as `analysis.collect.collect_runs` found them.
+    Raises:
+        CollectError: files are missing, or made with another configuration, other images or another checkpoint; all
+            problems at once, one line each.
+    """
+    parts: dict[str, list[pl.DataFrame]] = {name: [] for name in NAMES}
+    problems = []
+    for folder in folders:
+        if folder.run not in params.inspect.runs:
+            continue
+        path = folder.path / "inspect"
+        needed = ["inspect.json", *(f"{name}.parquet" for name in NAMES)]
+        missing = [name for name in needed if not (path / name).is_file()]
+        found = (
+            [f"missing {', '.join(missing)} in {path}"]
+            if missing
+            else _problems(read_json(path / needed[0]), folder, params)
+        )
+        problems += [f"{folder.run} seed {folder.seed}: {problem}" for problem in found]
+        if not found:
+            for name in NAMES:
+                parts[name].append(pl.read_parquet(path / f"{name}.parquet"))
+    if problems:
+        raise CollectError(f"study {params.study!r} cannot be evaluated:\n" + "\n".join(f"  {p}" for p in problems))
+    return {name: pl.concat(frames, how="vertical_relaxed") for name, frames in parts.items()}
+
+
+def _problems(about: dict[str, Any], folder: RunFolder, params: Params) -> list[str]:
+    problems = []
+    expected = params.inspect.model_dump(mode="json") | {"split": params.probe.split}
+    if keys := differing_keys(about["inspect"] | {"split": about["split"]}, expected):
+        problems.append(
+            f"looked into with another configuration than the current one, inspect again: {'; '.join(keys)}"
+        )
+    for digest, what in (("data_digest", "images"), ("checkpoint_digest", "checkpoint")):
+        if about[digest] != folder.train[digest]:
+            problems.append(
+                f"trained: {what} {folder.train[digest]:.12}, but looked into: {what} {about[digest]:.12}; inspect again"
+            )
+    return problems

@@ -1,0 +1,60 @@
+"""How far back a model reads: its attention, its gradient, and swapped patches."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lgmamba.figures.probes import draw_layers, factor_axis, panel_figure, shades
+from lgmamba.figures.style import FAR, Style, log2_axis
+
+AGE = "Age + 1 (steps)"
+
+
+def fig_receptive_field(frame: pl.DataFrame, style: Style) -> Figure:
+    """Mean distance of attention over T; share of the gradient up to an age; share of a swapped patch that is drawn.
+
+    Args:
+        frame: figure_receptive_field of `analysis.inspect.drawn.receptive_field_rows`.
+    """
+    panels = [
+        ("Hidden attention", _draw_distance, "T / L0 (training lengths)", "Mean distance / T"),
+        ("Gradient", _draw_gradient, AGE, "Share up to this age"),
+        ("Swapped patch", _draw_swap, AGE, "Share drawn"),
+    ]
+    figure = panel_figure(frame, style, panels, 1.85)
+    handles, labels = figure.axes[-1].get_legend_handles_labels()
+    figure.legend(
+        handles, [f"T = {label} L0" for label in labels], loc="outside lower right", ncols=len(labels), handlelength=1.6
+    )
+    return figure
+
+
+def _draw_distance(ax: Axes, rows: pl.DataFrame) -> None:
+    distance = rows.filter(pl.col("panel") == "distance")
+    even = distance.filter(pl.col("series") == "even").sort("x")
+    ax.plot(even["x"], even["y"], color=FAR, linewidth=0.9, linestyle=(0, (1, 1.2)), label="all steps alike")
+    draw_layers(ax, distance.filter(pl.col("series") == "layer"))
+    factor_axis(ax, distance)
+    ax.set_ylim(0, 0.55)
+    ax.legend(handlelength=2.2)
+
+
+def _draw_gradient(ax: Axes, rows: pl.DataFrame) -> None:
+    _draw_lengths(ax, rows.filter(pl.col("panel") == "gradient"))
+    ax.set_ylim(0, 1.03)
+
+
+def _draw_swap(ax: Axes, rows: pl.DataFrame) -> None:
+    swap = rows.filter(pl.col("panel") == "swap")
+    _draw_lengths(ax, swap)
+    ax.axhline(0, color=FAR, linewidth=0.7)
+    ax.set_ylim(bottom=min(0.0, swap["lo"].min()))
+
+
+def _draw_lengths(ax: Axes, rows: pl.DataFrame) -> None:
+    factors = rows["factor"].unique().sort().to_list()
+    for factor, colour in shades(factors).items():
+        line = rows.filter(pl.col("factor") == factor).sort("x")
+        ax.fill_between(line["x"], line["lo"], line["hi"], color=colour, alpha=0.2, linewidth=0)
+        ax.plot(line["x"], line["y"], color=colour, marker="o", markersize=2.2, label=f"{factor:g}")
+    log2_axis(ax.xaxis, rows["x"].to_list(), most=5)

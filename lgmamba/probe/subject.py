@@ -1,0 +1,91 @@
+"""What the looks of `lgmamba.probe.inspect` share: a model, images to look at it with, and passes over them.
+
+Glossary: `lgmamba.probe`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from lgmamba.config.base import ConfigError
+from lgmamba.config.files import InspectFile
+from lgmamba.data.dataset import Dataset
+from lgmamba.model import PatchMamba
+from lgmamba.probe.passes import LayerPass, Sequences, layer_passes, sequences_of, stops
+from lgmamba.probe.states import TrainingStates, training_states
+
+Columns = dict[str, list[Any]]
+STEPS_WITHIN = 16
+"""Steps up to L0 at which training states are looked at, at most."""
+
+
+@dataclass
+class Subject:
+    """A trained model, the images it is looked at with, and what several looks share."""
+
+    model: PatchMamba
+    dataset: Dataset
+    config: InspectFile
+    attention_error: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        for split, least in ((self.config.split, 2), ("train", 8)):
+            found = len(self.dataset.split(split))
+            if found < least:
+                raise ConfigError(
+                    f"inspect: found {found} images in split {split!r}, expected {least} or more (data.splits)"
+                )
+
+    @property
+    def L0(self) -> int:
+        return self.model.L0
+
+    @property
+    def steps(self) -> list[int]:
+        """L0, and lengths beyond it."""
+        return self.config.steps
+
+    @property
+    def piece(self) -> int:
+        return self.config.inspect.piece
+
+    def sequences(
+        self, images: int, repeat: int = 0, order: str | None = None, split: str | None = None, steps: int | None = None
+    ) -> Sequences:
+        """The first images of a split, by default the held-out one, up to a step, by default the longest length."""
+        rows = self.dataset.split(split or self.config.split)[:images]
+        order = order or self.config.inspect.order
+        return sequences_of(self.dataset, self.model, rows, order, steps or self.steps[-1], repeat)
+
+    @cached_property
+    def held_out(self) -> Sequences:
+        return self.sequences(self.config.inspect.images)
+
+    @cached_property
+    def fitted(self) -> Sequences:
+        """Training images, for read-outs and for the range of states."""
+        return self.sequences(self.config.inspect.fit_images, split="train")
+
+    @cached_property
+    def few(self) -> Sequences:
+        """Held-out images whose whole passes are kept."""
+        return self.held_out[: self.config.inspect.attention_images]
+
+    @cached_property
+    def passes(self) -> list[LayerPass]:
+        """Whole passes over `few`, up to the longest length."""
+        return layer_passes(self.model, self.few, self.steps[-1])
+
+    @cached_property
+    def training(self) -> list[TrainingStates]:
+        """What training images make of each layer's states within L0."""
+        n = min(STEPS_WITHIN, self.L0)
+        within = sorted({round((k + 1) * self.L0 / n) for k in range(n)})
+        return training_states(stops(self.model, self.fitted, within, self.piece))
+
+
+def columns_of(rows: Iterable[dict[str, Any]]) -> Columns:
+    """Rows with equal keys as columns; there is at least one."""
+    rows = list(rows)
+    return {key: [row[key] for row in rows] for key in rows[0]}

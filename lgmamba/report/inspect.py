@@ -1,0 +1,91 @@
+"""What the report says about the inside of trained runs, as plain values from the frames of the probes."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lgmamba.config.study import Params
+from lgmamba.report.words import listed, number, signed, span
+
+READ = ("explained", "groups", "touched", "content", "states", "distance")
+MATTERS = 0.1
+"""dB below which nothing is said to be lost or gained."""
+INTERVENTIONS = {
+    "size": "reading it at the norm that it has at L0",
+    "clamp": "making it forget what it would grow",
+    "hold": "holding it as it was at L0",
+}
+WORDS = {
+    "step_size": "step sizes times L0/T",
+    "spectrum_mult": "a scaled spectrum",
+    "spectrum_pow": "a compressed spectrum",
+    "longmamba": "LongMamba",
+    "retain": "extra forgetting",
+}
+
+
+def inspect_facts(params: Params, frames: Path) -> dict[str, Any]:
+    """Sentences and one table, each of the longest T of a run; means over seeds.
+
+    Args:
+        params: a study with `inspect`.
+        frames: folder written by `evaluate`.
+    """
+    found = {name: pl.read_parquet(frames / f"inspect_{name}.parquet") for name in READ}
+    longest = {name: frame.filter(pl.col("step") == pl.col("step").max().over("run")) for name, frame in found.items()}
+    runs = [name for name in params.inspect.runs if name in set(found["touched"]["run"])]
+    return {
+        "sentences": [
+            sentence for run in runs for sentence in _sentences(run, {k: v.filter(run=run) for k, v in longest.items()})
+        ],
+        "rows": [row for run in runs for row in _rows(run, longest["touched"].filter(run=run))],
+        "mean_distance_rows": listed(sorted(set(longest["distance"]["rows"]))),
+    }
+
+
+def _sentences(run: str, at: dict[str, pl.DataFrame]) -> list[str]:
+    step, L0 = at["touched"]["step"][0], at["touched"]["L0"][0]
+    plain = at["touched"].filter(remedy="none", layer=0).unique("seed")
+    lost = (plain["psnr_L0"] - plain["psnr"]).mean()
+    shares = at["explained"].filter(pl.col("layer") >= 0, estimator="mean", weighting="energy")
+    by_layer = shares.group_by("layer", maintain_order=True).agg(pl.col("share").mean())["share"]
+    account = (
+        f"`{run}`, T = {step} = {step / L0:g} L0. The forecast from sequences of length L0 explains {span((100 * by_layer).to_list(), 0)} % "
+        f"of the variance of the modes' growth (range over layers)."
+    )
+    if lost < MATTERS:
+        return [f"{account} PSNR has changed by {signed(-lost)} dB since L0: there is nothing to repair."]
+    gains = (
+        at["groups"]
+        .filter(pl.col("layer") == -1, pl.col("group") != "all")
+        .group_by("group", "intervention", maintain_order=True)
+        .agg(gain=(pl.col("psnr") - pl.col("plain")).mean())
+        .sort("gain", descending=True, maintain_order=True)
+    )
+    best = gains.row(0, named=True)
+    others = gains.filter(pl.col("group") != best["group"])["gain"].to_list()
+    broken = (
+        f"Of the {number(lost)} dB lost since L0, {INTERVENTIONS[best['intervention']]} gives back {number(best['gain'])} dB where it is "
+        f"done to the modes of {best['group']} memory alone, and no intervention on another group alone more than {signed(max(others))} dB."
+    )
+    content = at["content"].filter(layer=at["content"]["layer"].max(), read_out="refit")["psnr"].mean()
+    model = plain["psnr"].mean()
+    there = (
+        f"A linear read-out of the last layer's state fitted at T reaches {number(content)} dB, the model {number(model)} dB: "
+        + ("the image is still in the state." if content > model + MATTERS else "the image is no longer in the state.")
+    )
+    return [f"{account} {broken} {there}"]
+
+
+def _rows(run: str, touched: pl.DataFrame) -> list[dict[str, Any]]:
+    """One row for each remedy: growth of the modes of long memory, forecast and measured, and PSNR."""
+    long = touched.filter(group="long")
+    rows = []
+    for name in touched["remedy"].unique(maintain_order=True):
+        here = long.filter(remedy=name)
+        row = {"run": run, "remedy": WORDS.get(name, "none"), "step": touched["step"][0]}
+        for key in ("predicted", "measured"):
+            row[key] = here.select(pl.col(key).log().mean().exp()).item()  # geometric mean over layers and seeds
+        rows.append(row | {"psnr": touched.filter(remedy=name)["psnr"].mean(), "psnr_L0": touched["psnr_L0"].mean()})
+    return rows
