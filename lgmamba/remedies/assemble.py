@@ -13,6 +13,10 @@ but, for each image, running sums of reconstructions: memory does not grow with 
     cover         windows of steps that visit different cells where they can: the newest visits of all cells fill the first windows,
                   their second newest visits the next ones, and so on; inside a window steps keep their order. Prefix mode only.
 
+There may be several groupings: each further one cuts the same steps, in random order, into other windows (in which steps keep
+their order; with cover, cells still differ where they can), at the cost of one more pass. A patch that was read once is then drawn
+in the company of different ones. Prefix mode only.
+
 Glossary: `lgmamba.remedies`; B sequences, G cells, K values of a patch.
 """
 
@@ -39,6 +43,7 @@ def assemble(
     windows: Windows = "consecutive",
     combine: Combine = "mean",
     piece: int = 64,
+    groupings: int = 1,
 ) -> Tensor:
     """Reconstructions at several steps; arguments and result as in `lgmamba.model.reading.reconstruct_at`.
 
@@ -48,27 +53,41 @@ def assemble(
             overlaps the next but is no shorter; or stream, windows end at L0, 2 L0, ..., and count once they are complete.
         windows: which steps make a window, see above.
         combine: mean over the windows that read a cell, or the newest of them alone.
+        groupings: ways in which the steps are cut into windows, >= 1: the first as `windows` says, the others at random.
     Raises:
-        ValueError: an unknown mode or form, cover in stream mode, or steps out of range.
+        ValueError: an unknown mode or form, cover or several groupings in stream mode, several with the newest, or steps out of
+            range.
     """
     if windows not in ("consecutive", "cover") or combine not in ("mean", "newest"):
         raise ValueError(
             f"windows={windows!r}, combine={combine!r}; expected 'consecutive' or 'cover', and 'mean' or 'newest'"
         )
-    if windows == "cover" and mode != "prefix":
-        raise ValueError(f"windows='cover' needs to know the whole sequence: mode 'prefix'; got mode={mode!r}")
+    if mode != "prefix" and (windows == "cover" or groupings > 1):
+        raise ValueError(
+            f"windows='cover' and several groupings need to know the whole sequence: mode 'prefix'; got mode={mode!r}"
+        )
+    if groupings < 1 or (groupings > 1 and combine == "newest"):
+        raise ValueError(f"groupings >= 1, and 1 with combine='newest'; got {groupings} with combine={combine!r}")
     short = [t for t in steps if t <= model.L0]
     images = [reconstruct_at(model, patches, cells, short, mode, piece)] if short else []
     sums = _Sums(model, patches, piece)
     for T in steps[len(short) :]:
         if mode == "prefix":
             sums = _Sums(model, patches, piece)
-        positions = cover_windows if windows == "cover" else consecutive_windows
         ahead = cells[:, : T if mode == "prefix" else T // model.L0 * model.L0]
-        for window in positions(ahead, model.L0)[sums.windows :]:
-            sums.add(ahead.gather(1, window), combine)
+        for n in range(groupings):
+            for window in _windows(ahead, model.L0, windows, n)[sums.windows if mode == "stream" else 0 :]:
+                sums.add(ahead.gather(1, window), combine)
         images.append(sums.image()[:, None])
     return torch.cat(images, dim=1)
+
+
+def _windows(cells: Tensor, L0: int, windows: Windows, n: int) -> Tensor:
+    """Those of the n-th grouping. Random orders are the same for all sequences of one length, whatever else is read with them."""
+    if n == 0:
+        return cover_windows(cells, L0) if windows == "cover" else consecutive_windows(cells, L0)
+    order = torch.randperm(cells.shape[1], generator=torch.Generator().manual_seed(n)).to(cells.device)
+    return cover_windows(cells, L0, order) if windows == "cover" else random_windows(cells, L0, order)
 
 
 def consecutive_windows(cells: Tensor, L0: int) -> Tensor:
@@ -79,16 +98,26 @@ def consecutive_windows(cells: Tensor, L0: int) -> Tensor:
     return (starts[:, None] + steps)[:, None].expand(-1, B, -1)
 
 
-def cover_windows(cells: Tensor, L0: int) -> Tensor:
-    """As `consecutive_windows`, of steps in the order of (how many later visits their cell has, age); newest visits last."""
+def cover_windows(cells: Tensor, L0: int, order: Tensor | None = None) -> Tensor:
+    """As `consecutive_windows`, of steps that visit different cells where they can.
+
+    Args:
+        order: (T,) positions; of the visits of a cell, the first in this order go to the last windows. None: the newest first.
+    """
     T = cells.shape[1]
-    newest_first = cells.flip(1)
-    by_cell = newest_first.argsort(dim=1, stable=True)
-    sorted_cells = newest_first.gather(1, by_cell)
+    order = torch.arange(T - 1, -1, -1, device=cells.device) if order is None else order
+    visited = cells[:, order]
+    by_cell = visited.argsort(dim=1, stable=True)
+    sorted_cells = visited.gather(1, by_cell)
     rank = torch.arange(T, device=cells.device) - torch.searchsorted(sorted_cells, sorted_cells)
-    later_visits = torch.zeros_like(cells).scatter_(1, by_cell, rank)
-    steps = T - 1 - later_visits.argsort(dim=1, stable=True).flip(1)  # most later visits first
+    visits_before = torch.zeros_like(cells).scatter_(1, by_cell, rank)
+    steps = order[visits_before.argsort(dim=1, stable=True).flip(1)]  # most visits before, in this order, come first
     return steps[:, consecutive_windows(cells[:1], L0)[:, 0]].transpose(0, 1).sort(dim=2).values
+
+
+def random_windows(cells: Tensor, L0: int, order: Tensor) -> Tensor:
+    """As `consecutive_windows`, of the steps in another order, (T,) positions."""
+    return order[consecutive_windows(cells, L0)].sort(dim=2).values
 
 
 class _Sums:

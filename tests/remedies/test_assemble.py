@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lgmamba.model.reading import read_at_steps, reconstruct_at
-from lgmamba.remedies.assemble import assemble, consecutive_windows, cover_windows
+from lgmamba.remedies.assemble import assemble, consecutive_windows, cover_windows, random_windows
 from lgmamba.task.orders import visiting_order
 from lgmamba.task.patches import patchify
 from tests.model.models import EXACT, L0, PATCH_SIZE, exact, sequence, told
@@ -20,7 +20,16 @@ def images(model, B: int = 3, T: int = 5 * L0, order: str = "replacement"):
 
 
 @pytest.mark.parametrize("T", [L0, L0 + 1, 2 * L0, 3 * L0 - 1])
-@pytest.mark.parametrize("windows", [consecutive_windows, cover_windows])
+@pytest.mark.parametrize(
+    "windows",
+    [
+        consecutive_windows,
+        cover_windows,
+        lambda cells, n: cover_windows(cells, n, torch.randperm(cells.shape[1])),
+        lambda cells, n: random_windows(cells, n, torch.randperm(cells.shape[1])),
+    ],
+    ids=["consecutive", "cover", "cover again", "random"],
+)
 def test_windows_are_of_the_training_length_and_hold_every_step(windows, T):
     cells = images(exact(), T=T)[1]
     positions = windows(cells, L0)
@@ -74,6 +83,33 @@ def test_every_cell_is_that_of_the_windows_that_read_it(variant, mode, windows, 
             torch.testing.assert_close(got[b, g], want, **EXACT)
 
 
+def test_cover_windows_in_any_order_hold_different_cells_while_they_last():
+    cells = visiting_order("replacement", 2, 3, 4, 60, torch.Generator().manual_seed(2))
+    for order in (None, torch.randperm(60, generator=torch.Generator().manual_seed(0))):
+        last = cells.gather(1, cover_windows(cells, 6, order)[-1])
+        assert (last.sort(1).values == torch.arange(6)).all()  # every cell once
+
+
+@pytest.mark.parametrize("windows", ["consecutive", "cover"])
+def test_several_groupings_are_the_mean_over_all_their_windows(windows):
+    model = exact()
+    patches, cells = images(model, T=3 * L0)
+    order = torch.randperm(3 * L0, generator=torch.Generator().manual_seed(1))
+    groups = [consecutive_windows(cells, L0), random_windows(cells, L0, order)]
+    if windows == "cover":
+        groups = [cover_windows(cells, L0), cover_windows(cells, L0, order)]
+    positions = torch.cat(groups)
+    drawn = [read_at_steps(model, patches, cells.gather(1, p), [L0])[:, 0] for p in positions]
+    drawn = torch.stack([patchify(image, PATCH_SIZE) for image in drawn])
+    got = patchify(assemble(model, patches, cells, [3 * L0], "prefix", windows, groupings=2)[:, 0], PATCH_SIZE)
+    for b in range(3):
+        for g in set(cells[b].tolist()):
+            readers = [n for n, p in enumerate(positions) if g in cells[b, p[b]].tolist()]
+            torch.testing.assert_close(got[b, g], drawn[readers, b, g].mean(0), **EXACT)
+    alone = assemble(model, patches[1:2], cells[1:2], [3 * L0], "prefix", windows, groupings=2)
+    torch.testing.assert_close(patchify(alone[:, 0], PATCH_SIZE), got[1:2], **EXACT)
+
+
 def test_a_cell_that_nobody_read_is_the_mean_of_all_windows():
     model = exact()
     patches, cells = images(model)
@@ -109,5 +145,9 @@ def test_unknown_forms_and_cover_in_a_stream_are_refused():
     patches, cells = images(model)
     with pytest.raises(ValueError, match="expected 'consecutive' or 'cover'"):
         assemble(model, patches, cells, [L0], "prefix", "all")
-    with pytest.raises(ValueError, match="cover' needs to know the whole sequence"):
+    with pytest.raises(ValueError, match="windows='cover' and several groupings need to know"):
         assemble(model, patches, cells, [L0], "stream", "cover")
+    with pytest.raises(ValueError, match="several groupings need to know the whole sequence"):
+        assemble(model, patches, cells, [L0], "stream", groupings=2)
+    with pytest.raises(ValueError, match="got 2 with combine='newest'"):
+        assemble(model, patches, cells, [L0], "prefix", combine="newest", groupings=2)
