@@ -1,5 +1,7 @@
 """DeciMamba and LongMamba: what is kept, and that nothing is where nothing has to go."""
 
+import math
+
 import pytest
 import torch
 
@@ -189,6 +191,34 @@ def test_the_kept_steps_sum_to_those_of_the_training_length(kappa):
     budget = steps.mean(0) * L0
     # The threshold is one of the steps themselves: off by one rank of the hundreds that are kept.
     torch.testing.assert_close(kept, budget, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("kappa", [2, 5, 25])
+def test_the_budget_is_kept_on_the_steps_of_a_model(kappa):
+    model = exact()
+    recorder = StepSizeRecorder()
+    for seed in range(200):
+        patches, cells = sequence(model, L=L0, seed=seed)
+        model.encode(patches, cells, plan=recorder)
+    for layer, (table, f) in enumerate(
+        zip(thresholds(found := calibrate(recorder, L0), L0, [kappa * L0]), found, strict=True)
+    ):
+        dt = torch.cat([v.flatten(0, 1) for v in recorder.step_sizes[layer]])
+        kept = (dt * (dt > table.theta[1])).mean(0) * kappa  # over the mean of all, that is, over the budget
+        torch.testing.assert_close(kept / dt.mean(0), torch.ones(24), rtol=0.1, atol=0)
+        assert f.sorted_steps.shape == (24, len(dt))
+
+
+def test_in_a_stream_what_is_kept_grows_as_a_logarithm():
+    steps, kappa = lognormal(20_000).float(), 25
+    recorder = StepSizeRecorder()
+    recorder.step_sizes, recorder.A = {0: [steps[None]]}, {0: -torch.ones(3, 2)}
+    table = thresholds(calibrate(recorder, L0), L0, [round(L0 * 2 ** (k / 4)) for k in range(1, 20)])[0]
+    many = lognormal(kappa * L0 * 200).float().reshape(200, kappa * L0, 3)
+    t = torch.arange(1, kappa * L0 + 1)
+    kept = (many * (many > table.at(t))).sum((0, 1)) / 200
+    want = L0 * steps.mean(0) * (1 + math.log(kappa))
+    torch.testing.assert_close(kept, want, rtol=0.1, atol=0)
 
 
 def lognormal(n: int, D: int = 3) -> torch.Tensor:

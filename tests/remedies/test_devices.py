@@ -1,4 +1,4 @@
-"""Remedies on a GPU draw what they draw in double precision on a CPU."""
+"""Remedies in float32, on a CPU and on a GPU, give what they give in double precision."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ from lgmamba.remedies.step_size import cumulative_steps, norm_step_sizes, scale_
 from lgmamba.remedies.window import sliding_window
 from tests.model.models import L0, exact, fresh, moved, sequence
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 """float32 against float64: outputs leave a norm, so they are of size 1."""
@@ -78,39 +78,46 @@ PLANS: dict[str, Callable] = {
 }
 
 
-@pytest.fixture
-def models():
-    return exact(), moved(fresh()).cuda()
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=GPU)])
+def models(request):
+    """In double precision on the CPU, and with the same weights in float32 on a device."""
+    return exact(), moved(fresh()).to(request.param)
+
+
+def single(model, *tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Where the model is, and as precise."""
+    device = model.embed_patch.weight.device
+    return [v.to(device, torch.float32) if v.is_floating_point() else v.to(device) for v in tensors]
 
 
 @pytest.mark.parametrize("make", PLANS.values(), ids=PLANS)
-def test_a_plan_gives_what_it_gives_on_a_cpu(models, make):
-    on_cpu, on_gpu = models
-    patches, cells = sequence(on_cpu, L=T)
-    want, _ = on_cpu.encode(patches, cells, plan=make(on_cpu))
-    got, _ = on_gpu.encode(patches.float().cuda(), cells.cuda(), plan=make(on_gpu))
+def test_a_plan(models, make):
+    double, float32 = models
+    patches, cells = sequence(double, L=T)
+    want, _ = double.encode(patches, cells, plan=make(double))
+    got, _ = float32.encode(*single(float32, patches, cells), plan=make(float32))
     torch.testing.assert_close(got.double().cpu(), want, **CLOSE)
 
 
 @pytest.mark.parametrize("form", ["consecutive", "cover"])
-def test_an_assembled_image_is_that_of_a_cpu(models, form):
-    on_cpu, on_gpu = models
-    patches, _ = sequence(on_cpu, L=6)
+def test_assembled_images(models, form):
+    double, float32 = models
+    patches, _ = sequence(double, L=6)
     cells = torch.randint(6, (3, T), generator=torch.Generator().manual_seed(0))
     steps = [3, L0, 2 * L0 + 1, T]
-    want = assemble(on_cpu, patches, cells, steps, "prefix", form)
-    got = assemble(on_gpu, patches.float().cuda(), cells.cuda(), steps, "prefix", form)
+    want = assemble(double, patches, cells, steps, "prefix", form, groupings=2)
+    got = assemble(float32, *single(float32, patches, cells), steps, "prefix", form, groupings=2)
     torch.testing.assert_close(got.double().cpu(), want, **CLOSE)
 
 
-def test_decimation_in_a_stream_is_that_of_a_cpu(models):
-    on_cpu, on_gpu = models
-    patches, _ = sequence(on_cpu, L=6)
+def test_decimation_in_a_stream(models):
+    double, float32 = models
+    patches, _ = sequence(double, L=6)
     cells = torch.randint(6, (3, T), generator=torch.Generator().manual_seed(0))
     want, got = (
         read_decimated(
             model, p, c, [5, 20, T], 1, norm_thresholds(recorded(model, StepSizeRecorder()), 1, L0, [2 * L0, T])
         )
-        for model, p, c in ((on_cpu, patches, cells), (on_gpu, patches.float().cuda(), cells.cuda()))
+        for model, p, c in ((double, patches, cells), (float32, *single(float32, patches, cells)))
     )
     torch.testing.assert_close(got.double().cpu(), want, **CLOSE)
