@@ -414,6 +414,7 @@ class CalibrationConfig(Strict):
         min_length=1, description="T / L0 calibrated for; between them ln s is linear in ln T"
     )
     order: OrderName = Field("permutation", description="visiting order of the calibration images")
+    piece: Positive | None = Field(None, description="steps held in memory at a time, patches; null: probe.piece")
 
     @field_validator("lengths")
     @classmethod

@@ -148,10 +148,8 @@ class Trial:
         cells = orders_of_images(calibration.order, *self.model.grid, self.dataset.id_hash[rows].cpu(), 1, last)[:, 0]
         targets = self.dataset.images[rows].float() / 255
         patches = patchify(targets, self.model.patch_size)
-        probe, seed = self.config.probe, self.config.run.seed
-        return CalibrationSet(
-            self.model, targets, patches, cells.to(self.device), calibration, self.steps, probe.piece, seed
-        )
+        piece, seed = calibration.piece or self.config.probe.piece, self.config.run.seed
+        return CalibrationSet(self.model, targets, patches, cells.to(self.device), calibration, self.steps, piece, seed)
 
     def _artefact(self, entry, images: CalibrationSet, work: Path | None, given: Path | None) -> Artefact:
         key = self._key(entry, images)

@@ -110,17 +110,15 @@ def control_remedies(model: PatchMamba) -> list[Remedy]:
 
 
 def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, factors: LengthFactors, n_layer: int) -> MakePlan:
-    """Scale by factors of the length: constant in prefix mode, in stream mode constant within a quarter of L0."""
-    scope = entry.scope if entry.kind == "spectrum" else "layer"
+    """Scale by factors of the length, constant in prefix mode; in stream mode those of A are constant within half of L0."""
+    if entry.kind == "step_size":
+        schedules = [lambda t, layer=layer: factors.at_each(t)[:, layer] for layer in range(n_layer)]
+        return lambda T: scale_step_sizes(schedules) if T is None else scale_step_sizes(per_layer=list(factors.at(T)))
 
     def constant(T: float) -> Plan:
-        per_layer = by_layer(factors.at(T), scope, n_layer)
-        return scale_spectrum(entry.form, per_layer) if entry.kind == "spectrum" else scale_step_sizes(None, per_layer)
+        return scale_spectrum(entry.form, by_layer(factors.at(T), entry.scope, n_layer))
 
-    def plan(T: int | None) -> Plan:
-        return follow_length(factors.L0, max(1, factors.L0 // 4), constant) if T is None else constant(T)
-
-    return plan
+    return lambda T: follow_length(factors.L0, max(1, factors.L0 // 2), constant) if T is None else constant(T)
 
 
 def power_plan(entry: StepSizeRemedy, factors: Tensor, L0: int) -> Plan:

@@ -3,7 +3,6 @@
 Glossary: `lgmamba.remedies`; M factors, K lengths at which they are given.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,14 +29,16 @@ class LengthFactors:
 
     def at(self, T: float) -> Tensor:
         """The factors for length T, (M,)."""
-        if T <= self.L0:
-            return torch.ones_like(self.logs[0])
-        if T >= self.lengths[-1]:
-            return self.logs[-1].exp()
-        k = next(i for i, n in enumerate(self.lengths) if n >= T)
-        lower, before = (self.L0, torch.zeros_like(self.logs[0])) if k == 0 else (self.lengths[k - 1], self.logs[k - 1])
-        share = math.log(T / lower) / math.log(self.lengths[k] / lower)
-        return ((1 - share) * before + share * self.logs[k]).exp()
+        return self.at_each(torch.tensor([float(T)], dtype=torch.float64))[0]
+
+    def at_each(self, T: Tensor) -> Tensor:
+        """The factors for lengths (n,): (n, M), on their device."""
+        logs = torch.cat([torch.zeros_like(self.logs[:1]), self.logs]).to(T.device)
+        known = torch.tensor([self.L0, *self.lengths], dtype=torch.float64, device=T.device).log()
+        where = T.double().log().clamp(known[0], known[-1])
+        upper = torch.searchsorted(known, where).clamp(min=1)
+        share = (where - known[upper - 1]) / (known[upper] - known[upper - 1])
+        return torch.lerp(logs[upper - 1], logs[upper], share[:, None].to(logs.dtype)).exp()
 
 
 def length_factors(L0: int, values: dict[str, Any]) -> LengthFactors:

@@ -11,7 +11,14 @@ from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, at, changed, dotted,
 PASSING = {"kind": "same_image", "max_factor": 4, "share": 0.5}
 COMPARISON = {"generalist": "plain", "adaptive": "told"}
 OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
-OPTIONAL |= {"inspect", "remedies", "extension", "extension.repeats", "extension.calibration.order"}
+OPTIONAL |= {
+    "inspect",
+    "remedies",
+    "extension",
+    "extension.repeats",
+    "extension.calibration.order",
+    "extension.calibration.piece",
+}
 WRONG = {
     "bad order": ({"task": {"order": "zigzag"}}, ["task.order", "'zigzag'", "'hilbert'"]),
     "bad kind of length": ({"task": {"lengths": {"kind": "unifor"}}}, ["task.lengths", "'unifor'", "'uniform'"]),

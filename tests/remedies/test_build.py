@@ -117,7 +117,7 @@ def test_calibrated_factors_lower_the_error_on_images_held_out_or_change_nothing
 
 
 def test_factors_of_a_stream_start_at_1_and_reach_those_calibrated():
-    """From L0 to 2 L0 the ln of a factor grows with ln t; blocks are a quarter of L0."""
+    """From L0 to 2 L0 the ln of a factor grows with ln t; blocks are half of L0."""
     tried = entry(("spectrum", "mult"), "stream")
     values = {"T": {str(2 * L0): {"factors": [4.0, 0.25]}}}
     found = build(tried, [tried], {"tried": values}, model(), 2 * L0)
@@ -133,7 +133,7 @@ def test_factors_of_a_stream_start_at_1_and_reach_those_calibrated():
     for layer, factor in enumerate((4.0, 0.25)):
         torch.testing.assert_close(spectra[layer, L0], as_is[layer], **EXACT)
         torch.testing.assert_close(spectra[layer, LAST], factor * as_is[layer], **EXACT)
-        middle = (L0 + 1) / L0  # the middle of the first block of two steps
+        middle = (L0 + 2) / L0  # the middle of the first block of four steps
         expected = factor ** (torch.tensor(middle).double().log() / torch.tensor(2.0).double().log()) * as_is[layer]
         torch.testing.assert_close(spectra[layer, L0 + 1], expected, **EXACT)
 
