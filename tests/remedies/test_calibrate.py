@@ -65,3 +65,12 @@ def test_calibration_lowers_a_models_loss_and_leaves_the_model_alone():
     assert found.after < 0.05 * found.before
     assert found.factors == pytest.approx([0.5, 1.5], abs=0.15)
     assert all(torch.equal(v, before[name]) for name, v in model.state_dict().items())
+
+
+def test_a_search_that_meets_a_loss_without_a_gradient_keeps_what_was_best():
+    def steep(theta: torch.Tensor) -> torch.Tensor:
+        return bowl(theta) + 0 * (theta * 2000).exp().sum()  # 0 x infinity, one step out
+
+    found = by_gradient(steep, bowl, n=3, steps=20)
+    assert found.theta.isfinite().all()
+    assert found.after <= found.before
