@@ -44,6 +44,9 @@ MODES: dict[tuple[str, str], tuple[Mode, ...]] = {
     ("normalise_state", "channel"): ("prefix", "stream"),
     ("window", "exact"): ("prefix", "stream"),
     ("window", "overlap"): ("prefix", "stream"),
+    ("schedule", "step_size"): ("stream",),
+    ("schedule", "modes"): ("stream",),
+    ("schedule", "channels"): ("stream",),
     ("assemble", "consecutive"): ("prefix", "stream"),
     ("assemble", "cover"): ("prefix",),
 }
@@ -348,6 +351,34 @@ class WindowRemedy(_Entry):
         return f"every state holds the last {exactly}{self.r:g} L0 steps"
 
 
+class ScheduleRemedy(_Entry):
+    """Gains that follow t, with the calibration lengths as knots, found for all of them at once. This project's own."""
+
+    kind: Literal["schedule"]
+    gains: Literal["step_size", "modes", "channels"] = Field(
+        "modes",
+        description="step_size: one factor a layer on dt; modes: besides, one for each mode on what is written and read; channels: "
+        "besides, one for each channel on dt and x",
+    )
+
+    @property
+    def form_name(self) -> str:
+        return self.gains
+
+    @property
+    def calibrated(self) -> bool:
+        return True
+
+    @property
+    def words(self) -> str:
+        of = {
+            "step_size": "dt by layer",
+            "modes": "dt by layer, B and C by mode",
+            "channels": "dt and x by channel, B and C by mode",
+        }
+        return f"gains that follow t on {of[self.gains]}, by back-propagation"
+
+
 class AssembleRemedy(_Entry):
     """The image is put together from windows of L0 steps, cell by cell from those that read the cell. This project's own."""
 
@@ -356,6 +387,19 @@ class AssembleRemedy(_Entry):
         "consecutive", description="of consecutive steps, or of steps that visit different cells where they can"
     )
     take: Literal["mean", "newest"] = Field("mean", description="of the windows that read a cell")
+    groupings: Positive = Field(
+        1,
+        description="ways in which steps are cut into windows, each for the cost of a pass; the others at random, in prefix mode",
+    )
+
+    @model_validator(mode="after")
+    def _groupings_fit(self):
+        if self.groupings > 1 and (self.mode != "prefix" or self.take != "mean"):
+            raise ValueError(
+                f"remedy {self.name!r}: found groupings: {self.groupings} with mode: {self.mode}, take: {self.take}; expected "
+                "mode: prefix and take: mean, or groupings: 1"
+            )
+        return self
 
     @property
     def form_name(self) -> str:
@@ -364,9 +408,8 @@ class AssembleRemedy(_Entry):
     @property
     def words(self) -> str:
         which = "consecutive" if self.windows == "consecutive" else "covering"
-        return (
-            f"{which} windows of L0 steps, {'mean' if self.take == 'mean' else 'the newest'} of those that read a cell"
-        )
+        again = f" in {self.groupings} groupings" if self.groupings > 1 else ""
+        return f"{which} windows of L0 steps{again}, {'mean' if self.take == 'mean' else 'the newest'} of those that read a cell"
 
 
 class Combination(Strict):
@@ -393,6 +436,7 @@ Entry = (
     | RetainInsertRemedy
     | NormaliseStateRemedy
     | WindowRemedy
+    | ScheduleRemedy
     | AssembleRemedy
 )
 RemedyConfig = Annotated[Entry | Combination, Field(discriminator="kind")]

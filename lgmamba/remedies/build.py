@@ -20,6 +20,7 @@ from lgmamba.config.remedies import (
     NormaliseStateRemedy,
     Remedies,
     RetainInsertRemedy,
+    ScheduleRemedy,
     SpectrumRemedy,
     StepSizeRemedy,
     WindowRemedy,
@@ -34,6 +35,7 @@ from lgmamba.remedies.deci_stream import DeciStream, read_decimated
 from lgmamba.remedies.decimamba import decimate
 from lgmamba.remedies.factors import LengthFactors, by_layer, length_factors, n_factors
 from lgmamba.remedies.longmamba import Thresholds, keep_to_budget, mask_random_steps, mask_steps
+from lgmamba.remedies.schedule import GainSchedule
 from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
 from lgmamba.remedies.state import horizon_retention, normalise_state, retain_and_insert
 from lgmamba.remedies.step_size import freeze, norm_step_sizes, scale_step_sizes
@@ -236,9 +238,16 @@ def _window(entry: WindowRemedy, values: Any, model: PatchMamba, last: int) -> d
     return {"plan": lambda T: None if T is not None and T <= model.L0 else sliding_window(r, entry.form)}
 
 
+def _schedule(entry: ScheduleRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+    (found,) = values["T"].values()
+    device = model.embed_patch.weight.device
+    plan = GainSchedule.of(model, values["knots"], entry.gains).plan(torch.tensor(found["factors"], device=device))
+    return {"plan": lambda T: plan}
+
+
 def _assemble(entry: AssembleRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
     def reader(model: PatchMamba, patches: Tensor, cells: Tensor, steps: list[int], piece: int) -> Tensor:
-        return assemble(model, patches, cells, steps, entry.mode, entry.windows, entry.take, piece)
+        return assemble(model, patches, cells, steps, entry.mode, entry.windows, entry.take, piece, entry.groupings)
 
     def after_L0(T: int) -> int:
         return (T if entry.mode == "prefix" else T // model.L0 * model.L0) - model.L0
@@ -254,5 +263,6 @@ BUILDERS = {
     "retain_insert": _retain_insert,
     "normalise_state": _normalise_state,
     "window": _window,
+    "schedule": _schedule,
     "assemble": _assemble,
 }

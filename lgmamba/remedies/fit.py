@@ -19,6 +19,7 @@ from lgmamba.config.remedies import (
     LongMambaRemedy,
     Mode,
     NormaliseStateRemedy,
+    ScheduleRemedy,
     SpectrumRemedy,
     StepSizeRemedy,
 )
@@ -32,6 +33,7 @@ from lgmamba.remedies.factors import LengthFactors, n_factors
 from lgmamba.remedies.longmamba import StepSizeRecorder, Thresholds, random_channels, thresholds, thresholds_as_released
 from lgmamba.remedies.longmamba import calibrate as calibrate_filters
 from lgmamba.remedies.read import read_with, told
+from lgmamba.remedies.schedule import GainSchedule
 from lgmamba.remedies.state import StateNormRecorder
 from lgmamba.remedies.step_size import cumulative_steps
 
@@ -275,10 +277,23 @@ def _fit_normalise_state(entry: NormaliseStateRemedy, images: CalibrationSet) ->
     return Fit({"largest": [p.tolist() if isinstance(p, Tensor) else p for p in thresholds]}, 2)
 
 
+def _fit_schedule(entry: ScheduleRemedy, images: CalibrationSet) -> Fit:
+    """Under "T" at the longest length: factors at the knots, the lengths calibrated for; for the mean error at those and all reported."""
+    L0, last = images.model.L0, images.lengths[-1]
+    knots = [T / L0 for T in images.lengths]
+    schedule = GainSchedule.of(images.model, knots, entry.gains)
+    steps = sorted({*images.lengths, *(T for T in images.steps if L0 < T <= last)})
+    losses = [images.half(second).loss(steps, "stream", schedule.plan, images.piece) for second in (False, True)]
+    found = _search("gradient", *losses, schedule.n_factors, images)
+    values = {"factors": found.factors, "before": found.before, "after": found.after}
+    return Fit({"knots": knots, "T": {str(last): values}}, found.passes)
+
+
 FITS = {
     "spectrum": _fit_spectrum,
     "step_size": _fit_step_size,
     "decimamba": _fit_decimamba,
     "longmamba": _fit_longmamba,
     "normalise_state": _fit_normalise_state,
+    "schedule": _fit_schedule,
 }

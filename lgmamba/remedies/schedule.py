@@ -73,11 +73,11 @@ class GainSchedule:
 
     def plan(self, factors: Tensor) -> Plan:
         """The plan of factors (M,), each above 0, by layer, then knot; gradients flow to them."""
-        ln = factors.log().reshape(self.n_layer, len(self.knots), self.per_knot)
+        ln = factors.double().log().reshape(self.n_layer, len(self.knots), self.per_knot)
 
         def plan(call: ScanCall) -> ScanCall:
             weights = self._weights(steps_of(call))  # (L, K)
-            s = (weights.to(ln) @ ln[call.layer].to(weights.device)).exp().to(call.dt)  # (L, per_knot)
+            s = (weights @ ln[call.layer].to(weights.device)).exp().to(call.dt)  # (L, per_knot)
             call = replace(call, dt=call.dt * s[:, :1])
             if self.gains == "step_size":
                 return call

@@ -40,6 +40,11 @@ KINDS = {
         "Sliding window",
         "A state holds what the last steps wrote and nothing older: it never exceeds one of training, and older steps are lost.",
     ),
+    "schedule": (
+        "Gains that follow t",
+        "Beyond L0, what is written, erased and read at step t is scaled by factors that follow t, found for all lengths of one stream "
+        "at once: the state stays one, and goes on to take in new steps at the strength that keeps it readable.",
+    ),
     "assemble": (
         "Assembly from windows",
         "No state is carried beyond L0: windows of L0 steps are read from fresh states, and the image is put together from what "

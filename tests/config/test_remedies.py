@@ -83,6 +83,13 @@ WRONG = {
     ),
     "a clamp of a closed form": ([entry(("longmamba", "closed_form"), "prefix", clamp=0.1)], ["clamp belongs to as_released"]),
     "a short window in a stream": ([entry(("window", "exact"), "stream", r=0.5)], ["found r: 0.5 in stream mode", "expected r >= 1"]),
+    "groupings in a stream": (
+        [entry(("assemble", "consecutive"), "stream", groupings=4)], ["found groupings: 4 with mode: stream", "mode: prefix"]
+    ),
+    "groupings of the newest": (
+        [entry(("assemble", "cover"), "prefix", groupings=4, take="newest")], ["take: newest; expected mode: prefix and take: mean"]
+    ),
+    "a schedule that knows T": ([entry(("schedule", "modes"), "prefix")], ["schedule of form modes runs in stream mode only"]),
     "a horizon of one step": ([RETAIN | {"horizon": 1}], ["remedies.0.horizon: found 1"]),
     "a combination of nothing known": (
         [RUNNING, {"name": "two", "combine": ["running", "retain"]}],

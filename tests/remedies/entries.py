@@ -26,6 +26,9 @@ FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("normalise_state", "channel"): {"quantile": 0.5, "groups": "channel", "every": 2},
     ("window", "exact"): {},
     ("window", "overlap"): {"form": "overlap"},
+    ("schedule", "step_size"): {"gains": "step_size"},
+    ("schedule", "modes"): {},
+    ("schedule", "channels"): {"gains": "channels"},
     ("assemble", "consecutive"): {},
     ("assemble", "cover"): {"windows": "cover"},
 }
