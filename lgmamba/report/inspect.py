@@ -12,9 +12,9 @@ READ = ("explained", "groups", "touched", "content", "states", "distance")
 MATTERS = 0.1
 """dB below which nothing is said to be lost or gained."""
 INTERVENTIONS = {
-    "size": "reading it at the norm that it has at L0",
-    "clamp": "making it forget what it would grow",
-    "hold": "holding it as it was at L0",
+    "size": "read at the norm that they have at L0",
+    "clamp": "made to forget what they would grow",
+    "hold": "held as they were at L0",
 }
 WORDS = {
     "step_size": "step sizes times L0/T",
@@ -52,10 +52,10 @@ def _sentences(run: str, at: dict[str, pl.DataFrame]) -> list[str]:
     by_layer = shares.group_by("layer", maintain_order=True).agg(pl.col("share").mean())["share"]
     account = (
         f"`{run}`, T = {step} = {step / L0:g} L0. The forecast from sequences of length L0 explains {span((100 * by_layer).to_list(), 0)} % "
-        f"of the variance of the modes' growth (range over layers)."
+        f"of the variance of the modes' growth (weighted by their share of the state; range over layers)."
     )
     if lost < MATTERS:
-        return [f"{account} PSNR has changed by {signed(-lost)} dB since L0: there is nothing to repair."]
+        return [f"{account} PSNR has changed by {signed(-lost)} dB since L0: nothing was lost."]
     gains = (
         at["groups"]
         .filter(pl.col("layer") == -1, pl.col("group") != "all")
@@ -66,8 +66,8 @@ def _sentences(run: str, at: dict[str, pl.DataFrame]) -> list[str]:
     best = gains.row(0, named=True)
     others = gains.filter(pl.col("group") != best["group"])["gain"].to_list()
     broken = (
-        f"Of the {number(lost)} dB lost since L0, {INTERVENTIONS[best['intervention']]} gives back {number(best['gain'])} dB where it is "
-        f"done to the modes of {best['group']} memory alone, and no intervention on another group alone more than {signed(max(others))} dB."
+        f"Of the {number(lost)} dB lost since L0, {number(best['gain'])} dB come back where the modes of {best['group']} memory alone are "
+        f"{INTERVENTIONS[best['intervention']]}; acting on another group alone changes PSNR by {signed(max(others))} dB at best."
     )
     content = at["content"].filter(layer=at["content"]["layer"].max(), read_out="refit")["psnr"].mean()
     model = plain["psnr"].mean()

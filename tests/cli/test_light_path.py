@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from tests.analysis.synthetic_inspect import INSPECT
 from tests.cli.programs import program
 from tests.probe.study import STUDY
 from tests.train.tiny import FILES, build_digits
@@ -30,6 +31,7 @@ def bare(tmp_path):
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "sitecustomize.py").write_text(HIDE)
     values = STUDY | {"runs": {name: STUDY["runs"][name] for name in ("plain", "told")}, "seeds": [0]}
+    values |= {"inspect": INSPECT | {"runs": ["told"], "factors": [2]}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values))
 
     def call(*words):
@@ -57,14 +59,17 @@ def test_training_and_reconstruction_need_none_of_the_packages_for_the_rest(bare
     shown = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml", "--write", "--commands")
     assert shown.code == 0, shown.err
     lines = [line.split() for line in shown.out.splitlines()]
-    train, probe = (line for line in lines[1:] if "told" in line[5])
+    train, probe, look = (line for line in lines[1:] if "told" in line[5])
     trained = bare(*train[1:], "--track", "mlflow")
     assert trained.code == 0, trained.err
     assert "MLflow is not installed: nothing is tracked" in trained.err
     probed = bare(*probe[1:])
     assert probed.code == 0, probed.err
+    looked = bare(*look[1:])
+    assert looked.code == 0, looked.err
     home = tmp_path / "results" / "runs" / "told" / "seed0"
     assert {p.name for p in (home / "train").iterdir()} == set(FILES)
     assert len(list((home / "probe").iterdir())) == 4
+    assert len(list((home / "inspect").iterdir())) == 12
     table = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml")
     assert table.code == 0, table.err
