@@ -209,3 +209,39 @@ def test_gather_steps_takes_rows_per_sample():
     v = torch.arange(24).reshape(2, 3, 2, 2)
     found = gather_steps(v, torch.tensor([[2, 0], [1, 1]]))
     assert torch.equal(found, torch.stack([v[0, [2, 0]], v[1, [1, 1]]]))
+
+
+def test_a_scan_takes_the_place_of_the_ordinary_one_after_steps_are_dropped_and_before_post_state():
+    model = exact()
+    patches, cells = sequence(model)
+    keep = torch.where(~SKIPPED)[0].expand(B, -1)
+    want, end = model.encode(patches, cells, plan=at(1, lambda call: replace(call, keep=keep)))
+
+    def scan(call, ordinary):
+        assert call.keep is None
+        y, h = ordinary(call)
+        return 2 * y, 3 * h, None
+
+    def plan(call: ScanCall) -> ScanCall:
+        return replace(call, keep=keep, scan=scan, post_state=lambda h: h + 1)
+
+    calls = []
+    got, state = model.encode(patches, cells, plan=at(1, lambda call: calls.append(plan(call)) or calls[-1]))
+    assert got.shape == want.shape
+    torch.testing.assert_close(state.layers[1].h, 3 * end.layers[1].h + 1, **EXACT)
+    assert not torch.allclose(got, want)
+
+
+def test_what_a_scan_remembers_comes_back_with_the_next_piece():
+    model = exact()
+    patches, cells = sequence(model)
+    seen_before = []
+
+    def scan(call, ordinary):
+        seen_before.append((call.layer, None if call.memory is None else [v.tolist() for v in call.memory]))
+        return *ordinary(call), (torch.tensor([call.t0 + call.dt.shape[1], call.layer]),)
+
+    want, _ = model.encode(patches, cells)
+    got, _ = in_pieces(model, patches, cells, None, (3, 4, 6), lambda call: replace(call, scan=scan))
+    torch.testing.assert_close(got, want, **EXACT)
+    assert seen_before == [(0, None), (1, None), (0, [[3, 0]]), (1, [[3, 1]]), (0, [[7, 0]]), (1, [[7, 1]])]
