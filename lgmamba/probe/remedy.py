@@ -32,7 +32,7 @@ from lgmamba.provenance import code_digest
 from lgmamba.remedies.artefacts import Artefact, read_artefact
 from lgmamba.remedies.build import Remedy, build, control_remedies
 from lgmamba.remedies.fit import CalibrationSet, fit
-from lgmamba.remedies.read import read_with, still_written
+from lgmamba.remedies.read import read_with, record_vanilla, still_written
 from lgmamba.task.orders import REPEAT_STRIDE, orders_of_images
 from lgmamba.task.patches import patchify
 from lgmamba.train.checkpoint import load_model
@@ -202,10 +202,12 @@ class Trial:
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
     def _watch(self, seq: Sequences, keys: Tensor) -> None:
-        some, piece = slice(0, WATCHED), self.config.probe.piece
+        patches, cells, keys = (v[:WATCHED] for v in (seq.patches, seq.cells, keys))
+        piece = self.config.probe.piece
+        vanilla = record_vanilla(self.model, patches, cells, self.steps[-1], piece)
         for remedy in self.remedies:
             self.written[remedy.name] = still_written(
-                self.model, remedy, seq.patches[some], seq.cells[some], keys[some], self.steps, piece
+                self.model, remedy, vanilla, patches, cells, keys, self.steps, piece
             )
 
     def _read(self, order: str, repeat: int, rows: Tensor, seq: Sequences, keys: Tensor) -> None:

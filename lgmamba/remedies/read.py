@@ -69,15 +69,16 @@ class WriteRecorder:
     """A plan that changes nothing and counts, step by step, what the layers still write.
 
     Args:
+        model: whose layers.
         T: length of the sequence.
     Attributes:
         written: (T,) share of channels and layers whose dt is above 0, summed over sequences.
         step_sizes: (T,) their dt, summed likewise.
     """
 
-    def __init__(self, T: int, n_layer: int):
-        self.n_layer = n_layer
-        self.written, self.step_sizes = (torch.zeros(T, dtype=torch.float64) for _ in range(2))
+    def __init__(self, model: PatchMamba, T: int):
+        self.n_layer, device = model.config.n_layer, model.embed_patch.weight.device
+        self.written, self.step_sizes = (torch.zeros(T, dtype=torch.float64, device=device) for _ in range(2))
         self._positions: Tensor | None = None
 
     def __call__(self, call: ScanCall) -> ScanCall:
@@ -87,51 +88,61 @@ class WriteRecorder:
         dt = call.dt
         if call.keep is not None:  # later layers see these steps only
             self._positions, dt = self._positions.gather(1, call.keep), gather_steps(dt, call.keep)
-        at = self._positions.flatten().cpu()
-        self.written.index_add_(0, at, (dt > 0).double().mean(2).flatten().cpu() / self.n_layer)
-        self.step_sizes.index_add_(0, at, dt.double().mean(2).flatten().cpu() / self.n_layer)
+        at = self._positions.flatten()
+        self.written.index_add_(0, at, (dt > 0).double().mean(2).flatten() / self.n_layer)
+        self.step_sizes.index_add_(0, at, dt.double().mean(2).flatten() / self.n_layer)
         return call
+
+
+def record_vanilla(model: PatchMamba, patches: Tensor, cells: Tensor, T: int, piece: int) -> WriteRecorder:
+    """What a model as it is writes in one pass of T steps, told L0."""
+    recorder = WriteRecorder(model, T)
+    read_at_steps(model, patches, cells, [T], told(model, cells, model.L0), piece, recorder)
+    return recorder
 
 
 @torch.no_grad()
 def still_written(
-    model: PatchMamba, remedy: Remedy, patches: Tensor, cells: Tensor, keys: Tensor, steps: list[int], piece: int
+    model: PatchMamba,
+    remedy: Remedy,
+    vanilla: WriteRecorder,
+    patches: Tensor,
+    cells: Tensor,
+    keys: Tensor,
+    steps: list[int],
+    piece: int,
 ) -> dict[int, dict[str, float]]:
-    """What a model with a remedy writes of the steps after L0, for each length T > L0; arguments as in `read_with`.
+    """What a model with a remedy writes of the steps after L0, for each length T > L0.
 
+    Args:
+        vanilla: of the same sequences, up to the longest of `steps`.
+        model, remedy, patches, cells, keys, steps, piece: as in `read_with`.
     Returns:
         T -> {"written": share of those steps whose dt is above 0, over layers and channels; "step_size": their dt over
         that of the model as it is}.
     """
-    beyond = [T for T in steps if T > model.L0]
-    if not beyond:
-        return {}
+    L0, beyond = model.L0, [T for T in steps if T > model.L0]
     if remedy.steps_read is not None:
-        shares = {T: remedy.steps_read(T) / (T - model.L0) for T in beyond}
-        return {T: {"written": share, "step_size": share} for T, share in shares.items()}
-    n_layer, last = model.config.n_layer, beyond[-1]
-    plain = WriteRecorder(last, n_layer)
-    read_at_steps(model, patches, cells, [last], told(model, cells, model.L0), piece, plain)
-    found = {}
-    stream = None
+        return {T: _both(remedy.steps_read(T) / (T - L0)) for T in beyond}
+    if remedy.select is not None:
+        kept = {T: remedy.select(cells[:, :T], keys[:, :T]) >= L0 for T in beyond}
+        return {T: _both(float(late.double().sum(1).mean()) / (T - L0)) for T, late in kept.items()}
+    found, stream = {}, None
     for T in beyond:
-        if remedy.select is not None:
-            kept = remedy.select(cells[:, :T], keys[:, :T])
-            share = float((kept >= model.L0).double().sum(1).mean()) / (T - model.L0)
-            found[T] = {"written": share, "step_size": share}
-            continue
-        if remedy.mode == "stream":
-            if stream is None:
-                stream = WriteRecorder(last, n_layer)
-                plan = chain(remedy.plan(None) or chain(), stream)
-                read_at_steps(model, patches, cells, [last], told(model, cells, model.L0), piece, plan)
-            recorder = stream
-        else:
-            recorder = WriteRecorder(T, n_layer)
+        recorder = stream or WriteRecorder(model, beyond[-1] if remedy.mode == "stream" else T)
+        if remedy.mode == "prefix":
             read_prefix(model, remedy, patches, cells[:, :T], piece, chain(remedy.plan(T) or chain(), recorder))
-        after = slice(model.L0, T)
+        elif stream is None:
+            stream, plan = recorder, chain(remedy.plan(None) or chain(), recorder)
+            read_at_steps(model, patches, cells, beyond[-1:], told(model, cells, L0), piece, plan)
+        after = slice(L0, T)
         found[T] = {
-            "written": float(recorder.written[after].sum()) / (len(cells) * (T - model.L0)),
-            "step_size": float(recorder.step_sizes[after].sum() / plain.step_sizes[after].sum()),
+            "written": float(recorder.written[after].sum()) / (len(cells) * (T - L0)),
+            "step_size": float(recorder.step_sizes[after].sum() / vanilla.step_sizes[after].sum()),
         }
     return found
+
+
+def _both(share: float) -> dict[str, float]:
+    """Of steps that are read as they are, or not at all."""
+    return {"written": share, "step_size": share}

@@ -90,6 +90,10 @@ WRONG = {
         [entry(("assemble", "cover"), "prefix", groupings=4, take="newest")], ["take: newest; expected mode: prefix and take: mean"]
     ),
     "a schedule that knows T": ([entry(("schedule", "modes"), "prefix")], ["schedule of form modes runs in stream mode only"]),
+    "several groupings in a stream": (
+        [entry(("assemble", "consecutive"), "stream", groupings=3)],
+        ["found groupings: 3 with mode: stream", "expected mode: prefix"],
+    ),
     "a horizon of one step": ([RETAIN | {"horizon": 1}], ["remedies.0.horizon: found 1"]),
     "a combination of nothing known": (
         [RUNNING, {"name": "two", "combine": ["running", "retain"]}],

@@ -13,7 +13,7 @@ from lgmamba.model.reading import reconstruct_at
 from lgmamba.remedies.base import chain, cuts_every, piecewise
 from lgmamba.remedies.build import Remedy, build, control_remedies
 from lgmamba.remedies.fit import CalibrationSet, fit
-from lgmamba.remedies.read import read_with, still_written
+from lgmamba.remedies.read import read_with, record_vanilla, still_written
 from lgmamba.task.orders import visiting_order
 from tests.model.models import EXACT, L0, G, K, exact, told
 from tests.remedies.entries import ALL, entry
@@ -172,7 +172,8 @@ def test_the_ablations_of_a_score_decimate_where_the_score_does():
 
 def written(found: Remedy, steps: list[int]) -> dict[int, dict[str, float]]:
     patches, cells, keys = images()
-    return still_written(model(), found, patches, cells, keys, steps, 7)
+    vanilla = record_vanilla(model(), patches, cells, LAST, 7)
+    return still_written(model(), found, vanilla, patches, cells, keys, steps, 7)
 
 
 def test_what_is_still_written_by_hand():
