@@ -100,7 +100,7 @@ TEXTS = {
         beyond L0, on the modes of one group alone: reading them at the norm that they have at L0, making them forget as much as they
         would grow, or holding them as they were at L0. Groups by memory \u03c4, the steps in which a mode forgets all but 1/e of a
         write. Dashed: everything that was lost. Right: growth of the groups under remedies in their simplest form (median over tested
-        modes, mean over layers), and the PSNR with each. {Bars}; {looked}.""",
+        modes, geometric mean over layers), and the PSNR with each. {Bars}; {looked}.""",
     "states": """
         Left: norm of each layer's state over that of training images at L0. Middle: share of its entries outside the range that they
         have for training images within L0. Right: PSNR of the model, as it is and with every state read at the norm of L0 beyond L0;
