@@ -387,17 +387,6 @@ class AssembleRemedy(_Entry):
         "consecutive", description="of consecutive steps, or of steps that visit different cells where they can"
     )
     take: Literal["mean", "newest"] = Field("mean", description="of the windows that read a cell")
-    groupings: Positive = Field(1, description="ways in which the steps are cut into windows, each a pass more")
-
-    @model_validator(mode="after")
-    def _fits(self):
-        if self.groupings > 1 and (self.mode == "stream" or self.take == "newest"):
-            raise ValueError(
-                f"remedy {self.name!r}: found groupings: {self.groupings} with mode: {self.mode}, take: {self.take}; expected "
-                "mode: prefix and take: mean"
-            )
-        return self
-
     groupings: Positive = Field(
         1,
         description="ways in which steps are cut into windows, each for the cost of a pass; the others at random, in prefix mode",

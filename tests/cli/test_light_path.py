@@ -1,4 +1,4 @@
-"""Training and reconstruction on a bare machine: torch, numpy, pyarrow, pydantic, safetensors, and none of the rest."""
+"""Training, reconstruction and remedies on a bare machine: torch, numpy, pyarrow, pydantic, safetensors, and none of the rest."""
 
 import pytest
 import yaml
@@ -25,12 +25,24 @@ PathFinder.find_spec = find_spec
 """As sitecustomize.py on the path, this hides packages from `import` and from `importlib.util.find_spec` alike."""
 
 
+REMEDIES = {
+    "remedies": [{"name": "mult", "kind": "spectrum", "form": "mult", "calibrate": "zeroth_order", "mode": "prefix"}],
+    "extension": {
+        "runs": ["told"],
+        "factors": [2],
+        "orders": ["permutation"],
+        "images": 2,
+        "calibration": {"images": 2, "steps": 1, "lengths": [2]},
+    },
+}
+
+
 @pytest.fixture
 def bare(tmp_path):
     """A folder to work in, and a Python that lacks what a bare machine lacks."""
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "sitecustomize.py").write_text(HIDE)
-    values = STUDY | {"runs": {name: STUDY["runs"][name] for name in ("plain", "told")}, "seeds": [0]}
+    values = STUDY | {"runs": {name: STUDY["runs"][name] for name in ("plain", "told")}, "seeds": [0]} | REMEDIES
     values |= {"inspect": INSPECT | {"runs": ["told"], "factors": [2]}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values))
 
@@ -54,12 +66,12 @@ def test_the_packages_are_really_hidden(bare):
 
 
 @pytest.mark.slow
-def test_training_and_reconstruction_need_none_of_the_packages_for_the_rest(bare, tmp_path):
+def test_training_reconstruction_and_remedies_need_none_of_the_packages_for_the_rest(bare, tmp_path):
     build_digits(tmp_path / "data")  # made beforehand, on a machine that has everything
     shown = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml", "--write", "--commands")
     assert shown.code == 0, shown.err
     lines = [line.split() for line in shown.out.splitlines()]
-    train, probe, look = (line for line in lines[1:] if "told" in line[5])
+    train, probe, remedy, look = (line for line in lines[1:] if "told" in line[5])
     trained = bare(*train[1:], "--track", "mlflow")
     assert trained.code == 0, trained.err
     assert "MLflow is not installed: nothing is tracked" in trained.err
@@ -67,7 +79,10 @@ def test_training_and_reconstruction_need_none_of_the_packages_for_the_rest(bare
     assert probed.code == 0, probed.err
     looked = bare(*look[1:])
     assert looked.code == 0, looked.err
+    tried = bare(*remedy[1:])
+    assert tried.code == 0, tried.err
     home = tmp_path / "results" / "runs" / "told" / "seed0"
+    assert len(list((home / "remedies").iterdir())) == 4
     assert {p.name for p in (home / "train").iterdir()} == set(FILES)
     assert len(list((home / "probe").iterdir())) == 4
     assert len(list((home / "inspect").iterdir())) == 12

@@ -17,7 +17,6 @@ OPTIONAL |= {
     "extension",
     "extension.repeats",
     "extension.calibration.order",
-    "extension.calibration.piece",
 }
 WRONG = {
     "bad order": ({"task": {"order": "zigzag"}}, ["task.order", "'zigzag'", "'hilbert'"]),

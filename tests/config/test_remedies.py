@@ -1,11 +1,13 @@
 """Remedies in params.yaml: every form loads in the modes of the table and in no other, and what is wrong is named."""
 
+import re
+
 import pytest
 
 from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.remedies import MODES, RESERVED, mode_of
-from lgmamba.config.study import Params
-from tests.config.studies import error, study, values
+from lgmamba.config.study import Params, load_params
+from tests.config.studies import PARAMS, ROOT, error, study, values
 from tests.remedies.entries import ALL, FORMS
 from tests.remedies.entries import values as entry
 
@@ -171,10 +173,19 @@ def test_entries_are_told_apart_by_words():
     assert len(words) == len(entries)
 
 
-def test_an_overlay_replaces_the_list_and_merges_how_it_is_tried():
-    from lgmamba.config.study import load_params
-    from tests.config.studies import PARAMS
+def test_the_documentation_names_every_kind_with_its_forms_and_modes():
+    table = (ROOT / "docs" / "remedies.md").read_text().split("| kind | form")[1].split("\n\n")[0]
+    documented, kind = {}, ""
+    for line in table.splitlines()[2:]:
+        names, forms, modes, _ = (cell.strip() for cell in line.strip("|").split("|"))
+        kind = names.strip("`") or kind
+        for form in re.findall(r"`(?:\w+: )?(\w+)`", forms):
+            form = "random_steps" if forms == "`steps: random`" else form
+            documented.setdefault((kind, form), set()).update(BOTH if modes == "both" else {modes})
+    assert documented == {key: set(modes) for key, modes in MODES.items()}
 
+
+def test_an_overlay_replaces_the_list_and_merges_how_it_is_tried():
     base = load_params(PARAMS)
     params = load_params(PARAMS, overrides={"remedies": [], "extension": {"images": 7}})
     assert params.remedies == []
