@@ -115,6 +115,9 @@ def remedy(
     artefacts: Annotated[
         Path | None, typer.Option(help="folder of calibrated values to use instead of calibrating; of this checkpoint")
     ] = None,
+    track_store: Annotated[
+        Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Try every remedy for sequences beyond the training length on one trained run, beside the controls."""
@@ -126,6 +129,9 @@ def remedy(
     from lgmamba.probe.remedy import try_remedies
 
     done = try_remedies(read, train, data, out, work, artefacts, devices.torch_device(device))
+    from lgmamba.track.remedies import track_remedies
+
+    track_remedies(track_store, read.run, out)
     typer.echo(
         f"{out}: {len(done['remedies'])} rows on {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s"
     )

@@ -105,7 +105,7 @@ def test_the_commands_are_exactly_those_of_the_workflow(tmp_path):
     assert (shown.code, shown.err) == (0, "")
     printed = checkout.snakemake("--dry-run", "--printshellcmds")
     lines = re.findall(r"Shell command: (python -m lgmamba (?:data|train|reconstruct|remedy|inspect) .*)", printed)
-    assert sum("--track mlflow" in line for line in lines) == 2
+    assert sum("--track mlflow" in line for line in lines) == 3
     bare = [re.sub(r" --track \S+| > \S+ 2>&1$", "", line) for line in lines]
     assert sorted(bare) == sorted(shown.out.splitlines())
     assert len(bare) == 1 + 2 + 2 + 1 + 1

@@ -167,7 +167,13 @@ def test_tracked_runs_are_found_by_study(finished):
     runs = json.loads(printed.strip().splitlines()[-1])
     trainings = [r for r in runs if r[0] == "train"]
     assert len(trainings) == len(load_params(finished.path / "params.yaml").run_configs())
-    assert len(runs) == len(trainings) + 1  # and the report
+    params = load_params(finished.path / "params.yaml")
+    remedies = [r for r in runs if r[0] == "remedy"]
+    assert len(remedies) == len(params.extension.runs) * len(params.seeds)
+    assert all(
+        status == "FINISHED" and any(m.startswith("psnr/") for m in metrics) for _, status, metrics, _ in remedies
+    )
+    assert len(runs) == len(trainings) + len(remedies) + 1  # and the report
     for _, status, metrics, n_params in trainings:
         assert status == "FINISHED"
         assert n_params > 30

@@ -1,6 +1,7 @@
 """Tracking loses nothing, whoever writes at the same time or is killed, and never ends a training."""
 
 import logging
+import math
 import multiprocessing
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from lgmamba.config.study import load_params
 from lgmamba.files import to_json, write_atomic
 from lgmamba.track import NullTracker, metric_name, open_tracker, store, tracker
 from lgmamba.track.commands import import_run, log_report
+from lgmamba.track.remedies import track_remedies
 
 ROOT = Path(__file__).parents[2]
 STEPS = 1500
@@ -167,3 +169,34 @@ def test_no_store_means_no_tracking_and_no_mlflow(tmp_path, monkeypatch, caplog)
     recorder.log(0, {"loss": 1.0})
     recorder.fail("x")
     recorder.finish(tmp_path)
+
+
+def test_remedies_are_one_run_that_a_newer_one_replaces_and_no_store_is_no_matter(tmp_path, caplog):
+    run = run_config()
+    rows = [("permutation", "vanilla", 8, 0.01), ("permutation", "vanilla", 8, 0.03), ("permutation", "paste", 8, 0.0)]
+    (tmp_path / "out").mkdir()
+    pl.DataFrame(rows, schema=["order", "remedy", "step", "mse"], orient="row").write_parquet(
+        tmp_path / "out" / "steps.parquet"
+    )
+    about = {"L0": 4, "data_digest": "d", "checkpoint_digest": "c", "code_digest": "e", "extension": {"images": 2}}
+    calibration = {"seconds": 2.0}
+    about["remedies"] = [{"name": "vanilla", "words": "as it is", "read_s": 0.5, "calibration": calibration}]
+    write_atomic(tmp_path / "out" / "remedies.json", to_json(about))
+    for _ in range(2):
+        track_remedies(tmp_path / "store", run, tmp_path / "out")
+    (found,) = tracked(tmp_path)
+    assert found.info.status == "FINISHED"
+    assert (found.data.tags["stage"], found.data.tags["run"], found.data.tags["checkpoint_digest"]) == (
+        "remedy",
+        run.run,
+        "c",
+    )
+    assert found.data.metrics == {
+        "psnr/permutation/vanilla": pytest.approx(-10 * math.log10(0.02)),
+        "seconds/vanilla": 2.5,
+    }
+    assert found.data.params == {"L0": "4", "extension.images": "2", "remedy.vanilla": "as it is"}
+    track_remedies(None, run, tmp_path / "gone")
+    with caplog.at_level(logging.WARNING):
+        track_remedies(tmp_path / "store", run, tmp_path / "gone")
+    assert "MLflow tracking of the remedies" in caplog.text

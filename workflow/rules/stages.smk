@@ -126,12 +126,13 @@ rule remedy:
         train=lambda w, input: dirname(input.train[0]),
         out=folder_of_output,
         work=f"{RUN}/work",  # calibrated values: no output, because a failed job loses its outputs
+        track=TRACK,
         device=PARAMS.device,
     message:
         "Try remedies on {wildcards.run}, seed {wildcards.seed} (progress: {log})"
     shell:
         "python -m lgmamba remedy --config {input.config} --train {params.train} --data {params.data}"
-        " --out {params.out} --work {params.work} --device {params.device} > {log} 2>&1"
+        " --out {params.out} --work {params.work} {params.track} --device {params.device} > {log} 2>&1"
 
 
 rule inspect:
