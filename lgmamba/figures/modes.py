@@ -85,10 +85,13 @@ def _draw_growth(ax: Axes, rows: pl.DataFrame) -> None:
         xlabel="Forecast growth from L0 to T",
         ylabel="Measured",
     )
-    shares = rows.filter(pl.col("panel") == "explained", pl.col("layer") >= 0, pl.col("series") == "energy").sort(
-        "layer"
-    )
-    text = "\n".join(f"layer {row['layer'] + 1}: {100 * row['y']:.0f} %" for row in shares.iter_rows(named=True))
+    explained = rows.filter(pl.col("panel") == "explained", pl.col("layer") >= 0).sort("layer")
+    shares = {name: explained.filter(pl.col("series") == f"{name}/energy") for name in ("memory", "writes")}
+    lines = [
+        f"layer {memory['layer'] + 1}: {100 * memory['y']:.0f} % ({100 * writes['y']:.0f} %)"
+        for memory, writes in zip(*(found.iter_rows(named=True) for found in shares.values()), strict=True)
+    ]
+    text = "\n".join(lines)
     ax.text(
         0.97,
         0.03,

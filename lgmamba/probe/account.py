@@ -5,6 +5,9 @@ The prediction is F(T) / F(L0) of `lgmamba.probe.dynamics`, with rho from sequen
     mean   |E[h_T]| / |E[h_L0]|, E over images and visiting orders: what the prediction is about
     rms    the same of the root mean square, which also holds what differs between images and orders
 
+Where the forecast misses, either the decays or the writes changed: with decays as they were within L0 and the mean writes as they are
+measured up to T (account `writes`, no forecast), what is left unexplained is the decays' part.
+
 The mean says something only where E[h_L0] stands out of its own sampling error: modes with |E[h_L0]| > 3 standard errors are tested.
 The share of variance explained is that of ln inflation, 1 - sum w (measured - predicted)^2 / sum w (measured - their mean)^2, without
 any fit; unweighted, and weighted by the mode's share of its layer's squared mean state at L0 (rms: of its squared state).
@@ -18,12 +21,14 @@ import torch
 from torch import Tensor
 
 from lgmamba.model import PatchMamba
-from lgmamba.probe.dynamics import DecayRecorder, DistanceRecorder, ModeMemory, mode_memory
+from lgmamba.probe.dynamics import DecayRecorder, DistanceRecorder, ModeMemory, WriteRecorder, mode_memory
 from lgmamba.probe.passes import Sequences, stops
 
 TESTED = 3.0
 """Standard errors by which a mean state must differ from zero to be followed."""
 ESTIMATORS = ("mean", "rms")
+ACCOUNTS = ("memory", "writes")
+"""Forecast from decays within L0 alone; the same decays with mean writes as measured up to T."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,14 @@ class Account:
         memory: of each layer.
         moments: T -> of each layer.
         distances: T -> (D, N) of each layer, mean distance of every mode, mean over images.
+        totals: T -> (D, N) of each layer, `WriteRecorder`'s sums, mean over orders.
     """
 
     L0: int
     memory: list[ModeMemory]
     moments: dict[int, list[Moments]]
     distances: dict[int, list[Tensor]]
+    totals: dict[int, list[Tensor]]
 
     def tested(self, layer: int) -> Tensor:
         """Modes whose mean state is known at L0: (D, N) bool."""
@@ -73,6 +80,12 @@ class Account:
         size = getattr(self.moments[self.L0][layer], estimator).square()
         return size / size.sum()
 
+    def predicted(self, layer: int, T: int, account: str) -> Tensor:
+        """Growth from L0 to T by one of `ACCOUNTS`: (D, N)."""
+        if account == "memory":
+            return self.memory[layer].inflation(self.L0, T)
+        return _ratio(self.totals[T][layer], self.totals[self.L0][layer])
+
     def measured(self, layer: int, T: int, estimator: str) -> Tensor:
         """Growth from L0 to T: (D, N)."""
         return growth(self.moments[T][layer], self.moments[self.L0][layer], estimator)
@@ -80,9 +93,12 @@ class Account:
 
 def growth(later: Moments, at_L0: Moments, estimator: str) -> Tensor:
     """Ratio of sizes, (D, N); see the module."""
-    a, b = getattr(later, estimator).abs(), getattr(at_L0, estimator).abs()
-    tiny = torch.finfo(a.dtype).tiny
-    return a.clamp(min=tiny) / b.clamp(min=tiny)
+    return _ratio(getattr(later, estimator), getattr(at_L0, estimator))
+
+
+def _ratio(later: Tensor, before: Tensor) -> Tensor:
+    tiny = torch.finfo(later.dtype).tiny
+    return later.abs().clamp(min=tiny) / before.abs().clamp(min=tiny)
 
 
 def mode_account(model: PatchMamba, passes: Sequence[Sequences], steps: Sequence[int], piece: int) -> Account:
@@ -107,7 +123,20 @@ def mode_account(model: PatchMamba, passes: Sequence[Sequences], steps: Sequence
     layers = range(model.config.n_layer)
     moments = {T: [Moments.of([h[layer] for h in states[T]]) for layer in layers] for T in steps}
     means = {T: [torch.stack([d[layer] for d in back[T]]).mean(0) for layer in layers] for T in steps}
-    return Account(steps[0], mode_memory(decays), moments, means)
+    memory = mode_memory(decays)
+    return Account(steps[0], memory, moments, means, _totals(model, passes, steps, piece, memory))
+
+
+def _totals(
+    model: PatchMamba, passes: Sequence[Sequences], steps: Sequence[int], piece: int, memory: list[ModeMemory]
+) -> dict[int, list[Tensor]]:
+    """A second pass: mean writes are summed with decays that the first one found."""
+    parts: dict[int, list[list[Tensor]]] = {T: [] for T in steps}
+    for seq in passes:
+        writes = WriteRecorder(memory)
+        for stop in stops(model, seq, list(steps), piece, writes):
+            parts[stop.t].append(writes.totals())
+    return {T: [torch.stack(of_layer).mean(0) for of_layer in zip(*parts[T], strict=True)] for T in steps}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ A mode with tau well below L0 converged in training and looks the same on longer
 its state is inflated by F(T) / F(L0), at most T / L0. D channels, N modes; all sums in float64.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -116,3 +117,31 @@ class DistanceRecorder:
         """Mean distance at the step last read, of each layer: (B, D, N), from 0 to t - 1."""
         sums = (self._sums[layer] for layer in sorted(self._sums))
         return [V / W.clamp(min=torch.finfo(W.dtype).tiny) for W, V in sums]
+
+
+class WriteRecorder:
+    """A plan that changes nothing and adds up what is written on average, with constant decays: sum_t rho^(T - t) E[dt_t B_t x_t].
+
+    It is what E[h_T] would be if a step's decay were independent of the state before it, whatever becomes of the writes.
+
+    Args:
+        memory: of each layer.
+    """
+
+    def __init__(self, memory: Sequence[ModeMemory]) -> None:
+        self.memory = memory
+        self._sums: dict[int, Tensor] = {}
+
+    def __call__(self, call: ScanCall) -> ScanCall:
+        dt = call.dt.detach().double()
+        B, L, _ = dt.shape
+        rho = self.memory[call.layer].rho
+        writes = torch.einsum("bld,bln->ldn", dt * call.x, call.Bmat.double()) / B
+        left = rho ** torch.arange(L - 1, -1, -1, device=dt.device)[:, None, None]
+        before = self._sums.get(call.layer, torch.zeros_like(rho))
+        self._sums[call.layer] = rho**L * before + (left * writes).sum(0)
+        return call
+
+    def totals(self) -> list[Tensor]:
+        """The sum at the step last read, of each layer: (D, N)."""
+        return [self._sums[layer] for layer in sorted(self._sums)]

@@ -9,7 +9,7 @@
     cycles.parquet             layer, cycle -> observed and predicted contraction on a cycled order
     content.parquet            layer, step, read_out -> psnr
     modes.parquet              layer, channel, mode, step -> rho, tau, predicted and measured growth, mean distance
-    explained.parquet          layer, step, estimator, weighting -> share of variance explained
+    explained.parquet          layer, step, estimator, account, weighting -> share of variance explained
     groups.parquet             layer, group, intervention, step -> psnr with it and without
     touched.parquet            remedy, step, layer, group -> tau, predicted and measured growth; psnr
 

@@ -3,6 +3,7 @@
 Glossary: `lgmamba.probe`; D channels, N modes.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.model import Plan
-from lgmamba.probe.account import ESTIMATORS, Account, explained, growth, mode_account
+from lgmamba.probe.account import ACCOUNTS, ESTIMATORS, Account, explained, growth, mode_account
 from lgmamba.probe.dynamics import GROUPS
 from lgmamba.probe.groups import clamp_inflation, group_norms, hold_at_L0, size_at_L0
 from lgmamba.probe.looks import Subject, columns_of
@@ -43,7 +44,8 @@ def _modes(account: Account, steps: list[int]) -> dict[str, Any]:
         D, N = memory.tau.shape
         for T in steps:
             numbers = {
-                "predicted": memory.inflation(account.L0, T),
+                "predicted": account.predicted(layer, T, "memory"),
+                "with_writes": account.predicted(layer, T, "writes"),
                 "measured": account.measured(layer, T, "mean"),
                 "measured_rms": account.measured(layer, T, "rms"),
                 "distance": account.distances[T][layer],
@@ -72,34 +74,31 @@ def _flat(values: Tensor) -> np.ndarray:
 
 def _explained(account: Account, steps: list[int]) -> Iterator[dict[str, Any]]:
     """Layer -1: all layers together, each with the same weight."""
-    layers = range(len(account.memory))
-    for T in steps:
-        for estimator in ESTIMATORS:
-            parts = []
-            for layer in layers:
-                tested = account.tested(layer)
-                parts.append(
-                    (
-                        account.measured(layer, T, estimator)[tested],
-                        account.memory[layer].inflation(account.L0, T)[tested],
-                        account.weight(layer, estimator)[tested],
-                    )
-                )
-            for layer, part in (*enumerate(parts), (-1, tuple(torch.cat(v) for v in zip(*parts, strict=True)))):
-                measured, predicted, weight = part
-                for weighting, w in (("even", torch.ones_like(weight)), ("energy", weight)):
-                    found = explained(measured, predicted, w)
-                    yield {
-                        "layer": layer,
-                        "step": T,
-                        "estimator": estimator,
-                        "weighting": weighting,
-                        "share": found.share,
-                        "correlation": found.correlation,
-                        "modes": found.modes,
-                        "tested": found.modes
-                        / sum(m.tau.numel() for i, m in enumerate(account.memory) if layer in (-1, i)),
-                    }
+    for T, estimator, name in itertools.product(steps, ESTIMATORS, ACCOUNTS):
+        parts = []
+        for layer in range(len(account.memory)):
+            tested = account.tested(layer)
+            numbers = (
+                account.measured(layer, T, estimator),
+                account.predicted(layer, T, name),
+                account.weight(layer, estimator),
+            )
+            parts.append(tuple(v[tested] for v in numbers))
+        together = tuple(torch.cat(v) for v in zip(*parts, strict=True))
+        for layer, (measured, predicted, weight) in ((-1, together), *enumerate(parts)):
+            for weighting, w in (("even", torch.ones_like(weight)), ("energy", weight)):
+                found = explained(measured, predicted, w)
+                yield {
+                    "layer": layer,
+                    "step": T,
+                    "estimator": estimator,
+                    "account": name,
+                    "weighting": weighting,
+                    "share": found.share,
+                    "correlation": found.correlation,
+                    "modes": found.modes,
+                    "of": sum(m.tau.numel() for i, m in enumerate(account.memory) if layer in (-1, i)),
+                }
 
 
 def _groups(subject: Subject, account: Account) -> Iterator[dict[str, Any]]:

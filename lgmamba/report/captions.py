@@ -96,7 +96,8 @@ TEXTS = {
         At the longest T. Left: growth of the mean state from L0 to T of every mode of every layer (channel and state index) whose
         mean state at L0 differs from zero by more than three standard errors; forecast from its decays on sequences of length L0 alone,
         against measured; the lighter, the more modes; below the axis: drawn at its edge. Share of the variance of the growth's
-        logarithm that the forecast explains, modes weighted by their share of the squared mean state. Middle: PSNR gained by acting,
+        logarithm that the forecast explains, modes weighted by their share of the squared mean state; in
+        brackets, with the same decays and mean writes as measured up to T. Middle: PSNR gained by acting,
         beyond L0, on the modes of one group alone: reading them at the norm that they have at L0, making them forget as much as they
         would grow, or holding them as they were at L0. Groups by memory \u03c4, the steps in which a mode forgets all but 1/e of a
         write. Dashed: everything that was lost. Right: growth of the groups under remedies in their simplest form (median over tested

@@ -49,10 +49,14 @@ def _sentences(run: str, at: dict[str, pl.DataFrame]) -> list[str]:
     plain = at["touched"].filter(remedy="none", layer=0).unique("seed")
     lost = (plain["psnr_L0"] - plain["psnr"]).mean()
     shares = at["explained"].filter(pl.col("layer") >= 0, estimator="mean", weighting="energy")
-    by_layer = shares.group_by("layer", maintain_order=True).agg(pl.col("share").mean())["share"]
+    memory, writes = (
+        100 * shares.filter(account=name).group_by("layer", maintain_order=True).agg(pl.col("share").mean())["share"]
+        for name in ("memory", "writes")
+    )
     account = (
-        f"`{run}`, T = {step} = {step / L0:g} L0. The forecast from sequences of length L0 explains {span((100 * by_layer).to_list(), 0)} % "
-        f"of the variance of the modes' growth (weighted by their share of the state; range over layers)."
+        f"`{run}`, T = {step} = {step / L0:g} L0. The forecast from sequences of length L0 explains {span(memory.to_list(), 0)} % "
+        f"of the variance of the modes' growth (weighted by their share of the state; range over layers); with the "
+        f"mean writes as they are measured up to T, the same decays explain {span(writes.to_list(), 0)} %."
     )
     if lost < MATTERS:
         return [f"{account} PSNR has changed by {signed(-lost)} dB since L0: nothing was lost."]

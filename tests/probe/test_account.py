@@ -12,6 +12,7 @@ from lgmamba.probe.passes import Sequences, stops
 from lgmamba.probe.touched import POWERS, REMEDIES, Remedies, touch
 from lgmamba.remedies.closed_form import StateRecorder
 from tests.model.models import L0, exact
+from tests.model.passes import seen
 from tests.probe.test_receptive_field import sequences
 
 
@@ -71,6 +72,25 @@ def test_states_of_independent_tokens_grow_as_forecast(known):
         torch.testing.assert_close(measured.log().mean(), predicted.log().mean(), rtol=0.02, atol=0)
 
 
+def test_writes_are_summed_with_constant_decays(known):
+    """Against a loop, and where the theory holds the sums are the means of the states themselves."""
+    model, passes, account = known
+    for T in (L0, 2 * L0):
+        tested = account.tested(0)
+        torch.testing.assert_close(account.totals[T][0][tested], account.moments[T][0].mean[tested], rtol=0.05, atol=0)
+    calls = [seen(model, *seq[:50].read(0, 2 * L0)) for seq in passes]
+    got = mode_account(model, [seq[:50] for seq in passes], [L0, 2 * L0], piece=5)
+    for layer in (0, 1):
+        want = 0
+        for t in range(2 * L0):
+            writes = [(one[layer].dt * one[layer].x)[:, t, :, None] * one[layer].Bmat[:, t, None] for one in calls]
+            want = got.memory[layer].rho * want + torch.stack(writes).mean((0, 1))
+        torch.testing.assert_close(got.totals[2 * L0][layer], want, rtol=1e-9, atol=1e-12)
+        ratio = (got.totals[2 * L0][layer] / got.totals[L0][layer]).abs()
+        torch.testing.assert_close(got.predicted(layer, 2 * L0, "writes"), ratio)
+        torch.testing.assert_close(got.predicted(layer, 2 * L0, "memory"), got.memory[layer].inflation(L0, 2 * L0))
+
+
 def test_the_account_does_not_depend_on_pieces_and_keeps_distances(known):
     model, passes, _ = known
     short = [seq[:20] for seq in passes]
@@ -114,7 +134,7 @@ def test_the_power_of_the_spectrum_is_the_best_of_those_tried():
     A = torch.tensor([[-2.0]], dtype=torch.float64)
     rho = torch.exp(0.02 * A)
     one = torch.ones(1, 1, dtype=torch.float64)
-    account = Account(8, [ModeMemory.of(rho)], {8: [Moments(one, one, 0 * one)]}, {})
+    account = Account(8, [ModeMemory.of(rho)], {8: [Moments(one, one, 0 * one)]}, {}, {})
     recorder = StateRecorder()
     recorder.step_sizes, recorder.A = {0: [torch.full((1, 700, 1), 0.02, dtype=torch.float64)]}, {0: A}
     s = Remedies(account, recorder, []).power(0, 80)

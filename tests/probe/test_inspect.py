@@ -28,7 +28,7 @@ KEYS = {
     "cycles": ["layer", "cycle"],
     "content": ["layer", "step", "read_out"],
     "modes": ["layer", "channel", "mode", "step"],
-    "explained": ["layer", "step", "estimator", "weighting"],
+    "explained": ["layer", "step", "estimator", "account", "weighting"],
     "groups": ["layer", "group", "intervention", "step"],
     "touched": ["remedy", "step", "layer", "group"],
 }

@@ -99,7 +99,7 @@ def modes_rows(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """All at the longest T of each run.
 
     growth: tested modes of all layers and seeds in bins of predicted (x) and measured (y) growth, weight = how many.
-    explained: share of its variance that the forecast explains, series = weighting; layer -1 = all.
+    explained: share of its variance that the forecast explains, series = account/weighting; layer -1 = all.
     loss: PSNR(L0) - PSNR(T). groups: PSNR gained by an intervention (series, with /) on a group, x = position of the group.
     touched: growth (y) of a group's modes under a remedy, series = remedy/group, mean over layers of the median; x = PSNR at T.
     """
@@ -136,7 +136,14 @@ def modes_rows(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(
         [
             growth,
-            _over_seeds(explained, "explained", pl.col("weighting"), pl.lit(0.0), pl.col("share"), pl.col("layer")),
+            _over_seeds(
+                explained,
+                "explained",
+                pl.col("account") + "/" + pl.col("weighting"),
+                pl.lit(0.0),
+                pl.col("share"),
+                pl.col("layer"),
+            ),
             _over_seeds(loss, "loss", pl.lit("loss"), pl.lit(0.0), pl.col("psnr_L0") - pl.col("psnr")),
             _over_seeds(
                 groups,
