@@ -68,6 +68,7 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "remedies_cost": _tries_remedies,
     "remedies_lengths": _tries_remedies,
     "remedies_retention": _tries_remedies,
+    "remedies_memory": _tries_remedies,
     "inspect_attention": _looks_inside,
     "inspect_distance": _looks_inside,
     "inspect_receptive_field": _looks_inside,

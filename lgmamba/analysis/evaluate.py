@@ -21,7 +21,7 @@ from lgmamba.analysis.frames import (
 )
 from lgmamba.analysis.inspect.collect import collect_inspected
 from lgmamba.analysis.inspect.drawn import inspect_drawn
-from lgmamba.analysis.panel import collect_panel, write_panel
+from lgmamba.analysis.panel import collect_panel, shown, write_panel
 from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.retention import load_maps
 from lgmamba.analysis.samples import load_samples
@@ -75,7 +75,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     assert {f"{name}.parquet" for name in frames} | {"panel.safetensors", "claims.json"} == set(frames_of(params))
     for name, frame in frames.items():
         write_frame(frame, out / f"{name}.parquet")
-    write_panel(panel, out / "panel.safetensors")
+    write_panel(shown(panel, frames["figure_task"], frames["figure_gallery"]), out / "panel.safetensors")
     metrics = claims_metrics(frames["claims_summary"], cells)
     if params.extension is not None:
         metrics |= remedy_metrics(frames["remedies_claims"])

@@ -1,10 +1,11 @@
 """The pictures of a study: the same few held-out images, reconstructed by every run at the steps that all runs share."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from lgmamba.analysis.collect import CollectError, RunFolder
 from lgmamba.analysis.files import write_arrays
@@ -22,7 +23,7 @@ class Panel:
         targets: (M, C, H, W) uint8.
         seen: (S, M, G) bool, cells read up to the step.
         cells: (M, T) visiting order, cell read at each step.
-        reconstructions: {run: (S, M, C, H, W) float16}, raw: not clipped to [0, 1]; first seed.
+        reconstructions: {run: {(step, image of the panel): (C, H, W) float16}}, raw: not clipped to [0, 1]; first seed.
         patch_size: side of a cell, pixels.
         seed: whose reconstructions they are.
     """
@@ -32,7 +33,7 @@ class Panel:
     targets: np.ndarray
     seen: np.ndarray
     cells: np.ndarray
-    reconstructions: dict[str, np.ndarray]
+    reconstructions: dict[str, dict[tuple[int, int], np.ndarray]]
     patch_size: int
     seed: int
 
@@ -41,8 +42,14 @@ class Panel:
         return self.targets[image].astype(np.float32) / 255
 
     def reconstruction(self, run: str, step: int, image: int) -> np.ndarray:
-        """(C, H, W) float32, raw."""
-        return self.reconstructions[run][self._at(step), image].astype(np.float32)
+        """(C, H, W) float32, raw.
+
+        Raises:
+            ValueError: no such picture is kept.
+        """
+        if (found := self.reconstructions[run].get((step, image))) is None:
+            raise ValueError(f"the panel has no picture of image {image} by {run} at step {step}")
+        return found.astype(np.float32)
 
     def mask(self, step: int, image: int) -> np.ndarray:
         """(H, W) bool: pixels read up to the step."""
@@ -98,22 +105,44 @@ def collect_panel(folders: list[RunFolder]) -> Panel:
     def at(panel: dict[str, np.ndarray]) -> np.ndarray:
         return np.searchsorted(panel["steps"], steps)
 
+    def pictures(panel: dict[str, np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
+        rows = zip(steps, panel["reconstructions"][at(panel)], strict=True)
+        return {(step, image): picture for step, row in rows for image, picture in enumerate(row)}
+
     return Panel(
         steps=np.array(steps),
         images=first["images"],
         targets=first["targets"],
         seen=first["seen"][at(first)],
         cells=first["cells"][:, :T],
-        reconstructions={run: p["reconstructions"][at(p)] for run, p in panels.items()},
+        reconstructions={run: pictures(panel) for run, panel in panels.items()},
         patch_size=folders[0].config.task.patch_size,
         seed=seed,
     )
 
 
+def shown(panel: Panel, *drawn: pl.DataFrame) -> Panel:
+    """The panel with no reconstructions but those of figures.
+
+    Args:
+        drawn: frames of the figures, one row for each tile: run (null for tiles that are no reconstruction), step, image.
+    """
+    tiles = {tile for frame in drawn for tile in frame.drop_nulls("run").select("run", "step", "image").rows()}
+    kept = {
+        run: {key: picture for key, picture in pictures.items() if (run, *key) in tiles}
+        for run, pictures in panel.reconstructions.items()
+    }
+    return replace(panel, reconstructions={run: pictures for run, pictures in kept.items() if pictures})
+
+
 def write_panel(panel: Panel, path: Path) -> None:
     """The panel as one safetensors file."""
     arrays = {name: getattr(panel, name) for name in ("steps", "images", "targets", "seen", "cells")}
-    arrays |= {f"reconstructions/{run}": pictures for run, pictures in panel.reconstructions.items()}
+    for run, pictures in panel.reconstructions.items():
+        arrays |= {
+            f"reconstructions/{run}": np.stack(list(pictures.values())),
+            f"tiles/{run}": np.array(list(pictures)),
+        }
     write_arrays(arrays, path, {"panel": json.dumps({"patch_size": panel.patch_size, "seed": panel.seed})})
 
 
@@ -124,6 +153,11 @@ def read_panel(path: Path) -> Panel:
     with safe_open(path, framework="numpy") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}
         known = json.loads(file.metadata()["panel"])
-    prefix = "reconstructions/"
-    pictures = {name.removeprefix(prefix): arrays.pop(name) for name in list(arrays) if name.startswith(prefix)}
+    runs = [name.removeprefix("tiles/") for name in arrays if name.startswith("tiles/")]
+    pictures = {
+        run: dict(
+            zip(map(tuple, arrays.pop(f"tiles/{run}").tolist()), arrays.pop(f"reconstructions/{run}"), strict=True)
+        )
+        for run in runs
+    }
     return Panel(**arrays, reconstructions=pictures, **known)

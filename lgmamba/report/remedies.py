@@ -16,7 +16,7 @@ from lgmamba.report.words import duration, interval, listed, number, plural, sig
 
 PERFECT = 100.0  # dB; better is an exact copy
 NO_BREAK = "\u00a0"
-READ = ("claims", "goals", "cost", "lengths", "differences", "retention")
+READ = ("claims", "goals", "cost", "lengths", "differences", "memory")
 
 
 def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import polars as pl
 
-from lgmamba.analysis.drawn import in_octaves
 from lgmamba.analysis.remedies import VANILLA
 from lgmamba.config.study import Params
 from lgmamba.report.words import number, plural, span
@@ -84,22 +83,19 @@ def _kind_numbers(
         f"PSNR there is {span(at_far['delta'].to_list(), sign=True)} dB from L0 over {plural(at_far['remedy'].n_unique(), 'form')} "
         f"and all runs and orders; the best form is `{best}`."
     )
-    return [*sentences, *_memory(found["retention"], best, params, far)]
+    return [*sentences, *_memory(found["memory"], best, params, far)]
 
 
 def _percent(shares: pl.Series) -> str:
     return f"{span((100 * shares).to_list(), 0)} %"
 
 
-def _memory(retention: pl.DataFrame, remedy: str, params: Params, far: float) -> list[str]:
+def _memory(memory: pl.DataFrame, remedy: str, params: Params, far: float) -> list[str]:
     """The error at the patch just read and at the oldest, with a remedy and without, longest L0, first order."""
     runs = params.runs_by_name()
     run = max(params.extension.runs, key=lambda name: runs[name].L0)
     step = round(far * runs[run].L0)
-    here = retention.filter(
-        pl.col("run") == run, pl.col("order") == params.extension.orders[0], pl.col("step") == step, pl.col("age") >= 0
-    )
-    ages = in_octaves(here, "remedy").sort("age_low")
+    ages = memory.filter(pl.col("run") == run, pl.col("step") == step, pl.col("age_low") >= 0)
     mine, plain = (ages.filter(pl.col("remedy") == name) for name in (remedy, VANILLA))
     if mine.is_empty() or plain.is_empty():
         return []

@@ -128,7 +128,16 @@ def test_panel_survives_the_disk_and_knows_its_pixels(study):
     first[2:4, 4:6] = True
     np.testing.assert_array_equal(panel.cell_mask(6), first)  # row 1, column 2 of a 4 x 4 grid
     with pytest.raises(ValueError, match="the panel has no step 5"):
-        panel.reconstruction("uniform", 5, 0)
+        panel.mask(5, 0)
+
+
+def test_panel_has_the_pictures_of_the_figures_and_no_others(study):
+    panel = read_panel(study.frames / "panel.safetensors")
+    held = {(run, *tile) for run, pictures in panel.reconstructions.items() for tile in pictures}
+    drawn = [frame(study, f"figure_{name}").drop_nulls("run") for name in ("task", "gallery")]
+    assert held == {tile for rows in drawn for tile in rows.select("run", "step", "image").rows()}
+    with pytest.raises(ValueError, match="the panel has no picture of image 5 by uniform at step 8"):
+        panel.reconstruction("uniform", 8, 5)
 
 
 def test_panels_of_other_images_are_refused(fresh):

@@ -239,6 +239,20 @@ def test_retention_is_a_mean_over_seeds(study):
     assert (row["mse"], row["n_seeds"]) == (pytest.approx(np.mean(both)), 2)
 
 
+def test_memory_is_retention_in_octaves_in_the_first_order(study):
+    at = {"run": "uniform", "remedy": "clip", "step": 64}
+    ages = frame(study, "remedies_retention").filter(order="permutation", **at)
+    octaves = frame(study, "remedies_memory").filter(**at)
+    assert octaves["age_low"].to_list() == [0, 1, 3, 7, 15]
+    third = ages.filter(pl.col("age").is_between(3, 6))
+    mean = (third["mse"] * third["count"]).sum() / third["count"].sum()
+    assert octaves.filter(age_low=3).select("age_high", "mse", "count").row(0) == (
+        6,
+        pytest.approx(mean),
+        third["count"].sum(),
+    )
+
+
 def test_the_figure_has_the_best_first_and_no_ideal_memory(study):
     drawn = frame(study, "figure_remedies")
     assert drawn["remedy"].unique(maintain_order=True).to_list() == [

@@ -61,7 +61,13 @@ def _longer(params: Params, levels: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(found, schema=schema, orient="row")
 
 
-def retention_rows(params: Params, drawn: pl.DataFrame, retention: pl.DataFrame) -> pl.DataFrame:
+def memory_rows(params: Params, retention: pl.DataFrame) -> pl.DataFrame:
+    """remedies_memory.parquet: retention maps in the first order: run, remedy, step, age_low, age_high, mse, count, n_seeds."""
+    keys = ("run", "remedy", "step")
+    return in_octaves(retention.filter(order=params.extension.orders[0]), *keys).sort(*keys, "age_low")
+
+
+def retention_rows(params: Params, drawn: pl.DataFrame, memory: pl.DataFrame) -> pl.DataFrame:
     """Retention maps in the first order: run, L0, remedy, step, age_low, age_high, mse, count.
 
     Of vanilla, and of the best remedy of each of the best kinds.
@@ -69,15 +75,14 @@ def retention_rows(params: Params, drawn: pl.DataFrame, retention: pl.DataFrame)
     Args:
         params: the study.
         drawn: as `remedy_rows` gives them, for the ranking.
-        retention: remedies_retention.parquet.
+        memory: as `memory_rows` gives them.
     """
     best = drawn.filter("best_of_kind").unique("remedy").sort("rank")["remedy"].to_list()
     shown = pl.DataFrame({"remedy": [VANILLA, *best[:MAPS]]})
-    binned = in_octaves(retention.filter(order=params.extension.orders[0]), "run", "remedy", "step")
     runs = drawn.select("run", "L0").unique(maintain_order=True).with_row_index("at")
     return (
         runs.join(shown, how="cross")
-        .join(binned, on=("run", "remedy"), maintain_order="left")
+        .join(memory, on=("run", "remedy"), maintain_order="left")
         .sort("step", "age_low", maintain_order=True)
         .sort("at", pl.col("remedy").replace_strict(shown["remedy"], range(len(shown))), maintain_order=True)
         .drop("at")

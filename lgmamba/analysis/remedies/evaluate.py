@@ -33,6 +33,7 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
     evidence = RemedyEvidence(params, remedies_of(found), readings, bootstrap)
     levels, differences = levels_frame(evidence), differences_frame(evidence)
     retention = retention_frame(found)
+    memory = drawn.memory_rows(params, retention)
     rows = drawn.remedy_rows(params, levels, differences)
     return {
         "remedies": levels,
@@ -42,6 +43,7 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
         "remedies_cost": cost_frame(found),
         "remedies_lengths": lengths_frame(found, params.extension),
         "remedies_retention": retention,
+        "remedies_memory": memory,
         "figure_remedies": rows,
-        "figure_remedies_retention": drawn.retention_rows(params, rows, retention),
+        "figure_remedies_retention": drawn.retention_rows(params, rows, memory),
     }
