@@ -1,6 +1,7 @@
 """From run folders to small frames: collect, statistics, claims. Nothing here is imported with the package itself.
 
 collect      which run folders belong to the study, and whether each may be believed
+kept         frames kept beside the report, and whether they are those of the configuration
 statistics   paired bootstrap over images and seeds
 retention    what the retention maps say in numbers
 claims       C1 to C5, one row for each tested cell
@@ -33,12 +34,30 @@ def _looks_inside(params: Params) -> bool:
     return params.inspect is not None
 
 
+def _compares_budgets(params: Params) -> bool:
+    from lgmamba.analysis.families import several_budgets
+
+    return several_budgets(params)
+
+
+def _compares_forms(params: Params) -> bool:
+    from lgmamba.analysis.families import several_forms
+
+    return several_forms(params)
+
+
+def _one_form_each(params: Params) -> bool:
+    return not _compares_forms(params)
+
+
 FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "task": _always,
     "curves": _always,
     "gallery": _always,
     "retention": _always,
-    "envelope": _always,
+    "envelope": _one_form_each,
+    "budget": _compares_budgets,
+    "forms": _compares_forms,
     "degradation": _always,
     "remedies": _tries_remedies,
     "remedies_retention": _tries_remedies,
@@ -83,6 +102,10 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
 }
 """Frame that is more than what one figure draws -> whether a study has it."""
 
+NOT_KEPT = ("retention", "history", "lengths", "degradation", "remedies_retention")
+NOT_KEPT += tuple(f"inspect_{name}" for name in ("attention", "receptive_field", "memory", "cycles", "modes"))
+"""Frames that neither a figure nor the report reads."""
+
 
 def figures_of(params: Params) -> tuple[str, ...]:
     """Names of the figures of a study, in the order of the report."""
@@ -94,3 +117,9 @@ def frames_of(params: Params) -> tuple[str, ...]:
     frames = [name for name, has in FRAME_CONDITIONS.items() if has(params)]
     frames += [f"figure_{name}" for name in figures_of(params)]
     return (*(f"{name}.parquet" for name in frames), "panel.safetensors", "claims.json")
+
+
+def kept_frames(params: Params) -> tuple[str, ...]:
+    """The files of `frames_of` that figures and report read: with them, they can be made again without any run."""
+    left = {*(f"{name}.parquet" for name in NOT_KEPT), "claims.json"}
+    return tuple(name for name in frames_of(params) if name not in left)

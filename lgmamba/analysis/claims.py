@@ -104,8 +104,12 @@ class Cell:
 def claim_cells(evidence: Evidence) -> pl.DataFrame:
     """claims.parquet: every tested cell of every claim."""
     cells = list(_c1(evidence)) + list(_c5(evidence))
+    compared: set[str] = set()
     for family in families(evidence.params):
-        cells += [*_c2(evidence, family), *_c3(evidence, family), *_c4(evidence, family)]
+        if family.generalist not in compared:  # several length-adaptive runs may share the rest of a family
+            cells += [*_c2(evidence, family), *_c3(evidence, family)]
+        compared.add(family.generalist)
+        cells += _c4(evidence, family)
     return pl.DataFrame([cell.row() for cell in cells], schema=SCHEMA).sort("claim", maintain_order=True)
 
 

@@ -7,7 +7,9 @@ import polars as pl
 from lgmamba.analysis import frames_of
 from lgmamba.analysis.claims import Evidence, claim_cells, summarise_claims
 from lgmamba.analysis.collect import collect_runs, load_study
+from lgmamba.analysis.comparisons import budget_frame, form_frame
 from lgmamba.analysis.drawn import drawn_frames
+from lgmamba.analysis.families import several_budgets, several_forms
 from lgmamba.analysis.files import write_frame, write_json
 from lgmamba.analysis.frames import (
     curves_frame,
@@ -64,6 +66,11 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     panel = collect_panel(folders)
     frames |= {f"figure_{name}": frame for name, frame in drawn_frames(params, frames, panel).items()}
 
+    if several_budgets(params):
+        frames["figure_budget"] = budget_frame(evidence)
+    if several_forms(params):
+        del frames["figure_envelope"]  # one picture of many forms would show none
+        frames["figure_forms"] = form_frame(evidence)
     if params.extension is not None:
         frames |= remedy_frames(params, folders)
 

@@ -1,5 +1,6 @@
 """What kind of run each run is, and which runs a family of claims compares."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from lgmamba.config.lengths import Curriculum, Fixed, LengthConfig
@@ -7,6 +8,8 @@ from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 
 SPECIALIST, GENERALIST, SEVERAL, ADAPTIVE = "specialist", "generalist", "several read-outs", "length-adaptive"
+MANY_FORMS = 3
+"""Length-adaptive runs with one generalist from which on they are compared with each other."""
 KINDS = (SPECIALIST, GENERALIST, SEVERAL, ADAPTIVE)  # the order in which figures and tables list them
 
 
@@ -101,3 +104,13 @@ def families(params: Params) -> list[Family]:
             Family(comparison.generalist, comparison.adaptive, ordered, runs[comparison.generalist].L0, lengths)
         )
     return found
+
+
+def several_budgets(params: Params) -> bool:
+    """Whether the study's families differ in their number of training steps."""
+    return len({params.runs_by_name()[f.generalist].train.steps for f in families(params)}) > 1
+
+
+def several_forms(params: Params) -> bool:
+    """Whether MANY_FORMS or more length-adaptive runs are compared with one generalist."""
+    return max(Counter(f.generalist for f in families(params)).values()) >= MANY_FORMS

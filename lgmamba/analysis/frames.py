@@ -116,10 +116,14 @@ def envelope_frame(ev: Evidence) -> pl.DataFrame:
 
 
 def _envelope_rows(ev: Evidence) -> Iterator[dict[str, Any]]:
+    drawn: set[str] = set()
     for family in families(ev.params):
         lengths = [T for T in ev.samples.steps(family.generalist) if T in family.lengths]
-        roles = [("specialist", name, [T]) for T, name in family.specialists.items()]
-        roles += [("generalist", family.generalist, lengths), ("adaptive", family.adaptive, lengths)]
+        roles = [("adaptive", family.adaptive, lengths)]
+        if family.generalist not in drawn:  # several length-adaptive runs may share the rest of a family
+            specialists = [("specialist", name, [T]) for T, name in family.specialists.items()]
+            roles = [*specialists, ("generalist", family.generalist, lengths), *roles]
+        drawn.add(family.generalist)
         for role, run, steps in roles:
             for T in steps:
                 columns = ev.samples.of(run, T)

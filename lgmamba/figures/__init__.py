@@ -7,9 +7,11 @@ import polars as pl
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.panel import read_panel
+from lgmamba.figures.budget import fig_budget
 from lgmamba.figures.curves import fig_curves
 from lgmamba.figures.degradation import fig_degradation
 from lgmamba.figures.envelope import fig_envelope
+from lgmamba.figures.forms import fig_forms
 from lgmamba.figures.gallery import fig_gallery
 from lgmamba.figures.lengths import fig_lengths
 from lgmamba.figures.modes import fig_modes
@@ -27,6 +29,8 @@ FIGURES = {
     "gallery": fig_gallery,
     "retention": fig_retention,
     "envelope": fig_envelope,
+    "budget": fig_budget,
+    "forms": fig_forms,
     "degradation": fig_degradation,
     "remedies": fig_remedies,
     "remedies_retention": fig_remedies_retention,

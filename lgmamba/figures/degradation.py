@@ -1,5 +1,7 @@
 """What is lost beyond the training length."""
 
+import math
+
 import polars as pl
 from matplotlib.figure import Figure
 
@@ -14,7 +16,9 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
     """
     panels = [kind for kind in PANEL_TITLES if kind in set(frame["kind"])]
     columns = 2 if len(panels) in (2, 4) else 3
-    figure, axes = grid_of_axes(len(panels), columns, 2.7, sharex=True, sharey=True)
+    most = frame.group_by("kind").agg(pl.col("run").n_unique())["run"].max()
+    lines = math.ceil(most / (2 if columns == 2 else 1))
+    figure, axes = grid_of_axes(len(panels), columns, 2.2 + 0.15 * max(lines, 3), sharex=True, sharey=True)
     for ax, panel in zip(axes, panels, strict=True):
         ax.axhline(0, color=FAR, linewidth=0.7)
         for run, rows in frame.filter(pl.col("kind") == panel).group_by("run", maintain_order=True):

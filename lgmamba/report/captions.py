@@ -46,6 +46,8 @@ TITLES = {
     "gallery": "Reconstructions step by step",
     "retention": "Retention maps",
     "envelope": "Specialists, generalist and length-adaptive run",
+    "budget": "How much training is enough",
+    "forms": "Forms of the length-adaptive run",
     "degradation": "What is lost beyond the training length",
     "remedies": "What remedies do beyond the training length",
     "remedies_retention": "Retention maps with remedies",
@@ -80,6 +82,14 @@ TEXTS = {
         trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: share of the specialists' lead
         over the generalist that the length-adaptive run closes, with {percent} intervals over images and seeds, where that lead is
         itself shown. Measured on {sample}.""",
+    "budget": """
+        The same runs trained with several numbers of steps. Left: PSNR at the lengths T that have a specialist. Middle: differences of
+        runs with the same budget; what lies above zero at one budget and below it at another is no claim of this study. Right: what reading twice
+        as many patches as in training costs. Bands: {percent} intervals over images and seeds; {sample}.""",
+    "forms": """
+        PSNR of each run minus that of the generalist, at each length T that has a specialist (red: the specialist), all with the same budget;
+        and, in the last two panels, PSNR beyond L0 minus the run's own at L0. Dots: mean over seeds; lines: {percent} intervals over images and
+        seeds; bars: each seed's lowest and highest. {sample}.""",
     "degradation": """
         PSNR at sequence length T minus PSNR at the run's own training length. Bands: {percent} bootstrap intervals over images and
         seeds; {sample}.""",

@@ -7,7 +7,8 @@ import polars as pl
 
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
-from lgmamba.analysis.families import describe_run, families, kind_of
+from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL
+from lgmamba.analysis.families import describe_run, families, kind_of, several_budgets, several_forms
 from lgmamba.analysis.panel import read_panel
 from lgmamba.analysis.statistics import HOLDS, UNTESTABLE
 from lgmamba.config.study import Params
@@ -49,9 +50,18 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         },
         "levels": level_facts(params, found["summary"]),
         "far_factors": params.claims.far_factors,
+        "forms": form_rows(frames) if several_forms(params) else [],
+        "budgets": budget_rows(frames) if several_budgets(params) else [],
         "gaps": found["envelope"].filter(pl.col("gap").is_not_null()).to_dicts(),
         "runs": [
-            {"run": name, "kind": kind_of(run), "words": describe_run(run), "L0": run.L0} for name, run in runs.items()
+            {
+                "run": name,
+                "kind": kind_of(run),
+                "words": describe_run(run),
+                "L0": run.L0,
+                "note": params.notes().get(name, ""),
+            }
+            for name, run in runs.items()
         ],
         "strategies": strategy_sentences(found["figure_retention"], families(params), max(params.claims.far_factors)),
         "costs": cost_facts(found["runs"]),
@@ -61,6 +71,30 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "remedies": remedies,
         "inside": None if params.inspect is None else inspect_facts(params, frames),
     }
+
+
+def form_rows(frames: Path) -> list[dict[str, Any]]:
+    """One entry for each run of figure_forms: family, run, note, words, gains {T: row}, changes {factor: row}."""
+    frame, rows = pl.read_parquet(frames / "figure_forms.parquet"), []
+    for (family, run), here in frame.group_by("family", "run", maintain_order=True):
+        by = {measure: here.filter(pl.col("measure") == measure) for measure in (ADAPTIVE_LEAD, CHANGE)}
+        rows.append(
+            {"family": family, "run": run, "note": here["note"][0], "words": here["words"][0]}
+            | {"gains": {row["step"]: row for row in by[ADAPTIVE_LEAD].to_dicts()}}
+            | {"changes": {f"{row['factor']:g}": row for row in by[CHANGE].to_dicts()}}
+        )
+    return rows
+
+
+def budget_rows(frames: Path) -> list[dict[str, Any]]:
+    """One entry for each difference of figure_budget: measure, step, run by run {budget: row}, and whether its sign changes."""
+    frame, rows = pl.read_parquet(frames / "figure_budget.parquet"), []
+    compared = frame.filter(pl.col("measure") != LEVEL, pl.col("factor").is_null() | (pl.col("factor") == 2))
+    for (measure, role, step), here in compared.group_by("measure", "role", "step", maintain_order=True):
+        by_budget = {row["budget"]: row for row in here.sort("budget").to_dicts()}
+        signs = {row["lo"] > 0 for row in by_budget.values() if row["lo"] > 0 or row["hi"] < 0}
+        rows.append({"measure": measure, "role": role, "step": step, "by": by_budget, "changes": len(signs) > 1})
+    return rows
 
 
 def claim_facts(

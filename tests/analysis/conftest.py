@@ -6,7 +6,7 @@ import pytest
 from lgmamba.analysis.evaluate import evaluate
 from tests.analysis.synthetic_inspect import INSPECT
 from tests.analysis.synthetic_remedies import VALUES
-from tests.analysis.synthetic_study import make_study, study_values
+from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 
 
 @pytest.fixture(scope="session")
@@ -18,11 +18,33 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(study=study_json, results=results, frames=root / "frames")
 
 
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """An evaluated synthetic study of one family at two budgets, and of three adaptive forms at one of them."""
+    root = tmp_path_factory.mktemp("compared")
+    longer = {"train": {"steps": 800}}
+    told = {"kind": "film", "features": "T", "hidden": 8, "beyond": "clamp"}
+    runs = {
+        "fixed_8": DIGITS_RUNS["fixed_8"],
+        "fixed_16": DIGITS_RUNS["fixed_16"],
+        "uniform": {},
+        "adaptive": DIGITS_RUNS["adaptive"] | {"note": "as in the other study"},
+        "film": {"model": {"adaptive": told}, "note": "told T alone"},
+        "rescaled": {"model": {"adaptive": told | {"beyond": "rescale"}}},
+        "fixed_16_long": DIGITS_RUNS["fixed_16"] | longer,
+        "uniform_long": longer,
+        "adaptive_long": DIGITS_RUNS["adaptive"] | longer,
+    }
+    pairs = [("uniform", "adaptive"), ("uniform", "film"), ("uniform", "rescaled"), ("uniform_long", "adaptive_long")]
+    comparisons = [{"generalist": generalist, "adaptive": adaptive} for generalist, adaptive in pairs]
+    study_json, results = make_study(root, study_values(runs, claims={"comparisons": comparisons}))
+    evaluate(study_json, results, root / "frames")
+    return SimpleNamespace(study=study_json, results=results, frames=root / "frames")
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> SimpleNamespace:
     """A small synthetic study that a test may spoil."""
-    from tests.analysis.synthetic_study import DIGITS_RUNS
-
     runs = {name: DIGITS_RUNS[name] for name in ("fixed_16", "uniform", "adaptive")}
     values = study_values(runs, probe={"images": 4, "max_factor": 4, "factors": [2]}, claims={"far_factors": [2]})
     study_json, results = make_study(tmp_path, values)

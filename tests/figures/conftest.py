@@ -1,1 +1,1 @@
-from tests.analysis.conftest import study  # noqa: F401 (a fixture)
+from tests.analysis.conftest import compared, study  # noqa: F401 (a fixture)

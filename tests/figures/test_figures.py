@@ -18,6 +18,8 @@ LABELS = {  # axis labels that must be there, with their units
     "curves": {"Step t (patches)", "PSNR (dB)"},
     "retention": {"Step t (patches)", "Age (steps since read)", "MSE (pixel value$^2$)"},
     "envelope": {"Sequence length T (patches)", "PSNR at T (dB)", "Gap closed (%)"},
+    "budget": {"Training steps", "PSNR at T (dB)", "Difference at T (dB)", "PSNR(2 L0) \u2212 PSNR(L0) (dB)"},
+    "forms": {"Minus the generalist (dB); red: the specialist", "Minus its PSNR at L0 (dB)"},
     "degradation": {"T / L0 (training lengths)", "PSNR(T) \u2212 PSNR(L0) (dB)"},
     "remedies": {"PSNR (dB)", "T / L0 (training lengths)", "PSNR(T) \u2212 PSNR(L0) (dB)"},
     "remedies_retention": {"Step t (patches)", "Age (steps since read)", "MSE (pixel value$^2$)"},
@@ -27,6 +29,9 @@ LABELS = {  # axis labels that must be there, with their units
     "training": {"Optimiser step", "Validation PSNR (dB)", "Sequence length (patches)"},
     "lengths": {"Training length (patches)", "Probability"},
 }
+
+
+COMPARISONS = ("budget", "forms")
 
 
 def build(name: str, study) -> tuple[Figure, pl.DataFrame]:
@@ -47,13 +52,14 @@ def test_the_names_are_known_without_heavy_imports():
 
 
 @pytest.mark.parametrize("name", FIGURE_CONDITIONS)
-def test_labels_have_units(name: str, study):
-    figure, _ = build(name, study)
+def test_labels_have_units(name: str, study, compared):
+    figure, _ = build(name, compared if name in COMPARISONS else study)
     assert texts(figure) >= LABELS[name]
 
 
 @pytest.mark.parametrize("name", FIGURE_CONDITIONS)
-def test_figures_leave_their_frame_alone_and_repeat(name: str, study):
+def test_figures_leave_their_frame_alone_and_repeat(name: str, study, compared):
+    study = compared if name in COMPARISONS else study
     figure, frame = build(name, study)
     again, untouched = build(name, study)
     assert frame.equals(untouched)
@@ -99,6 +105,31 @@ def test_a_run_has_one_colour_in_all_figures(study):
         }
         for run, look in style.looks.items():
             assert drawn[look.label] == look.colour, (name, run)
+
+
+def test_the_budget_figure_has_a_line_for_each_role_and_length(compared):
+    figure, frame = build("budget", compared)
+    drawn = {line.get_label(): line for line in figure.axes[0].lines}
+    assert set(drawn) == {
+        f"{role}, T = {T}" for role in ("specialist", "generalist", "length-adaptive") for T in (8, 16)
+    }
+    at = {row["budget"]: row["value"] for row in frame.filter(measure="PSNR at T", role="adaptive", step=16).to_dicts()}
+    line = drawn["length-adaptive, T = 16"]
+    assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == pytest.approx(at)
+    assert set(at) == {400, 800}
+
+
+def test_the_forms_figure_has_a_row_for_each_run_of_many_lengths(compared):
+    figure, frame = build("forms", compared)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "uniform",
+        "adaptive",
+        "film",
+        "rescaled",
+    ]
+    lead = frame.filter(run="film", measure="adaptive minus generalist at T", step=16)["lead"].item()
+    red = [line for line in figure.axes[1].lines if line.get_color() == "#d1001f"]
+    assert [line.get_xdata()[0] for line in red] == [pytest.approx(lead)]
 
 
 def test_remedies_are_ranked_and_filled_where_they_beat_the_controls(study):

@@ -1,0 +1,72 @@
+"""One family at several training budgets: what is reached, and whether another doubling changes a comparison."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lgmamba.analysis.comparisons import ADAPTIVE_BEHIND, ADAPTIVE_LEAD, CHANGE, LEVEL, SPECIALIST_LEAD
+from lgmamba.figures.style import FAR, LINES, MARKERS, WIDTH, Style
+
+ROLES = {"specialist": "specialist", "generalist": "generalist", "adaptive": "length-adaptive"}
+DIFFERENCES = {
+    SPECIALIST_LEAD: "specialist \u2212 generalist",
+    ADAPTIVE_LEAD: "adaptive \u2212 generalist",
+    ADAPTIVE_BEHIND: "adaptive \u2212 specialist",
+}
+
+
+def fig_budget(frame: pl.DataFrame, style: Style) -> Figure:
+    """Levels at the lengths with a specialist; differences at those; change from L0 to twice L0.
+
+    Args:
+        frame: `analysis.comparisons.budget_frame`.
+    """
+    budgets = sorted(frame["budget"].unique())
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    levels, differences, change = figure.subplots(1, 3)
+    colours = {role: style[_first(frame, role)].colour for role in ROLES}
+    lengths = sorted(frame.filter(pl.col("measure") == LEVEL)["step"].unique())
+    for ax, title, unit in (
+        (levels, "Reached", "PSNR at T (dB)"),
+        (differences, "Compared", "Difference at T (dB)"),
+        (change, "Read twice as long", "PSNR(2 L0) \u2212 PSNR(L0) (dB)"),
+    ):
+        ax.set_title(title, loc="left")
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(budgets, [f"{b / 1000:g}k" for b in budgets])
+        ax.minorticks_off()
+        ax.set_xlabel("Training steps")
+        ax.set_ylabel(unit)
+        ax.spines[["top", "right"]].set_visible(False)
+    for role, label in ROLES.items():
+        for k, T in enumerate(lengths):
+            rows = frame.filter(pl.col("measure") == LEVEL, pl.col("role") == role, pl.col("step") == T)
+            _line(levels, rows, colours[role], k, f"{label}, T = {T}")
+    greys = dict(zip(DIFFERENCES, ("0.1", colours["adaptive"], colours["specialist"]), strict=True))
+    for measure, label in DIFFERENCES.items():
+        for k, T in enumerate(lengths):
+            rows = frame.filter(pl.col("measure") == measure, pl.col("step") == T)
+            _line(differences, rows, greys[measure], k, f"{label}, T = {T}")
+    for role, label in ROLES.items():
+        rows = frame.filter(pl.col("measure") == CHANGE, pl.col("role") == role, pl.col("factor") == 2)
+        _line(change, rows, colours[role], len(lengths) - 1, label)
+    for ax in (differences, change):
+        ax.axhline(0, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
+    for ax in (levels, differences, change):
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), handlelength=2.2)
+    change.set_yscale("symlog", linthresh=1)
+    return figure
+
+
+def _first(frame: pl.DataFrame, role: str) -> str:
+    return frame.filter(pl.col("role") == role)["run"][0]
+
+
+def _line(ax: Axes, rows: pl.DataFrame, colour: object, k: int, label: str) -> None:
+    rows = rows.unique("budget", maintain_order=True).sort("budget")
+    if rows.is_empty():
+        return
+    ax.fill_between(rows["budget"], rows["lo"], rows["hi"], color=colour, alpha=0.2, linewidth=0)
+    ax.plot(
+        rows["budget"], rows["value"], color=colour, linestyle=LINES[k], marker=MARKERS[k], markersize=3.5, label=label
+    )
