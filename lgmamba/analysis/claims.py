@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from lgmamba.analysis.families import Family, families
+from lgmamba.analysis.families import Family, families, untreated
 from lgmamba.analysis.retention import Maps, distance_beyond_seeds, slope
 from lgmamba.analysis.samples import MEAN_IMAGE, Samples
 from lgmamba.analysis.statistics import FAILS, HOLDS, OPEN, UNTESTABLE, Bootstrap, Effect, seeds_only
@@ -114,8 +114,8 @@ def claim_cells(evidence: Evidence) -> pl.DataFrame:
 
 
 def _c1(ev: Evidence) -> Iterator[Cell]:
-    """PSNR(f x L0) - PSNR(L0) < 0, every run."""
-    for name, run in ev.params.runs_by_name().items():
+    """PSNR(f x L0) - PSNR(L0) < 0, every run that was not trained to go on beyond L0."""
+    for name, run in untreated(ev.params).items():
         for factor in ev.params.claims.far_factors:
             step = round(factor * run.L0)
             effect = _difference(ev, ev.samples.of(name, step), ev.samples.of(name, run.L0))
@@ -191,11 +191,11 @@ def _c4(ev: Evidence, family: Family) -> Iterator[Cell]:
 
 
 def _c5(ev: Evidence) -> Iterator[Cell]:
-    """Slope of the error with log2(1 + age): larger at f x L0 than at L0, every run.
+    """Slope of the error with log2(1 + age): larger at f x L0 than at L0, the runs of C1.
 
     Resampled over seeds only, since the maps are means over images.
     """
-    for name, run in ev.params.runs_by_name().items():
+    for name, run in untreated(ev.params).items():
         for factor in ev.params.claims.far_factors:
             step = round(factor * run.L0)
             growth = [slope(ev.maps[name, s], step) - slope(ev.maps[name, s], run.L0) for s in ev.samples.seeds]

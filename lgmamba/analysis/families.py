@@ -114,3 +114,8 @@ def several_budgets(params: Params) -> bool:
 def several_forms(params: Params) -> bool:
     """Whether MANY_FORMS or more length-adaptive runs are compared with one generalist."""
     return max(Counter(f.generalist for f in families(params)).values()) >= MANY_FORMS
+
+
+def untreated(params: Params) -> dict[str, RunConfig]:
+    """Runs that the claims about lengths beyond L0 are about: not those whose training passes states on, which is a remedy."""
+    return {name: run for name, run in params.runs_by_name().items() if run.train.state_passing is None}
