@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 TORCH_INDEX ?=
 PIP_OPTIONS ?=
 REMOTE ?=
+PRESET ?=
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 # No tool reports its use to anyone.
@@ -19,7 +20,7 @@ export DVC_NO_ANALYTICS ?= 1
 export ITERATIVE_DO_NOT_TRACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run smoke test lint format report readme record pull ui constraints clean
+.PHONY: help install run smoke test lint format report readme keep record pull ui constraints clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -63,6 +64,11 @@ report: install
 readme: install
 	python -m lgmamba report --study results/digits/config/study.json --frames results/digits/frames \
 	  --figures reports/digits/figures --out reports/digits --readme README.md
+
+# What figures and report of a study read, copied beside its report for git: make keep PRESET=cifar10. Afterwards
+# `snakemake --cores 4 --config preset=cifar10 frames=kept` makes both again in any clone, without runs, GPU or images.
+keep: install
+	snakemake --cores $(CORES) $(if $(PRESET),--config preset=$(PRESET)) -- keep_frames
 
 # After a plain `snakemake`: DVC takes note of what is there.
 record: install

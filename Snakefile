@@ -15,6 +15,7 @@ include: "workflow/rules/common.smk"
 
 
 PARAMS = study_params()  # every wrong value ends the call here, before any job
+KEPT = frames_are_kept()
 RUNS = PARAMS.runs_by_name()
 LAYOUT = Layout(PARAMS.outputs.results)
 write_config_files(PARAMS)  # only files whose content changed

@@ -15,7 +15,7 @@ from lgmamba.config.study import load_params
 
 def study_params():
     """params.yaml <- preset <- values given by hand (--config, --configfile), validated."""
-    given = {key: typed(value) for key, value in config.items()}
+    given = {key: typed(value) for key, value in config.items() if key != "frames"}
     try:
         return load_params(
             os.path.relpath(os.path.join(workflow.basedir, "params.yaml")),
@@ -24,6 +24,27 @@ def study_params():
         )
     except ConfigError as e:
         raise WorkflowError(str(e)) from None
+
+
+def frames_are_kept():
+    """Whether figures and report are to be made from the frames kept beside the report (--config frames=kept)."""
+    given = config.get("frames")
+    if given is None:
+        return False
+    if given != "kept":
+        raise WorkflowError(f"frames: found {given!r}, expected: kept, or nothing")
+    from lgmamba.analysis.kept import check_kept  # polars, which other calls need not wait for
+
+    folder = PARAMS.outputs.reports / "frames"
+    try:
+        check_kept(PARAMS, folder)
+    except ConfigError as e:
+        raise WorkflowError(str(e)) from None
+    logger.info(
+        f"Figures and report of study {PARAMS.study} are made from the frames kept in {folder}, with the configuration kept there."
+        " Nothing is trained, reconstructed or evaluated."
+    )
+    return True
 
 
 def typed(value):
@@ -74,7 +95,7 @@ def folder_of_output(wildcards, output):
 
 def final_files():
     """What `snakemake` without a target makes: the report, and its mark in the tracking store if there is one."""
-    tracked = rules.track_report.output if PARAMS.tracking.kind == "mlflow" else []
+    tracked = rules.track_report.output if PARAMS.tracking.kind == "mlflow" and not KEPT else []
     return [*rules.report.output, *tracked]
 
 

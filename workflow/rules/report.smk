@@ -1,15 +1,18 @@
-"""Frames -> figures -> report."""
+"""Frames -> figures -> report. Frames are those of `evaluate`, or (--config frames=kept) those kept beside the report."""
 
-from lgmamba.analysis import figures_of
+from lgmamba.analysis import figures_of, kept_frames
 
 REPORTS = str(PARAMS.outputs.reports)
+KEPT_STUDY = f"{REPORTS}/frames/study.json"
+KEPT_FRAMES = [f"{REPORTS}/frames/{name}" for name in kept_frames(PARAMS)]
+STUDY, FRAMES = (KEPT_STUDY, KEPT_FRAMES) if KEPT else (str(LAYOUT.study), rules.evaluate.output)
 
 
 rule figure:
     input:
-        study=str(LAYOUT.study),
+        study=STUDY,
         code=str(LAYOUT.code("figure")),
-        frames=rules.evaluate.output,
+        frames=FRAMES,
     output:
         png=report(
             f"{REPORTS}/figures/{{figure}}.png",
@@ -44,9 +47,9 @@ rule figures:
 
 rule report:
     input:
-        study=str(LAYOUT.study),
+        study=STUDY,
         code=str(LAYOUT.code("report")),
-        frames=rules.evaluate.output,
+        frames=FRAMES,
         figures=rules.figures.input,
     output:
         f"{REPORTS}/report.md",
@@ -68,3 +71,30 @@ rule report:
     shell:
         "python -m lgmamba report --study {input.study} --frames {params.frames} --figures {params.figures}"
         " --out {params.out} > {log} 2>&1"
+
+
+# Only when asked for. Its outputs are in git; while figures are made from them, nothing makes them.
+if not KEPT:
+
+    rule keep_frames:
+        input:
+            study=str(LAYOUT.study),
+            frames=[f"{LAYOUT.frames}/{name}" for name in kept_frames(PARAMS)],
+            report=rules.report.output,
+        output:
+            KEPT_STUDY,
+            KEPT_FRAMES,
+        log:
+            f"{LOGS}/keep_frames.log",
+        benchmark:
+            f"{TIMES}/keep_frames.tsv"
+        localrule: True
+        conda:
+            ENV
+        params:
+            out=folder_of_output,
+        message:
+            "Keep in {params.out} what figures and report read"
+        shell:
+            "{{ rm -f {params.out}/*.parquet; cp {input.study} {input.frames} {params.out}; du -ch {params.out}/*; }}"
+            " > {log} 2>&1; tail -n 1 {log}"

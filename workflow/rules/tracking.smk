@@ -8,7 +8,7 @@ localrules:
 # Not a rule: were the store an input of `train`, then a lost store would retrain every run. Trainings that start at the
 # same moment could make it themselves (lgmamba/track/store.py holds a lock); this only saves them the wait.
 onstart:
-    if PARAMS.tracking.kind == "mlflow" and not os.path.exists(PARAMS.tracking.store / "mlflow.db"):
+    if PARAMS.tracking.kind == "mlflow" and not KEPT and not os.path.exists(PARAMS.tracking.store / "mlflow.db"):
         shell("python -m lgmamba track init --config {LAYOUT.tracking}")
 
 

@@ -1,0 +1,36 @@
+"""What figures and report read is what a study keeps, no more and no less."""
+
+import shutil
+
+import pytest
+
+from lgmamba.analysis import figures_of, frames_of, kept_frames
+from lgmamba.analysis.collect import load_study
+from lgmamba.figures import draw
+from lgmamba.report import facts, inspect, remedies, write_report
+
+
+def test_kept_frames_are_those_that_are_read(study):
+    params = load_study(study.study)
+    read = {*facts.READ, "remedies", *(f"figure_{name}" for name in figures_of(params))}
+    read |= {f"remedies_{name}" for name in remedies.READ} | {f"inspect_{name}" for name in inspect.READ}
+    assert set(kept_frames(params)) == {f"{name}.parquet" for name in read} | {"panel.safetensors"}
+    assert set(kept_frames(params)) < set(frames_of(params))
+
+
+def test_figures_and_report_need_nothing_else(study, tmp_path):
+    params = load_study(study.study)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for name in kept_frames(params):
+        shutil.copy(study.frames / name, kept)
+    made = []
+    for frames, out in ((study.frames, tmp_path / "a"), (kept, tmp_path / "b")):
+        for name in figures_of(params):
+            draw(name, study.study, frames, out / "figures")
+        write_report(study.study, frames, out / "figures", out)
+        made.append({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()})
+    assert made[0] == made[1]
+    (kept / "runs.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="runs"):
+        write_report(study.study, kept, tmp_path / "b/figures", tmp_path / "b")
