@@ -89,29 +89,30 @@ class Bootstrap:
         self.mse, self.level, self.resamples = mse, level, resamples
         self.rng = np.random.default_rng(seed)
         self.psnr = to_psnr(mse.mean(0))  # (K,)
-        self.resampled = to_psnr(resampled_means(mse, resamples, self.rng))  # (R, K)
+        means = resampled_means(mse, resamples, self.rng)
+        self.resampled = to_psnr(np.ascontiguousarray(means.T))  # (K, R): each effect reads a few whole columns
         self._seed_weights: dict[int, np.ndarray] = {}
 
     def level_of(self, columns: Sequence[int]) -> Effect:
         """PSNR of one setting, columns = its seeds."""
         columns = list(columns)
-        return self._effect(self.psnr[columns], self.resampled[:, columns], math.nan)
+        return self._effect(self.psnr[columns], self.resampled[columns], math.nan)
 
     def difference(self, a: Sequence[int], b: Sequence[int]) -> Effect:
         """PSNR of a minus PSNR of b, dB, columns paired seed by seed."""
         a, b = list(a), list(b)
         if len(a) != len(b):
             raise ValueError(f"seeds must pair: a has {len(a)} columns, b has {len(b)}")
-        return self._effect(self.psnr[a] - self.psnr[b], self.resampled[:, a] - self.resampled[:, b], self._d_z(a, b))
+        return self._effect(self.psnr[a] - self.psnr[b], self.resampled[a] - self.resampled[b], self._d_z(a, b))
 
     def gap_closed(self, a: Sequence[int], low: Sequence[int], high: Sequence[int]) -> Effect:
         """(PSNR a - PSNR low) / (PSNR high - PSNR low): each difference a mean over seeds, then the ratio; 1 = all of the gap."""
         a, low, high = list(a), list(low), list(high)
         top, gap = self.psnr[a] - self.psnr[low], self.psnr[high] - self.psnr[low]
-        top_r, gap_r = self.resampled[:, a] - self.resampled[:, low], self.resampled[:, high] - self.resampled[:, low]
+        top_r, gap_r = self.resampled[a] - self.resampled[low], self.resampled[high] - self.resampled[low]
         ratio = top.mean() / gap.mean() if gap.mean() else math.nan
         with np.errstate(divide="ignore", invalid="ignore"):
-            draws = self._over_seeds(top, top_r) / self._over_seeds(gap, gap_r)
+            draws = self._over_seeds(top_r) / self._over_seeds(gap_r)
             per_seed = top / gap
         lo, hi = self._interval(draws)
         return Effect(
@@ -119,16 +120,16 @@ class Bootstrap:
         )
 
     def _effect(self, values: np.ndarray, resampled: np.ndarray, d_z: float) -> Effect:
-        lo, hi = self._interval(self._over_seeds(values, resampled))
+        lo, hi = self._interval(self._over_seeds(resampled))
         return Effect(
             values.mean(), lo, hi, *student_interval(values, self.level), tuple(values), d_z, len(values), len(self.mse)
         )
 
-    def _over_seeds(self, values: np.ndarray, resampled: np.ndarray) -> np.ndarray:
-        """(S,), (R, S) -> (R,): seeds resampled on top of the images."""
-        S = len(values)
+    def _over_seeds(self, resampled: np.ndarray) -> np.ndarray:
+        """(S, R) -> (R,): seeds resampled on top of the images."""
+        S = len(resampled)
         if S not in self._seed_weights:
-            self._seed_weights[S] = self.rng.multinomial(S, [1 / S] * S, size=self.resamples) / S
+            self._seed_weights[S] = seed_weights(S, self.resamples, self.rng)
         return seed_means(resampled, self._seed_weights[S])
 
     def _interval(self, draws: np.ndarray) -> tuple[float, float]:
@@ -149,21 +150,25 @@ def seeds_only(values: np.ndarray, resamples: int, level: float, seed: int = 0) 
         values: (S,).
     """
     S = len(values)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(S, [1 / S] * S, size=resamples) / S
-    draws = seed_means(np.broadcast_to(values, (resamples, S)), weights)
+    weights = seed_weights(S, resamples, np.random.default_rng(seed))
+    draws = seed_means(np.broadcast_to(values[:, None], (S, resamples)), weights)
     lo, hi = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Effect(
         float(values.mean()), float(lo), float(hi), *student_interval(values, level), tuple(values), math.nan, S, 0
     )
 
 
+def seed_weights(S: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Share of each seed in each resample of the seeds, (S, R)."""
+    return np.ascontiguousarray(rng.multinomial(S, [1 / S] * S, size=resamples).T) / S
+
+
 def seed_means(resampled: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted mean over seeds, its distance from the plain mean stretched by sqrt(S / (S - 1)); (R, S), (R, S) -> (R,)."""
-    S = resampled.shape[1]
-    centre = resampled.mean(1)
+    """Weighted mean over seeds, its distance from the plain mean stretched by sqrt(S / (S - 1)); (S, R), (S, R) -> (R,)."""
+    S = len(resampled)
+    centre = resampled.mean(0)
     stretch = math.sqrt(S / (S - 1)) if S > 1 else 0.0
-    return centre + stretch * ((weights * resampled).sum(1) - centre)
+    return centre + stretch * ((weights * resampled).sum(0) - centre)
 
 
 def student_interval(values: np.ndarray, level: float) -> tuple[float, float]:
