@@ -9,6 +9,9 @@ import polars as pl
 
 from lgmamba.files import atomic_path, to_json, write_atomic
 
+ENGINE = "in-memory"
+"""Of polars, for means: it adds up in the order of the rows. The streaming engine does not, and means differ in their last bits."""
+
 
 def write_frame(frame: pl.DataFrame, path: Path) -> None:
     """A frame as Parquet."""

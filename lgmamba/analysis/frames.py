@@ -9,6 +9,7 @@ import polars as pl
 from lgmamba.analysis.claims import Evidence
 from lgmamba.analysis.collect import RunFolder
 from lgmamba.analysis.families import describe_run, families, kind_of
+from lgmamba.analysis.files import ENGINE
 from lgmamba.analysis.statistics import HOLDS, Effect
 from lgmamba.config.study import Params
 
@@ -46,7 +47,7 @@ def curves_frame(folders: list[RunFolder], study: str) -> pl.DataFrame:
             "n_images",
             "n_repeats",
         )
-        parts.append(named.collect(engine="streaming").sort(SETTING))
+        parts.append(named.collect(engine=ENGINE).sort(SETTING))
     return pl.concat(parts)
 
 
@@ -77,7 +78,7 @@ def retention_frame(folders: list[RunFolder]) -> pl.DataFrame:
             n_seeds=pl.len(),
         )
     )
-    return over_seeds.collect(engine="streaming").sort(keys)
+    return over_seeds.collect(engine=ENGINE).sort(keys)
 
 
 def history_frame(folders: list[RunFolder]) -> pl.DataFrame:

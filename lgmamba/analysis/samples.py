@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from lgmamba.analysis.collect import CollectError, RunFolder
+from lgmamba.analysis.files import ENGINE
 
 MODEL, MEAN_IMAGE = "model", "mean_image"
 
@@ -57,7 +58,7 @@ def load_samples(folders: list[RunFolder], order: str, methods: tuple[str, ...] 
             .with_columns(pl.when(pl.col("method") == MEAN_IMAGE).then(0).otherwise("step").alias("step"))
             .group_by("method", "step", "image")
             .agg(pl.col("mse").cast(pl.Float64).mean())
-            .collect(engine="streaming")
+            .collect(engine=ENGINE)
             .sort("method", "step", "image")
         )
         if frame.is_empty():

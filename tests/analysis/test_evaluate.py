@@ -22,8 +22,7 @@ def test_all_frames_are_written_and_nothing_else(study):
 def test_a_second_evaluation_gives_the_same_frames(study, tmp_path):
     evaluate(study.study, study.results, tmp_path)
     for name in frames_of(load_study(study.study)):
-        if name.endswith(".parquet"):
-            assert pl.read_parquet(tmp_path / name).equals(pl.read_parquet(study.frames / name)), name
+        assert (tmp_path / name).read_bytes() == (study.frames / name).read_bytes(), name
 
 
 def test_curves_are_means_before_the_logarithm(study):

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys
-from lgmamba.analysis.files import read_json
+from lgmamba.analysis.files import ENGINE, read_json
 from lgmamba.analysis.samples import image_block
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
@@ -155,7 +155,7 @@ def load_readings(folders: list[RemedyFolder]) -> Readings:
             pl.scan_parquet(folder.path / "remedies/steps.parquet")
             .group_by(*keys, "image")
             .agg(pl.col("mse").cast(pl.Float64).mean())
-            .collect(engine="streaming")
+            .collect(engine=ENGINE)
             .sort(*keys, "image")
         )
         settings, block, images = image_block(frame, keys, folder, folders[0].folder, images)

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from lgmamba.analysis.files import ENGINE
 from lgmamba.analysis.frames import level
 from lgmamba.analysis.remedies import AT_L0, EQUAL_DB, VANILLA, VANILLA_STREAM
 from lgmamba.analysis.remedies.collect import Readings, Remedy, RemedyFolder
@@ -178,7 +179,7 @@ def retention_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
             n_seeds=pl.len(),
         )
     )
-    return over_seeds.collect(engine="streaming").sort(keys)
+    return over_seeds.collect(engine=ENGINE).sort(keys)
 
 
 def _named(folder: RemedyFolder, row: dict[str, Any]) -> dict[str, Any]:
