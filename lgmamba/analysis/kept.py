@@ -3,10 +3,10 @@
 <reports>/frames/   the files of `lgmamba.analysis.kept_frames`, and study.json, the configuration that they were made with
 """
 
+import textwrap
 from pathlib import Path
 
-from lgmamba.analysis.collect import differing_keys
-from lgmamba.analysis.files import read_json
+from lgmamba.analysis.collect import differing_keys, load_study
 from lgmamba.config.base import ConfigError
 from lgmamba.config.study import Params
 
@@ -27,10 +27,10 @@ def check_kept(params: Params, folder: Path) -> None:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; study {params.study!r} has kept no frames (target keep_frames)")
     found, expected = (
-        {key: value for key, value in values.items() if key not in MAY_DIFFER}
-        for values in (read_json(path), params.model_dump(mode="json"))
+        {key: value for key, value in study.model_dump(mode="json").items() if key not in MAY_DIFFER}
+        for study in (load_study(path), params)
     )
-    if keys := differing_keys(found, expected):
+    if keys := [textwrap.shorten(key, 300) for key in differing_keys(found, expected)]:  # a list may be long
         raise ConfigError(
             f"{folder}: frames of another configuration than the current one: {'; '.join(keys)}. "
             "Take back what was changed, or run the study again without frames=kept and keep its frames"
