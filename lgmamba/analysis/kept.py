@@ -32,6 +32,6 @@ def check_kept(params: Params, folder: Path) -> None:
     )
     if keys := [textwrap.shorten(key, 300) for key in differing_keys(found, expected)]:  # a list may be long
         raise ConfigError(
-            f"{folder}: frames of another configuration than the current one: {'; '.join(keys)}. "
+            f"{folder}: frames of another configuration than the current one:\n  " + "\n  ".join(keys) + "\n"
             "Take back what was changed, or run the study again without frames=kept and keep its frames"
         )

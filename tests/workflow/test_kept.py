@@ -96,7 +96,7 @@ def test_every_other_value_is(params, tmp_path):
     values["probe"]["max_factor"] += 1
     (tmp_path / "study.json").write_text(to_json(values))
     with pytest.raises(
-        ConfigError, match=r"probe\.max_factor: found 26\.0, expected 25\.0; seeds: found \[.*17\], expected"
+        ConfigError, match=r"probe\.max_factor: found 26\.0, expected 25\.0\n  seeds: found \[.*17\], expected"
     ):
         check_kept(params, tmp_path)
 
