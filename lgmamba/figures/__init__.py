@@ -61,4 +61,4 @@ def draw(name: str, study_json: Path, frames: Path, out: Path) -> None:
     style = Style(list(params.runs))
     frame = pl.read_parquet(frames / f"figure_{name}.parquet")
     more = (read_panel(frames / "panel.safetensors"),) if name in WITH_PICTURES else ()
-    save_figure(FIGURES[name](frame, style, *more), frame, name, out)
+    save_figure(FIGURES[name](frame, style, *more), frame, name, out, pictures=name in WITH_PICTURES)

@@ -68,6 +68,10 @@ def _draw_levels(ax: Axes, family: pl.DataFrame, style: Style) -> None:
 
 def _draw_gap(ax: Axes, family: pl.DataFrame, style: Style) -> None:
     rows = family.filter(pl.col("gap_closed").is_not_null())
+    ends = [100 * v for name in ("gap_lo", "gap_hi") for v in rows[name]]
+    ax.set_ylim(
+        max(min([*ends, 0]) - 20, -150), min(max([*ends, 100]) + 20, 250)
+    )  # a small lead has an interval of any size
     for level in (0, 100):
         ax.axhline(level, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)))
     for row in rows.iter_rows(named=True):

@@ -4,6 +4,7 @@ A run has the same colour, line and marker in every figure: seaborn's colour-bli
 params.yaml; once its colours are used up they come again with another line and marker.
 """
 
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from PIL import Image
 
 from lgmamba.files import atomic_path
 
@@ -162,14 +164,20 @@ def shared_labels(figure: Figure, x: str, y: str) -> None:
     figure.supylabel(y, fontsize=RC["axes.labelsize"])
 
 
-def save_figure(figure: Figure, frame: pl.DataFrame, name: str, out: Path) -> None:
+def save_figure(figure: Figure, frame: pl.DataFrame, name: str, out: Path, pictures: bool = False) -> None:
     """Write <name>.png (300 dpi), <name>.pdf and <name>.csv, the frame that was drawn.
 
     Args:
         out: folder, made if it is missing.
+        pictures: whether the figure shows images; others are drawn in few colours, and 256 of them take a third of the space.
     """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=300, bbox_inches="tight")
+    image = Image.open(drawn).convert("RGB")
+    if not pictures:
+        image = image.quantize(256, dither=Image.Dither.NONE)
     with atomic_path(out / f"{name}.png") as part:
-        figure.savefig(part, format="png", dpi=300, bbox_inches="tight")
+        image.save(part, format="png", optimize=True, dpi=(300, 300))
     with atomic_path(out / f"{name}.pdf") as part:
         figure.savefig(part, format="pdf", bbox_inches="tight", metadata={"CreationDate": None})
     with atomic_path(out / f"{name}.csv") as part:

@@ -55,10 +55,25 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     write_atomic(out / "metrics.json", to_json(metrics(facts)))
 
 
+BLOCKS = {"headline": "readme.md.jinja", "account": "account.md.jinja"}
+"""What a README may have of a study between `<!-- generated:BLOCK:STUDY -->` and `<!-- /generated -->`."""
+
+
 def update_readme(readme: Path, headline_json: Path) -> None:
-    """Bring the block `headline` of a README up to date with a report; see `update_block`."""
+    """Bring a README's blocks about one study up to date with its report.
+
+    Raises:
+        ValueError: the README has no block of the study.
+    """
     facts = json.loads(headline_json.read_text(encoding="utf-8"))
-    update_block(readme, "headline", render("readme.md.jinja", facts))
+    before = readme.read_text(encoding="utf-8")
+    names = {block: f"{block}:{facts['study']}" for block in BLOCKS}
+    wanted = [block for block, name in names.items() if f"<!-- generated:{name} -->" in before]
+    if not wanted:
+        lines = " or ".join(f"`<!-- generated:{name} -->`" for name in names.values())
+        raise ValueError(f"{readme}: expected a line {lines} and, below it, `<!-- /generated -->`")
+    for block in wanted:
+        update_block(readme, names[block], render(BLOCKS[block], facts))
 
 
 def update_block(readme: Path, name: str, text: str) -> None:

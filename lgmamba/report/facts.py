@@ -8,7 +8,7 @@ import polars as pl
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL
-from lgmamba.analysis.families import describe_run, families, kind_of, several_budgets, several_forms
+from lgmamba.analysis.families import describe_lengths, describe_run, families, kind_of, several_budgets, several_forms
 from lgmamba.analysis.panel import read_panel
 from lgmamba.analysis.statistics import HOLDS, UNTESTABLE
 from lgmamba.config.study import Params
@@ -49,6 +49,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             claim[0]: cells.to_dicts() for claim, cells in found["claims"].group_by("claim", maintain_order=True)
         },
         "levels": level_facts(params, found["summary"]),
+        "account": account_facts(params, found["summary"]),
         "far_factors": params.claims.far_factors,
         "forms": form_rows(frames) if several_forms(params) else [],
         "budgets": budget_rows(frames) if several_budgets(params) else [],
@@ -121,6 +122,35 @@ def level_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | None:
+    """PSNR of the first family's longest specialist, generalist and adaptive run at L0 / 4, L0, 2 L0 and the farthest multiple.
+
+    None where the study has not all of them.
+    """
+    family, runs = families(params)[0], params.runs_by_name()
+    far = max(params.claims.far_factors)
+    steps = {"early": family.L0 // 4, "L0": family.L0, "twice": 2 * family.L0, "far": round(far * family.L0)}
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
+    psnr = {
+        (run, step): value for run, step, value in headline.filter(method="model").select("run", "step", "psnr").rows()
+    }
+    roles = {
+        "specialist": family.specialists.get(family.L0),
+        "generalist": family.generalist,
+        "adaptive": family.adaptive,
+    }
+    found = {
+        role: {"run": run, "words": describe_lengths(runs[run].task.lengths)}
+        | {name: psnr.get((run, step)) for name, step in steps.items()}
+        for role, run in roles.items()
+        if run is not None
+    }
+    if len(found) < len(roles) or any(value is None for row in found.values() for value in row.values()):
+        return None
+    mean_image = headline.filter(method="mean_image")["psnr"].mean()
+    return {"L0": family.L0, "early": steps["early"], "far": far, "mean_image": mean_image} | found
+
+
 def cost_facts(runs: pl.DataFrame) -> dict[str, Any]:
     """Hardware, versions, wall times (s) and memory (MB), over all trainings."""
 
@@ -163,6 +193,7 @@ def headline(facts: dict[str, Any]) -> dict[str, Any]:
             for c in facts["claims"]
         ],
         "psnr": facts["levels"],
+        "account": facts["account"],
         "remedies": facts["remedies"] and remedy_headline(facts["remedies"]),
         "costs": {
             key: costs[key]

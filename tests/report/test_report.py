@@ -213,11 +213,12 @@ def test_tests_that_do_not_hold_are_listed_with_their_size():
 
 def test_the_readme_gets_the_headline_between_its_markers(report, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- generated:headline -->\nstale text\n<!-- /generated -->\nafter\n")
+    marker = "<!-- generated:headline:synthetic -->"
+    readme.write_text(f"before\n{marker}\nstale text\n<!-- /generated -->\nafter\n")
     update_readme(readme, report / "headline.json")
     once = readme.read_text()
     assert "stale text" not in once
-    assert once.startswith("before\n<!-- generated:headline -->\nStudy `synthetic`")
+    assert once.startswith(f"before\n{marker}\nStudy `synthetic`")
     assert once.endswith("<!-- /generated -->\nafter\n")
     assert "| C1 | The error rises beyond the training length | holds (28 of 28) |" in once
     update_readme(readme, report / "headline.json")
@@ -227,8 +228,22 @@ def test_the_readme_gets_the_headline_between_its_markers(report, tmp_path):
 def test_a_readme_without_markers_is_left_alone(report, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("nothing here\n")
-    with pytest.raises(ValueError, match="expected a line `<!-- generated:headline -->`"):
+    with pytest.raises(ValueError, match="expected a line `<!-- generated:headline:synthetic -->`"):
         update_readme(readme, report / "headline.json")
+    readme.write_text("<!-- generated:headline:another -->\nstays\n<!-- /generated -->\n")
+    with pytest.raises(ValueError, match="expected a line"):
+        update_readme(readme, report / "headline.json")
+
+
+def test_the_plain_account_has_the_frames_numbers(report, study, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- generated:account:synthetic -->\n<!-- /generated -->\n")
+    update_readme(readme, report / "headline.json")
+    text = readme.read_text()
+    summary = pl.read_parquet(study.frames / "summary.parquet").filter(mode="prefix", method="model")
+    for run in ("fixed_16", "uniform", "adaptive"):
+        numbers = [summary.filter(run=run, step=t)["psnr"].item() for t in (4, 16, 32, 400)]
+        assert " | ".join(words.number(v, 1) for v in numbers) in text
 
 
 @pytest.mark.parametrize(
