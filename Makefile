@@ -20,7 +20,7 @@ export DVC_NO_ANALYTICS ?= 1
 export ITERATIVE_DO_NOT_TRACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run smoke test lint format report readme keep record pull ui constraints clean
+.PHONY: help install run smoke test lint format report readme release keep record pull ui constraints clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -60,10 +60,17 @@ format: install
 report: install
 	snakemake --report report.html
 
-# The block `headline` of the README, from the default study's report.
+# The blocks of the README about studies: from the default study's frames, and from those kept of CIFAR-10.
 readme: install
 	python -m lgmamba report --study results/digits/config/study.json --frames results/digits/frames \
 	  --figures reports/digits/figures --out reports/digits --readme README.md
+	python -m lgmamba report --study reports/cifar10/frames/study.json --frames reports/cifar10/frames \
+	  --figures reports/cifar10/figures --out reports/cifar10 --readme README.md
+
+# Weights and configurations of the default study as one file, for whom training them is too long.
+release: install
+	tar -czf digits-checkpoints.tar.gz $$(find results/digits/runs -path '*/train/*' '(' -name model.safetensors -o -name 'run.json' -o -name train.json ')' | sort)
+	ls -l digits-checkpoints.tar.gz
 
 # What figures and report of a study read, copied beside its report for git: make keep PRESET=cifar10. Afterwards
 # `snakemake --cores 4 --config preset=cifar10 frames=kept` makes both again in any clone, without runs, GPU or images.

@@ -1,0 +1,87 @@
+"""Results made on a machine without Snakemake, and carried from there without weights."""
+
+import filecmp
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.analysis.synthetic_study import make_study
+from tests.config.studies import ROOT
+
+SCRIPTS = ROOT / "workflow" / "scripts"
+KEYS = ["mode", "order", "method", "repeat", "image", "step"]
+
+
+def script(name: str, *words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SCRIPTS / name), *map(str, words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def test_what_was_packed_is_unpacked_but_for_the_weights(tmp_path):
+    _, results = make_study(tmp_path)
+    done = script("results_without_weights.py", "pack", "--results", results, "--to", tmp_path / "packed", "--mb", 0.2)
+    assert done.returncode == 0, done.stderr
+    packed = sorted((tmp_path / "packed").iterdir())
+    assert len(packed) > 1
+    assert all(path.stat().st_size < 0.25 * 2**20 for path in packed)
+    members = []
+    for path in packed:
+        with tarfile.open(path) as tar:
+            members += tar.getnames()
+    assert len(members) == len(set(members))
+    assert not [name for name in members if name.endswith("model.safetensors")]
+
+    elsewhere = tmp_path / "elsewhere" / results.name
+    done = script("results_without_weights.py", "unpack", "--results", elsewhere, "--from", tmp_path / "packed")
+    assert done.returncode == 0, done.stderr
+    files = [f for f in results.glob("runs/*/seed*/*/*") if f.name != "model.safetensors"]
+    assert len(files) >= 7 * 2 * 6
+    for mine in files:
+        other = elsewhere / mine.relative_to(results)
+        if mine.name == "steps.parquet":
+            a, b = (pl.read_parquet(f).sort(KEYS) for f in (mine, other))
+            assert a.select(*KEYS, "mse").equals(b.select(*KEYS, "mse"))
+            assert (b["run"].unique().to_list(), b["seed"].unique().to_list()) == (
+                a["run"].unique().to_list(),
+                a["seed"].unique().to_list(),
+            )
+        else:
+            assert filecmp.cmp(mine, other, shallow=False), mine
+
+
+def test_a_run_without_all_its_errors_is_not_packed_in_part(tmp_path):
+    _, results = make_study(tmp_path)
+    steps = next(results.glob("runs/*/seed*/probe/steps.parquet"))
+    pl.read_parquet(steps)[1:].write_parquet(steps)
+    done = script("results_without_weights.py", "pack", "--results", results, "--to", tmp_path / "packed")
+    assert done.returncode != 0
+    assert "steps.parquet has holes" in done.stderr
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+def test_a_study_without_snakemake(tmp_path):
+    for name in ("lgmamba", "workflow", "params.yaml"):
+        source = ROOT / name
+        shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path / name)
+    call = ("without_snakemake.py", "--study", "smoke:0:uniform_16,fixed_16", "--jobs", 2, "--stages")
+    first = script(*call, "data,train", cwd=tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    runs = tmp_path / "results/smoke/runs"
+    assert {p.parts[-4] for p in runs.glob("*/seed0/train/train.json")} == {"uniform_16", "fixed_16"}
+    assert (tmp_path / "results/smoke/logs/train/uniform_16/seed0.log").is_file()
+    weights = runs / "uniform_16/seed0/train/model.safetensors"
+    before = weights.stat().st_mtime_ns
+
+    late = script(*call, "reconstruct", "--minutes", 0, cwd=tmp_path)  # no time: nothing is begun
+    assert late.returncode == 1
+    assert not list(runs.glob("*/seed0/probe/probe.json"))
+    second = script(*call, "data,train,reconstruct", cwd=tmp_path)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert weights.stat().st_mtime_ns == before  # what is there is not made again
+    assert len(list(runs.glob("*/seed0/probe/probe.json"))) == 2
