@@ -3,6 +3,7 @@
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lgmamba.analysis.comparisons import ADAPTIVE_BEHIND, ADAPTIVE_LEAD, CHANGE, LEVEL, SPECIALIST_LEAD
 from lgmamba.figures.style import FAR, LINES, MARKERS, WIDTH, Style
@@ -55,6 +56,11 @@ def fig_budget(frame: pl.DataFrame, style: Style) -> Figure:
     for ax in (levels, differences, change):
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), handlelength=2.2)
     change.set_yscale("symlog", linthresh=1)
+    change.yaxis.set_major_locator(FixedLocator([-30, -10, -3, -1, -0.5, 0, 0.5, 1]))
+    change.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\u2212")))
+    change.yaxis.set_minor_locator(NullLocator())
+    lowest, highest = change.dataLim.intervaly
+    change.set_ylim(min(1.3 * lowest, -0.5), max(1.3 * highest, 0.5))
     return figure
 
 

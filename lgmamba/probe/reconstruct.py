@@ -10,7 +10,6 @@ Glossary: `lgmamba.probe`. mode: stream or prefix, see `lgmamba.model.reading`; 
 
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,9 @@ from lgmamba.model import PatchMamba
 from lgmamba.model.reading import reconstruct_at
 from lgmamba.probe.baselines import paste_errors
 from lgmamba.probe.retention import RetentionMap, ages_at
+from lgmamba.probe.sequences import VisitedSequences, errors_by_cell, visited_sequences
 from lgmamba.provenance import code_digest
-from lgmamba.task.orders import last_visit, orders_of_images
+from lgmamba.task.orders import orders_of_images
 from lgmamba.task.patches import patchify
 from lgmamba.train.checkpoint import load_model
 
@@ -86,23 +86,6 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
     return about
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """A batch of images with one visiting order each.
-
-    Attributes:
-        targets: (B, C, H, W) in [0, 1].
-        patches: (B, G, K).
-        cells: (B, T).
-        last: (B, S, G) number of the step at which each cell was last read, -1 if never.
-    """
-
-    targets: Tensor
-    patches: Tensor
-    cells: Tensor
-    last: Tensor
-
-
 class Probe:
     """Reads every image in every order, batch by batch, and collects the frames."""
 
@@ -128,18 +111,12 @@ class Probe:
                 hashes = self.dataset.id_hash[rows].cpu()
                 cells = orders_of_images(order, *self.model.grid, hashes, probe.repeats, self.steps[-1])
                 for repeat in range(probe.repeats):
-                    self._read(order, repeat, start, rows, self._sequences(rows, cells[:, repeat].to(self.device)))
+                    here = cells[:, repeat].to(self.device)
+                    seq = visited_sequences(self.model, self.dataset, rows, here, self.steps)
+                    self._read(order, repeat, start, rows, seq)
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
-    def _sequences(self, rows: Tensor, cells: Tensor) -> Sequences:
-        targets = self.dataset.images[rows].float() / 255
-        at = torch.tensor(self.steps, device=self.device) - 1
-        G = self.model.grid[0] * self.model.grid[1]
-        # One batch of all visits, (B, T, G), would be large: look at a few images at a time.
-        last = torch.cat([last_visit(some, G)[:, at] for some in cells.split(64)])
-        return Sequences(targets, patchify(targets, self.model.patch_size), cells, last)
-
-    def _read(self, order: str, repeat: int, start: int, rows: Tensor, seq: Sequences) -> None:
+    def _read(self, order: str, repeat: int, start: int, rows: Tensor, seq: VisitedSequences) -> None:
         P = self.model.patch_size
         ages = ages_at(seq.last, torch.tensor(self.steps, device=self.device))
         mean_errors = (patchify(self.dataset.mean_image[None], P) - seq.patches).square().mean(2)  # (B, G)
@@ -149,8 +126,7 @@ class Probe:
         for mode in MODES:
             if drawn is None or self.model.conditioning is not None:
                 drawn = reconstruct_at(self.model, seq.patches, seq.cells, self.steps, mode, self.config.probe.piece)
-                errors = patchify((drawn - seq.targets[:, None]).flatten(0, 1), P).square().mean(2)
-                errors = errors.unflatten(0, drawn.shape[:2])  # (B, S, G)
+                errors = errors_by_cell(drawn, seq.targets, P)
             self._map(mode, order, "model").add(errors, ages)
             for method, mse in (("model", errors.mean(2)), ("paste", paste), ("mean_image", mean_image)):
                 self.blocks.append(
@@ -162,7 +138,7 @@ class Probe:
     def _map(self, mode: str, order: str, method: str) -> RetentionMap:
         return self.maps.setdefault((mode, order, method), RetentionMap(self.steps))
 
-    def _keep_pictures(self, start: int, rows: Tensor, seq: Sequences, drawn: Tensor) -> None:
+    def _keep_pictures(self, start: int, rows: Tensor, seq: VisitedSequences, drawn: Tensor) -> None:
         keep = max(0, min(self.config.probe.panel_images - start, len(rows)))
         parts = {
             "images": rows[:keep],

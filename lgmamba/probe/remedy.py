@@ -27,7 +27,7 @@ from lgmamba.frames import write_columns
 from lgmamba.model import PatchMamba
 from lgmamba.probe.reconstruct import rounded
 from lgmamba.probe.retention import RetentionMap, ages_at
-from lgmamba.probe.sequences import Sequences, errors_by_cell, sequences
+from lgmamba.probe.sequences import VisitedSequences, errors_by_cell, visited_sequences
 from lgmamba.provenance import code_digest
 from lgmamba.remedies.artefacts import Artefact, read_artefact
 from lgmamba.remedies.build import Remedy, build, control_remedies
@@ -194,14 +194,16 @@ class Trial:
                 hashes = self.dataset.id_hash[rows].cpu()
                 cells = orders_of_images(order, *self.model.grid, hashes, extension.repeats, self.steps[-1])
                 for repeat in range(extension.repeats):
-                    seq = sequences(self.model, self.dataset, rows, cells[:, repeat].to(self.device), self.steps)
+                    seq = visited_sequences(
+                        self.model, self.dataset, rows, cells[:, repeat].to(self.device), self.steps
+                    )
                     keys = _random_keys(hashes, repeat, self.steps[-1]).to(self.device)
                     if not self.written:
                         self._watch(seq, keys)
                     self._read(order, repeat, rows, seq, keys)
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
-    def _watch(self, seq: Sequences, keys: Tensor) -> None:
+    def _watch(self, seq: VisitedSequences, keys: Tensor) -> None:
         patches, cells, keys = (v[:WATCHED] for v in (seq.patches, seq.cells, keys))
         piece = self.config.probe.piece
         vanilla = record_vanilla(self.model, patches, cells, self.steps[-1], piece)
@@ -210,7 +212,7 @@ class Trial:
                 self.model, remedy, vanilla, patches, cells, keys, self.steps, piece
             )
 
-    def _read(self, order: str, repeat: int, rows: Tensor, seq: Sequences, keys: Tensor) -> None:
+    def _read(self, order: str, repeat: int, rows: Tensor, seq: VisitedSequences, keys: Tensor) -> None:
         P = self.model.patch_size
         ages = ages_at(seq.last, torch.tensor(self.steps, device=self.device))
         block = {"order": order, "repeat": repeat, "image": rows}

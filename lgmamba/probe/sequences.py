@@ -12,8 +12,8 @@ from lgmamba.task.patches import patchify
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """A batch of images with one visiting order each.
+class VisitedSequences:
+    """A batch of images with one visiting order each, and when each cell was last read.
 
     Attributes:
         targets: (B, C, H, W) in [0, 1].
@@ -28,14 +28,16 @@ class Sequences:
     last: Tensor
 
 
-def sequences(model: PatchMamba, dataset: Dataset, rows: Tensor, cells: Tensor, steps: list[int]) -> Sequences:
+def visited_sequences(
+    model: PatchMamba, dataset: Dataset, rows: Tensor, cells: Tensor, steps: list[int]
+) -> VisitedSequences:
     """Images `rows` in visiting orders `cells` (B, T), looked at after `steps`."""
     targets = dataset.images[rows].float() / 255
     at = torch.tensor(steps, device=cells.device) - 1
     G = model.grid[0] * model.grid[1]
     # One batch of all visits, (B, T, G), would be large: look at a few images at a time.
     last = torch.cat([last_visit(some, G)[:, at] for some in cells.split(64)])
-    return Sequences(targets, patchify(targets, model.patch_size), cells, last)
+    return VisitedSequences(targets, patchify(targets, model.patch_size), cells, last)
 
 
 def errors_by_cell(drawn: Tensor, targets: Tensor, patch_size: int) -> Tensor:
