@@ -82,10 +82,10 @@ def test_from_images_to_report_the_model_learns(tmp_path, monkeypatch, capsys):
         assert ended.code == 0, ended.err
         return ended.out
 
-    study = ("--preset", "cifar10", "--override", yaml.safe_dump(SMALL))
+    study = ("--preset", "cifar10_remedies", "--override", yaml.safe_dump(SMALL))
     for line in run("show", ROOT / "params.yaml", *study, "--write", "--commands").splitlines():
         run(*line.split()[3:])
-    params = load_params(ROOT / "params.yaml", "cifar10", SMALL)
+    params = load_params(ROOT / "params.yaml", "cifar10_remedies", SMALL)
     config = ("--study", "results/config/study.json")
     run("evaluate", *config, "--results", "results", "--out", "frames")
     for name in figures_of(params):
