@@ -11,7 +11,6 @@ last checkpoint at the next call.
 """
 
 import argparse
-import itertools
 import shlex
 import subprocess
 import sys
@@ -28,7 +27,10 @@ from lgmamba.cli.show import stage_commands
 from lgmamba.config.files import Layout, write_config_files
 from lgmamba.config.study import Params, load_params
 
-MARKS = {"data": "manifest.json", "train": "train.json", "reconstruct": "probe.json"} | {
+MARKS = {
+    "data": "manifest.json",
+    "train": "train.json",
+    "reconstruct": "probe.json",
     "remedy": "remedies.json",
     "inspect": "inspect.json",
 }
@@ -116,7 +118,7 @@ def run(study: Params, line: str, end: float) -> bool:
     word = {0: "done", -1: "stopped, the time is up"}.get(code, f"FAILED, see {log}")
     print(f"{study.study} {stage} {name}: {word}, {time.monotonic() - begun:.1f} s", flush=True)
     if code not in (0, -1):
-        print("".join(itertools.islice(reversed(log.read_text().splitlines(keepends=True)), 3)), flush=True)
+        print("".join(log.read_text().splitlines(keepends=True)[-3:]), flush=True)
     return code == 0
 
 
