@@ -102,6 +102,12 @@ class AdaptiveConfig(Strict):
         description="with rescale: at most so many times slower than in training; of longer sequences the last slowest x L0 steps are read",
     )
 
+    code: Literal["plain", "normalised"] = Field(
+        "plain",
+        exclude_if=lambda code: code == "plain",  # files of trainings without it stay what they are, to the byte
+        description="what each block's head reads: the conditioning network's output as it is, or centred and of one size",
+    )
+
     @model_validator(mode="after")
     def _slowest_fits(self):
         if self.slowest is not None and self.beyond != "rescale":
@@ -189,6 +195,12 @@ class TrainConfig(Strict):
     checkpoint_every_s: float = Field(ge=0, description="seconds between two resume checkpoints; 0 = at every log step")
     cpu_threads: Positive = Field(
         description="torch threads on a CPU; part of the result, since sums are split by thread"
+    )
+    length_power: float = Field(
+        0.0,
+        ge=0,
+        exclude_if=lambda power: power == 0,
+        description="p: a sequence of T patches weighs (T / L0)^p in the loss; 0 = all the same",
     )
     state_passing: StatePassingConfig | None = Field(
         default=None,

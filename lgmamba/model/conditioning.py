@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 from lgmamba.config.run import AdaptiveConfig
 from lgmamba.model.plan import gather_steps
 
 N_FEATURES = {"T": 2, "T_and_t": 5}
 """Features of each kind; see `LengthConditioning.features`."""
+
+CODE_SIZE = 0.5
+"""Root mean square of a normalised code."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,17 @@ class LengthConditioning(nn.Module):
     def forward(self, told: Tensor, t: Tensor) -> Tensor:
         """Code of lengths and steps.
 
+        The features are small and smooth, so that codes of neighbouring lengths differ little and heads, which start from
+        zero, learn slowly. A `normalised` code is centred and of one size.
+
         Args:
             told: (B,) lengths T, patches.
             t: (L,) steps, from 1.
         Returns:
             (B, 1, hidden) if only T is told, else (B, L, hidden).
         """
-        return self.trunk(self.features(told, t).to(self.heads[0].weight.dtype))
+        code = self.trunk(self.features(told, t).to(self.heads[0].weight.dtype))
+        return CODE_SIZE * layer_norm(code, code.shape[-1:]) if self.config.code == "normalised" else code
 
     def features(self, told: Tensor, t: Tensor) -> Tensor:
         """log T / log L0 and 1/T; and with T_and_t also t/T, log(1 + t) and log(1 + steps to go), over log(1 + L0).

@@ -41,7 +41,7 @@ class Batch:
         cells: (B, L) int64 visiting orders, as long as the longest sequence.
         lengths: (B,) int64, each sequence's own length, also what a length-adaptive model is told.
         steps: (B, S) int64 supervised steps, from 1.
-        weights: (B, S) float32, sum 1 for each sequence.
+        weights: (B, S) float32, in the loss; their sum for each sequence is 1, or (T / L0)^p with `length_power` p.
         passed: what comes before, or None in a training without state passing.
     """
 
@@ -70,6 +70,8 @@ class BatchSampler:
         full_length: whether every batch is L0 steps long, as a recorded CUDA graph needs, or as long as its longest
             sequence. The reconstructions are the same, since nothing after a sequence's own end is looked at.
         passing: how sequences start from states of longer ones, or None.
+        length_power: p of the weights. The squared error of a short sequence is several times that of a long one, and so is
+            its share in the gradient; p > 0 gives some of it back to long sequences.
     """
 
     def __init__(
@@ -82,11 +84,12 @@ class BatchSampler:
         total_steps: int,
         full_length: bool,
         passing: StatePassingConfig | None = None,
+        length_power: float = 0.0,
     ):
         self.task, self.rows, self.grid, self.batch_size = task, rows, grid, batch_size
         self.seed, self.total_steps, self.full_length = seed, total_steps, full_length
         self.lengths = LengthDistribution(task.lengths)
-        self.passing = passing
+        self.passing, self.length_power = passing, length_power
         self.generator = torch.Generator(rows.device)
 
     def draw(self, step: int) -> Batch:
@@ -98,6 +101,8 @@ class BatchSampler:
         n = 0 if self.passing is None else passed_steps(self.passing, self.lengths.max, self.seed, step)
         cells = visiting_order(self.task.order, *self.grid, B, n + longest, g)
         steps, weights = supervised_steps(self.task.supervision, lengths, longest, g)
+        if self.length_power:
+            weights = weights * (lengths[:, None] / self.lengths.max).float() ** self.length_power
         if self.passing is None:
             return Batch(self.rows[drawn], cells, lengths, steps, weights)
         k = self.passing.sequences(B)

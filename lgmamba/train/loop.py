@@ -64,7 +64,15 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
     if isinstance(config.state_passing, PassOtherImage) and len(rows) < 2:
         raise ConfigError(f"{data}: found {len(rows)} training image, expected 2 for train.state_passing other_image")
     sampler = BatchSampler(
-        run.task, rows, model.grid, config.batch_size, run.seed, config.steps, on_cuda, config.state_passing
+        run.task,
+        rows,
+        model.grid,
+        config.batch_size,
+        run.seed,
+        config.steps,
+        on_cuda,
+        config.state_passing,
+        config.length_power,
     )
     train_step = TrainStep(model, optimizer, dataset.images, config.grad_clip, bf16, graph=on_cuda)
     validation = Validation(dataset, run.task.order, run.task.patch_size, model.grid, run.L0, config.validate_images)

@@ -14,7 +14,7 @@ WARM_UP = 3
 
 
 def loss_of(model: PatchMamba, images: Tensor, batch: Batch, state: StackState | None = None) -> Tensor:
-    """Mean squared error of the reconstructions at the supervised steps; every sequence weighs the same.
+    """Mean squared error of the reconstructions at the supervised steps, weighted as the batch says.
 
     Args:
         images: (N, C, H, W) uint8, all images; `batch.rows` says which are read.

@@ -86,7 +86,7 @@ VARIANTS = {
     "wide-conv": {"mixer": {"d_conv": 7, "expand": 1.3, "dt_rank": 3}},
     "dt_bias-T": {"adaptive": told("dt_bias", "T")},
     "film-T_and_t-clamp": {"adaptive": told("film", "T_and_t", "clamp")},
-    "film-T_and_t-rescale": {"adaptive": told("film", "T_and_t", "rescale") | {"slowest": 1.5}},
+    "film-T_and_t-rescale": {"adaptive": told("film", "T_and_t", "rescale") | {"slowest": 1.5, "code": "normalised"}},
     "both-T_and_t-relative": {"adaptive": told(), "position": "relative_move"},
 }
 """Forms of the model that read sequences differently."""

@@ -7,12 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lgmamba.model.conditioning import N_FEATURES
+from lgmamba.model.conditioning import CODE_SIZE, N_FEATURES
 from tests.model.models import EXACT, FORMS, L0, exact, fresh, sequence, told
 from tests.model.passes import seen
 
 ALL = [told(*which) for which in itertools.product(FORMS, N_FEATURES, ("extrapolate", "clamp", "rescale"))]
-every_form = pytest.mark.parametrize("adaptive", ALL, ids=lambda a: f"{a['kind']}-{a['features']}-{a['beyond']}")
+ALL += [told(*which) | {"code": "normalised"} for which in itertools.product(FORMS, N_FEATURES)]
+every_form = pytest.mark.parametrize(
+    "adaptive", ALL, ids=lambda a: f"{a['kind']}-{a['features']}-{a['beyond']}-{a.get('code', 'plain')}"
+)
 
 
 def features(adaptive: dict, T: list[int], t: list[int], longest: int = L0) -> torch.Tensor:
@@ -85,6 +88,15 @@ def test_the_forms_by_their_formulas(form):
         scale, shift = model.conditioning.heads[1](code).split(d, dim=-1)
         want = want * (1 + scale) + shift
     torch.testing.assert_close(outputs, want, **EXACT)
+
+
+def test_a_normalised_code_is_centred_and_of_one_size_and_still_tells_lengths_apart():
+    T, t = torch.tensor([1, 2, L0, 3 * L0]), torch.arange(1, L0 + 1)
+    plain, normalised = (exact(adaptive=told() | {"code": code}).conditioning(T, t) for code in ("plain", "normalised"))
+    centred = plain - plain.mean(-1, keepdim=True)
+    want = CODE_SIZE * centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()  # layer_norm's own 1e-5
+    torch.testing.assert_close(normalised, want, **EXACT)
+    assert (normalised[0] != normalised[1]).any()
 
 
 def test_features_by_hand():

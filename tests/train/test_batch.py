@@ -61,6 +61,16 @@ def test_images_come_from_the_given_rows_and_sequences_are_as_long_as_the_longes
         assert 1 <= int(batch.lengths.min()) <= int(batch.lengths.max()) <= 6
 
 
+def test_with_a_length_power_long_sequences_weigh_more_and_nothing_else_changes():
+    run = tiny_run(task={"supervision": {"kind": "random_k", "k": 3}})
+    plain = sampler(run)
+    powered = BatchSampler(run.task, torch.arange(100), GRID, 8, 0, 50, False, length_power=0.6)
+    for step in range(10):
+        a, b = plain.draw(step), powered.draw(step)
+        torch.testing.assert_close(b.weights.sum(1), (b.lengths / run.L0) ** 0.6)
+        assert equal(a, replace(b, weights=a.weights))
+
+
 def test_a_curriculum_goes_by_the_fraction_of_the_training():
     fixed = [{"kind": "fixed", "value": T} for T in (2, 6)]
     run = tiny_run(task={"lengths": {"kind": "curriculum", "start": fixed[0], "end": fixed[1], "over": 0.5}})
