@@ -33,7 +33,7 @@ from lgmamba.probe.looks import attention, content, distance, memory, receptive_
 from lgmamba.probe.looks_at_modes import modes
 from lgmamba.probe.subject import Subject
 from lgmamba.provenance import code_digest
-from lgmamba.train.checkpoint import load_model
+from lgmamba.train.checkpoint import load_model_of
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +72,7 @@ def inspect(
     begun = time.monotonic()
     torch.set_num_threads(config.run.train.cpu_threads)
     dataset = load_dataset(data, device)
-    model, trained = load_model(train / "model.safetensors", device)
-    if trained != config.run:
-        raise ConfigError(
-            f"{train}: expected the checkpoint of run {config.run.run!r} seed {config.run.seed} as configured now, found one of "
-            f"{trained.run!r} seed {trained.seed}; train it again"
-        )
+    model = load_model_of(config.run, train, device)
     model.requires_grad_(False)
     if what == "all":
         (out / "inspect.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there

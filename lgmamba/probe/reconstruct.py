@@ -31,7 +31,7 @@ from lgmamba.probe.sequences import VisitedSequences, errors_by_cell, visited_se
 from lgmamba.provenance import code_digest
 from lgmamba.task.orders import orders_of_images
 from lgmamba.task.patches import patchify
-from lgmamba.train.checkpoint import load_model
+from lgmamba.train.checkpoint import load_model_of
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,7 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
     begun = time.monotonic()
     torch.set_num_threads(config.run.train.cpu_threads)
     dataset = load_dataset(data, device)
-    model, trained = load_model(train / "model.safetensors", device)
-    if trained != config.run:
-        raise ConfigError(
-            f"{train}: expected the checkpoint of run {config.run.run!r} seed {config.run.seed} as configured now, found one of "
-            f"{trained.run!r} seed {trained.seed}; train it again"
-        )
+    model = load_model_of(config.run, train, device)
     (out / "probe.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there
     probe = Probe(model, config, dataset)
     probe.run()

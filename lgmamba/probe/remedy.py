@@ -35,7 +35,7 @@ from lgmamba.remedies.fit import CalibrationSet, fit
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
 from lgmamba.task.orders import REPEAT_STRIDE, orders_of_images
 from lgmamba.task.patches import patchify
-from lgmamba.train.checkpoint import load_model
+from lgmamba.train.checkpoint import load_model_of
 
 log = logging.getLogger(__name__)
 
@@ -64,16 +64,10 @@ def try_remedies(
     begun = time.monotonic()
     torch.set_num_threads(config.run.train.cpu_threads)
     dataset = load_dataset(data, device)
-    checkpoint = train / "model.safetensors"
-    model, trained = load_model(checkpoint, device)
-    if trained != config.run:
-        raise ConfigError(
-            f"{train}: expected the checkpoint of run {config.run.run!r} seed {config.run.seed} as configured now, found one of "
-            f"{trained.run!r} seed {trained.seed}; train it again"
-        )
+    model = load_model_of(config.run, train, device)
     model.requires_grad_(False)
     (out / "remedies.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there
-    trial = Trial(model, config, dataset, file_digest(checkpoint))
+    trial = Trial(model, config, dataset, file_digest(train / "model.safetensors"))
     trial.calibrate(out / "artefacts", work / "artefacts" if work else None, given)
     trial.run()
     trial.write(out)

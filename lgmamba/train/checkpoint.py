@@ -70,6 +70,28 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PatchMam
     return model.eval(), run
 
 
+def load_model_of(run: RunConfig, train: Path, device: torch.device | str = "cpu") -> PatchMamba:
+    """The trained model of a run, where the folder holds it as the run is configured now.
+
+    Args:
+        run: the run and seed that are asked for.
+        train: folder written by `lgmamba train`.
+        device: where the model goes.
+    Returns:
+        the model, in eval mode.
+    Raises:
+        ConfigError: the file is missing, no checkpoint of this project, or another run's or another configuration's.
+    """
+    path = train / "model.safetensors"
+    model, trained = load_model(path, device)
+    if trained != run:
+        raise ConfigError(
+            f"{path}: expected the checkpoint of run {run.run!r} seed {run.seed} as configured now, found one of "
+            f"{trained.run!r} seed {trained.seed}; train it again"
+        )
+    return model
+
+
 def save_progress(
     work: Path, progress: Progress, key: dict[str, Any], model: PatchMamba, optimizer: torch.optim.Optimizer
 ) -> None:

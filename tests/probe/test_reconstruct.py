@@ -169,7 +169,8 @@ def test_more_images_than_there_are_are_all_that_there_are(study, tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused(study, tmp_path):
     for run, seed in (("told", 0), ("plain", 1)):
-        text = rf"expected the checkpoint of run 'plain' seed 0 as configured now, found one of '{run}' seed {seed}; train it again"
+        text = rf"model\.safetensors: expected the checkpoint of run 'plain' seed 0 as configured now, found one of '{run}' seed {seed}; "
+        text += "train it again"
         with pytest.raises(ConfigError, match=text):
             reconstruct(study.probe_file("plain"), study.home(run, seed) / "train", study.data, tmp_path, CPU)
     assert not list(tmp_path.iterdir())
