@@ -12,6 +12,7 @@ from lgmamba.analysis.drawn import drawn_frames
 from lgmamba.analysis.families import several_budgets, several_forms
 from lgmamba.analysis.files import write_frame, write_json
 from lgmamba.analysis.frames import (
+    SETTING,
     curves_frame,
     degradation_frame,
     envelope_frame,
@@ -54,7 +55,9 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     frames = {
         "curves": curves,
         "summary": summary_frame(curves),
-        "retention": retention_frame(folders),
+        "retention": retention_frame(
+            [folder.path / "probe/retention.parquet" for folder in folders], ("run", *SETTING, "age")
+        ),
         "history": history_frame(folders),
         "lengths": lengths_frame(params),
         "envelope": envelope_frame(evidence),

@@ -1,7 +1,8 @@
 """The tidy frames of a study: one row per run, seed, step, ... with no choice made for any figure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -63,12 +64,15 @@ def summary_frame(curves: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def retention_frame(folders: list[RunFolder]) -> pl.DataFrame:
-    """Retention maps over seeds: run, mode, order, method, step, age -> mse, its lowest and highest over seeds, count (cells a seed), n_seeds."""
-    keys = ("run", "mode", "order", "method", "step", "age")
-    parts = [pl.scan_parquet(folder.path / "probe/retention.parquet") for folder in folders]
+def retention_frame(maps: Iterable[Path], keys: tuple[str, ...]) -> pl.DataFrame:
+    """Retention maps over seeds: <keys> -> mse, its lowest and highest over seeds, count (cells a seed), n_seeds.
+
+    Args:
+        maps: retention.parquet of every training that was read.
+        keys: columns that name a row, without the seed; the frame is sorted by them, first key first.
+    """
     over_seeds = (
-        pl.concat(parts)
+        pl.concat([pl.scan_parquet(path) for path in maps])
         .group_by(keys)
         .agg(
             mse=pl.col("mse").mean(),

@@ -3,6 +3,7 @@
 import polars as pl
 
 from lgmamba.analysis.collect import RunFolder
+from lgmamba.analysis.frames import retention_frame
 from lgmamba.analysis.remedies import drawn
 from lgmamba.analysis.remedies.claims import claims_frame, goals_frame
 from lgmamba.analysis.remedies.collect import collect_remedies, load_readings, remedies_of
@@ -12,7 +13,6 @@ from lgmamba.analysis.remedies.frames import (
     differences_frame,
     lengths_frame,
     levels_frame,
-    retention_frame,
 )
 from lgmamba.analysis.statistics import Bootstrap
 from lgmamba.config.study import Params
@@ -32,7 +32,8 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
     bootstrap = Bootstrap(readings.mse, params.claims.bootstrap, params.claims.level)
     evidence = RemedyEvidence(params, remedies_of(found), readings, bootstrap)
     levels, differences = levels_frame(evidence), differences_frame(evidence)
-    retention = retention_frame(found)
+    maps = [folder.folder.path / "remedies/retention.parquet" for folder in found]
+    retention = retention_frame(maps, ("run", "remedy", "mode", "order", "step", "age"))
     memory = drawn.memory_rows(params, retention)
     rows = drawn.remedy_rows(params, levels, differences)
     return {

@@ -10,7 +10,6 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis.files import ENGINE
 from lgmamba.analysis.frames import level
 from lgmamba.analysis.remedies import AT_L0, EQUAL_DB, VANILLA, VANILLA_STREAM
 from lgmamba.analysis.remedies.collect import Readings, Remedy, RemedyFolder
@@ -162,24 +161,6 @@ def lengths_frame(folders: list[RemedyFolder], extension: ExtensionConfig) -> pl
     schema |= {"step": pl.Int64, "factors": pl.List(pl.Float64)}
     schema |= dict.fromkeys(("factor", "written_share", "step_size_share", "before", "after"), pl.Float64)
     return pl.DataFrame(rows, schema_overrides=schema, infer_schema_length=None)
-
-
-def retention_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
-    """remedies_retention.parquet: run, remedy, mode, order, step, age -> mse over seeds, lowest, highest, count (cells a seed), n_seeds."""
-    keys = ("run", "remedy", "mode", "order", "step", "age")
-    parts = [pl.scan_parquet(folder.folder.path / "remedies/retention.parquet") for folder in folders]
-    over_seeds = (
-        pl.concat(parts)
-        .group_by(keys)
-        .agg(
-            mse=pl.col("mse").mean(),
-            mse_lo=pl.col("mse").min(),
-            mse_hi=pl.col("mse").max(),
-            count=pl.col("count").mean(),
-            n_seeds=pl.len(),
-        )
-    )
-    return over_seeds.collect(engine=ENGINE).sort(keys)
 
 
 def _named(folder: RemedyFolder, row: dict[str, Any]) -> dict[str, Any]:
