@@ -22,7 +22,8 @@ from torch import Tensor
 
 from lgmamba.model import PatchMamba
 from lgmamba.probe.dynamics import DecayRecorder, DistanceRecorder, ModeMemory, WriteRecorder, mode_memory
-from lgmamba.probe.passes import Sequences, stops
+from lgmamba.probe.passes import stops
+from lgmamba.probe.sequences import Sequences
 
 TESTED = 3.0
 """Standard errors by which a mean state must differ from zero to be followed."""

@@ -1,4 +1,4 @@
-"""Reading held-out images for the probes: sequences of a split, and the state of every layer after chosen steps.
+"""Reading sequences for the probes: the state of every layer after chosen steps, or a whole pass.
 
 A length-adaptive model is told its training length L0 all the way (stream mode). Glossary: `lgmamba.probe`.
 """
@@ -9,46 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lgmamba.data.dataset import Dataset
 from lgmamba.model import PatchMamba, Plan, ScanCall, StackState
 from lgmamba.model.plan import PER_STEP
-from lgmamba.task.orders import orders_of_images
-from lgmamba.task.patches import patchify
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Images with one visiting order each.
-
-    Attributes:
-        targets: (B, C, H, W) in [0, 1].
-        patches: (B, G, K) all patches of each image.
-        cells: (B, T) visiting order.
-    """
-
-    targets: Tensor
-    patches: Tensor
-    cells: Tensor
-
-    def __getitem__(self, rows: slice) -> "Sequences":
-        return Sequences(self.targets[rows], self.patches[rows], self.cells[rows])
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Patches (B, stop - start, K) and cells of steps start + 1 .. stop."""
-        cells = self.cells[:, start:stop]
-        return self.patches.gather(1, cells[..., None].expand(-1, -1, self.patches.shape[2])), cells
-
-
-def sequences_of(
-    dataset: Dataset, model: PatchMamba, rows: Tensor, order: str, steps: int, repeat: int = 0
-) -> Sequences:
-    """Sequences of some images, in the order number `repeat` that belongs to each image."""
-    targets = dataset.images[rows].float() / 255
-    cells = orders_of_images(order, *model.grid, dataset.id_hash[rows].cpu(), repeat + 1, steps)[:, repeat]
-    return Sequences(targets, patchify(targets, model.patch_size), cells.to(targets.device))
+from lgmamba.probe.sequences import Sequences
 
 
 def told_to(model: PatchMamba, batch: int) -> Tensor | None:

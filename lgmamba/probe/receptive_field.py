@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lgmamba.model import PatchMamba
-from lgmamba.probe.passes import Sequences, stops, told_to
+from lgmamba.probe.passes import stops, told_to
+from lgmamba.probe.sequences import Sequences
 from lgmamba.task.orders import last_visit
 from lgmamba.task.patches import patchify
 

@@ -27,7 +27,7 @@ from lgmamba.model import PatchMamba
 from lgmamba.model.reading import reconstruct_at
 from lgmamba.probe.baselines import paste_errors
 from lgmamba.probe.retention import RetentionMap, ages_at
-from lgmamba.probe.sequences import VisitedSequences, errors_by_cell, visited_sequences
+from lgmamba.probe.sequences import Sequences, errors_by_cell, last_read, sequences_along
 from lgmamba.provenance import code_digest
 from lgmamba.task.orders import orders_of_images
 from lgmamba.task.patches import patchify
@@ -106,16 +106,16 @@ class Probe:
                 hashes = self.dataset.id_hash[rows].cpu()
                 cells = orders_of_images(order, *self.model.grid, hashes, probe.repeats, self.steps[-1])
                 for repeat in range(probe.repeats):
-                    here = cells[:, repeat].to(self.device)
-                    seq = visited_sequences(self.model, self.dataset, rows, here, self.steps)
+                    seq = sequences_along(self.dataset, self.model, rows, cells[:, repeat])
                     self._read(order, repeat, start, rows, seq)
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
-    def _read(self, order: str, repeat: int, start: int, rows: Tensor, seq: VisitedSequences) -> None:
+    def _read(self, order: str, repeat: int, start: int, rows: Tensor, seq: Sequences) -> None:
         P = self.model.patch_size
-        ages = ages_at(seq.last, torch.tensor(self.steps, device=self.device))
+        last = last_read(seq, self.steps)
+        ages = ages_at(last, torch.tensor(self.steps, device=self.device))
         mean_errors = (patchify(self.dataset.mean_image[None], P) - seq.patches).square().mean(2)  # (B, G)
-        paste = paste_errors(seq.last >= 0, mean_errors)
+        paste = paste_errors(last >= 0, mean_errors)
         mean_image = mean_errors.mean(1)[:, None].expand_as(paste)
         drawn = None
         for mode in MODES:
@@ -128,18 +128,18 @@ class Probe:
                     {"mode": mode, "order": order, "method": method, "repeat": repeat, "image": rows, "mse": mse.cpu()}
                 )
         if order == self.config.probe.orders[0] and repeat == 0:
-            self._keep_pictures(start, rows, seq, drawn)
+            self._keep_pictures(start, rows, seq.cells, last >= 0, drawn)
 
     def _map(self, mode: str, order: str, method: str) -> RetentionMap:
         return self.maps.setdefault((mode, order, method), RetentionMap(self.steps))
 
-    def _keep_pictures(self, start: int, rows: Tensor, seq: VisitedSequences, drawn: Tensor) -> None:
+    def _keep_pictures(self, start: int, rows: Tensor, cells: Tensor, seen: Tensor, drawn: Tensor) -> None:
         keep = max(0, min(self.config.probe.panel_images - start, len(rows)))
         parts = {
             "images": rows[:keep],
             "targets": self.dataset.images[rows[:keep]],
-            "cells": seq.cells[:keep],
-            "seen": seq.last[:keep] >= 0,
+            "cells": cells[:keep],
+            "seen": seen[:keep],
             "reconstructions": drawn[:keep].half(),  # raw: not clipped to [0, 1]
         }
         for name, part in parts.items():

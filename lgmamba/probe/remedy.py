@@ -27,7 +27,7 @@ from lgmamba.frames import write_columns
 from lgmamba.model import PatchMamba
 from lgmamba.probe.reconstruct import rounded
 from lgmamba.probe.retention import RetentionMap, ages_at
-from lgmamba.probe.sequences import VisitedSequences, errors_by_cell, visited_sequences
+from lgmamba.probe.sequences import Sequences, errors_by_cell, last_read, sequences_along, sequences_of
 from lgmamba.provenance import code_digest
 from lgmamba.remedies.artefacts import Artefact, read_artefact
 from lgmamba.remedies.build import Remedy, build, control_remedies
@@ -139,11 +139,9 @@ class Trial:
             )
         rows = rows[: calibration.images]
         last = max(self.steps[-1], round(calibration.lengths[-1] * self.model.L0))
-        cells = orders_of_images(calibration.order, *self.model.grid, self.dataset.id_hash[rows].cpu(), 1, last)[:, 0]
-        targets = self.dataset.images[rows].float() / 255
-        patches = patchify(targets, self.model.patch_size)
+        seq = sequences_of(self.dataset, self.model, rows, calibration.order, last)
         piece, seed = calibration.piece or self.config.probe.piece, self.config.run.seed
-        return CalibrationSet(self.model, targets, patches, cells.to(self.device), calibration, self.steps, piece, seed)
+        return CalibrationSet(self.model, seq.targets, seq.patches, seq.cells, calibration, self.steps, piece, seed)
 
     def _artefact(self, entry, images: CalibrationSet, work: Path | None, given: Path | None) -> Artefact:
         key = self._key(entry, images)
@@ -188,16 +186,14 @@ class Trial:
                 hashes = self.dataset.id_hash[rows].cpu()
                 cells = orders_of_images(order, *self.model.grid, hashes, extension.repeats, self.steps[-1])
                 for repeat in range(extension.repeats):
-                    seq = visited_sequences(
-                        self.model, self.dataset, rows, cells[:, repeat].to(self.device), self.steps
-                    )
+                    seq = sequences_along(self.dataset, self.model, rows, cells[:, repeat])
                     keys = _random_keys(hashes, repeat, self.steps[-1]).to(self.device)
                     if not self.written:
                         self._watch(seq, keys)
                     self._read(order, repeat, rows, seq, keys)
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
-    def _watch(self, seq: VisitedSequences, keys: Tensor) -> None:
+    def _watch(self, seq: Sequences, keys: Tensor) -> None:
         patches, cells, keys = (v[:WATCHED] for v in (seq.patches, seq.cells, keys))
         piece = self.config.probe.piece
         vanilla = record_vanilla(self.model, patches, cells, self.steps[-1], piece)
@@ -206,9 +202,10 @@ class Trial:
                 self.model, remedy, vanilla, patches, cells, keys, self.steps, piece
             )
 
-    def _read(self, order: str, repeat: int, rows: Tensor, seq: VisitedSequences, keys: Tensor) -> None:
+    def _read(self, order: str, repeat: int, rows: Tensor, seq: Sequences, keys: Tensor) -> None:
         P = self.model.patch_size
-        ages = ages_at(seq.last, torch.tensor(self.steps, device=self.device))
+        last = last_read(seq, self.steps)
+        ages = ages_at(last, torch.tensor(self.steps, device=self.device))
         block = {"order": order, "repeat": repeat, "image": rows}
         vanilla: dict[str, Tensor] = {}
         for remedy in self.remedies:
@@ -222,7 +219,7 @@ class Trial:
             errors = errors_by_cell(drawn, seq.targets, P)
             self._add(remedy.name, remedy.mode, block, errors, ages)
         mean_errors = (patchify(self.dataset.mean_image[None], P) - seq.patches).square().mean(2)  # (B, G)
-        pasted = torch.where(seq.last >= 0, 0.0, mean_errors[:, None])
+        pasted = torch.where(last >= 0, 0.0, mean_errors[:, None])
         self._add("paste", "prefix", block, pasted, ages)
 
     def _compare(self, remedy: Remedy, drawn: Tensor, vanilla: Tensor) -> None:

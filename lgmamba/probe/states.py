@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lgmamba.model import PatchMamba, ScanCall
-from lgmamba.probe.passes import Sequences, Stop, stops
+from lgmamba.probe.passes import Stop, stops
+from lgmamba.probe.sequences import Sequences
 
 SMALLEST_CHANGE = 1e-4
 """Below this share of the state, what changes from cycle to cycle is float32 rounding."""

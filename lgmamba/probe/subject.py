@@ -12,7 +12,8 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.files import InspectFile
 from lgmamba.data.dataset import Dataset
 from lgmamba.model import PatchMamba
-from lgmamba.probe.passes import LayerPass, Sequences, layer_passes, sequences_of, stops
+from lgmamba.probe.passes import LayerPass, layer_passes, stops
+from lgmamba.probe.sequences import Sequences, sequences_of
 from lgmamba.probe.states import TrainingStates, training_states
 
 Columns = dict[str, list[Any]]

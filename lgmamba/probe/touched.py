@@ -18,7 +18,8 @@ from torch import Tensor
 from lgmamba.model import PatchMamba, Plan
 from lgmamba.probe.account import Account, Moments
 from lgmamba.probe.dynamics import DecayRecorder, ModeMemory
-from lgmamba.probe.passes import Sequences, Stop, stops
+from lgmamba.probe.passes import Stop, stops
+from lgmamba.probe.sequences import Sequences
 from lgmamba.remedies.base import chain, constant_schedule
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors, series
 from lgmamba.remedies.longmamba import ChannelFilter, calibrate, mask_steps, thresholds

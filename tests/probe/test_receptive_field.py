@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lgmamba.probe.passes import Sequences
 from lgmamba.probe.receptive_field import gradient_sizes, swap_patches
+from lgmamba.probe.sequences import Sequences
 from tests.model.models import PATCH_SIZE, G, exact
 from tests.model.models import told as told_config
 
