@@ -17,6 +17,7 @@ OPTIONAL |= {
     "extension",
     "extension.repeats",
     "extension.calibration.order",
+    "train.length_power",
 }
 WRONG = {
     "bad order": ({"task": {"order": "zigzag"}}, ["task.order", "'zigzag'", "'hilbert'"]),

@@ -1,9 +1,8 @@
 """A training of a second or less on a few digits, and what looks at it."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import torch
 
 from lgmamba.config.data import DataConfig
@@ -12,6 +11,9 @@ from lgmamba.config.study import merge
 from lgmamba.data.build import build_dataset
 from lgmamba.track import NullTracker, Tracker
 from lgmamba.train.loop import train
+
+if TYPE_CHECKING:
+    import polars as pl
 
 CPU = torch.device("cpu")
 FILES = ("run.json", "history.parquet", "model.safetensors", "train.json")
@@ -85,12 +87,16 @@ def weights(home: Path) -> bytes:
     return (home / "train" / "model.safetensors").read_bytes()
 
 
-def history(home: Path) -> pl.DataFrame:
+def history(home: Path) -> "pl.DataFrame":
+    import polars as pl  # here, since a machine that only trains has none
+
     return pl.read_parquet(home / "train" / "history.parquet")
 
 
 def reproducible_rows(home: Path) -> list[tuple]:
     """Rows of the history that depend on configuration and seed alone, not on the machine's speed and memory."""
+    import polars as pl
+
     return history(home).filter(pl.col("metric").is_in(["loss", "val_psnr", "lr", "grad_norm"])).rows()
 
 

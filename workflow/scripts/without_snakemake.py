@@ -25,6 +25,7 @@ import yaml
 
 from lgmamba.cli.show import stage_commands
 from lgmamba.config.files import Layout, write_config_files
+from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
 
 MARKS = {
@@ -87,8 +88,19 @@ def jobs_of(asked: str, options: argparse.Namespace) -> list[Stages]:
         here = [line for line in lines if home in line]
         asked_for = (not seeds or str(seed) in seeds.split(",")) and (not names or name in names.split(","))
         if here and asked_for:
-            found.append(Stages(study, here, run_config.train.steps * run_config.L0))
+            found.append(Stages(study, here, patches_read(study, run_config)))
     return found
+
+
+def patches_read(study: Params, run: RunConfig) -> float:
+    """Roughly what a chain costs, for the longest to begin first: patches read, with gradients counted three times.
+
+    A plain run is read once for all lengths, a length-adaptive one for each.
+    """
+    train, probe, lengths = run.train, study.probe, study.probe_steps(run)
+    sequences = probe.images * probe.repeats * len(probe.orders)
+    read = max(lengths) if run.model.adaptive is None else sum(lengths)
+    return 3.0 * train.steps * train.batch_size * run.L0 + sequences * read
 
 
 def stage_of(line: str) -> str:
