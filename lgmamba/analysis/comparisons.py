@@ -11,12 +11,14 @@ import polars as pl
 
 from lgmamba.analysis.claims import Evidence
 from lgmamba.analysis.families import ADAPTIVE, GENERALIST, MANY_FORMS, Family, describe_run, families, kind_of
-from lgmamba.analysis.statistics import Effect
+from lgmamba.analysis.statistics import HOLDS, Effect
 
 LEVEL = "PSNR at T"
 SPECIALIST_LEAD = "specialist minus generalist at T"
 ADAPTIVE_LEAD = "adaptive minus generalist at T"
 ADAPTIVE_BEHIND = "adaptive minus specialist at T"
+TOTAL_BEHIND = "adaptive of the specialists' total budget minus specialist at T"
+TOTAL_CLOSED = "gap closed by the adaptive run of the specialists' total budget"
 CHANGE = "PSNR at T minus PSNR at L0"
 
 
@@ -24,12 +26,14 @@ def budget_frame(ev: Evidence) -> pl.DataFrame:
     """Levels and differences of each family by training budget.
 
     Columns: budget (training steps), measure, role (specialist, generalist, adaptive; null for differences), run, step (T),
-    factor (T / L0 for CHANGE), value (dB) with interval over images and seeds, seeds_lo, seeds_hi, n_seeds, n_images.
+    factor (T / L0 for CHANGE), value (dB; TOTAL_CLOSED: a share) with interval over images and seeds, seeds_lo, seeds_hi, n_seeds,
+    n_images.
     """
     runs, by_budget = ev.params.runs_by_name(), {}
     for family in families(ev.params):  # of several families with one budget the first counts
         by_budget.setdefault(runs[family.generalist].train.steps, family)
     rows = [{"budget": budget} | row for budget, family in by_budget.items() for row in _budget_rows(ev, family)]
+    rows += [{"budget": budget} | row for budget in by_budget for row in _total_rows(ev, budget, by_budget)]
     schema = {"role": pl.String, "factor": pl.Float64}
     return pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema).sort(
         "measure", "role", "step", "budget", maintain_order=True
@@ -51,6 +55,22 @@ def _budget_rows(ev: Evidence, family: Family) -> Iterator[dict[str, Any]]:
         for role, run in roles.items():
             if ev.params.runs_by_name()[run].L0 == family.L0:
                 yield from _changes(ev, role, run)
+
+
+def _total_rows(ev: Evidence, budget: int, by_budget: dict[int, Family]) -> Iterator[dict[str, Any]]:
+    """One adaptive run takes the place of n specialists: it is given n times the budget that each of them had.
+
+    The gap stays the one between those specialists and the generalist of their budget, where it is shown.
+    """
+    family = by_budget[budget]
+    longer = by_budget.get(budget * len(family.specialists))
+    if longer is None or len(family.specialists) < 2:
+        return
+    for T, specialist in family.specialists.items():
+        told, one, plain = (ev.samples.of(run, T) for run in (longer.adaptive, specialist, family.generalist))
+        yield _row(TOTAL_BEHIND, None, longer.adaptive, T, ev.bootstrap.difference(told, one))
+        if ev.bootstrap.difference(one, plain).verdict(+1) == HOLDS:
+            yield _row(TOTAL_CLOSED, None, longer.adaptive, T, ev.bootstrap.gap_closed(told, plain, one))
 
 
 def form_frame(ev: Evidence) -> pl.DataFrame:

@@ -55,7 +55,11 @@ def describe_run(run: RunConfig) -> str:
         parts.append("loss on every step" if supervision.kind == "all" else f"loss on {supervision.k} random steps")
     if (adaptive := run.model.adaptive) is not None:
         told = "T" if adaptive.features == "T" else "T and t/T"
-        parts.append(f"told {told} ({adaptive.kind}, {adaptive.beyond} beyond L0)")
+        code = ", normalised" if adaptive.code == "normalised" else ""
+        slowest = "" if adaptive.slowest is None else f", at most {adaptive.slowest:g} times slower"
+        parts.append(f"told {told} ({adaptive.kind}{code}, {adaptive.beyond} beyond L0{slowest})")
+    if run.train.length_power:
+        parts.append(f"loss times (T / L0)^{run.train.length_power:g}")
     if (passing := run.train.state_passing) is not None:
         origin = {"same_image": "the same image", "other_image": "another image", "noise": "noise like them"}[
             passing.kind

@@ -47,10 +47,11 @@ def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
     factors = frame.filter(pl.col("factor") > 1)["factor"].unique().sort().to_list()
     shades = {f: SEQUENTIAL(0.88 * k / max(1, len(factors) - 1)) for k, f in enumerate(factors)}
     limits = _limits(frame)
+    apart = ", " if len(panels) <= 4 else "\n"  # narrow columns
     for column, (run, order) in enumerate(panels):
         rows = frame.filter(pl.col("run") == run, pl.col("order") == order)
         _draw_curves(axes[0, column], rows, colours)
-        panel_title(axes[0, column], style[run].label, f"L0 = {rows['L0'][0]}, {order}")
+        panel_title(axes[0, column], style[run].label, f"L0 = {rows['L0'][0]}{apart}{order}")
         _draw_dots(axes[1, column], rows, places, shades, limits)
     _finish_dots(axes[1], places, colours)
     axes[0, 0].set_ylabel("PSNR (dB)")

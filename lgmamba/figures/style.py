@@ -128,8 +128,8 @@ def grid_of_axes(
 
 
 def panel_title(ax: Axes, title: str, detail: str) -> None:
-    """Title in two lines: what is drawn, and in small grey letters a detail."""
-    ax.set_title(title, loc="left", pad=12)
+    """Title in two lines or more: what is drawn, and in small grey letters a detail."""
+    ax.set_title(title, loc="left", pad=12 + 8 * detail.count("\n"))
     ax.text(0, 1.03, detail, transform=ax.transAxes, ha="left", va="bottom", fontsize=6.5, color="0.3")
 
 

@@ -7,11 +7,12 @@ import polars as pl
 
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
-from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL
+from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL, TOTAL_BEHIND, TOTAL_CLOSED
 from lgmamba.analysis.families import describe_lengths, describe_run, families, kind_of, several_budgets, several_forms
 from lgmamba.analysis.panel import read_panel
 from lgmamba.analysis.statistics import HOLDS, UNTESTABLE
 from lgmamba.config.study import Params
+from lgmamba.report.adaptive import adaptive_words
 from lgmamba.report.answer import answers, exceptions
 from lgmamba.report.captions import TITLES, captions, sample_of
 from lgmamba.report.inspect import inspect_facts
@@ -53,6 +54,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "far_factors": params.claims.far_factors,
         "forms": form_rows(frames) if several_forms(params) else [],
         "budgets": budget_rows(frames) if several_budgets(params) else [],
+        "totals": total_rows(frames) if several_budgets(params) else [],
         "gaps": found["envelope"].filter(pl.col("gap").is_not_null()).to_dicts(),
         "runs": [
             {
@@ -65,6 +67,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             for name, run in runs.items()
         ],
         "strategies": strategy_sentences(found["figure_retention"], families(params), max(params.claims.far_factors)),
+        "adaptive": adaptive_words(params),
         "costs": cost_facts(found["runs"]),
         "titles": TITLES,
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
@@ -90,12 +93,29 @@ def form_rows(frames: Path) -> list[dict[str, Any]]:
 def budget_rows(frames: Path) -> list[dict[str, Any]]:
     """One entry for each difference of figure_budget: measure, step, run by run {budget: row}, and whether its sign changes."""
     frame, rows = pl.read_parquet(frames / "figure_budget.parquet"), []
-    compared = frame.filter(pl.col("measure") != LEVEL, pl.col("factor").is_null() | (pl.col("factor") == 2))
+    compared = frame.filter(
+        ~pl.col("measure").is_in([LEVEL, TOTAL_BEHIND, TOTAL_CLOSED]),
+        pl.col("factor").is_null() | (pl.col("factor") == 2),
+    )
     for (measure, role, step), here in compared.group_by("measure", "role", "step", maintain_order=True):
         by_budget = {row["budget"]: row for row in here.sort("budget").to_dicts()}
         signs = {row["lo"] > 0 for row in by_budget.values() if row["lo"] > 0 or row["hi"] < 0}
         rows.append({"measure": measure, "role": role, "step": step, "by": by_budget, "changes": len(signs) > 1})
     return rows
+
+
+def total_rows(frames: Path) -> list[dict[str, Any]]:
+    """One entry for each specialist that an adaptive run of all specialists' budget was compared with: budget, step, run, n
+    (specialists), the difference from it, and the gap closed (None where the gap is not shown).
+    """
+    frame = pl.read_parquet(frames / "figure_budget.parquet")
+    behind, closed = (frame.filter(pl.col("measure") == m) for m in (TOTAL_BEHIND, TOTAL_CLOSED))
+    shares = {(row["budget"], row["step"]): row for row in closed.to_dicts()}
+    counts = dict(behind.group_by("budget").len().iter_rows())
+    return [
+        row | {"n": counts[row["budget"]], "closed": shares.get((row["budget"], row["step"]))}
+        for row in behind.sort("budget", "step").to_dicts()
+    ]
 
 
 def claim_facts(

@@ -5,7 +5,15 @@ import pytest
 
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
-from lgmamba.analysis.comparisons import ADAPTIVE_BEHIND, ADAPTIVE_LEAD, CHANGE, LEVEL, SPECIALIST_LEAD
+from lgmamba.analysis.comparisons import (
+    ADAPTIVE_BEHIND,
+    ADAPTIVE_LEAD,
+    CHANGE,
+    LEVEL,
+    SPECIALIST_LEAD,
+    TOTAL_BEHIND,
+    TOTAL_CLOSED,
+)
 from lgmamba.analysis.families import families
 from lgmamba.figures import draw
 from lgmamba.report import write_report
@@ -42,6 +50,22 @@ def test_budgets_side_by_side(compared):
     assert not len(found.filter(measure=CHANGE, role="specialist", run="fixed_8"))  # its L0 is not the family's
 
 
+def test_an_adaptive_run_of_all_specialists_budget(compared):
+    """fixed_8 and fixed_16 had 400 steps each, adaptive_long 800; one specialist of 800 steps is no total."""
+    found = frame(compared, "figure_budget")
+    behind = found.filter(measure=TOTAL_BEHIND).sort("step")
+    assert behind.select("run", "budget", "step").rows() == [("adaptive_long", 400, 8), ("adaptive_long", 400, 16)]
+    for row in behind.to_dicts():
+        T, one = row["step"], f"fixed_{row['step']}"
+        assert row["value"] == pytest.approx(psnr(compared, "adaptive_long", T) - psnr(compared, one, T), abs=1e-6)
+        gap = psnr(compared, one, T) - psnr(compared, "uniform", T)
+        closed = found.filter(measure=TOTAL_CLOSED, step=T)
+        if len(closed):
+            share = (psnr(compared, "adaptive_long", T) - psnr(compared, "uniform", T)) / gap
+            assert closed["value"].item() == pytest.approx(share, abs=1e-6)
+    assert len(found.filter(measure=TOTAL_CLOSED))
+
+
 def test_forms_against_the_generalist(compared):
     found = frame(compared, "figure_forms").filter(family="uniform")
     assert found["run"].unique(maintain_order=True).to_list() == ["uniform", "adaptive", "film", "rescaled"]
@@ -72,5 +96,6 @@ def test_the_report_has_both_tables(compared, tmp_path):
     report = (tmp_path / "report.md").read_text()
     assert "| film | told T alone |" in report
     assert "| difference (dB) | T | 400 steps | 800 steps | sign |" in report
+    assert "| 2, 400 steps each | adaptive_long | 800 | 16 |" in report
     row = frame(compared, "figure_budget").filter(measure=SPECIALIST_LEAD, step=16, budget=800).row(0, named=True)
     assert f"+{row['value']:.2f}" in report
