@@ -101,22 +101,21 @@ def lengths_frame(params: Params) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+GAP = ("gap", "gap_shown", "gap_closed", "gap_lo", "gap_hi", "beside", "beside_lo", "beside_hi")
+"""Columns of the envelope that only an adaptive run has."""
+
+
 def envelope_frame(ev: Evidence) -> pl.DataFrame:
     """Specialists, generalist and adaptive run of each family at every length T that the generalist was trained on.
 
     Columns: family, role, run, step (T, patches), psnr with interval over images and seeds, lowest and highest seed; for the adaptive
-    run at lengths with a specialist: gap (specialist - generalist, dB), gap_shown (whether that gap is), gap_closed with interval, in 1.
+    run at lengths with a specialist: gap (specialist - generalist, dB), gap_shown (whether that gap is), gap_closed with interval, in 1,
+    and beside (adaptive run - specialist, dB) with interval.
     """
     return pl.DataFrame(
         list(_envelope_rows(ev)),
         infer_schema_length=None,
-        schema_overrides={
-            "gap_closed": pl.Float64,
-            "gap": pl.Float64,
-            "gap_lo": pl.Float64,
-            "gap_hi": pl.Float64,
-            "gap_shown": pl.Boolean,
-        },
+        schema_overrides=dict.fromkeys(GAP, pl.Float64) | {"gap_shown": pl.Boolean},
     )
 
 
@@ -136,7 +135,7 @@ def _envelope_rows(ev: Evidence) -> Iterator[dict[str, Any]]:
                     continue
                 row = {"family": family.generalist, "role": role, "run": run, "step": T, "L0": family.L0}
                 row |= level(ev.bootstrap.level_of(columns), "psnr")
-                gap = {"gap": None, "gap_shown": None, "gap_closed": None, "gap_lo": None, "gap_hi": None}
+                gap = dict.fromkeys(GAP)
                 if role == "adaptive" and T in family.specialists:
                     gap = _gap(
                         ev, columns, ev.samples.of(family.generalist, T), ev.samples.of(family.specialists[T], T)
@@ -150,7 +149,9 @@ def _gap(ev: Evidence, adaptive: list[int], generalist: list[int], specialist: l
     shown = gap.verdict(+1) == HOLDS
     closed = ev.bootstrap.gap_closed(adaptive, generalist, specialist)
     numbers = (closed.effect, closed.lo, closed.hi) if shown else (None, None, None)
-    return {"gap": gap.effect, "gap_shown": shown} | dict(zip(("gap_closed", "gap_lo", "gap_hi"), numbers, strict=True))
+    beside = ev.bootstrap.difference(adaptive, specialist)
+    values = (gap.effect, shown, *numbers, beside.effect, beside.lo, beside.hi)
+    return dict(zip(GAP, values, strict=True))
 
 
 def degradation_frame(ev: Evidence) -> pl.DataFrame:

@@ -55,7 +55,7 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     write_atomic(out / "metrics.json", to_json(metrics(facts)))
 
 
-BLOCKS = {"headline": "readme.md.jinja", "account": "account.md.jinja"}
+BLOCKS = {"headline": "readme.md.jinja", "account": "account.md.jinja", "remedies": "readme_remedies.md.jinja"}
 """What a README may have of a study between `<!-- generated:BLOCK:STUDY -->` and `<!-- /generated -->`."""
 
 

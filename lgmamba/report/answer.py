@@ -35,6 +35,8 @@ def answers(
         sentences["C4"] += (
             f" Where specialists lead, this closes {share} % of the gap to them ({plural(len(closed), 'length')})."
         )
+    if "C4" in sentences:
+        sentences["C4"] += _beside(envelope)
     return sentences
 
 
@@ -113,6 +115,15 @@ def _c4(cells: pl.DataFrame) -> str:
             f"Told the length, `{here['run'][0]}` {change} the generalist `{family[0]}` at the lengths T = {min(steps)} to {max(steps)}"
         )
     return ". ".join(parts) + "."
+
+
+def _beside(envelope: pl.DataFrame) -> str:
+    """Each adaptive run against the specialists of its family, which are the bar that it should reach."""
+    parts = [
+        f" From the specialists `{run}` differs by {span(here['beside'].to_list(), 2, sign=True)} dB (T = {listed([str(T) for T in here['step']])})."
+        for (run,), here in envelope.filter(pl.col("beside").is_not_null()).group_by("run", maintain_order=True)
+    ]
+    return "".join(parts)
 
 
 def _c5(cells: pl.DataFrame) -> str:

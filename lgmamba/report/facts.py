@@ -165,10 +165,19 @@ def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | Non
         for role, run in roles.items()
         if run is not None
     }
-    if len(found) < len(roles) or any(value is None for row in found.values() for value in row.values()):
+    at_own = {T: (psnr.get((family.adaptive, T)), psnr.get((run, T))) for T, run in family.specialists.items()}
+    needed = [*(row.values() for row in found.values()), *at_own.values()]
+    if len(found) < len(roles) or any(value is None for values in needed for value in values):
         return None
     mean_image = headline.filter(method="mean_image")["psnr"].mean()
-    return {"L0": family.L0, "early": steps["early"], "far": far, "mean_image": mean_image} | found
+    return {
+        "L0": family.L0,
+        "early": steps["early"],
+        "far": far,
+        "mean_image": mean_image,
+        "lengths": list(at_own),
+        "beside": [adaptive - specialist for adaptive, specialist in at_own.values()],
+    } | found
 
 
 def cost_facts(runs: pl.DataFrame) -> dict[str, Any]:

@@ -57,6 +57,10 @@ def test_envelope_closes_a_gap_only_at_specialists_lengths(study):
     assert set(closed["role"]) == {"adaptive"}
     assert set(closed["step"]) <= {2, 4, 8, 16}
     assert (closed["gap_lo"] <= closed["gap_closed"]).all()
+    at = {(row["role"], row["step"]): row["psnr"] for row in envelope.to_dicts()}
+    for row in envelope.filter(pl.col("beside").is_not_null()).to_dicts():
+        assert row["beside"] == pytest.approx(at["adaptive", row["step"]] - at["specialist", row["step"]], abs=1e-6)
+        assert row["beside_lo"] <= row["beside"] <= row["beside_hi"]
     assert set(envelope.filter(role="specialist")["run"]) == {"fixed_2", "fixed_4", "fixed_8", "fixed_16"}
 
 

@@ -175,7 +175,7 @@ def cells(*rows: dict) -> pl.DataFrame:
 
 
 LENGTHS = {"a": 8, "b": 16}
-NO_GAPS = pl.DataFrame({"gap_closed": []}, schema={"gap_closed": pl.Float64})
+NO_GAPS = pl.DataFrame(schema={"run": pl.String, "step": pl.Int64, "gap_closed": pl.Float64, "beside": pl.Float64})
 
 
 def test_sentences_say_what_happened_not_what_was_hoped():
@@ -189,6 +189,11 @@ def test_sentences_say_what_happened_not_what_was_hoped():
         "C4"
     ]
     assert "`a` is 0.10 dB below the generalist `u`" in behind
+    beside = NO_GAPS.vstack(
+        pl.DataFrame([["a", 8, None, -0.05], ["a", 16, None, 0.4]], schema=NO_GAPS.schema, orient="row")
+    )
+    told = answers(cells({"claim": "C4", "claimed_sign": 1, "family": "u", "effect": 0.1}), beside, LENGTHS, 16)["C4"]
+    assert told.endswith(" From the specialists `a` differs by \u22120.05 to +0.40 dB (T = 8 and 16).")
 
 
 def test_early_levels_of_specialists_are_told_by_training_length():
@@ -223,6 +228,15 @@ def test_the_readme_gets_the_headline_between_its_markers(report, tmp_path):
     assert "| C1 | The error rises beyond the training length | holds (28 of 28) |" in once
     update_readme(readme, report / "headline.json")
     assert readme.read_text() == once
+
+
+def test_the_readme_may_have_the_remedies_alone(report, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- generated:remedies:synthetic -->\n<!-- /generated -->\n")
+    update_readme(readme, report / "headline.json")
+    tried = json.loads((report / "headline.json").read_text())["remedies"]["tried"]
+    assert f"**Remedies** ({tried} tried" in readme.read_text()
+    assert "| C1 |" not in readme.read_text()
 
 
 def test_a_readme_without_markers_is_left_alone(report, tmp_path):
