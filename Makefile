@@ -66,6 +66,8 @@ readme: install
 	  --figures reports/digits/figures --out reports/digits --readme README.md
 	python -m lgmamba report --study reports/cifar10/frames/study.json --frames reports/cifar10/frames \
 	  --figures reports/cifar10/figures --out reports/cifar10 --readme README.md
+	python -m lgmamba report --study reports/cifar10_remedies/frames/study.json --frames reports/cifar10_remedies/frames \
+	  --figures reports/cifar10_remedies/figures --out reports/cifar10_remedies --readme README.md
 
 # Weights and configurations of the default study as one file, for whom training them is too long.
 release: install
