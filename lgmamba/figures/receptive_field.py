@@ -26,6 +26,10 @@ def fig_receptive_field(frame: pl.DataFrame, style: Style) -> Figure:
     figure.legend(
         handles, [f"T = {label} L0" for label in labels], loc="outside lower right", ncols=len(labels), handlelength=1.6
     )
+    handles, labels = max(
+        (ax.get_legend_handles_labels() for ax in figure.axes[:: len(panels)]), key=lambda it: len(it[1])
+    )
+    figure.legend(handles, labels, loc="outside lower left", ncols=3, handlelength=2.2, columnspacing=1.0)
     return figure
 
 
@@ -36,7 +40,6 @@ def _draw_distance(ax: Axes, rows: pl.DataFrame) -> None:
     draw_layers(ax, distance.filter(pl.col("series") == "layer"))
     factor_axis(ax, distance)
     ax.set_ylim(0, 0.55)
-    ax.legend(handlelength=2.2)
 
 
 def _draw_gradient(ax: Axes, rows: pl.DataFrame) -> None:

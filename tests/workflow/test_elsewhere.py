@@ -1,6 +1,7 @@
 """Results made on a machine without Snakemake, and carried from there without weights."""
 
 import filecmp
+import runpy
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,22 @@ KEYS = ["mode", "order", "method", "repeat", "image", "step"]
 def script(name: str, *words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     command = [sys.executable, str(SCRIPTS / name), *map(str, words)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "environ", "places"),
+    [
+        (12, {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}, "3"),
+        (3, {"CUDA_VISIBLE_DEVICES": "0"}, "3"),
+        (5, {"CUDA_VISIBLE_DEVICES": "0,1"}, "3"),
+        (1, {"CUDA_VISIBLE_DEVICES": "0,1"}, "1"),
+        (8, {"CUDA_VISIBLE_DEVICES": "0", "LGMAMBA_JOBS_PER_GPU": "2"}, "2"),
+        (8, {"CUDA_VISIBLE_DEVICES": ""}, None),
+    ],
+)
+def test_as_many_jobs_find_a_place_on_a_gpu_as_were_asked_for(jobs, environ, places):
+    runpy.run_path(str(SCRIPTS / "without_snakemake.py"))["share_gpus"](jobs, environ)
+    assert environ.get("LGMAMBA_JOBS_PER_GPU") == places
 
 
 def test_what_was_packed_is_unpacked_but_for_the_weights(tmp_path):

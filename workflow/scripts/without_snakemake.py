@@ -5,16 +5,19 @@
 
 A study is a preset, with the seeds wanted behind a colon, and the runs behind another (all, where nothing is said). Each
 stage is the command that `lgmamba show --commands` prints; its output goes where Snakemake would put it, <results>/logs.
-What is there already is not made again. Where there are several GPUs each job takes a free one (LGMAMBA_JOBS_PER_GPU for
-more than one a GPU). When the time is up no job is started any more, and what runs is stopped: trainings go on from their
+What is there already is not made again. Jobs are spread evenly over the GPUs; with more jobs than GPUs several share one, unless
+LGMAMBA_JOBS_PER_GPU says how many may. When the time is up no job is started any more, and what runs is stopped: trainings go on from their
 last checkpoint at the next call.
 """
 
 import argparse
+import math
+import os
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,7 @@ from lgmamba.cli.show import stage_commands
 from lgmamba.config.files import Layout, write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
+from lgmamba.devices import gpus
 
 MARKS = {
     "data": "manifest.json",
@@ -50,6 +54,7 @@ class Stages:
 def main() -> None:
     """Run everything; exit status 1 if a stage failed or the time was up."""
     options = parse()
+    share_gpus(options.jobs, os.environ)
     begun = time.monotonic()
     end = begun + 60 * options.minutes
     jobs = [job for study in options.study for job in jobs_of(study, options)]
@@ -60,6 +65,12 @@ def main() -> None:
         done += pool.map(lambda job: all(run(job.study, line, end) for line in job.lines), chains)
     print(f"{sum(done)} of {len(done)} chains of stages done in {time.monotonic() - begun:.1f} s", flush=True)
     sys.exit(0 if all(done) else 1)
+
+
+def share_gpus(jobs: int, environ: MutableMapping[str, str]) -> None:
+    """So many jobs at a time find a GPU each, or a place on one, unless somebody said how many places each has."""
+    if found := gpus(environ):
+        environ.setdefault("LGMAMBA_JOBS_PER_GPU", str(math.ceil(jobs / len(found))))
 
 
 def parse() -> argparse.Namespace:
