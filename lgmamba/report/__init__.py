@@ -63,7 +63,7 @@ def update_readme(readme: Path, headline_json: Path) -> None:
     """Bring a README's blocks about one study up to date with its report.
 
     Raises:
-        ValueError: the README has no block of the study.
+        ValueError: the README has no block of the study, or one that the study has nothing for.
     """
     facts = json.loads(headline_json.read_text(encoding="utf-8"))
     before = readme.read_text(encoding="utf-8")
@@ -72,6 +72,11 @@ def update_readme(readme: Path, headline_json: Path) -> None:
     if not wanted:
         lines = " or ".join(f"`<!-- generated:{name} -->`" for name in names.values())
         raise ValueError(f"{readme}: expected a line {lines} and, below it, `<!-- /generated -->`")
+    empty = [block for block in wanted if facts.get(block, facts) is None]
+    if empty:
+        raise ValueError(
+            f"{readme}: found `<!-- generated:{names[empty[0]]} -->`, but study {facts['study']!r} has no {empty[0]}"
+        )
     for block in wanted:
         update_block(readme, names[block], render(BLOCKS[block], facts))
 

@@ -119,7 +119,7 @@ def test_the_readme_says_what_no_remedy_does(report):
         "recovers",
         "stays",
     ]
-    text = render("readme.md.jinja", json.loads((report / "headline.json").read_text()))
+    text = render("readme_remedies.md.jinja", json.loads((report / "headline.json").read_text()))
     assert "**Remedies** (5 tried, on 20 test images, 2 seeds, orders `permutation` and `replacement`):" in text
     assert "wherever T reaches that length: none on every run and in every order, some in 0 of 2." in text
     assert (
@@ -237,6 +237,16 @@ def test_the_readme_may_have_the_remedies_alone(report, tmp_path):
     tried = json.loads((report / "headline.json").read_text())["remedies"]["tried"]
     assert f"**Remedies** ({tried} tried" in readme.read_text()
     assert "| C1 |" not in readme.read_text()
+
+
+def test_a_block_that_a_study_has_nothing_for_is_an_error(report, tmp_path):
+    headline, readme = tmp_path / "headline.json", tmp_path / "README.md"
+    headline.write_text(json.dumps(json.loads((report / "headline.json").read_text()) | {"remedies": None}))
+    before = "<!-- generated:remedies:synthetic -->\nstays\n<!-- /generated -->\n"
+    readme.write_text(before)
+    with pytest.raises(ValueError, match="study 'synthetic' has no remedies"):
+        update_readme(readme, headline)
+    assert readme.read_text() == before
 
 
 def test_a_readme_without_markers_is_left_alone(report, tmp_path):
