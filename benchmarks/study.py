@@ -133,12 +133,17 @@ def main() -> None:
                 clone = Path(folder) / "lgmamba"
                 subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
                 rows |= part(clone)
+            keep(rows, args.out, args.readme)  # at once: the second part takes as long as the first
+
+
+def keep(rows: dict[str, dict], out: Path, readme: Path) -> None:
+    """study.{json,md} and the README's block."""
     rows = {name: rows[name] for name in ORDER if name in rows}
     about = {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "commit": git_state()["commit"]}
     result = {"rows": rows, "about": about | {"versions": versions()}}
-    write_atomic(stored, to_json(result))
-    write_atomic(args.out / "study.md", "# The two commands\n\n" + text(result))
-    update_block(args.readme, "times", text(result))
+    write_atomic(out / "study.json", to_json(result))
+    write_atomic(out / "study.md", "# The two commands\n\n" + text(result))
+    update_block(readme, "times", text(result))
     print(json.dumps(rows, indent=1))
 
 
