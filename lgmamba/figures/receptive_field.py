@@ -26,6 +26,7 @@ def fig_receptive_field(frame: pl.DataFrame, style: Style) -> Figure:
     figure.legend(
         handles, [f"T = {label} L0" for label in labels], loc="outside lower right", ncols=len(labels), handlelength=1.6
     )
+    # Of the run with most layers: its legend has the lines of all.
     handles, labels = max(
         (ax.get_legend_handles_labels() for ax in figure.axes[:: len(panels)]), key=lambda it: len(it[1])
     )

@@ -72,7 +72,7 @@ def update_readme(readme: Path, headline_json: Path) -> None:
     if not wanted:
         lines = " or ".join(f"`<!-- generated:{name} -->`" for name in names.values())
         raise ValueError(f"{readme}: expected a line {lines} and, below it, `<!-- /generated -->`")
-    empty = [block for block in wanted if facts.get(block, facts) is None]
+    empty = [block for block in wanted if block in facts and facts[block] is None]
     if empty:
         raise ValueError(
             f"{readme}: found `<!-- generated:{names[empty[0]]} -->`, but study {facts['study']!r} has no {empty[0]}"

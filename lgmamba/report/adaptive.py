@@ -23,10 +23,10 @@ def adaptive_words(params: Params) -> str | None:
 
     Several forms have a table of their own.
     """
-    runs = {name: run for name, run in params.runs_by_name().items() if run.model.adaptive is not None}
-    if len({run.model.adaptive.model_dump_json() for run in runs.values()}) != 1:
+    words = {name: _words(run) for name, run in params.runs_by_name().items() if run.model.adaptive is not None}
+    if len(set(words.values())) != 1:
         return None
-    return f"{listed([f'`{name}`' for name in runs])}: {_words(next(iter(runs.values())))}"
+    return f"{listed([f'`{name}`' for name in words])}: {words.popitem()[1]}"
 
 
 def _words(run: RunConfig) -> str:

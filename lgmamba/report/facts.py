@@ -143,7 +143,8 @@ def level_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | None:
-    """PSNR of the first family's longest specialist, generalist and adaptive run at L0 / 4, L0, 2 L0 and the farthest multiple.
+    """PSNR of the first family's longest specialist, generalist and adaptive run at L0 / 4, L0, 2 L0 and the farthest multiple;
+    and the adaptive run minus each specialist at its length.
 
     None where the study has not all of them.
     """

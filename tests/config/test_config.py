@@ -29,6 +29,17 @@ LENGTHS = {
 }
 
 
+def test_runs_of_one_name_are_the_same_training_in_every_study_on_cifar10():
+    """Presets repeat a few runs of `cifar10`; their reports compare them as if they were one."""
+    grid, shared = load_params(PARAMS, "cifar10").run_configs(), 0
+    for preset in (name for name in PRESETS if name.startswith("cifar10_")):
+        for key, run in load_params(PARAMS, preset).run_configs().items():
+            if key in grid:
+                assert run.model_copy(update={"study": "cifar10"}) == grid[key], (preset, key)
+                shared += 1
+    assert shared >= 4
+
+
 @pytest.mark.parametrize("preset", [None, *PRESETS])
 def test_params_and_presets_load_and_expand(preset):
     params = load_params(PARAMS, preset)
