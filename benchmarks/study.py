@@ -101,7 +101,7 @@ def measured_study(clone: Path, backend: str) -> dict[str, float]:
 def text(result: dict) -> str:
     """The block of the README, and with a title the page of the benchmark."""
     rows = [
-        f"| {row['what']} | {_clock(row['seconds'])} | {row['peak_mb'] / 1024:.1f} GB |"
+        f"| {row['what']} | {clock(row['seconds'])} | {row['peak_mb'] / 1024:.1f} GB |"
         for row in result["rows"].values()
     ]
     about = result["about"]
@@ -115,7 +115,7 @@ def text(result: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{int(seconds // 60)} min {seconds % 60:.0f} s"
 
 

@@ -115,11 +115,16 @@ def test_recorded_steps_equal_launched_ones(backend):
         losses = [step(sampler.draw(i))[0].item() for i in range(8)]
         states.append((losses, model.state_dict()))
     (losses, state), (losses_graph, state_graph) = states
-    # The official backward adds with atomics, in an order that changes from run to run.
-    tolerance = 0.0 if backend == "cuda" else 1e-3
-    torch.testing.assert_close(losses_graph, losses, rtol=tolerance, atol=tolerance)
+    if backend == "cuda":
+        assert losses_graph == losses
+        assert all(torch.equal(state_graph[name], state[name]) for name in state)
+        return
+    # The official backward adds with atomics, in an order that changes from run to run, and AdamW makes whole steps of
+    # gradients that are nothing but rounding. Single weights part for that, tensors do not: with gradients 1e-6 of their
+    # RMS off, the worst tensor differs by 0.007; with one step of the eight left out, by 0.19.
+    torch.testing.assert_close(losses_graph, losses, rtol=1e-3, atol=1e-3)
     for name in state:
-        torch.testing.assert_close(state_graph[name], state[name], rtol=tolerance, atol=tolerance)
+        assert relative_rms(state_graph[name], state[name]) < 0.03, name
 
 
 def passing_run(backend: str, kind: str):
