@@ -89,7 +89,7 @@ def text(result: dict) -> str:
     at_once = (gpu["train"] + gpu["reconstruct"]) / gpu["seconds"]
     jobs = f"{gpu['jobs'] // 2} trainings and reconstructions, {at_once:.1f} jobs at a time in the mean"
     alone = [
-        f"| `{name}` with that GPU to itself | | {clock(took['train'])} + {clock(took['reconstruct'])} |"
+        f"| `{name}` alone on that GPU: training + reconstructions | | {clock(took['train'])} + {clock(took['reconstruct'])} |"
         for name, took in result["alone"].items()
     ]
     lines = [
