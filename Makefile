@@ -1,10 +1,11 @@
 # The verbs of this project; each is a line that can be typed by hand in the activated environment.
 #   make run              install, then the default study: images -> runs -> figures -> reports/
 #   make test             install, then every test
-# Variables: PYTHON (3.11 or newer), VENV, CORES, PIP_OPTIONS, and TORCH_INDEX, the address of a package index with the torch build wanted.
+# Variables: PYTHON (3.11 or newer), VENV, CORES, TEST_PROCESSES, PIP_OPTIONS, and TORCH_INDEX, the address of a package index with the torch build wanted.
 
 VENV ?= .venv
 CORES ?= 4
+TEST_PROCESSES ?= 2
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TORCH_INDEX ?=
@@ -41,8 +42,9 @@ run: install
 smoke: install
 	snakemake --cores $(CORES) --config preset=smoke
 
+# A file's tests stay in one process, which keeps their fixtures; one thread each, since the processes fill the cores.
 test: install
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 lint: install
 	ruff check .
