@@ -41,10 +41,8 @@ def read_logs(study: Params, folder: str) -> dict[str, str]:
     path = ROOT / study.outputs.reports / "logs/gpu.tar.xz"
     inside = re.compile(re.escape(f"{study.study}/{folder}/") + r"(whole[^/]*\.log|alone\.log|machine\.txt)")
     with tarfile.open(path) as tar:
-        found = {
-            match[1]: tar.extractfile(match[0]) for name in sorted(tar.getnames()) if (match := inside.fullmatch(name))
-        }
-        texts = {name: file.read().decode() for name, file in found.items()}
+        inner = [match for name in sorted(tar.getnames()) if (match := inside.fullmatch(name))]
+        texts = {match[1]: tar.extractfile(match[0]).read().decode() for match in inner}
     if missing := {"alone.log", "machine.txt"} - set(texts):
         raise SystemExit(f"{path}: {study.study}/{folder} lacks {' and '.join(sorted(missing))}")
     return texts
@@ -56,7 +54,7 @@ def on_the_gpu(study: Params, logs: list[str]) -> dict[str, float]:
     Raises:
         SystemExit: a call has no end, or a job of the study is in none of them.
     """
-    took = {job: seconds for log in logs for job, seconds in jobs_of(study, log).items()}
+    took = {job: seconds for log in logs for job, seconds in done_in(study, log).items()}
     wanted = [(stage, f"{name}/seed{seed}") for name, seed in study.run_configs() for stage in STAGES]
     if missing := [" ".join(job) for job in wanted if job not in took]:
         raise SystemExit(f"{len(missing)} of {len(wanted)} jobs are in none of {len(logs)} logs, such as {missing[0]}")
@@ -67,9 +65,18 @@ def on_the_gpu(study: Params, logs: list[str]) -> dict[str, float]:
     return {"seconds": sum(float(total[0]) for total in totals), "jobs": len(wanted), "calls": len(logs)} | sums
 
 
-def jobs_of(study: Params, log: str) -> dict[tuple[str, str], float]:
+def done_in(study: Params, log: str) -> dict[tuple[str, str], float]:
     """(stage, run and seed) -> seconds of what a log calls done."""
     return {(stage, name): float(seconds) for of, stage, name, seconds in DONE.findall(log) if of == study.study}
+
+
+def alone(study: Params, log: str) -> dict[str, dict[str, float]]:
+    """Run -> stage -> seconds of jobs that had the GPU to themselves."""
+    took: dict[str, dict[str, float]] = {}
+    for (stage, name), seconds in done_in(study, log).items():
+        if stage in STAGES:
+            took.setdefault(name.split("/")[0], {})[stage] = seconds
+    return took
 
 
 def here(study: Params) -> dict[str, dict[str, float]]:
@@ -88,7 +95,7 @@ def text(result: dict) -> str:
     total = gpu["seconds"] + sum(step["seconds"] for step in after.values())
     at_once = (gpu["train"] + gpu["reconstruct"]) / gpu["seconds"]
     jobs = f"{gpu['jobs'] // 2} trainings and reconstructions, {at_once:.1f} jobs at a time in the mean"
-    alone = [
+    single = [
         f"| `{name}` alone on that GPU: training + reconstructions | | {clock(took['train'])} + {clock(took['reconstruct'])} |"
         for name, took in result["alone"].items()
     ]
@@ -99,7 +106,7 @@ def text(result: dict) -> str:
         f"| frames, intervals, claims | {about['cores']} cores of {about['cpu']} | {clock(after['evaluate']['seconds'])} |",
         f"| figures, report | the same cores | {clock(after['report']['seconds'])} |",
         f"| **all** | | **{clock(total)}** |",
-        *alone,
+        *single,
         "",
         f"By `benchmarks/gpu_study.py` from the logs of {gpu['calls']} calls on the GPU machine; what the first had to leave and the next did "
         f"again is included. Trainings at commit `{about['gpu_commit'][:7]}`, the rest at `{about['commit'][:7]}`.",
@@ -122,12 +129,8 @@ def main() -> None:
     )
     about = {"study": study.study, "gpu": gpu_name, "gpu_commit": gpu_commit, "machine": machine.splitlines()}
     about |= {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "commit": git_state()["commit"]}
-    alone: dict[str, dict[str, float]] = {}
-    for (stage, name), seconds in jobs_of(study, logs["alone.log"]).items():
-        if stage in STAGES:
-            alone.setdefault(name.split("/")[0], {})[stage] = seconds
     gpu = on_the_gpu(study, [log for name, log in logs.items() if name.startswith("whole")])
-    result = {"gpu": gpu, "alone": alone, "here": here(study), "about": about}
+    result = {"gpu": gpu, "alone": alone(study, logs["alone.log"]), "here": here(study), "about": about}
     write_atomic(args.out / "gpu_study.json", to_json(result))
     write_atomic(args.out / "gpu_study.md", f"# The study `{study.study}` on a GPU\n\n" + text(result))
     update_block(args.readme, f"times:{study.study}", text(result))
