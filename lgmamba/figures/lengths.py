@@ -16,7 +16,9 @@ def fig_lengths(frame: pl.DataFrame, style: Style) -> Figure:
         frame: figure_lengths of `analysis.drawn.length_rows`.
     """
     laws = frame["distribution"].unique(maintain_order=True).to_list()
-    figure, axes = grid_of_axes(len(laws), COLUMNS, 1.75, sharex=True, sharey=True)
+    titles = {law: (law[0].upper() + law[1:]).replace(", ", ",\n") for law in laws}  # mixtures: a line for each part
+    height = 1.75 + 0.12 * max(title.count("\n") for title in titles.values())
+    figure, axes = grid_of_axes(len(laws), COLUMNS, height, sharex=True, sharey=True)
     floor = 10 ** (-0.4) * float(frame["probability"].min())
     for ax, law in zip(axes, laws, strict=True):
         rows = frame.filter(pl.col("distribution") == law)
@@ -25,7 +27,7 @@ def fig_lengths(frame: pl.DataFrame, style: Style) -> Figure:
         ax.set_yscale("log")
         ax.yaxis.set_minor_locator(NullLocator())
         ax.set_ylim(floor, 2)
-        panel_title(ax, law[0].upper() + law[1:], _users([style[run].label for run in runs]))
+        panel_title(ax, titles[law], _users([style[run].label for run in runs]))
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_xlim(0, frame["length"].max() + 1)
     shared_labels(figure, "Training length (patches)", "Probability")

@@ -1,7 +1,10 @@
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from lgmamba.analysis import FIGURE_CONDITIONS, figures_of
 from lgmamba.analysis.collect import load_study
@@ -105,6 +108,22 @@ def test_a_run_has_one_colour_in_all_figures(study):
         }
         for run, look in style.looks.items():
             assert drawn[look.label] == look.colour, (name, run)
+
+
+def test_titles_of_mixtures_leave_the_next_panel_alone():
+    laws = ["always 16", "50% always 64, 25% uniform 1\u201364, 25% log-uniform 1\u201364"] * 2
+    laws = [f"{law}{' ' * k}" for k, law in enumerate(laws)]  # four laws of two wordings
+    frame = pl.DataFrame(
+        {"distribution": laws, "runs": ["a"] * 4, "length": [16, 64, 16, 64], "probability": [0.5] * 4}
+    )
+    use_style()
+    figure = FIGURES["lengths"](frame, Style(["a"]))
+    figure.draw_without_rendering()
+    titles = [text for ax in figure.axes for text in ax.findobj(Text) if "lways" in text.get_text()]
+    boxes = [title.get_window_extent() for title in titles]
+    assert len(boxes) == len(laws)
+    assert all(box.x1 < after.x0 for box, after in pairwise(boxes))
+    assert boxes[-1].x1 < figure.bbox.x1
 
 
 def test_the_budget_figure_has_a_line_for_each_role_and_length(compared):
