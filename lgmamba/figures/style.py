@@ -6,6 +6,7 @@ params.yaml; once its colours are used up they come again with another line and 
 
 import io
 import math
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +107,10 @@ class Style:
         return self.looks[run]
 
 
+LETTER = 0.064
+"""Mean width of a title's letters, in inches."""
+
+
 def use_style() -> None:
     """Set the look of everything drawn afterwards."""
     sns.set_theme(context="paper", style="ticks", rc=RC)
@@ -128,8 +133,10 @@ def grid_of_axes(
 
 
 def panel_title(ax: Axes, title: str, detail: str) -> None:
-    """Title in two lines or more: what is drawn, and in small grey letters a detail."""
-    ax.set_title(title, loc="left", pad=12 + 8 * detail.count("\n"))
+    """Title in two lines or more: what is drawn, broken where its panel ends, and in small grey letters a detail."""
+    room = int(0.8 * ax.figure.get_figwidth() / ax.get_subplotspec().get_gridspec().ncols / LETTER)
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, room)]
+    ax.set_title("\n".join(lines), loc="left", pad=12 + 8 * detail.count("\n"))
     ax.text(0, 1.03, detail, transform=ax.transAxes, ha="left", va="bottom", fontsize=6.5, color="0.3")
 
 

@@ -12,7 +12,7 @@ from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.panel import read_panel
 from lgmamba.figures import FIGURES, WITH_PICTURES, draw
 from lgmamba.figures.pictures import show
-from lgmamba.figures.style import Style, use_style
+from lgmamba.figures.style import Style, grid_of_axes, panel_title, use_style
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 
 LABELS = {  # axis labels that must be there, with their units
@@ -124,6 +124,19 @@ def test_titles_of_mixtures_leave_the_next_panel_alone():
     assert len(boxes) == len(laws)
     assert all(box.x1 < after.x0 for box, after in pairwise(boxes))
     assert boxes[-1].x1 < figure.bbox.x1
+
+
+@pytest.mark.parametrize("columns", [2, 4])
+def test_long_titles_are_broken_where_their_panel_ends(columns):
+    use_style()
+    figure, axes = grid_of_axes(columns, columns, 2)
+    for ax in axes:
+        panel_title(ax, "normed half log weighted and longer than any run is named", "L0 = 64")
+    figure.draw_without_rendering()
+    titles = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text().startswith("normed")]
+    assert len(titles) == columns
+    assert all(box.x1 < after.x0 for box, after in pairwise(titles))
+    assert titles[-1].x1 < figure.bbox.x1
 
 
 def test_the_budget_figure_has_a_line_for_each_role_and_length(compared):
