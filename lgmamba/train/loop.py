@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.run import PassOtherImage, RunConfig
+from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import load_dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
-from lgmamba.model import PatchMamba
+from lgmamba.model.sequences import SequenceModel
 from lgmamba.provenance import code_digest, describe
 from lgmamba.scan import resolve_backend
-from lgmamba.task.patches import grid_shape
+from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import Tracker
-from lgmamba.train.batch import BatchSampler, seed_of
 from lgmamba.train.checkpoint import RESUME, Progress, resume, save_model, save_progress
 from lgmamba.train.history import History
 from lgmamba.train.optimizer import build_optimizer, learning_rate, set_learning_rate
@@ -56,26 +55,17 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
     if not len(dataset.split("val")):
         raise ConfigError(f"{data}: found no image in split val, expected some to watch training (data.splits.val > 0)")
     (out / "train.json").unlink(missing_ok=True)  # of an earlier training: it says that all is there
+    task = build_task(run, dataset)
     model = build_model(run, dataset.image_shape).to(device)
     optimizer = build_optimizer(model, config)
     on_cuda = device.type == "cuda"
     bf16 = config.precision == "bf16" or (config.precision == "auto" and on_cuda)
-    rows = dataset.split("train")
-    if isinstance(config.state_passing, PassOtherImage) and len(rows) < 2:
-        raise ConfigError(f"{data}: found {len(rows)} training image, expected 2 for train.state_passing other_image")
-    sampler = BatchSampler(
-        run.task,
-        rows,
-        model.grid,
-        config.batch_size,
-        run.seed,
-        config.steps,
-        on_cuda,
-        config.state_passing,
-        config.length_power,
-    )
-    train_step = TrainStep(model, optimizer, dataset.images, config.grad_clip, bf16, graph=on_cuda)
-    validation = Validation(dataset, run.task.order, run.task.patch_size, model.grid, run.L0, config.validate_images)
+    try:
+        sampler = task.sampler(dataset.split("train"), config, run.seed, on_cuda)
+    except ConfigError as e:
+        raise ConfigError(f"{data}: {e}") from None
+    train_step = TrainStep(model, optimizer, task, config.grad_clip, bf16, graph=on_cuda)
+    validation = Validation(task, dataset, config.validate_images)
 
     key = {"run": run.model_dump(mode="json"), "code": code_digest(__name__), "device": device.type}
     key["data"] = dataset.manifest.sha256
@@ -84,7 +74,7 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
     seen = torch.zeros(config.log_every, 2, device=device)  # loss and gradient norm of the steps since the last row
     begun = checkpointed = logged = time.monotonic()
 
-    with training_progress(f"{run.run} seed {run.seed}", start.step, config.steps) as show:
+    with training_progress(f"{run.run} seed {run.seed}", start.step, config.steps, validation.metric) as show:
         for step in range(start.step, config.steps):
             lr = learning_rate(step, config)
             set_learning_rate(optimizer, lr)
@@ -99,11 +89,11 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
             images_per_s = len(recent) * config.batch_size / (time.monotonic() - logged)
             values = {"loss": recent[:, 0].mean().item(), "lr": lr, "grad_norm": norm.item()}
             history.add(done, values | {"images_per_s": images_per_s} | memory(device))
-            val_psnr = {}
+            levels = {}
             if done // config.validate_every > (done - len(recent)) // config.validate_every or done == config.steps:
-                val_psnr = validation.psnr(model)
-                history.add_by_length(done, "val_psnr", val_psnr)
-            show(done, values["loss"], images_per_s, val_psnr)
+                levels = validation.levels(model)
+                history.add_by_length(done, validation.name, levels)
+            show(done, values["loss"], images_per_s, levels)
             logged = time.monotonic()  # validation and what follows are not training time
             if done < config.steps and logged - checkpointed >= config.checkpoint_every_s:
                 elapsed = start.elapsed_s + logged - begun
@@ -122,7 +112,7 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
         "data_digest": dataset.manifest.sha256,
         "code_digest": key["code"],
         "checkpoint_digest": file_digest(out / "model.safetensors"),
-        "final": {"loss": values["loss"], "val_psnr": {str(T): v for T, v in val_psnr.items()}},
+        "final": {"loss": values["loss"], validation.name: {str(T): v for T, v in levels.items()}},
     }
     write_atomic(out / "train.json", to_json(about))  # the last file: it says that all is there
     tracker.finish(out)
@@ -130,21 +120,6 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
     for folder in (out, work):
         remove_parts(folder)
     return about
-
-
-def build_model(run: RunConfig, image_shape: tuple[int, int, int]) -> PatchMamba:
-    """The untrained model; its weights depend on the run's seed alone.
-
-    Raises:
-        ConfigError: the run's patches do not fit the images.
-    """
-    try:
-        grid_shape(*image_shape[1:], run.task.patch_size)
-    except ValueError as e:
-        raise ConfigError(f"run {run.run!r} does not fit the images: {e}") from None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(run.seed, "model"))
-        return PatchMamba(run.model, image_shape, run.task.patch_size, run.L0)
 
 
 def check_finite(seen: Tensor, done: int, run: RunConfig) -> None:
@@ -170,7 +145,7 @@ def memory(device: torch.device) -> dict[str, float]:
     return values
 
 
-def origin(run: RunConfig, model: PatchMamba, device: torch.device) -> dict[str, Any]:
+def origin(run: RunConfig, model: SequenceModel, device: torch.device) -> dict[str, Any]:
     """What was trained, where, by which versions."""
     here = describe()
     return {

@@ -4,28 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from lgmamba.model import PatchMamba, StackState
-from lgmamba.task.patches import patchify
-from lgmamba.train.batch import Batch
-from lgmamba.train.passing import passed_state, state_tensors
+from lgmamba.model.sequences import SequenceModel
+from lgmamba.model.stack import StackState
+from lgmamba.tasks.base import Task
+from lgmamba.tasks.batch import Batch
+from lgmamba.train.passing import passed_state
 
 WARM_UP = 3
 """Steps run one kernel at a time before the graph is recorded: they compile kernels and settle the allocator."""
-
-
-def loss_of(model: PatchMamba, images: Tensor, batch: Batch, state: StackState | None = None) -> Tensor:
-    """Mean squared error of the reconstructions at the supervised steps, weighted as the batch says.
-
-    Args:
-        images: (N, C, H, W) uint8, all images; `batch.rows` says which are read.
-        state: that the sequences start from, see `lgmamba.train.passing`.
-    """
-    targets = images[batch.rows].float() / 255  # (B, C, H, W)
-    patches = patchify(targets, model.patch_size)  # (B, G, K)
-    read = patches.gather(1, batch.cells[..., None].expand(-1, -1, patches.shape[2]))  # (B, L, K)
-    drawn = model(read, batch.cells, batch.steps, told=batch.lengths, state=state)  # (B, S, C, H, W)
-    errors = (drawn - targets[:, None]).square().flatten(2).mean(2)  # (B, S)
-    return (errors * batch.weights).sum(1).mean()
 
 
 class TrainStep:
@@ -33,7 +19,7 @@ class TrainStep:
 
     Args:
         model, optimizer: changed by every call.
-        images: (N, C, H, W) uint8 on the model's device.
+        task: whose loss it is; its data are on the model's device.
         grad_clip: largest gradient norm.
         bf16: whether to compute in bfloat16 autocast.
         graph: whether to record; batches must then keep their shapes. The result is that of the unrecorded step.
@@ -41,14 +27,14 @@ class TrainStep:
 
     def __init__(
         self,
-        model: PatchMamba,
+        model: SequenceModel,
         optimizer: torch.optim.Optimizer,
-        images: Tensor,
+        task: Task,
         grad_clip: float,
         bf16: bool,
         graph: bool,
     ):
-        self.model, self.optimizer, self.images = model, optimizer, images
+        self.model, self.optimizer, self.task = model, optimizer, task
         self.grad_clip, self.bf16, self.graph = grad_clip, bf16, graph
         self._calls = 0
         self._recorded: torch.cuda.CUDAGraph | None = None
@@ -63,22 +49,24 @@ class TrainStep:
             return self._warm_up(batch, state)
         if self._recorded is None:
             self._record(batch, state)
-        for mine, new in zip(self._batch.tensors(), batch.tensors(), strict=True):
-            mine.copy_(new)
-        for mine, new in zip(state_tensors(self._state), state_tensors(state), strict=True):
-            mine.copy_(new)
+        new = batch.tensors()
+        for name, mine in self._batch.tensors().items():
+            mine.copy_(new[name])
+        if state is not None:
+            for mine, passed in zip(self._state.tensors(), state.tensors(), strict=True):
+                mine.copy_(passed)
         self._recorded.replay()
         return self._results
 
     def _passed(self, batch: Batch) -> StackState | None:
         # In an autocast of its own: casts of weights made without gradients must not be met again by the step.
-        with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
-            return passed_state(self.model, self.images, batch)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
+            return passed_state(self.model, batch)
 
     def _run(self, batch: Batch, state: StackState | None) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = loss_of(self.model, self.images, batch, state)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
+            loss = self.task.loss(self.model, batch, state)
         loss.backward()
         norm = clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()
@@ -94,7 +82,8 @@ class TrainStep:
         return results
 
     def _record(self, batch: Batch, state: StackState | None) -> None:
-        self._batch, self._state = Batch(*(v.clone() for v in batch.tensors())), state
+        self._batch = batch.with_tensors({name: v.clone() for name, v in batch.tensors().items()})
+        self._state = state
         self.optimizer.zero_grad(set_to_none=True)
         self._recorded = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._recorded):

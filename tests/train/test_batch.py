@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lgmamba.train.batch import Batch, BatchSampler, seed_of
 
 from lgmamba.data.dataset import load_dataset
-from lgmamba.task.patches import patchify
-from lgmamba.train.batch import Batch, BatchSampler, seed_of
+from lgmamba.tasks.draw.patches import patchify
 from lgmamba.train.loop import build_model
 from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.step import TrainStep, loss_of
