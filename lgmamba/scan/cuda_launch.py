@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.scan.cuda_loader import TYPES, Kernel
-from lgmamba.scan.cuda_mapping import Mapping, Plan, chunk_steps
+from lgmamba.scan.cuda_mapping import CHUNK, Mapping, Plan
 
 _COMMON = ("cuda_common.cu", "cuda_scan.cu")
 
@@ -148,7 +148,7 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
 def checkpoint_shape(x: Tensor, A: Tensor) -> tuple[int, ...]:
     """Of the states kept for the backward: those before every chunk but the first."""
     B, L, D = x.shape
-    return (B, (L - 1) // chunk_steps(A.shape[1]), D, A.shape[1])
+    return (B, (L - 1) // CHUNK, D, A.shape[1])
 
 
 def rows(v: Tensor | None) -> Tensor | None:

@@ -12,7 +12,9 @@
 constexpr int TILES = K / T;
 constexpr int BC_FLOATS = K * 2 * NP;
 constexpr int TILE_STATE_FLOATS = (TILES - 1) * THREADS * CT * NT;
-constexpr int SUM_FLOATS = WARPS * T * 2 * NP;  // two of them, used in turn
+constexpr int SUM_STEPS = NP <= 16 ? K : T;     // steps whose sums over channels are written at once, as memory allows
+constexpr int SUM_BUFFERS = SUM_STEPS < K ? 2 : 1;  // used in turn
+constexpr int SUM_FLOATS = WARPS * SUM_STEPS * 2 * NP;
 enum { DT = 0, U = 1 };
 
 // What a warp keeps about its channels during a chunk; all but dt_u and dy are private to the lane that wrote them.
@@ -159,22 +161,29 @@ __device__ __forceinline__ void sum_over_channels(float (&v)[2 * NT], float *sum
     }
 }
 
-// Add the warps' sums of one tile and write dB and dC, or this block's part of them.
+// Add the warps' sums of the SUM_STEPS steps from t0 on and write dB and dC, or this block's part of them.
 __device__ __forceinline__ void write_projections(const float *sums, i64 b, int t0, const Args &a, const Place &at) {
-    constexpr int WIDTH = 2 * NP, COUNT = T * WIDTH;
+    constexpr int WIDTH = 2 * NP, COUNT = SUM_STEPS * WIDTH, WIDE = N_IS_NP ? 4 : 1;
     const i64 row = (b * a.L + t0) * a.G + at.group;
     const i64 part_row = at.block_of_group * a.B * a.L * a.G + row;
 #pragma unroll
-    for (int i = 0; i < COUNT; i += THREADS) {
-        const int e = i + threadIdx.x, n = e % NP, is_c = e / NP % 2, step = e / WIDTH;
-        if ((COUNT % THREADS == 0 || e < COUNT) && t0 + step < a.L && n < a.N) {
-            float v = sums[e];
+    for (int i = 0; i < COUNT; i += THREADS * WIDE) {
+        const int e = i + threadIdx.x * WIDE, n = e % NP, is_c = e / NP % 2, step = e / WIDTH;
+        if ((COUNT % (THREADS * WIDE) == 0 || e < COUNT) && t0 + step < a.L && n < a.N) {
+            float v[WIDE];
+            load_shared(v, sums + e);
 #pragma unroll
-            for (int w = 1; w < WARPS; w++) v += sums[w * COUNT + e];
+            for (int w = 1; w < WARPS; w++) {
+                float other[WIDE];
+                load_shared(other, sums + w * COUNT + e);
+#pragma unroll
+                for (int k = 0; k < WIDE; k++) v[k] += other[k];
+            }
+            const i64 step_row = step * a.G;
             if constexpr (DIRECT)
-                from_float(v, (is_c ? a.dCmat : a.dBmat)[(row + step * a.G) * a.N + n]);
+                store_packed<TBC, WIDE>((is_c ? a.dCmat : a.dBmat) + (row + step_row) * a.N + n, v);
             else
-                a.part_bc[((part_row + step * a.G) * 2 + is_c) * a.N + n] = v;
+                store_packed<float, WIDE>(a.part_bc + ((part_row + step_row) * 2 + is_c) * a.N + n, v);
         }
     }
 }
@@ -185,7 +194,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     const Place at(blockIdx.x - part * int(a.blocks_d), a);
     float *bc = shared;
     float *channel_sums = shared + BC_FLOATS;
-    float *tile_states = channel_sums + 2 * SUM_FLOATS;
+    float *tile_states = channel_sums + SUM_BUFFERS * SUM_FLOATS;
     WarpSteps &w = reinterpret_cast<WarpSteps *>(tile_states + TILE_STATE_FLOATS)[at.warp];
     int turn = 0;
 
@@ -254,7 +263,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
                 }
 
                 StateSums sums;
-                float *warp_sums = channel_sums + turn * SUM_FLOATS + at.warp * T * 2 * NP;
+                float *warp_sums = channel_sums + turn * SUM_FLOATS + (at.warp * SUM_STEPS + r * T % SUM_STEPS) * 2 * NP;
 #pragma unroll
                 for (int t = T - 1; t >= 0; t--) {
                     const int step = r * T + t;
@@ -285,9 +294,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
                     sum_over_channels(dbc, warp_sums + t * 2 * NP, at);
                 }
                 write_steps(sums, w, b, t0, r, skip, dskip, dbias, a, at);
-                __syncthreads();
-                write_projections(channel_sums + turn * SUM_FLOATS, b, t0 + r * T, a, at);
-                turn ^= 1;
+                if (r * T % SUM_STEPS == 0) {
+                    __syncthreads();
+                    write_projections(channel_sums + turn * SUM_FLOATS, b, t0 + r * T, a, at);
+                    if constexpr (SUM_BUFFERS == 2) turn ^= 1;
+                }
             }
         }
         if (a.dh0 != nullptr && piece.index == 0) store_state(a.dh0 + state_offset(b, a, at), s, a, at);
