@@ -284,7 +284,7 @@ def shape_name(row: dict) -> str:
 
 
 def goals_met(row: dict, short: str) -> str:
-    """ "both", or what is short of its goal."""
+    """What is short of its goal, or that nothing is."""
     missed = ["ratio"] * (row[f"ratio_{short}"] < RATIO_GOAL)
     missed += ["floor"] * (row[f"times_floor_{short}"] > FLOOR_GOALS[short])
     return f"not {' and '.join(missed)}" if missed else "both"

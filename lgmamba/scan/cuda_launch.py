@@ -99,7 +99,9 @@ def _carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_e
     columns = -(-D * A.shape[1] // 32)
     pointers = {k: v.data_ptr() for k, v in dict(ends=ends, dt_sums=dt_sums, A=A).items()}
     join = Join(**pointers, B=B, slots=slots, D=D, N=A.shape[1], columns=columns, reverse=reverse)
-    Kernel("scan_join", ("cuda_common.cu", "cuda_scan_join.cu"), ()).launch(device, B * columns, 256, 0, join)
+    Kernel("scan_join", ("cuda_common.cu", "cuda_scan_join.cu"), ()).launch(
+        device, B * columns, 512, 0, join, overlap=True
+    )
     return {"ends": ends}
 
 
@@ -112,7 +114,8 @@ def forward(inputs: Tensors, outputs: Tensors, plan: Plan, softplus: bool, state
     kernel = _kernel("forward", plan.walk, tensors, gated=True, **flags)
     args = _arguments(tensors | outputs, plan.walk, plan.piece, states_every=states_every)
     blocks = args.B * args.pieces * args.blocks_d
-    kernel.launch(inputs["x"].get_device(), blocks, 32 * plan.walk.WARPS, plan.walk.forward_bytes(), args)
+    device, threads, shared = inputs["x"].get_device(), 32 * plan.walk.WARPS, plan.walk.forward_bytes()
+    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1)
 
 
 def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states_every: int) -> None:
@@ -133,7 +136,8 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
     part_A, part_vectors = A.new_empty((parts, D, N)), A.new_empty((parts, 2, D))
     for name, v in (("part_bc", part_bc), ("part_A", part_A), ("part_vectors", part_vectors)):
         setattr(args, name, v.data_ptr())
-    kernel.launch(device, parts * args.blocks_d, 32 * mapping.WARPS, mapping.backward_bytes(), args)
+    blocks, threads, shared = parts * args.blocks_d, 32 * mapping.WARPS, mapping.backward_bytes()
+    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1)
 
     rows = 0 if direct else B * L * G
     summed = dict(part_bc=part_bc, part_A=part_A, part_vectors=part_vectors)
@@ -142,7 +146,8 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
     pointers = {k: v.data_ptr() if v.numel() else 0 for k, v in summed.items()}
     sums = Sums(**pointers, **numbers, parameter_blocks=-(-D * (N + 2) // 32))
     kernel = Kernel("scan_sums", ("cuda_common.cu", "cuda_scan_sums.cu"), (("TBC", TYPES[grads["dBmat"].dtype]),))
-    kernel.launch(device, sums.parameter_blocks + min(-(-rows * 2 * N // 256), 1 << 20), 256, 0, sums)
+    blocks = sums.parameter_blocks + min(-(-rows * 2 * N // 256), 1 << 20)
+    kernel.launch(device, blocks, 256, 0, sums, overlap=True)
 
 
 def checkpoint_shape(x: Tensor, A: Tensor) -> tuple[int, ...]:

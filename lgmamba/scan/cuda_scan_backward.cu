@@ -190,6 +190,7 @@ __device__ __forceinline__ void write_projections(const float *sums, i64 b, int 
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(const __grid_constant__ Args a) {
     extern __shared__ __align__(16) float shared[];
+    let_next_kernel_start();
     const int part = blockIdx.x / int(a.blocks_d), pieces = a.pieces;
     const Place at(blockIdx.x - part * int(a.blocks_d), a);
     float *bc = shared;
@@ -204,6 +205,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     load_parameter(skip, a.Dskip, at);
     load_parameter(bias, a.dt_bias, at);
     const int L = a.L, checkpoints = (L - 1) / K;
+    wait_for_previous_kernel();
 
     const i64 first_item = part * a.items_per_block, end_item = min(first_item + a.items_per_block, a.B * pieces);
     for (i64 item = first_item; item < end_item; item++) {
