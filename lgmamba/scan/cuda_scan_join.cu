@@ -26,7 +26,6 @@ struct Slots {
 
 extern "C" __global__ void __launch_bounds__(RUNS *COLUMNS) scan_join(const __grid_constant__ Join a) {
     __shared__ float passed[RUNS][COLUMNS], passed_dt[RUNS][COLUMNS];
-    let_next_kernel_start();
     const int x = threadIdx.x % COLUMNS, y = threadIdx.x / COLUMNS;
     const i64 b = blockIdx.x / a.columns, width = a.D * a.N;
     const i64 wanted = (blockIdx.x - b * a.columns) * COLUMNS + x, e = wanted < width ? wanted : width - 1, d = e / a.N;
@@ -38,6 +37,7 @@ extern "C" __global__ void __launch_bounds__(RUNS *COLUMNS) scan_join(const __gr
     const i64 states = direction * width, channels = direction * a.D;
     const float A2 = a.A[e] * LOG2_E;
     wait_for_previous_kernel();
+    let_next_kernel_start();  // not earlier: its blocks would crowd on the multiprocessors that are done with the last kernel
 
     Slots next;
     float v = 0.0f, dt_sum = 0.0f;
