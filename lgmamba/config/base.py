@@ -17,9 +17,9 @@ Name = Annotated[
 
 
 class Strict(BaseModel):
-    """A frozen configuration object that accepts no unknown key, no NaN or infinity, and no switch.
+    """A frozen configuration object that accepts no unknown key, no NaN or infinity, and no true or false.
 
-    YAML reads yes, no, on and off as true and false, and pydantic would go on to 1 and 0; no key here is a switch.
+    No key here is a switch, and pydantic would take true and false for 1 and 0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
@@ -29,9 +29,7 @@ class Strict(BaseModel):
     def _no_switch(cls, values: Any) -> Any:
         for key, value in values.items() if isinstance(values, dict) else ():
             if any(isinstance(v, bool) for v in (value if isinstance(value, list) else [value])):
-                raise ValueError(
-                    f"a number or a text for {key} (YAML reads yes, no, on, off as true, false); got {key}: {value}"
-                )
+                raise ValueError(f"a number or a text for {key}, which is no switch; got {key}: {value}")
         return values
 
 

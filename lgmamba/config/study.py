@@ -7,7 +7,6 @@ import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from lgmamba.config.base import ConfigError, Name, Strict, problems, unknown_key, validate
@@ -15,6 +14,7 @@ from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.remedies import ExtensionConfig, Remedies, check_names, with_kinds
 from lgmamba.config.run import ModelConfig, OrderName, Positive, RunConfig, TaskConfig, TrainConfig
+from lgmamba.config.text import read_yaml
 
 PRESETS = Path("workflow/presets")
 Multiple = Annotated[float, Field(ge=1)]
@@ -228,19 +228,6 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
         else:
             result[key] = copy.deepcopy(value)
     return result
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file whose top level is a mapping."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as e:
-        raise ConfigError(f"{path} is not valid YAML: {e}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of sections at the top level, found {type(values).__name__}")
-    return values
 
 
 def _overlays(preset: str | None, root: Path) -> list[tuple[Path, dict[str, Any]]]:
