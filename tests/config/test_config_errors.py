@@ -12,6 +12,7 @@ PASSING = {"kind": "same_image", "max_factor": 4, "share": 0.5}
 COMPARISON = {"generalist": "plain", "adaptive": "told"}
 OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
 OPTIONAL |= {
+    "claims.comparisons",
     "inspect",
     "remedies",
     "extension",
