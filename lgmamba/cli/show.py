@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lgmamba.cli.options import Device
 from lgmamba.config.files import Layout, write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
@@ -24,7 +25,7 @@ def show(
         bool, typer.Option(help="print the command of every stage instead, for a machine without Snakemake")
     ] = False,
     write: Annotated[bool, typer.Option(help="also write the stages' configuration files")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Print the expanded table of experiments and its estimated cost."""
     study = load_params(params, preset, None if override is None else parse_mapping(override, "--override"))

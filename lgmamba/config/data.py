@@ -31,15 +31,18 @@ class ParquetSource(Strict):
     image_column: str = Field(
         description="Column with the encoded images: plain binary, or a struct with a field `bytes`."
     )
-    label_column: str = Field(description="Column with the class labels, integers 0, 1, ...")
+    label_column: str | None = Field(
+        description="Column with the class labels, integers 0, 1, ...; null: there are none, every label is 0."
+    )
 
 
 class ImageFolderSource(Strict):
-    """One sub-folder per class with image files in any format that Pillow reads."""
+    """Image files in any format that Pillow reads, in one sub-folder per class or all in the folder itself."""
 
     kind: Literal["image_folder"]
     path: str = Field(
-        min_length=1, description="Folder with one sub-folder per class; the sorted names are the labels 0, 1, ..."
+        min_length=1,
+        description="Folder with one sub-folder per class, whose sorted names are the labels 0, 1, ...; or with images and no class.",
     )
     test_path: str | None = Field(
         default=None,
