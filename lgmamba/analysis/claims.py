@@ -248,7 +248,7 @@ def _untestable_reason(claim: str, cells: pl.DataFrame, params: Params) -> str |
         return "the study has no runs that this claim compares"
     if len(params.seeds) < 2:
         return "one seed says nothing about the spread between trainings"
-    lengths = max(len(f.specialists) for f in families(params))
+    lengths = max((len(f.specialists) for f in families(params)), default=0)
     if claim == "C3" and lengths < LENGTHS_FOR_C3:
         return f"needs specialists at {LENGTHS_FOR_C3} lengths or more, the study has {lengths}"
     return None

@@ -99,6 +99,10 @@ def lengths_frame(params: Params) -> pl.DataFrame:
 
 GAP = ("gap", "gap_shown", "gap_closed", "gap_lo", "gap_hi", "beside", "beside_lo", "beside_hi")
 """Columns of the envelope that only an adaptive run has."""
+ENVELOPE = dict.fromkeys(("family", "role", "run"), pl.String) | dict.fromkeys(("step", "L0"), pl.Int64)
+ENVELOPE |= dict.fromkeys(("psnr", "psnr_lo", "psnr_hi", "seeds_lo", "seeds_hi"), pl.Float64)
+ENVELOPE |= dict.fromkeys(("n_seeds", "n_images"), pl.Int64)
+ENVELOPE |= dict.fromkeys(GAP, pl.Float64) | {"gap_shown": pl.Boolean}
 
 
 def envelope_frame(ev: Evidence) -> pl.DataFrame:
@@ -108,11 +112,7 @@ def envelope_frame(ev: Evidence) -> pl.DataFrame:
     run at lengths with a specialist: gap (specialist - generalist, dB), gap_shown (whether that gap is), gap_closed with interval, in 1,
     and beside (adaptive run - specialist, dB) with interval.
     """
-    return pl.DataFrame(
-        list(_envelope_rows(ev)),
-        infer_schema_length=None,
-        schema_overrides=dict.fromkeys(GAP, pl.Float64) | {"gap_shown": pl.Boolean},
-    )
+    return pl.DataFrame(list(_envelope_rows(ev)), schema=ENVELOPE)
 
 
 def _envelope_rows(ev: Evidence) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,6 @@ machine that has neither polars nor MLflow.
 """
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,8 @@ import typer
 
 from lgmamba import track
 from lgmamba.analysis import FIGURE_CONDITIONS
+from lgmamba.cli.new import new
+from lgmamba.cli.options import Device, Workers, log_level, told_of_system
 from lgmamba.cli.show import show
 from lgmamba.track.commands import app as track_app
 
@@ -25,17 +26,16 @@ app = typer.Typer(
     "Each stage of the workflow is one command; their configuration files are written by `lgmamba show --write` or by "
     "any call of snakemake.",
 )
+app.command("new")(new)
 app.command("show")(show)
 app.add_typer(track_app, name="track")
-
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto = CUDA where there is one")]
 
 
 @app.command()
 def data(
     config: Annotated[Path, typer.Option(help="<results>/config/data.json")],
     out: Annotated[Path, typer.Option(help="folder of the image artefact")],
-    workers: Annotated[int | None, typer.Option(help="cores to decode on; all by default")] = None,
+    workers: Workers = None,
 ) -> None:
     """Decode images into one array, with fixed splits."""
     from lgmamba.config.files import DataFile, read_config
@@ -204,18 +204,25 @@ def report(
 
 def main() -> None:
     """Run the command line; what a person can put right is printed as one message, without a traceback."""
-    level = os.environ.get("LGMAMBA_LOG", "INFO").upper()
     logging.basicConfig(
         format="%(message)s", stream=sys.stderr
     )  # warnings of all packages, and what this one has to say
-    logging.getLogger("lgmamba").setLevel(level)
     try:
+        logging.getLogger("lgmamba").setLevel(log_level())
         app()
+    except OSError as e:
+        if (told := told_of_system(e)) is None:
+            raise
+        _end(told)
     except Exception as e:
         if type(e).__name__ not in FOR_PEOPLE:
             raise
-        typer.echo(f"error: {e}", err=True)
-        sys.exit(1)
+        _end(e)
+
+
+def _end(message: object) -> None:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(1)
 
 
 FOR_PEOPLE = {"ConfigError", "DataError", "BadImage", "CollectError", "TrainingError"}

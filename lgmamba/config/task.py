@@ -10,7 +10,6 @@ from pydantic import Field
 from lgmamba.config.base import Strict
 from lgmamba.config.lengths import LengthConfig
 
-Positive = Annotated[int, Field(ge=1)]
 Order = Annotated[str, Field(min_length=1)]
 """Name of a way in which held-out sequences are drawn; the study says which of them its tasks have (`TaskBase.ORDERS`)."""
 
@@ -25,7 +24,7 @@ class SuperviseRandom(Strict):
     """Loss on k steps drawn uniformly, with replacement, from 1..T for each sample."""
 
     kind: Literal["random_k"]
-    k: Positive
+    k: Annotated[int, Field(ge=1, le=100_000)]
 
 
 class SuperviseAll(Strict):

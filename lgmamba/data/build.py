@@ -62,7 +62,7 @@ def build_dataset(
     Raises:
         DataError: input that cannot be used, naming file and row.
     """
-    out = Path(out)
+    out = Path(out).resolve()  # a link stays a link, to the folder that is filled
     if config.size is not None:
         _check_patches(config.size, patch_size)  # before a download
     with staging(out) as stage:

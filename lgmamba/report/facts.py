@@ -17,7 +17,7 @@ from lgmamba.report.answer import answers, exceptions
 from lgmamba.report.captions import TITLES, captions, sample_of
 from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.remedies import remedy_facts, remedy_headline
-from lgmamba.report.strategies import strategy_sentences
+from lgmamba.report.strategies import described_runs, strategy_sentences
 
 READ = ("curves", "summary", "claims", "claims_summary", "envelope", "runs", "figure_retention")
 
@@ -66,7 +66,9 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             }
             for name, run in runs.items()
         ],
-        "strategies": strategy_sentences(found["figure_retention"], families(params), max(params.claims.far_factors)),
+        "strategies": strategy_sentences(
+            found["figure_retention"], described_runs(params), max(params.claims.far_factors)
+        ),
         "adaptive": adaptive_words(params),
         "costs": cost_facts(found["runs"]),
         "titles": TITLES,
@@ -148,6 +150,8 @@ def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | Non
 
     None where the study has not all of them.
     """
+    if not params.claims.comparisons:
+        return None
     family, runs = families(params)[0], params.runs_by_name()
     far = max(params.claims.far_factors)
     steps = {"early": family.L0 // 4, "L0": family.L0, "twice": 2 * family.L0, "far": round(far * family.L0)}

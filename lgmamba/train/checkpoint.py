@@ -50,12 +50,17 @@ def save_model(model: SequenceModel, run: RunConfig, path: Path) -> None:
     _write(path, {name: v.detach() for name, v in model.state_dict().items()}, {"lgmamba": known})
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[SequenceModel, RunConfig]:
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> tuple[SequenceModel, RunConfig]:
     """A trained model in eval mode, and the run that trained it.
 
     Raises:
         ConfigError: the file is missing or no checkpoint of this project, or its configuration is invalid.
     """
+    path = Path(path)
+    if path.is_dir():
+        inside = [p for p in (path / "model.safetensors", path / "train/model.safetensors") if p.is_file()]
+        hint = f"name {inside[0]}" if inside else "and none is in it; `lgmamba train` writes model.safetensors"
+        raise ConfigError(f"{path} is a folder, expected a checkpoint: {hint}")
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             known = json.loads((file.metadata() or {})["lgmamba"])

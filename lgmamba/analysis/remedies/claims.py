@@ -19,9 +19,10 @@ from lgmamba.analysis.remedies.frames import ABOVE, WITHIN, RemedyEvidence
 from lgmamba.analysis.statistics import FAILS, HOLDS, OPEN, UNTESTABLE, Effect
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
+from lgmamba.config.together import JUDGED_FROM
 
 FIRST_CLAIM = 6
-BEYOND = 2.0  # multiples of L0 from which on remedies are judged
+BEYOND = JUDGED_FROM
 RIVALS = ("freeze", "subset_random", "subset_cover")
 FALL_DB, LEVEL_DB, SHARE = 0.05, 0.1, 0.5
 

@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from lgmamba.config.base import Positive
 from lgmamba.config.lengths import LengthConfig
-from lgmamba.config.task import Positive, SupervisionConfig, TaskBase
+from lgmamba.config.task import SupervisionConfig, TaskBase
 
 OrderName = Literal["permutation", "cycle", "replacement", "raster", "snake", "hilbert"]
 
