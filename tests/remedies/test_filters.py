@@ -253,6 +253,18 @@ def test_the_released_procedure_keeps_all_up_to_the_training_length_and_guards_i
         thresholds_as_released(recorder, 6, [12])
 
 
+@pytest.mark.parametrize(
+    ("clamp", "theta"),
+    [(0.0, 16.0), (0.1, 16.0), (0.2, 14.0), (0.97, 2.0)],  # the floor(16 clamp)-th of 16, 15, ..., 1, at least the first
+)
+def test_the_released_threshold_of_a_known_curve(clamp, theta):
+    """16, 15, ..., 1 stretched to 400 steps: what is clamped becomes a plateau, long enough for the sum of all."""
+    recorder = StepSizeRecorder()
+    recorder.step_sizes, recorder.A = {0: [torch.arange(16.0, 0.0, -1.0)[None, :, None]]}, {0: -torch.ones(1, 1)}
+    (table,) = thresholds_as_released(recorder, 16, [400], clamp)
+    assert table.theta[:, 0].tolist() == [0.0, theta]
+
+
 def test_a_budget_keeps_the_largest_steps_that_fit_in_it():
     model = exact()
     patches, cells = sequence(model)
