@@ -4,6 +4,7 @@ What is optimised is theta = ln s, from 0, which is no bias to either side of 1.
 were not optimised on. Glossary: `lgmamba.remedies`; M factors.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -49,8 +50,9 @@ def zeroth_order(
 ) -> Calibration:
     """Two-sided simultaneous perturbation with random signs (Spall 1992), radii ~ 1 / (1 + k)^0.1, rates ~ 1 / (k + 10)^0.6.
 
-    Signs, not Gaussian numbers: dividing by a Gaussian has no mean. Gradients are scaled to the size of the first one, so
-    that rates mean the same for any loss.
+    Signs, not Gaussian numbers: dividing by a Gaussian has no mean. Slopes are divided by the root mean square of those so far,
+    so that rates mean the same for any loss. A single slope would not do as the scale: where random signs happen to cancel, it
+    is close to 0.
 
     Args:
         objective, held_out: loss on the images to optimise on, and on others.
@@ -58,19 +60,20 @@ def zeroth_order(
         steps: iterations of two passes each.
         seed: of the signs.
         radius: at the first iteration.
-        travel: how far theta gets if the gradient stays as it was at first; a search that needs to go further ends too early.
+        travel: how far theta gets if the gradient stays as it is; a search that needs to go further ends too early.
         start: theta (M,) to begin from; None for 0.
     """
     generator = torch.Generator().manual_seed(seed)
     best = _Best(n, held_out)
     theta = best.begin(start)
     falling = [(10 / (k + 10)) ** 0.6 for k in range(steps)]
-    scale = None
+    squares = 0.0
     for k in range(steps):
         c = radius / (1 + k) ** 0.1
         signs = torch.randint(0, 2, (n,), generator=generator).double() * 2 - 1
         slope = float(objective(theta + c * signs) - objective(theta - c * signs)) / (2 * c)
-        scale = scale or abs(slope) or 1.0
+        squares += slope**2
+        scale = math.sqrt(squares / (k + 1)) or 1.0
         theta = theta - travel * falling[k] / sum(falling) * slope / scale * signs
         best.offer(theta)
     return best.calibration(passes=2 * steps)
