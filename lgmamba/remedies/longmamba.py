@@ -218,6 +218,18 @@ def mask_random_steps(
     return plan
 
 
+def selected_everything(channels: Sequence[Sequence[bool]]) -> str | None:
+    """What to tell where a calibration found that all channels of all layers have long memory: nothing was selected.
+
+    Args:
+        channels: (D,) for each layer, those that are filtered.
+    """
+    if not all(all(mask) for mask in channels):
+        return None
+    total = sum(len(mask) for mask in channels)
+    return f"all {total} of {total} channels count as of long memory, so that none is spared: the same as channels: all"
+
+
 def random_channels(channels: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
     """An ablation: as many channels of each layer, (D,) bool, at random."""
     return [mask[torch.randperm(len(mask), generator=generator).to(mask.device)] for mask in channels]

@@ -56,6 +56,21 @@ def test_what_does_not_help_on_other_images_is_not_kept(search):
     assert found.after == found.before == 0.0
 
 
+@pytest.mark.parametrize("search", [zeroth_order, by_gradient])
+def test_nothing_outside_the_bounds_is_tried(search):
+    tried = []
+
+    def watched(theta: torch.Tensor) -> torch.Tensor:
+        tried.append(theta.detach().clone())
+        return bowl(theta)
+
+    start = torch.tensor([3.0, -3.0, 0.0], dtype=torch.float64)
+    found = search(watched, watched, n=3, steps=100, start=start, bounds=(0.6, 1.2))
+    inside = torch.stack(tried).exp()
+    assert inside.min() >= 0.6 * (1 - 1e-12) and inside.max() <= 1.2 * (1 + 1e-12)
+    assert found.factors == pytest.approx([1.2, 0.6, 1.0], abs=0.05)
+
+
 def test_the_same_seed_finds_the_same():
     one, two, other = (zeroth_order(bowl, bowl, n=3, steps=5, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(one.theta, two.theta)
