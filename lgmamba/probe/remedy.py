@@ -30,7 +30,7 @@ from lgmamba.probe.retention import RetentionMap
 from lgmamba.provenance import code_digest
 from lgmamba.remedies.artefacts import Artefact, read_artefact
 from lgmamba.remedies.build import Remedy, build, control_remedies
-from lgmamba.remedies.fit import CalibrationSet, fit
+from lgmamba.remedies.fit import CalibrationSet, fit, remarks
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
 from lgmamba.tasks.base import Scores, Task
 from lgmamba.tasks.registry import build_task
@@ -103,6 +103,7 @@ class Trial:
                 f"probe.split: found {split!r}, which holds no image; expected a split with images (data.splits.{split} > 0)"
             )
         self.artefacts: dict[str, Artefact] = {}
+        self.remarks: dict[str, list[str]] = {}
         self.remedies: list[Remedy] = []
         self.blocks: list[dict[str, Any]] = []
         self.maps: dict[tuple[str, str, str], RetentionMap] = {}
@@ -117,6 +118,9 @@ class Trial:
             if entry.calibrated:
                 self.artefacts[entry.name] = self._artefact(entry, images, work, given)
                 self.artefacts[entry.name].write(out)
+                self.remarks[entry.name] = remarks(entry, self.artefacts[entry.name].values)
+                for remark in self.remarks[entry.name]:
+                    log.warning("%s seed %d: %s: %s", self.config.run.run, self.config.run.seed, entry.name, remark)
         for path in out.glob("*.json"):  # of entries of an earlier call
             if path.stem not in self.artefacts:
                 path.unlink()
@@ -265,6 +269,7 @@ class Trial:
         if artefact is not None:
             calibration = {"images": artefact.images, "passes": artefact.passes, "seconds": artefact.seconds}
             calibration["T"] = {T: found for T, found in artefact.values.get("T", {}).items() if "factors" in found}
+            calibration["remarks"] = self.remarks[remedy.name]
         return {
             "name": remedy.name,
             "kind": remedy.kind,

@@ -26,6 +26,7 @@ from lgmamba.config.remedies import (
     WindowRemedy,
     combined,
 )
+from lgmamba.config.run import ModelConfig
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.plan import Plan
 from lgmamba.model.runner import MakeHook
@@ -118,14 +119,20 @@ def control_remedies(model: SequenceModel, invariant: Collection[str]) -> list[R
     return [*(drop if "prefix_drop" in invariant else []), *(subset if "subset" in invariant else []), freeze_at_L0]
 
 
-def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, factors: LengthFactors, n_layer: int) -> MakeHook:
+def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, factors: LengthFactors, config: ModelConfig) -> MakeHook:
     """Scale by factors of the length, constant in prefix mode; in stream mode those of A are constant within half of L0."""
+
+    def of_layers(factors: Tensor) -> list[Tensor]:
+        return by_layer(factors, entry.scope, config.n_layer, config.mixer.d_state)
+
     if entry.kind == "step_size":
-        schedules = [lambda t, layer=layer: factors.at_each(t)[:, layer] for layer in range(n_layer)]
-        return lambda T: scale_step_sizes(schedules) if T is None else scale_step_sizes(per_layer=list(factors.at(T)))
+        schedules = [lambda t, n=n: of_layers(factors.at_each(t))[n] for n in range(config.n_layer)]
+        return lambda T: (
+            scale_step_sizes(schedules) if T is None else scale_step_sizes(per_layer=of_layers(factors.at(T)))
+        )
 
     def constant(T: float) -> Plan:
-        return scale_spectrum(entry.form, by_layer(factors.at(T), entry.scope, n_layer))
+        return scale_spectrum(entry.form, of_layers(factors.at(T)))
 
     return lambda T: follow_length(factors.L0, max(1, factors.L0 // 2), constant) if T is None else constant(T)
 
@@ -136,11 +143,11 @@ def power_plan(entry: StepSizeRemedy, factors: Tensor, L0: int) -> Plan:
 
 
 def _factors(entry: SpectrumRemedy | StepSizeRemedy, values: Any, model: SequenceModel, last: int) -> MakeHook:
-    n_layer, d_state = model.config.n_layer, model.config.mixer.d_state
+    config = model.config
     if values is None:
-        M = n_factors(entry.scope if entry.kind == "spectrum" else "layer", n_layer, d_state)
+        M = n_factors(entry.scope, config.n_layer, config.d_inner, config.mixer.d_state)
         values = {"T": {last: {"factors": [entry.factor] * M}}}
-    return factor_plan(entry, length_factors(model.L0, values), n_layer)
+    return factor_plan(entry, length_factors(model.L0, values), config)
 
 
 def _spectrum(entry: SpectrumRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
@@ -157,7 +164,7 @@ def _spectrum(entry: SpectrumRemedy, values: Any, model: SequenceModel, last: in
 
 def _step_size(entry: StepSizeRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
     L0 = model.L0
-    if entry.form == "layer":
+    if entry.form in ("layer", "channel"):
         return {"plan": _factors(entry, values, model, last)}
     if entry.form == "norm":
         return {"plan": lambda T: None if T <= L0 else _norm_plan(values, T)}

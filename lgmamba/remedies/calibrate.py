@@ -4,6 +4,7 @@ What is optimised is theta = ln s, from 0, which is no bias to either side of 1.
 were not optimised on. Glossary: `lgmamba.remedies`; M factors.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ from lgmamba.tasks.base import Task
 
 Objective = Callable[[Tensor], Tensor]
 """theta (M,) -> loss (); deterministic: the same images and orders at every call."""
+
+
+Bounds = tuple[float, float] | None
+"""Smallest and largest factor, with 1 between them."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,13 @@ def zeroth_order(
     radius: float = 0.1,
     travel: float = 2.0,
     start: Tensor | None = None,
+    bounds: Bounds = None,
 ) -> Calibration:
     """Two-sided simultaneous perturbation with random signs (Spall 1992), radii ~ 1 / (1 + k)^0.1, rates ~ 1 / (k + 10)^0.6.
 
-    Signs, not Gaussian numbers: dividing by a Gaussian has no mean. Gradients are scaled to the size of the first one, so
-    that rates mean the same for any loss.
+    Signs, not Gaussian numbers: dividing by a Gaussian has no mean. Slopes are divided by the root mean square of those so far,
+    so that rates mean the same for any loss. A single slope would not do as the scale: where random signs happen to cancel, it
+    is close to 0.
 
     Args:
         objective, held_out: loss on the images to optimise on, and on others.
@@ -59,20 +66,23 @@ def zeroth_order(
         steps: iterations of two passes each.
         seed: of the signs.
         radius: at the first iteration.
-        travel: how far theta gets if the gradient stays as it was at first; a search that needs to go further ends too early.
+        travel: how far theta gets if the gradient stays as it is; a search that needs to go further ends too early.
         start: theta (M,) to begin from; None for 0.
+        bounds: of the factors, around 1; nothing outside them is tried. None for any.
     """
     generator = torch.Generator().manual_seed(seed)
     best = _Best(n, held_out)
-    theta = best.begin(start)
+    theta = best.begin(start, bounds)
     falling = [(10 / (k + 10)) ** 0.6 for k in range(steps)]
-    scale = None
+    squares = 0.0
     for k in range(steps):
         c = radius / (1 + k) ** 0.1
         signs = torch.randint(0, 2, (n,), generator=generator).double() * 2 - 1
-        slope = float(objective(theta + c * signs) - objective(theta - c * signs)) / (2 * c)
-        scale = scale or abs(slope) or 1.0
-        theta = theta - travel * falling[k] / sum(falling) * slope / scale * signs
+        up, down = (objective(within(theta + side * c * signs, bounds)) for side in (1, -1))
+        slope = float(up - down) / (2 * c)
+        squares += slope**2
+        scale = math.sqrt(squares / (k + 1)) or 1.0
+        theta = within(theta - travel * falling[k] / sum(falling) * slope / scale * signs, bounds)
         best.offer(theta)
     return best.calibration(passes=2 * steps)
 
@@ -85,13 +95,14 @@ def by_gradient(
     travel: float = 2.0,
     penalty: float = 1e-3,
     start: Tensor | None = None,
+    bounds: Bounds = None,
 ) -> Calibration:
     """Adam on theta through the frozen model, its rate falling to 0, with a small penalty on theta^2.
 
     The loss is taken relative to its first value, so that the penalty means the same for any loss. Arguments as in `zeroth_order`.
     """
     best = _Best(n, held_out)
-    theta = best.begin(start).clone().requires_grad_()
+    theta = best.begin(start, bounds).clone().requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=1.0)
     first = None
     for k in range(steps):
@@ -103,8 +114,14 @@ def by_gradient(
         if not bool(theta.grad.isfinite().all()):  # so far out that numbers overflow: the best so far is kept
             break
         optimizer.step()
+        theta.data = within(theta.data, bounds)
         best.offer(theta.detach())
     return best.calibration(passes=3 * steps)
+
+
+def within(theta: Tensor, bounds: Bounds) -> Tensor:
+    """theta where it is within ln of the bounds, else the nearer of them."""
+    return theta if bounds is None else theta.clamp(*(math.log(s) for s in bounds))
 
 
 class _Best:
@@ -114,10 +131,12 @@ class _Best:
         self.held_out, self.theta = held_out, torch.zeros(n, dtype=torch.float64)
         self.before = self.after = self._loss(self.theta)
 
-    def begin(self, start: Tensor | None) -> Tensor:
-        if start is not None:
-            self.offer(start)
-        return self.theta if start is None else start
+    def begin(self, start: Tensor | None, bounds: Bounds) -> Tensor:
+        if start is None:
+            return self.theta
+        start = within(start, bounds)
+        self.offer(start)
+        return start
 
     def offer(self, theta: Tensor) -> None:
         loss = self._loss(theta)

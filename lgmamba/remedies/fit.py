@@ -26,11 +26,18 @@ from lgmamba.config.remedies import (
 from lgmamba.model import Plan, SequenceModel, Sequences
 from lgmamba.model.runner import ends, read_pieces, told
 from lgmamba.remedies.build import build, factor_plan, power_plan
-from lgmamba.remedies.calibrate import Calibration, Objective, by_gradient, loss_at_steps, zeroth_order
+from lgmamba.remedies.calibrate import Calibration, Objective, by_gradient, loss_at_steps, within, zeroth_order
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors
 from lgmamba.remedies.deci_stream import norm_thresholds
 from lgmamba.remedies.factors import LengthFactors, n_factors
-from lgmamba.remedies.longmamba import StepSizeRecorder, Thresholds, random_channels, thresholds, thresholds_as_released
+from lgmamba.remedies.longmamba import (
+    StepSizeRecorder,
+    Thresholds,
+    random_channels,
+    selected_everything,
+    thresholds,
+    thresholds_as_released,
+)
 from lgmamba.remedies.longmamba import calibrate as calibrate_filters
 from lgmamba.remedies.read import read_with
 from lgmamba.remedies.schedule import GainSchedule
@@ -113,9 +120,12 @@ def fit(entry: Entry, images: CalibrationSet) -> Fit:
     return FITS[entry.kind](entry, images)
 
 
-def _fit_spectrum(entry: SpectrumRemedy, images: CalibrationSet) -> Fit:
-    config = images.model.config
-    return _fit_factors(entry, images, n_factors(entry.scope, config.n_layer, config.mixer.d_state))
+def remarks(entry: Entry, values: dict[str, Any]) -> list[str]:
+    """What a person should know about the values of an entry, whether found just now or taken from a file."""
+    if entry.kind != "longmamba" or entry.channels == "all":
+        return []
+    remark = selected_everything(values["channels"])
+    return [] if remark is None else [remark]
 
 
 def _fit_step_size(entry: StepSizeRemedy, images: CalibrationSet) -> Fit:
@@ -123,16 +133,17 @@ def _fit_step_size(entry: StepSizeRemedy, images: CalibrationSet) -> Fit:
         return _fit_norm(images)
     if entry.form == "power":
         return _fit_power(entry, images)
-    return _fit_factors(entry, images, images.model.config.n_layer)
+    return _fit_factors(entry, images)
 
 
-def _fit_factors(entry: SpectrumRemedy | StepSizeRemedy, images: CalibrationSet, M: int) -> Fit:
+def _fit_factors(entry: SpectrumRemedy | StepSizeRemedy, images: CalibrationSet) -> Fit:
     """Under "T": length -> factors (M,), and the error before and after on the images held out.
 
     In prefix mode each length is a problem of its own. In stream mode one pass goes through all lengths, and what is lowered is
     their mean error, for all of their factors at once.
     """
-    L0, lengths, n_layer = images.model.L0, images.lengths, images.model.config.n_layer
+    L0, lengths, config = images.model.L0, images.lengths, images.model.config
+    M = n_factors(entry.scope, config.n_layer, config.d_inner, config.mixer.d_state)
     problems = [lengths] if entry.mode == "stream" else [[T] for T in lengths]
     recorder = _record(images, L0) if "closed_form" in (entry.calibrate, entry.start) else None
     values, passes = {}, 0
@@ -140,14 +151,14 @@ def _fit_factors(entry: SpectrumRemedy | StepSizeRemedy, images: CalibrationSet,
 
         def make_plan(factors: Tensor, steps: list[int] = steps) -> Plan:
             given = LengthFactors(L0, steps, factors.reshape(len(steps), M).log())
-            return factor_plan(entry, given, n_layer)(None if entry.mode == "stream" else steps[-1])
+            return factor_plan(entry, given, config)(None if entry.mode == "stream" else steps[-1])
 
         losses = [images.half(second).loss(steps, entry.mode, make_plan, images.piece) for second in (False, True)]
         start = None if recorder is None else _closed_form(entry, recorder, L0, steps)
         if entry.calibrate == "closed_form":
-            found = _as_it_is(start, losses[1])
+            found = _as_it_is(within(start, entry.bounds), losses[1])
         else:
-            found = _search(entry.calibrate, *losses, len(steps) * M, images, start)
+            found = _search(entry.calibrate, *losses, len(steps) * M, images, start, entry.bounds)
         for T, factors in zip(steps, found.theta.exp().reshape(len(steps), M).tolist(), strict=True):
             values[str(T)] = {"factors": factors, "before": found.before, "after": found.after}
         passes += found.passes
@@ -199,13 +210,19 @@ def _record(images: CalibrationSet, T: int) -> StateRecorder:
 
 
 def _search(
-    how: str, objective: Objective, held_out: Objective, M: int, images: CalibrationSet, start: Tensor | None = None
+    how: str,
+    objective: Objective,
+    held_out: Objective,
+    M: int,
+    images: CalibrationSet,
+    start: Tensor | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Calibration:
     """As far as ln s may have to go: factors that undo a longer sequence are about L0 / T."""
     travel, steps = REACH * math.log(images.lengths[-1] / images.model.L0), images.config.steps
     if how == "gradient":
-        return by_gradient(objective, held_out, M, steps, travel, start=start)
-    return zeroth_order(objective, held_out, M, steps, images.seed, travel=travel, start=start)
+        return by_gradient(objective, held_out, M, steps, travel, start=start, bounds=bounds)
+    return zeroth_order(objective, held_out, M, steps, images.seed, travel=travel, start=start, bounds=bounds)
 
 
 @torch.no_grad()
@@ -288,7 +305,7 @@ def _fit_schedule(entry: ScheduleRemedy, images: CalibrationSet) -> Fit:
 
 
 FITS = {
-    "spectrum": _fit_spectrum,
+    "spectrum": _fit_factors,
     "step_size": _fit_step_size,
     "decimamba": _fit_decimamba,
     "longmamba": _fit_longmamba,

@@ -138,6 +138,48 @@ def test_factors_of_a_stream_start_at_1_and_reach_those_calibrated():
         torch.testing.assert_close(spectra[layer, L0 + 1], expected, **EXACT)
 
 
+SCOPES = {
+    ("spectrum", "global"): (1, lambda f: [f[0], f[0]]),
+    ("spectrum", "layer"): (2, lambda f: [f[0], f[1]]),
+    ("spectrum", "mode"): (2 * 4, lambda f: list(f.reshape(2, 4))),
+    ("spectrum", "channel_mode"): (2 * 24 * 4, lambda f: list(f.reshape(2, 24, 4))),
+    ("step_size", "layer"): (2, lambda f: [f[0], f[1]]),
+    ("step_size", "channel"): (2 * 24, lambda f: list(f.reshape(2, 24))),
+}
+
+
+@pytest.mark.parametrize("mode", ["prefix", "stream"])
+@pytest.mark.parametrize(("scope", "expected"), SCOPES.items(), ids=str)
+def test_factors_of_a_scope_reach_their_channels_and_modes(scope, expected, mode):
+    """Two layers of 24 channels and 4 modes; all of M factors differ, and hold from 2 L0 on."""
+    (kind, form), (M, of_layers) = scope, expected
+    if kind == "spectrum":
+        tried = entry((kind, "mult"), mode, scope=form)
+    else:
+        tried = entry((kind, form), mode, calibrate="gradient", factor=None)
+    assert len(fit(tried, calibration_set("plain")).values["T"][str(2 * L0)]["factors"]) == M
+    factors = torch.linspace(0.5, 1.5, M, dtype=torch.float64)
+    found = build(tried, [tried], {"tried": {"T": {str(2 * L0): {"factors": factors.tolist()}}}}, model(), 2 * L0)
+    before, after = {}, {}
+
+    def enter(call):
+        before[call.layer] = call
+        return call
+
+    def leave(call):
+        after[call.layer] = call
+        return call
+
+    plan, (patches, cells, _) = found.plan(LAST if mode == "prefix" else None), images()
+    plan = chain(enter, plan, piecewise(cuts_every(1), leave))
+    model().encode(gather_steps(patches, cells), cells, plan=plan)
+    for layer, s in enumerate(of_layers(factors)):
+        if kind == "spectrum":
+            torch.testing.assert_close(after[layer].A, before[layer].A * s, **EXACT)
+        else:
+            torch.testing.assert_close(after[layer].dt[:, 0], before[layer].dt[:, -1] * s, **EXACT)
+
+
 def test_a_combination_is_its_parts_one_after_the_other():
     first = entry(("step_size", "power"), "stream", name="first")
     second = entry(("retain_insert", "gains"), "stream", name="second")

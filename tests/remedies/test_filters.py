@@ -19,6 +19,7 @@ from lgmamba.remedies.longmamba import (
     mask_random_steps,
     mask_steps,
     random_channels,
+    selected_everything,
     thresholds,
     thresholds_as_released,
 )
@@ -253,6 +254,23 @@ def test_the_released_procedure_keeps_all_up_to_the_training_length_and_guards_i
         thresholds_as_released(recorder, 6, [12])
 
 
+@pytest.mark.parametrize(
+    ("clamp", "theta"),
+    [
+        (0.0, 16.0),
+        (0.1, 16.0),
+        (0.2, 14.0),
+        (0.97, 2.0),
+    ],  # the floor(16 clamp)-th of 16, 15, ..., 1, at least the first
+)
+def test_the_released_threshold_of_a_known_curve(clamp, theta):
+    """16, 15, ..., 1 stretched to 400 steps: what is clamped becomes a plateau, long enough for the sum of all."""
+    recorder = StepSizeRecorder()
+    recorder.step_sizes, recorder.A = {0: [torch.arange(16.0, 0.0, -1.0)[None, :, None]]}, {0: -torch.ones(1, 1)}
+    (table,) = thresholds_as_released(recorder, 16, [400], clamp)
+    assert table.theta[:, 0].tolist() == [0.0, theta]
+
+
 def test_a_budget_keeps_the_largest_steps_that_fit_in_it():
     model = exact()
     patches, cells = sequence(model)
@@ -302,6 +320,11 @@ def test_long_memory_is_what_survives_the_training_length(form, want):
     assert found.long_memory.tolist() == want
     (stricter,) = calibrate(recorder, L0, {"slow": 0.21, "mean": 0.11, "stepmean": 0.0009}[form], form)
     assert stricter.long_memory.tolist() == [False, form == "stepmean"]
+
+
+def test_a_threshold_that_selects_everything_says_so():
+    assert selected_everything([[True, True], [True, False]]) is None
+    assert "all 4 of 4 channels" in selected_everything([[True, True], [True, True]])
 
 
 def test_unknown_forms_of_survival_are_refused():
