@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lgmamba.metrics import psnr
 from lgmamba.model import PatchMamba, Plan, ScanCall, StackState
 from lgmamba.model.plan import PER_STEP
 from lgmamba.probe.sequences import Sequences
@@ -93,4 +94,4 @@ def psnr_of(model: PatchMamba, stop: Stop, seq: Sequences) -> float:
     """PSNR in dB of the mean squared error over images of what is drawn at a stop."""
     with torch.no_grad():
         mse = (model.decode(stop.output) - seq.targets).double().square().mean()
-    return float(-10 * mse.log10())
+    return float(psnr(mse))

@@ -23,6 +23,7 @@ from lgmamba.config.files import ProbeFile
 from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import atomic_path, file_digest, remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
+from lgmamba.metrics import psnr
 from lgmamba.model import PatchMamba
 from lgmamba.model.reading import reconstruct_at
 from lgmamba.probe.baselines import paste_errors
@@ -167,9 +168,7 @@ class Probe:
         )
         columns["step"] = np.concatenate([np.tile(steps, len(block["image"])) for block in self.blocks])
         mse = rounded(np.concatenate([block["mse"].float().numpy().ravel() for block in self.blocks]))
-        with np.errstate(divide="ignore"):
-            psnr = -10 * np.log10(mse)  # infinite for a perfect copy
-        return columns | {"mse": mse, "psnr": psnr}
+        return columns | {"mse": mse, "psnr": psnr(mse)}
 
     def _retention_columns(self) -> dict[str, list]:
         columns: dict[str, list] = {}

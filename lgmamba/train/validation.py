@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.data.dataset import Dataset
+from lgmamba.metrics import psnr
 from lgmamba.model import PatchMamba
 from lgmamba.model.reading import reconstruct_at
 from lgmamba.task.orders import orders_of_images
@@ -37,7 +38,7 @@ class Validation:
         model.eval()
         mse = torch.cat([self._mse(model, slice(i, i + PASS)) for i in range(0, len(self.targets), PASS)])
         model.train()
-        return dict(zip(self.lengths, (-10 * mse.double().mean(0).log10()).tolist(), strict=True))
+        return dict(zip(self.lengths, psnr(mse.double().mean(0)).tolist(), strict=True))
 
     def _mse(self, model: PatchMamba, some: slice) -> Tensor:
         drawn = reconstruct_at(model, self.patches[some], self.cells[some], self.lengths, "prefix")
