@@ -14,12 +14,12 @@ the interval is Student's over these differences. How much images differ says no
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy import optimize, special, stats
+from scipy import optimize, stats
 
+from lgmamba.analysis.statistics import Effect, effect_of
 from lgmamba.config.claims import ClaimsConfig, Contrast, Side
 
 SHOWN, SMALL, OPPOSITE = "shown", "shown, but small", "the opposite"
@@ -56,38 +56,6 @@ SCHEMA = {
 }
 
 
-@dataclass(frozen=True)
-class Paired:
-    """A difference over trainings.
-
-    Attributes:
-        effect: mean of the differences.
-        lo, hi: Student's interval of the mean; nan for one training.
-        p: two-sided, that the mean is zero; nan for one training.
-        sd: standard deviation between trainings; nan for one.
-    """
-
-    effect: float
-    lo: float
-    hi: float
-    p: float
-    sd: float
-
-
-def paired(differences: Sequence[float], level: float) -> Paired:
-    """Student's interval and test of the mean of some differences, one for each training."""
-    values = np.asarray(differences, dtype=float)
-    if len(values) < 2:
-        return Paired(float(values.mean()), math.nan, math.nan, math.nan, math.nan)
-    sd = float(values.std(ddof=1))
-    if sd == 0:  # equal to the last bit: nothing to divide by
-        effect = float(values.mean())
-        return Paired(effect, effect, effect, 1.0 if effect == 0 else 0.0, 0.0)
-    effect, error, df = float(values.mean()), sd / math.sqrt(len(values)), len(values) - 1
-    half = float(special.stdtrit(df, (1 + level) / 2)) * error
-    return Paired(effect, effect - half, effect + half, 2 * float(special.stdtr(df, -abs(effect) / error)), sd)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction (1979): adjusted p-values in the given order; nan stays nan and does not count.
 
@@ -122,7 +90,7 @@ def detectable(sd: float, n: int, level: float, power: float = POWER) -> float:
     return float(optimize.brentq(missing, 0.0, 10 * critical)) * sd / math.sqrt(n)
 
 
-def verdict(found: Paired, p_holm: float, sign: int, claims: ClaimsConfig, n: int, needed: int) -> str:
+def verdict(found: Effect, p_holm: float, sign: int, claims: ClaimsConfig, n: int, needed: int) -> str:
     """The words of this module's heading."""
     if n < needed:
         return DESCRIBED
@@ -154,7 +122,7 @@ def contrasts_frame(levels: pl.DataFrame, claims: ClaimsConfig, L0: dict[str, in
         differences = [of[seed] - minus[seed] for seed in seeds]
         needed = contrast.needs_seeds or claims.seeds
         found.append((contrast, of, minus, seeds, differences, needed))
-    results = [paired(differences, claims.level) if differences else None for *_, differences, _ in found]
+    results = [effect_of(differences, claims.level) if differences else None for *_, differences, _ in found]
     tested = [
         result.p if result is not None and len(seeds) >= needed else math.nan
         for result, (*_, seeds, _, needed) in zip(results, found, strict=True)
@@ -165,7 +133,7 @@ def contrasts_frame(levels: pl.DataFrame, claims: ClaimsConfig, L0: dict[str, in
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _row(entry: tuple, result: Paired | None, p_holm: float, claims: ClaimsConfig) -> dict[str, object]:
+def _row(entry: tuple, result: Effect | None, p_holm: float, claims: ClaimsConfig) -> dict[str, object]:
     contrast, of, minus, seeds, differences, needed = entry
     row: dict[str, object] = {
         "name": contrast.name,

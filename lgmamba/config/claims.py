@@ -111,6 +111,17 @@ class Contrast(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _same_images(self):
+        told = {side: bool(side_.remedy or side_.best_of) for side, side_ in (("of", self.of), ("minus", self.minus))}
+        if len(set(told.values())) > 1:
+            missing = next(side for side, named in told.items() if not named)
+            raise ValueError(
+                f"{missing}.remedy: found null, expected a remedy or control, such as vanilla: remedies are read on images of "
+                "their own, and only what is read on the same images is compared"
+            )
+        return self
+
 
 class ClaimsConfig(Strict):
     """What is claimed, when it was written down, and what counts as shown."""

@@ -19,8 +19,8 @@ from lgmamba.analysis.contrasts import (
     detectable,
     holm,
     needed_steps,
-    paired,
 )
+from lgmamba.analysis.statistics import effect_of
 from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.claims import ClaimsConfig, steps_of
 
@@ -70,7 +70,7 @@ def test_interval_and_p_value_are_those_of_students_paired_test():
 def test_the_interval_covers_the_truth_as_often_as_it_says_where_trainings_make_the_spread():
     rng = np.random.default_rng(0)
     for n in (2, 3, 5, 10):
-        found = [paired(rng.normal(0.3, 1.0, n), 0.95) for _ in range(2000)]
+        found = [effect_of(rng.normal(0.3, 1.0, n), 0.95) for _ in range(2000)]
         covered = np.mean([p.lo < 0.3 < p.hi for p in found])
         assert covered == pytest.approx(0.95, abs=0.015), n
 
@@ -142,7 +142,7 @@ def test_a_missing_number_is_named_and_never_guessed():
     assert row["reason"] == "no training has a number for general at L0"
 
 
-def test_only_trainings_with_both_sides_are_paired():
+def test_only_trainings_with_both_sides_are_effect_of():
     (row,) = judge(claims(contrast()), levels({("special", 64): [21.0] * 6, ("general", 64): [20.0] * 5}))
     assert row["n_seeds"] == 5 and row["seeds"] == [0, 1, 2, 3, 4]
 
