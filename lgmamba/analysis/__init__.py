@@ -46,8 +46,8 @@ def _compares_forms(params: Params) -> bool:
     return several_forms(params)
 
 
-def _one_form_each(params: Params) -> bool:
-    return not _compares_forms(params)
+def _compares_one_form_each(params: Params) -> bool:
+    return bool(params.claims.comparisons) and not _compares_forms(params)
 
 
 FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
@@ -55,7 +55,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "curves": _always,
     "gallery": _always,
     "retention": _always,
-    "envelope": _one_form_each,
+    "envelope": _compares_one_form_each,
     "budget": _compares_budgets,
     "forms": _compares_forms,
     "degradation": _always,

@@ -20,7 +20,7 @@ import polars as pl
 from scipy import optimize, stats
 
 from lgmamba.analysis.statistics import Effect, effect_of
-from lgmamba.config.claims import ClaimsConfig, Contrast, Side
+from lgmamba.config.claims import ClaimsConfig, Side
 
 SHOWN, SMALL, OPPOSITE = "shown", "shown, but small", "the opposite"
 SAME, UNDECIDED, DESCRIBED, UNTESTABLE = "no difference", "undecided", "described", "not testable here"
@@ -170,14 +170,14 @@ def _row(entry: tuple, result: Effect | None, p_holm: float, claims: ClaimsConfi
 def _by_seed(levels: pl.DataFrame, side: Side, L0: dict[str, int], order: str) -> dict[int, float]:
     """Seed -> mean level over the side's lengths; only seeds that have all of them."""
     steps = side.steps(L0[side.run])
-    methods = side.best_of or [side.remedy or (side.method if side.told is None else f"told_{side.told}")]
+    methods = side.treated or [side.method if side.told is None else f"told_{side.told}"]
     here = levels.filter(
         pl.col("run") == side.run,
         pl.col("method").is_in(methods),
         pl.col("order") == (side.order or order),
         pl.col("step").is_in(steps),
     )
-    if side.remedy is None and side.best_of is None:  # a remedy is read in its own mode
+    if not side.treated:  # a remedy is read in its own mode
         here = here.filter(pl.col("mode") == side.mode)
     complete = (
         here.group_by("seed", "method")
@@ -204,9 +204,3 @@ def side_words(side: Side) -> str:
     more = [] if side.mode == "prefix" else [side.mode]
     more += [] if side.order is None else [f"order {side.order}"]
     return ", ".join([f"{what} at {' and '.join(side.at)}", *more])
-
-
-def needed_steps(contrasts: Sequence[Contrast], run: str, L0: int) -> set[int]:
-    """Steps at which a run must be read for the contrasts, patches."""
-    sides = [side for contrast in contrasts for side in (contrast.of, contrast.minus)]
-    return {step for side in sides if side.run == run for step in side.steps(L0)}

@@ -65,9 +65,10 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
 
     if several_budgets(params):
         frames["figure_budget"] = budget_frame(evidence)
-    if several_forms(params):
-        del frames["figure_envelope"]  # one picture of many forms would show none
+    if several_forms(params):  # one picture of many forms would show none
         frames["figure_forms"] = form_frame(evidence)
+    elif params.claims.comparisons:
+        frames["figure_envelope"] = frames["envelope"]
     if params.extension is not None:
         frames |= remedy_frames(params, folders)
     L0 = {name: run.L0 for name, run in params.runs_by_name().items()}

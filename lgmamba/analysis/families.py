@@ -110,6 +110,15 @@ def families(params: Params) -> list[Family]:
     return found
 
 
+def exemplary_runs(params: Params) -> list[str]:
+    """Runs that show what the task is: the first family's longest specialist and generalist, or the first run of the longest L0."""
+    runs = params.runs_by_name()
+    for family in families(params):
+        longest = [family.specialists[max(family.specialists)]] if family.specialists else []
+        return [*longest, family.generalist]
+    return [next(name for name, run in runs.items() if run.L0 == params.L0)]
+
+
 def several_budgets(params: Params) -> bool:
     """Whether the study's families differ in their number of training steps."""
     return len({params.runs_by_name()[f.generalist].train.steps for f in families(params)}) > 1
@@ -117,7 +126,7 @@ def several_budgets(params: Params) -> bool:
 
 def several_forms(params: Params) -> bool:
     """Whether MANY_FORMS or more length-adaptive runs are compared with one generalist."""
-    return max(Counter(f.generalist for f in families(params)).values()) >= MANY_FORMS
+    return max(Counter(f.generalist for f in families(params)).values(), default=0) >= MANY_FORMS
 
 
 def untreated(params: Params) -> dict[str, RunConfig]:

@@ -109,6 +109,10 @@ def lengths_frame(params: Params) -> pl.DataFrame:
 
 BESIDE = ("lead", "gain", "beside")
 """Differences of the envelope, dB: specialist - generalist, adaptive - generalist, adaptive - specialist."""
+ENVELOPE = dict.fromkeys(("family", "role", "run"), pl.String) | dict.fromkeys(("step", "L0"), pl.Int64)
+ENVELOPE |= dict.fromkeys(("psnr", "psnr_lo", "psnr_hi", "seeds_lo", "seeds_hi"), pl.Float64)
+ENVELOPE |= dict.fromkeys(("n_seeds", "n_images"), pl.Int64)
+ENVELOPE |= {f"{name}{end}": pl.Float64 for name in BESIDE for end in ("", "_lo", "_hi")}
 
 
 def envelope_frame(ev: Evidence) -> pl.DataFrame:
@@ -118,8 +122,7 @@ def envelope_frame(ev: Evidence) -> pl.DataFrame:
     gain (adaptive - generalist, dB) with interval, and at lengths with a specialist lead (specialist - generalist) and beside
     (adaptive - specialist) with intervals.
     """
-    schema = {f"{name}{end}": pl.Float64 for name in BESIDE for end in ("", "_lo", "_hi")}
-    return pl.DataFrame(list(_envelope_rows(ev)), infer_schema_length=None, schema_overrides=schema)
+    return pl.DataFrame(list(_envelope_rows(ev)), schema=ENVELOPE)
 
 
 def _envelope_rows(ev: Evidence) -> Iterator[dict[str, Any]]:

@@ -1,15 +1,14 @@
 """`lgmamba show`: what a study will do, and what that will cost, before anything runs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
-from lgmamba.config.base import ConfigError
 from lgmamba.config.files import Layout, write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
+from lgmamba.config.text import parse_mapping
 
 
 def show(
@@ -28,7 +27,7 @@ def show(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
     """Print the expanded table of experiments and its estimated cost."""
-    study = load_params(params, preset, _given(override))
+    study = load_params(params, preset, None if override is None else parse_mapping(override, "--override"))
     if write:
         for path in write_config_files(study):
             typer.echo(f"wrote {path}", err=True)
@@ -37,20 +36,6 @@ def show(
             typer.echo(line)
         return
     _table(study, _measured(study, device) if measure else None)
-
-
-def _given(override: str | None) -> dict[str, Any] | None:
-    if override is None:
-        return None
-    try:
-        values = yaml.safe_load(override)
-    except yaml.YAMLError as e:
-        raise ConfigError(f"--override is not YAML: {e}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"--override: found {override!r}, expected keys with values such as '{{train: {{steps: 500}}}}'"
-        )
-    return values
 
 
 def stage_commands(study: Params) -> list[str]:

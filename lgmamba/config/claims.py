@@ -68,6 +68,11 @@ class Side(Strict):
             raise ValueError(f"method: model where a remedy is named; got {self.method!r}")
         return self
 
+    @property
+    def treated(self) -> list[str]:
+        """Remedies and controls that the side is about; none where a run is read as it is."""
+        return self.best_of or ([self.remedy] if self.remedy else [])
+
     def steps(self, L0: int) -> list[int]:
         """The lengths in steps, ascending, for a run of this L0."""
         return sorted({step for text in self.at for step in steps_of(text, L0)})
@@ -113,9 +118,8 @@ class Contrast(Strict):
 
     @model_validator(mode="after")
     def _same_images(self):
-        told = {side: bool(side_.remedy or side_.best_of) for side, side_ in (("of", self.of), ("minus", self.minus))}
-        if len(set(told.values())) > 1:
-            missing = next(side for side, named in told.items() if not named)
+        if bool(self.of.treated) != bool(self.minus.treated):
+            missing = "minus" if self.of.treated else "of"
             raise ValueError(
                 f"{missing}.remedy: found null, expected a remedy or control, such as vanilla: remedies are read on images of "
                 "their own, and only what is read on the same images is compared"
@@ -123,8 +127,17 @@ class Contrast(Strict):
         return self
 
 
+class Comparison(Strict):
+    """Runs that are drawn and described together; specialists are the plain runs of fixed length within the generalist's range."""
+
+    generalist: Name = Field(description="plain run trained on many lengths")
+    adaptive: Name = Field(description="length-adaptive run trained on the same lengths")
+
+
 class ClaimsConfig(Strict):
     """What is claimed, when it was written down, and what counts as shown."""
+
+    comparisons: list[Comparison] = Field([], description="families of runs that figures and tables put side by side")
 
     fixed: datetime.date | None = Field(
         None, description="day on which the contrasts were fixed, before the test split was opened; null: exploratory"
@@ -133,8 +146,8 @@ class ClaimsConfig(Strict):
     level: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
     seeds: int = Field(5, ge=2, description="trainings on each side needed for a verdict; with fewer it is described")
     primary: list[Contrast] = Field([], description="the primary contrasts; Holm's correction is over these")
-    far_factors: list[Annotated[float, Field(ge=1)]] = Field(
-        [2, 4, 8, 25], min_length=1, description="multiples of L0 at which tables describe what is beyond it"
+    far_factors: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
+        [2, 4, 8, 25], min_length=1, description="multiples of L0 at which tables describe what is beyond it; up to probe.max_factor"
     )
 
     @model_validator(mode="after")
@@ -144,3 +157,9 @@ class ClaimsConfig(Strict):
             if names.count(name) > 1:
                 raise ValueError(f"primary: found {name!r} twice, expected: each name once")
         return self
+
+
+def needed_steps(contrasts: list[Contrast], run: str, L0: int) -> set[int]:
+    """Steps at which a run must be read as it is for the contrasts; remedies are read at the steps of `extension`."""
+    sides = [side for contrast in contrasts for side in (contrast.of, contrast.minus)]
+    return {step for side in sides if side.run == run and not side.treated for step in side.steps(L0)}

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import Strict
+from lgmamba.config.base import Positive, Strict
 
-Pixels = Annotated[int, Field(ge=1, strict=True)]
+Pixels = Annotated[int, Field(ge=1, le=1 << 16)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Paths = Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
@@ -81,11 +81,11 @@ class DataConfig(Strict):
     )
     channels: Literal["grey", "rgb"] = Field(description="Colour channels kept: grey (1) or rgb (3).")
     splits: SplitFractions = Field(description="Share of the images in each held-out split.")
-    n_classes: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+    n_classes: Positive | None = Field(
         default=None,
         description="Number of classes; a label outside 0 .. n_classes - 1 is an error. null: taken from the source.",
     )
-    max_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+    max_images: Positive | None = Field(
         default=None,
         description="Images kept at most, of path and of test_path each, for quick runs: a fixed random subset, every image in the "
         "split it always has. null: all.",
@@ -93,7 +93,7 @@ class DataConfig(Strict):
     on_bad_image: Literal["error", "skip"] = Field(
         description="What an unreadable or wrongly sized image does: error stops the build, skip leaves it out and lists it in the manifest."
     )
-    max_pixels: Annotated[int, Field(ge=1, strict=True)] = Field(
+    max_pixels: Positive = Field(
         description="Largest height x width that is decoded, pixels per image; a file that claims more is bad (decompression bomb)."
     )
 
@@ -108,6 +108,10 @@ class DataConfig(Strict):
     def _consistent(self) -> "DataConfig":
         if self.image_size is None and self.fit != "exact":
             raise ValueError(f"fit: exact while image_size is null (fit: {self.fit} needs a size to reach)")
+        if self.size is not None and self.size[0] * self.size[1] > self.max_pixels:
+            raise ValueError(
+                f"image_size: found {self.size[0]} x {self.size[1]} pixels, expected: at most max_pixels, {self.max_pixels:,}"
+            )
         if getattr(self.source, "test_path", None) is not None and self.splits.test > 0:
             raise ValueError(
                 f"splits.test: 0 while source.test_path gives the test split; got splits.test: {self.splits.test:g}"

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lgmamba.config.base import Name, Strict
-from lgmamba.config.run import OrderName, Positive
+from lgmamba.config.base import Multiple, Name, Positive, Strict
+from lgmamba.config.run import OrderName
 
 Mode = Literal["prefix", "stream"]
 Calibrate = Literal["none", "zeroth_order", "gradient", "closed_form"]
 Start = Annotated[Literal["one", "closed_form"], Field(description="where a search of factors begins")]
-Above0 = Annotated[float, Field(gt=0)]
+Above0 = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 CONTROLS = ("truncate", "reset", "subset_random", "subset_cover", "freeze", "paste")
@@ -134,7 +134,7 @@ class StepSizeRemedy(_Entry):
     form: Literal["uniform", "power", "layer", "norm"] = Field(
         description="uniform: (L0/T)^p; power: (L0/t)^p; layer: a factor for each layer; norm: sums over T as over L0, by channel"
     )
-    p: Annotated[float, Field(ge=0)] | None = Field(None, description="power of L0/T or L0/t; null: 1")
+    p: Annotated[float, Field(ge=0, le=100)] | None = Field(None, description="power of L0/T or L0/t; null: 1")
     calibrate: Calibrate = Field("none", description="for layer; and for power, a factor on p for each layer")
     start: Start = "one"
     factor: Above0 | None = Field(None, description="s at the longest calibration length, where nothing is calibrated")
@@ -187,11 +187,11 @@ class DeciMambaRemedy(_Entry):
     """Some layers go on with the steps of the largest step sizes only (DeciMamba)."""
 
     kind: Literal["decimamba"]
-    layers: Literal["best", "best_and_above"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
-        Field(
-            "best",
-            description="best: chosen on calibration images; best_and_above: and every layer from there up; or numbers",
-        )
+    layers: (
+        Literal["best", "best_and_above"] | Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=1)]
+    ) = Field(
+        "best",
+        description="best: chosen on calibration images; best_and_above: and every layer from there up; or numbers",
     )
     base: Above0 = Field(1.0, description="steps kept by the first decimating layer, in units of L0")
     beta: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="factor from one decimating layer to the next")
@@ -285,7 +285,9 @@ class RetainInsertRemedy(_Entry):
     """Forget more and write less (Stuffed Mamba, arXiv:2410.07145, method 1)."""
 
     kind: Literal["retain_insert"]
-    horizon: Annotated[float, Field(gt=1)] = Field(description="c: the state also decays by 1 - 1/(c L0) at every step")
+    horizon: Annotated[float, Field(gt=1, le=1e6)] = Field(
+        description="c: the state also decays by 1 - 1/(c L0) at every step"
+    )
     insertion: Above0 = Field(1.0, description="factor on what is written")
 
     @property
@@ -387,7 +389,7 @@ class AssembleRemedy(_Entry):
         "consecutive", description="of consecutive steps, or of steps that visit different cells where they can"
     )
     take: Literal["mean", "newest"] = Field("mean", description="of the windows that read a cell")
-    groupings: Positive = Field(
+    groupings: Annotated[int, Field(ge=1, le=1000)] = Field(
         1,
         description="ways in which steps are cut into windows, each for the cost of a pass; the others at random, in prefix mode",
     )
@@ -452,9 +454,9 @@ CUT = ("retain_insert", "normalise_state")
 class CalibrationConfig(Strict):
     """How the values of remedies are found, on images of the calib split."""
 
-    images: Annotated[int, Field(ge=2)] = Field(description="half to optimise on, half to keep the best by")
+    images: Annotated[int, Field(ge=2, lt=1 << 31)] = Field(description="half to optimise on, half to keep the best by")
     steps: Positive = Field(description="iterations of zeroth order (two passes each) or back-propagation")
-    lengths: list[Annotated[float, Field(gt=1)]] = Field(
+    lengths: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
         min_length=1, description="T / L0 calibrated for; between them ln s is linear in ln T"
     )
     order: OrderName = Field("permutation", description="visiting order of the calibration images")
@@ -472,7 +474,7 @@ class ExtensionConfig(Strict):
     """How remedies are tried."""
 
     runs: list[Name] = Field(min_length=1, description="runs that they are tried on, with every seed")
-    factors: list[Annotated[float, Field(ge=1)]] = Field(min_length=1, description="T / L0 reported")
+    factors: list[Multiple] = Field(min_length=1, description="T / L0 reported")
     orders: list[OrderName] = Field(min_length=1, description="visiting orders")
     images: Positive = Field(description="images of probe.split, at most")
     repeats: Positive = Field(1, description="visiting orders an image")

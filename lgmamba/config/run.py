@@ -5,13 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import Strict
+from lgmamba.config.base import LONGEST, Multiple, Positive, Seed, Strict
 from lgmamba.config.lengths import LengthConfig
 
 OrderName = Literal["permutation", "cycle", "replacement", "raster", "snake", "hilbert"]
 ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
-Positive = Annotated[int, Field(ge=1)]
-Multiple = Annotated[float, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -25,7 +24,7 @@ class SuperviseRandom(Strict):
     """Loss on k steps drawn uniformly, with replacement, from 1..T for each sample."""
 
     kind: Literal["random_k"]
-    k: Positive
+    k: Annotated[int, Field(ge=1, le=100_000)]
 
 
 class SuperviseAll(Strict):
@@ -52,10 +51,8 @@ class MambaConfig(Strict):
     kind: Literal["mamba"]
     d_state: int = Field(ge=1, le=256, description="state size N")
     d_conv: int = Field(ge=1, le=16, description="width of the short convolution, steps")
-    expand: float = Field(gt=0, description="inner width / model width")
-    dt_rank: Positive | Literal["auto"] = Field(
-        description="rank of the step-size projection; auto = ceil(d_model / 16)"
-    )
+    expand: float = Field(gt=0, le=64, description="inner width / model width")
+    dt_rank: Width | Literal["auto"] = Field(description="rank of the step-size projection; auto = ceil(d_model / 16)")
     dt_min: float = Field(gt=0, description="smallest step size at initialisation")
     dt_max: float = Field(gt=0, description="largest step size at initialisation")
 
@@ -70,14 +67,14 @@ class MlpDecoder(Strict):
     """Output at one step -> hidden -> all pixels."""
 
     kind: Literal["mlp"]
-    hidden: Positive = Field(description="hidden width")
+    hidden: Width = Field(description="hidden width")
 
 
 class SpatialDecoder(Strict):
     """One learned query per cell, combined with the output at one step, -> the cell's pixels."""
 
     kind: Literal["spatial"]
-    hidden: Positive = Field(description="hidden width per cell")
+    hidden: Width = Field(description="hidden width per cell")
 
 
 DecoderConfig = Annotated[MlpDecoder | SpatialDecoder, Field(discriminator="kind")]
@@ -92,7 +89,7 @@ class AdaptiveConfig(Strict):
     features: Literal["T", "T_and_t"] = Field(
         description="told log T alone, or log T and the fraction t/T already read"
     )
-    hidden: Positive = Field(description="width of the conditioning network")
+    hidden: Width = Field(description="width of the conditioning network")
     beyond: Literal["extrapolate", "clamp", "rescale"] = Field(
         description="for T > L0: features as they come | held at T = L0 and t/T <= 1 | held, and step sizes times L0 / T"
     )
@@ -118,8 +115,8 @@ class AdaptiveConfig(Strict):
 class ModelConfig(Strict):
     """The reconstruction model."""
 
-    d_model: Positive = Field(description="model width")
-    n_layer: Positive = Field(description="number of blocks")
+    d_model: Width = Field(description="model width")
+    n_layer: int = Field(ge=1, le=1000, description="number of blocks")
     mixer: MambaConfig
     position: Literal["absolute", "relative_move"] = Field(
         description="learned embedding of the cell, or code of the move since the last patch"
@@ -144,7 +141,7 @@ class ModelConfig(Strict):
 
 
 class _Passing(Strict):
-    max_factor: float = Field(gt=0, description="most steps of the passed part, in units of L0")
+    max_factor: float = Field(gt=0, le=1e6, description="most steps of the passed part, in units of L0")
     share: float = Field(gt=0, le=1, description="share of a batch's sequences that start from a passed state")
 
     def sequences(self, batch_size: int) -> int:
@@ -193,12 +190,13 @@ class TrainConfig(Strict):
     validate_every: Positive = Field(description="steps between two validations")
     validate_images: Positive = Field(description="validation images used, at most")
     checkpoint_every_s: float = Field(ge=0, description="seconds between two resume checkpoints; 0 = at every log step")
-    cpu_threads: Positive = Field(
-        description="torch threads on a CPU; part of the result, since sums are split by thread"
+    cpu_threads: int = Field(
+        ge=1, le=1024, description="torch threads on a CPU; part of the result, since sums are split by thread"
     )
     length_power: float = Field(
         0.0,
         ge=0,
+        le=100,
         exclude_if=lambda power: power == 0,
         description="p: a sequence of T patches weighs (T / L0)^p in the loss; 0 = all the same",
     )
@@ -230,7 +228,7 @@ class RunConfig(Strict):
 
     study: str
     run: str
-    seed: int
+    seed: Seed
     task: TaskConfig
     model: ModelConfig
     train: TrainConfig
@@ -249,6 +247,10 @@ class RunConfig(Strict):
         if passing.longest(self.L0) < 1:
             raise ValueError(
                 f"train.state_passing: expected: max_factor x L0 >= 1 step; got {passing.max_factor} x {self.L0}"
+            )
+        if passing.longest(self.L0) > LONGEST:
+            raise ValueError(
+                f"train.state_passing: expected: max_factor x L0 of at most {LONGEST:,} steps; got {passing.max_factor} x {self.L0}"
             )
         return self
 

@@ -43,7 +43,8 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, columnspacing=1, handlelength=1.6)
     in_view = frame.filter(pl.col("method") != "paste")  # an ideal memory leaves the plot where it has read all
     low, high = in_view["psnr_lo"].min(), in_view["psnr_hi"].max()
-    axes[0].set_ylim(low - 0.05 * (high - low), high + 0.07 * (high - low))
+    span = max(high - low, 1.0)  # dB; constant images leave no span
+    axes[0].set_ylim(low - 0.05 * span, high + 0.07 * span)
     log2_axis(axes[0].xaxis, models["step"].to_list())
     for ax in axes:
         ax.set_xlabel("Step t (patches)")

@@ -16,7 +16,7 @@ from lgmamba.report.contrasts import contrast_facts
 from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.remedies import remedy_facts, remedy_headline
-from lgmamba.report.strategies import strategy_sentences
+from lgmamba.report.strategies import described_runs, strategy_sentences
 
 READ = ("curves", "summary", "contrasts", "envelope", "runs", "figure_retention")
 
@@ -61,7 +61,9 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             }
             for name, run in runs.items()
         ],
-        "strategies": strategy_sentences(found["figure_retention"], families(params), max(params.claims.far_factors)),
+        "strategies": strategy_sentences(
+            found["figure_retention"], described_runs(params), max(params.claims.far_factors)
+        ),
         "costs": cost_facts(found["runs"]),
         "titles": TITLES,
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
@@ -140,9 +142,9 @@ def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | Non
 
     None where the study compares no family, or has not read one of them at one of these lengths.
     """
-    if not (compared := families(params)):
+    if not params.claims.comparisons:
         return None
-    family, runs, far = compared[0], params.runs_by_name(), max(params.claims.far_factors)
+    family, runs, far = families(params)[0], params.runs_by_name(), max(params.claims.far_factors)
     steps = {"early": family.L0 // 4, "L0": family.L0, "twice": 2 * family.L0, "far": round(far * family.L0)}
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
     psnr = {

@@ -18,11 +18,10 @@ from lgmamba.analysis.contrasts import (
     contrasts_frame,
     detectable,
     holm,
-    needed_steps,
 )
 from lgmamba.analysis.statistics import effect_of
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.claims import ClaimsConfig, steps_of
+from lgmamba.config.claims import ClaimsConfig, needed_steps, steps_of
 
 L0 = {"special": 64, "general": 64}
 
@@ -159,7 +158,7 @@ def test_several_lengths_are_averaged_and_all_of_them_are_needed():
 
 
 def test_the_best_of_several_controls_is_taken_training_by_training():
-    run = levels({("special", 64): [20.0] * 5})
+    run = levels({("special", 64): [20.0] * 5}, "vanilla")
     controls = [
         levels({("special", 64): [21.0, 19.0, 20.0, 18.0, 22.0]}, "truncate"),
         levels({("special", 64): [19.0, 21.5, 20.5, 18.5, 20.0]}, "reset", "stream"),
@@ -203,6 +202,12 @@ def test_to_L0_ends_at_L0_where_that_is_no_power_of_two():
 def test_a_length_that_cannot_be_read_is_refused(text):
     with pytest.raises(ConfigError, match="a length such as L0, 4 L0, L0 / 4, to L0, or a number of steps"):
         claims(contrast(of={"run": "special", "at": text}))
+
+
+def test_a_remedy_is_compared_with_what_was_read_on_the_same_images():
+    of = {"run": "special", "at": "25 L0", "remedy": "freeze"}
+    with pytest.raises(ConfigError, match=r"minus\.remedy: found null, expected a remedy or control, such as vanilla"):
+        claims(contrast(of=of))
 
 
 def test_two_contrasts_of_one_name_are_refused():

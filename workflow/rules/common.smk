@@ -5,18 +5,18 @@ import shutil
 from glob import glob
 from os.path import dirname
 
-import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.study import load_params
+from lgmamba.config.text import parse
 
 
 def study_params():
     """params.yaml <- preset <- values given by hand (--config, --configfile), validated."""
-    given = {key: typed(value) for key, value in config.items() if key != "frames"}
     try:
+        given = {key: typed(value) for key, value in config.items() if key != "frames"}
         return load_params(
             os.path.relpath(os.path.join(workflow.basedir, "params.yaml")),
             preset=given.pop("preset", None),
@@ -53,7 +53,7 @@ def typed(value):
         return {k: typed(v) for k, v in value.items()}
     if isinstance(value, list):
         return [typed(v) for v in value]
-    return yaml.safe_load(value) if isinstance(value, str) and value else value
+    return parse(value, f"--config: {value}") if isinstance(value, str) and value else value
 
 
 def train_threads(wildcards):

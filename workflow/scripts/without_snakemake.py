@@ -24,12 +24,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import yaml
-
 from lgmamba.cli.show import stage_commands
 from lgmamba.config.files import Layout, write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
+from lgmamba.config.text import parse_mapping
 from lgmamba.devices import gpus
 
 MARKS = {
@@ -89,7 +88,9 @@ def parse() -> argparse.Namespace:
 def jobs_of(asked: str, options: argparse.Namespace) -> list[Stages]:
     """The chains of a study: its images, then one chain for each run and seed, with its configuration files written."""
     preset, seeds, names = [*asked.split(":"), "", ""][:3]
-    study = load_params(options.params, preset, yaml.safe_load(options.override) if options.override else None)
+    study = load_params(
+        options.params, preset, parse_mapping(options.override, "--override") if options.override else None
+    )
     write_config_files(study)
     layout, wanted = Layout(study.outputs.results), options.stages.split(",")
     lines = [line for line in stage_commands(study) if stage_of(line) in wanted]
