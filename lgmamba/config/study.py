@@ -21,6 +21,7 @@ from lgmamba.config.base import (
     unknown_key,
     validate,
 )
+from lgmamba.config.claims import ClaimsConfig, needed_steps
 from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.remedies import ExtensionConfig, Remedies, with_kinds
@@ -48,21 +49,18 @@ class ProbeConfig(Strict):
     panel_images: Positive = Field(description="images whose reconstructions are kept as pictures")
 
 
-class Comparison(Strict):
-    """The runs that a family of claims compares; its specialists are the plain runs of fixed length within `generalist`'s range."""
+class ReportConfig(Strict):
+    """What the study asks, in its own words."""
 
-    generalist: Name = Field(description="plain run trained on many lengths")
-    adaptive: Name = Field(description="length-adaptive run trained on the same lengths")
-
-
-class ClaimsConfig(Strict):
-    """How the claims are tested."""
-
-    comparisons: list[Comparison] = Field([], description="none: no family of claims is tested")
-    bootstrap: int = Field(ge=1, le=1_000_000, description="bootstrap resamples (images and seeds)")
-    level: float = Field(gt=0.5, lt=1, description="level of the intervals")
-    far_factors: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
-        min_length=1, description="multiples of L0 at which C1 and C5 are tested; up to probe.max_factor"
+    title: str = Field(
+        "How Mamba's reconstruction strategy depends on the lengths it was trained on", min_length=1, max_length=150
+    )
+    question: str = Field(
+        "A Mamba model reads an image patch by patch and must reconstruct the whole image from what it has read. How does its "
+        "strategy depend on the sequence lengths that it was trained on, and what happens when a sequence is longer than all of them? "
+        "Does it help to tell the model the length?",
+        min_length=1,
+        max_length=1000,
     )
 
 
@@ -94,7 +92,8 @@ class Params(Strict):
     )
     seeds: list[Seed] = Field(min_length=1)
     probe: ProbeConfig
-    claims: ClaimsConfig
+    claims: ClaimsConfig = ClaimsConfig()
+    report: ReportConfig = ReportConfig()
     remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field([], description="tried beyond L0; see extension")
     extension: ExtensionConfig | None = Field(None, description="how remedies are tried; null: they are not")
     inspect: InspectConfig | None = Field(None, description="how trained models are looked into; null: they are not")
@@ -158,6 +157,7 @@ class Params(Strict):
         powers = {2**k for k in range(last.bit_length())}
         lengths = {r.L0 for r in self._expanded.values()}
         own = {round(f * run.L0) for f in (*self.probe.factors, *self.claims.far_factors, self.probe.max_factor)}
+        own |= needed_steps(self.claims.primary, run.run, run.L0)
         steps = powers | lengths | own | set(self.probe.extra_steps) | {last}
         return sorted(t for t in steps if 1 <= t <= last)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lgmamba.config.base import LONGEST
-from lgmamba.config.remedies import LongMambaRemedy, check_names
+from lgmamba.config.remedies import RESERVED, LongMambaRemedy, check_names
 
 if TYPE_CHECKING:
     from lgmamba.config.run import RunConfig
@@ -25,6 +25,7 @@ def check_study(study: Params) -> None:
         check_patches,
         check_orders,
         check_comparisons,
+        check_contrasts,
         check_extension,
         check_inspect,
         check_lengths,
@@ -81,6 +82,32 @@ def check_comparisons(study: Params) -> None:
             raise ValueError(
                 f"{path}.adaptive: found {c.adaptive!r}, whose model.adaptive is null; expected: a length-adaptive run"
             )
+
+
+def check_contrasts(study: Params) -> None:
+    """Contrasts name runs and remedies that exist, at lengths that are read."""
+    runs, treated = study.runs_by_name(), study.extension
+    remedies = {entry.name for entry in study.remedies} | set(RESERVED)
+    for i, contrast in enumerate(study.claims.primary):
+        for role, side in (("of", contrast.of), ("minus", contrast.minus)):
+            path = f"claims.primary.{i}.{role}"
+            _known(f"{path}.run", side.run, runs)
+            L0 = runs[side.run].L0
+            for name in side.treated:
+                if treated is None or side.run not in treated.runs:
+                    raise ValueError(
+                        f"{path}.run: found {side.run!r}, expected: one of extension.runs, since {name!r} is read on it"
+                    )
+                if name not in remedies:
+                    raise ValueError(f"{path}: found remedy {name!r}, expected: one of {sorted(remedies)}")
+            read = set(treated.steps(L0)) if side.treated else None
+            for step in side.steps(L0):
+                if read is not None and step not in read:
+                    raise ValueError(f"{path}.at: found {step} steps, expected: one of extension's, {sorted(read)}")
+                if step > study.probe.max_factor * study.L0:
+                    raise ValueError(
+                        f"{path}.at: found {step} steps, expected: at most probe.max_factor x L0, {study.probe.max_factor * study.L0:g}"
+                    )
 
 
 def check_extension(study: Params) -> None:

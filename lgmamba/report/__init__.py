@@ -1,4 +1,7 @@
-"""The report: report.md, a self-contained report.html, and the numbers for README and DVC. Every number comes from a frame."""
+"""The report: the answer and a page of details, as Markdown and as self-contained HTML, and numbers for README and DVC.
+
+Every number comes from a frame.
+"""
 
 import base64
 import html
@@ -14,6 +17,7 @@ import markdown
 
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
+from lgmamba.analysis.contrasts import VERDICTS
 from lgmamba.files import to_json, write_atomic
 from lgmamba.report import words
 from lgmamba.report.facts import gather, headline, metrics
@@ -22,7 +26,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> None:
-    """Write report.md, report.html, headline.json and metrics.json.
+    """Write both pages, report and details, as .md and .html, and headline.json and metrics.json.
 
     Args:
         study_json: resolved parameters of the study.
@@ -40,21 +44,25 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
         )
     facts = gather(study_json, frames)
     where = Path(os.path.relpath(figures, out)).as_posix()
-    plain = render("report.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
     pictures = {name: (figures / f"{name}.png").read_bytes() for name in names}
-    rich = render(
-        "report.md.jinja",
-        facts,
-        rich=True,
-        picture=lambda name: inline_png(pictures[name]),
-        width=lambda name: width_rem(pictures[name]),
-    )
-    write_atomic(out / "report.md", plain)
-    write_atomic(out / "report.html", html_page(rich, f"{facts['study']}: length generalisation of Mamba"))
+    for page, title in PAGES.items():
+        plain = render(f"{page}.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
+        rich = render(
+            f"{page}.md.jinja",
+            facts,
+            rich=True,
+            picture=lambda name: inline_png(pictures[name]),
+            source=lambda name: f"{where}/{name}.png",
+            width=lambda name: width_rem(pictures[name]),
+        )
+        write_atomic(out / f"{page}.md", plain.replace("[TOC]\n\n", ""))
+        write_atomic(out / f"{page}.html", html_page(rich, title.format(**facts)))
     write_atomic(out / "headline.json", to_json(headline(facts)))
     write_atomic(out / "metrics.json", to_json(metrics(facts)))
 
 
+PAGES = {"report": "{title}", "details": "{title}: tables and methods"}
+"""Page -> its title in the browser: the answer, and everything behind it."""
 BLOCKS = {"headline": "readme.md.jinja", "account": "account.md.jinja", "remedies": "readme_remedies.md.jinja"}
 """What a README may have of a study between `<!-- generated:BLOCK:STUDY -->` and `<!-- /generated -->`."""
 
@@ -108,6 +116,7 @@ def render(template: str, facts: dict[str, Any], **more: Any) -> str:
         words.signed,
         words.effect,
         words.interval,
+        words.probability,
         words.span,
         words.listed,
         words.plural,
@@ -123,14 +132,14 @@ def html_page(text: str, title: str) -> str:
     """Markdown -> one HTML page that asks for nothing from outside."""
     body = markdown.markdown(text, extensions=["tables", "md_in_html", "toc", "fenced_code", "sane_lists"])
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
-    body = re.sub(r"<td>(holds|holds in part|does not hold|not shown|not testable here)</td>", _badge, body)
+    body = re.sub(rf"<td>({'|'.join(VERDICTS)})(?= \\(|</td>)", _badge, body)
     css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined)
     return environment.get_template("page.html.jinja").render(body=body, title=title, css=css)
 
 
 def _badge(match: re.Match[str]) -> str:
-    return f'<td><span class="verdict {match[1].replace(" ", "-")}">{match[1]}</span></td>'
+    return f'<td><span class="verdict {match[1].replace(",", "").replace(" ", "-")}">{match[1]}</span>'
 
 
 def inline_png(png: bytes) -> str:
