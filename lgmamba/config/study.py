@@ -60,7 +60,7 @@ class ClaimsConfig(Strict):
     bootstrap: int = Field(ge=1, le=1_000_000, description="bootstrap resamples (images and seeds)")
     level: float = Field(gt=0.5, lt=1, description="level of the intervals")
     far_factors: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
-        min_length=1, description="multiples of L0 at which C1 and C5 are tested; up to probe.max_factor"
+        min_length=1, description="multiples of L0 at which C1 and C5 are tested, as far as probe.max_factor goes"
     )
 
 
