@@ -12,8 +12,7 @@ from lgmamba.files import write_atomic
 
 TEMPLATE = """\
 # Study {name}: what differs from params.yaml, where every key stands with a comment. Change what you like; what is not said
-# here is as it is there. Nothing but `runs` is needed: claims that compare runs, remedies and looks inside come with sections
-# `claims`, `remedies` with `extension`, and `inspect`, as in params.yaml.
+# here is as it is there.
 #
 #   lgmamba show --preset {path}                       what it will do, and what that costs
 #   snakemake --cores 4 --config preset={path}         does it; then open reports/{name}/report.html
@@ -30,7 +29,10 @@ runs:                      # one entry = one model to train
 seeds: [0]                 # with two or more, intervals say how much trainings differ
 
 probe: {{images: 128, repeats: 1, orders: [permutation], max_factor: 8, factors: [1.5, 2, 4, 8], batch_images: 32}}
-claims: {{far_factors: [2, 4, 8]}}
+claims: {{comparisons: [], far_factors: [2, 4, 8]}}  # or [{{generalist: a run, adaptive: one that is told the length}}]
+remedies: []               # what is tried beyond L0; needs `extension`
+extension: null
+inspect: null              # what trained models are looked into for
 
 outputs:                   # relative to the repository
   data: data/{name}

@@ -32,11 +32,28 @@ def show(
     if write:
         for path in write_config_files(study):
             typer.echo(f"wrote {path}", err=True)
+    if told := missing_images(study):
+        typer.echo(f"note: {told}", err=True)
     if commands:
         for line in stage_commands(study):
             typer.echo(line)
         return
     _table(study, _measured(study, device) if measure else None)
+
+
+def missing_images(study: Params) -> str | None:
+    """What is missing for the images to be built, where they are not built yet; else None."""
+    from lgmamba.data.artefact import MANIFEST
+    from lgmamba.data.errors import DataError
+    from lgmamba.data.local import check_there
+
+    if (study.outputs.data / MANIFEST).is_file():
+        return None
+    try:
+        check_there(study.data.source)
+    except DataError as e:
+        return f"data.source: {e}"
+    return None
 
 
 def stage_commands(study: Params) -> list[str]:

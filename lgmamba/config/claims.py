@@ -149,7 +149,7 @@ class ClaimsConfig(Strict):
     far_factors: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
         [2, 4, 8, 25],
         min_length=1,
-        description="multiples of L0 at which tables describe what is beyond it; up to probe.max_factor",
+        description="multiples of L0 at which tables describe what is beyond it; as far as probe.max_factor goes",
     )
 
     @model_validator(mode="after")

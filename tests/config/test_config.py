@@ -5,11 +5,11 @@ import re
 from typing import get_args
 
 import pytest
-from lgmamba.model.patch_mamba import MIXERS
 
 from lgmamba.config.base import validate
 from lgmamba.config.run import MambaConfig, RunConfig, ScanBackend
 from lgmamba.config.study import Params, load_params, merge
+from lgmamba.model.stack import MIXERS
 from lgmamba.scan.api import BACKENDS
 from lgmamba.tasks.draw.config import OrderName
 from lgmamba.tasks.draw.orders import ORDERS

@@ -40,7 +40,7 @@ def test_a_study_without_comparisons_is_reported(tmp_path, seeds):
     report = write_everything(study, results, tmp_path)
     for run in PLAIN:
         assert f"`{run}`: at t = " in report  # what it remembers is told of every run
-    assert "the study has no runs that this claim compares" in report
+    assert "This study fixes no contrast" in report
     assert len(pl.read_parquet(tmp_path / "frames" / "envelope.parquet")) == 0
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from lgmamba.report.answer import answers, exceptions
 
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
@@ -11,7 +12,6 @@ from lgmamba.analysis.evaluate import evaluate
 from lgmamba.config.remedies import MODES
 from lgmamba.figures import draw
 from lgmamba.report import render, update_readme, words, write_report
-from lgmamba.report.answer import answers, exceptions
 from lgmamba.report.remedy_kinds import KINDS
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 
@@ -294,9 +294,8 @@ def test_a_study_with_almost_nothing_still_gets_its_figures_and_report(tmp_path)
     """No specialist, one seed, nothing probed beyond twice L0: all is untestable, and said so."""
     runs = {name: DIGITS_RUNS[name] for name in ("uniform", "adaptive")}
     probe = {"images": 3, "repeats": 1, "max_factor": 2, "factors": [2], "panel_images": 1}
-    study_json, results = make_study(
-        tmp_path, study_values(runs, probe=probe, claims={"bootstrap": 20}) | {"seeds": [0]}
-    )
+    values = study_values(runs, probe=probe, claims={"far_factors": [2]}) | {"seeds": [0]}
+    study_json, results = make_study(tmp_path, values)
     evaluate(study_json, results, tmp_path / "frames")
     for name in figures_of(load_study(study_json)):
         draw(name, study_json, tmp_path / "frames", tmp_path / "figures")

@@ -47,6 +47,14 @@ def frames_are_kept():
     return True
 
 
+def check_images():
+    """Images that are missing end the call here, where they are not built yet."""
+    from lgmamba.cli.show import missing_images
+
+    if told := missing_images(PARAMS):
+        raise WorkflowError(told)
+
+
 def typed(value):
     """--config hands the leaves of nested values over as text ('train={steps: 20}'); read them as YAML would."""
     if isinstance(value, dict):

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from lgmamba.data.errors import DataError
+from lgmamba.data.local import check_folder
 
 METADATA_FOLDERS = frozenset(
     ("@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
@@ -82,11 +83,7 @@ def list_images(root: Path) -> Listing:
     Raises:
         DataError: no folder, not readable, no image, names that are no UTF-8, or a set's root with train and test folders.
     """
-    if not root.is_dir():
-        raise DataError(
-            f"{root} {'is a file' if root.exists() else 'does not exist'} (looked from {Path.cwd()}); expected a folder of images, "
-            "or of class folders"
-        )
+    check_folder(root)
     listing, seen = Listing(root), set[tuple[int, int]]()
     inside = sorted(_entries(root), key=lambda p: p.name)
     folders = [p for p in inside if p.is_dir() and not _is_metadata(listing, p)]

@@ -1,7 +1,6 @@
 """Parquet files with encoded images: the layout of data sets on public hubs. Local paths, globs, https:// and hf://."""
 
 import difflib
-import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,25 +11,21 @@ from lgmamba.config.data import ParquetSource
 from lgmamba.data.artefact import SourceRecord
 from lgmamba.data.decode import Payload
 from lgmamba.data.errors import DataError
+from lgmamba.data.local import find_local, is_remote
 from lgmamba.data.sources import Index, Place, remote
-from lgmamba.data.sources.parquet_readers import BINARY, BINARY_STRUCT, INTEGER, Reader, class_names, default_reader
+from lgmamba.data.sources.parquet_readers import (
+    BINARY,
+    BINARY_STRUCT,
+    INTEGER,
+    Reader,
+    class_names,
+    default_reader,
+    reader_errors,
+)
 from lgmamba.files import file_digest
 
-GLOB_CHARACTERS = frozenset("*?[")
 BOMB_BYTES, BOMB_RATIO = 64 << 20, 100
 """A column that grows to more than so many bytes, and so many times its size in the file: encoded images hardly shrink."""
-
-
-def _reader_errors() -> tuple[type[BaseException], ...]:
-    """Each library has its own errors for a damaged file; a panic of polars is no Exception."""
-    try:
-        from polars.exceptions import PanicException
-    except ImportError:
-        return (Exception,)
-    return (Exception, PanicException)
-
-
-READER_ERRORS = _reader_errors()
 
 
 @dataclass(frozen=True)
@@ -113,12 +108,12 @@ class Parquet:
         patterns = [paths] if isinstance(paths, str) else paths or []
         found = []
         for pattern in patterns:
-            if remote.is_remote(pattern):
+            if is_remote(pattern):
                 for file in remote.find(pattern):
                     path, etag = remote.download(file, self.scratch, self.progress)
                     found.append(InputFile(path, file.name, is_test, file.url, etag))
             else:
-                found += [InputFile(Path(path), path, is_test) for path in _find_local(pattern)]
+                found += [InputFile(Path(path), path, is_test) for path in find_local(pattern)]
         return found
 
     def _check(self, file: InputFile) -> list[str] | None:
@@ -126,7 +121,7 @@ class Parquet:
         try:
             schema = self.reader.schema(file.path)
             metadata = self.reader.metadata(file.path)
-        except READER_ERRORS as e:
+        except reader_errors() as e:
             raise DataError(
                 f"{file.name} is not a readable Parquet file ({_first_line(e)}); name .parquet files only"
             ) from None
@@ -154,7 +149,7 @@ class Parquet:
             if self.config.label_column is None:
                 return np.zeros(self.reader.length(file.path), np.int64)
             values, nulls = self.reader.integers(file.path, self.config.label_column)
-        except READER_ERRORS as e:  # a damaged page, or values beyond int64
+        except reader_errors() as e:  # a damaged page, or values beyond int64
             raise DataError(
                 f"{file.name}: column {self.config.label_column!r} cannot be read ({_first_line(e)})"
             ) from None
@@ -173,7 +168,7 @@ class Parquet:
                     if wanted[position]:
                         yield position, encoded
                     position += 1
-        except READER_ERRORS as e:  # a damaged page
+        except reader_errors() as e:  # a damaged page
             raise DataError(
                 f"{file.name}, at or after row {position - start}: the file is damaged ({_first_line(e)})"
             ) from None
@@ -181,26 +176,6 @@ class Parquet:
     def _place(self, position: int) -> Place:
         i = int(np.searchsorted(np.cumsum(self.lengths), position, side="right"))
         return Place(self.files[i].name, position - sum(self.lengths[:i]))
-
-
-def _find_local(pattern: str) -> list[str]:
-    path = Path(pattern).expanduser()
-    if path.is_file():
-        return [str(path)]
-    if path.is_dir():
-        raise DataError(f"{pattern} is a folder, expected files; write {pattern.rstrip('/')}/*.parquet")
-    if GLOB_CHARACTERS & set(pattern):
-        found = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
-        if not found:
-            raise DataError(
-                f"no file matches {pattern} (looked from {Path.cwd()}); correct data.source.path or test_path"
-            )
-        return found
-    near = difflib.get_close_matches(
-        path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [], n=1
-    )
-    hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-    raise DataError(f"{pattern} does not exist (looked from {Path.cwd()}){hint}")
 
 
 def _refuse_bomb(file: InputFile, column: str) -> None:

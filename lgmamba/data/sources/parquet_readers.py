@@ -178,6 +178,15 @@ def default_reader() -> Reader:
     return PolarsReader()
 
 
+def reader_errors() -> tuple[type[BaseException], ...]:
+    """What a damaged file may raise: each library has its own errors, and a panic of polars is no Exception."""
+    try:
+        from polars.exceptions import PanicException
+    except ImportError:
+        return (Exception,)
+    return (Exception, PanicException)
+
+
 def class_names(metadata: dict[str, str], label_column: str) -> list[str] | None:
     """Class names, where the file's footer has them as public hubs write them (key `huggingface`, ClassLabel feature)."""
     try:
