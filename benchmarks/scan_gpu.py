@@ -20,6 +20,7 @@ The floor is the larger of two times, at the rates that this GPU reaches here:
 import argparse
 import csv
 import ctypes
+import importlib.metadata
 import json
 import math
 import platform
@@ -131,13 +132,18 @@ def call(f: Implementation, inputs: dict[str, Tensor], mode: str) -> list[Tensor
 
 def captured(f: Implementation, sets: list[dict[str, Tensor]], mode: str) -> torch.cuda.CUDAGraph:
     """A graph of one call on each set."""
-    for inputs in sets:
-        call(f, inputs, mode)
+    return captured_calls([lambda inputs=inputs: call(f, inputs, mode) for inputs in sets])
+
+
+def captured_calls(calls: list[Callable[[], object]]) -> torch.cuda.CUDAGraph:
+    """A graph of all calls, each made once before."""
+    for one in calls:
+        one()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for inputs in sets:
-            call(f, inputs, mode)
+        for one in calls:
+            one()
     return graph
 
 
@@ -266,11 +272,10 @@ def measure_ceilings() -> dict[str, float]:
 
 
 def hardware(ceilings: dict[str, float]) -> dict:
-    import cuda.bindings
-    import mamba_ssm as official
-
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "mamba_ssm": official.__version__}
-    versions |= {"CUDA": torch.version.cuda, "cuda-bindings": cuda.bindings.__version__}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "CUDA": torch.version.cuda}
+    for package in ("cuda-bindings", "mamba_ssm"):
+        if list(importlib.metadata.distributions(name=package)):
+            versions[package] = importlib.metadata.version(package)
     device = torch.cuda.get_device_properties(0)
     chip = {"gpu": device.name, "multiprocessors": device.multi_processor_count, "memory_bytes": device.total_memory}
     return chip | {"versions": versions, "ceilings": ceilings}

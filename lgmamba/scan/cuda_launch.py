@@ -56,7 +56,7 @@ Tensors = dict[str, Tensor | None]
 """Tensors by field name; None or an empty one is absent, a null pointer."""
 
 
-def _kernel(name: str, mapping: Mapping, tensors: Tensors, gated: bool, **flags: bool) -> Kernel:
+def scan_kernel(name: str, mapping: Mapping, tensors: Tensors, gated: bool, **flags: bool) -> Kernel:
     """The kernel for these dtypes; `flags` are the constants of cuda_scan.cu that are 0 or 1."""
     x, z = tensors["x"], tensors["z"] if gated else None
     types = dict(TX=x, TD=tensors["dt"], TZ=x if z is None else z, TBC=tensors["Bmat"])
@@ -82,7 +82,7 @@ def _arguments(tensors: Tensors, mapping: Mapping, piece: int, **numbers: int) -
     return args
 
 
-def _carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_every: int) -> Tensors:
+def carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_every: int) -> Tensors:
     """The first walk and the join: what every piece but the outermost starts from, in `ends`; absent with one piece."""
     (B, L, D), A, device = tensors["x"].shape, tensors["A"], tensors["x"].get_device()
     slots = -(-L // plan.piece) - 1
@@ -91,7 +91,7 @@ def _carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_e
     ends, dt_sums = A.new_empty((B, slots, D, A.shape[1])), A.new_empty((B, slots, D))
     has_states = reverse and tensors["dstates"] is not None
     flags = dict(SOFTPLUS=softplus, REVERSE=reverse, STATES=has_states)
-    kernel = _kernel("ends", plan.ends, tensors, gated=reverse, **flags)
+    kernel = scan_kernel("ends", plan.ends, tensors, gated=reverse, **flags)
     tensors = tensors | dict(ends=ends, dt_sums=dt_sums)
     args = _arguments(tensors, plan.ends, plan.piece, states_every=states_every)
     kernel.launch(device, B * slots * args.blocks_d, 32 * plan.ends.WARPS, plan.ends.ends_bytes(), args)
@@ -107,25 +107,25 @@ def _carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_e
 
 def forward(inputs: Tensors, outputs: Tensors, plan: Plan, softplus: bool, states_every: int) -> None:
     """Fill `outputs` (y, and last, states, checkpoints where present) by the kernels."""
-    tensors = inputs | _carry(inputs, plan, False, softplus, states_every)
+    tensors = inputs | carry(inputs, plan, False, softplus, states_every)
     flags = dict(
         SOFTPLUS=softplus, STATES=outputs["states"].numel() > 0, CHECKPOINTS=outputs["checkpoints"].numel() > 0
     )
-    kernel = _kernel("forward", plan.walk, tensors, gated=True, **flags)
+    kernel = scan_kernel("forward", plan.walk, tensors, gated=True, **flags)
     args = _arguments(tensors | outputs, plan.walk, plan.piece, states_every=states_every)
     blocks = args.B * args.pieces * args.blocks_d
     device, threads, shared = inputs["x"].get_device(), 32 * plan.walk.WARPS, plan.walk.forward_bytes()
-    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1)
+    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1 and plan.fills(blocks, device))
 
 
 def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states_every: int) -> None:
     """Fill `grads` (dx, ddt, dz, dA, dBmat, dCmat, dDskip, dbias, dh0 where present) by the kernels."""
     (B, L, D), (G, N), A = inputs["x"].shape, inputs["Bmat"].shape[2:], inputs["A"]
     device, mapping = inputs["x"].get_device(), plan.walk
-    tensors = inputs | _carry(inputs, plan, True, softplus, states_every)
+    tensors = inputs | carry(inputs, plan, True, softplus, states_every)
     direct = mapping.blocks(D // G) == 1
     flags = dict(SOFTPLUS=softplus, STATES=inputs["dstates"] is not None, DIRECT=direct)
-    kernel = _kernel("backward", mapping, tensors, gated=True, **flags)
+    kernel = scan_kernel("backward", mapping, tensors, gated=True, **flags)
 
     args = _arguments(tensors | {k: v for k, v in grads.items() if k in dict(Args._fields_)}, mapping, plan.piece)
     args.states_every = states_every
@@ -137,7 +137,7 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
     for name, v in (("part_bc", part_bc), ("part_A", part_A), ("part_vectors", part_vectors)):
         setattr(args, name, v.data_ptr())
     blocks, threads, shared = parts * args.blocks_d, 32 * mapping.WARPS, mapping.backward_bytes()
-    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1)
+    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1 and plan.fills(blocks, device))
 
     rows = 0 if direct else B * L * G
     summed = dict(part_bc=part_bc, part_A=part_A, part_vectors=part_vectors)

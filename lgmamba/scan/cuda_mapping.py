@@ -19,7 +19,7 @@ TABLE: dict[str, dict[int, tuple[tuple[float, ...], ...]]] = {
     "forward": {
         4: ((4, 2, 4, 8, 4, 12),),
         8: ((4, 2, 4, 8, 4, 13),),
-        16: ((8, 2, 4, 8, 4, 16.5), (4, 2, 4, 16, 4, 16.2, 112), (4, 1, 4, 16, 4, 17)),
+        16: ((8, 2, 4, 8, 4, 17, 150), (4, 2, 4, 16, 4, 15.5, 100), (4, 1, 4, 16, 4, 17)),
         32: ((8, 2, 4, 16, 3, 19),),
         64: ((8, 2, 4, 16, 3, 21),),
         128: ((8, 2, 8, 8, 2, 20),),
@@ -101,6 +101,10 @@ class Plan:
     ends: Mapping
     piece: int
 
+    def fills(self, blocks: int, device: int) -> bool:
+        """Whether the walk's blocks fill the GPU: fewer crowd on some multiprocessors if they start before others end."""
+        return blocks >= 0.85 * self.walk.MIN_BLOCKS * multiprocessors(device)
+
     def items_per_block(self, items: int, blocks_d: int, device: int) -> int:
         """How many pieces of sequences a block of the backward takes, to keep the parts of dA few; four waves stay."""
         return max(1, items * blocks_d // (multiprocessors(device) * self.walk.MIN_BLOCKS * 4))
@@ -109,8 +113,13 @@ class Plan:
 def choose_plan(backward: bool, rows, N: int, G: int, device: int) -> Plan:
     """The plan for these tensors of shape (B, L, D), None among them absent, whose channels form G groups."""
     B, L, D = rows[0].shape
-    pairs = D // G % 2 == 0 and all(_in_pairs(v) for v in rows if v is not None)
+    pairs = D // G % 2 == 0 and all(in_pairs(v) for v in rows if v is not None)
     return cheapest_plan("backward" if backward else "forward", B, L, D // G, G, N, pairs, multiprocessors(device))
+
+
+def padded_states(N: int) -> int:
+    """The states that the kernels compute for N: a power of two, at least 4."""
+    return max(4, 1 << (N - 1).bit_length())
 
 
 @cache
@@ -119,13 +128,13 @@ def cheapest_plan(kernel: str, B: int, L: int, width: int, G: int, N: int, pairs
 
     `pairs`: whether two neighbouring channels can be read at once everywhere.
     """
-    NP = max(4, 1 << (N - 1).bit_length())
-    ends, ends_speed = _mappings("ends", NP, width, pairs)[0]
+    NP = padded_states(N)
+    ends, ends_speed = table_mappings("ends", NP, width, pairs)[0]
     # Pieces that differ: a length L // P, rounded up to whole chunks, for every number of pieces P.
     most = L // CHUNK if L > UNCUT else 1
     pieces = sorted({-(-L // (P * CHUNK)) * CHUNK for P in range(2, most + 1)}, reverse=True)
     best, least = Plan(ends, ends, L), math.inf
-    for walk, speed in _mappings(kernel, NP, width, pairs):
+    for walk, speed in table_mappings(kernel, NP, width, pairs):
         for piece in (L, *(p for p in pieces if p < L)):
             P = -(-L // piece)
             cost = _microseconds(walk, speed, B * P * G * walk.blocks(width), piece, processors)
@@ -137,10 +146,12 @@ def cheapest_plan(kernel: str, B: int, L: int, width: int, G: int, N: int, pairs
     return best
 
 
-def _mappings(kernel: str, NP: int, width: int, pairs: bool) -> list[tuple[Mapping, tuple[float, ...]]]:
+def table_mappings(
+    kernel: str, NP: int, width: int, pairs: bool, table=TABLE
+) -> list[tuple[Mapping, tuple[float, ...]]]:
     """The table's mappings, each with its rate and when it is reached, with no more warps in a block than a group of channels keeps busy."""
     made = []
-    for NT, CT, WARPS, T, MIN_BLOCKS, *speed in TABLE[kernel][NP]:
+    for NT, CT, WARPS, T, MIN_BLOCKS, *speed in table[kernel][NP]:
         mapping = Mapping(NP, NT, CT if pairs else 1, WARPS, T, MIN_BLOCKS)
         while mapping.WARPS > 1 and mapping.WARPS // 2 * mapping.channels_per_warp >= width:
             mapping = replace(mapping, WARPS=mapping.WARPS // 2, MIN_BLOCKS=mapping.MIN_BLOCKS * 2)
@@ -160,7 +171,7 @@ def _microseconds(mapping: Mapping, speed: tuple[float, ...], blocks: int, steps
     return (steps + START_STEPS) * load * 32 * mapping.WARPS * per_lane / (1000 * rate)
 
 
-def _in_pairs(v: Tensor) -> bool:
+def in_pairs(v: Tensor) -> bool:
     """Whether two neighbouring channels can be read at once."""
     strides = (s for s, size in zip(v.stride()[:2], v.shape, strict=False) if size > 1)
     return v.data_ptr() % (2 * v.element_size()) == 0 and all(s % 2 == 0 for s in strides)

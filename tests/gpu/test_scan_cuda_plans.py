@@ -26,9 +26,9 @@ def force(monkeypatch):
 
     def forced(piece, choice, backward, rows, N, G, device):
         kernel, width = "backward" if backward else "forward", rows[0].shape[2] // G
-        pairs = width % 2 == 0 and all(cuda_mapping._in_pairs(v) for v in rows if v is not None)
-        NP = max(4, 1 << (N - 1).bit_length())
-        made = {k: cuda_mapping._mappings(k, NP, width, pairs)[choice.get(k, 0)][0] for k in (kernel, "ends")}
+        pairs = width % 2 == 0 and all(cuda_mapping.in_pairs(v) for v in rows if v is not None)
+        NP = cuda_mapping.padded_states(N)
+        made = {k: cuda_mapping.table_mappings(k, NP, width, pairs)[choice.get(k, 0)][0] for k in (kernel, "ends")}
         return cuda_mapping.Plan(made[kernel], made["ends"], min(piece, rows[0].shape[1]))
 
     return lambda piece, **choice: monkeypatch.setattr(cuda_mapping, "choose_plan", partial(forced, piece, choice))
