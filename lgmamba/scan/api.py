@@ -19,7 +19,8 @@ BACKENDS = {
     "cuda": cuda_backend,
     "mamba_ssm": mamba_ssm_backend,
 }
-"""Backend name -> module with `unavailable(device) -> str | None` (why it cannot run there) and `scan(...)`."""
+"""Backend name -> module with `scan(...)` and `unavailable(device) -> str | None`: why it cannot run there. It has called
+its kernel once before it says None; an exception counts as the reason."""
 
 AUTO_ORDER = {"cpu": ("cpu", "cpu_numba", "reference"), "cuda": ("cuda", "mamba_ssm", "reference")}
 """Device type -> backends that `auto` tries, best first."""
@@ -88,7 +89,7 @@ scan_step = reference.scan_step
 
 def available_backends(device: str = "cpu") -> dict[str, str | None]:
     """Backend name -> None where it can run on this kind of device, else the reason why it cannot."""
-    return {name: module.unavailable(device) for name, module in BACKENDS.items()}
+    return {name: _unavailable(name, device) for name in BACKENDS}
 
 
 def resolve_backend(backend: str, device: str) -> str:
@@ -97,7 +98,7 @@ def resolve_backend(backend: str, device: str) -> str:
         return _auto(device)
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is unknown; expected 'auto' or one of {sorted(BACKENDS)}")
-    reason = BACKENDS[backend].unavailable(device)
+    reason = _unavailable(backend, device)
     if reason is not None:
         raise RuntimeError(f"backend={backend!r} cannot run on device {device!r}: {reason}")
     return backend
@@ -108,11 +109,19 @@ def resolve_backend(backend: str, device: str) -> str:
 resolve_backend._dynamo_marked_constant = True
 
 
+def _unavailable(name: str, device: str) -> str | None:
+    """Why the backend cannot run there, or None; whatever goes wrong in finding out is why."""
+    try:
+        return BACKENDS[name].unavailable(device)
+    except Exception as e:  # compilers, packages and drivers fail in many ways, and the next backend may run
+        return str(e) or type(e).__name__
+
+
 @cache
 def _auto(device: str) -> str:
     """First backend that runs on the device; every one passed over is logged once."""
     for name in AUTO_ORDER.get(device, ("reference",)):
-        reason = BACKENDS[name].unavailable(device)
+        reason = _unavailable(name, device)
         if reason is None:
             return name
         log.warning("selective_scan: backend %r passed over on %s: %s", name, device, reason)

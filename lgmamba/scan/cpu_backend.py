@@ -14,7 +14,8 @@ import ctypes
 import torch
 from torch import Tensor
 
-from lgmamba.scan.cpu_build import BuildError, load_kernel
+from lgmamba.scan.cpu_build import load_kernel
+from lgmamba.scan.cpu_interface import ROWS, Args
 from lgmamba.scan.cpu_operator import register_operator
 
 CHUNK_STATES, MIN_CHUNK, MAX_CHUNK = 1024, 16, 64
@@ -25,13 +26,14 @@ _STATES_TOGETHER = 4
 
 
 def unavailable(device: str) -> str | None:
-    """Why the compiled kernel cannot run on this kind of device, or None. Builds the kernel at the first call."""
+    """Why the compiled kernel cannot run on this kind of device, or None. Builds and proves it at the first call.
+
+    Raises:
+        BuildError: it cannot be built, with the reason.
+    """
     if device != "cpu":
         return f"it computes on a CPU, not on {device}"
-    try:
-        load_kernel()
-    except BuildError as e:
-        return str(e)
+    load_kernel()
     return None
 
 
@@ -56,27 +58,8 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
     return result[0] if len(result) == 1 else tuple(result)
 
 
-_SIZES = ("B", "L", "D", "G", "N", "chunk", "states_every", "dt_softplus", "threads")
-_ROWS = ("x", "dt", "z", "Bmat", "Cmat", "dy")
-_INPUTS = ("A", "Dskip", "dt_bias", "h0", "dlast", "dstates")
-_OUTPUTS = ("y", "last", "states", "checkpoints")
-_GRADS = ("dx", "ddt", "dA", "dBmat", "dCmat", "dDskip", "dz", "dbias", "dh0")
 _DIFFERENTIABLE = 9
-"""The leading arguments of `scan_cpu`, in the order of `_GRADS`."""
-
-
-class Args(ctypes.Structure):
-    """`struct Args` of the kernel: same fields in the same order, eight bytes each."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in _SIZES),
-        *(
-            (name + part, ctypes.c_int64)
-            for name in _ROWS
-            for part in ("", "_sample_stride", "_step_stride", "_group_stride")
-        ),
-        *((name, ctypes.c_int64) for name in (*_INPUTS, *_OUTPUTS, *_GRADS)),
-    )
+"""The leading arguments of `scan_cpu`, in the order of `GRADS`."""
 
 
 def _chunk(N: int) -> int:
@@ -84,8 +67,8 @@ def _chunk(N: int) -> int:
 
 
 def _launch(kernel, dt_softplus: bool, states_every: int, rows, inputs, outputs) -> None:
-    """Call the kernel on tensors in the order of `_ROWS`, `_INPUTS` and (`_OUTPUTS`, `_GRADS`); None is absent."""
-    (B, L, D), (G, N) = rows[0].shape, rows[_ROWS.index("Bmat")].shape[2:]
+    """Call the kernel on tensors in the order of `ROWS`, `INPUTS` and (`OUTPUTS`, `GRADS`); None is absent."""
+    (B, L, D), (G, N) = rows[0].shape, rows[ROWS.index("Bmat")].shape[2:]
     fields = [B, L, D, G, N, min(L, _chunk(N)), states_every, dt_softplus, torch.get_num_threads()]
     alive = []  # copies must outlive the call
     for v in rows:  # any strides, but the last axis must be contiguous
@@ -151,7 +134,7 @@ def _fake_forward(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, dt_softplus, stat
 
 
 def _gradients(needed: int, x: Tensor, Bmat: Tensor) -> tuple[Tensor, ...]:
-    """One tensor per entry of `_GRADS`, (0,) where bit i of `needed` is not set."""
+    """One tensor per entry of `GRADS`, (0,) where bit i of `needed` is not set."""
     (B, L, D), (G, N) = x.shape, Bmat.shape[2:]
     BLD, BLGN = (B, L, D), (B, L, G, N)
     shapes = (BLD, BLD, (D, N), BLGN, BLGN, (D,), BLD, (D,), (B, N, D))
@@ -175,7 +158,7 @@ def _backward(
     states_every: int,
     needed: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients in the order of `_GRADS`, (0,) where bit i of `needed` is not set."""
+    """Gradients in the order of `GRADS`, (0,) where bit i of `needed` is not set."""
     grads = _gradients(needed, x, Bmat)
     rows, inputs = (x, dt, z, Bmat, Cmat, dy), (A, Dskip, dt_bias, None, dlast, dstates)
     outputs = (None, None, None, checkpoints, *grads)

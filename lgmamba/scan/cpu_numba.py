@@ -7,6 +7,7 @@ apart until the end: the number of threads does not change the bits of the recur
 """
 
 import importlib.util
+import math
 import threading
 from functools import cache
 
@@ -24,12 +25,29 @@ _one_at_a_time = threading.Lock()  # numba's smallest thread pool aborts the pro
 
 @cache
 def unavailable(device: str) -> str | None:
-    """Why it cannot run on this kind of device, or None."""
+    """Why it cannot run on this kind of device, or None. Compiles and proves the kernels at the first call."""
     if device != "cpu":
         return f"it computes on a CPU, not on {device}"
     if importlib.util.find_spec("numba") is None:
         return "the package numba is not installed; pip install numba"
+    _prove()
     return None
+
+
+def _prove() -> None:
+    """Call the kernels once, with arguments of the types that all calls have.
+
+    Raises:
+        Exception: numba's, or a RuntimeError where the numbers are wrong.
+    """
+    dt, A = torch.ones(2, 3, 5), torch.full((5, 4), -math.log(2.0))
+    projection, state = torch.ones(2, 3, 1, 4), torch.ones(2, 5, 4)
+    y, _, _, starts = _forward(dt, dt, A, projection, projection, 0 * state, 0)
+    zeros = (0 * state.mT, 0 * state.mT[:, None][:, :0])
+    _, dx, *_ = _backward(dt, dt, A, projection, projection, starts, dt, *zeros, 0)
+    halved = 4 * torch.tensor([1.0, 1.5, 1.75])  # the sum of four states that are halved in each step and gain 1
+    if not (torch.allclose(y[0, :, 0], halved) and torch.allclose(dx[0, :, 0], halved.flip(0))):
+        raise RuntimeError("numba compiled the kernels, and they compute wrong numbers here")
 
 
 @cache
