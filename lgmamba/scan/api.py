@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lgmamba.scan import cpu_backend, cpu_numba, cuda_backend, mamba_ssm_backend, reference
 from lgmamba.scan.arguments import check_arguments
+from lgmamba.scan.transforms import is_transformed, refusal
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,8 @@ BACKENDS = {
     "cuda": cuda_backend,
     "mamba_ssm": mamba_ssm_backend,
 }
-"""Backend name -> module with `unavailable(device) -> str | None` (why it cannot run there) and `scan(...)`."""
+"""Backend name -> module with `scan(...)` and `unavailable(device) -> str | None`: why it cannot run there. It has called
+its kernel once before it says None; an exception counts as the reason."""
 
 AUTO_ORDER = {"cpu": ("cpu", "cpu_numba", "reference"), "cuda": ("cuda", "mamba_ssm", "reference")}
 """Device type -> backends that `auto` tries, best first."""
@@ -55,14 +57,15 @@ def selective_scan(
         h0: (B, D, N) state before the first step; zeros by default. Gradients flow through it.
         states_every: k >= 1; also return the states after steps k, 2k, ...
         return_last_state: also return the state after step L; gradients flow through it.
-        backend: "auto" (float64 goes to the reference), or a name in `available_backends`.
+        backend: "auto" (float64 and transforms that differentiate, as `torch.func.jvp` does, go to the reference), or a
+            name in `available_backends`.
     Returns:
         y: (B, L, D) in x's dtype; followed, where asked for, by the last state (B, D, N) and then the states
         (B, L // k, D, N), both float32 (float64 if x is).
     Raises:
         TypeError: a required argument is None, or one is not a tensor; named.
         ValueError: a shape, dtype or backend name that does not fit, naming the argument.
-        RuntimeError: the backend asked for cannot run here, with what to install.
+        RuntimeError: the backend asked for cannot run here, with what to install, or not under a transform of torch.
     Reference: Gu & Dao 2023 (arXiv:2312.00752), eqs. 2 and 4 and section 3; mirrors mamba_ssm `selective_scan_ref`,
         in (B, L, D) layout.
     """
@@ -70,9 +73,15 @@ def selective_scan(
     check_arguments(tensors, states_every)
     if backend == "auto" and x.dtype == torch.float64:
         backend = "reference"  # the only one that computes in float64
-    module = BACKENDS[resolve_backend(backend, x.device.type)]
+    chosen = resolve_backend(backend, x.device.type)
+    if chosen != "reference" and not torch.compiler.is_compiling() and is_transformed(tensors.values()):
+        if backend != "auto":
+            raise RuntimeError(refusal(backend))
+        chosen = "reference"
     Bmat, Cmat = _with_groups(Bmat, Cmat)
-    return module.scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state)
+    return BACKENDS[chosen].scan(
+        x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state
+    )
 
 
 scan_step = reference.scan_step
@@ -80,7 +89,7 @@ scan_step = reference.scan_step
 
 def available_backends(device: str = "cpu") -> dict[str, str | None]:
     """Backend name -> None where it can run on this kind of device, else the reason why it cannot."""
-    return {name: module.unavailable(device) for name, module in BACKENDS.items()}
+    return {name: _unavailable(name, device) for name in BACKENDS}
 
 
 def resolve_backend(backend: str, device: str) -> str:
@@ -89,7 +98,7 @@ def resolve_backend(backend: str, device: str) -> str:
         return _auto(device)
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is unknown; expected 'auto' or one of {sorted(BACKENDS)}")
-    reason = BACKENDS[backend].unavailable(device)
+    reason = _unavailable(backend, device)
     if reason is not None:
         raise RuntimeError(f"backend={backend!r} cannot run on device {device!r}: {reason}")
     return backend
@@ -100,11 +109,19 @@ def resolve_backend(backend: str, device: str) -> str:
 resolve_backend._dynamo_marked_constant = True
 
 
+def _unavailable(name: str, device: str) -> str | None:
+    """Why the backend cannot run there, or None; whatever goes wrong in finding out is why."""
+    try:
+        return BACKENDS[name].unavailable(device)
+    except Exception as e:  # compilers, packages and drivers fail in many ways, and the next backend may run
+        return str(e) or type(e).__name__
+
+
 @cache
 def _auto(device: str) -> str:
     """First backend that runs on the device; every one passed over is logged once."""
     for name in AUTO_ORDER.get(device, ("reference",)):
-        reason = BACKENDS[name].unavailable(device)
+        reason = _unavailable(name, device)
         if reason is None:
             return name
         log.warning("selective_scan: backend %r passed over on %s: %s", name, device, reason)

@@ -14,7 +14,8 @@ import ctypes
 import torch
 from torch import Tensor
 
-from lgmamba.scan.cpu_build import BuildError, load_kernel
+from lgmamba.scan.cpu_build import load_kernel
+from lgmamba.scan.cpu_interface import ROWS, Args
 from lgmamba.scan.cpu_operator import register_operator
 
 CHUNK_STATES, MIN_CHUNK, MAX_CHUNK = 1024, 16, 64
@@ -25,13 +26,14 @@ _STATES_TOGETHER = 4
 
 
 def unavailable(device: str) -> str | None:
-    """Why the compiled kernel cannot run on this kind of device, or None. Builds the kernel at the first call."""
+    """Why the compiled kernel cannot run on this kind of device, or None. Builds and proves it at the first call.
+
+    Raises:
+        BuildError: it cannot be built, with the reason.
+    """
     if device != "cpu":
         return f"it computes on a CPU, not on {device}"
-    try:
-        load_kernel()
-    except BuildError as e:
-        return str(e)
+    load_kernel()
     return None
 
 
@@ -56,37 +58,18 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
     return result[0] if len(result) == 1 else tuple(result)
 
 
-_SIZES = ("B", "L", "D", "G", "N", "chunk", "states_every", "dt_softplus", "threads")
-_ROWS = ("x", "dt", "z", "Bmat", "Cmat", "dy")
-_INPUTS = ("A", "Dskip", "dt_bias", "h0", "dlast", "dstates")
-_OUTPUTS = ("y", "last", "states", "checkpoints")
-_GRADS = ("dx", "ddt", "dA", "dBmat", "dCmat", "dDskip", "dz", "dbias", "dh0")
 _DIFFERENTIABLE = 9
-"""The leading arguments of `scan_cpu`, in the order of `_GRADS`."""
+"""The leading arguments of `scan_cpu`, in the order of `GRADS`."""
 
 
-class Args(ctypes.Structure):
-    """`struct Args` of the kernel: same fields in the same order, eight bytes each."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in _SIZES),
-        *(
-            (name + part, ctypes.c_int64)
-            for name in _ROWS
-            for part in ("", "_sample_stride", "_step_stride", "_group_stride")
-        ),
-        *((name, ctypes.c_int64) for name in (*_INPUTS, *_OUTPUTS, *_GRADS)),
-    )
-
-
-def _chunk(L: int, N: int) -> int:
-    return min(L, max(MIN_CHUNK, min(MAX_CHUNK, CHUNK_STATES // N)))
+def _chunk(N: int) -> int:
+    return max(MIN_CHUNK, min(MAX_CHUNK, CHUNK_STATES // N))
 
 
 def _launch(kernel, dt_softplus: bool, states_every: int, rows, inputs, outputs) -> None:
-    """Call the kernel on tensors in the order of `_ROWS`, `_INPUTS` and (`_OUTPUTS`, `_GRADS`); None is absent."""
-    (B, L, D), (G, N) = rows[0].shape, rows[_ROWS.index("Bmat")].shape[2:]
-    fields = [B, L, D, G, N, _chunk(L, N), states_every, dt_softplus, torch.get_num_threads()]
+    """Call the kernel on tensors in the order of `ROWS`, `INPUTS` and (`OUTPUTS`, `GRADS`); None is absent."""
+    (B, L, D), (G, N) = rows[0].shape, rows[ROWS.index("Bmat")].shape[2:]
+    fields = [B, L, D, G, N, min(L, _chunk(N)), states_every, dt_softplus, torch.get_num_threads()]
     alive = []  # copies must outlive the call
     for v in rows:  # any strides, but the last axis must be contiguous
         if v is None:
@@ -119,8 +102,8 @@ def _forward_outputs(x, Bmat, states_every, return_last_state, train) -> tuple[T
     checkpoints = (0,)
     if train:
         lanes = load_kernel().lgmamba_lanes()
-        padded = (-(-N // _STATES_TOGETHER) * _STATES_TOGETHER, G * -(-(D // G) // lanes) * lanes)
-        checkpoints = (B, -(-L // _chunk(L, N)), *padded)
+        chunk = -(-N // _STATES_TOGETHER) * _STATES_TOGETHER * G * -(-(D // G) // lanes) * lanes
+        checkpoints = (B, -(-L // _chunk(N)) * chunk)  # one axis: torch.export takes a length of 1 for a constant
     return tuple(x.new_empty(shape) for shape in ((B, L, D), last, states, checkpoints))
 
 
@@ -150,12 +133,12 @@ def _fake_forward(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, dt_softplus, stat
     return _forward_outputs(x, Bmat, states_every, return_last_state, train)
 
 
-def _gradients(needed: int, x: Tensor, Bmat: Tensor) -> list[Tensor]:
-    """One tensor per entry of `_GRADS`, (0,) where bit i of `needed` is not set."""
+def _gradients(needed: int, x: Tensor, Bmat: Tensor) -> tuple[Tensor, ...]:
+    """One tensor per entry of `GRADS`, (0,) where bit i of `needed` is not set."""
     (B, L, D), (G, N) = x.shape, Bmat.shape[2:]
     BLD, BLGN = (B, L, D), (B, L, G, N)
     shapes = (BLD, BLD, (D, N), BLGN, BLGN, (D,), BLD, (D,), (B, N, D))
-    return [x.new_empty(shape if needed >> i & 1 else (0,)) for i, shape in enumerate(shapes)]
+    return tuple(x.new_empty(shape if needed >> i & 1 else (0,)) for i, shape in enumerate(shapes))
 
 
 def _backward(
@@ -174,8 +157,8 @@ def _backward(
     dt_softplus: bool,
     states_every: int,
     needed: int,
-) -> list[Tensor]:
-    """Gradients in the order of `_GRADS`, (0,) where bit i of `needed` is not set."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients in the order of `GRADS`, (0,) where bit i of `needed` is not set."""
     grads = _gradients(needed, x, Bmat)
     rows, inputs = (x, dt, z, Bmat, Cmat, dy), (A, Dskip, dt_bias, None, dlast, dstates)
     outputs = (None, None, None, checkpoints, *grads)
@@ -216,5 +199,5 @@ def _no_double_backward(ctx, *_):
     raise RuntimeError("selective_scan with backend='cpu' has no second derivative; use backend='reference' for it")
 
 
-register_operator("lgmamba::scan_cpu", _forward, _fake_forward, _differentiate, _save)
-register_operator("lgmamba::scan_cpu_backward", _backward, _fake_backward, _no_double_backward, None)
+register_operator("lgmamba::scan_cpu", "cpu", _forward, _fake_forward, _differentiate, _save)
+register_operator("lgmamba::scan_cpu_backward", "cpu", _backward, _fake_backward, _no_double_backward, None)

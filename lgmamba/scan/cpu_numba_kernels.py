@@ -4,10 +4,14 @@ All arrays are C-contiguous float32; A is (N, D) here and states are (.., N, D),
 Cmat are (B, L, G, N), and group g holds the `wide` = D / G channels from g * wide on.
 """
 
+import logging
+
 import numpy as np
 from llvmlite import ir
 from numba import config, njit, prange, set_num_threads, types
 from numba.extending import intrinsic
+
+log = logging.getLogger(__name__)
 
 MAX_THREADS = config.NUMBA_NUM_THREADS
 
@@ -39,7 +43,17 @@ def _exp(v):
     return q * _float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23))
 
 
-@njit(parallel=True, fastmath=_FLAGS, cache=True)
+def _compiled(function):
+    """Compiled at the first call, and kept on disk where numba finds a folder for it."""
+    compiled = njit(parallel=True, fastmath=_FLAGS)(function)
+    try:
+        compiled.enable_caching()
+    except Exception as e:  # which one depends on what of its folders is missing
+        log.warning("numba compiles %s in every process (%s); set NUMBA_CACHE_DIR", function.__name__, e)
+    return compiled
+
+
+@_compiled
 def forward(dt, dtx, A, Bmat, Cmat, h, every, chunk, y, states, starts):
     """Writes y, the reported states, the state at each chunk's start; `h` (B, N, D) goes from first to last state."""
     B, L, D = dt.shape
@@ -61,7 +75,7 @@ def forward(dt, dtx, A, Bmat, Cmat, h, every, chunk, y, states, starts):
                 states[b, (t + 1) // every - 1] = h[b]
 
 
-@njit(parallel=True, fastmath=_FLAGS, cache=True)
+@_compiled
 def backward(dt, dtx, A, Bmat, Cmat, starts, dy, dstates, dh, every, chunk, ddt, ddtx, dBmat, dCmat, dA):
     """Writes the gradients, that of A once per sample; `dh` (B, N, D) goes from the last state's gradient to h0's."""
     B, L, D = dt.shape

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from lgmamba.scan.cache import CacheError, cache_folder
+
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
@@ -155,26 +157,22 @@ def compiled(source: str, arch: str) -> bytes:
         CompileError: with the compiler's log.
     """
     key = hashlib.sha256(repr((source, arch, OPTIONS, _compiler_version())).encode()).hexdigest()[:20]
-    path = cache_folder() / f"cuda_{arch}_{key}.cubin"
-    if not path.exists():
-        log.info("compiling a CUDA kernel for %s (once per kind of input)", arch)
-        code = _compile(source, arch)
+    try:
+        path = cache_folder() / f"cuda_{arch}_{key}.cubin"
+        if path.exists():
+            return path.read_bytes()
+    except (CacheError, OSError) as e:
+        log.warning("%s; CUDA kernels are compiled for this process alone", e)
+        return _compile(source, arch)
+    log.info("compiling a CUDA kernel for %s (once per kind of input)", arch)
+    code = _compile(source, arch)
+    try:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
             scratch.write(code)
         os.replace(scratch.name, path)
-        return code
-    return path.read_bytes()
-
-
-def cache_folder() -> Path:
-    """$LGMAMBA_CACHE, else lgmamba in the user's cache folder; made if missing."""
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("LGMAMBA_CACHE") or user_cache / "lgmamba")
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as e:
-        raise CompileError(f"the cache folder {folder} cannot be made ({e}); set LGMAMBA_CACHE to one that can") from e
-    return folder
+        log.warning("a CUDA kernel cannot be kept in %s (%s); set LGMAMBA_CACHE", path.parent, e)
+    return code
 
 
 def _compile(source: str, arch: str) -> bytes:

@@ -10,6 +10,7 @@ which is exact because the recurrence is linear in h. All exponents are <= 0, so
 """
 
 import importlib.util
+import math
 from functools import cache
 
 import torch
@@ -24,15 +25,26 @@ INSTALL = (
 
 @cache
 def unavailable(device: str) -> str | None:
-    """Why the kernel cannot run on this kind of device, or None."""
+    """Why the kernel cannot run on this kind of device, or None. Calls it once: newer versions import without it."""
     if device != "cuda":
         return "the mamba_ssm kernel is CUDA only; use backend='auto' or 'reference' here"
     if importlib.util.find_spec("mamba_ssm") is None:
         return f"the package mamba_ssm is not installed; {INSTALL}"
+    if not torch.cuda.is_available():
+        return "torch sees no NVIDIA GPU here"
+    return unproven(device)
+
+
+def unproven(device: str) -> str | None:
+    """What goes wrong in a small call of the official function on this device, or None."""
+    x, A, projection = (torch.ones(shape, device=device) for shape in ((1, 4, 3), (4, 8), (1, 1, 8, 3)))
     try:
-        _kernel()
-    except ImportError as e:
-        return f"mamba_ssm is installed without its scan kernel ({e}); {INSTALL}"
+        y = _kernel()(x, x, -math.log(2.0) * A, projection, projection)
+        halved = 8 * torch.tensor([1.0, 1.5, 1.75])  # the sum of eight states that are halved in each step and gain 1
+        if not torch.allclose(y[0, 0].cpu(), halved, rtol=1e-4):
+            return f"the kernel of mamba_ssm computes {y[0, 0].tolist()} here where {halved.tolist()} is right"
+    except Exception as e:  # ImportError, or RuntimeError at the first call, or whatever a broken installation raises
+        return f"mamba_ssm is installed without a scan kernel that runs here ({type(e).__name__}: {e}); {INSTALL}"
     return None
 
 
