@@ -2,7 +2,7 @@
 
 Conversions, the same for every source: the first frame of an animation; the orientation noted in EXIF is applied;
 16-bit grey is scaled to 8 bits; transparency is laid over white; palette, CMYK and other modes go through Pillow's
-standard conversion. Scaling is bicubic with antialiasing.
+standard conversion. Scaling is bicubic or bilinear, with antialiasing; it comes before an inversion.
 """
 
 import io
@@ -19,7 +19,7 @@ from lgmamba.data.errors import BadImage
 Payload = bytes | Path | np.ndarray | None
 """An image before decoding: the encoded file's bytes, its path, grey pixels (H, W) uint8, or nothing (a null)."""
 
-RESAMPLING = Image.Resampling.BICUBIC
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,16 @@ class DecodeSpec:
         fit: "exact", "resize", "center_crop" or "resize_crop".
         channels: "grey" or "rgb".
         max_pixels: largest height x width that is decoded.
+        resampling: a key of `RESAMPLING`.
+        invert: "none", or "ink": the pixel value v becomes 255 - v.
     """
 
     size: tuple[int, int] | None
     fit: str
     channels: str
     max_pixels: int
+    resampling: str = "bicubic"
+    invert: str = "none"
 
     @property
     def n_channels(self) -> int:
@@ -59,6 +63,8 @@ def decode_image(payload: Payload, spec: DecodeSpec) -> np.ndarray:
             raise BadImage(f"the {image.format or 'image'} data cannot be decoded ({e})") from None
         image = _fit(_to_channels(_upright(image), spec.channels), spec)
         pixels = np.asarray(image, dtype=np.uint8)
+    if spec.invert == "ink":
+        pixels = 255 - pixels
     return pixels[None] if spec.channels == "grey" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -137,9 +143,9 @@ def _fit(image: Image.Image, spec: DecodeSpec) -> Image.Image:
         return image
     height, width = spec.size
     if spec.fit == "resize":
-        return image.resize((width, height), RESAMPLING)
+        return image.resize((width, height), RESAMPLING[spec.resampling])
     if spec.fit == "resize_crop":
-        return ImageOps.fit(image, (width, height), RESAMPLING)
+        return ImageOps.fit(image, (width, height), RESAMPLING[spec.resampling])
     if spec.fit == "center_crop":
         if found[0] < height or found[1] < width:
             raise BadImage(
