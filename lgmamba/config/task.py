@@ -44,12 +44,14 @@ class TaskBase(Strict):
         ORDERS: names of the ways in which held-out sequences may be drawn (for images: visiting orders).
         ENDS: keys of `model` that the task's ends use; a study of another task must leave them null.
         IMAGES: whether it needs images; else the data stage makes ids and splits alone (data.source.kind: none).
+        CONDITIONING: kinds of `model.adaptive` that the task's model can have; None: all.
         PASSES_STATES: whether training sequences may start from states of longer ones (train.state_passing).
     """
 
     ORDERS: ClassVar[tuple[str, ...]]
     ENDS: ClassVar[frozenset[str]] = frozenset()
     IMAGES: ClassVar[bool] = False
+    CONDITIONING: ClassVar[frozenset[str] | None] = None
     PASSES_STATES: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # keys of every subclass, each in its own order, in which they are written
