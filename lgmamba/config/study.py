@@ -97,6 +97,11 @@ class Params(Strict):
         runs = self._expanded
         if self.data.size is not None:  # else the images say, once they are built
             for name, run in runs.items():
+                if min(self.data.size) < run.task.least_side:
+                    raise ValueError(
+                        f"runs.{name}: found task.patch_size {run.task.least_side}, expected: at most {min(self.data.size)}, the "
+                        "smaller side of data.image_size in pixels"
+                    )
                 for found in run.task.divisors:
                     if any(side % found for side in self.data.size):
                         size = " x ".join(map(str, self.data.size))

@@ -80,6 +80,7 @@ class QueriedConfig(TaskBase):
 
     ORDERS: ClassVar[tuple[str, ...]] = get_args(Places)
     IMAGES: ClassVar[bool] = True
+    READS: ClassVar[Literal["cells", "places"]] = "places"
     CONDITIONING: ClassVar[frozenset[str]] = frozenset({"length_token"})
 
     kind: Literal["queried"]
@@ -95,6 +96,10 @@ class QueriedConfig(TaskBase):
     weight: WeightConfig | None = Field(None, description="weight of a sequence in the loss by its length; null: all 1")
     augment: AugmentConfig | None = Field(None, description="random affine map of training images; null: none")
     ask: AskConfig = Field(AskConfig(), description="how the whole picture is asked for")
+
+    @property
+    def least_side(self) -> int:
+        return self.patch_size
 
     @property
     def supervision(self) -> SuperviseLast:

@@ -107,7 +107,7 @@ class QueriedTask(Task):
         return {
             "images": rows,
             "targets": self.dataset.images[rows],
-            "places": sequences.places,
+            "cells": sequences.places,
             "seen": ages >= 0,
             "reconstructions": prediction.half(),
         }
