@@ -45,7 +45,7 @@ def curve_rows(params: Params, summary: pl.DataFrame) -> pl.DataFrame:
         .join(_about_runs(params), on="run", maintain_order="left")
     )
     baselines = (
-        headline.filter(pl.col("method").is_in(["mean_image", "paste"]), pl.col("psnr") < LIMIT - 1e-6)
+        headline.filter(pl.col("method") != "model", pl.col("psnr") < LIMIT - 1e-6)
         .group_by("method", "step")
         .agg(
             pl.col("psnr").mean(),

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lgmamba.config.lengths import Curriculum, Fixed, LengthConfig
-from lgmamba.config.run import RunConfig
+from lgmamba.config.run import LengthTokenConfig, RunConfig
 from lgmamba.config.study import Params
 
 SPECIALIST, GENERALIST, SEVERAL, ADAPTIVE = "specialist", "generalist", "several read-outs", "length-adaptive"
@@ -53,7 +53,13 @@ def describe_run(run: RunConfig) -> str:
     supervision = run.task.supervision
     if supervision.kind != "last":
         parts.append("loss on every step" if supervision.kind == "all" else f"loss on {supervision.k} random steps")
-    if (adaptive := run.model.adaptive) is not None:
+    adaptive = run.model.adaptive
+    if isinstance(adaptive, LengthTokenConfig):
+        told = {"own": "T", "shuffled": "another sequence's T", "constant": f"always {adaptive.constant}"}[
+            adaptive.told
+        ]
+        parts.append(f"told {told} by a token{', at most L0' if adaptive.beyond == 'clamp' else ''}")
+    elif adaptive is not None:
         told = "T" if adaptive.features == "T" else "T and t/T"
         code = ", normalised" if adaptive.code == "normalised" else ""
         slowest = "" if adaptive.slowest is None else f", at most {adaptive.slowest:g} times slower"

@@ -82,6 +82,16 @@ class DataConfig(Strict):
         description="How an image of another size gets to image_size. exact: it is an error; resize: both sides scaled, the aspect "
         "ratio may change; center_crop: the middle is cut out; resize_crop: scaled until it covers image_size, then cut."
     )
+    resampling: Literal["bicubic", "bilinear"] = Field(
+        "bicubic",
+        exclude_if=lambda resampling: resampling == "bicubic",
+        description="How pixels are made when an image is scaled; both with antialiasing where it gets smaller.",
+    )
+    invert: Literal["none", "ink"] = Field(
+        "none",
+        exclude_if=lambda invert: invert == "none",
+        description="ink: black becomes white and white black, so that dark ink on white paper becomes bright on black.",
+    )
     channels: Literal["grey", "rgb"] = Field(description="Colour channels kept: grey (1) or rgb (3).")
     splits: SplitFractions = Field(description="Share of the images in each held-out split.")
     n_classes: Positive | None = Field(

@@ -19,10 +19,20 @@ class MambaConfig(Strict):
     kind: Literal["mamba"]
     d_state: int = Field(ge=1, le=256, description="state size N")
     d_conv: int = Field(ge=1, le=16, description="width of the short convolution, steps")
+    conv: Literal["standard", "none"] = Field(
+        "standard",
+        exclude_if=lambda conv: conv == "standard",  # files of trainings without it stay what they are, to the byte
+        description="standard: short convolution, then SiLU | none: SiLU alone, and d_conv has no meaning",
+    )
     expand: float = Field(gt=0, le=64, description="inner width / model width")
     dt_rank: Width | Literal["auto"] = Field(description="rank of the step-size projection; auto = ceil(d_model / 16)")
     dt_min: float = Field(gt=0, description="smallest step size at initialisation")
     dt_max: float = Field(gt=0, description="largest step size at initialisation")
+
+    @property
+    def conv_carry(self) -> int:
+        """Steps that the short convolution looks back."""
+        return self.d_conv - 1 if self.conv == "standard" else 0
 
     @model_validator(mode="after")
     def _ordered(self):
@@ -80,6 +90,30 @@ class AdaptiveConfig(Strict):
         return self
 
 
+class LengthTokenConfig(Strict):
+    """The length T at which the output will be read as a token before the first step: linear(1 -> d) of T / scale."""
+
+    kind: Literal["length_token"]
+    told: Literal["own", "shuffled", "constant"] = Field(
+        "own",
+        description="own: the sequence's length | controls: shuffled: in training that of another sequence, afterwards L0 | constant",
+    )
+    constant: Positive | None = Field(None, description="the length told with told: constant, steps")
+    scale: float = Field(100.0, gt=0, description="steps that become 1")
+    beyond: Literal["extrapolate", "clamp"] = Field("extrapolate", description="for T > L0: told as it is | told L0")
+
+    @model_validator(mode="after")
+    def _constant_fits(self):
+        if (self.told == "constant") != (self.constant is not None):
+            raise ValueError(
+                f"constant, a length, with told: constant only; got told: {self.told}, constant: {self.constant}"
+            )
+        return self
+
+
+Adaptive = Annotated[AdaptiveConfig | LengthTokenConfig, Field(discriminator="kind")]
+
+
 class ModelConfig(Strict):
     """The model: a stack of blocks, and for some tasks the form of its ends."""
 
@@ -96,7 +130,7 @@ class ModelConfig(Strict):
         exclude_if=lambda decoder: decoder is None,
         description="draw: from the output at one step to the image; null for other tasks",
     )
-    adaptive: AdaptiveConfig | None
+    adaptive: Adaptive | None
     scan_backend: ScanBackend = Field(description="backend of selective_scan; auto = the best one on the device")
 
     @model_validator(mode="after")
@@ -215,6 +249,15 @@ class RunConfig(Strict):
                 raise ValueError(f"model.{key}: found null, expected: a value, which task {self.task.kind} needs")
             if found is not None and not used:
                 raise ValueError(f"model.{key}: expected: null, since task {self.task.kind} has ends of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _conditioning_fits(self):
+        adaptive, able = self.model.adaptive, self.task.CONDITIONING
+        if adaptive is not None and able is not None and adaptive.kind not in able:
+            raise ValueError(
+                f"model.adaptive.kind: found {adaptive.kind}, expected: {' or '.join(sorted(able))} for task {self.task.kind}"
+            )
         return self
 
     @model_validator(mode="after")

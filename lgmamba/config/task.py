@@ -41,14 +41,18 @@ class TaskBase(Strict):
 
     Class attributes, which the study is checked by before anything runs:
         ORDERS: names of the ways in which held-out sequences may be drawn (for images: visiting orders).
+        READS: what a step of an image task reads: "cells" of a grid, or "places", patches at any pixel.
         ENDS: keys of `model` that the task's ends use; a study of another task must leave them null.
         IMAGES: whether it needs images; else the data stage makes ids and splits alone (data.source.kind: none).
+        CONDITIONING: kinds of `model.adaptive` that the task's model can have; None: all.
         PASSES_STATES: whether training sequences may start from states of longer ones (train.state_passing).
     """
 
     ORDERS: ClassVar[tuple[str, ...]]
+    READS: ClassVar[Literal["cells", "places"]] = "cells"
     ENDS: ClassVar[frozenset[str]] = frozenset()
     IMAGES: ClassVar[bool] = False
+    CONDITIONING: ClassVar[frozenset[str] | None] = None
     PASSES_STATES: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # keys of every subclass, each in its own order, in which they are written
@@ -56,6 +60,11 @@ class TaskBase(Strict):
         lengths: LengthConfig
         supervision: SupervisionConfig
         order: str  # of ORDERS, that of training; a key or a property
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that the images must have, in height and in width."""
+        return 1
 
     @property
     def divisors(self) -> tuple[int, ...]:

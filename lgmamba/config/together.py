@@ -40,6 +40,11 @@ def check_patches(study: Params) -> None:
     if study.data.size is None:
         return
     for name, run in study.runs_by_name().items():
+        if min(study.data.size) < run.task.least_side:
+            raise ValueError(
+                f"runs.{name}: found task.patch_size {run.task.least_side}, expected: at most {min(study.data.size)}, the smaller "
+                "side of data.image_size in pixels"
+            )
         for found in run.task.divisors:
             if any(side % found for side in study.data.size):
                 size = " x ".join(map(str, study.data.size))

@@ -122,7 +122,7 @@ def _settle_size(
     items: Iterator[tuple[int, Payload]], index: Index, config: DataConfig
 ) -> tuple[Iterator[tuple[int, Payload]], DecodeSpec]:
     """The size all images must have: the configured one, else that of the first image that can be decoded."""
-    spec = DecodeSpec(config.size, config.fit, config.channels, config.max_pixels)
+    spec = DecodeSpec(config.size, config.fit, config.channels, config.max_pixels, config.resampling, config.invert)
     looked_at = []
     with own_bomb_guard():
         while spec.size is None:

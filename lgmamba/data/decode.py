@@ -2,7 +2,7 @@
 
 Conversions, the same for every source: the first frame of an animation; the orientation noted in EXIF is applied;
 16-bit grey is scaled to 8 bits; transparency is laid over white; palette, CMYK and other modes go through Pillow's
-standard conversion. Scaling is bicubic with antialiasing.
+standard conversion. Scaling is bicubic or bilinear, with antialiasing; it comes before an inversion.
 """
 
 import io
@@ -23,7 +23,7 @@ instead of holding its bytes, or nothing (a null)."""
 ENCODED_BYTES, BYTES_PER_PIXEL = 16 << 20, 16
 """No encoded image is larger: metadata, and four channels of four bytes a pixel."""
 
-RESAMPLING = Image.Resampling.BICUBIC
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,16 @@ class DecodeSpec:
         fit: "exact", "resize", "center_crop" or "resize_crop".
         channels: "grey" or "rgb".
         max_pixels: largest height x width that is decoded.
+        resampling: a key of `RESAMPLING`.
+        invert: "none", or "ink": the pixel value v becomes 255 - v.
     """
 
     size: tuple[int, int] | None
     fit: str
     channels: str
     max_pixels: int
+    resampling: str = "bicubic"
+    invert: str = "none"
 
     @property
     def n_channels(self) -> int:
@@ -69,6 +73,8 @@ def decode_image(payload: Payload, spec: DecodeSpec) -> np.ndarray:
             raise
         except Exception as e:  # the same for its conversions: LAB to grey, palettes that are too short
             raise BadImage(f"the {form} pixels of mode {image.mode} cannot be converted ({e})") from None
+    if spec.invert == "ink":
+        pixels = 255 - pixels
     return pixels[None] if spec.channels == "grey" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -156,9 +162,9 @@ def _fit(image: Image.Image, spec: DecodeSpec) -> Image.Image:
         return image
     height, width = spec.size
     if spec.fit == "resize":
-        return image.resize((width, height), RESAMPLING)
+        return image.resize((width, height), RESAMPLING[spec.resampling])
     if spec.fit == "resize_crop":
-        return ImageOps.fit(image, (width, height), RESAMPLING)
+        return ImageOps.fit(image, (width, height), RESAMPLING[spec.resampling])
     if spec.fit == "center_crop":
         if found[0] < height or found[1] < width:
             raise BadImage(

@@ -41,7 +41,7 @@ class Piece:
 
 def told(model: SequenceModel, batch: int, T: int) -> Tensor | None:
     """What to tell a length-adaptive model, (B,); a plain one is told nothing."""
-    return None if model.conditioning is None else torch.full((batch,), T, device=model.device)
+    return torch.full((batch,), T, device=model.device) if model.is_told else None
 
 
 def ends(steps: Iterable[int], chunk: int) -> list[int]:
@@ -138,7 +138,7 @@ def run_sequence(
     if mode not in MODES:
         raise ValueError(f"mode={mode!r}; expected 'stream' or 'prefix'")
     B = len(sequences)
-    if hook is None and model.conditioning is None:
+    if hook is None and not model.is_told:
         return read_at_steps(model, sequences, steps, None, chunk)
     if mode == "stream":
         plan = None if hook is None else hook(None)

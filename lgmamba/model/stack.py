@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
-from lgmamba.config.run import ModelConfig
+from lgmamba.config.run import LengthTokenConfig, ModelConfig
 from lgmamba.model.conditioning import BlockCondition, LengthConditioning
+from lgmamba.model.length_token import LengthToken
 from lgmamba.model.mixer import MambaMixer, SelectiveScanState
 from lgmamba.model.plan import Plan, gather_steps
 
@@ -96,8 +97,10 @@ class Stack(nn.Module):
         with torch.no_grad():  # as mamba_ssm's `_init_weights`: the residual stream keeps its scale with depth
             for block in self.blocks:
                 block.mixer.out_proj.weight /= config.n_layer**0.5
-        self.conditioning = None
-        if config.adaptive is not None:
+        self.conditioning, self.length_token = None, None
+        if isinstance(config.adaptive, LengthTokenConfig):
+            self.length_token = LengthToken(config.adaptive, config.d_model, L0)
+        elif config.adaptive is not None:
             self.conditioning = LengthConditioning(config.adaptive, config.n_layer, config.d_model, config.d_inner, L0)
 
     def build_embedding(self) -> None:
@@ -105,6 +108,16 @@ class Stack(nn.Module):
 
     def build_read_out(self) -> None:
         """Modules that make predictions; none in a bare stack."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether what is read depends on the length that is told; else one pass is every prefix."""
+        return self.conditioning is not None or (self.length_token is not None and self.length_token.reads)
+
+    @property
+    def told_others(self) -> bool:
+        """Whether it is a control that in training is told the lengths of other sequences."""
+        return self.length_token is not None and self.length_token.config.told == "shuffled"
 
     @property
     def device(self) -> torch.device:
@@ -136,7 +149,32 @@ class Stack(nn.Module):
             outputs (B, L, d) after the final norm (fewer rows if the hook drops steps), and the state after the piece
             (None if it is not wanted).
         """
-        t0, x = 0 if state is None else state.t, tokens
+        if state is None and self.length_token is not None:
+            return self._encode_after_length(tokens, target_length, hook, want_state)
+        return self._encode(tokens, state, 0 if state is None else state.t, target_length, hook, want_state)
+
+    def _encode_after_length(
+        self, tokens: Tensor, target_length: Tensor | None, hook: Plan | None, want_state: bool
+    ) -> tuple[Tensor, StackState | None]:
+        """The first piece of a sequence, after its length token, which is no step and which no hook sees."""
+        first = self.length_token(target_length, len(tokens))
+        if hook is None:
+            outputs, end = self._encode(torch.cat([first, tokens], dim=1), None, -1, target_length, None, want_state)
+            return outputs[:, 1:], end
+        _, state = self._encode(first, None, -1, target_length, None, True)
+        return self._encode(tokens, state, 0, target_length, hook, want_state)
+
+    def _encode(
+        self,
+        tokens: Tensor,
+        state: StackState | None,
+        t0: int,
+        target_length: Tensor | None,
+        hook: Plan | None,
+        want_state: bool,
+    ) -> tuple[Tensor, StackState | None]:
+        """`encode` after `t0` steps."""
+        x = tokens
         code, dt_factor = self._told(target_length, t0, tokens.shape[1], tokens.device)
         carries = []
         for layer, block in enumerate(self.blocks):
@@ -158,7 +196,7 @@ class Stack(nn.Module):
         wide = torch.promote_types(self.dtype, torch.float32)
         layers = tuple(
             SelectiveScanState(
-                weight.new_zeros(batch, config.mixer.d_conv - 1, config.d_inner, dtype=narrow),
+                weight.new_zeros(batch, config.mixer.conv_carry, config.d_inner, dtype=narrow),
                 weight.new_zeros(batch, config.d_inner, config.mixer.d_state, dtype=wide),
             )
             for _ in range(config.n_layer)

@@ -112,7 +112,7 @@ class Probe:
         known = self.task.baselines(seq, steps, ages)
         prediction = None
         for mode in MODES:
-            if prediction is None or self.model.conditioning is not None:
+            if prediction is None or self.model.is_told:
                 prediction = run_sequence(self.model, seq, self.steps, mode, self.config.probe.piece)
                 found = self.task.scores(prediction, seq, steps)
             if ages is not None:

@@ -88,13 +88,16 @@ class Sampler(ABC, Generic[B]):
         self.generator = torch.Generator(rows.device)
 
     @abstractmethod
-    def content(self, step: int, drawn: Tensor, longest: int, generator: torch.Generator) -> dict[str, Any]:
+    def content(
+        self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
+    ) -> dict[str, Any]:
         """The task's own part of a batch, by name, and `passed` where states are passed.
 
         Args:
             step: of the training, for generators of its own (`seed_of`).
             drawn: (B,) int64 positions in `rows`, drawn with replacement.
-            longest: steps of the sequences.
+            lengths: (B,) int64 of the sequences.
+            longest: steps of the batch, at least the largest of them.
             generator: what all of the batch is drawn from, in a fixed order.
         """
 
@@ -103,13 +106,22 @@ class Sampler(ABC, Generic[B]):
         n = self.train.batch_size
         g = self.generator.manual_seed(seed_of(self.seed, "batch", step))
         drawn = torch.randint(len(self.rows), (n,), generator=g, device=g.device)
-        lengths = self.lengths.sample(n, g, step / self.train.steps)
+        lengths = self.draw_lengths(g, step)
         longest = self.lengths.max if self.full_length else int(lengths.max())
-        content = self.content(step, drawn, longest, g)
+        content = self.content(step, drawn, lengths, longest, g)
         steps, weights = supervised_steps(self.config.supervision, lengths, longest, g)
-        if self.train.length_power:
-            weights = weights * (lengths[:, None] / self.lengths.max).float() ** self.train.length_power
+        weights = weights * self.weights_by_length(lengths)[:, None]
         return self.batch(lengths=lengths, steps=steps, weights=weights, **content)
+
+    def draw_lengths(self, generator: torch.Generator, step: int) -> Tensor:
+        """Lengths (B,) of the sequences of this step."""
+        return self.lengths.sample(self.train.batch_size, generator, step / self.train.steps)
+
+    def weights_by_length(self, lengths: Tensor) -> Tensor:
+        """Weights (B,) float32 of sequences in the loss."""
+        if not self.train.length_power:
+            return torch.ones_like(lengths, dtype=torch.float32)
+        return (lengths / self.lengths.max).float() ** self.train.length_power
 
 
 def passed_steps(passing: StatePassingConfig, L0: int, seed: int, step: int) -> int:

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from lgmamba.tasks.draw.config import DrawConfig
+from lgmamba.tasks.queried.config import QueriedConfig
 
 
 def _with_kind(values: Any) -> Any:
@@ -12,4 +13,4 @@ def _with_kind(values: Any) -> Any:
     return {"kind": "draw"} | values if isinstance(values, dict) else values
 
 
-TaskConfig = Annotated[DrawConfig, BeforeValidator(_with_kind)]
+TaskConfig = Annotated[DrawConfig | QueriedConfig, Field(discriminator="kind"), BeforeValidator(_with_kind)]

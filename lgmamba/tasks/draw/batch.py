@@ -53,7 +53,9 @@ class DrawSampler(Sampler[DrawBatch]):
         super().__init__(config, rows, train, seed, full_length)
         self.images, self.grid = images, grid
 
-    def content(self, step: int, drawn: Tensor, longest: int, generator: torch.Generator) -> dict[str, Any]:
+    def content(
+        self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
+    ) -> dict[str, Any]:
         passing, B = self.train.state_passing, len(drawn)
         n = 0 if passing is None else passed_steps(passing, self.lengths.max, self.seed, step)
         cells = visiting_order(self.config.order, *self.grid, B, n + longest, generator)
