@@ -27,8 +27,8 @@ from lgmamba.config.study import load_params
 from lgmamba.files import to_json, write_atomic
 from lgmamba.provenance import versions
 from lgmamba.scan import available_backends
+from lgmamba.train.attempt import build_model
 from lgmamba.train.batch import BatchSampler
-from lgmamba.train.loop import build_model
 from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.step import TrainStep
 

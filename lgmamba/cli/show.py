@@ -158,8 +158,8 @@ def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float
     import torch
 
     from lgmamba.task.lengths import LengthDistribution
+    from lgmamba.train.attempt import build_model
     from lgmamba.train.batch import passed_steps_pmf
-    from lgmamba.train.loop import build_model
 
     model = build_model(run, shape)
     count = {name: p.numel() for name, p in model.named_parameters()}
@@ -185,10 +185,11 @@ def _measured(study: Params, device: str) -> dict[str, float]:
     import torch
 
     from lgmamba.devices import torch_device
+    from lgmamba.train.attempt import build_model
     from lgmamba.train.batch import BatchSampler
-    from lgmamba.train.loop import build_model
+    from lgmamba.train.graph import WARM_UP
     from lgmamba.train.optimizer import build_optimizer
-    from lgmamba.train.step import WARM_UP, TrainStep
+    from lgmamba.train.step import TrainStep
 
     where = torch_device(device)
     on_cuda = where.type == "cuda"

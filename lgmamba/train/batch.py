@@ -7,6 +7,7 @@ no state of a random generator needs to be stored. Glossary: `lgmamba.train`.
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -52,9 +53,12 @@ class Batch:
     weights: Tensor
     passed: PassedPart | None = None
 
+    TENSORS: ClassVar = ("rows", "cells", "lengths", "steps", "weights")
+    """Everything but the passed part, in the order of the constructor."""
+
     def tensors(self) -> tuple[Tensor, ...]:
-        """Everything but the passed part."""
-        return self.rows, self.cells, self.lengths, self.steps, self.weights
+        """The values of `TENSORS`."""
+        return tuple(getattr(self, name) for name in self.TENSORS)
 
 
 class BatchSampler:

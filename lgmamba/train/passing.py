@@ -7,6 +7,8 @@ back-propagation. Glossary: `lgmamba.train`; n steps of the passed part, k seque
 Reference: remedies trained into a model in Chen et al. 2024 (arXiv:2410.07145); states of other sequences teach to forget.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ def passed_state(model: PatchMamba, images: Tensor, batch: Batch) -> StackState 
     joined = [
         torch.cat([new, zero[len(new) :]]) for new, zero in zip(state_tensors(end), state_tensors(state), strict=True)
     ]
-    return _from_tensors(joined)
+    return state_from_tensors(joined)
 
 
 def start_of(model: PatchMamba, cells: Tensor) -> StackState:
@@ -75,7 +77,7 @@ def noise_like(state: StackState, seed: int) -> StackState:
     for v in values:
         std, mean = torch.std_mean(v.float(), dim=0, correction=0)
         noise.append((mean + std * torch.randn(v.shape, generator=g, device=v.device)).to(v.dtype))
-    return _from_tensors([*noise, cell])
+    return state_from_tensors([*noise, cell])
 
 
 def state_tensors(state: StackState | None) -> list[Tensor]:
@@ -85,7 +87,10 @@ def state_tensors(state: StackState | None) -> list[Tensor]:
     return [v for layer in state.layers for v in (layer.conv, layer.h)] + [state.cell]
 
 
-def _from_tensors(tensors: list[Tensor]) -> StackState:
+def state_from_tensors(tensors: Sequence[Tensor]) -> StackState | None:
+    """Inverse of `state_tensors`, at t = 0."""
+    if not tensors:
+        return None
     *values, cell = tensors
     layers = tuple(SelectiveScanState(conv, h) for conv, h in zip(values[::2], values[1::2], strict=True))
     return StackState(0, layers, cell)

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 class Show(Protocol):
     """Told about every logged step."""
 
-    def __call__(self, step: int, loss: float, images_per_s: float, val_psnr: dict[int, float]) -> None: ...
+    def __call__(self, label: str, step: int, loss: float, images_per_s: float, val_psnr: dict[int, float]) -> None: ...
 
 
 @contextmanager
@@ -20,11 +20,11 @@ def training_progress(label: str, start: int, total: int) -> Iterator[Show]:
     """Show loss, images/s and time left.
 
     Args:
-        label: run and seed.
+        label: what is trained, for a terminal; a line says whose it is.
         start, total: first step of this attempt, and steps in all.
     """
     if not sys.stderr.isatty():
-        yield lambda step, loss, images_per_s, val_psnr: _line(label, total, step, loss, images_per_s, val_psnr)
+        yield lambda label, step, loss, images_per_s, val_psnr: _line(label, total, step, loss, images_per_s, val_psnr)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -33,7 +33,9 @@ def training_progress(label: str, start: int, total: int) -> Iterator[Show]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *texts, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total, completed=start, loss=float("nan"), rate=0.0)
-        yield lambda step, loss, images_per_s, val_psnr: bar.update(task, completed=step, loss=loss, rate=images_per_s)
+        yield lambda label, step, loss, images_per_s, val_psnr: bar.update(
+            task, completed=step, loss=loss, rate=images_per_s
+        )
 
 
 def _line(label: str, total: int, step: int, loss: float, images_per_s: float, val_psnr: dict[int, float]) -> None:

@@ -1,5 +1,7 @@
 """One optimiser step: forward, loss, backward, clipping, AdamW. Glossary: `lgmamba.train`."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -7,10 +9,9 @@ from torch.nn.utils import clip_grad_norm_
 from lgmamba.model import PatchMamba, StackState
 from lgmamba.task.patches import patchify
 from lgmamba.train.batch import Batch
-from lgmamba.train.passing import passed_state, state_tensors
-
-WARM_UP = 3
-"""Steps run one kernel at a time before the graph is recorded: they compile kernels and settle the allocator."""
+from lgmamba.train.graph import Replayed
+from lgmamba.train.optimizer import Moments, load_moments, moments_of, set_learning_rate
+from lgmamba.train.passing import passed_state, state_from_tensors, state_tensors
 
 
 def loss_of(model: PatchMamba, images: Tensor, batch: Batch, state: StackState | None = None) -> Tensor:
@@ -29,7 +30,7 @@ def loss_of(model: PatchMamba, images: Tensor, batch: Batch, state: StackState |
 
 
 class TrainStep:
-    """Runs one step; on CUDA it is recorded once as a graph and then replayed, which leaves the host nothing to do.
+    """Runs one step of one training; on CUDA it is recorded once as a graph and then replayed.
 
     Args:
         model, optimizer: changed by every call.
@@ -49,33 +50,35 @@ class TrainStep:
         graph: bool,
     ):
         self.model, self.optimizer, self.images = model, optimizer, images
-        self.grad_clip, self.bf16, self.graph = grad_clip, bf16, graph
-        self._calls = 0
-        self._recorded: torch.cuda.CUDAGraph | None = None
+        self.grad_clip, self.bf16 = grad_clip, bf16
+        self._replayed = Replayed(self._run, optimizer.zero_grad) if graph else None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm before clipping, both () float32 on the device; overwritten by the next call."""
         state = self._passed(batch)  # of any number of steps, so it is never part of the graph
-        if not self.graph:
-            return self._run(batch, state)
-        self._calls += 1
-        if self._calls <= WARM_UP:
-            return self._warm_up(batch, state)
-        if self._recorded is None:
-            self._record(batch, state)
-        for mine, new in zip(self._batch.tensors(), batch.tensors(), strict=True):
-            mine.copy_(new)
-        for mine, new in zip(state_tensors(self._state), state_tensors(state), strict=True):
-            mine.copy_(new)
-        self._recorded.replay()
-        return self._results
+        given = (*batch.tensors(), *state_tensors(state))
+        return self._run(*given) if self._replayed is None else self._replayed(*given)
+
+    def set_learning_rate(self, lr: float) -> None:
+        """Of the steps from here on."""
+        set_learning_rate(self.optimizer, lr)
+
+    def moments(self) -> list[Moments]:
+        """What the optimiser keeps, for the one training that this steps."""
+        return [moments_of(self.optimizer)]
+
+    def load_moments(self, moments: Sequence[Moments]) -> None:
+        """Go on from what `moments` returned."""
+        load_moments(self.optimizer, moments[0])
 
     def _passed(self, batch: Batch) -> StackState | None:
         # In an autocast of its own: casts of weights made without gradients must not be met again by the step.
         with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
             return passed_state(self.model, self.images, batch)
 
-    def _run(self, batch: Batch, state: StackState | None) -> tuple[Tensor, Tensor]:
+    def _run(self, *given: Tensor) -> tuple[Tensor, Tensor]:
+        n = len(Batch.TENSORS)
+        batch, state = Batch(*given[:n]), state_from_tensors(given[n:])
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
             loss = loss_of(self.model, self.images, batch, state)
@@ -83,19 +86,3 @@ class TrainStep:
         norm = clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()
         return loss.detach(), norm
-
-    def _warm_up(self, batch: Batch, state: StackState | None) -> tuple[Tensor, Tensor]:
-        # On a stream of its own, as recording asks for: work of the default stream may not enter a graph.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            results = self._run(batch, state)
-        torch.cuda.current_stream().wait_stream(stream)
-        return results
-
-    def _record(self, batch: Batch, state: StackState | None) -> None:
-        self._batch, self._state = Batch(*(v.clone() for v in batch.tensors())), state
-        self.optimizer.zero_grad(set_to_none=True)
-        self._recorded = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._recorded):
-            self._results = self._run(self._batch, self._state)

@@ -11,9 +11,9 @@ from lgmamba.model import StackState
 from lgmamba.task.patches import patchify
 from lgmamba.train import batch as batch_module
 from lgmamba.train import passing as passing_module
+from lgmamba.train.attempt import build_model
 from lgmamba.train.batch import BatchSampler, passed_steps, passed_steps_pmf
 from lgmamba.train.checkpoint import load_model
-from lgmamba.train.loop import build_model
 from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.passing import noise_like, passed_state, start_of, state_tensors
 from lgmamba.train.step import TrainStep, loss_of
