@@ -49,14 +49,15 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
     if x.dtype == torch.float64:
         raise ValueError("backend='cpu_numba' computes in float32, x is float64; use backend='reference' (or 'auto')")
     out_dtype = x.dtype
-    x, dt, A, Bmat, Cmat, Dskip = (v.float() for v in (x, dt, A, Bmat, Cmat, Dskip))
+    x, dt, A, Bmat, Cmat = (v.float() for v in (x, dt, A, Bmat, Cmat))
     if dt_bias is not None:
         dt = dt + dt_bias.float()
     if dt_softplus:
         dt = F.softplus(dt)
     h0 = x.new_zeros(x.shape[0], *A.shape) if h0 is None else h0.float()
     y, last, states, _ = torch.ops.lgmamba.scan_numba(dt, dt * x, A, Bmat, Cmat, h0, states_every or 0)
-    y = torch.addcmul(y, Dskip, x)
+    if Dskip is not None:
+        y = torch.addcmul(y, Dskip.float(), x)
     if z is not None:
         y = y * F.silu(z.float())
     result = [y.to(out_dtype)]
@@ -87,9 +88,10 @@ def _fake_forward(dt, dtx, A, Bmat, Cmat, h0, every):
     return _forward_outputs(dt, A, every)
 
 
-def _backward_outputs(dt: Tensor, A: Tensor) -> tuple[Tensor, ...]:
-    (B, L, D), N = dt.shape, A.shape[1]
-    return tuple(dt.new_empty(shape) for shape in ((B, L, D), (B, L, D), (D, N), (B, L, N), (B, L, N), (B, D, N)))
+def _backward_outputs(dt: Tensor, Bmat: Tensor) -> tuple[Tensor, ...]:
+    (B, L, D), (G, N) = dt.shape, Bmat.shape[2:]
+    BLD, BLGN = (B, L, D), (B, L, G, N)
+    return tuple(dt.new_empty(shape) for shape in (BLD, BLD, (D, N), BLGN, BLGN, (B, D, N)))
 
 
 def _backward(
@@ -105,7 +107,7 @@ def _backward(
     every: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the six tensors that `scan_numba` takes."""
-    ddt, ddtx, dA, dBmat, dCmat, dh0 = _backward_outputs(dt, A)
+    ddt, ddtx, dA, dBmat, dCmat, dh0 = _backward_outputs(dt, Bmat)
     g = dlast.contiguous().clone()  # becomes the gradient of h0
     dA_each = dt.new_empty(len(dt), *A.t().shape)  # one per sample
     args = (dt, dtx, A.t(), Bmat, Cmat, starts, dy, dstates, g, every, CHUNK, ddt, ddtx, dBmat, dCmat, dA_each)
@@ -116,7 +118,7 @@ def _backward(
 
 
 def _fake_backward(dt, dtx, A, Bmat, Cmat, starts, dy, dlast, dstates, every):
-    return _backward_outputs(dt, A)
+    return _backward_outputs(dt, Bmat)
 
 
 def _save(ctx, inputs, output) -> None:

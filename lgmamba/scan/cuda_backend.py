@@ -24,11 +24,26 @@ _BACKWARD = ("cuda_common.cu", "cuda_scan.cu", "cuda_scan_backward.cu")
 
 
 def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state):
-    """`lgmamba.scan.selective_scan` through the compiled kernels.
+    """`lgmamba.scan.selective_scan` through the compiled kernels, one launch for each group of channels.
 
     Raises:
         ValueError: x is float64.
     """
+    G = Bmat.shape[2]
+    per_channel = ((x, 2), (dt, 2), (A, 0), (Dskip, 0), (z, 2), (dt_bias, 0), (h0, 1))
+    pieces = [[None] * G if v is None else v.chunk(G, dim) for v, dim in per_channel]
+    options = (dt_softplus, states_every, return_last_state)
+    results = [
+        _scan_group(*group, Bmat[:, :, g], Cmat[:, :, g], *options) for g, group in enumerate(zip(*pieces, strict=True))
+    ]
+    if G == 1 or isinstance(results[0], Tensor):
+        return results[0] if G == 1 else torch.cat(results, dim=2)
+    channels = (2, *((1,) if return_last_state else ()), *((2,) if states_every is not None else ()))
+    return tuple(torch.cat(parts, dim) for parts, dim in zip(zip(*results, strict=True), channels, strict=True))
+
+
+def _scan_group(x, dt, A, Dskip, z, dt_bias, h0, Bmat, Cmat, dt_softplus, states_every, return_last_state):
+    Dskip = A.new_zeros(len(A)) if Dskip is None else Dskip
     if x.dtype not in TYPES:
         raise ValueError(f"backend='cuda' computes in float32, x is {x.dtype}; use backend='reference'")
     x, dt, z = (v if v is None or v.dtype in TYPES else v.float() for v in (x, dt, z))

@@ -59,7 +59,7 @@ def test_training_keeps_no_state_per_step(backend):
 
 
 def operator_inputs(requires_grad: bool = True, softplus: bool = True):
-    case = Case(2, 9, 5, 3, softplus=softplus)
+    case = Case(2, 9, 6, 3, softplus=softplus, G=2)
     inputs = make_inputs(case, torch.float32)
     inputs["h0"] = inputs["h0"].transpose(1, 2).contiguous()
     return [v.requires_grad_(requires_grad) for v in inputs.values()]
@@ -72,7 +72,7 @@ def operator_inputs(requires_grad: bool = True, softplus: bool = True):
 def test_compiled_operator_passes_opcheck(tail):
     tensors = operator_inputs(softplus=tail[0])
     if not tail[0]:
-        tensors[6:] = [None] * 3
+        tensors[5:] = [None] * 4
     torch.library.opcheck(torch.ops.lgmamba.scan_cpu.default, (*tensors, *tail))
 
 
@@ -80,7 +80,7 @@ def test_compiled_operator_passes_opcheck(tail):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_numba_operator_passes_opcheck():
     x, dt, A, Bmat, Cmat, *_ = operator_inputs(softplus=False)
-    h0 = torch.zeros(2, 5, 3, requires_grad=True)
+    h0 = torch.zeros(2, 6, 3, requires_grad=True)
     torch.library.opcheck(torch.ops.lgmamba.scan_numba.default, (dt, x, A, Bmat, Cmat, h0, 4))
 
 
