@@ -4,21 +4,21 @@ struct Sums {
     const float *part_bc, *part_A, *part_vectors;
     TBC *dBmat, *dCmat;
     float *dA, *dDskip, *dbias;
-    i64 rows, D, N, blocks_d, groups, parameter_blocks;  // rows = B * L
+    i64 rows, D, N, blocks_per_group, parts, parameter_blocks;  // rows = B * L * G, 0 where dB and dC are complete
 };
 
-// One column of (groups, D * N + 2 * D) per lane.
+// One column of (parts, D * N + 2 * D) per lane.
 __device__ __forceinline__ void sum_parameters(const Sums &a) {
     const i64 e = i64(blockIdx.x) * COLUMNS + threadIdx.x % COLUMNS, matrix = a.D * a.N;
     const bool in_matrix = e < matrix;
     const float *p = in_matrix ? a.part_A + e : a.part_vectors + e - matrix;
     float v;
-    if (!sum_parts(p, in_matrix ? matrix : 2 * a.D, a.groups, e < matrix + 2 * a.D, v)) return;
+    if (!sum_parts(p, in_matrix ? matrix : 2 * a.D, a.parts, e < matrix + 2 * a.D, v)) return;
     if (in_matrix)
         a.dA[e] = v;
-    else if (e < matrix + a.D)
-        a.dDskip[e - matrix] = v;
-    else if (a.dbias != nullptr)
+    else if (e < matrix + a.D) {
+        if (a.dDskip != nullptr) a.dDskip[e - matrix] = v;
+    } else if (a.dbias != nullptr)
         a.dbias[e - matrix - a.D] = v;
 }
 
@@ -28,7 +28,7 @@ __device__ __forceinline__ void sum_projections(const Sums &a) {
     for (i64 e = i64(blockIdx.x - a.parameter_blocks) * blockDim.x + threadIdx.x; e < total; e += stride) {
         float v = 0.0f;
 #pragma unroll 8
-        for (i64 p = 0; p < a.blocks_d; p++) v += a.part_bc[p * total + e];
+        for (i64 p = 0; p < a.blocks_per_group; p++) v += a.part_bc[p * total + e];
         const i64 row = e / (2 * a.N), n = e - row * 2 * a.N;
         from_float(v, n < a.N ? a.dBmat[row * a.N + n] : a.dCmat[row * a.N + n - a.N]);
     }
