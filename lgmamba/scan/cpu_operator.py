@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import torch
 
+from lgmamba.scan import vmap
+
 
 def register_operator(
     name: str, kernel: Callable, fake: Callable, differentiate: Callable, save: Callable | None
@@ -24,3 +26,5 @@ def register_operator(
     torch.library.impl(name, "cpu", kernel)
     torch.library.register_fake(name, fake)
     torch.library.register_autograd(name, differentiate, setup_context=save)
+    namespace, short = name.split("::")
+    torch.library.register_vmap(name, vmap.one_by_one(getattr(getattr(torch.ops, namespace), short).default))

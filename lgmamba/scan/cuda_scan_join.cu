@@ -4,9 +4,9 @@
 
 struct Join {
     float *ends;                  // (B, slots, D, N)
-    const float *dt_sums, *A;     // (B, slots, D), (D, N)
+    const float *dt_sums, *A;     // (B, slots, D), (R, D, N)
     i64 B, slots, D, N, columns;  // columns: blocks along D * N
-    i64 reverse;
+    i64 reverse, run_samples;     // run_samples = B / R
 };
 
 constexpr int AHEAD = 8;  // slots whose loads are in flight together
@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(ROWS *COLUMNS) scan_join(const __gr
     const i64 outermost = b * slots + (a.reverse ? slots - 1 : 0), direction = a.reverse ? -1 : 1;
     float *column = a.ends + outermost * width + e;
     const float *dt_sums = a.dt_sums + outermost * a.D + d;
-    const float A2 = a.A[e] * LOG2_E;
+    const float A2 = a.A[b / a.run_samples * width + e] * LOG2_E;
 
     float v = 0.0f, dt_sum = 0.0f;
     walk<false>(v, dt_sum, column, dt_sums, direction * width, direction * a.D, A2, first, end);

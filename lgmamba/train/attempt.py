@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.run import RunConfig
+from lgmamba.config.run import RunConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
 from lgmamba.model import PatchMamba
@@ -53,18 +53,24 @@ class Training:
 class Attempt:
     """One training from where an earlier attempt left it.
 
+    Args:
+        training: what is trained.
+        dataset: images on the device.
+        device: where.
+        code: digest of the code that decides the result.
+        full_length: whether batches are L0 steps long, see `BatchSampler`.
     Attributes:
         model: with the weights of `step`.
         step: optimiser steps done.
         moments: what the optimiser keeps at `step`; None at the beginning.
     """
 
-    def __init__(self, training: Training, dataset: Dataset, device: torch.device, code: str):
+    def __init__(self, training: Training, dataset: Dataset, device: torch.device, code: str, full_length: bool):
         run, config = training.run, training.run.train
         self.training, self.run, self.dataset, self.device = training, run, dataset, device
         (training.out / "train.json").unlink(missing_ok=True)  # of an earlier training: it says that all is there
         self.model = build_model(run, dataset.image_shape).to(device)
-        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+        self.bf16 = computes_in_bf16(config, device)
         self.sampler = BatchSampler(
             run.task,
             dataset.split("train"),
@@ -72,7 +78,7 @@ class Attempt:
             config.batch_size,
             run.seed,
             config.steps,
-            device.type == "cuda",
+            full_length,
             config.state_passing,
             config.length_power,
         )
@@ -172,6 +178,11 @@ def build_model(run: RunConfig, image_shape: tuple[int, int, int]) -> PatchMamba
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(run.seed, "model"))
         return PatchMamba(run.model, image_shape, run.task.patch_size, run.L0)
+
+
+def computes_in_bf16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether a training on this device computes in bfloat16 autocast."""
+    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
 
 
 def check_finite(seen: Tensor, done: int, run: RunConfig) -> None:

@@ -71,7 +71,8 @@ def train_stack(
     dataset = load_dataset(data, device)
     check_images(dataset, trainings[0].run, data)
     code = code_digest(__name__)
-    attempts = [Attempt(training, dataset, device, code) for training in trainings]
+    full_length = device.type == "cuda" or len(trainings) > 1
+    attempts = [Attempt(training, dataset, device, code, full_length) for training in trainings]
     failed: dict[int, TrainingError] = {}
     label = attempts[0].label if len(attempts) == 1 else f"{len(attempts)} runs side by side"
     starts = sorted({attempt.step for attempt in attempts})

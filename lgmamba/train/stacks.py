@@ -2,13 +2,60 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TypeVar
+
+import torch
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
+from lgmamba.data.dataset import load_dataset
 from lgmamba.files import to_json
+from lgmamba.train.attempt import build_model, computes_in_bf16
+from lgmamba.train.batch import BatchSampler
+from lgmamba.train.stacked import StackedStep
 
 T = TypeVar("T")
+
+MEMORY_SHARE = 0.8
+"""Of the free memory of a GPU that a stack may fill; the rest is for validation and for what the allocator cannot use."""
+
+
+def stacks_of(items: Sequence[T], run_of: Callable[[T], RunConfig], data: Path, device: torch.device) -> list[list[T]]:
+    """What to train side by side, one stack after the other, in the order in which the items are given.
+
+    On a GPU runs of one shape, as many as fit. On a CPU every run is trained alone, which gives it the same bits whatever
+    else is trained: there a step is bound by arithmetic, and side by side it is no faster (docs/training.md).
+
+    Args:
+        items: what to train.
+        run_of: item -> its run.
+        data: folder of the image artefact.
+        device: where to train.
+    """
+    if device.type != "cuda":
+        return [[item] for item in items]
+    stacks = []
+    for group in by_shape(items, run_of):
+        most = 1 if len(group) == 1 else runs_that_fit(run_of(group[0]), data, device)
+        stacks += in_parts(group, most)
+    return stacks
+
+
+def runs_that_fit(run: RunConfig, data: Path, device: torch.device) -> int:
+    """How many runs of this shape fit side by side on a GPU, from the memory that one step of one of them takes."""
+    dataset = load_dataset(data, device)
+    model = build_model(run, dataset.image_shape).to(device)
+    rows, config = dataset.split("train"), run.train
+    sampler = BatchSampler(run.task, rows, model.grid, config.batch_size, run.seed, config.steps, full_length=True)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    step = StackedStep([model], config, dataset.images, computes_in_bf16(config, device), graph=False)
+    step([sampler.draw(0)])
+    taken = torch.cuda.max_memory_allocated(device) - before
+    del step
+    torch.cuda.empty_cache()
+    return max(1, int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] / taken))
 
 
 def shape_of(run: RunConfig) -> str:

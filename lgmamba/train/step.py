@@ -21,7 +21,7 @@ def loss_of(model: PatchMamba, images: Tensor, batch: Batch, state: StackState |
         images: (N, C, H, W) uint8, all images; `batch.rows` says which are read.
         state: that the sequences start from, see `lgmamba.train.passing`.
     """
-    targets = images[batch.rows].float() / 255  # (B, C, H, W)
+    targets = images[batch.rows].to(model.embed_patch.weight.dtype) / 255  # (B, C, H, W)
     patches = patchify(targets, model.patch_size)  # (B, G, K)
     read = patches.gather(1, batch.cells[..., None].expand(-1, -1, patches.shape[2]))  # (B, L, K)
     drawn = model(read, batch.cells, batch.steps, told=batch.lengths, state=state)  # (B, S, C, H, W)
