@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lgmamba.scan import cpu_backend, cpu_numba, cuda_backend, mamba_ssm_backend, reference
 from lgmamba.scan.arguments import check_arguments
+from lgmamba.scan.transforms import is_transformed, refusal
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +56,15 @@ def selective_scan(
         h0: (B, D, N) state before the first step; zeros by default. Gradients flow through it.
         states_every: k >= 1; also return the states after steps k, 2k, ...
         return_last_state: also return the state after step L; gradients flow through it.
-        backend: "auto" (float64 goes to the reference), or a name in `available_backends`.
+        backend: "auto" (float64 and transforms that differentiate, as `torch.func.jvp` does, go to the reference), or a
+            name in `available_backends`.
     Returns:
         y: (B, L, D) in x's dtype; followed, where asked for, by the last state (B, D, N) and then the states
         (B, L // k, D, N), both float32 (float64 if x is).
     Raises:
         TypeError: a required argument is None, or one is not a tensor; named.
         ValueError: a shape, dtype or backend name that does not fit, naming the argument.
-        RuntimeError: the backend asked for cannot run here, with what to install.
+        RuntimeError: the backend asked for cannot run here, with what to install, or not under a transform of torch.
     Reference: Gu & Dao 2023 (arXiv:2312.00752), eqs. 2 and 4 and section 3; mirrors mamba_ssm `selective_scan_ref`,
         in (B, L, D) layout.
     """
@@ -70,9 +72,15 @@ def selective_scan(
     check_arguments(tensors, states_every)
     if backend == "auto" and x.dtype == torch.float64:
         backend = "reference"  # the only one that computes in float64
-    module = BACKENDS[resolve_backend(backend, x.device.type)]
+    chosen = resolve_backend(backend, x.device.type)
+    if chosen != "reference" and not torch.compiler.is_compiling() and is_transformed(tensors.values()):
+        if backend != "auto":
+            raise RuntimeError(refusal(backend))
+        chosen = "reference"
     Bmat, Cmat = _with_groups(Bmat, Cmat)
-    return module.scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state)
+    return BACKENDS[chosen].scan(
+        x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state
+    )
 
 
 scan_step = reference.scan_step

@@ -80,14 +80,14 @@ class Args(ctypes.Structure):
     )
 
 
-def _chunk(L: int, N: int) -> int:
-    return min(L, max(MIN_CHUNK, min(MAX_CHUNK, CHUNK_STATES // N)))
+def _chunk(N: int) -> int:
+    return max(MIN_CHUNK, min(MAX_CHUNK, CHUNK_STATES // N))
 
 
 def _launch(kernel, dt_softplus: bool, states_every: int, rows, inputs, outputs) -> None:
     """Call the kernel on tensors in the order of `_ROWS`, `_INPUTS` and (`_OUTPUTS`, `_GRADS`); None is absent."""
     (B, L, D), (G, N) = rows[0].shape, rows[_ROWS.index("Bmat")].shape[2:]
-    fields = [B, L, D, G, N, _chunk(L, N), states_every, dt_softplus, torch.get_num_threads()]
+    fields = [B, L, D, G, N, min(L, _chunk(N)), states_every, dt_softplus, torch.get_num_threads()]
     alive = []  # copies must outlive the call
     for v in rows:  # any strides, but the last axis must be contiguous
         if v is None:
@@ -120,8 +120,8 @@ def _forward_outputs(x, Bmat, states_every, return_last_state, train) -> tuple[T
     checkpoints = (0,)
     if train:
         lanes = load_kernel().lgmamba_lanes()
-        padded = (-(-N // _STATES_TOGETHER) * _STATES_TOGETHER, G * -(-(D // G) // lanes) * lanes)
-        checkpoints = (B, -(-L // _chunk(L, N)), *padded)
+        chunk = -(-N // _STATES_TOGETHER) * _STATES_TOGETHER * G * -(-(D // G) // lanes) * lanes
+        checkpoints = (B, -(-L // _chunk(N)) * chunk)  # one axis: torch.export takes a length of 1 for a constant
     return tuple(x.new_empty(shape) for shape in ((B, L, D), last, states, checkpoints))
 
 
@@ -151,12 +151,12 @@ def _fake_forward(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, dt_softplus, stat
     return _forward_outputs(x, Bmat, states_every, return_last_state, train)
 
 
-def _gradients(needed: int, x: Tensor, Bmat: Tensor) -> list[Tensor]:
+def _gradients(needed: int, x: Tensor, Bmat: Tensor) -> tuple[Tensor, ...]:
     """One tensor per entry of `_GRADS`, (0,) where bit i of `needed` is not set."""
     (B, L, D), (G, N) = x.shape, Bmat.shape[2:]
     BLD, BLGN = (B, L, D), (B, L, G, N)
     shapes = (BLD, BLD, (D, N), BLGN, BLGN, (D,), BLD, (D,), (B, N, D))
-    return [x.new_empty(shape if needed >> i & 1 else (0,)) for i, shape in enumerate(shapes)]
+    return tuple(x.new_empty(shape if needed >> i & 1 else (0,)) for i, shape in enumerate(shapes))
 
 
 def _backward(
@@ -175,7 +175,7 @@ def _backward(
     dt_softplus: bool,
     states_every: int,
     needed: int,
-) -> list[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients in the order of `_GRADS`, (0,) where bit i of `needed` is not set."""
     grads = _gradients(needed, x, Bmat)
     rows, inputs = (x, dt, z, Bmat, Cmat, dy), (A, Dskip, dt_bias, None, dlast, dstates)
@@ -217,5 +217,5 @@ def _no_double_backward(ctx, *_):
     raise RuntimeError("selective_scan with backend='cpu' has no second derivative; use backend='reference' for it")
 
 
-register_operator("lgmamba::scan_cpu", _forward, _fake_forward, _differentiate, _save)
-register_operator("lgmamba::scan_cpu_backward", _backward, _fake_backward, _no_double_backward, None)
+register_operator("lgmamba::scan_cpu", "cpu", _forward, _fake_forward, _differentiate, _save)
+register_operator("lgmamba::scan_cpu_backward", "cpu", _backward, _fake_backward, _no_double_backward, None)

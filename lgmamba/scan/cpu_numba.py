@@ -70,18 +70,23 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
 
 def _forward_outputs(dt: Tensor, A: Tensor, every: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     (B, L, D), N = dt.shape, A.shape[1]
-    shapes = (B, L, D), (B, N, D), (B, L // every if every else 0, N, D), (B, -(-L // CHUNK), N, D)
+    starts = (B, -(-L // CHUNK) * N * D)  # one axis: torch.export takes a length of 1 for a constant
+    shapes = (B, L, D), (B, N, D), (B, L // every if every else 0, N, D), starts
     return tuple(dt.new_empty(shape) for shape in shapes)
 
 
 def _forward(
     dt: Tensor, dtx: Tensor, A: Tensor, Bmat: Tensor, Cmat: Tensor, h0: Tensor, every: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Output without skip and gate, the last state (B, N, D), the reported states and each chunk's first (B, .., N, D)."""
+    """Output without skip and gate, the last state (B, N, D), the reported states and each chunk's first."""
     y, h, states, starts = _forward_outputs(dt, A, every)
     h.copy_(h0.transpose(1, 2))  # becomes the last state
-    _call("forward", dt, dtx, A.t(), Bmat, Cmat, h, every, CHUNK, y, states, starts)
+    _call("forward", dt, dtx, A.t(), Bmat, Cmat, h, every, CHUNK, y, states, _by_chunk(starts, h))
     return y, h, states, starts
+
+
+def _by_chunk(starts: Tensor, state: Tensor) -> Tensor:
+    return starts.view(len(starts), -1, *state.shape[1:])  # (B, chunks, N, D)
 
 
 def _fake_forward(dt, dtx, A, Bmat, Cmat, h0, every):
@@ -110,7 +115,24 @@ def _backward(
     ddt, ddtx, dA, dBmat, dCmat, dh0 = _backward_outputs(dt, Bmat)
     g = dlast.contiguous().clone()  # becomes the gradient of h0
     dA_each = dt.new_empty(len(dt), *A.t().shape)  # one per sample
-    args = (dt, dtx, A.t(), Bmat, Cmat, starts, dy, dstates, g, every, CHUNK, ddt, ddtx, dBmat, dCmat, dA_each)
+    args = (
+        dt,
+        dtx,
+        A.t(),
+        Bmat,
+        Cmat,
+        _by_chunk(starts, g),
+        dy,
+        dstates,
+        g,
+        every,
+        CHUNK,
+        ddt,
+        ddtx,
+        dBmat,
+        dCmat,
+        dA_each,
+    )
     _call("backward", *args)
     dA.copy_(dA_each.sum(0).t())
     dh0.copy_(g.transpose(1, 2))
@@ -135,8 +157,8 @@ def _no_double_backward(ctx, *_):
     raise RuntimeError("selective_scan with backend='cpu_numba' has no second derivative; use backend='reference'")
 
 
-register_operator("lgmamba::scan_numba", _forward, _fake_forward, _differentiate, _save)
-register_operator("lgmamba::scan_numba_backward", _backward, _fake_backward, _no_double_backward, None)
+register_operator("lgmamba::scan_numba", "cpu_numba", _forward, _fake_forward, _differentiate, _save)
+register_operator("lgmamba::scan_numba_backward", "cpu_numba", _backward, _fake_backward, _no_double_backward, None)
 
 
 def _call(name: str, *args) -> None:
