@@ -131,13 +131,18 @@ def call(f: Implementation, inputs: dict[str, Tensor], mode: str) -> list[Tensor
 
 def captured(f: Implementation, sets: list[dict[str, Tensor]], mode: str) -> torch.cuda.CUDAGraph:
     """A graph of one call on each set."""
-    for inputs in sets:
-        call(f, inputs, mode)
+    return captured_calls([lambda inputs=inputs: call(f, inputs, mode) for inputs in sets])
+
+
+def captured_calls(calls: list[Callable[[], object]]) -> torch.cuda.CUDAGraph:
+    """A graph of all calls, each made once before."""
+    for one in calls:
+        one()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for inputs in sets:
-            call(f, inputs, mode)
+        for one in calls:
+            one()
     return graph
 
 
@@ -284,7 +289,7 @@ def shape_name(row: dict) -> str:
 
 
 def goals_met(row: dict, short: str) -> str:
-    """ "both", or what is short of its goal."""
+    """What is short of its goal, or that nothing is."""
     missed = ["ratio"] * (row[f"ratio_{short}"] < RATIO_GOAL)
     missed += ["floor"] * (row[f"times_floor_{short}"] > FLOOR_GOALS[short])
     return f"not {' and '.join(missed)}" if missed else "both"

@@ -57,7 +57,7 @@ Tensors = dict[str, Tensor | None]
 """Tensors by field name; None or an empty one is absent, a null pointer."""
 
 
-def _kernel(name: str, mapping: Mapping, tensors: Tensors, gated: bool, **flags: bool) -> Kernel:
+def scan_kernel(name: str, mapping: Mapping, tensors: Tensors, gated: bool, **flags: bool) -> Kernel:
     """The kernel for these dtypes; `flags` are the constants of cuda_scan.cu that are 0 or 1."""
     x, z = tensors["x"], tensors["z"] if gated else None
     types = dict(TX=x, TD=tensors["dt"], TZ=x if z is None else z, TBC=tensors["Bmat"])
@@ -84,7 +84,7 @@ def _arguments(tensors: Tensors, mapping: Mapping, piece: int, **numbers: int) -
     return args
 
 
-def _carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_every: int) -> Tensors:
+def carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_every: int) -> Tensors:
     """The first walk and the join: what every piece but the outermost starts from, in `ends`; absent with one piece."""
     (B, L, D), A, device = tensors["x"].shape, tensors["A"], tensors["x"].get_device()
     N = A.shape[-1]
@@ -94,7 +94,7 @@ def _carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_e
     ends, dt_sums = A.new_empty((B, slots, D, N)), A.new_empty((B, slots, D))
     has_states = reverse and tensors["dstates"] is not None
     flags = dict(SOFTPLUS=softplus, REVERSE=reverse, STATES=has_states)
-    kernel = _kernel("ends", plan.ends, tensors, gated=reverse, **flags)
+    kernel = scan_kernel("ends", plan.ends, tensors, gated=reverse, **flags)
     tensors = tensors | dict(ends=ends, dt_sums=dt_sums)
     args = _arguments(tensors, plan.ends, plan.piece, states_every=states_every)
     kernel.launch(device, B * slots * args.blocks_d, 32 * plan.ends.WARPS, plan.ends.ends_bytes(), args)
@@ -102,31 +102,32 @@ def _carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_e
     columns = -(-D * N // 32)
     pointers = {k: v.data_ptr() for k, v in dict(ends=ends, dt_sums=dt_sums, A=A).items()}
     numbers = dict(B=B, slots=slots, D=D, N=N, columns=columns, reverse=reverse, run_samples=args.run_samples)
-    join = Join(**pointers, **numbers)
-    Kernel("scan_join", ("cuda_common.cu", "cuda_scan_join.cu"), ()).launch(device, B * columns, 256, 0, join)
+    kernel = Kernel("scan_join", ("cuda_common.cu", "cuda_scan_join.cu"), ())
+    kernel.launch(device, B * columns, 512, 0, Join(**pointers, **numbers), overlap=True)
     return {"ends": ends}
 
 
 def forward(inputs: Tensors, outputs: Tensors, plan: Plan, softplus: bool, states_every: int) -> None:
     """Fill `outputs` (y, and last, states, checkpoints where present) by the kernels."""
-    tensors = inputs | _carry(inputs, plan, False, softplus, states_every)
+    tensors = inputs | carry(inputs, plan, False, softplus, states_every)
     flags = dict(
         SOFTPLUS=softplus, STATES=outputs["states"].numel() > 0, CHECKPOINTS=outputs["checkpoints"].numel() > 0
     )
-    kernel = _kernel("forward", plan.walk, tensors, gated=True, **flags)
+    kernel = scan_kernel("forward", plan.walk, tensors, gated=True, **flags)
     args = _arguments(tensors | outputs, plan.walk, plan.piece, states_every=states_every)
     blocks = args.B * args.pieces * args.blocks_d
-    kernel.launch(inputs["x"].get_device(), blocks, 32 * plan.walk.WARPS, plan.walk.forward_bytes(), args)
+    device, threads, shared = inputs["x"].get_device(), 32 * plan.walk.WARPS, plan.walk.forward_bytes()
+    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1)
 
 
 def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states_every: int) -> None:
     """Fill `grads` (dx, ddt, dz, dA, dBmat, dCmat, dDskip, dbias, dh0 where present) by the kernels."""
     (B, L, D), (G, N), A = inputs["x"].shape, inputs["Bmat"].shape[2:], inputs["A"]
     device, mapping = inputs["x"].get_device(), plan.walk
-    tensors = inputs | _carry(inputs, plan, True, softplus, states_every)
+    tensors = inputs | carry(inputs, plan, True, softplus, states_every)
     direct = mapping.blocks(D // G) == 1
     flags = dict(SOFTPLUS=softplus, STATES=inputs["dstates"] is not None, DIRECT=direct)
-    kernel = _kernel("backward", mapping, tensors, gated=True, **flags)
+    kernel = scan_kernel("backward", mapping, tensors, gated=True, **flags)
 
     args = _arguments(tensors | {k: v for k, v in grads.items() if k in dict(Args._fields_)}, mapping, plan.piece)
     args.states_every = states_every
@@ -138,7 +139,8 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
     part_A, part_vectors = A.new_empty((parts, D, N)), A.new_empty((parts, 2, D))
     for name, v in (("part_bc", part_bc), ("part_A", part_A), ("part_vectors", part_vectors)):
         setattr(args, name, v.data_ptr())
-    kernel.launch(device, parts * args.blocks_d, 32 * mapping.WARPS, mapping.backward_bytes(), args)
+    blocks, threads, shared = parts * args.blocks_d, 32 * mapping.WARPS, mapping.backward_bytes()
+    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1)
 
     rows = 0 if direct else B * L * G
     summed = dict(part_bc=part_bc, part_A=part_A, part_vectors=part_vectors)
@@ -148,7 +150,8 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
     pointers = {k: v.data_ptr() if v.numel() else 0 for k, v in summed.items()}
     sums = Sums(**pointers, **numbers, run_blocks=run_blocks, parameter_blocks=runs_of(A) * run_blocks)
     kernel = Kernel("scan_sums", ("cuda_common.cu", "cuda_scan_sums.cu"), (("TBC", TYPES[grads["dBmat"].dtype]),))
-    kernel.launch(device, sums.parameter_blocks + min(-(-rows * 2 * N // 256), 1 << 20), 256, 0, sums)
+    blocks = sums.parameter_blocks + min(-(-rows * 2 * N // 256), 1 << 20)
+    kernel.launch(device, blocks, 256, 0, sums, overlap=True)
 
 
 def checkpoint_shape(x: Tensor, A: Tensor) -> tuple[int, ...]:

@@ -88,16 +88,36 @@ class Kernel:
         parts = [_read("cuda_ptx.cu"), "\n".join(lines), *(_read(name) for name in self.files)]
         return "\n".join(parts)
 
-    def launch(self, device: int, blocks: int, threads: int, shared_bytes: int, args: ctypes.Structure):
-        """Start it on torch's current stream; `args` is the kernel's only parameter, passed by value."""
+    def launch(
+        self, device: int, blocks: int, threads: int, shared_bytes: int, args: ctypes.Structure, overlap: bool = False
+    ):
+        """Start it on torch's current stream; `args` is the kernel's only parameter, passed by value.
+
+        `overlap`: it may start while the kernel launched just before ends, for whose results it waits by itself
+        (`wait_for_previous_kernel` in cuda_ptx.cu). Without effect before compute capability 9.
+        """
         from cuda.bindings import driver
 
         with torch.cuda.device(device):
             function = _load(self, device, shared_bytes)
-            stream = torch.cuda.current_stream(device).cuda_stream
+            config = driver.CUlaunchConfig()
+            config.gridDimX, config.gridDimY, config.gridDimZ = blocks, 1, 1
+            config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+            config.sharedMemBytes, config.hStream = shared_bytes, torch.cuda.current_stream(device).cuda_stream
+            config.attrs = [_overlapping()] if overlap and torch.cuda.get_device_capability(device) >= (9, 0) else []
+            config.numAttrs = len(config.attrs)
             pointers = (ctypes.c_void_p * 1)(ctypes.addressof(args))
-            sizes = (blocks, 1, 1, threads, 1, 1)
-            _check(driver.cuLaunchKernel(function, *sizes, shared_bytes, stream, ctypes.addressof(pointers), 0))
+            _check(driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+
+
+@cache
+def _overlapping():
+    from cuda.bindings import driver
+
+    attribute = driver.CUlaunchAttribute()
+    attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+    attribute.value.programmaticStreamSerializationAllowed = 1
+    return attribute
 
 
 @cache

@@ -15,11 +15,11 @@ from lgmamba.scan.cuda_loader import multiprocessors
 CHUNK = 16
 """Steps between the states kept for the backward pass (8 measured no faster, for twice the memory)."""
 
-TABLE: dict[str, dict[int, tuple[tuple[int, ...], ...]]] = {
+TABLE: dict[str, dict[int, tuple[tuple[float, ...], ...]]] = {
     "forward": {
         4: ((4, 2, 4, 8, 4, 12),),
         8: ((4, 2, 4, 8, 4, 13),),
-        16: ((8, 2, 4, 8, 4, 16), (4, 1, 4, 16, 4, 18)),
+        16: ((8, 2, 4, 8, 4, 16.5), (4, 2, 4, 16, 4, 16.2, 112), (4, 1, 4, 16, 4, 17)),
         32: ((8, 2, 4, 16, 3, 19),),
         64: ((8, 2, 4, 16, 3, 21),),
         128: ((8, 2, 8, 8, 2, 20),),
@@ -53,7 +53,7 @@ BUSY = 128
 """Independent states that the warps of a multiprocessor hold per lane from which it is busy; the rate falls with the root."""
 START_STEPS = 16
 """What the start and the end of a walk cost, in steps."""
-CARRY_US = 5.0
+CARRY_US = 3.0
 """What the two launches more cost where a sequence is cut, in microseconds."""
 
 
@@ -109,8 +109,13 @@ class Plan:
 def choose_plan(backward: bool, rows, N: int, G: int, device: int) -> Plan:
     """The plan for these tensors of shape (B, L, D), None among them absent, whose channels form G groups."""
     B, L, D = rows[0].shape
-    pairs = D // G % 2 == 0 and all(_in_pairs(v) for v in rows if v is not None)
+    pairs = D // G % 2 == 0 and all(in_pairs(v) for v in rows if v is not None)
     return cheapest_plan("backward" if backward else "forward", B, L, D // G, G, N, pairs, multiprocessors(device))
+
+
+def padded_states(N: int) -> int:
+    """The states that the kernels compute for N: a power of two, at least 4."""
+    return max(4, 1 << (N - 1).bit_length())
 
 
 @cache
@@ -119,48 +124,50 @@ def cheapest_plan(kernel: str, B: int, L: int, width: int, G: int, N: int, pairs
 
     `pairs`: whether two neighbouring channels can be read at once everywhere.
     """
-    NP = max(4, 1 << (N - 1).bit_length())
-    ends, ends_rate = _mappings("ends", NP, width, pairs)[0]
+    NP = padded_states(N)
+    ends, ends_speed = table_mappings("ends", NP, width, pairs)[0]
     # Pieces that differ: a length L // P, rounded up to whole chunks, for every number of pieces P.
     most = L // CHUNK if L > UNCUT else 1
     pieces = sorted({-(-L // (P * CHUNK)) * CHUNK for P in range(2, most + 1)}, reverse=True)
     best, least = Plan(ends, ends, L), math.inf
-    for walk, rate in _mappings(kernel, NP, width, pairs):
+    for walk, speed in table_mappings(kernel, NP, width, pairs):
         for piece in (L, *(p for p in pieces if p < L)):
             P = -(-L // piece)
-            cost = _microseconds(walk, rate, B * P * G * walk.blocks(width), piece, processors)
+            cost = _microseconds(walk, speed, B * P * G * walk.blocks(width), piece, processors)
             if P > 1:
                 cost += CARRY_US
-                cost += _microseconds(ends, ends_rate, B * (P - 1) * G * ends.blocks(width), piece, processors)
+                cost += _microseconds(ends, ends_speed, B * (P - 1) * G * ends.blocks(width), piece, processors)
             if cost < least:
                 best, least = Plan(walk, ends, piece), cost
     return best
 
 
-def _mappings(kernel: str, NP: int, width: int, pairs: bool) -> list[tuple[Mapping, float]]:
-    """The table's mappings and rates, with no more warps in a block than a group of channels keeps busy."""
+def table_mappings(
+    kernel: str, NP: int, width: int, pairs: bool, table=TABLE
+) -> list[tuple[Mapping, tuple[float, ...]]]:
+    """The table's mappings, each with its rate and when it is reached, with no more warps in a block than a group of channels keeps busy."""
     made = []
-    for NT, CT, WARPS, T, MIN_BLOCKS, rate in TABLE[kernel][NP]:
+    for NT, CT, WARPS, T, MIN_BLOCKS, *speed in table[kernel][NP]:
         mapping = Mapping(NP, NT, CT if pairs else 1, WARPS, T, MIN_BLOCKS)
         while mapping.WARPS > 1 and mapping.WARPS // 2 * mapping.channels_per_warp >= width:
             mapping = replace(mapping, WARPS=mapping.WARPS // 2, MIN_BLOCKS=mapping.MIN_BLOCKS * 2)
-        made.append((mapping, rate))
+        made.append((mapping, (*speed, 128)[:2]))
     return made
 
 
-def _microseconds(mapping: Mapping, rate: float, blocks: int, steps: int, processors: int) -> float:
+def _microseconds(mapping: Mapping, speed: tuple[float, ...], blocks: int, steps: int, processors: int) -> float:
     """Estimated time of `blocks` blocks that walk `steps` steps each, in rounds of as many as a multiprocessor holds."""
     rounds, rest = divmod(-(-blocks // processors), mapping.MIN_BLOCKS)
-    per_lane = mapping.NT * mapping.CT
+    per_lane, (rate, full) = mapping.NT * mapping.CT, speed
 
     def busy(resident: int) -> float:
-        return min(1.0, math.sqrt(resident * mapping.WARPS * per_lane / BUSY))
+        return min(1.0, math.sqrt(resident * mapping.WARPS * per_lane / full))
 
     load = rounds * mapping.MIN_BLOCKS / busy(mapping.MIN_BLOCKS) + (rest / busy(rest) if rest else 0.0)
     return (steps + START_STEPS) * load * 32 * mapping.WARPS * per_lane / (1000 * rate)
 
 
-def _in_pairs(v: Tensor) -> bool:
+def in_pairs(v: Tensor) -> bool:
     """Whether two neighbouring channels can be read at once."""
     strides = (s for s, size in zip(v.stride()[:2], v.shape, strict=False) if size > 1)
     return v.data_ptr() % (2 * v.element_size()) == 0 and all(s % 2 == 0 for s in strides)

@@ -190,6 +190,7 @@ __device__ __forceinline__ void write_projections(const float *sums, i64 b, int 
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(const __grid_constant__ Args a) {
     extern __shared__ __align__(16) float shared[];
+    let_next_kernel_start();
     const int part = blockIdx.x / int(a.blocks_d), pieces = a.pieces;
     const Place at(blockIdx.x - part * int(a.blocks_d), a);
     float *bc = shared;
@@ -205,6 +206,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     load_parameter(skip, a.Dskip, run, a, at);
     load_parameter(bias, a.dt_bias, run, a, at);
     const int L = a.L, checkpoints = (L - 1) / K;
+    wait_for_previous_kernel();
 
     const i64 run_items = a.run_samples * pieces;
     const i64 first_item = run * run_items + (part - run * a.run_parts) * a.items_per_block;

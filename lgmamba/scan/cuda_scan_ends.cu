@@ -11,6 +11,7 @@ typedef ProjectionStage<!REVERSE, REVERSE> Stage;
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_ends(const __grid_constant__ Args a) {
     extern __shared__ __align__(16) float shared[];
+    let_next_kernel_start();
     const int item = blockIdx.x / int(a.blocks_d), slots = a.pieces - 1;
     const Place at(blockIdx.x - item * int(a.blocks_d), a);
     const i64 b = item / slots, run = b / a.run_samples;

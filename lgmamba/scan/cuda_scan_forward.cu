@@ -13,10 +13,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(c
 
     State A2, h = {}, gains;
     load_state_matrix(A2, run, a, at);
-    if (piece.index > 0)
-        load_state(h, a.ends + state_offset(b * (a.pieces - 1) + piece.index - 1, a, at), a, at);
-    else if (a.h0 != nullptr)
-        load_state(h, a.h0 + state_offset(b, a, at), a, at);
     float skip[CT], bias[CT];
     load_parameter(skip, a.Dskip, run, a, at);
     load_parameter(bias, a.dt_bias, run, a, at);
@@ -34,6 +30,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(c
     ProjectionStage<true, true> stage(a, b, at);
     stage.fetch(piece.first, piece.end);
     fetch_tile(piece.first);
+    wait_for_previous_kernel();
+    if (piece.index > 0)
+        load_state(h, a.ends + state_offset(b * (a.pieces - 1) + piece.index - 1, a, at), a, at);
+    else if (a.h0 != nullptr)
+        load_state(h, a.h0 + state_offset(b, a, at), a, at);
     int until_state = STATES ? int(a.states_every) - piece.first % int(a.states_every) : 0;
     for (int start = piece.first, turn = 0; start < piece.end; start += K, turn ^= 1) {
         float *bc = shared + turn * BC_FLOATS;

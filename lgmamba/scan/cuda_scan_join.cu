@@ -1,6 +1,6 @@
 // Carry the states of cuda_scan_ends.cu from slot to slot, in place: v_i += exp(A * dt_sum_i) * v_(i-1), or from the other
-// end. A block serves COLUMNS states of one sample; each of its ROWS rows takes a run of neighbouring slots, first to find
-// what the run passes on, then, with what the runs before it passed on, to write the states.
+// end. A block serves COLUMNS states of one sample; each of its RUNS rows of threads takes a run of neighbouring slots, first
+// to find what the run passes on, then, with what the runs before it passed on, to write the states.
 
 struct Join {
     float *ends;                  // (B, slots, D, N)
@@ -9,46 +9,57 @@ struct Join {
     i64 reverse, run_samples;     // run_samples = B / R
 };
 
-constexpr int AHEAD = 8;  // slots whose loads are in flight together
+constexpr int RUNS = 16;
+constexpr int AHEAD = 8;  // slots whose loads are in flight together, and are loaded once if a run has no more
 
-// Walk the slots [first, end) of a column from v; with WRITE leave every state.
-template <bool WRITE> __device__ __forceinline__ void walk(
-    float &v, float &dt_sum, float *ends, const float *sums, i64 slot_states, i64 slot_sums, float A2, int first, int end) {
-    for (int i = first; i < end; i += AHEAD) {
-        float own[AHEAD], sum[AHEAD];
+struct Slots {
+    float own[AHEAD], dt_sum[AHEAD];
+    __device__ __forceinline__ void load(const float *ends, const float *sums, i64 states, i64 channels, int first, int end) {
 #pragma unroll
         for (int j = 0; j < AHEAD; j++) {
-            const bool valid = i + j < end;
-            own[j] = valid ? ends[(i + j) * slot_states] : 0.0f;
-            sum[j] = valid ? sums[(i + j) * slot_sums] : 0.0f;
-        }
-#pragma unroll
-        for (int j = 0; j < AHEAD; j++) {
-            v = exp2_fast(A2 * sum[j]) * v + own[j];
-            dt_sum += sum[j];
-            if (WRITE && i + j < end) ends[(i + j) * slot_states] = v;
+            const bool valid = first + j < end;
+            own[j] = valid ? ends[(first + j) * states] : 0.0f;
+            dt_sum[j] = valid ? sums[(first + j) * channels] : 0.0f;
         }
     }
-}
+};
 
-extern "C" __global__ void __launch_bounds__(ROWS *COLUMNS) scan_join(const __grid_constant__ Join a) {
-    __shared__ float states[ROWS][COLUMNS], sums[ROWS][COLUMNS];
+extern "C" __global__ void __launch_bounds__(RUNS *COLUMNS) scan_join(const __grid_constant__ Join a) {
+    __shared__ float passed[RUNS][COLUMNS], passed_dt[RUNS][COLUMNS];
     const int x = threadIdx.x % COLUMNS, y = threadIdx.x / COLUMNS;
     const i64 b = blockIdx.x / a.columns, width = a.D * a.N;
     const i64 wanted = (blockIdx.x - b * a.columns) * COLUMNS + x, e = wanted < width ? wanted : width - 1, d = e / a.N;
-    const int slots = a.slots, run = (slots + ROWS - 1) / ROWS, first = min(slots, y * run);
+    const int slots = a.slots, run = (slots + RUNS - 1) / RUNS, first = min(slots, y * run);
     const int end = wanted < width ? min(slots, first + run) : first;
     const i64 outermost = b * slots + (a.reverse ? slots - 1 : 0), direction = a.reverse ? -1 : 1;
-    float *column = a.ends + outermost * width + e;
-    const float *dt_sums = a.dt_sums + outermost * a.D + d;
+    float *ends = a.ends + outermost * width + e;
+    const float *sums = a.dt_sums + outermost * a.D + d;
+    const i64 states = direction * width, channels = direction * a.D;
     const float A2 = a.A[b / a.run_samples * width + e] * LOG2_E;
+    wait_for_previous_kernel();
+    let_next_kernel_start();  // not earlier: its blocks would crowd on the multiprocessors that are done with the last kernel
 
+    Slots next;
     float v = 0.0f, dt_sum = 0.0f;
-    walk<false>(v, dt_sum, column, dt_sums, direction * width, direction * a.D, A2, first, end);
-    states[y][x] = v;
-    sums[y][x] = dt_sum;
+    for (int i = first; i < end; i += AHEAD) {
+        next.load(ends, sums, states, channels, i, end);
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++) {
+            v = exp2_fast(A2 * next.dt_sum[j]) * v + next.own[j];
+            dt_sum += next.dt_sum[j];
+        }
+    }
+    passed[y][x] = v;
+    passed_dt[y][x] = dt_sum;
     __syncthreads();
     v = 0.0f;
-    for (int r = 0; r < y; r++) v = exp2_fast(A2 * sums[r][x]) * v + states[r][x];
-    walk<true>(v, dt_sum, column, dt_sums, direction * width, direction * a.D, A2, first, end);
+    for (int r = 0; r < y; r++) v = exp2_fast(A2 * passed_dt[r][x]) * v + passed[r][x];
+    for (int i = first; i < end; i += AHEAD) {
+        if (run > AHEAD) next.load(ends, sums, states, channels, i, end);
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++) {
+            v = exp2_fast(A2 * next.dt_sum[j]) * v + next.own[j];
+            if (i + j < end) ends[(i + j) * states] = v;
+        }
+    }
 }

@@ -38,6 +38,7 @@ __device__ __forceinline__ void sum_projections(const Sums &a) {
 }
 
 extern "C" __global__ void __launch_bounds__(ROWS *COLUMNS) scan_sums(const __grid_constant__ Sums a) {
+    wait_for_previous_kernel();
     if (blockIdx.x < a.parameter_blocks)
         sum_parameters(a);
     else

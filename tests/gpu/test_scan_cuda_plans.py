@@ -26,9 +26,9 @@ def force(monkeypatch):
 
     def forced(piece, choice, backward, rows, N, G, device):
         kernel, width = "backward" if backward else "forward", rows[0].shape[2] // G
-        pairs = width % 2 == 0 and all(cuda_mapping._in_pairs(v) for v in rows if v is not None)
-        NP = max(4, 1 << (N - 1).bit_length())
-        made = {k: cuda_mapping._mappings(k, NP, width, pairs)[choice.get(k, 0)][0] for k in (kernel, "ends")}
+        pairs = width % 2 == 0 and all(cuda_mapping.in_pairs(v) for v in rows if v is not None)
+        NP = cuda_mapping.padded_states(N)
+        made = {k: cuda_mapping.table_mappings(k, NP, width, pairs)[choice.get(k, 0)][0] for k in (kernel, "ends")}
         return cuda_mapping.Plan(made[kernel], made["ends"], min(piece, rows[0].shape[1]))
 
     return lambda piece, **choice: monkeypatch.setattr(cuda_mapping, "choose_plan", partial(forced, piece, choice))
@@ -121,9 +121,9 @@ def test_masked_pieces_pass_the_state_on_bit_for_bit(force):
     inputs = make_inputs(case, FP32, "cuda")
     inputs["dt"][:, 32:] = 0
     _, last = selective_scan(**inputs, return_last_state=True, backend="cuda")
-    short = {k: v[:, :32] if v is not None and v.shape[:2] == (2, 100) else v for k, v in inputs.items()}
-    _, at_32 = selective_scan(**short, return_last_state=True, backend="cuda")
-    assert torch.equal(last, at_32)
+    short = {k: v[:, :48] if v is not None and v.shape[:2] == (2, 100) else v for k, v in inputs.items()}
+    _, one_masked_piece_later = selective_scan(**short, return_last_state=True, backend="cuda")
+    assert torch.equal(last, one_masked_piece_later)
 
 
 @pytest.mark.parametrize("B_L_D_N", [(1, 3000, 64, 16), (3, 2049, 32, 8), (1, 1500, 24, 64)], ids=str)

@@ -20,7 +20,7 @@ def test_every_state_size_has_a_mapping(kernel):
 @pytest.mark.parametrize("kernel", TABLE)
 def test_the_blocks_that_a_mapping_counts_on_fit_into_shared_memory(kernel):
     for NP, entries in TABLE[kernel].items():
-        for NT, CT, WARPS, T, MIN_BLOCKS, _ in entries:
+        for NT, CT, WARPS, T, MIN_BLOCKS, *_ in entries:
             mapping = Mapping(NP, NT, CT, WARPS, T, MIN_BLOCKS)
             block = getattr(mapping, f"{kernel}_bytes")() + 1024
             assert MIN_BLOCKS * block <= SHARED_BYTES, (NP, mapping)
