@@ -13,13 +13,9 @@ from lgmamba.analysis.families import describe_run, families, kind_of
 from lgmamba.analysis.files import ENGINE
 from lgmamba.analysis.statistics import HOLDS, Effect
 from lgmamba.config.study import Params
+from lgmamba.metrics import psnr
 
 SETTING = ("mode", "order", "method", "step")
-
-
-def psnr(mse: pl.Expr) -> pl.Expr:
-    """10 log10(1 / mse) in dB; infinite for a perfect copy."""
-    return -10 * mse.log10()
 
 
 def curves_frame(folders: list[RunFolder], study: str) -> pl.DataFrame:

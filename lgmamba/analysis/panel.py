@@ -9,6 +9,7 @@ import polars as pl
 
 from lgmamba.analysis.collect import CollectError, RunFolder
 from lgmamba.analysis.files import write_arrays
+from lgmamba.metrics import psnr
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Panel:
     def psnr(self, run: str, step: int, image: int) -> float:
         """PSNR of one picture, dB."""
         mse = float(np.mean((self.reconstruction(run, step, image) - self.target(image)) ** 2))
-        return -10 * np.log10(max(mse, 1e-12))
+        return float(psnr(mse))
 
     def _pixels(self, cells: np.ndarray) -> np.ndarray:
         P = self.patch_size

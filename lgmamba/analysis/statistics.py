@@ -23,8 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lgmamba.metrics import psnr
+
 HOLDS, FAILS, OPEN, UNTESTABLE = "holds", "does not hold", "not shown", "not testable here"
-FLOOR = 1e-12  # smallest mean squared error: 120 dB; a perfect copy stays finite
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ class Bootstrap:
             raise ValueError("mse: expected finite values >= 0")
         self.mse, self.level, self.resamples = mse, level, resamples
         self.rng = np.random.default_rng(seed)
-        self.psnr = to_psnr(mse.mean(0))  # (K,)
+        self.psnr = psnr(mse.mean(0))  # (K,)
         means = resampled_means(mse, resamples, self.rng)
-        self.resampled = to_psnr(np.ascontiguousarray(means.T))  # (K, R): each effect reads a few whole columns
+        self.resampled = psnr(np.ascontiguousarray(means.T))  # (K, R): each effect reads a few whole columns
         self._seed_weights: dict[int, np.ndarray] = {}
 
     def level_of(self, columns: Sequence[int]) -> Effect:
@@ -138,7 +139,7 @@ class Bootstrap:
         return float(lo), float(hi)
 
     def _d_z(self, a: list[int], b: list[int]) -> float:
-        per_image = (to_psnr(self.mse[:, a]) - to_psnr(self.mse[:, b])).mean(1)
+        per_image = (psnr(self.mse[:, a]) - psnr(self.mse[:, b])).mean(1)
         spread = per_image.std(ddof=1) if len(per_image) > 1 else 0.0
         return float(per_image.mean() / spread) if spread > 0 else math.nan
 
@@ -192,8 +193,3 @@ def resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator
         counts = np.bincount(drawn.ravel(), minlength=n * rows).reshape(n, rows)
         means[start : start + n] = counts @ values / rows
     return means
-
-
-def to_psnr(mse: np.ndarray) -> np.ndarray:
-    """10 log10(1 / mse) in dB, for pixel values in [0, 1]."""
-    return -10 * np.log10(np.maximum(mse, FLOOR))

@@ -157,9 +157,9 @@ def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float
     """
     import torch
 
-    from lgmamba.task.lengths import LengthDistribution
-    from lgmamba.train.attempt import build_model
-    from lgmamba.train.batch import passed_steps_pmf
+    from lgmamba.tasks.batch import passed_steps_pmf
+    from lgmamba.tasks.lengths import LengthDistribution
+    from lgmamba.tasks.registry import build_model
 
     model = build_model(run, shape)
     count = {name: p.numel() for name, p in model.named_parameters()}
@@ -184,24 +184,22 @@ def _measured(study: Params, device: str) -> dict[str, float]:
 
     import torch
 
+    from lgmamba.data.dataset import in_memory
     from lgmamba.devices import torch_device
-    from lgmamba.train.attempt import build_model
-    from lgmamba.train.batch import BatchSampler
+    from lgmamba.tasks.registry import build_model, build_task
     from lgmamba.train.graph import WARM_UP
     from lgmamba.train.optimizer import build_optimizer
     from lgmamba.train.step import TrainStep
 
     where = torch_device(device)
     on_cuda = where.type == "cuda"
-    images = torch.randint(256, (512, *image_shape(study)), dtype=torch.uint8, device=where)
+    dataset = in_memory(torch.randint(256, (512, *image_shape(study)), dtype=torch.uint8, device=where))
     seconds = {}
     for name, run in study.runs_by_name().items():
         torch.set_num_threads(run.train.cpu_threads)
-        model = build_model(run, image_shape(study)).to(where)
-        step = TrainStep(model, build_optimizer(model, run.train), images, run.train.grad_clip, on_cuda, on_cuda)
-        rows = torch.arange(len(images), device=where)
-        passing = run.train.state_passing
-        sampler = BatchSampler(run.task, rows, model.grid, run.train.batch_size, 0, run.train.steps, on_cuda, passing)
+        model, task = build_model(run, dataset.image_shape).to(where), build_task(run, dataset)
+        step = TrainStep(model, build_optimizer(model, run.train), task, run.train.grad_clip, on_cuda, on_cuda)
+        sampler = task.sampler(dataset.split("train"), run.train, 0, on_cuda)
         n = 20 if on_cuda else 5
         for i in range(WARM_UP + 1 + n):
             if i == WARM_UP + 1:

@@ -140,7 +140,7 @@ def write_config_files(params: Params, root: str | Path = ".") -> list[Path]:
 
 def config_contents(params: Params, layout: Layout) -> dict[Path, str]:
     """Path -> content of every configuration file of a study."""
-    patch_sizes = sorted({run.task.patch_size for run in params.runs_by_name().values()})
+    patch_sizes = sorted({side for run in params.runs_by_name().values() for side in run.task.divisors})
     models: dict[Path, Strict] = {
         layout.study: params,
         layout.data: DataFile(data=params.data, patch_sizes=patch_sizes),

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Name, Strict
-from lgmamba.config.run import OrderName, Positive
+from lgmamba.config.run import Positive
+from lgmamba.config.task import Order
 
 
 class InspectConfig(Strict):
@@ -15,7 +16,7 @@ class InspectConfig(Strict):
     factors: list[Annotated[float, Field(gt=1)]] = Field(
         min_length=1, description="lengths T looked at beyond L0, in units of the run's own L0"
     )
-    order: OrderName = Field(description="visiting order")
+    order: Order = Field(description="visiting order")
     images: int = Field(ge=2, description="held-out images of probe.split, at most")
     fit_images: int = Field(
         ge=8, description="training images that read-outs and ranges of states are fitted on, at most"

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lgmamba.config.base import Name, Strict
-from lgmamba.config.run import OrderName, Positive
+from lgmamba.config.run import Positive
+from lgmamba.config.task import Order
 
 Mode = Literal["prefix", "stream"]
 Calibrate = Literal["none", "zeroth_order", "gradient", "closed_form"]
@@ -457,7 +458,7 @@ class CalibrationConfig(Strict):
     lengths: list[Annotated[float, Field(gt=1)]] = Field(
         min_length=1, description="T / L0 calibrated for; between them ln s is linear in ln T"
     )
-    order: OrderName = Field("permutation", description="visiting order of the calibration images")
+    order: Order = Field("permutation", description="visiting order of the calibration images")
     piece: Positive | None = Field(None, description="steps held in memory at a time, patches; null: probe.piece")
 
     @field_validator("lengths")
@@ -473,7 +474,7 @@ class ExtensionConfig(Strict):
 
     runs: list[Name] = Field(min_length=1, description="runs that they are tried on, with every seed")
     factors: list[Annotated[float, Field(ge=1)]] = Field(min_length=1, description="T / L0 reported")
-    orders: list[OrderName] = Field(min_length=1, description="visiting orders")
+    orders: list[Order] = Field(min_length=1, description="visiting orders")
     images: Positive = Field(description="images of probe.split, at most")
     repeats: Positive = Field(1, description="visiting orders an image")
     calibration: CalibrationConfig

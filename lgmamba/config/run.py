@@ -6,44 +6,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Strict
-from lgmamba.config.lengths import LengthConfig
+from lgmamba.tasks.configs import TaskConfig
 
-OrderName = Literal["permutation", "cycle", "replacement", "raster", "snake", "hilbert"]
 ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
 Positive = Annotated[int, Field(ge=1)]
 Multiple = Annotated[float, Field(ge=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-
-
-class SuperviseLast(Strict):
-    """Loss on the reconstruction after the last patch."""
-
-    kind: Literal["last"]
-
-
-class SuperviseRandom(Strict):
-    """Loss on k steps drawn uniformly, with replacement, from 1..T for each sample."""
-
-    kind: Literal["random_k"]
-    k: Positive
-
-
-class SuperviseAll(Strict):
-    """Loss on every step from 1 to T, averaged within a sample first, so that each sample weighs the same."""
-
-    kind: Literal["all"]
-
-
-SupervisionConfig = Annotated[SuperviseLast | SuperviseRandom | SuperviseAll, Field(discriminator="kind")]
-
-
-class TaskConfig(Strict):
-    """How an image becomes a sequence, and where the loss is."""
-
-    patch_size: Positive = Field(description="patch side, pixels; divides the image's height and width")
-    order: OrderName = Field(description="visiting order of the cells in training")
-    lengths: LengthConfig
-    supervision: SupervisionConfig
 
 
 class MambaConfig(Strict):
@@ -116,15 +84,21 @@ class AdaptiveConfig(Strict):
 
 
 class ModelConfig(Strict):
-    """The reconstruction model."""
+    """The model: a stack of blocks, and for some tasks the form of its ends."""
 
     d_model: Positive = Field(description="model width")
     n_layer: Positive = Field(description="number of blocks")
     mixer: MambaConfig
-    position: Literal["absolute", "relative_move"] = Field(
-        description="learned embedding of the cell, or code of the move since the last patch"
+    position: Literal["absolute", "relative_move"] | None = Field(
+        None,
+        exclude_if=lambda position: position is None,
+        description="draw: learned embedding of the cell, or code of the move since the last patch; null for other tasks",
     )
-    decoder: DecoderConfig
+    decoder: DecoderConfig | None = Field(
+        None,
+        exclude_if=lambda decoder: decoder is None,
+        description="draw: from the output at one step to the image; null for other tasks",
+    )
     adaptive: AdaptiveConfig | None
     scan_backend: ScanBackend = Field(description="backend of selective_scan; auto = the best one on the device")
 
@@ -236,10 +210,24 @@ class RunConfig(Strict):
     train: TrainConfig
 
     @model_validator(mode="after")
+    def _ends_fit(self):
+        for key in ("position", "decoder"):
+            found, used = getattr(self.model, key), key in self.task.ENDS
+            if used and found is None:
+                raise ValueError(f"model.{key}: found null, expected: a value, which task {self.task.kind} needs")
+            if found is not None and not used:
+                raise ValueError(f"model.{key}: expected: null, since task {self.task.kind} has ends of its own")
+        return self
+
+    @model_validator(mode="after")
     def _state_passing_fits(self):
         passing = self.train.state_passing
         if passing is None:
             return self
+        if not self.task.PASSES_STATES:
+            raise ValueError(
+                f"train.state_passing: found {passing.kind}, expected: null for task {self.task.kind}, which passes no states"
+            )
         if self.model.adaptive is not None:
             # Told T without the passed part, it would never hear of the lengths at which it is then read; told n + T, it
             # would be one that was trained at these lengths, and its L0 another.
@@ -254,5 +242,5 @@ class RunConfig(Strict):
 
     @property
     def L0(self) -> int:
-        """Training length: the longest length that the run was trained on, in patches."""
+        """Training length: the longest length that the run was trained on, in steps."""
         return self.task.lengths.max

@@ -14,7 +14,9 @@ from lgmamba.config.base import ConfigError, Name, Strict, problems, unknown_key
 from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.remedies import ExtensionConfig, Remedies, check_names, with_kinds
-from lgmamba.config.run import ModelConfig, OrderName, Positive, RunConfig, TaskConfig, TrainConfig
+from lgmamba.config.run import ModelConfig, Positive, RunConfig, TrainConfig
+from lgmamba.config.task import Order
+from lgmamba.tasks.configs import TaskConfig
 
 PRESETS = Path("workflow/presets")
 Multiple = Annotated[float, Field(ge=1)]
@@ -26,7 +28,7 @@ class ProbeConfig(Strict):
     split: Literal["val", "test"] = Field(description="which images; test is for the final answer only")
     images: Positive = Field(description="images, at most")
     repeats: Positive = Field(description="visiting orders per image")
-    orders: list[OrderName] = Field(min_length=1, description="visiting orders; the first is the headline")
+    orders: list[Order] = Field(min_length=1, description="visiting orders; the first is the headline")
     max_factor: float = Field(ge=1, description="longest sequence, in units of the study's largest training length")
     factors: list[Multiple] = Field(description="steps reported beyond L0, in units of the run's own training length")
     extra_steps: list[Positive] = Field(description="further steps reported, patches")
@@ -95,11 +97,13 @@ class Params(Strict):
         runs = self._expanded
         if self.data.size is not None:  # else the images say, once they are built
             for name, run in runs.items():
-                if any(side % run.task.patch_size for side in self.data.size):
-                    found, size = run.task.patch_size, " x ".join(map(str, self.data.size))
-                    raise ValueError(
-                        f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels"
-                    )
+                for found in run.task.divisors:
+                    if any(side % found for side in self.data.size):
+                        size = " x ".join(map(str, self.data.size))
+                        raise ValueError(
+                            f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels"
+                        )
+        self._check_orders(runs)
         for i, c in enumerate(self.claims.comparisons):
             path = f"claims.comparisons.{i}"
             for role in ("generalist", "adaptive"):
@@ -122,6 +126,23 @@ class Params(Strict):
                 raise ValueError(f"inspect.runs.{i}: found {name!r}, expected: one of the runs {sorted(runs)}")
         return self
 
+    def _check_orders(self, runs: dict[str, RunConfig]) -> None:
+        """Whether every task has the ways of drawing sequences that the study reads held-out ones in."""
+        named = [(f"probe.orders.{i}", order, runs) for i, order in enumerate(self.probe.orders)]
+        if self.extension is not None:
+            tried = [name for name in self.extension.runs if name in runs]
+            named += [(f"extension.orders.{i}", order, tried) for i, order in enumerate(self.extension.orders)]
+            named += [("extension.calibration.order", self.extension.calibration.order, tried)]
+        if self.inspect is not None:
+            named += [("inspect.order", self.inspect.order, [name for name in self.inspect.runs if name in runs])]
+        for path, order, names in named:
+            for name in names:
+                task = runs[name].task
+                if order not in task.ORDERS:
+                    raise ValueError(
+                        f"{path}: found {order!r}, expected: one of {', '.join(task.ORDERS)} (task {task.kind} of run {name!r})"
+                    )
+
     def _check_extension(self, runs: dict[str, RunConfig]) -> None:
         if self.extension is None:
             if self.remedies:
@@ -141,6 +162,7 @@ class Params(Strict):
 
     def _expand(self) -> None:
         base = {s: getattr(self, s).model_dump(mode="json") for s in ("task", "model", "train")}
+        base["task"] = {"kind": self.task.kind} | base["task"]  # left out of files by the kind that all had once
         expanded, wrong = {}, []
         for run, override in self.runs.items():
             override = override or {}

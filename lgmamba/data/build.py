@@ -17,7 +17,7 @@ from lgmamba.data.errors import BadImage, DataError
 from lgmamba.data.pool import available_cores, decode_all
 from lgmamba.data.progress import progress_bar
 from lgmamba.data.sources import ImageSource, Index, open_source
-from lgmamba.task.patches import grid_shape
+from lgmamba.tasks.draw.patches import grid_shape
 
 
 @dataclass(frozen=True)

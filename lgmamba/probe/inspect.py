@@ -33,6 +33,7 @@ from lgmamba.probe.looks import attention, content, distance, memory, receptive_
 from lgmamba.probe.looks_at_modes import modes
 from lgmamba.probe.subject import Subject
 from lgmamba.provenance import code_digest
+from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import load_model_of
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def inspect(
     model.requires_grad_(False)
     if what == "all":
         (out / "inspect.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there
-    subject = Subject(model, dataset, config)
+    subject = Subject(model, build_task(config.run, dataset), dataset, config)
     name = {"run": config.run.run, "seed": config.run.seed, "L0": model.L0}
     seconds = {}
     for look in LOOKS if what == "all" else [what]:

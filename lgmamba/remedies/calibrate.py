@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba
-from lgmamba.model.plan import Plan
+from lgmamba.model import Plan, SequenceModel, Sequences
+from lgmamba.model.runner import read_at_steps
+from lgmamba.tasks.base import Task
 
 Objective = Callable[[Tensor], Tensor]
 """theta (M,) -> loss (); deterministic: the same images and orders at every call."""
@@ -132,33 +133,29 @@ class _Best:
 
 
 def loss_at_steps(
-    model: PatchMamba,
-    patches: Tensor,
-    cells: Tensor,
-    targets: Tensor,
+    model: SequenceModel,
+    task: Task,
+    sequences: Sequences,
     make_plan: Callable[[Tensor], Plan],
     steps: Sequence[int] | None = None,
-    told: Tensor | None = None,
+    target_length: Tensor | None = None,
     piece: int | None = None,
 ) -> Objective:
-    """Mean squared error of the reconstructions after some steps, as a function of theta.
+    """Mean error of the predictions after some steps, as a function of theta.
 
     Args:
-        patches, cells: (B, T, K) and (B, T), whole sequences.
-        targets: (B, C, H, W) in [0, 1].
+        sequences: B of them.
         make_plan: factors (M,) -> plan.
         steps: after which steps, ascending; None for the last.
-        told: (B,) length told to a length-adaptive model.
+        target_length: (B,) told to a length-adaptive model.
         piece: steps read at a time; None for the whole sequence.
     """
-    steps = steps or [cells.shape[1]]
+    steps = list(steps or [sequences.T])
+    at = torch.tensor(steps, device=sequences.device)
 
     def loss(theta: Tensor) -> Tensor:
-        plan, state, wanted = make_plan(theta.exp()), None, []
-        for start in range(0, steps[-1], piece or steps[-1]):
-            here = slice(start, min(start + (piece or steps[-1]), steps[-1]))
-            outputs, state = model.encode(patches[:, here], cells[:, here], state, told, plan)
-            wanted += [outputs[:, t - start - 1] for t in steps if start < t <= here.stop]
-        return (model.decode(torch.stack(wanted, dim=1)) - targets[:, None]).square().mean()
+        plan = make_plan(theta.exp())
+        prediction = read_at_steps(model, sequences, steps, target_length, piece or steps[-1], plan)
+        return task.mean_error(prediction, sequences, at)
 
     return loss

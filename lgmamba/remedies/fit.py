@@ -23,8 +23,8 @@ from lgmamba.config.remedies import (
     SpectrumRemedy,
     StepSizeRemedy,
 )
-from lgmamba.model import PatchMamba
-from lgmamba.model.plan import Plan, gather_steps
+from lgmamba.model import Plan, SequenceModel, Sequences
+from lgmamba.model.runner import ends, read_pieces, told
 from lgmamba.remedies.build import build, factor_plan, power_plan
 from lgmamba.remedies.calibrate import Calibration, Objective, by_gradient, loss_at_steps, zeroth_order
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors
@@ -32,10 +32,11 @@ from lgmamba.remedies.deci_stream import norm_thresholds
 from lgmamba.remedies.factors import LengthFactors, n_factors
 from lgmamba.remedies.longmamba import StepSizeRecorder, Thresholds, random_channels, thresholds, thresholds_as_released
 from lgmamba.remedies.longmamba import calibrate as calibrate_filters
-from lgmamba.remedies.read import read_with, told
+from lgmamba.remedies.read import read_with
 from lgmamba.remedies.schedule import GainSchedule
 from lgmamba.remedies.state import StateNormRecorder
 from lgmamba.remedies.step_size import cumulative_steps
+from lgmamba.tasks.base import Task
 
 REACH = 1.25
 """A search can move ln s this many times as far as from L0 to the longest length."""
@@ -43,23 +44,21 @@ REACH = 1.25
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Images to calibrate on, with one visiting order each.
+    """Sequences to calibrate on, up to the longest length.
 
     Attributes:
         model: frozen, in eval mode.
-        targets: (B, C, H, W) in [0, 1].
-        patches: (B, G, K) all patches of each image.
-        cells: (B, T) visiting orders up to the longest length.
+        task: says what an error is.
+        sequences: one of each sample of the split calib.
         config: how to calibrate.
         steps: lengths that will be reported.
         piece: steps held in memory at a time.
         seed: of random signs.
     """
 
-    model: PatchMamba
-    targets: Tensor
-    patches: Tensor
-    cells: Tensor
+    model: SequenceModel
+    task: Task
+    sequences: Sequences
     config: CalibrationConfig
     steps: list[int]
     piece: int
@@ -77,24 +76,28 @@ class CalibrationSet:
         return sorted({L0} | {T for T in (*self.steps, *between) if L0 < T <= last})
 
     def half(self, second: bool) -> "CalibrationSet":
-        """The images to optimise on, or those to keep the best by."""
-        middle = len(self.targets) // 2
-        part = slice(middle, None) if second else slice(0, middle)
-        return replace(self, targets=self.targets[part], patches=self.patches[part], cells=self.cells[part])
+        """The samples to optimise on, or those to keep the best by."""
+        middle = len(self.sequences) // 2
+        return replace(self, sequences=self.sequences[slice(middle, None) if second else slice(0, middle)])
 
-    def sequence(self, T: int) -> tuple[Tensor, Tensor]:
-        """Patches (B, T, K) and cells (B, T) of the first T steps."""
-        cells = self.cells[:, :T]
-        return gather_steps(self.patches, cells), cells
+    def told(self, T: int) -> Tensor | None:
+        """What a length-adaptive model is told, (B,)."""
+        return told(self.model, len(self.sequences), T)
+
+    @torch.no_grad()
+    def record(self, recorder: Plan, T: int, whole: bool = False) -> None:
+        """Show a recorder one pass over the first T steps, told T; whole, or in pieces."""
+        stops = [T] if whole else ends([T], self.piece)
+        for _ in read_pieces(self.model, self.sequences, stops, self.told(T), recorder):
+            pass
 
     def loss(self, steps: list[int], mode: Mode, make_plan: Callable[[Tensor], Plan], piece: int | None) -> Objective:
-        """Mean squared error after some steps of one pass, as a function of ln factors (M,).
+        """Mean error after some steps of one pass, as a function of ln factors (M,).
 
         A length-adaptive model is told the last of them in prefix mode, and L0 in stream mode.
         """
-        patches, cells = self.sequence(steps[-1])
-        length = told(self.model, cells, steps[-1] if mode == "prefix" else self.model.L0)
-        return loss_at_steps(self.model, patches, cells, self.targets, make_plan, steps, length, piece)
+        length = self.told(steps[-1] if mode == "prefix" else self.model.L0)
+        return loss_at_steps(self.model, self.task, self.sequences, make_plan, steps, length, piece)
 
 
 @dataclass(frozen=True)
@@ -188,14 +191,10 @@ def _fit_norm(images: CalibrationSet) -> Fit:
     return Fit({"budgets": sums(images.model.L0), "T": found}, 2 * (1 + len(found)))
 
 
-@torch.no_grad()
 def _record(images: CalibrationSet, T: int) -> StateRecorder:
-    """What the layers do over the first T steps of all calibration images."""
-    model, recorder, state = images.model, StateRecorder(), None
-    patches, cells = images.sequence(T)
-    for start in range(0, T, images.piece):
-        here = slice(start, start + images.piece)
-        _, state = model.encode(patches[:, here], cells[:, here], state, told(model, cells, T), recorder)
+    """What the layers do over the first T steps of all calibration samples."""
+    recorder = StateRecorder()
+    images.record(recorder, T)
     return recorder
 
 
@@ -221,9 +220,10 @@ def _fit_decimamba(entry: DeciMambaRemedy, images: CalibrationSet) -> Fit:
             values |= {"lengths": list(tables[layer].lengths), "theta": tables[layer].theta.tolist()}
         scored = entry.model_copy(update={"score": "step_size"})  # ablations of the score decimate where the score does
         remedy = build(scored, [scored], {entry.name: values}, images.model, images.lengths[-1])
-        keys = torch.zeros_like(images.cells, dtype=torch.float32)
-        drawn = read_with(images.model, remedy, images.patches, images.cells, keys, images.lengths, images.piece)
-        found[layer] = values | {"loss": float((drawn - images.targets[:, None]).square().mean())}
+        sequences, steps = images.sequences, torch.tensor(images.lengths, device=images.sequences.device)
+        keys = torch.zeros(len(sequences), sequences.T, device=sequences.device)
+        prediction = read_with(images.model, remedy, sequences, keys, images.lengths, images.piece)
+        found[layer] = values | {"loss": float(images.task.mean_error(prediction, sequences, steps))}
     best = min(found, key=lambda layer: found[layer]["loss"])
     values = found[best] | {"loss_by_layer": {str(layer): v["loss"] for layer, v in found.items()}}
     if entry.layers == "best_and_above":
@@ -261,18 +261,16 @@ def _fit_longmamba(entry: LongMambaRemedy, images: CalibrationSet) -> Fit:
 
 def _record_steps(images: CalibrationSet) -> StepSizeRecorder:
     """Step sizes of sequences of the training length, read whole."""
-    recorder, model = StepSizeRecorder(), images.model
-    patches, cells = images.sequence(model.L0)
-    model.encode(patches, cells, told=told(model, cells, model.L0), plan=recorder, want_state=False)
+    recorder = StepSizeRecorder()
+    images.record(recorder, images.model.L0, whole=True)
     return recorder
 
 
 @torch.no_grad()
 def _fit_normalise_state(entry: NormaliseStateRemedy, images: CalibrationSet) -> Fit:
     """The norms that states are held below: a quantile over images of their largest norm within L0 steps."""
-    model, recorder = images.model, StateNormRecorder(entry.groups, entry.every)
-    patches, cells = images.sequence(model.L0)
-    model.encode(patches, cells, told=told(model, cells, model.L0), plan=recorder, want_state=False)
+    recorder = StateNormRecorder(entry.groups, entry.every)
+    images.record(recorder, images.model.L0, whole=True)
     thresholds = recorder.thresholds(entry.quantile)
     return Fit({"largest": [p.tolist() if isinstance(p, Tensor) else p for p in thresholds]}, 2)
 

@@ -12,16 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
-from lgmamba.model import PatchMamba
+from lgmamba.model.sequences import SequenceModel
 from lgmamba.provenance import describe
 from lgmamba.scan import resolve_backend
-from lgmamba.task.patches import grid_shape
+from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import Tracker
-from lgmamba.train.batch import BatchSampler, seed_of
 from lgmamba.train.checkpoint import RESUME, Progress, load_progress, save_model, save_progress
 from lgmamba.train.history import History
 from lgmamba.train.optimizer import Moments
@@ -58,7 +56,7 @@ class Attempt:
         dataset: images on the device.
         device: where.
         code: digest of the code that decides the result.
-        full_length: whether batches are L0 steps long, see `BatchSampler`.
+        full_length: whether batches are L0 steps long, see `lgmamba.tasks.batch.Sampler`.
     Attributes:
         model: with the weights of `step`.
         step: optimiser steps done.
@@ -68,22 +66,11 @@ class Attempt:
     def __init__(self, training: Training, dataset: Dataset, device: torch.device, code: str, full_length: bool):
         run, config = training.run, training.run.train
         self.training, self.run, self.dataset, self.device = training, run, dataset, device
-        (training.out / "train.json").unlink(missing_ok=True)  # of an earlier training: it says that all is there
+        self.task = build_task(run, dataset)
         self.model = build_model(run, dataset.image_shape).to(device)
         self.bf16 = computes_in_bf16(config, device)
-        self.sampler = BatchSampler(
-            run.task,
-            dataset.split("train"),
-            self.model.grid,
-            config.batch_size,
-            run.seed,
-            config.steps,
-            full_length,
-            config.state_passing,
-            config.length_power,
-        )
-        shape = (run.task.order, run.task.patch_size, self.model.grid, run.L0, config.validate_images)
-        self.validation = Validation(dataset, *shape)
+        self.sampler = self.task.sampler(dataset.split("train"), config, run.seed, full_length)
+        self.validation = Validation(self.task, dataset, config.validate_images)
         self.key = {"run": run.model_dump(mode="json"), "code": code, "device": device.type}
         self.key["data"] = dataset.manifest.sha256
         found = load_progress(training.work, self.key)
@@ -102,6 +89,10 @@ class Attempt:
         """Run and seed, for people."""
         return f"{self.run.run} seed {self.run.seed}"
 
+    def begin(self) -> None:
+        """Take away what says that an earlier training's results are all there."""
+        (self.training.out / "train.json").unlink(missing_ok=True)
+
     def add_row(self, done: int, recent: Tensor, lr: float, images_per_s: float, show: Show) -> None:
         """One row of the history, with a validation where one is due.
 
@@ -118,13 +109,13 @@ class Attempt:
         check_finite(recent, done, self.run)
         values = {"loss": recent[:, 0].mean().item(), "lr": lr, "grad_norm": recent[-1, 1].item()}
         self.history.add(done, values | {"images_per_s": images_per_s} | memory(self.device))
-        val_psnr = {}
+        levels = {}
         if done // config.validate_every > (done - len(recent)) // config.validate_every or done == config.steps:
-            val_psnr = self.validation.psnr(self.model)
-            self.history.add_by_length(done, "val_psnr", val_psnr)
-        show(self.label, done, values["loss"], images_per_s, val_psnr)
+            levels = self.validation.levels(self.model)
+            self.history.add_by_length(done, self.validation.name, levels)
+        show(self.label, done, values["loss"], images_per_s, levels)
         self.step = done
-        self.final = {"loss": values["loss"], "val_psnr": {str(T): v for T, v in val_psnr.items()}}
+        self.final = {"loss": values["loss"], self.validation.name: {str(T): v for T, v in levels.items()}}
 
     def save(self, moments: Moments) -> None:
         """A checkpoint from which another call goes on."""
@@ -165,21 +156,6 @@ class Attempt:
         return self.elapsed_s + time.monotonic() - self.begun
 
 
-def build_model(run: RunConfig, image_shape: tuple[int, int, int]) -> PatchMamba:
-    """The untrained model; its weights depend on the run's seed alone.
-
-    Raises:
-        ConfigError: the run's patches do not fit the images.
-    """
-    try:
-        grid_shape(*image_shape[1:], run.task.patch_size)
-    except ValueError as e:
-        raise ConfigError(f"run {run.run!r} does not fit the images: {e}") from None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(run.seed, "model"))
-        return PatchMamba(run.model, image_shape, run.task.patch_size, run.L0)
-
-
 def computes_in_bf16(config: TrainConfig, device: torch.device) -> bool:
     """Whether a training on this device computes in bfloat16 autocast."""
     return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
@@ -208,7 +184,7 @@ def memory(device: torch.device) -> dict[str, float]:
     return values
 
 
-def origin(run: RunConfig, model: PatchMamba, device: torch.device) -> dict[str, Any]:
+def origin(run: RunConfig, model: SequenceModel, device: torch.device) -> dict[str, Any]:
     """What was trained, where, by which versions."""
     here = describe()
     return {

@@ -18,7 +18,8 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.run import RunConfig
 from lgmamba.files import atomic_path
-from lgmamba.model import PatchMamba
+from lgmamba.model.sequences import SequenceModel
+from lgmamba.tasks.registry import build_model
 from lgmamba.train.optimizer import Moments
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Progress:
     history: tuple[dict[str, Any], ...] = ()
 
 
-def save_model(model: PatchMamba, run: RunConfig, path: Path) -> None:
+def save_model(model: SequenceModel, run: RunConfig, path: Path) -> None:
     """Trained weights, with all that `load_model` needs to build the model again.
 
     One entry of metadata: safetensors writes several in an order that changes from call to call, and the same training
@@ -51,7 +52,7 @@ def save_model(model: PatchMamba, run: RunConfig, path: Path) -> None:
     _write(path, {name: v.detach() for name, v in model.state_dict().items()}, {"lgmamba": known})
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PatchMamba, RunConfig]:
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[SequenceModel, RunConfig]:
     """A trained model in eval mode, and the run that trained it.
 
     Raises:
@@ -67,12 +68,12 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PatchMam
         raise ConfigError(
             f"{path}: expected a checkpoint written by `lgmamba train`; {type(e).__name__}: {e}"
         ) from None
-    model = PatchMamba(run.model, shape, run.task.patch_size, run.L0).to(device)
+    model = build_model(run, shape).to(device)
     model.load_state_dict(tensors)
     return model.eval(), run
 
 
-def load_model_of(run: RunConfig, train: Path, device: torch.device | str = "cpu") -> PatchMamba:
+def load_model_of(run: RunConfig, train: Path, device: torch.device | str = "cpu") -> SequenceModel:
     """The trained model of a run, where the folder holds it as the run is configured now.
 
     Args:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.run import PassOtherImage, RunConfig
-from lgmamba.data.dataset import Dataset, load_dataset
+from lgmamba.config.run import RunConfig
+from lgmamba.data.dataset import load_dataset
 from lgmamba.provenance import code_digest
 from lgmamba.track import Tracker
 from lgmamba.train.attempt import Attempt, Training, TrainingError
@@ -69,14 +69,19 @@ def train_stack(
     config = trainings[0].run.train
     torch.set_num_threads(config.cpu_threads)
     dataset = load_dataset(data, device)
-    check_images(dataset, trainings[0].run, data)
-    code = code_digest(__name__)
-    full_length = device.type == "cuda" or len(trainings) > 1
-    attempts = [Attempt(training, dataset, device, code, full_length) for training in trainings]
+    if not len(dataset.split("val")):
+        raise ConfigError(f"{data}: found no image in split val, expected some to watch training (data.splits.val > 0)")
+    code, full_length = code_digest(__name__), device.type == "cuda" or len(trainings) > 1
+    try:
+        attempts = [Attempt(training, dataset, device, code, full_length) for training in trainings]
+    except ConfigError as e:
+        raise ConfigError(f"{data}: {e}") from None
+    for attempt in attempts:
+        attempt.begin()
     failed: dict[int, TrainingError] = {}
     label = attempts[0].label if len(attempts) == 1 else f"{len(attempts)} runs side by side"
     starts = sorted({attempt.step for attempt in attempts})
-    with training_progress(label, starts[0], config.steps) as show:
+    with training_progress(label, starts[0], config.steps, attempts[0].validation.metric) as show:
         # Those that a kill left behind catch up first: a stack is at one step.
         for start, stop in pairwise([*starts, config.steps]):
             ready = [i for i, attempt in enumerate(attempts) if attempt.step <= start and i not in failed]
@@ -139,21 +144,8 @@ def save(attempts: Sequence[Attempt], failed: Collection[int], moments: Sequence
 def build_step(attempts: Sequence[Attempt]) -> TrainStep | StackedStep:
     """What runs the steps of these attempts; on CUDA it is recorded as a graph."""
     first, config = attempts[0], attempts[0].run.train
-    images, graph = first.dataset.images, first.device.type == "cuda"
+    graph = first.device.type == "cuda"
     if len(attempts) == 1:
         optimizer = build_optimizer(first.model, config)
-        return TrainStep(first.model, optimizer, images, config.grad_clip, first.bf16, graph)
-    return StackedStep([attempt.model for attempt in attempts], config, images, first.bf16, graph)
-
-
-def check_images(dataset: Dataset, run: RunConfig, data: Path) -> None:
-    """Whether there are images to train on and to watch.
-
-    Raises:
-        ConfigError: there are too few.
-    """
-    if not len(dataset.split("val")):
-        raise ConfigError(f"{data}: found no image in split val, expected some to watch training (data.splits.val > 0)")
-    rows = dataset.split("train")
-    if isinstance(run.train.state_passing, PassOtherImage) and len(rows) < 2:
-        raise ConfigError(f"{data}: found {len(rows)} training image, expected 2 for train.state_passing other_image")
+        return TrainStep(first.model, optimizer, first.task, config.grad_clip, first.bf16, graph)
+    return StackedStep([attempt.model for attempt in attempts], config, first.task, first.bf16, graph)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lgmamba.config.run import TrainConfig
-from lgmamba.model import PatchMamba
-from lgmamba.train.batch import Batch
+from lgmamba.model.sequences import SequenceModel
+from lgmamba.tasks.base import Task
+from lgmamba.tasks.batch import Batch, stack_batches
 from lgmamba.train.graph import Replayed
 from lgmamba.train.optimizer import Moments, adamw, decaying, load_moments, moments_of, set_learning_rate
-from lgmamba.train.step import loss_of
 
 CLIP_EPS = 1e-6
 """Added to a norm before it divides, as `torch.nn.utils.clip_grad_norm_` does."""
@@ -29,25 +29,26 @@ class StackedStep:
         models: of one architecture, on one device. Their parameters become views of the stacked ones: reading a model
             always reads the current weights of its run.
         config: what the trainings share.
-        images: (N, C, H, W) uint8 on the models' device.
+        task: whose loss it is, that of any of the runs; its data are on the models' device.
         bf16: whether to compute in bfloat16 autocast.
         graph: whether to record the step as a CUDA graph; batches must then keep their shapes.
     """
 
-    def __init__(self, models: Sequence[PatchMamba], config: TrainConfig, images: Tensor, bf16: bool, graph: bool):
-        self.images, self.bf16, self.grad_clip = images, bf16, config.grad_clip
+    def __init__(self, models: Sequence[SequenceModel], config: TrainConfig, task: Task, bf16: bool, graph: bool):
+        self.bf16, self.grad_clip = bf16, config.grad_clip
+        self._device = models[0].device.type
         self.parameters = stack_parameters(models)
         self.optimizer = adamw(self.parameters, decaying(models[0]), config)
-        self._shell = _Loss(models[0])
-        self._replayed = Replayed(self._run, self.optimizer.zero_grad) if graph else None
+        self._shell = _Loss(models[0], task)
+        self._run_or_replay = Replayed(self._run, self.optimizer.zero_grad) if graph else self._run
 
     def __call__(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
         """One batch a run, of equal shapes -> losses and gradient norms before clipping, both (R,) float32 on the device.
 
         They are overwritten by the next call.
         """
-        given = [torch.stack(tensors) for tensors in zip(*(batch.tensors() for batch in batches), strict=True)]
-        return self._run(*given) if self._replayed is None else self._replayed(*given)
+        self._like = batches[0]
+        return self._run_or_replay(*stack_batches(batches).tensors().values())
 
     def set_learning_rate(self, lr: float) -> None:
         """Of the steps from here on."""
@@ -73,7 +74,7 @@ class StackedStep:
 
     def _run(self, *given: Tensor) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self._device, torch.bfloat16, enabled=self.bf16):
             losses = torch.vmap(self._loss)(self.parameters, *given)  # (R,)
         losses.sum().backward()  # the gradient of each loss: no parameter is in two of them
         norms = clip_each(list(self.parameters.values()), self.grad_clip)
@@ -82,18 +83,20 @@ class StackedStep:
 
     def _loss(self, parameters: dict[str, Tensor], *given: Tensor) -> Tensor:
         named = {f"model.{name}": v for name, v in parameters.items()}
-        return functional_call(self._shell, named, (self.images, *given))
+        return functional_call(
+            self._shell, named, self._like.with_tensors(dict(zip(self._like.tensors(), given, strict=True)))
+        )
 
 
 class _Loss(nn.Module):
-    """`loss_of` as a module, so that `functional_call` can put one run's weights in the place of the model's."""
+    """The loss as a module, so that `functional_call` can put one run's weights in the place of the model's."""
 
-    def __init__(self, model: PatchMamba):
+    def __init__(self, model: SequenceModel, task: Task):
         super().__init__()
-        self.model = model
+        self.model, self.task = model, task
 
-    def forward(self, images: Tensor, *given: Tensor) -> Tensor:
-        return loss_of(self.model, images, Batch(*given))
+    def forward(self, batch: Batch) -> Tensor:
+        return self.task.loss(self.model, batch)
 
 
 @torch.no_grad()

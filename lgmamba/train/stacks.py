@@ -11,8 +11,8 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import load_dataset
 from lgmamba.files import to_json
-from lgmamba.train.attempt import build_model, computes_in_bf16
-from lgmamba.train.batch import BatchSampler
+from lgmamba.tasks.registry import build_model, build_task
+from lgmamba.train.attempt import computes_in_bf16
 from lgmamba.train.stacked import StackedStep
 
 T = TypeVar("T")
@@ -44,13 +44,12 @@ def stacks_of(items: Sequence[T], run_of: Callable[[T], RunConfig], data: Path, 
 
 def runs_that_fit(run: RunConfig, data: Path, device: torch.device) -> int:
     """How many runs of this shape fit side by side on a GPU, from the memory that one step of one of them takes."""
-    dataset = load_dataset(data, device)
-    model = build_model(run, dataset.image_shape).to(device)
-    rows, config = dataset.split("train"), run.train
-    sampler = BatchSampler(run.task, rows, model.grid, config.batch_size, run.seed, config.steps, full_length=True)
+    dataset, config = load_dataset(data, device), run.train
+    model, task = build_model(run, dataset.image_shape).to(device), build_task(run, dataset)
+    sampler = task.sampler(dataset.split("train"), config, run.seed, full_length=True)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    step = StackedStep([model], config, dataset.images, computes_in_bf16(config, device), graph=False)
+    step = StackedStep([model], config, task, computes_in_bf16(config, device), graph=False)
     step([sampler.draw(0)])
     taken = torch.cuda.max_memory_allocated(device) - before
     del step

@@ -6,27 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from lgmamba.model import PatchMamba, StackState
-from lgmamba.task.patches import patchify
-from lgmamba.train.batch import Batch
+from lgmamba.model.sequences import SequenceModel
+from lgmamba.model.stack import StackState
+from lgmamba.tasks.base import Task
+from lgmamba.tasks.batch import Batch
 from lgmamba.train.graph import Replayed
 from lgmamba.train.optimizer import Moments, load_moments, moments_of, set_learning_rate
-from lgmamba.train.passing import passed_state, state_from_tensors, state_tensors
-
-
-def loss_of(model: PatchMamba, images: Tensor, batch: Batch, state: StackState | None = None) -> Tensor:
-    """Mean squared error of the reconstructions at the supervised steps, weighted as the batch says.
-
-    Args:
-        images: (N, C, H, W) uint8, all images; `batch.rows` says which are read.
-        state: that the sequences start from, see `lgmamba.train.passing`.
-    """
-    targets = images[batch.rows].to(model.embed_patch.weight.dtype) / 255  # (B, C, H, W)
-    patches = patchify(targets, model.patch_size)  # (B, G, K)
-    read = patches.gather(1, batch.cells[..., None].expand(-1, -1, patches.shape[2]))  # (B, L, K)
-    drawn = model(read, batch.cells, batch.steps, told=batch.lengths, state=state)  # (B, S, C, H, W)
-    errors = (drawn - targets[:, None]).square().flatten(2).mean(2)  # (B, S)
-    return (errors * batch.weights).sum(1).mean()
+from lgmamba.train.passing import passed_state
 
 
 class TrainStep:
@@ -34,7 +20,7 @@ class TrainStep:
 
     Args:
         model, optimizer: changed by every call.
-        images: (N, C, H, W) uint8 on the model's device.
+        task: whose loss it is; its data are on the model's device.
         grad_clip: largest gradient norm.
         bf16: whether to compute in bfloat16 autocast.
         graph: whether to record; batches must then keep their shapes. The result is that of the unrecorded step.
@@ -42,22 +28,22 @@ class TrainStep:
 
     def __init__(
         self,
-        model: PatchMamba,
+        model: SequenceModel,
         optimizer: torch.optim.Optimizer,
-        images: Tensor,
+        task: Task,
         grad_clip: float,
         bf16: bool,
         graph: bool,
     ):
-        self.model, self.optimizer, self.images = model, optimizer, images
+        self.model, self.optimizer, self.task = model, optimizer, task
         self.grad_clip, self.bf16 = grad_clip, bf16
-        self._replayed = Replayed(self._run, optimizer.zero_grad) if graph else None
+        self._run_or_replay = Replayed(self._run, optimizer.zero_grad) if graph else self._run
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm before clipping, both () float32 on the device; overwritten by the next call."""
         state = self._passed(batch)  # of any number of steps, so it is never part of the graph
-        given = (*batch.tensors(), *state_tensors(state))
-        return self._run(*given) if self._replayed is None else self._replayed(*given)
+        self._like = batch, state
+        return self._run_or_replay(*batch.tensors().values(), *([] if state is None else state.tensors()))
 
     def set_learning_rate(self, lr: float) -> None:
         """Of the steps from here on."""
@@ -73,15 +59,17 @@ class TrainStep:
 
     def _passed(self, batch: Batch) -> StackState | None:
         # In an autocast of its own: casts of weights made without gradients must not be met again by the step.
-        with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
-            return passed_state(self.model, self.images, batch)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
+            return passed_state(self.model, batch)
 
     def _run(self, *given: Tensor) -> tuple[Tensor, Tensor]:
-        n = len(Batch.TENSORS)
-        batch, state = Batch(*given[:n]), state_from_tensors(given[n:])
+        batch, state = self._like
+        names = list(batch.tensors())
+        batch = batch.with_tensors(dict(zip(names, given, strict=False)))
+        state = None if state is None else state.with_tensors(list(given[len(names) :]))
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = loss_of(self.model, self.images, batch, state)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
+            loss = self.task.loss(self.model, batch, state)
         loss.backward()
         norm = clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()

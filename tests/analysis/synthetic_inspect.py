@@ -12,9 +12,9 @@ from lgmamba.config.study import Params
 from lgmamba.data.dataset import Dataset
 from lgmamba.data.splits import CODES
 from lgmamba.frames import write_columns
-from lgmamba.model import PatchMamba
 from lgmamba.probe.inspect import LOOKS
 from lgmamba.probe.subject import Subject
+from lgmamba.tasks.draw.model import PatchMamba
 
 INSPECT: dict[str, Any] = {
     "runs": ["uniform_short", "uniform"],

@@ -13,8 +13,8 @@ from lgmamba.analysis.statistics import (
     resampled_means,
     seeds_only,
     student_interval,
-    to_psnr,
 )
+from lgmamba.metrics import psnr
 
 
 def effect_of(values: list[float], lo: float, hi: float) -> Effect:
@@ -24,7 +24,7 @@ def effect_of(values: list[float], lo: float, hi: float) -> Effect:
 def test_psnr_takes_the_mean_before_the_logarithm():
     mse = np.array([[0.1], [0.001]])
     assert Bootstrap(mse, 10, 0.95).psnr[0] == pytest.approx(-10 * math.log10(0.0505))
-    assert to_psnr(np.array(0.01)) == pytest.approx(20.0)
+    assert psnr(np.array(0.01)) == pytest.approx(20.0)
 
 
 def test_two_constant_columns_differ_by_their_ratio_without_spread():

@@ -5,13 +5,14 @@ import re
 from typing import get_args
 
 import pytest
+from lgmamba.model.patch_mamba import MIXERS
 
 from lgmamba.config.base import validate
-from lgmamba.config.run import MambaConfig, OrderName, RunConfig, ScanBackend
+from lgmamba.config.run import MambaConfig, RunConfig, ScanBackend
 from lgmamba.config.study import Params, load_params, merge
-from lgmamba.model.patch_mamba import MIXERS
 from lgmamba.scan.api import BACKENDS
-from lgmamba.task.orders import ORDERS
+from lgmamba.tasks.draw.config import OrderName
+from lgmamba.tasks.draw.orders import ORDERS
 from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, error, study, values
 
 LENGTHS = {

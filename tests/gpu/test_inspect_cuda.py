@@ -8,9 +8,9 @@ import torch
 
 from lgmamba.config.files import InspectFile
 from lgmamba.config.inspect import InspectConfig
-from lgmamba.model import PatchMamba
 from lgmamba.probe.inspect import LOOKS
 from lgmamba.probe.subject import Subject
+from lgmamba.tasks.draw.model import PatchMamba
 from tests.analysis.synthetic_inspect import INSPECT, noise
 from tests.train.tiny import tiny_run
 

@@ -12,7 +12,7 @@ def in_pieces(model, patches, cells, told, sizes, plan=None):
     state, outputs, start = None, [], 0
     for size in sizes:
         piece = slice(start, start + size)
-        out, state = model.encode(patches[:, piece], cells[:, piece], state, told, plan)
+        out, state = model.encode(model.embed(patches[:, piece], cells[:, piece]), state, told, plan)
         outputs.append(out)
         start += size
     return torch.cat(outputs, dim=1), state
@@ -29,5 +29,5 @@ def assert_same_state(a, b, tolerance):
 def seen(model, *inputs, **options) -> list[ScanCall]:
     """The calls that a pass makes."""
     calls = []
-    model.encode(*inputs, **options, plan=lambda call: calls.append(call) or call)
+    model.encode(model.embed(*inputs), **options, hook=lambda call: calls.append(call) or call)
     return calls

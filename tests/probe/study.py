@@ -16,10 +16,10 @@ from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
 from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import file_digest, to_json, write_atomic
-from lgmamba.model import PatchMamba
 from lgmamba.probe.reconstruct import reconstruct
-from lgmamba.task.orders import orders_of_images
-from lgmamba.task.patches import patchify
+from lgmamba.tasks.draw.model import PatchMamba
+from lgmamba.tasks.draw.orders import orders_of_images
+from lgmamba.tasks.draw.patches import patchify
 from lgmamba.track import NullTracker
 from lgmamba.train.checkpoint import load_model, save_model
 from lgmamba.train.loop import train

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
+from lgmamba.probe.sequences import Sequences
 
 from lgmamba.probe import touched
 from lgmamba.probe.account import Account, Moments, explained, growth, mode_account
 from lgmamba.probe.dynamics import ModeMemory
 from lgmamba.probe.passes import stops
-from lgmamba.probe.sequences import Sequences
 from lgmamba.probe.touched import POWERS, REMEDIES, Remedies, touch
 from lgmamba.remedies.closed_form import StateRecorder
 from tests.model.models import L0, exact

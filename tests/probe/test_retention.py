@@ -5,11 +5,11 @@ from collections import defaultdict
 import polars as pl
 import pytest
 import torch
+from lgmamba.probe.baselines import paste_errors
 from safetensors.torch import load_file
 
-from lgmamba.probe.baselines import paste_errors
 from lgmamba.probe.retention import RetentionMap, ages_at
-from lgmamba.task.patches import patchify
+from lgmamba.tasks.draw.patches import patchify
 from tests.probe.test_reconstruct import STEPS
 
 

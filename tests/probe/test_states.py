@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from lgmamba.probe.sequences import Sequences
 
 from lgmamba.probe.content import PENALTIES, fit_read_out, psnr, restore_norm
 from lgmamba.probe.passes import stops
-from lgmamba.probe.sequences import Sequences
 from lgmamba.probe.states import TrainingStates, cycle_contraction, norms, state_numbers, training_states
 from tests.model.models import L0, G, exact, sequence
 from tests.model.passes import CUTS, in_pieces

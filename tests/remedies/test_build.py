@@ -9,13 +9,13 @@ from torch import Tensor
 from lgmamba.config.remedies import CalibrationConfig, Combination, Entry
 from lgmamba.model import PatchMamba
 from lgmamba.model.plan import gather_steps
-from lgmamba.model.reading import reconstruct_at
+from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.base import chain, cuts_every, piecewise
 from lgmamba.remedies.build import Remedy, build, control_remedies
 from lgmamba.remedies.fit import CalibrationSet, fit
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
-from lgmamba.task.orders import visiting_order
-from tests.model.models import EXACT, L0, G, K, exact, told
+from lgmamba.tasks.draw.orders import visiting_order
+from tests.model.models import EXACT, L0, G, K, along, exact, told
 from tests.remedies.entries import ALL, entry
 
 B, LAST = 4, 40
@@ -56,12 +56,12 @@ def built(tried: Entry, name: str = "plain") -> Remedy:
 
 def read(found: Remedy, steps: list[int], name: str = "plain", piece: int = 7, some=slice(None)) -> Tensor:
     patches, cells, keys = images()
-    return read_with(model(name), found, patches[some], cells[some], keys[some], steps, piece)
+    return read_with(model(name), found, along(patches[some], cells[some]), keys[some], steps, piece)
 
 
 def vanilla(mode: str, steps: list[int], name: str = "plain") -> Tensor:
     patches, cells, _ = images()
-    return reconstruct_at(model(name), patches, cells, steps, mode, 7)
+    return run_sequence(model(name), along(patches, cells), steps, mode, 7)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -98,7 +98,7 @@ def test_nothing_after_a_step_has_an_effect_on_it(key, mode):
     steps = [L0 + 1, 2 * L0]
     found = remedy(key, mode)
     last = [*steps, LAST]  # a stream is read to its end, so that the changed steps are read too
-    one, two = (read_with(model(), found, patches, c, keys, last, 7) for c in (cells, other))
+    one, two = (read_with(model(), found, along(patches, c), keys, last, 7) for c in (cells, other))
     torch.testing.assert_close(two[:, :2], one[:, :2], rtol=0, atol=0)
     assert not torch.equal(two[:, 2], one[:, 2])
 
@@ -128,7 +128,7 @@ def test_factors_of_a_stream_start_at_1_and_reach_those_calibrated():
         return call
 
     plan, (patches, cells, _) = found.plan(None), images()
-    model().encode(gather_steps(patches, cells), cells, plan=chain(plan, piecewise(cuts_every(1), note)))
+    model().encode(model().embed(gather_steps(patches, cells), cells), hook=chain(plan, piecewise(cuts_every(1), note)))
     as_is = [-torch.exp(block.mixer.A_log) for block in model().blocks]
     for layer, factor in enumerate((4.0, 0.25)):
         torch.testing.assert_close(spectra[layer, L0], as_is[layer], **EXACT)
@@ -172,8 +172,8 @@ def test_the_ablations_of_a_score_decimate_where_the_score_does():
 
 def written(found: Remedy, steps: list[int]) -> dict[int, dict[str, float]]:
     patches, cells, keys = images()
-    vanilla = record_vanilla(model(), patches, cells, LAST, 7)
-    return still_written(model(), found, vanilla, patches, cells, keys, steps, 7)
+    vanilla = record_vanilla(model(), along(patches, cells), LAST, 7)
+    return still_written(model(), found, vanilla, along(patches, cells), keys, steps, 7)
 
 
 def test_what_is_still_written_by_hand():

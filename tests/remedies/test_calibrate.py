@@ -55,8 +55,8 @@ def test_calibration_lowers_a_models_loss_and_leaves_the_model_alone():
     before = {name: v.clone() for name, v in model.state_dict().items()}
     patches, cells = sequence(model, B=6)
     with torch.no_grad():  # what a model with other step sizes would draw, so that there is something to find
-        outputs, _ = model.encode(patches, cells, plan=scale_step_sizes(per_layer=[0.5, 1.5]))
-        targets = model.decode(outputs[:, -1])
+        outputs, _ = model.encode(model.embed(patches, cells), hook=scale_step_sizes(per_layer=[0.5, 1.5]))
+        targets = model.predict(outputs[:, -1])
     half = slice(0, 3), slice(3, 6)
     first, second = (
         loss_at_steps(model, patches[s], cells[s], targets[s], lambda f: scale_step_sizes(per_layer=f)) for s in half

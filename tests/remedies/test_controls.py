@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lgmamba.remedies.controls import reset, subset_cover, subset_random, truncate
-from lgmamba.task.orders import visiting_order
+from lgmamba.tasks.draw.orders import visiting_order
 
 L0, G = 6, 4
 

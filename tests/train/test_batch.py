@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lgmamba.train.batch import Batch, BatchSampler, seed_of
 
 from lgmamba.data.dataset import load_dataset
-from lgmamba.task.patches import patchify
-from lgmamba.train.attempt import build_model
-from lgmamba.train.batch import Batch, BatchSampler, seed_of
+from lgmamba.tasks.draw.patches import patchify
+from lgmamba.train.loop import build_model
 from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.step import TrainStep, loss_of
 from tests.train.tiny import ADAPTIVE, tiny_run

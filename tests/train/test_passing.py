@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lgmamba.train.batch import BatchSampler, passed_steps, passed_steps_pmf
 
 from lgmamba.data.dataset import load_dataset
 from lgmamba.model import StackState
-from lgmamba.task.patches import patchify
+from lgmamba.tasks.draw.patches import patchify
 from lgmamba.train import batch as batch_module
 from lgmamba.train import passing as passing_module
-from lgmamba.train.attempt import build_model
-from lgmamba.train.batch import BatchSampler, passed_steps, passed_steps_pmf
 from lgmamba.train.checkpoint import load_model
+from lgmamba.train.loop import build_model
 from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.passing import noise_like, passed_state, start_of, state_tensors
 from lgmamba.train.step import TrainStep, loss_of
@@ -173,7 +173,7 @@ def test_the_state_of_another_image_is_that_after_reading_it(digits):
     images, model, batch = setting(digits, passing_run("other_image"))
     other = patchify(images[batch.passed.rows].float() / 255, 2)
     read = torch.stack([p[c] for p, c in zip(other, batch.passed.cells, strict=True)])
-    _, end = model.encode(read, batch.passed.cells)
+    _, end = model.encode(model.embed(read, batch.passed.cells))
     state = passed_state(model, images, batch)
     for mine, expected in zip(state_tensors(state), state_tensors(end), strict=True):
         assert torch.equal(mine[:4], expected)
@@ -231,9 +231,9 @@ def test_the_explicit_start_is_the_start(digits, model_changes, bf16):
     _, model, batch = setting(digits, passing_run(model=model_changes))
     read = torch.rand(8, batch.cells.shape[1], 4)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        _, end = model.encode(read, batch.cells)
+        _, end = model.encode(model.embed(read, batch.cells))
         start = start_of(model, batch.cells)
-        found, expected = (model.encode(read, batch.cells, state)[0] for state in (start, None))
+        found, expected = (model.encode(model.embed(read, batch.cells), state)[0] for state in (start, None))
     assert torch.equal(found, expected)
     for a, b in zip(state_tensors(start), state_tensors(end), strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)

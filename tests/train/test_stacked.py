@@ -9,10 +9,9 @@ import torch
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import load_dataset
+from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import NullTracker, Tracker
 from lgmamba.train import loop
-from lgmamba.train.attempt import build_model
-from lgmamba.train.batch import BatchSampler
 from lgmamba.train.checkpoint import load_model
 from lgmamba.train.loop import Training, TrainingError, train_stack
 from lgmamba.train.optimizer import build_optimizer
@@ -65,22 +64,16 @@ def runs_of_one_shape(form: str = "plain", **train) -> list[RunConfig]:
     ]
 
 
-def sampler_of(run: RunConfig, dataset) -> BatchSampler:
-    config = run.train
-    rows = dataset.split("train")
-    return BatchSampler(
-        run.task, rows, (4, 4), config.batch_size, run.seed, config.steps, True, length_power=config.length_power
-    )
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_each_run_gets_what_it_gets_alone_to_rounding(digits, form):
     dataset, runs = load_dataset(digits), runs_of_one_shape(form)
-    samplers = [sampler_of(run, dataset) for run in runs]
+    tasks = [build_task(run, dataset) for run in runs]
+    rows = dataset.split("train")
+    samplers = [task.sampler(rows, run.train, run.seed, True) for task, run in zip(tasks, runs, strict=True)]
     alone, together = ([build_model(run, (1, 8, 8)).double() for run in runs] for _ in range(2))
     config = runs[0].train
-    steps = [TrainStep(m, build_optimizer(m, config), dataset.images, config.grad_clip, False, False) for m in alone]
-    stacked = StackedStep(together, config, dataset.images, False, False)
+    steps = [TrainStep(m, build_optimizer(m, config), tasks[0], config.grad_clip, False, False) for m in alone]
+    stacked = StackedStep(together, config, tasks[0], False, False)
     for t in range(6):
         batches = [sampler.draw(t) for sampler in samplers]
         losses, norms = stacked(batches)

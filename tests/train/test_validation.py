@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lgmamba.data.dataset import load_dataset
-from lgmamba.task.orders import orders_of_images
-from lgmamba.task.patches import patchify
-from lgmamba.train.attempt import build_model
+from lgmamba.tasks.draw.orders import orders_of_images
+from lgmamba.tasks.draw.patches import patchify
+from lgmamba.train.loop import build_model
 from lgmamba.train.validation import Validation, validation_lengths
 from tests.train.tiny import ADAPTIVE, build_digits, tiny_run
 

@@ -7,8 +7,8 @@ import torch
 from pydantic import TypeAdapter
 
 from lgmamba.config.lengths import LengthConfig
-from lgmamba.task.lengths import LengthDistribution
-from tests.task.counts import assert_drawn_from, seeded
+from lgmamba.tasks.lengths import LengthDistribution
+from tests.tasks.counts import assert_drawn_from, seeded
 
 CURRICULUM = {
     "kind": "curriculum",

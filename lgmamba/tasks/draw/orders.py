@@ -18,10 +18,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Sampler = Callable[[int, int, int, int, torch.Generator], Tensor]
+from lgmamba.tasks.seeds import of_each, seed_of_repeat
 
-REPEAT_STRIDE = 0x9E3779B97F4A7C15
-"""Keeps the seeds of an image's repeats apart from those of other images."""
+Sampler = Callable[[int, int, int, int, torch.Generator], Tensor]
 
 
 def visiting_order(name: str, gh: int, gw: int, batch: int, steps: int, generator: torch.Generator) -> Tensor:
@@ -39,22 +38,20 @@ def visiting_order(name: str, gh: int, gw: int, batch: int, steps: int, generato
     return ORDERS[name](gh, gw, batch, steps, generator)
 
 
-def orders_of_images(name: str, gh: int, gw: int, id_hash: Tensor, repeats: int, steps: int) -> Tensor:
-    """Visiting orders that belong to an image: the same in every call, whatever other images are read with it.
+def order_of_images(name: str, gh: int, gw: int, id_hash: Tensor, repeat: int, steps: int) -> Tensor:
+    """Visiting order number `repeat` of each image: the same in every call, whatever other images are read with it.
 
     Args:
         id_hash: (M,) int64 >= 0, hash of each image's id.
-        repeats: orders an image.
     Returns:
-        (M, repeats, T) int64 cell numbers, on the CPU.
+        (M, T) int64 cell numbers, on the CPU.
     """
-    generator = torch.Generator()
-    rows = []
-    for image in id_hash.tolist():
-        for repeat in range(repeats):
-            generator.manual_seed((image + repeat * REPEAT_STRIDE) % 2**63)
-            rows.append(visiting_order(name, gh, gw, 1, steps, generator)[0])
-    return torch.stack(rows).unflatten(0, (len(id_hash), repeats))
+    return of_each(id_hash, lambda g: visiting_order(name, gh, gw, 1, steps, g)[0], lambda h: seed_of_repeat(h, repeat))
+
+
+def orders_of_images(name: str, gh: int, gw: int, id_hash: Tensor, repeats: int, steps: int) -> Tensor:
+    """The first `repeats` visiting orders of each image, (M, repeats, T); see `order_of_images`."""
+    return torch.stack([order_of_images(name, gh, gw, id_hash, repeat, steps) for repeat in range(repeats)], dim=1)
 
 
 def _permutation(gh: int, gw: int, batch: int, steps: int, generator: torch.Generator) -> Tensor:

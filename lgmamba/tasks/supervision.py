@@ -7,7 +7,7 @@ reconstruction "at step t" has seen t patches.
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import SuperviseAll, SuperviseLast, SuperviseRandom, SupervisionConfig
+from lgmamba.config.task import SuperviseAll, SuperviseLast, SuperviseRandom, SupervisionConfig
 
 
 def supervised_steps(

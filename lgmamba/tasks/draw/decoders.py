@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lgmamba.config.run import DecoderConfig, MlpDecoder
-from lgmamba.task.patches import grid_shape, unpatchify
+from lgmamba.tasks.draw.patches import grid_shape, unpatchify
 
 
 class Mlp(nn.Module):

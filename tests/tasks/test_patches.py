@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from lgmamba.task.patches import grid_shape, patchify, unpatchify
+from lgmamba.tasks.draw.patches import grid_shape, patchify, unpatchify
 
 SHAPES = [(2, 1, 4, 6, 2), (1, 3, 6, 4, 2), (2, 4, 3, 9, 3), (1, 2, 5, 7, 1), (3, 3, 4, 4, 4), (1, 1, 32, 8, 8)]
 
@@ -78,5 +78,5 @@ def test_patches_that_do_not_fill_the_image_are_refused(cells, values, shape):
 
 
 def test_the_grid_is_there_without_torch():
-    code = "import sys, lgmamba.task.patches as p; assert p.grid_shape(8, 8, 2) == (4, 4); assert 'torch' not in sys.modules"
+    code = "import sys, lgmamba.tasks.draw.patches as p; assert p.grid_shape(8, 8, 2) == (4, 4); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

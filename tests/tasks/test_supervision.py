@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lgmamba.config.run import SuperviseAll, SuperviseLast, SuperviseRandom
-from lgmamba.task.supervision import supervised_steps
-from tests.task.counts import assert_drawn_from, seeded
+from lgmamba.tasks.supervision import supervised_steps
+from tests.tasks.counts import assert_drawn_from, seeded
 
 CONFIGS = [SuperviseLast(kind="last"), SuperviseRandom(kind="random_k", k=5), SuperviseAll(kind="all")]
 LENGTHS = torch.tensor([1, 7, 3, 12, 1, 12])

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lgmamba.config.run import MlpDecoder, SpatialDecoder
-from lgmamba.model.decoders import Spatial, build_decoder
-from lgmamba.task.patches import patchify, unpatchify
+from lgmamba.tasks.draw.decoders import Spatial, build_decoder
+from lgmamba.tasks.draw.patches import patchify, unpatchify
 from tests.model.models import EXACT
 
 SHAPE, P = (3, 4, 10), 2  # 2 x 5 cells

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lgmamba.task.orders import ORDERS, last_visit, orders_of_images, visiting_order
-from tests.task.counts import assert_drawn_from, seeded
+from lgmamba.tasks.draw.orders import ORDERS, last_visit, orders_of_images, visiting_order
+from tests.tasks.counts import assert_drawn_from, seeded
 
 RANDOM = ("permutation", "cycle", "replacement")
 IDS = torch.tensor([7, 0, 123456789, 2**63 - 1, 7 + 1])

@@ -1,0 +1,64 @@
+"""What configurations of tasks share: where the loss is, and what the rest of a study may ask about a task.
+
+A task's own configuration is in `lgmamba.tasks.<name>.config`, and is a `TaskBase` with a `kind` of its own.
+"""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from lgmamba.config.base import Strict
+from lgmamba.config.lengths import LengthConfig
+
+Positive = Annotated[int, Field(ge=1)]
+Order = Annotated[str, Field(min_length=1)]
+"""Name of a way in which held-out sequences are drawn; the study says which of them its tasks have (`TaskBase.ORDERS`)."""
+
+
+class SuperviseLast(Strict):
+    """Loss on the prediction after the last step."""
+
+    kind: Literal["last"]
+
+
+class SuperviseRandom(Strict):
+    """Loss on k steps drawn uniformly, with replacement, from 1..T for each sample."""
+
+    kind: Literal["random_k"]
+    k: Positive
+
+
+class SuperviseAll(Strict):
+    """Loss on every step from 1 to T, averaged within a sample first, so that each sample weighs the same."""
+
+    kind: Literal["all"]
+
+
+SupervisionConfig = Annotated[SuperviseLast | SuperviseRandom | SuperviseAll, Field(discriminator="kind")]
+
+
+class TaskBase(Strict):
+    """A task's section of params.yaml. A subclass has the keys `kind`, `lengths` and `supervision`, an `order`, and its own.
+
+    Class attributes, which the study is checked by before anything runs:
+        ORDERS: names of the ways in which held-out sequences may be drawn (for images: visiting orders).
+        ENDS: keys of `model` that the task's ends use; a study of another task must leave them null.
+        IMAGES: whether it needs images; else the data stage makes ids and splits alone (data.source.kind: none).
+        PASSES_STATES: whether training sequences may start from states of longer ones (train.state_passing).
+    """
+
+    ORDERS: ClassVar[tuple[str, ...]]
+    ENDS: ClassVar[frozenset[str]] = frozenset()
+    IMAGES: ClassVar[bool] = False
+    PASSES_STATES: ClassVar[bool] = False
+
+    if TYPE_CHECKING:  # keys of every subclass, each in its own order, in which they are written
+        kind: str
+        lengths: LengthConfig
+        supervision: SupervisionConfig
+        order: str  # of ORDERS, that of training; a key or a property
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """Pixels that must divide the height and width of the images."""
+        return ()
