@@ -20,6 +20,7 @@ The floor is the larger of two times, at the rates that this GPU reaches here:
 import argparse
 import csv
 import ctypes
+import importlib.metadata
 import json
 import math
 import platform
@@ -271,11 +272,10 @@ def measure_ceilings() -> dict[str, float]:
 
 
 def hardware(ceilings: dict[str, float]) -> dict:
-    import cuda.bindings
-    import mamba_ssm as official
-
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "mamba_ssm": official.__version__}
-    versions |= {"CUDA": torch.version.cuda, "cuda-bindings": cuda.bindings.__version__}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "CUDA": torch.version.cuda}
+    for package in ("cuda-bindings", "mamba_ssm"):
+        if list(importlib.metadata.distributions(name=package)):
+            versions[package] = importlib.metadata.version(package)
     device = torch.cuda.get_device_properties(0)
     chip = {"gpu": device.name, "multiprocessors": device.multi_processor_count, "memory_bytes": device.total_memory}
     return chip | {"versions": versions, "ceilings": ceilings}

@@ -117,7 +117,7 @@ def forward(inputs: Tensors, outputs: Tensors, plan: Plan, softplus: bool, state
     args = _arguments(tensors | outputs, plan.walk, plan.piece, states_every=states_every)
     blocks = args.B * args.pieces * args.blocks_d
     device, threads, shared = inputs["x"].get_device(), 32 * plan.walk.WARPS, plan.walk.forward_bytes()
-    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1)
+    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1 and plan.fills(blocks, device))
 
 
 def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states_every: int) -> None:
@@ -140,7 +140,7 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
     for name, v in (("part_bc", part_bc), ("part_A", part_A), ("part_vectors", part_vectors)):
         setattr(args, name, v.data_ptr())
     blocks, threads, shared = parts * args.blocks_d, 32 * mapping.WARPS, mapping.backward_bytes()
-    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1)
+    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1 and plan.fills(blocks, device))
 
     rows = 0 if direct else B * L * G
     summed = dict(part_bc=part_bc, part_A=part_A, part_vectors=part_vectors)

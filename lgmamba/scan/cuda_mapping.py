@@ -19,7 +19,7 @@ TABLE: dict[str, dict[int, tuple[tuple[float, ...], ...]]] = {
     "forward": {
         4: ((4, 2, 4, 8, 4, 12),),
         8: ((4, 2, 4, 8, 4, 13),),
-        16: ((8, 2, 4, 8, 4, 16.5), (4, 2, 4, 16, 4, 16.2, 112), (4, 1, 4, 16, 4, 17)),
+        16: ((8, 2, 4, 8, 4, 17, 150), (4, 2, 4, 16, 4, 15.5, 100), (4, 1, 4, 16, 4, 17)),
         32: ((8, 2, 4, 16, 3, 19),),
         64: ((8, 2, 4, 16, 3, 21),),
         128: ((8, 2, 8, 8, 2, 20),),
@@ -100,6 +100,10 @@ class Plan:
     walk: Mapping
     ends: Mapping
     piece: int
+
+    def fills(self, blocks: int, device: int) -> bool:
+        """Whether the walk's blocks fill the GPU: fewer crowd on some multiprocessors if they start before others end."""
+        return blocks >= 0.85 * self.walk.MIN_BLOCKS * multiprocessors(device)
 
     def items_per_block(self, items: int, blocks_d: int, device: int) -> int:
         """How many pieces of sequences a block of the backward takes, to keep the parts of dA few; four waves stay."""

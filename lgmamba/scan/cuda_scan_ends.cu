@@ -19,14 +19,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_ends(cons
     const Piece piece(REVERSE ? slot + 1 : slot, a);
     float *steps = shared + 2 * Stage::FLOATS + at.warp * WARP_FLOATS;  // [K][CL][dt, w][CT]; w: dt * x, or dy
 
-    State A2, v = {};  // v: the state, or its gradient
-    load_state_matrix(A2, run, a, at);
-    const float *outer = REVERSE ? a.dlast : a.h0;
-    if (outer != nullptr && (REVERSE ? piece.is_last : piece.index == 0))
-        load_state(v, outer + state_offset(b, a, at), a, at);
-    float bias[CT], dt_sum[CT] = {};
-    load_parameter(bias, a.dt_bias, run, a, at);
-
     const int start = REVERSE ? piece.first + (piece.chunks - 1) * K : piece.first, jump = REVERSE ? -K : K;
     Rows<TD> dts(a.dt, a.dt_b, a.dt_l, b, start, jump, at);
     Rows<TX> xs(REVERSE ? a.dy : a.x, REVERSE ? a.dy_b : a.x_b, REVERSE ? a.dy_l : a.x_l, b, start, jump, at);
@@ -41,6 +33,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_ends(cons
     };
 
     fetch_chunk(start);
+    State A2, v = {};  // v: the state, or its gradient
+    load_state_matrix(A2, run, a, at);
+    const float *outer = REVERSE ? a.dlast : a.h0;
+    if (outer != nullptr && (REVERSE ? piece.is_last : piece.index == 0))
+        load_state(v, outer + state_offset(b, a, at), a, at);
+    float bias[CT], dt_sum[CT] = {};
+    load_parameter(bias, a.dt_bias, run, a, at);
     for (int chunk = 0, t0 = start; chunk < piece.chunks; chunk++, t0 += jump) {
         float *projection = shared + chunk % 2 * Stage::FLOATS;
         stage.store(projection, t0, piece.end);

@@ -11,12 +11,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(c
     const Piece piece(item - int(b) * int(a.pieces), a);
     float *steps = shared + 2 * BC_FLOATS + at.warp * WARP_FLOATS;  // [T][CL][dt, u][CT]
 
-    State A2, h = {}, gains;
-    load_state_matrix(A2, run, a, at);
-    float skip[CT], bias[CT];
-    load_parameter(skip, a.Dskip, run, a, at);
-    load_parameter(bias, a.dt_bias, run, a, at);
-
     Rows<TX> xs(a.x, a.x_b, a.x_l, b, piece.first, T, at);
     Rows<TD> dts(a.dt, a.dt_b, a.dt_l, b, piece.first, T, at);
     Rows<TZ> zs(a.z, a.z_b, a.z_l, b, piece.first, T, at);
@@ -30,6 +24,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(c
     ProjectionStage<true, true> stage(a, b, at);
     stage.fetch(piece.first, piece.end);
     fetch_tile(piece.first);
+    State A2, h = {}, gains;
+    load_state_matrix(A2, run, a, at);
+    float skip[CT], bias[CT];
+    load_parameter(skip, a.Dskip, run, a, at);
+    load_parameter(bias, a.dt_bias, run, a, at);
     wait_for_previous_kernel();
     if (piece.index > 0)
         load_state(h, a.ends + state_offset(b * (a.pieces - 1) + piece.index - 1, a, at), a, at);

@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(RUNS *COLUMNS) scan_join(const __gr
     const i64 states = direction * width, channels = direction * a.D;
     const float A2 = a.A[b / a.run_samples * width + e] * LOG2_E;
     wait_for_previous_kernel();
-    let_next_kernel_start();  // not earlier: its blocks would crowd on the multiprocessors that are done with the last kernel
+    let_next_kernel_start();
 
     Slots next;
     float v = 0.0f, dt_sum = 0.0f;

@@ -9,7 +9,7 @@ import torch
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
-from lgmamba.data.dataset import load_dataset
+from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import to_json
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.train.attempt import computes_in_bf16
@@ -35,26 +35,31 @@ def stacks_of(items: Sequence[T], run_of: Callable[[T], RunConfig], data: Path, 
     """
     if device.type != "cuda":
         return [[item] for item in items]
-    stacks = []
-    for group in by_shape(items, run_of):
-        most = 1 if len(group) == 1 else runs_that_fit(run_of(group[0]), data, device)
+    groups = by_shape(items, run_of)
+    if len(groups) == len(items):
+        return groups
+    dataset, stacks = load_dataset(data, device), []
+    for group in groups:
+        most = 1 if len(group) == 1 else runs_that_fit(run_of(group[0]), dataset, device)
         stacks += in_parts(group, most)
     return stacks
 
 
-def runs_that_fit(run: RunConfig, data: Path, device: torch.device) -> int:
-    """How many runs of this shape fit side by side on a GPU, from the memory that one step of one of them takes."""
-    dataset, config = load_dataset(data, device), run.train
-    model, task = build_model(run, dataset.image_shape).to(device), build_task(run, dataset)
-    sampler = task.sampler(dataset.split("train"), config, run.seed, full_length=True)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    step = StackedStep([model], config, task, computes_in_bf16(config, device), graph=False)
-    step([sampler.draw(0)])
-    taken = torch.cuda.max_memory_allocated(device) - before
-    del step
+def runs_that_fit(run: RunConfig, dataset: Dataset, device: torch.device) -> int:
+    """How many runs of this shape fit side by side into the free memory of a GPU."""
+    taken = bytes_of_a_run(run, dataset, device)
     torch.cuda.empty_cache()
     return max(1, int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] / taken))
+
+
+def bytes_of_a_run(run: RunConfig, dataset: Dataset, device: torch.device) -> int:
+    """GPU memory that one run adds to a stack, measured: that of a step of a stack of one."""
+    model, task = build_model(run, dataset.image_shape).to(device), build_task(run, dataset)
+    sampler = task.sampler(dataset.split("train"), run.train, run.seed, full_length=True)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    StackedStep([model], run.train, task, computes_in_bf16(run.train, device), graph=False)([sampler.draw(0)])
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def shape_of(run: RunConfig) -> str:
