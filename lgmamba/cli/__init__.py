@@ -7,7 +7,7 @@ machine that has neither polars nor MLflow.
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,26 +63,67 @@ def train(
     from lgmamba.config.run import RunConfig
 
     config = read_config(run, RunConfig)
-    from lgmamba import devices, provenance
+    from lgmamba import devices
 
     devices.claim(device)
-    from lgmamba.data.artefact import read_manifest
     from lgmamba.train.loop import train as train_run
 
-    tags = {
-        "data_digest": read_manifest(data).sha256,
-        "code_digest": provenance.code_digest("lgmamba.train.loop"),
-        "commit": str(provenance.git_state()["commit"]),
-    }
+    tags = _training_tags(data)
     tracker = track.open_tracker(track_store, config, work, tags)
     try:
         done = train_run(config, data, out, work, devices.torch_device(device), tracker)
     except BaseException as e:  # a kill by Ctrl-C too: the store should not show it as running for ever
         tracker.fail(f"{type(e).__name__}: {e}")
         raise
-    typer.echo(
-        f"{out}: {done['steps']} steps in {done['wall_s']:.1f} s on {done['device_name']}, loss {done['final']['loss']:.5f}"
-    )
+    typer.echo(_trained(out, done))
+
+
+@app.command("train-stack")
+def train_stack(
+    folders: Annotated[list[Path], typer.Argument(help="<results>/runs/<run>/seed<k>, each with its run.json")],
+    data: Annotated[Path, typer.Option(help="folder of the image artefact")],
+    track_store: Annotated[
+        Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Train several runs into their own folders (train/ and work/); on a GPU those of one shape side by side as one model."""
+    from lgmamba.config.files import read_config
+    from lgmamba.config.run import RunConfig
+
+    runs = {folder: read_config(folder / "run.json", RunConfig) for folder in folders}
+    from lgmamba import devices
+
+    devices.claim(device)
+    from lgmamba.train.loop import Training, TrainingError
+    from lgmamba.train.loop import train_stack as train_runs
+    from lgmamba.train.stacks import stacks_of
+
+    tags, where, failures = _training_tags(data), devices.torch_device(device), []
+    for stack in stacks_of(list(runs), runs.__getitem__, data, where):
+        trainings = [
+            Training(
+                runs[folder],
+                folder / "train",
+                folder / "work",
+                track.open_tracker(track_store, runs[folder], folder / "work", tags),
+            )
+            for folder in stack
+        ]
+        try:
+            results = train_runs(trainings, data, where)
+        except BaseException as e:  # a kill by Ctrl-C too: the store should not show them as running for ever
+            for training in trainings:
+                training.tracker.fail(f"{type(e).__name__}: {e}")
+            raise
+        for training, done in zip(trainings, results, strict=True):
+            if isinstance(done, TrainingError):
+                training.tracker.fail(f"TrainingError: {done}")
+                failures.append(str(done))
+            else:
+                typer.echo(_trained(training.out, done))
+    if failures:
+        raise TrainingError("\n".join(failures))
 
 
 @app.command()
@@ -200,6 +241,24 @@ def report(
     write_report(study, frames, figures, out)
     if readme is not None:
         update_readme(readme, out / "headline.json")
+
+
+def _training_tags(data: Path) -> dict[str, str]:
+    """By which a training is found in the tracking store."""
+    from lgmamba import provenance
+    from lgmamba.data.artefact import read_manifest
+
+    return {
+        "data_digest": read_manifest(data).sha256,
+        "code_digest": provenance.code_digest("lgmamba.train.loop"),
+        "commit": str(provenance.git_state()["commit"]),
+    }
+
+
+def _trained(out: Path, done: dict[str, Any]) -> str:
+    """What is told of a finished training."""
+    speed = f"{done['steps']} steps in {done['wall_s']:.1f} s on {done['device_name']}"
+    return f"{out}: {speed}, loss {done['final']['loss']:.5f}"
 
 
 def main() -> None:

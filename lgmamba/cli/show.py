@@ -190,8 +190,9 @@ def _measured(study: Params, device: str) -> dict[str, float]:
     from lgmamba.data.dataset import in_memory
     from lgmamba.devices import torch_device
     from lgmamba.tasks.registry import build_model, build_task
+    from lgmamba.train.graph import WARM_UP
     from lgmamba.train.optimizer import build_optimizer
-    from lgmamba.train.step import WARM_UP, TrainStep
+    from lgmamba.train.step import TrainStep
 
     where = torch_device(device)
     on_cuda = where.type == "cuda"

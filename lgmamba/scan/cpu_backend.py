@@ -14,6 +14,7 @@ import ctypes
 import torch
 from torch import Tensor
 
+from lgmamba.scan import vmap
 from lgmamba.scan.cpu_build import load_kernel
 from lgmamba.scan.cpu_interface import ROWS, Args
 from lgmamba.scan.cpu_operator import register_operator
@@ -48,7 +49,7 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
     tensors = [v if v is None else v.float() for v in (x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0)]
     if h0 is not None:
         tensors[-1] = tensors[-1].transpose(1, 2)  # (B, N, D)
-    train = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in tensors)
+    train = vmap.requires_grad(tensors)
     y, last, states, _ = torch.ops.lgmamba.scan_cpu(*tensors, dt_softplus, states_every or 0, return_last_state, train)
     result = [y.to(x.dtype)]
     if return_last_state:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch._library.autograd import Info, make_autograd_impl
 
+from lgmamba.scan import vmap
 from lgmamba.scan.transforms import is_transformed, refusal
 
 
@@ -15,7 +16,7 @@ def register_operator(
 
     As `torch.library.custom_op` does, but that wraps the kernel so that the first call imports all of torch.compile: some
     four seconds in every process, needed or not. And unlike there, a transform that would see a zero derivative is an
-    error, also where torch.compile calls the operator; `torch.vmap` calls the operator once for each sample.
+    error, also where torch.compile calls the operator; `torch.vmap` calls the operator once for each run.
 
     Args:
         name: "namespace::operator".
@@ -41,20 +42,7 @@ def register_operator(
         return with_gradients(keyset, *args)
 
     _library.impl(short, autograd, "Autograd", with_keyset=True)
-    torch.library.register_vmap(name, _by_sample(operator))
+    torch.library.register_vmap(name, vmap.one_by_one(operator))
 
 
 _library = torch.library.Library("lgmamba", "FRAGMENT")
-
-
-def _by_sample(operator) -> Callable:
-    """A rule for `torch.vmap`: one call for each sample."""
-
-    def rule(info, in_dims, *args):
-        def sample(i):
-            return [v if dim is None else v.select(dim, i) for v, dim in zip(args, in_dims, strict=True)]
-
-        outputs = [operator(*sample(i)) for i in range(info.batch_size)]
-        return tuple(torch.stack(each) for each in zip(*outputs, strict=True)), (0,) * len(outputs[0])
-
-    return rule

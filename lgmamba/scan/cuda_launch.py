@@ -18,7 +18,7 @@ class Args(ctypes.Structure):
         (name, ctypes.c_int64)
         for name in (
             *("B", "L", "D", "N", "G", "states_every", "pieces", "piece"),
-            *("blocks_d", "blocks_per_group", "items_per_block"),
+            *("blocks_d", "blocks_per_group", "run_samples", "items_per_block", "run_parts"),
             *("x", "x_b", "x_l", "dt", "dt_b", "dt_l", "z", "z_b", "z_l", "dy", "dy_b", "dy_l"),
             *("Bmat", "B_b", "B_l", "B_g", "B_n", "Cmat", "C_b", "C_l", "C_g", "C_n"),
             *("A", "Dskip", "dt_bias", "h0", "dlast", "dstates", "ends", "dt_sums"),
@@ -35,7 +35,7 @@ class Sums(ctypes.Structure):
         (name, ctypes.c_int64)
         for name in (
             *("part_bc", "part_A", "part_vectors", "dBmat", "dCmat", "dA", "dDskip", "dbias"),
-            *("rows", "D", "N", "blocks_per_group", "parts", "parameter_blocks"),
+            *("rows", "D", "N", "blocks_per_group", "run_parts", "run_blocks", "parameter_blocks"),
         )
     )
 
@@ -44,7 +44,8 @@ class Join(ctypes.Structure):
     """`struct Join` of cuda_scan_join.cu."""
 
     _fields_ = tuple(
-        (name, ctypes.c_int64) for name in ("ends", "dt_sums", "A", "B", "slots", "D", "N", "columns", "reverse")
+        (name, ctypes.c_int64)
+        for name in ("ends", "dt_sums", "A", "B", "slots", "D", "N", "columns", "reverse", "run_samples")
     )
 
 
@@ -61,7 +62,7 @@ def scan_kernel(name: str, mapping: Mapping, tensors: Tensors, gated: bool, **fl
     x, z = tensors["x"], tensors["z"] if gated else None
     types = dict(TX=x, TD=tensors["dt"], TZ=x if z is None else z, TBC=tensors["Bmat"])
     sizes = {k: getattr(mapping, k) for k in ("NP", "NT", "CT", "WARPS", "T", "K", "MIN_BLOCKS")}
-    flags |= dict(N_IS_NP=mapping.NP == tensors["A"].shape[1], GATED=z is not None)
+    flags |= dict(N_IS_NP=mapping.NP == tensors["A"].shape[-1], GATED=z is not None)
     settings = {k: TYPES[v.dtype] for k, v in types.items()} | sizes | {k: int(v) for k, v in flags.items()}
     return Kernel(f"scan_{name}", (*_COMMON, f"cuda_scan_{name}.cu"), tuple(settings.items()))
 
@@ -72,6 +73,7 @@ def _arguments(tensors: Tensors, mapping: Mapping, piece: int, **numbers: int) -
     args = Args(B=B, L=L, D=D, N=N, G=G, piece=piece, pieces=-(-L // piece), **numbers)
     args.blocks_per_group = mapping.blocks(D // G)
     args.blocks_d = G * args.blocks_per_group
+    args.run_samples = B // runs_of(tensors["A"])
     for name, v in tensors.items():
         if v is None or v.numel() == 0:
             continue
@@ -85,10 +87,11 @@ def _arguments(tensors: Tensors, mapping: Mapping, piece: int, **numbers: int) -
 def carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_every: int) -> Tensors:
     """The first walk and the join: what every piece but the outermost starts from, in `ends`; absent with one piece."""
     (B, L, D), A, device = tensors["x"].shape, tensors["A"], tensors["x"].get_device()
+    N = A.shape[-1]
     slots = -(-L // plan.piece) - 1
     if slots == 0:
         return {"ends": None}
-    ends, dt_sums = A.new_empty((B, slots, D, A.shape[1])), A.new_empty((B, slots, D))
+    ends, dt_sums = A.new_empty((B, slots, D, N)), A.new_empty((B, slots, D))
     has_states = reverse and tensors["dstates"] is not None
     flags = dict(SOFTPLUS=softplus, REVERSE=reverse, STATES=has_states)
     kernel = scan_kernel("ends", plan.ends, tensors, gated=reverse, **flags)
@@ -96,12 +99,11 @@ def carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_ev
     args = _arguments(tensors, plan.ends, plan.piece, states_every=states_every)
     kernel.launch(device, B * slots * args.blocks_d, 32 * plan.ends.WARPS, plan.ends.ends_bytes(), args)
 
-    columns = -(-D * A.shape[1] // 32)
+    columns = -(-D * N // 32)
     pointers = {k: v.data_ptr() for k, v in dict(ends=ends, dt_sums=dt_sums, A=A).items()}
-    join = Join(**pointers, B=B, slots=slots, D=D, N=A.shape[1], columns=columns, reverse=reverse)
-    Kernel("scan_join", ("cuda_common.cu", "cuda_scan_join.cu"), ()).launch(
-        device, B * columns, 512, 0, join, overlap=True
-    )
+    numbers = dict(B=B, slots=slots, D=D, N=N, columns=columns, reverse=reverse, run_samples=args.run_samples)
+    kernel = Kernel("scan_join", ("cuda_common.cu", "cuda_scan_join.cu"), ())
+    kernel.launch(device, B * columns, 512, 0, Join(**pointers, **numbers), overlap=True)
     return {"ends": ends}
 
 
@@ -129,9 +131,10 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
 
     args = _arguments(tensors | {k: v for k, v in grads.items() if k in dict(Args._fields_)}, mapping, plan.piece)
     args.states_every = states_every
-    items = B * args.pieces
-    args.items_per_block = plan.items_per_block(items, args.blocks_d, device)
-    parts = -(-items // args.items_per_block)
+    run_items = args.run_samples * args.pieces
+    args.items_per_block = min(run_items, plan.items_per_block(B * args.pieces, args.blocks_d, device))
+    args.run_parts = -(-run_items // args.items_per_block)
+    parts = runs_of(A) * args.run_parts
     part_bc = A.new_empty((0,) if direct else (args.blocks_per_group, B * L * G, 2, N))
     part_A, part_vectors = A.new_empty((parts, D, N)), A.new_empty((parts, 2, D))
     for name, v in (("part_bc", part_bc), ("part_A", part_A), ("part_vectors", part_vectors)):
@@ -142,9 +145,10 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
     rows = 0 if direct else B * L * G
     summed = dict(part_bc=part_bc, part_A=part_A, part_vectors=part_vectors)
     summed |= {k: grads[k] for k in ("dBmat", "dCmat", "dA", "dDskip", "dbias")}
-    numbers = dict(rows=rows, D=D, N=N, blocks_per_group=args.blocks_per_group, parts=parts)
+    run_blocks = -(-D * (N + 2) // 32)
+    numbers = dict(rows=rows, D=D, N=N, blocks_per_group=args.blocks_per_group, run_parts=args.run_parts)
     pointers = {k: v.data_ptr() if v.numel() else 0 for k, v in summed.items()}
-    sums = Sums(**pointers, **numbers, parameter_blocks=-(-D * (N + 2) // 32))
+    sums = Sums(**pointers, **numbers, run_blocks=run_blocks, parameter_blocks=runs_of(A) * run_blocks)
     kernel = Kernel("scan_sums", ("cuda_common.cu", "cuda_scan_sums.cu"), (("TBC", TYPES[grads["dBmat"].dtype]),))
     blocks = sums.parameter_blocks + min(-(-rows * 2 * N // 256), 1 << 20)
     kernel.launch(device, blocks, 256, 0, sums, overlap=True)
@@ -153,7 +157,12 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
 def checkpoint_shape(x: Tensor, A: Tensor) -> tuple[int, ...]:
     """Of the states kept for the backward: those before every chunk but the first."""
     B, L, D = x.shape
-    return (B, (L - 1) // CHUNK, D, A.shape[1])
+    return (B, (L - 1) // CHUNK, D, A.shape[-1])
+
+
+def runs_of(A: Tensor) -> int:
+    """R of A (R, D, N), each with a part of the samples of its own; 1 of A (D, N)."""
+    return A.shape[0] if A.ndim == 3 else 1
 
 
 def rows(v: Tensor | None) -> Tensor | None:

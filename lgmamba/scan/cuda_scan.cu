@@ -13,6 +13,8 @@
 // backward walk all pieces side by side, each from its true state. A piece passes on N states and one sum of dt a channel,
 // because its decay is exp(A * sum of dt).
 //
+// Runs. The B samples are R runs of `run_samples` neighbouring ones, each run with an A, Dskip and dt_bias of its own.
+//
 // Set by cuda_launch.py: TX (x, y, dy, dx), TD (dt), TZ (z), TBC (Bmat, Cmat) as types; NP, NT, CT, WARPS, K, T,
 // MIN_BLOCKS as numbers; and as 0 or 1 N_IS_NP, SOFTPLUS, GATED (there is a z), STATES (intermediate states wanted),
 // CHECKPOINTS (kept for a backward), REVERSE (ends: from the right), DIRECT (backward: one block holds a whole group).
@@ -30,21 +32,23 @@ struct Args {
     i64 B, L, D, N, G, states_every;  // L, D and the product of D and N fit 31 bits
     i64 pieces, piece;                // a sequence is `pieces` pieces of `piece` steps, the last one may be shorter
     i64 blocks_d, blocks_per_group;   // blocks along the channels, in all and of one group
-    i64 items_per_block;              // backward: how many of the B * pieces items a block takes
+    i64 run_samples;                  // samples of one run, B / R
+    i64 items_per_block, run_parts;   // backward: how many (sample, piece) of a run a block takes, and how many blocks that is
     const TX *x; i64 x_b, x_l;
     const TD *dt; i64 dt_b, dt_l;
     const TZ *z; i64 z_b, z_l;
     const TX *dy; i64 dy_b, dy_l;
     const TBC *Bmat; i64 B_b, B_l, B_g, B_n;
     const TBC *Cmat; i64 C_b, C_l, C_g, C_n;
-    const float *A, *Dskip, *dt_bias, *h0, *dlast, *dstates;
+    const float *A, *Dskip, *dt_bias;        // (R, D, N), (R, D), (R, D)
+    const float *h0, *dlast, *dstates;       // (B, D, N), (B, D, N), (B, L / states_every, D, N)
     float *ends, *dt_sums;                   // (B, pieces - 1, D, N), (B, pieces - 1, D); what they hold: cuda_scan_ends.cu
     TX *y;
     float *last, *states, *checkpoints;      // (B, D, N), (B, L / states_every, D, N), (B, (L - 1) / K, D, N)
     TX *dx; TD *ddt; TZ *dz;                 // (B, L, D)
     TBC *dBmat, *dCmat;                      // (B, L, G, N), if DIRECT
     float *dh0, *part_bc;                    // (B, D, N), (blocks of a group, B * L * G, 2, N)
-    float *part_A, *part_vectors;            // (parts, D, N), (parts, dDskip and ddt_bias, D)
+    float *part_A, *part_vectors;            // (R * run_parts, D, N), (R * run_parts, dDskip and ddt_bias, D)
 };
 
 // Where this thread stands; d0 is its first channel, n0 its first state, step0 its first step within a tile.
@@ -125,9 +129,10 @@ __device__ __forceinline__ i64 state_offset(i64 row, const Args &a, const Place 
     return (row * a.D + at.d0) * a.N + at.n0;
 }
 
-__device__ __forceinline__ void load_parameter(float (&v)[CT], const float *p, const Place &at) {
+// p is an (R, D) array.
+__device__ __forceinline__ void load_parameter(float (&v)[CT], const float *p, i64 run, const Args &a, const Place &at) {
 #pragma unroll
-    for (int c = 0; c < CT; c++) v[c] = p != nullptr && at.live ? p[at.d0 + c] : 0.0f;
+    for (int c = 0; c < CT; c++) v[c] = p != nullptr && at.live ? p[run * a.D + at.d0 + c] : 0.0f;
 }
 
 // This lane's elements of the tile ahead in x, dt, z or dy; tiles follow each other at `jump` steps.
@@ -208,8 +213,8 @@ __device__ __forceinline__ void advance(
 }
 
 // The thread's steady inputs: A in units of log2(e), so that exp(dt * A) is one 2^v.
-__device__ __forceinline__ void load_state_matrix(State &A2, const Args &a, const Place &at) {
-    load_state(A2, a.A + state_offset(0, a, at), a, at);
+__device__ __forceinline__ void load_state_matrix(State &A2, i64 run, const Args &a, const Place &at) {
+    load_state(A2, a.A + state_offset(run, a, at), a, at);
 #pragma unroll
     for (int c = 0; c < CT; c++)
 #pragma unroll

@@ -1,6 +1,6 @@
 // Backward scan: walks the chunks of K steps from the last to the first. Within a chunk the states before each tile of
 // T steps are recomputed from the chunk's checkpoint and kept in shared memory; within a tile the states and gains of
-// every step live in registers. Grid: blocks of D fastest, then parts: `items_per_block` pieces of sequences each.
+// every step live in registers. Grid: blocks of D fastest, then parts: `items_per_block` pieces of sequences of one run.
 //
 // With h_t = g_t h_{t-1} + u_t B_t, g_t = exp(dt_t A), u_t = dt_t x_t and s_t = dL/dh_t (all later steps included):
 //   s_t = dy_t C_t + g_{t+1} s_{t+1}           dC_t = sum_d dy_t h_t            dB_t = sum_d u_t s_t
@@ -197,17 +197,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     float *channel_sums = shared + BC_FLOATS;
     float *tile_states = channel_sums + SUM_BUFFERS * SUM_FLOATS;
     WarpSteps &w = reinterpret_cast<WarpSteps *>(tile_states + TILE_STATE_FLOATS)[at.warp];
+    const i64 run = part / int(a.run_parts);
     int turn = 0;
 
     State A2, dA = {}, gains_unused;
-    load_state_matrix(A2, a, at);
+    load_state_matrix(A2, run, a, at);
     float skip[CT], bias[CT], dskip[CT] = {}, dbias[CT] = {};
-    load_parameter(skip, a.Dskip, at);
-    load_parameter(bias, a.dt_bias, at);
+    load_parameter(skip, a.Dskip, run, a, at);
+    load_parameter(bias, a.dt_bias, run, a, at);
     const int L = a.L, checkpoints = (L - 1) / K;
     wait_for_previous_kernel();
 
-    const i64 first_item = part * a.items_per_block, end_item = min(first_item + a.items_per_block, a.B * pieces);
+    const i64 run_items = a.run_samples * pieces;
+    const i64 first_item = run * run_items + (part - run * a.run_parts) * a.items_per_block;
+    const i64 end_item = min(first_item + a.items_per_block, (run + 1) * run_items);
     for (i64 item = first_item; item < end_item; item++) {
         const i64 b = item / pieces;
         const Piece piece(int(item - b * pieces), a);

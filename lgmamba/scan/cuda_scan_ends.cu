@@ -14,7 +14,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_ends(cons
     let_next_kernel_start();
     const int item = blockIdx.x / int(a.blocks_d), slots = a.pieces - 1;
     const Place at(blockIdx.x - item * int(a.blocks_d), a);
-    const i64 b = item / slots;
+    const i64 b = item / slots, run = b / a.run_samples;
     const int slot = item - int(b) * slots;
     const Piece piece(REVERSE ? slot + 1 : slot, a);
     float *steps = shared + 2 * Stage::FLOATS + at.warp * WARP_FLOATS;  // [K][CL][dt, w][CT]; w: dt * x, or dy
@@ -34,12 +34,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_ends(cons
 
     fetch_chunk(start);
     State A2, v = {};  // v: the state, or its gradient
-    load_state_matrix(A2, a, at);
+    load_state_matrix(A2, run, a, at);
     const float *outer = REVERSE ? a.dlast : a.h0;
     if (outer != nullptr && (REVERSE ? piece.is_last : piece.index == 0))
         load_state(v, outer + state_offset(b, a, at), a, at);
     float bias[CT], dt_sum[CT] = {};
-    load_parameter(bias, a.dt_bias, at);
+    load_parameter(bias, a.dt_bias, run, a, at);
     for (int chunk = 0, t0 = start; chunk < piece.chunks; chunk++, t0 += jump) {
         float *projection = shared + chunk % 2 * Stage::FLOATS;
         stage.store(projection, t0, piece.end);

@@ -7,7 +7,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(c
     extern __shared__ __align__(16) float shared[];
     const int item = blockIdx.x / int(a.blocks_d), L = a.L;
     const Place at(blockIdx.x - item * int(a.blocks_d), a);
-    const i64 b = item / int(a.pieces);
+    const i64 b = item / int(a.pieces), run = b / a.run_samples;
     const Piece piece(item - int(b) * int(a.pieces), a);
     float *steps = shared + 2 * BC_FLOATS + at.warp * WARP_FLOATS;  // [T][CL][dt, u][CT]
 
@@ -25,10 +25,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(c
     stage.fetch(piece.first, piece.end);
     fetch_tile(piece.first);
     State A2, h = {}, gains;
-    load_state_matrix(A2, a, at);
+    load_state_matrix(A2, run, a, at);
     float skip[CT], bias[CT];
-    load_parameter(skip, a.Dskip, at);
-    load_parameter(bias, a.dt_bias, at);
+    load_parameter(skip, a.Dskip, run, a, at);
+    load_parameter(bias, a.dt_bias, run, a, at);
     wait_for_previous_kernel();
     if (piece.index > 0)
         load_state(h, a.ends + state_offset(b * (a.pieces - 1) + piece.index - 1, a, at), a, at);

@@ -4,9 +4,9 @@
 
 struct Join {
     float *ends;                  // (B, slots, D, N)
-    const float *dt_sums, *A;     // (B, slots, D), (D, N)
+    const float *dt_sums, *A;     // (B, slots, D), (R, D, N)
     i64 B, slots, D, N, columns;  // columns: blocks along D * N
-    i64 reverse;
+    i64 reverse, run_samples;     // run_samples = B / R
 };
 
 constexpr int RUNS = 16;
@@ -35,7 +35,7 @@ extern "C" __global__ void __launch_bounds__(RUNS *COLUMNS) scan_join(const __gr
     float *ends = a.ends + outermost * width + e;
     const float *sums = a.dt_sums + outermost * a.D + d;
     const i64 states = direction * width, channels = direction * a.D;
-    const float A2 = a.A[e] * LOG2_E;
+    const float A2 = a.A[b / a.run_samples * width + e] * LOG2_E;
     wait_for_previous_kernel();
     let_next_kernel_start();
 

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.run import RunConfig
 from lgmamba.files import atomic_path
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.registry import build_model
+from lgmamba.train.optimizer import Moments
 
 log = logging.getLogger(__name__)
 
@@ -99,47 +101,48 @@ def load_model_of(run: RunConfig, train: Path, device: torch.device | str = "cpu
 
 
 def save_progress(
-    work: Path, progress: Progress, key: dict[str, Any], model: SequenceModel, optimizer: torch.optim.Optimizer
+    work: Path, progress: Progress, key: dict[str, Any], weights: dict[str, Tensor], moments: Moments
 ) -> None:
     """Everything that an interrupted training needs to end as if it had not been.
 
     Args:
         key: what the training is (configuration, code, images); another key starts afresh.
+        weights: the model's state dict.
+        moments: what the optimiser keeps.
     """
-    tensors = {f"model.{name}": v.detach() for name, v in model.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
+    tensors = {f"model.{name}": v.detach() for name, v in weights.items()}
+    for i, state in moments.items():
         tensors |= {f"optimizer.{i}.{name}": v for name, v in state.items()}
     values = {"step": progress.step, "elapsed_s": progress.elapsed_s, "history": progress.history}
     _write(work / RESUME, tensors, {"key": json.dumps(key, sort_keys=True), "progress": json.dumps(values)})
 
 
-def resume(work: Path, key: dict[str, Any], model: SequenceModel, optimizer: torch.optim.Optimizer) -> Progress:
-    """Load what `save_progress` left into model and optimizer; the beginning where there is nothing that fits."""
+def load_progress(work: Path, key: dict[str, Any]) -> tuple[Progress, dict[str, Tensor], Moments] | None:
+    """What `save_progress` was given; None where there is nothing that fits, so that training begins at the beginning."""
     path = work / RESUME
     if not path.is_file():
-        return Progress()
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             known = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as e:
         log.warning("%s cannot be read (%s): training from the beginning", path, e)
-        return Progress()
+        return None
     if known.get("key") != json.dumps(key, sort_keys=True):
         log.info("%s belongs to another configuration, code or set of images: training from the beginning", path)
-        return Progress()
-    model.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
-    state: dict[int, dict[str, torch.Tensor]] = {}
+        return None
+    weights = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
+    moments: Moments = {}
     for name, v in tensors.items():
         if name.startswith("optimizer."):
             _, i, moment = name.split(".")
-            state.setdefault(int(i), {})[moment] = v
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            moments.setdefault(int(i), {})[moment] = v
     values = json.loads(known["progress"])
-    return Progress(values["step"], values["elapsed_s"], tuple(values["history"]))
+    return Progress(values["step"], values["elapsed_s"], tuple(values["history"])), weights, moments
 
 
-def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with atomic_path(path) as part:
         save_file({name: v.contiguous().cpu() for name, v in tensors.items()}, part, metadata=metadata)
         part.chmod(0o644)  # safetensors makes files that nobody else can read

@@ -1,32 +1,24 @@
-"""Training of one run with one seed, top to bottom. Glossary: `lgmamba.train`."""
+"""Trainings from the first step to the last, one alone or several of one shape side by side. Glossary: `lgmamba.train`."""
 
-import resource
 import time
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import load_dataset
-from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
-from lgmamba.model.sequences import SequenceModel
-from lgmamba.provenance import code_digest, describe
-from lgmamba.scan import resolve_backend
-from lgmamba.tasks.registry import build_model, build_task
+from lgmamba.provenance import code_digest
 from lgmamba.track import Tracker
-from lgmamba.train.checkpoint import RESUME, Progress, resume, save_model, save_progress
-from lgmamba.train.history import History
-from lgmamba.train.optimizer import build_optimizer, learning_rate, set_learning_rate
-from lgmamba.train.progress import training_progress
+from lgmamba.train.attempt import Attempt, Training, TrainingError
+from lgmamba.train.optimizer import Moments, build_optimizer, learning_rate
+from lgmamba.train.progress import Show, training_progress
+from lgmamba.train.stacked import StackedStep
+from lgmamba.train.stacks import check_one_shape
 from lgmamba.train.step import TrainStep
-from lgmamba.train.validation import Validation
-
-
-class TrainingError(RuntimeError):
-    """A training that cannot go on; the message names run, seed and step."""
 
 
 def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.device, tracker: Tracker) -> dict[str, Any]:
@@ -49,115 +41,111 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
         ConfigError: the images do not fit the configuration.
         DataError: the images cannot be used.
     """
-    config = run.train
+    (done,) = train_stack([Training(run, out, work, tracker)], data, device)
+    if isinstance(done, TrainingError):
+        raise done
+    return done
+
+
+def train_stack(
+    trainings: Sequence[Training], data: Path, device: torch.device
+) -> list[dict[str, Any] | TrainingError]:
+    """Train runs of one shape side by side as one model; each gets what `train` gives it alone, to rounding.
+
+    Each has its own batches, history, checkpoint and files, and may be resumed alone or in another stack. One whose loss
+    becomes NaN ends there; the others go on. One training alone is exactly `train`.
+
+    Args:
+        trainings: which `lgmamba.train.stacks` put together.
+        data: folder of the image artefact.
+        device: where to train.
+    Returns:
+        what each train.json holds, or why there is none.
+    Raises:
+        ConfigError: the images do not fit the configuration, or the runs have different shapes.
+        DataError: the images cannot be used.
+    """
+    check_one_shape([training.run for training in trainings])
+    config = trainings[0].run.train
     torch.set_num_threads(config.cpu_threads)
     dataset = load_dataset(data, device)
     if not len(dataset.split("val")):
         raise ConfigError(f"{data}: found no image in split val, expected some to watch training (data.splits.val > 0)")
-    (out / "train.json").unlink(missing_ok=True)  # of an earlier training: it says that all is there
-    task = build_task(run, dataset)
-    model = build_model(run, dataset.image_shape).to(device)
-    optimizer = build_optimizer(model, config)
-    on_cuda = device.type == "cuda"
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and on_cuda)
+    code, full_length = code_digest(__name__), device.type == "cuda" or len(trainings) > 1
     try:
-        sampler = task.sampler(dataset.split("train"), config, run.seed, on_cuda)
+        attempts = [Attempt(training, dataset, device, code, full_length) for training in trainings]
     except ConfigError as e:
         raise ConfigError(f"{data}: {e}") from None
-    train_step = TrainStep(model, optimizer, task, config.grad_clip, bf16, graph=on_cuda)
-    validation = Validation(task, dataset, config.validate_images)
-
-    key = {"run": run.model_dump(mode="json"), "code": code_digest(__name__), "device": device.type}
-    key["data"] = dataset.manifest.sha256
-    start = resume(work, key, model, optimizer)
-    history = History(run, tracker, list(start.history))
-    seen = torch.zeros(config.log_every, 2, device=device)  # loss and gradient norm of the steps since the last row
-    begun = checkpointed = logged = time.monotonic()
-
-    with training_progress(f"{run.run} seed {run.seed}", start.step, config.steps, validation.metric) as show:
-        for step in range(start.step, config.steps):
-            lr = learning_rate(step, config)
-            set_learning_rate(optimizer, lr)
-            loss, norm = train_step(sampler.draw(step))
-            seen[step % config.log_every] = torch.stack([loss, norm])
-            done = step + 1
-            if done % config.log_every and done < config.steps:
-                continue
-
-            recent = seen[: step % config.log_every + 1]
-            check_finite(recent, done, run)
-            images_per_s = len(recent) * config.batch_size / (time.monotonic() - logged)
-            values = {"loss": recent[:, 0].mean().item(), "lr": lr, "grad_norm": norm.item()}
-            history.add(done, values | {"images_per_s": images_per_s} | memory(device))
-            levels = {}
-            if done // config.validate_every > (done - len(recent)) // config.validate_every or done == config.steps:
-                levels = validation.levels(model)
-                history.add_by_length(done, validation.name, levels)
-            show(done, values["loss"], images_per_s, levels)
-            logged = time.monotonic()  # validation and what follows are not training time
-            if done < config.steps and logged - checkpointed >= config.checkpoint_every_s:
-                elapsed = start.elapsed_s + logged - begun
-                save_progress(work, Progress(done, elapsed, tuple(history.rows)), key, model, optimizer)
-                checkpointed = logged = time.monotonic()
-
-    write_atomic(out / "run.json", to_json(run.model_dump(mode="json")))
-    history.write(out / "history.parquet")
-    save_model(model, run, out / "model.safetensors")
-    about = {
-        **origin(run, model, device),
-        "wall_s": start.elapsed_s + time.monotonic() - begun,
-        "images_per_s": history.median("images_per_s"),
-        "precision": "bf16" if bf16 else "fp32",
-        **memory(device),
-        "data_digest": dataset.manifest.sha256,
-        "code_digest": key["code"],
-        "checkpoint_digest": file_digest(out / "model.safetensors"),
-        "final": {"loss": values["loss"], validation.name: {str(T): v for T, v in levels.items()}},
-    }
-    write_atomic(out / "train.json", to_json(about))  # the last file: it says that all is there
-    tracker.finish(out)
-    (work / RESUME).unlink(missing_ok=True)
-    for folder in (out, work):
-        remove_parts(folder)
-    return about
+    for attempt in attempts:
+        attempt.begin()
+    failed: dict[int, TrainingError] = {}
+    label = attempts[0].label if len(attempts) == 1 else f"{len(attempts)} runs side by side"
+    starts = sorted({attempt.step for attempt in attempts})
+    with training_progress(label, starts[0], config.steps, attempts[0].validation.metric) as show:
+        # Those that a kill left behind catch up first: a stack is at one step.
+        for start, stop in pairwise([*starts, config.steps]):
+            ready = [i for i, attempt in enumerate(attempts) if attempt.step <= start and i not in failed]
+            found = advance([attempts[i] for i in ready], stop, show) if ready else {}
+            failed |= {ready[i]: error for i, error in found.items()}
+    return [failed[i] if i in failed else attempt.finish(len(attempts)) for i, attempt in enumerate(attempts)]
 
 
-def check_finite(seen: Tensor, done: int, run: RunConfig) -> None:
-    """Stop at the first step whose loss or gradient is NaN or infinite.
+def advance(attempts: Sequence[Attempt], stop: int, show: Show) -> dict[int, TrainingError]:
+    """Train from the step at which all attempts are to step `stop`.
 
-    Args:
-        seen: (n, 2) loss and gradient norm of the steps done - n + 1 .. done.
+    Returns:
+        position -> error of those that could not go on.
     """
-    bad = (~seen.isfinite()).nonzero()
-    if len(bad):
-        row, column = bad[0].tolist()
-        raise TrainingError(
-            f"run {run.run!r}, seed {run.seed}: the {('loss', 'gradient norm')[column]} at step {done - len(seen) + row + 1} is "
-            f"{seen[row, column].item()}; a lower train.lr or train.grad_clip, or longer train.warmup_steps may help"
-        )
+    config, device = attempts[0].run.train, attempts[0].device
+    alone, start = len(attempts) == 1, attempts[0].step
+    step = build_step(attempts)
+    if start:
+        step.load_moments([attempt.moments for attempt in attempts])
+    seen = torch.zeros(config.log_every, 2, len(attempts), device=device)  # loss and gradient norm since the last row
+    failed: dict[int, TrainingError] = {}
+    checkpointed = logged = time.monotonic()
+    for now in range(start, stop):
+        lr = learning_rate(now, config)
+        step.set_learning_rate(lr)
+        batches = [attempt.sampler.draw(now) for attempt in attempts]
+        results = step(batches[0]) if alone else step(batches)
+        seen[now % config.log_every] = torch.stack(results).reshape(2, -1)
+        done = now + 1
+        if done % config.log_every and done < stop:
+            continue
+
+        recent = seen[: now % config.log_every + 1]
+        images_per_s = len(recent) * config.batch_size / (time.monotonic() - logged)
+        for i, attempt in enumerate(attempts):
+            if i in failed:  # it stays where it is in the stack, where it disturbs nobody
+                continue
+            try:
+                attempt.add_row(done, recent[..., i], lr, images_per_s, show)
+            except TrainingError as error:
+                failed[i] = error
+        if len(failed) == len(attempts):
+            return failed
+        logged = time.monotonic()  # validation and what follows are not training time
+        if done < config.steps and logged - checkpointed >= config.checkpoint_every_s:
+            save(attempts, failed, step.moments())
+            checkpointed = logged = time.monotonic()
+    for attempt, moments in zip(attempts, step.moments(), strict=True):
+        attempt.moments = moments
+    return failed
 
 
-def memory(device: torch.device) -> dict[str, float]:
-    """Peak memory of this process so far, MB (2^20 bytes)."""
-    values = {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-    if device.type == "cuda":
-        values["peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    return values
+def save(attempts: Sequence[Attempt], failed: Collection[int], moments: Sequence[Moments]) -> None:
+    """Checkpoints of those that have not failed."""
+    for i, (attempt, kept) in enumerate(zip(attempts, moments, strict=True)):
+        if i not in failed:
+            attempt.save(kept)
 
 
-def origin(run: RunConfig, model: SequenceModel, device: torch.device) -> dict[str, Any]:
-    """What was trained, where, by which versions."""
-    here = describe()
-    return {
-        "run": run.run,
-        "seed": run.seed,
-        "study": run.study,
-        "L0": run.L0,
-        "steps": run.train.steps,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "device": device.type,
-        "device_name": here["gpu"] if device.type == "cuda" else here["cpu"],
-        "backend": resolve_backend(run.model.scan_backend, device.type),
-        "git": here["git"],
-        "versions": here["packages"],
-    }
+def build_step(attempts: Sequence[Attempt]) -> TrainStep | StackedStep:
+    """What runs the steps of these attempts; on CUDA it is recorded as a graph."""
+    first, config = attempts[0], attempts[0].run.train
+    graph = first.device.type == "cuda"
+    if len(attempts) == 1:
+        optimizer = build_optimizer(first.model, config)
+        return TrainStep(first.model, optimizer, first.task, config.grad_clip, first.bf16, graph)
+    return StackedStep([attempt.model for attempt in attempts], config, first.task, first.bf16, graph)

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 class Show(Protocol):
     """Told about every logged step."""
 
-    def __call__(self, step: int, loss: float, images_per_s: float, levels: dict[int, float]) -> None: ...
+    def __call__(self, label: str, step: int, loss: float, images_per_s: float, levels: dict[int, float]) -> None: ...
 
 
 @contextmanager
@@ -22,12 +22,12 @@ def training_progress(label: str, start: int, total: int, metric: Metric) -> Ite
     """Show loss, images/s and time left.
 
     Args:
-        label: run and seed.
+        label: what is trained, for a terminal; a line says whose it is.
         start, total: first step of this attempt, and steps in all.
         metric: what is validated.
     """
     if not sys.stderr.isatty():
-        yield lambda step, loss, rate, levels: _line(label, total, step, loss, rate, levels, metric)
+        yield lambda label, step, loss, rate, levels: _line(label, total, step, loss, rate, levels, metric)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -36,7 +36,7 @@ def training_progress(label: str, start: int, total: int, metric: Metric) -> Ite
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *texts, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total, completed=start, loss=float("nan"), rate=0.0)
-        yield lambda step, loss, rate, levels: bar.update(task, completed=step, loss=loss, rate=rate)
+        yield lambda label, step, loss, rate, levels: bar.update(task, completed=step, loss=loss, rate=rate)
 
 
 def _line(

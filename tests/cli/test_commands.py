@@ -10,7 +10,19 @@ from lgmamba.cli import FOR_PEOPLE
 from tests.cli.programs import program
 from tests.train.tiny import FILES, build_digits, tiny_run
 
-COMMANDS = ("show", "data", "train", "reconstruct", "remedy", "inspect", "evaluate", "figure", "report", "track")
+COMMANDS = (
+    "show",
+    "data",
+    "train",
+    "train-stack",
+    "reconstruct",
+    "remedy",
+    "inspect",
+    "evaluate",
+    "figure",
+    "report",
+    "track",
+)
 
 
 def train_words(paths, **changes) -> list:

@@ -48,7 +48,9 @@ class PatchMamba(SequenceModel):
     def embed(self, patches: Tensor, cells: Tensor, before: Tensor | None = None) -> Tensor:
         """Tokens (B, L, d) of patches (B, L, K) in [0, 1] at cells (B, L), after the cell `before` (B,); None at the start."""
         dtype = self.embed_patch.weight.dtype
-        x = self.embed_patch(2 * patches - 1).to(dtype)  # the residual stream keeps full precision under autocast
+        x = self.embed_patch((2 * patches - 1).to(dtype)).to(
+            dtype
+        )  # the residual stream keeps full precision under autocast
         if self.config.position == "absolute":
             return x + self.embed_cell(cells)
         first = cells[:, :1] if before is None else before[:, None]  # the first move is zero
