@@ -4,9 +4,9 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import Strict
+from lgmamba.config.base import Positive, Strict
 from lgmamba.config.lengths import LengthConfig
-from lgmamba.config.task import Positive, SuperviseLast, TaskBase
+from lgmamba.config.task import SuperviseLast, TaskBase
 
 Places = Literal["uniform", "gaussian", "quadrants", "grid", "raster", "every"]
 """Laws of the positions read; see `lgmamba.tasks.queried.places`."""
