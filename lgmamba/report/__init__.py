@@ -132,7 +132,7 @@ def html_page(text: str, title: str) -> str:
     """Markdown -> one HTML page that asks for nothing from outside."""
     body = markdown.markdown(text, extensions=["tables", "md_in_html", "toc", "fenced_code", "sane_lists"])
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
-    body = re.sub(rf"<td>({'|'.join(VERDICTS)})(?= \\(|</td>)", _badge, body)
+    body = re.sub(rf"<td>({'|'.join(VERDICTS)})(?=</td>| \(\d)", _badge, body)
     css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined)
     return environment.get_template("page.html.jinja").render(body=body, title=title, css=css)

@@ -53,7 +53,6 @@ STUDY = {
     },
     "claims": {
         "comparisons": [{"generalist": "plain", "adaptive": "told"}],
-        "bootstrap": 50,
         "level": 0.95,
         "far_factors": [2, 4],
     },

@@ -53,6 +53,8 @@ rule report:
         figures=rules.figures.input,
     output:
         f"{REPORTS}/report.md",
+        f"{REPORTS}/details.md",
+        f"{REPORTS}/details.html",
         f"{REPORTS}/report.html",
         f"{REPORTS}/headline.json",
         f"{REPORTS}/metrics.json",
