@@ -103,6 +103,12 @@ class Params(Strict):
                         raise ValueError(
                             f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels"
                         )
+        for name, run in runs.items():
+            if run.task.IMAGES != (self.data.source.kind != "none"):
+                what = "a source of images" if run.task.IMAGES else "none"
+                raise ValueError(
+                    f"data.source.kind: found {self.data.source.kind!r}, expected: {what}, for task {run.task.kind} of run {name!r}"
+                )
         self._check_orders(runs)
         for i, c in enumerate(self.claims.comparisons):
             path = f"claims.comparisons.{i}"

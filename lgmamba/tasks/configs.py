@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from lgmamba.tasks.draw.config import DrawConfig
+from lgmamba.tasks.regression.config import RegressionConfig
 
 
 def _with_kind(values: Any) -> Any:
@@ -12,4 +13,5 @@ def _with_kind(values: Any) -> Any:
     return {"kind": "draw"} | values if isinstance(values, dict) else values
 
 
-TaskConfig = Annotated[DrawConfig, BeforeValidator(_with_kind)]
+Kinds = DrawConfig | RegressionConfig
+TaskConfig = Annotated[Annotated[Kinds, Field(discriminator="kind")], BeforeValidator(_with_kind)]

@@ -8,9 +8,10 @@ from lgmamba.data.dataset import Dataset
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.base import Task
 from lgmamba.tasks.draw.task import DrawTask
+from lgmamba.tasks.regression.task import RegressionTask
 from lgmamba.tasks.seeds import seed_of
 
-TASKS: dict[str, type[Task]] = {"draw": DrawTask}
+TASKS: dict[str, type[Task]] = {"draw": DrawTask, "regression": RegressionTask}
 """`task.kind` -> class."""
 
 

@@ -61,7 +61,7 @@ class TrainStep:
     def _passed(self, batch: Batch) -> StackState | None:
         # In an autocast of its own: casts of weights made without gradients must not be met again by the step.
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
-            return passed_state(self.model, batch)
+            return passed_state(self.model, self.task, batch)
 
     def _run(self, batch: Batch, state: StackState | None) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)

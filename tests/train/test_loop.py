@@ -14,11 +14,12 @@ from lgmamba.data.dataset import load_dataset
 from lgmamba.data.errors import DataError
 from lgmamba.files import file_digest
 from lgmamba.provenance import code_digest
+from lgmamba.tasks.registry import build_model
 from lgmamba.track import metric_name
 from lgmamba.train import loop
 from lgmamba.train.checkpoint import load_model
 from lgmamba.train.history import History
-from lgmamba.train.loop import TrainingError, build_model
+from lgmamba.train.loop import TrainingError
 from lgmamba.train.optimizer import learning_rate
 from lgmamba.train.step import TrainStep
 from tests.train.tiny import (
