@@ -36,25 +36,23 @@ def _log10(values):
 
 @dataclass(frozen=True)
 class Metric:
-    """How a prediction is judged, sample by sample.
+    """How a prediction is judged: an error for each sample, and the level that a mean error is reported as.
 
     Attributes:
-        name: of a sample's value, as in frames.
-        level: name of what a mean over samples is reported as; the same as `name` where that is the mean itself.
+        name: of a sample's error, lower is better.
+        level: name of the level, higher is better.
         unit: of the level; "" for a pure number.
-        lower_is_better: of the level.
         label: name of the level in texts and on axes; `title` adds the unit.
         digits: behind the point, where a level is printed.
-        of_mean: mean over samples -> level, for numbers, arrays, tensors and polars expressions.
+        of_mean: mean error over samples -> level, for numbers, arrays, tensors and polars expressions.
     """
 
     name: str
     level: str
     unit: str
-    lower_is_better: bool
     label: str
     digits: int
-    of_mean: Callable[[Errors], Errors] = lambda mean: mean
+    of_mean: Callable[[Errors], Errors]
 
     @property
     def title(self) -> str:
@@ -62,5 +60,8 @@ class Metric:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
-PIXELS = Metric("mse", "psnr", "dB", lower_is_better=False, label="PSNR", digits=2, of_mean=psnr)
+PIXELS = Metric("mse", "psnr", "dB", label="PSNR", digits=2, of_mean=psnr)
 """Mean squared error of pixels in [0, 1], reported as PSNR."""
+
+HALF_SQUARE = Metric("half_square", "level", "dB", label="10 log10(1 / error)", digits=2, of_mean=psnr)
+"""Half the squared error of a number, reported on the scale of PSNR, on which equal ratios of errors are equal differences."""

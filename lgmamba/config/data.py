@@ -50,7 +50,14 @@ class ImageFolderSource(Strict):
     )
 
 
-Source = Annotated[DigitsSource | ParquetSource | ImageFolderSource, Field(discriminator="kind")]
+class NoImages(Strict):
+    """No images: ids of samples alone, for a task that makes its sequences itself, each from its id."""
+
+    kind: Literal["none"]
+    samples: int = Field(ge=4, le=10_000_000, description="Ids, in all splits together.")
+
+
+Source = Annotated[DigitsSource | ParquetSource | ImageFolderSource | NoImages, Field(discriminator="kind")]
 
 
 class SplitFractions(Strict):
@@ -125,6 +132,8 @@ class DataConfig(Strict):
             raise ValueError(
                 f"image_size: found {self.size[0]} x {self.size[1]} pixels, expected: at most max_pixels, {self.max_pixels:,}"
             )
+        if self.source.kind == "none" and self.image_size is not None:
+            raise ValueError(f"image_size: null while source.kind is none; got image_size: {self.image_size}")
         if getattr(self.source, "test_path", None) is not None and self.splits.test > 0:
             raise ValueError(
                 f"splits.test: 0 while source.test_path gives the test split; got splits.test: {self.splits.test:g}"

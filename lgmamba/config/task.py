@@ -9,6 +9,7 @@ from pydantic import Field
 
 from lgmamba.config.base import Strict
 from lgmamba.config.lengths import LengthConfig
+from lgmamba.metrics import Metric
 
 Order = Annotated[str, Field(min_length=1)]
 """Name of a way in which held-out sequences are drawn; the study says which of them its tasks have (`TaskBase.ORDERS`)."""
@@ -42,7 +43,11 @@ class TaskBase(Strict):
     Class attributes, which the study is checked by before anything runs:
         ORDERS: names of the ways in which held-out sequences may be drawn (for images: visiting orders).
         READS: what a step of an image task reads: "cells" of a grid, or "places", patches at any pixel.
+        METRICS: the first is primary: what is trained for, validated, and tested in claims.
+        NULL, ORACLE: names of the baselines that know nothing of a sequence, and all that can be known of it; or None.
+        STEPS: what a step reads, in words.
         ENDS: keys of `model` that the task's ends use; a study of another task must leave them null.
+        TIED: whether each step shows one of the parts of the target, so that what is kept of them can be told by age.
         IMAGES: whether it needs images; else the data stage makes ids and splits alone (data.source.kind: none).
         CONDITIONING: kinds of `model.adaptive` that the task's model can have; None: all.
         PASSES_STATES: whether training sequences may start from states of longer ones (train.state_passing).
@@ -50,7 +55,12 @@ class TaskBase(Strict):
 
     ORDERS: ClassVar[tuple[str, ...]]
     READS: ClassVar[Literal["cells", "places"]] = "cells"
+    METRICS: ClassVar[tuple[Metric, ...]]
+    NULL: ClassVar[str]
+    ORACLE: ClassVar[str | None] = None
+    STEPS: ClassVar[str] = "steps"
     ENDS: ClassVar[frozenset[str]] = frozenset()
+    TIED: ClassVar[bool] = False
     IMAGES: ClassVar[bool] = False
     CONDITIONING: ClassVar[frozenset[str] | None] = None
     PASSES_STATES: ClassVar[bool] = False

@@ -23,6 +23,7 @@ def check_study(study: Params) -> None:
     """All of the checks below."""
     checks = (
         check_patches,
+        check_images,
         check_orders,
         check_comparisons,
         check_contrasts,
@@ -51,6 +52,16 @@ def check_patches(study: Params) -> None:
                 raise ValueError(
                     f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels"
                 )
+
+
+def check_images(study: Params) -> None:
+    """Tasks that need images have a source of some, and those that make their samples themselves have none."""
+    for name, run in study.runs_by_name().items():
+        if run.task.IMAGES != (study.data.source.kind != "none"):
+            what = "a source of images" if run.task.IMAGES else "none"
+            raise ValueError(
+                f"data.source.kind: found {study.data.source.kind!r}, expected: {what}, for task {run.task.kind} of run {name!r}"
+            )
 
 
 def check_orders(study: Params) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lgmamba.config.data import DataConfig
+from lgmamba.config.data import DataConfig, NoImages
 from lgmamba.data import splits
 from lgmamba.data.artefact import Manifest, Skipped, publish, staging, write_tensors
 from lgmamba.data.decode import DecodeSpec, Payload, decode_image, own_bomb_guard
@@ -69,9 +69,12 @@ def build_dataset(
         source = open_source(config.source, stage, progress)
         index = source.index()
         plan = _plan(index, config)
-        items, spec = _settle_size(source.read(plan.wanted), index, config)
-        _check_patches(spec.size, patch_size)
-        images, kept, skipped = _decode(items, spec, index, plan, config, workers or available_cores(), progress)
+        if isinstance(config.source, NoImages):
+            images, kept, skipped = _nothing(plan), np.argsort(plan.row)[(~plan.wanted).sum() :], []
+        else:
+            items, spec = _settle_size(source.read(plan.wanted), index, config)
+            _check_patches(spec.size, patch_size)
+            images, kept, skipped = _decode(items, spec, index, plan, config, workers or available_cores(), progress)
         tensors = _tensors(images, kept, index, plan)
         name, digest = write_tensors(stage, tensors)
         manifest = _manifest(config, index, plan, source, tensors, skipped, name, digest)
@@ -116,6 +119,11 @@ def _count_classes(index: Index, configured: int | None) -> int:
             "correct the labels or data.n_classes"
         )
     return n_classes
+
+
+def _nothing(plan: Plan) -> np.ndarray:
+    """The images of samples that are none: (n, 0, 0, 0)."""
+    return np.empty((int(plan.wanted.sum()), 0, 0, 0), np.uint8)
 
 
 def _settle_size(
@@ -217,7 +225,7 @@ def _manifest(
         n_classes=plan.n_classes,
         class_names=index.class_names,
         mean_image="mean_image",
-        mean_pixel=[round(float(m), 6) for m in tensors["mean_image"].mean(axis=(1, 2), dtype=np.float64)],
+        mean_pixel=[round(float(channel.mean(dtype=np.float64)), 6) for channel in tensors["mean_image"]],
         sources=source.digests(plan.wanted),
         config=config.model_dump(mode="json"),
         skipped=skipped,

@@ -215,9 +215,9 @@ class Trial:
                 vanilla[remedy.mode] = prediction
             self._compare(remedy, prediction, vanilla.get(remedy.mode, vanilla["prefix"]))
             self._add(remedy.name, remedy.mode, block, self.task.scores(prediction, seq, steps), ages)
-        if self.task.oracle is not None:
-            known = self.task.baselines(seq, steps, ages)[self.task.oracle]
-            self._add(self.task.oracle, "prefix", block, known, ages)
+        oracle = self.task.config.ORACLE
+        if oracle is not None:
+            self._add(oracle, "prefix", block, self.task.baselines(seq, steps, ages)[oracle], ages)
 
     def _compare(self, remedy: Remedy, drawn: Tensor, vanilla: Tensor) -> None:
         """How far a remedy is from changing nothing up to L0: the largest difference of a pixel."""

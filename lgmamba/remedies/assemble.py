@@ -88,7 +88,7 @@ def _windows(sequences: Sequences, L0: int, windows: Windows, n: int) -> Tensor:
     if windows == "cover":
         return cover_windows(sequences.cells, L0, order)
     positions = consecutive_windows(len(sequences), sequences.T, L0).to(sequences.device)
-    return positions if order is None else order[positions].sort(dim=2).values
+    return positions if order is None else random_windows(positions, order)
 
 
 def consecutive_windows(B: int, T: int, L0: int) -> Tensor:
@@ -113,6 +113,11 @@ def cover_windows(cells: Tensor, L0: int, order: Tensor | None = None) -> Tensor
     steps = order[visits_before.argsort(dim=1, stable=True).flip(1)]  # most visits before, in this order, come first
     windows = consecutive_windows(1, T, L0)[:, 0].to(cells.device)
     return steps[:, windows].transpose(0, 1).sort(dim=2).values
+
+
+def random_windows(positions: Tensor, order: Tensor) -> Tensor:
+    """Windows of the steps in another order, (T,) positions, cut as `consecutive_windows` cuts them."""
+    return order[positions].sort(dim=2).values
 
 
 def sums_of(model: SequenceModel, sequences: Sequences, piece: int) -> "_Means":

@@ -26,7 +26,7 @@ from lgmamba.data.dataset import Dataset
 from lgmamba.metrics import Metric
 from lgmamba.model.sequences import SequenceModel, Sequences
 from lgmamba.model.stack import StackState
-from lgmamba.tasks.batch import Batch, Sampler
+from lgmamba.tasks.batch import Batch, PassedPart, Sampler
 
 Invariance = Literal["order", "subset", "prefix_drop"]
 
@@ -54,17 +54,13 @@ class Task(ABC):
         ConfigError: the data do not fit the configuration.
 
     Class attributes:
-        metrics: the first is primary: what is trained for, validated, and tested in claims.
         appends: whether the first t steps of a longer sequence are the shorter one, so that stream mode means something.
         invariant: what may be done to a sequence without changing its target, which decides the controls that make sense:
             "order" (steps may be read in any order), "subset" (some may be left out), "prefix_drop" (the oldest may).
-        oracle: name of the baseline that knows what can be known from the steps read so far, or None; remedies are shown beside it.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]]
     appends: ClassVar[bool] = True
     invariant: ClassVar[frozenset[Invariance]] = frozenset()
-    oracle: ClassVar[str | None] = None
 
     def __init__(self, config: TaskBase, dataset: Dataset):
         self.config, self.dataset = config, dataset
@@ -72,6 +68,11 @@ class Task(ABC):
     @property
     def name(self) -> str:
         return self.config.kind
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The first is primary."""
+        return self.config.METRICS
 
     @property
     def L0(self) -> int:
@@ -98,6 +99,10 @@ class Task(ABC):
     @abstractmethod
     def sequences(self, batch: Batch) -> Sequences:
         """What the model reads of a batch, as tensors on the batch's device: no host synchronisation, so that it can be recorded."""
+
+    def passed(self, part: PassedPart) -> Sequences | None:
+        """What the model reads before a batch's first sequences; None where that is nothing. Only where the task PASSES_STATES."""
+        raise NotImplementedError(f"task {self.name} passes no states")
 
     def loss(self, model: SequenceModel, batch: Batch, state: StackState | None = None) -> Tensor:
         """The training loss, (): mean over sequences of the weighted errors at the supervised steps.
@@ -150,6 +155,8 @@ class Task(ABC):
 
     def baselines(self, sequences: Sequences, steps: Tensor, ages: Tensor | None) -> dict[str, Scores]:
         """What anyone could predict without the model: name -> how that is judged at some steps (S,).
+
+        Among them the configuration's NULL and ORACLE.
 
         Args:
             ages: what `ages` gives for them.

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from lgmamba.config.run import StatePassingConfig, TrainConfig
 from lgmamba.config.task import TaskBase
-from lgmamba.model.sequences import Sequences
 from lgmamba.tasks.lengths import LengthDistribution
 from lgmamba.tasks.seeds import seed_of
 from lgmamba.tasks.supervision import supervised_steps
@@ -23,14 +22,12 @@ from lgmamba.tasks.supervision import supervised_steps
 
 @dataclass(frozen=True)
 class PassedPart:
-    """What is read, without gradient, before the first k sequences of a batch.
+    """What is read, without gradient, before the first k sequences of a batch. A task adds what its sequences are made of.
 
     Attributes:
-        sequences: k of them, of n steps; the batch's own go on from there. None where n is 0.
         noise_seed: of the noise that is passed in place of the states; None where they are passed as they are.
     """
 
-    sequences: Sequences | None
     noise_seed: int | None
 
 

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.queried.config import QueriedConfig
+from lgmamba.tasks.regression.config import RegressionConfig
 
 
 def _with_kind(values: Any) -> Any:
@@ -13,4 +14,5 @@ def _with_kind(values: Any) -> Any:
     return {"kind": "draw"} | values if isinstance(values, dict) else values
 
 
-TaskConfig = Annotated[DrawConfig | QueriedConfig, Field(discriminator="kind"), BeforeValidator(_with_kind)]
+Kinds = DrawConfig | QueriedConfig | RegressionConfig
+TaskConfig = Annotated[Annotated[Kinds, Field(discriminator="kind")], BeforeValidator(_with_kind)]

@@ -9,9 +9,10 @@ from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.base import Task
 from lgmamba.tasks.draw.task import DrawTask
 from lgmamba.tasks.queried.task import QueriedTask
+from lgmamba.tasks.regression.task import RegressionTask
 from lgmamba.tasks.seeds import seed_of
 
-TASKS: dict[str, type[Task]] = {"draw": DrawTask, "queried": QueriedTask}
+TASKS: dict[str, type[Task]] = {"draw": DrawTask, "queried": QueriedTask, "regression": RegressionTask}
 """`task.kind` -> class."""
 
 

@@ -12,6 +12,7 @@ import torch
 from lgmamba.model.runner import ends, read_pieces
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.model.stack import StackState
+from lgmamba.tasks.base import Task
 from lgmamba.tasks.batch import Batch
 
 PIECE = 256
@@ -19,7 +20,7 @@ PIECE = 256
 
 
 @torch.no_grad()
-def passed_state(model: SequenceModel, batch: Batch) -> StackState | None:
+def passed_state(model: SequenceModel, task: Task, batch: Batch) -> StackState | None:
     """The state that a batch's sequences start from; None in a training without state passing.
 
     That of the first k sequences is the state after the passed part, that of the others zero, as at the start of a sequence.
@@ -28,7 +29,7 @@ def passed_state(model: SequenceModel, batch: Batch) -> StackState | None:
     if batch.passed is None:
         return None
     state = model.start(len(batch.lengths))
-    sequences = batch.passed.sequences
+    sequences = task.passed(batch.passed)
     if sequences is None:
         return state
     end = None

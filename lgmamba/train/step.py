@@ -60,7 +60,7 @@ class TrainStep:
     def _passed(self, batch: Batch) -> StackState | None:
         # In an autocast of its own: casts of weights made without gradients must not be met again by the step.
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
-            return passed_state(self.model, batch)
+            return passed_state(self.model, self.task, batch)
 
     def _run(self, *given: Tensor) -> tuple[Tensor, Tensor]:
         batch, state = self._like

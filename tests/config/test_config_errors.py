@@ -12,7 +12,8 @@ PASSING = {"kind": "same_image", "max_factor": 4, "share": 0.5}
 COMPARISON = {"generalist": "plain", "adaptive": "told"}
 OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
 OPTIONAL |= {
-    "claims.comparisons",
+    "claims",
+    *(f"claims.{key}" for key in ("comparisons", "fixed", "margin", "level", "seeds", "primary", "far_factors")),
     "inspect",
     "remedies",
     "extension",

@@ -8,7 +8,7 @@ from lgmamba.config.run import TrainConfig
 from lgmamba.config.study import load_params
 from lgmamba.model import MambaMixer
 from lgmamba.scan import available_backends
-from lgmamba.train.loop import build_model
+from lgmamba.tasks.registry import build_model
 from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.passing import passed_state, state_tensors
 from lgmamba.train.step import TrainStep, loss_of

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lgmamba.model.conditioning import CODE_SIZE, N_FEATURES
-from tests.model.models import EXACT, FORMS, L0, exact, fresh, sequence, told
+from tests.model.models import EXACT, FORMS, L0, as_read, exact, fresh, sequence, told
 from tests.model.passes import seen
 
 ALL = [told(*which) for which in itertools.product(FORMS, N_FEATURES, ("extrapolate", "clamp", "rescale"))]
@@ -42,7 +42,7 @@ def test_the_plain_model_with_the_same_seed_is_equal_at_initialisation(adaptive)
 def test_training_can_leave_the_plain_model(adaptive):
     model = fresh(adaptive=adaptive)
     patches, cells = sequence(model)
-    model(patches, cells, torch.tensor([[5], [13], [9]]), torch.tensor([5, 13, 9])).square().mean().backward()
+    model(as_read(patches, cells), torch.tensor([[5], [13], [9]]), torch.tensor([5, 13, 9])).square().mean().backward()
     for head in model.conditioning.heads:
         assert (head.weight.grad.abs().sum(1) > 0).all()
 
@@ -185,7 +185,8 @@ def test_a_rescaled_model_read_past_what_it_was_told_slows_down_with_t():
     torch.testing.assert_close(rescaled.encode(rescaled.embed(patches, cells), target_length=T)[0], want, **EXACT)
     state, outputs = None, []
     for t in range(3 * L0):
-        out, state = rescaled.step(patches[:, t], cells[:, t], state, T)
+        out, state = rescaled.encode(rescaled.embed(patches[:, t : t + 1], cells[:, t : t + 1]), state, T)
+        out = out[:, 0]
         outputs.append(out)
     torch.testing.assert_close(torch.stack(outputs, 1), want, **EXACT)
 
@@ -227,13 +228,13 @@ def test_a_model_trained_at_length_1_is_told_finite_numbers(beyond):
 def test_a_length_must_be_told():
     model = exact(adaptive=told())
     patches, cells = sequence(model)
-    match = r"length-adaptive: pass told, the length \(B,\)"
+    match = r"length-adaptive: pass target_length, the length \(B,\)"
     with pytest.raises(ValueError, match=match):
         model.encode(model.embed(patches, cells))
     with pytest.raises(ValueError, match=match):
-        model.step(patches[:, 0], cells[:, 0])
+        model.encode(model.embed(patches[:, :1], cells[:, :1]))
     with pytest.raises(ValueError, match=match):
-        model(patches, cells, torch.ones(3, 1, dtype=torch.int64))
+        model(as_read(patches, cells), torch.ones(3, 1, dtype=torch.int64))
 
 
 def test_a_plain_model_ignores_what_it_is_told():

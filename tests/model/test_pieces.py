@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lgmamba.model.plan import gather_steps
-from tests.model.models import EXACT, SINGLE, VARIANTS, exact, fresh, lengths_told, moved, sequence
+from tests.model.models import EXACT, SINGLE, VARIANTS, as_read, exact, fresh, lengths_told, moved, sequence
 from tests.model.passes import CUTS, assert_same_state, in_pieces
 
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -35,12 +35,13 @@ def test_single_steps_and_encode_and_forward_agree(variant, double):
     whole, end = model.encode(model.embed(patches, cells), target_length=told)
     state, outputs = None, []
     for t in range(L):
-        out, state = model.step(patches[:, t], cells[:, t], state, told)
+        out, state = model.encode(model.tokens(as_read(patches, cells), t, t + 1), state, told)
+        out = out[:, 0]
         outputs.append(out)
     torch.testing.assert_close(torch.stack(outputs, dim=1), whole, **tolerance)
     assert_same_state(state, end, tolerance)
     steps = torch.tensor([[1, 13, 2], [7, 7, 1], [13, 12, 3]])
-    images = model(patches, cells, steps, told)
+    images = model(as_read(patches, cells), steps, told)
     assert images.shape == (3, 3, *model.shape)
     torch.testing.assert_close(images, model.predict(gather_steps(torch.stack(outputs, dim=1), steps - 1)), **tolerance)
 
@@ -52,7 +53,7 @@ def test_a_state_can_be_kept_and_continued_twice():
     _, state = model.encode(model.embed(patches[:, :6], cells[:, :6]))
     kept = [(layer.h.clone(), layer.conv.clone()) for layer in state.layers]
     for _ in range(2):
-        outputs, _ = model.encode(model.embed(patches[:, 6:], cells[:, 6:]), state)
+        outputs, _ = model.encode(model.tokens(as_read(patches, cells), 6, 13), state)
         torch.testing.assert_close(outputs, whole[:, 6:], **EXACT)
     for layer, (h, conv) in zip(state.layers, kept, strict=True):
         assert torch.equal(layer.h, h) and torch.equal(layer.conv, conv)
@@ -63,7 +64,7 @@ def test_a_start_is_a_state_of_zeros():
     patches, cells = sequence(model)
     whole, end = model.encode(model.embed(patches, cells))
     zeros = [type(s)(torch.zeros_like(s.conv), torch.zeros_like(s.h)) for s in end.layers]
-    outputs, _ = model.encode(model.embed(patches, cells), type(end)(0, tuple(zeros), cells[:, 0]))
+    outputs, _ = model.encode(model.embed(patches, cells), type(end)(0, tuple(zeros)))
     torch.testing.assert_close(outputs, whole, **EXACT)
 
 
@@ -120,7 +121,7 @@ def test_right_padding_is_inert(variant):
         torch.testing.assert_close(outputs[one, :T], alone, **EXACT)
     last = torch.tensor(lengths)[:, None]
     torch.testing.assert_close(
-        model(patches, cells, last, told), model.predict(gather_steps(outputs, last - 1)), **EXACT
+        model(as_read(patches, cells), last, told), model.predict(gather_steps(outputs, last - 1)), **EXACT
     )
 
 

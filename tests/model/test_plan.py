@@ -207,7 +207,7 @@ def test_post_state_changes_what_the_next_piece_starts_from():
     )
     first, state = model.encode(model.embed(patches[:, :5], cells[:, :5]))
     half = tuple(replace(layer, h=layer.h / 2) for layer in state.layers)
-    second, last = model.encode(model.embed(patches[:, 5:], cells[:, 5:]), StackState(state.t, half, state.cell))
+    second, last = model.encode(model.embed(patches[:, 5:], cells[:, 5:]), StackState(state.t, half))
     torch.testing.assert_close(outputs, torch.cat([first, second], dim=1), **EXACT)
     for mine, other in zip(end.layers, last.layers, strict=True):
         torch.testing.assert_close(mine.h, other.h / 2, **EXACT)

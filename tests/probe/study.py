@@ -23,6 +23,7 @@ from lgmamba.tasks.draw.patches import patchify
 from lgmamba.track import NullTracker
 from lgmamba.train.checkpoint import load_model, save_model
 from lgmamba.train.loop import train
+from tests.model.models import as_read
 from tests.train.tiny import ADAPTIVE, CPU, DATA, RUN, build_digits
 from tests.workflow.checkouts import ROOT
 
@@ -132,8 +133,8 @@ class Study:
         """One image read alone up to one step, by the plain forward pass: (C, H, W) reconstruction and target."""
         model = self.model(run)
         target = self.dataset.images[image].float() / 255
-        patches = patchify(target[None], 2)[:, cells[:step]]
-        found = model(patches, cells[None, :step], torch.tensor([[step]]), told=torch.tensor([told]))
+        sequence = as_read(patchify(target[None], 2)[:, cells[:step]], cells[None, :step])
+        found = model(sequence, torch.tensor([[step]]), torch.tensor([told]))
         return found[0, 0], target
 
 

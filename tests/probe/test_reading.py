@@ -18,10 +18,9 @@ def pieces(monkeypatch) -> list[int]:
     seen: list[int] = []
     encode = PatchMamba.encode
 
-    def spy(self, patches, cells, *args, **options):
-        seen.append(patches.shape[1])
-        assert patches.shape[1] == cells.shape[1]
-        return encode(self, patches, cells, *args, **options)
+    def spy(self, tokens, *args, **options):
+        seen.append(tokens.shape[1])
+        return encode(self, tokens, *args, **options)
 
     monkeypatch.setattr(PatchMamba, "encode", spy)
     return seen
@@ -64,8 +63,7 @@ def test_the_probe_reads_in_pieces_as_configured(study, pieces, tmp_path):
 @pytest.mark.parametrize("piece", [1, 7, 50, 149])
 def test_pieces_give_what_one_pass_gives(study, piece):
     model, (patches, cells) = study.model("plain"), long_reading(study)
-    read = patches.gather(1, cells[..., None].expand(-1, -1, patches.shape[2]))
-    whole = model(read, cells, torch.tensor(LONG).expand(3, -1))
+    whole = model(along(patches, cells), torch.tensor(LONG).expand(3, -1))
     found = read_at_steps(model, along(patches, cells), LONG, chunk=piece)
     torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)  # float32 over 150 steps, grouped differently
 

@@ -2,21 +2,21 @@
 
 import pytest
 import torch
-from lgmamba.probe.sequences import Sequences
 
 from lgmamba.probe.receptive_field import gradient_sizes, swap_patches
+from lgmamba.tasks.draw.sequences import DrawSequences
 from tests.model.models import PATCH_SIZE, G, along, exact
 from tests.model.models import told as told_config
 
 T = 9
 
 
-def sequences(model, B: int = 3) -> Sequences:
+def sequences(model, B: int = 3) -> DrawSequences:
     g = torch.Generator().manual_seed(4)
     targets = torch.rand(B, *model.shape, generator=g).double()
     from lgmamba.tasks.draw.patches import patchify
 
-    return Sequences(targets, patchify(targets, PATCH_SIZE), torch.randint(G, (B, 12), generator=g))
+    return DrawSequences(targets, patchify(targets, PATCH_SIZE), torch.randint(G, (B, 12), generator=g))
 
 
 @pytest.mark.parametrize("adaptive", [None, told_config()])

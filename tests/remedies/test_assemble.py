@@ -23,10 +23,10 @@ def images(model, B: int = 3, T: int = 5 * L0, order: str = "replacement"):
 @pytest.mark.parametrize(
     "windows",
     [
-        consecutive_windows,
+        lambda cells, n: consecutive_windows(*cells.shape, n),
         cover_windows,
         lambda cells, n: cover_windows(cells, n, torch.randperm(cells.shape[1])),
-        lambda cells, n: random_windows(cells, n, torch.randperm(cells.shape[1])),
+        lambda cells, n: random_windows(consecutive_windows(*cells.shape, n), torch.randperm(cells.shape[1])),
     ],
     ids=["consecutive", "cover", "cover again", "random"],
 )
@@ -40,7 +40,7 @@ def test_windows_are_of_the_training_length_and_hold_every_step(windows, T):
 
 
 def test_consecutive_windows_end_at_the_last_step_and_the_first_overlaps():
-    starts = consecutive_windows(torch.zeros(1, 19, dtype=torch.long), 8)[:, 0, 0]
+    starts = consecutive_windows(1, 19, 8)[:, 0, 0]
     assert starts.tolist() == [0, 3, 11]
 
 
@@ -70,7 +70,7 @@ def test_every_cell_is_that_of_the_windows_that_read_it(variant, mode, windows, 
     patches, cells = images(model)
     T = 3 * L0 - 2
     read = cells[:, : T if mode == "prefix" else 2 * L0]
-    positions = (cover_windows if windows == "cover" else consecutive_windows)(read, L0)
+    positions = cover_windows(read, L0) if windows == "cover" else consecutive_windows(*read.shape, L0)
     length = None if model.conditioning is None else torch.full((3,), L0)
     drawn = [read_at_steps(model, along(patches, read.gather(1, p)), [L0], length)[:, 0] for p in positions]
     drawn = torch.stack([patchify(image, PATCH_SIZE) for image in drawn])  # (n, B, G, K)
@@ -96,7 +96,8 @@ def test_several_groupings_are_the_mean_over_all_their_windows(windows):
     model = exact()
     patches, cells = images(model, T=3 * L0)
     order = torch.randperm(3 * L0, generator=torch.Generator().manual_seed(1))
-    groups = [consecutive_windows(cells, L0), random_windows(cells, L0, order)]
+    plain = consecutive_windows(*cells.shape, L0)
+    groups = [plain, random_windows(plain, order)]
     if windows == "cover":
         groups = [cover_windows(cells, L0), cover_windows(cells, L0, order)]
     positions = torch.cat(groups)

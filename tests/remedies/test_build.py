@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.remedies import CalibrationConfig, Combination, Entry
-from lgmamba.model import PatchMamba
 from lgmamba.model.plan import gather_steps
 from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.base import chain, cuts_every, piecewise
 from lgmamba.remedies.build import Remedy, build, control_remedies
 from lgmamba.remedies.fit import CalibrationSet, fit
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
+from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.draw.orders import visiting_order
-from tests.model.models import EXACT, L0, G, K, along, exact, told
+from lgmamba.tasks.draw.sequences import DrawSequences
+from lgmamba.tasks.draw.task import DrawTask
+from tests.model.models import EXACT, L0, G, K, along, draw_task, exact, told
 from tests.remedies.entries import ALL, entry
 
 B, LAST = 4, 40
@@ -41,7 +43,9 @@ def calibration_set(name: str, **config) -> CalibrationSet:
     patches, cells, _ = images(seed=1, n=6)
     targets = torch.rand(6, *model(name).shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     how = CalibrationConfig(**{"images": 6, "steps": 3, "lengths": [2, 5]} | config)
-    return CalibrationSet(model(name), targets, patches, cells, how, [*SHORT, *LONG], 7, seed=0)
+    return CalibrationSet(
+        model(name), draw_task(), DrawSequences(targets, patches, cells), how, [*SHORT, *LONG], 7, seed=0
+    )
 
 
 @cache
@@ -74,7 +78,7 @@ def test_up_to_the_training_length_nothing_changes_and_beyond_it_something_does(
 
 @pytest.mark.parametrize("name", MODELS)
 def test_controls_are_the_identity_up_to_the_training_length(name):
-    for control in control_remedies(model(name)):
+    for control in control_remedies(model(name), DrawTask.invariant):
         found, plain = read(control, SHORT + LONG, name), vanilla(control.mode, SHORT + LONG, name)
         torch.testing.assert_close(found[:, : len(SHORT)], plain[:, : len(SHORT)], **EXACT)
         assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-4
@@ -224,7 +228,7 @@ def test_what_is_still_written_by_hand():
     assert set(written(plain, SHORT + LONG)) == set(LONG)
     for T, found in written(plain, LONG).items():
         assert found == {"written": 1.0, "step_size": pytest.approx(1.0, rel=1e-12)}, T
-    controls = {c.name: written(c, [L0 + 1, LAST]) for c in control_remedies(model())}
+    controls = {c.name: written(c, [L0 + 1, LAST]) for c in control_remedies(model(), DrawTask.invariant)}
     assert controls["freeze"][LAST] == {"written": 0.0, "step_size": 0.0}
     assert controls["truncate"][LAST]["written"] == L0 / (LAST - L0)  # of the steps after L0, the last L0
     assert controls["truncate"][L0 + 1]["written"] == 1.0

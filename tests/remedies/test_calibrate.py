@@ -6,7 +6,7 @@ import torch
 from lgmamba.remedies.calibrate import by_gradient, loss_at_steps, zeroth_order
 from lgmamba.remedies.spectrum import scale_spectrum
 from lgmamba.remedies.step_size import scale_step_sizes
-from tests.model.models import exact, sequence
+from tests.model.models import as_read, draw_task, exact, sequence
 
 MINIMUM = torch.tensor([0.4, -0.7, 0.0], dtype=torch.float64)
 
@@ -86,7 +86,7 @@ def test_gradients_of_a_models_loss_are_those_of_finite_differences(make_plan):
     model = exact()
     patches, cells = sequence(model)
     targets = torch.rand(3, *model.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    loss = loss_at_steps(model, patches, cells, targets, make_plan)
+    loss = loss_at_steps(model, draw_task(), as_read(patches, cells, targets), make_plan)
     theta = torch.tensor([0.1, -0.2], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(loss, theta)
 
@@ -100,7 +100,8 @@ def test_calibration_lowers_a_models_loss_and_leaves_the_model_alone():
         targets = model.predict(outputs[:, -1])
     half = slice(0, 3), slice(3, 6)
     first, second = (
-        loss_at_steps(model, patches[s], cells[s], targets[s], lambda f: scale_step_sizes(per_layer=f)) for s in half
+        loss_at_steps(model, draw_task(), as_read(patches, cells, targets)[s], lambda f: scale_step_sizes(per_layer=f))
+        for s in half
     )
     found = by_gradient(first, second, n=2, steps=80, penalty=0.0)
     assert found.after < 0.05 * found.before

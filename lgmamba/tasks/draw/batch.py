@@ -10,9 +10,20 @@ from lgmamba.config.run import PassNoise, PassOtherImage, TrainConfig
 from lgmamba.tasks.batch import Batch, PassedPart, Sampler, passed_steps
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.orders import visiting_order
-from lgmamba.tasks.draw.patches import patchify
-from lgmamba.tasks.draw.sequences import DrawSequences
 from lgmamba.tasks.seeds import seed_of
+
+
+@dataclass(frozen=True)
+class DrawPassedPart(PassedPart):
+    """Images in visiting orders, from which the batch's first k go on.
+
+    Attributes:
+        rows: (k,) int64 images.
+        cells: (k, n) int64 visiting orders; n may be 0.
+    """
+
+    rows: Tensor
+    cells: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +45,6 @@ class DrawSampler(Sampler[DrawBatch]):
     """Draws images and visiting orders.
 
     Args:
-        images: (N, C, H, W) uint8, all images, of which rows of the passed part are read.
         grid: rows and columns of the patch grid.
     """
 
@@ -47,11 +57,10 @@ class DrawSampler(Sampler[DrawBatch]):
         train: TrainConfig,
         seed: int,
         full_length: bool,
-        images: Tensor,
         grid: tuple[int, int],
     ):
         super().__init__(config, rows, train, seed, full_length)
-        self.images, self.grid = images, grid
+        self.grid = grid
 
     def content(
         self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
@@ -67,7 +76,7 @@ class DrawSampler(Sampler[DrawBatch]):
         passed = self._passed_part(step, drawn[:k], cells[:k, :n])
         return {"rows": self.rows[drawn], "cells": own, "before": before, "passed": passed}
 
-    def _passed_part(self, step: int, drawn: Tensor, cells: Tensor) -> PassedPart:
+    def _passed_part(self, step: int, drawn: Tensor, cells: Tensor) -> DrawPassedPart:
         # From generators of its own, so that with n = 0 everything else is drawn as without state passing.
         passing = self.train.state_passing
         if isinstance(passing, PassOtherImage):
@@ -75,16 +84,4 @@ class DrawSampler(Sampler[DrawBatch]):
             apart = torch.randint(1, len(self.rows), drawn.shape, generator=g, device=g.device)
             drawn = (drawn + apart) % len(self.rows)
         noise = seed_of(self.seed, "passed_noise", step) if isinstance(passing, PassNoise) else None
-        sequences = None
-        if cells.shape[1]:
-            patch_size = self.config.patch_size
-            sequences = sequences_along(self.images, patch_size, self.rows[drawn], cells)
-        return PassedPart(sequences, noise)
-
-
-def sequences_along(
-    images: Tensor, patch_size: int, rows: Tensor, cells: Tensor, before: Tensor | None = None
-) -> DrawSequences:
-    """Sequences of some of the images (N, C, H, W) uint8, in visiting orders (B, T) on their device."""
-    targets = images[rows].float() / 255  # (B, C, H, W)
-    return DrawSequences(targets, patchify(targets, patch_size), cells, before)
+        return DrawPassedPart(noise, self.rows[drawn], cells)

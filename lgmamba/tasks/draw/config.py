@@ -7,6 +7,7 @@ from pydantic import Field
 from lgmamba.config.base import Positive
 from lgmamba.config.lengths import LengthConfig
 from lgmamba.config.task import SupervisionConfig, TaskBase
+from lgmamba.metrics import PIXELS, Metric
 
 OrderName = Literal["permutation", "cycle", "replacement", "raster", "snake", "hilbert"]
 
@@ -15,6 +16,11 @@ class DrawConfig(TaskBase):
     """How an image becomes a sequence, and where the loss is."""
 
     ORDERS: ClassVar[tuple[str, ...]] = get_args(OrderName)
+    METRICS: ClassVar[tuple[Metric, ...]] = (PIXELS,)
+    NULL: ClassVar[str] = "mean_image"
+    ORACLE: ClassVar[str | None] = "paste"
+    STEPS: ClassVar[str] = "patches"
+    TIED: ClassVar[bool] = True
     ENDS: ClassVar[frozenset[str]] = frozenset({"position", "decoder"})
     IMAGES: ClassVar[bool] = True
     PASSES_STATES: ClassVar[bool] = True

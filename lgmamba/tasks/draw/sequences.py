@@ -9,6 +9,7 @@ from torch import Tensor
 from lgmamba.model.plan import gather_steps
 from lgmamba.model.sequences import Sequences
 from lgmamba.tasks.draw.orders import last_visit
+from lgmamba.tasks.draw.patches import patchify
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,11 @@ def ages_at(last: Tensor, steps: Tensor) -> Tensor:
         (B, S, G): 0 for the cell read at the step itself, -1 for a cell never read.
     """
     return torch.where(last < 0, -1, steps[:, None] - 1 - last)
+
+
+def sequences_along(
+    images: Tensor, patch_size: int, rows: Tensor, cells: Tensor, before: Tensor | None = None
+) -> DrawSequences:
+    """Sequences of some of the images (N, C, H, W) uint8, in visiting orders (B, T) on their device."""
+    targets = images[rows].float() / 255  # (B, C, H, W)
+    return DrawSequences(targets, patchify(targets, patch_size), cells, before)

@@ -12,22 +12,19 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import ModelConfig, PassOtherImage, TrainConfig
 from lgmamba.data.dataset import Dataset
-from lgmamba.metrics import PIXELS, Metric
 from lgmamba.tasks.base import Invariance, Scores, Task
-from lgmamba.tasks.draw.batch import DrawBatch, DrawSampler, sequences_along
+from lgmamba.tasks.draw.batch import DrawBatch, DrawPassedPart, DrawSampler
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.draw.orders import order_of_images
 from lgmamba.tasks.draw.patches import grid_shape, patchify
-from lgmamba.tasks.draw.sequences import DrawSequences, ages_at, last_read
+from lgmamba.tasks.draw.sequences import DrawSequences, ages_at, last_read, sequences_along
 
 
 class DrawTask(Task):
     """See the module."""
 
-    metrics: ClassVar[tuple[Metric, ...]] = (PIXELS,)
     invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
-    oracle: ClassVar[str | None] = "paste"
 
     config: DrawConfig
 
@@ -45,10 +42,15 @@ class DrawTask(Task):
     def sampler(self, rows: Tensor, train: TrainConfig, seed: int, full_length: bool) -> DrawSampler:
         if isinstance(train.state_passing, PassOtherImage) and len(rows) < 2:
             raise ConfigError(f"found {len(rows)} training image, expected 2 for train.state_passing other_image")
-        return DrawSampler(self.config, rows, train, seed, full_length, self.dataset.images, self.grid)
+        return DrawSampler(self.config, rows, train, seed, full_length, self.grid)
 
     def sequences(self, batch: DrawBatch) -> DrawSequences:
         return sequences_along(self.dataset.images, self.config.patch_size, batch.rows, batch.cells, batch.before)
+
+    def passed(self, part: DrawPassedPart) -> DrawSequences | None:
+        if not part.cells.shape[1]:
+            return None
+        return sequences_along(self.dataset.images, self.config.patch_size, part.rows, part.cells)
 
     def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> DrawSequences:
         cells = order_of_images(order, *self.grid, self.dataset.id_hash[rows], repeat, steps)

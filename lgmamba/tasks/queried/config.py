@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from lgmamba.config.base import Positive, Strict
 from lgmamba.config.lengths import LengthConfig
 from lgmamba.config.task import SuperviseLast, TaskBase
+from lgmamba.metrics import PIXELS, Metric
 
 Places = Literal["uniform", "gaussian", "quadrants", "grid", "raster", "every"]
 """Laws of the positions read; see `lgmamba.tasks.queried.places`."""
@@ -80,6 +81,11 @@ class QueriedConfig(TaskBase):
 
     ORDERS: ClassVar[tuple[str, ...]] = get_args(Places)
     IMAGES: ClassVar[bool] = True
+    METRICS: ClassVar[tuple[Metric, ...]] = (PIXELS,)
+    NULL: ClassVar[str] = "mean_image"
+    ORACLE: ClassVar[str | None] = "oracle_memory"
+    STEPS: ClassVar[str] = "patches"
+    TIED: ClassVar[bool] = True
     READS: ClassVar[Literal["cells", "places"]] = "places"
     CONDITIONING: ClassVar[frozenset[str]] = frozenset({"length_token"})
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from lgmamba.config.run import ModelConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
-from lgmamba.metrics import PIXELS, Metric
 from lgmamba.model.stack import StackState
 from lgmamba.tasks.base import Invariance, Scores, Task
 from lgmamba.tasks.queried.augment import apply_affine
@@ -35,9 +34,7 @@ RANGE = {"signed": 4.0, "unit": 1.0}
 class QueriedTask(Task):
     """See the module."""
 
-    metrics: ClassVar[tuple[Metric, ...]] = (PIXELS,)
     invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
-    oracle: ClassVar[str | None] = "oracle_memory"
 
     config: QueriedConfig
 
@@ -98,7 +95,7 @@ class QueriedTask(Task):
         scores = {}
         for name, picture in pictures.items():
             parts = self.parts(picture, sequences)
-            scores[name] = Scores({"mse": parts.mean(2)}, parts if name == self.oracle else None)
+            scores[name] = Scores({"mse": parts.mean(2)}, parts if name == self.config.ORACLE else None)
         return scores
 
     def pictures(
