@@ -95,7 +95,7 @@ def test_slower_steps_repair_it_as_the_theory_says():
 
 
 def test_with_a_question_read_as_slowly_it_is_repaired_further():
-    task, model = trained()
+    _, model = trained()
     tokens = torch.cat([model.tokens(pairs(), 0, LONG), model.questions(pairs())], dim=1)
     outputs, _ = model.encode(tokens, hook=scale_step_sizes(per_layer=[N0 / LONG]), want_state=False)
     assert_as_said(model.answer(outputs[:, -1:]), [LONG], lambda N: THEORY.slowed(N, question=True))
@@ -144,5 +144,5 @@ def test_least_squares_knows_the_function_once_there_are_as_many_pairs_as_unknow
 
 def test_a_bare_layer_cannot_be_told_a_length():
     adaptive = {"kind": "film", "features": "T", "hidden": 4, "beyond": "clamp"}
-    with pytest.raises(ConfigError, match="model.adaptive: expected: null with task.body s6"):
+    with pytest.raises(ConfigError, match=r"model\.adaptive: expected: null with task.body s6"):
         build_model(TASKS["regression-s6"].run(model={"adaptive": adaptive}), (0, 0, 0))
