@@ -38,7 +38,7 @@ def show(
         for line in stage_commands(study):
             typer.echo(line)
         return
-    _table(study, _measured(study, device) if measure else None)
+    show_table(study, _measured(study, device) if measure else None)
 
 
 def missing_images(study: Params) -> str | None:
@@ -97,7 +97,8 @@ def image_shape(study: Params) -> tuple[int, int, int]:
     return read_manifest(study.outputs.data).image_shape
 
 
-def _table(study: Params, seconds: dict[str, float] | None) -> None:
+def show_table(study: Params, seconds: dict[str, float] | None) -> None:
+    """Print the runs with their costs; `seconds`: of each run's training, where it was measured."""
     from rich.console import Console
     from rich.table import Table
 
@@ -164,7 +165,8 @@ def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float
     from lgmamba.tasks.lengths import LengthDistribution
     from lgmamba.tasks.registry import build_model
 
-    model = build_model(run, shape)
+    with torch.device("meta"):  # sizes only, whatever they are
+        model = build_model(run, shape)
     count = {name: p.numel() for name, p in model.named_parameters()}
     decoder = sum(n for name, n in count.items() if name.startswith("decoder"))
     per_patch = sum(n for name, n in count.items() if name.startswith(("blocks", "embed_patch", "conditioning.heads")))

@@ -77,6 +77,11 @@ class TaskBase(Strict):
         return 1
 
     @property
+    def model_width(self) -> tuple[int, int]:
+        """Least `model.d_model`, and the number that it must be a multiple of."""
+        return 1, 1
+
+    @property
     def divisors(self) -> tuple[int, ...]:
         """Pixels that must divide the height and width of the images."""
         return ()

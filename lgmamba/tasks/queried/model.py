@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lgmamba.config.base import ConfigError
 from lgmamba.config.run import ModelConfig
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.model.stack import StackState
@@ -38,12 +37,6 @@ class QueriedMamba(SequenceModel):
         self.field = field_of(*shape[1:], task.patch_size, task.lengths.max)
         self.canvas = Canvas(self.field, grid_places(self.field, task.ask.stride), shape[0])
         self.appends = isinstance(task.position, AppendPosition)
-        least = 3 if self.appends else 4
-        if config.d_model < least or (not self.appends and config.d_model % 4):
-            expected = f"at least {least}" if self.appends else "a multiple of 4"
-            raise ConfigError(
-                f"model.d_model: found {config.d_model}, expected {expected} for task.position {task.position.kind}"
-            )
         super().__init__(config, task.lengths.max)
 
     def build_embedding(self) -> None:
