@@ -9,6 +9,7 @@ frames       the tidy frames of the study
 inspect      what the probes found inside trained runs
 remedies     what remedies do beyond the training length
 drawn        the frames that the figures draw, row for row
+theory       the closed form of one layer beside what it was measured to do
 panel        the pictures that the figures show
 evaluate     all of it, in order
 """
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 
 def _always(params: Params) -> bool:
     return True
+
+
+def _has_images(params: Params) -> bool:
+    return params.task.IMAGES
+
+
+def _has_parts(params: Params) -> bool:
+    return params.task.TIED
+
+
+def _has_theory(params: Params) -> bool:
+    runs = params.runs_by_name().values()
+    return any(getattr(run.task, "body", None) == "s6" and run.task.lengths.kind == "fixed" for run in runs)
 
 
 def _tries_remedies(params: Params) -> bool:
@@ -51,14 +65,15 @@ def _compares_one_form_each(params: Params) -> bool:
 
 
 FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
-    "task": _always,
+    "task": _has_images,
     "curves": _always,
-    "gallery": _always,
-    "retention": _always,
+    "gallery": _has_images,
+    "retention": _has_parts,
     "envelope": _compares_one_form_each,
     "budget": _compares_budgets,
     "forms": _compares_forms,
     "degradation": _always,
+    "theory": _has_theory,
     "remedies": _tries_remedies,
     "remedies_retention": _tries_remedies,
     "modes": _looks_inside,
@@ -72,7 +87,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
 FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "curves": _always,
     "summary": _always,
-    "retention": _always,
+    "retention": _has_parts,
     "history": _always,
     "lengths": _always,
     "envelope": _always,
@@ -114,7 +129,8 @@ def frames_of(params: Params) -> tuple[str, ...]:
     """Every file that `evaluate.evaluate` writes for a study."""
     frames = [name for name, has in FRAME_CONDITIONS.items() if has(params)]
     frames += [f"figure_{name}" for name in figures_of(params)]
-    return (*(f"{name}.parquet" for name in frames), "panel.safetensors", "contrasts.json")
+    pictures = ("panel.safetensors",) if _has_images(params) else ()
+    return (*(f"{name}.parquet" for name in frames), *pictures, "contrasts.json")
 
 
 def kept_frames(params: Params) -> tuple[str, ...]:
