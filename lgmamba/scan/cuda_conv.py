@@ -118,7 +118,7 @@ def _launch(name: str, tensors: dict[str, Tensor | None], W: int, parts: int, bl
             setattr(args, f"{field}_l", tensors[field].stride(1))
     numbers = dict(CT=CT, W=W, SEGMENT=_segment(x.shape[1]), CARRY=int(tensors["carry"] is not None))
     kernel = Kernel(name, _FILES, (("TX", TYPES[x.dtype]), *numbers.items()))
-    kernel.launch(x.get_device(), blocks, _THREADS, 0, args)
+    kernel.launch(x.get_device(), (blocks, 1), _THREADS, 0, args)
 
 
 def _grid(x: Tensor, CT: int, most: int) -> tuple[int, int]:

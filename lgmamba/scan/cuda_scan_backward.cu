@@ -207,10 +207,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     const int L = a.L, checkpoints = (L - 1) / K;
     wait_for_previous_kernel();
 
-    const i64 first_item = part * a.items_per_block, end_item = min(first_item + a.items_per_block, a.B * pieces);
-    for (i64 item = first_item; item < end_item; item++) {
+    const int first_item = part * int(a.items_per_block), items = int(a.B) * pieces;
+    for (int item = first_item; item < first_item + int(a.items_per_block) && item < items; item++) {
         const i64 b = item / pieces;
-        const Piece piece(int(item - b * pieces), a);
+        const Piece piece(item - int(b) * pieces, a);
         State s = {};
         if (!piece.is_last)
             load_state(s, a.ends + state_offset(b * (pieces - 1) + piece.index, a, at), a, at);
