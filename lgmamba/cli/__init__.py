@@ -85,6 +85,9 @@ def train_stack(
     track_store: Annotated[
         Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")
     ] = None,
+    hand_over: Annotated[
+        bool, typer.Option("--hand-over", help="leave each training after its last step, for `train` to end it at once")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Train several runs into their own folders (train/ and work/); on a GPU those of one shape side by side as one model."""
@@ -111,7 +114,7 @@ def train_stack(
             for folder in stack
         ]
         try:
-            results = train_runs(trainings, data, where)
+            results = train_runs(trainings, data, where, finish=not hand_over)
         except BaseException as e:  # a kill by Ctrl-C too: the store should not show them as running for ever
             for training in trainings:
                 training.tracker.fail(f"{type(e).__name__}: {e}")

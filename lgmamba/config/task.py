@@ -51,6 +51,8 @@ class TaskBase(Strict):
         IMAGES: whether it needs images; else the data stage makes ids and splits alone (data.source.kind: none).
         CONDITIONING: kinds of `model.adaptive` that the task's model can have; None: all.
         PASSES_STATES: whether training sequences may start from states of longer ones (train.state_passing).
+        DRAWN: keys that change what a training batch holds and nothing else: neither its shapes, nor the model, nor the loss.
+            Runs that differ in them alone can be trained side by side.
     """
 
     ORDERS: ClassVar[tuple[str, ...]]
@@ -64,6 +66,7 @@ class TaskBase(Strict):
     IMAGES: ClassVar[bool] = False
     CONDITIONING: ClassVar[frozenset[str] | None] = None
     PASSES_STATES: ClassVar[bool] = False
+    DRAWN: ClassVar[frozenset[str]] = frozenset({"lengths"})
 
     if TYPE_CHECKING:  # keys of every subclass, each in its own order, in which they are written
         kind: str

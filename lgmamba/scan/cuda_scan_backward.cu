@@ -197,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     float *channel_sums = shared + BC_FLOATS;
     float *tile_states = channel_sums + SUM_BUFFERS * SUM_FLOATS;
     WarpSteps &w = reinterpret_cast<WarpSteps *>(tile_states + TILE_STATE_FLOATS)[at.warp];
-    const i64 run = part / int(a.run_parts);
+    const int run = part / int(a.run_parts);
     int turn = 0;
 
     State A2, dA = {}, gains_unused;
@@ -208,12 +208,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     const int L = a.L, checkpoints = (L - 1) / K;
     wait_for_previous_kernel();
 
-    const i64 run_items = a.run_samples * pieces;
-    const i64 first_item = run * run_items + (part - run * a.run_parts) * a.items_per_block;
-    const i64 end_item = min(first_item + a.items_per_block, (run + 1) * run_items);
-    for (i64 item = first_item; item < end_item; item++) {
+    const int run_items = int(a.run_samples) * pieces, end_of_run = (run + 1) * run_items;
+    const int first_item = run * run_items + (part - run * int(a.run_parts)) * int(a.items_per_block);
+    for (int item = first_item; item < first_item + int(a.items_per_block) && item < end_of_run; item++) {
         const i64 b = item / pieces;
-        const Piece piece(int(item - b * pieces), a);
+        const Piece piece(item - int(b) * pieces, a);
         State s = {};
         if (!piece.is_last)
             load_state(s, a.ends + state_offset(b * (pieces - 1) + piece.index, a, at), a, at);
