@@ -10,6 +10,7 @@ inspect      what the probes found inside trained runs
 remedies     what remedies do beyond the training length
 drawn        the frames that the figures draw, row for row
 theory       the closed form of one layer beside what it was measured to do
+asked        errors of single queries, of tasks that ask
 panel        the pictures that the figures show
 evaluate     all of it, in order
 """
@@ -48,6 +49,10 @@ def _looks_inside(params: Params) -> bool:
     return params.inspect is not None
 
 
+def _asks(params: Params) -> bool:
+    return "asked" in params.task.DETAILS
+
+
 def _compares_budgets(params: Params) -> bool:
     from lgmamba.analysis.families import several_budgets
 
@@ -69,6 +74,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "curves": _always,
     "gallery": _has_images,
     "retention": _has_parts,
+    "asked": _asks,
     "envelope": _compares_one_form_each,
     "budget": _compares_budgets,
     "forms": _compares_forms,
@@ -93,6 +99,8 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "envelope": _always,
     "degradation": _always,
     "contrasts": _always,
+    "asked": _asks,
+    "asked_written": _asks,
     "runs": _always,
     "remedies": _tries_remedies,
     "remedies_levels": _tries_remedies,
@@ -115,7 +123,7 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
 }
 """Frame that is more than what one figure draws -> whether a study has it."""
 
-NOT_KEPT = ("retention", "history", "lengths", "degradation", "remedies_retention")
+NOT_KEPT = ("retention", "history", "lengths", "degradation", "asked", "remedies_retention")
 NOT_KEPT += tuple(f"inspect_{name}" for name in ("attention", "receptive_field", "memory", "cycles", "modes"))
 """Frames that neither a figure nor the report reads."""
 

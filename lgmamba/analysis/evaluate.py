@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from lgmamba.analysis import figures_of, frames_of
+from lgmamba.analysis.asked import asked_frame, asked_rows, written_by_queries
 from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.comparisons import budget_frame, form_frame
 from lgmamba.analysis.contrasts import LEVELS, contrasts_frame
@@ -72,6 +73,10 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         frames["figure_forms"] = form_frame(evidence)
     elif params.claims.comparisons:
         frames["figure_envelope"] = frames["envelope"]
+    if "asked" in params.task.DETAILS:
+        frames["asked"] = asked_frame(folders)
+        frames["asked_written"] = written_by_queries(frames["asked"])
+        frames["figure_asked"] = asked_rows(params, frames["asked"])
     if params.extension is not None:
         frames |= remedy_frames(params, folders)
     L0 = {name: run.L0 for name, run in params.runs_by_name().items()}

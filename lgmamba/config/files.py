@@ -43,9 +43,10 @@ ENTRY_MODULES = {
 
 
 def probe_files(task: TaskBase) -> tuple[str, ...]:
-    """What `reconstruct` writes: maps of what is kept where steps show parts of a target, pictures where there are images."""
+    """What `reconstruct` writes: maps of what is kept where steps show parts of a target, pictures where there are images, details."""
     maps = ("retention.parquet",) if task.TIED else ()
-    return ("probe.json", "steps.parquet", *maps, *(("panel.safetensors",) if task.IMAGES else ()))
+    details = tuple(f"{name}.parquet" for name in task.DETAILS)
+    return ("probe.json", "steps.parquet", *maps, *(("panel.safetensors",) if task.IMAGES else ()), *details)
 
 
 class DataFile(Strict):

@@ -8,6 +8,7 @@ from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.panel import read_panel
 from lgmamba.config.base import ConfigError
+from lgmamba.figures.asked import fig_asked
 from lgmamba.figures.budget import fig_budget
 from lgmamba.figures.curves import fig_curves
 from lgmamba.figures.degradation import fig_degradation
@@ -30,6 +31,7 @@ FIGURES = {
     "curves": fig_curves,
     "gallery": fig_gallery,
     "retention": fig_retention,
+    "asked": fig_asked,
     "envelope": fig_envelope,
     "budget": fig_budget,
     "forms": fig_forms,

@@ -3,6 +3,7 @@
     probe.json             what was probed, with which checkpoint and images
     steps.parquet          run, seed, mode, order, method, repeat, image, step -> mse, psnr
     retention.parquet      run, seed, mode, order, method, step, age -> mse, count; where steps show parts of the target
+    <details>.parquet      run, seed, ... : what else the task looks at, see `lgmamba.tasks.base.Details`
     panel.safetensors      the reconstructions of a few images, and what was read of them; where there are images
 
 Glossary: `lgmamba.probe`. mode: stream or prefix, see `lgmamba.model.runner`; method: model, paste or mean_image.
@@ -93,6 +94,7 @@ class Probe:
         self.blocks: list[dict[str, Any]] = []
         self.maps: dict[tuple[str, str, str], RetentionMap] = {}
         self.panel: dict[str, list[Tensor]] = {}
+        self.details = task.details()
 
     def run(self) -> None:
         """Fill the frames."""
@@ -119,6 +121,9 @@ class Probe:
             for method, scores in {"model": found, **known}.items():
                 self._add({"mode": mode, "order": order, "method": method, "repeat": repeat, "image": rows}, scores)
         if order == self.config.probe.orders[0] and repeat == 0:
+            if self.details is not None:
+                hashes = self.dataset.id_hash[rows]
+                self.details.add(self.model, hashes, seq, self.steps, self.config.probe.piece)
             self._keep_pictures(start, rows, seq, ages, prediction)
 
     def _add(self, block: dict[str, Any], scores: Scores) -> None:
@@ -139,6 +144,8 @@ class Probe:
         write_columns(out / "steps.parquet", name | self._step_columns())
         if self.maps:
             write_columns(out / "retention.parquet", name | self._retention_columns())
+        if self.details is not None:
+            write_columns(out / f"{self.details.name}.parquet", name | self.details.columns())
         if not self.panel:
             return
         panel = {key: torch.cat(parts) for key, parts in self.panel.items()}

@@ -49,6 +49,7 @@ TITLES = {
     "curves": "PSNR against the number of patches read",
     "gallery": "Reconstructions step by step",
     "retention": "Retention maps",
+    "asked": "What single queries find",
     "envelope": "Specialists, generalist and length-adaptive run",
     "budget": "How much training is enough",
     "forms": "Forms of the length-adaptive run",
@@ -81,6 +82,12 @@ TEXTS = {
         strip: not read so far). A run that keeps what it read is dark in every row; one that forgets brightens towards old ages; one
         that writes the image only at the end is bright left of its training length (dashed). One logarithmic colour scale, its ends
         at the 2nd and 98th percentile. Mean over seeds; {sample}.""",
+    "asked": """
+        PSNR of single patches that query tokens ask for, after L0 steps (above) and after the longest sequence (below). Left: at random
+        places, by the number of the query. Middle: the same queries by the distance between the centres of the patch asked for and of the
+        nearest one read. Right: at the places read last, by the steps since. Lines: one query after the other, as in training; dotted:
+        each alone from the same state; what lies between is what the queries write. A length-adaptive run is told L0. Bands: lowest to
+        highest of {seeds}; {sample}.""",
     "envelope": """
         Above: PSNR at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
         trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: the run that is told T minus the

@@ -46,6 +46,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "early": early_facts(params, found["summary"]),
         "levels": level_facts(params, found["summary"]),
         "account": account_facts(params, found["summary"]),
+        "asked_written": asked_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "far_factors": params.claims.far_factors,
         "forms": form_rows(frames) if several_forms(params) else [],
         "budgets": budget_rows(frames) if several_budgets(params) else [],
@@ -77,6 +78,14 @@ def _strategies(params: Params, frames: Path) -> list[str]:
         return []
     maps = pl.read_parquet(frames / "figure_retention.parquet")
     return strategy_sentences(maps, described_runs(params), max(params.claims.far_factors))
+
+
+def asked_facts(params: Params, frames: Path) -> list[dict[str, Any]]:
+    """What the queries write, of each run after its L0 and after the longest sequence: run, step, difference (dB)."""
+    written = pl.read_parquet(frames / "asked_written.parquet")
+    longest = written["step"].max()
+    at = [{"run": name, "step": step} for name, run in params.runs_by_name().items() for step in (run.L0, longest)]
+    return pl.DataFrame(at).join(written, on=["run", "step"], maintain_order="left").to_dicts()
 
 
 def form_rows(frames: Path) -> list[dict[str, Any]]:

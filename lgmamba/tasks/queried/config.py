@@ -80,13 +80,14 @@ class QueriedConfig(TaskBase):
     """Patches at random pixel positions are read; patches at other positions are asked for by query tokens."""
 
     ORDERS: ClassVar[tuple[str, ...]] = get_args(Places)
-    IMAGES: ClassVar[bool] = True
     METRICS: ClassVar[tuple[Metric, ...]] = (PIXELS,)
     NULL: ClassVar[str] = "mean_image"
     ORACLE: ClassVar[str | None] = "oracle_memory"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
+    IMAGES: ClassVar[bool] = True
     READS: ClassVar[Literal["cells", "places"]] = "places"
+    DETAILS: ClassVar[tuple[str, ...]] = ("asked",)
     CONDITIONING: ClassVar[frozenset[str]] = frozenset({"length_token"})
 
     kind: Literal["queried"]
