@@ -10,7 +10,9 @@ from snakemake.settings.types import DeploymentMethod
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.study import load_params
-from lgmamba.config.text import parse as parsed_yaml  # `parse` is a name of Snakemake, which shares its names with this file
+from lgmamba.config.text import (
+    parse as parsed_yaml,
+)  # `parse` is a name of Snakemake, which shares its names with this file
 
 
 def study_params():
