@@ -10,7 +10,9 @@ from snakemake.settings.types import DeploymentMethod
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.study import load_params
-from lgmamba.config.text import parse
+from lgmamba.config.text import (
+    parse as parsed_yaml,
+)  # `parse` is a name of Snakemake, which shares its names with this file
 
 
 def study_params():
@@ -61,7 +63,7 @@ def typed(value):
         return {k: typed(v) for k, v in value.items()}
     if isinstance(value, list):
         return [typed(v) for v in value]
-    return parse(value, f"--config: {value}") if isinstance(value, str) and value else value
+    return parsed_yaml(value, f"--config: {value}") if isinstance(value, str) and value else value
 
 
 def train_threads(wildcards):
