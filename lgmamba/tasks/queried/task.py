@@ -102,7 +102,7 @@ class QueriedTask(Task):
         return scores
 
     def details(self) -> AskedErrors:
-        return AskedErrors(self.field, self.config.queries)
+        return AskedErrors(self.field, self.config.queries, self.config.lengths)
 
     def pictures(
         self, rows: Tensor, sequences: QueriedSequences, ages: Tensor, prediction: Tensor

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lgmamba.tasks.queried.asked import nearest_read
-from lgmamba.tasks.queried.places import field_of
+from lgmamba.tasks.queried.asked import ASKED, nearest_read
+from lgmamba.tasks.queried.places import HeldOutPlaces, field_of
 from tests.tasks.queried.tiny import TOKEN, exact_model, task_of, tiny_run
 
 STEPS = [2, 9]
@@ -55,3 +55,25 @@ def test_the_distance_to_the_nearest_patch_read():
     places = torch.tensor([[0, 1, 7, 22], [8, 9, 0, 23]])
     expected = [[0, 1, 2**0.5, 1], [0, 1, 5**0.5, 13**0.5]]
     torch.testing.assert_close(nearest_read(field, read, places), torch.tensor(expected, dtype=torch.float64))
+
+
+@torch.no_grad()
+def test_a_model_that_is_told_a_length_is_told_wrong_ones():
+    run = tiny_run(**TOKEN)
+    task, model = task_of(run), exact_model(run)
+    images = torch.tensor([4, 1, 7])
+    sequences = task.held_out(images, "uniform", 0, 9)
+    details = task.details()
+    details.add(model, task.dataset.id_hash[images], sequences, STEPS, 4)
+    found = rows(details.columns())
+    told = {key[2:] for key in found if key[0] == "told"}
+    assert told == {(2, length) for length in (1, 2, 4, 6, 8)}  # beyond L0 there is no right one
+    assert {key[2:] for key in found if key[0] == "told_other"} == {(2, 0)}
+    places = HeldOutPlaces("uniform", task.field, task.dataset.id_hash[images], ASKED).read(0, 5)
+    for length in (1, 8):
+        state = model.encode(model.tokens(sequences, 0, 2), None, torch.full((3,), length))[1]
+        expected = (model.ask_at(state, places) - model.cut(sequences.images, places)).square().mean()
+        assert found["told", "sequential", 2, length][0] == pytest.approx(float(expected), rel=1e-9)
+    plain = task_of(tiny_run()).details()
+    plain.add(exact_model(tiny_run()), task.dataset.id_hash[images], sequences, STEPS, 4)
+    assert {key[0] for key in rows(plain.columns())} == {"rank", "distance", "recall"}
