@@ -1,6 +1,7 @@
 """What one training run is: task, model, optimisation. `RunConfig` is the only thing that the training stage reads."""
 
 import math
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -182,16 +183,58 @@ class PassNoise(_Passing):
 StatePassingConfig = Annotated[PassSameImage | PassOtherImage | PassNoise, Field(discriminator="kind")]
 
 
+def is_run_name(init_from: str) -> bool:
+    """Whether `train.init_from` names a run of the study, and is no path."""
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", init_from) is not None
+
+
+class AdamWConfig(Strict):
+    """AdamW."""
+
+    kind: Literal["adamw"]
+
+
+class LambConfig(Strict):
+    """LAMB: Adam's update, scaled for each tensor by the norms of its weights and of the update."""
+
+    kind: Literal["lamb"]
+    eps: float = Field(1e-6, gt=0, description="added to the root of the second moment")
+    adapt: Literal["all", "decayed"] = Field(
+        "all",
+        description="which tensors' updates are scaled; decayed: those with weight decay, so that without any this is Adam, as in the "
+        "code of arXiv:2603.12499",
+    )
+
+
+OptimizerConfig = Annotated[AdamWConfig | LambConfig, Field(discriminator="kind")]
+
+
 class TrainConfig(Strict):
-    """Optimisation: AdamW, linear warm-up, cosine decay."""
+    """Optimisation: AdamW or LAMB, linear warm-up, cosine decay or none."""
 
     steps: Positive = Field(description="optimiser steps")
     batch_size: Positive = Field(description="images a step")
     lr: float = Field(gt=0, description="peak learning rate")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
     final_lr: float = Field(ge=0, le=1, description="learning rate at the end, as a fraction of the peak")
-    weight_decay: float = Field(ge=0, description="AdamW, only on weight matrices")
-    betas: tuple[Decay, Decay] = Field(description="AdamW moments")
+    weight_decay: float = Field(ge=0, description="only on weight matrices")
+    betas: tuple[Decay, Decay] = Field(description="decay rates of the moments")
+    optimizer: OptimizerConfig = Field(
+        AdamWConfig(kind="adamw"),
+        exclude_if=lambda optimizer: optimizer.kind == "adamw",  # here and below: files without it stay what they are
+        description="adamw | lamb",
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine",
+        exclude_if=lambda schedule: schedule == "cosine",
+        description="learning rate after the warm-up: cosine to final_lr, or constant",
+    )
+    init_from: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        exclude_if=lambda source: source is None,
+        description="weights to start from, in place of random ones: name of another run of the study (the same seed), or path of a "
+        "model.safetensors, in which {seed} stands for the seed",
+    )
     grad_clip: float = Field(gt=0, description="largest gradient norm")
     precision: Literal["auto", "fp32", "bf16"] = Field(description="auto = bf16 autocast on CUDA, fp32 on a CPU")
     log_every: Positive = Field(description="steps between two rows of the training history")

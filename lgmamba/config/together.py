@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lgmamba.config.base import LONGEST
 from lgmamba.config.remedies import RESERVED, LongMambaRemedy, check_names
+from lgmamba.config.run import is_run_name
 
 if TYPE_CHECKING:
     from lgmamba.config.run import RunConfig
@@ -31,6 +32,7 @@ def check_study(study: Params) -> None:
         check_extension,
         check_inspect,
         check_lengths,
+        check_initial_weights,
         check_splits,
     )
     for check in checks:
@@ -171,6 +173,21 @@ def check_inspect(study: Params) -> None:
     """Runs that are looked into exist."""
     for i, name in enumerate([] if study.inspect is None else study.inspect.runs):
         _known(f"inspect.runs.{i}", name, study.runs_by_name())
+
+
+def check_initial_weights(study: Params) -> None:
+    """Runs that start from another run's weights name one of the study's, and not each other in a circle."""
+    runs = study.runs_by_name()
+    for name, run in runs.items():
+        seen, source = [name], run.train.init_from
+        while source is not None and is_run_name(source):
+            _known(f"runs.{seen[-1]}.train.init_from", source, runs)
+            if source in seen:
+                raise ValueError(
+                    f"runs.{name}.train.init_from: found {run.train.init_from!r}, expected: weights that do not come from {source!r} itself"
+                )
+            seen.append(source)
+            source = runs[source].train.init_from
 
 
 def check_lengths(study: Params) -> None:

@@ -259,9 +259,11 @@ class Trial:
         """One entry for each row of the table."""
         rows = [self._about(remedy) for remedy in self.remedies]
         nothing = {"calibration": None, "read_s": 0.0, "identity": 0.0, "written_share": {}, "step_size_share": {}}
-        paste = {"name": "paste", "kind": "control", "mode": "prefix", "words": "patches read pasted on the mean image"}
+        if (name := self.task.config.ORACLE) is None:
+            return rows
+        oracle = {"name": name, "kind": "control", "mode": "prefix", "words": self.task.config.ORACLE_WORDS}
         at = 1 + max(i for i, row in enumerate(rows) if row["control"])
-        return [*rows[:at], paste | {"control": True} | nothing, *rows[at:]]
+        return [*rows[:at], oracle | {"control": True} | nothing, *rows[at:]]
 
     def _about(self, remedy: Remedy) -> dict[str, Any]:
         artefact, written = self.artefacts.get(remedy.name), self.written[remedy.name]

@@ -108,6 +108,8 @@ def control_remedies(model: SequenceModel, invariant: Collection[str]) -> list[R
     ]  # fmt: skip
     subset = [
         Remedy("subset_random", "control", "prefix", "L0 random patches", select=lambda _, k: controls.subset_random(k, L0)),
+    ]  # fmt: skip
+    cover = [
         Remedy(
             "subset_cover", "control", "prefix", "the newest patch of each cell, L0 of them",
             select=lambda s, _: controls.subset_cover(s.cells, L0, s.n_cells),
@@ -116,7 +118,8 @@ def control_remedies(model: SequenceModel, invariant: Collection[str]) -> list[R
     freeze_at_L0 = Remedy(
         "freeze", "control", "stream", "nothing is written after L0 patches", plan=lambda T: freeze(L0)
     )
-    return [*(drop if "prefix_drop" in invariant else []), *(subset if "subset" in invariant else []), freeze_at_L0]
+    of = {"prefix_drop": drop, "subset": subset, "cover": cover}
+    return [*(control for name, those in of.items() if name in invariant for control in those), freeze_at_L0]
 
 
 def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, factors: LengthFactors, config: ModelConfig) -> MakeHook:

@@ -20,7 +20,15 @@ from lgmamba.provenance import describe
 from lgmamba.scan import resolve_backend
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import Tracker
-from lgmamba.train.checkpoint import RESUME, Progress, load_progress, save_model, save_progress
+from lgmamba.train.checkpoint import (
+    RESUME,
+    Progress,
+    initial_weights,
+    load_progress,
+    save_model,
+    save_progress,
+    start_from,
+)
 from lgmamba.train.history import History
 from lgmamba.train.optimizer import Moments
 from lgmamba.train.progress import Show
@@ -75,12 +83,17 @@ class Attempt:
         self.validation = Validation(self.task, dataset, config.validate_images)
         self.key = {"run": run.model_dump(mode="json"), "code": code, "device": device.type}
         self.key["data"] = dataset.manifest.sha256
+        weights = initial_weights(run, training.out)
+        if weights is not None:
+            self.key["init_from"] = file_digest(weights)
         found = load_progress(training.work, self.key)
         self.moments: Moments | None = None
         progress = Progress()
         if found is not None:
-            progress, weights, self.moments = found
-            self.model.load_state_dict(weights)
+            progress, own, self.moments = found
+            self.model.load_state_dict(own)
+        elif weights is not None:
+            start_from(self.model, weights, run)
         self.step, self.elapsed_s, self.runs = progress.step, progress.elapsed_s, max(progress.runs, runs)
         self.history = History(run, training.tracker, list(progress.history))
         self.begun = time.monotonic()
@@ -148,6 +161,7 @@ class Attempt:
         return {
             **origin(self.run, self.model, self.device),
             **({"side_by_side": self.runs} if self.runs > 1 else {}),
+            **({"init_from": self.key["init_from"]} if "init_from" in self.key else {}),
             "wall_s": self._trained_s(),
             "images_per_s": self.history.median("images_per_s"),
             "precision": "bf16" if self.bf16 else "fp32",

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.run import RunConfig
+from lgmamba.config.run import RunConfig, is_run_name
 from lgmamba.files import atomic_path
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.registry import build_model
@@ -100,6 +100,44 @@ def load_model_of(run: RunConfig, train: Path, device: torch.device | str = "cpu
             f"{trained.run!r} seed {trained.seed}; train it again"
         )
     return model
+
+
+def initial_weights(run: RunConfig, out: Path) -> Path | None:
+    """The file of weights that a training starts from (`train.init_from`), or None.
+
+    Args:
+        out: the training's own folder of results, beside which other runs of the study have theirs.
+    Raises:
+        ConfigError: there is no such file.
+    """
+    source = run.train.init_from
+    if source is None:
+        return None
+    path = Path(source.replace("{seed}", str(run.seed)))
+    if is_run_name(source):
+        path = out.parents[2] / source / f"seed{run.seed}" / "train" / "model.safetensors"
+    if not path.is_file():
+        raise ConfigError(
+            f"run {run.run!r}, seed {run.seed}: train.init_from: found {source!r}, expected trained weights in {path}, where no file is"
+        )
+    return path
+
+
+def start_from(model: SequenceModel, path: Path, run: RunConfig) -> None:
+    """Give a model the weights of another training.
+
+    Raises:
+        ConfigError: the file is no checkpoint, or one of a model with other weights; names some of them.
+    """
+    other, _ = load_model(path, model.device)
+    mine, theirs = ({name: tuple(v.shape) for name, v in m.state_dict().items()} for m in (model, other))
+    if mine != theirs:
+        differ = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+        raise ConfigError(
+            f"run {run.run!r}: train.init_from: {path} holds a model of another form; expected the same names and shapes, found "
+            + "; ".join(f"{name}: {theirs.get(name, 'nothing')} for {mine.get(name, 'nothing')}" for name in differ[:3])
+        )
+    model.load_state_dict(other.state_dict())
 
 
 def save_progress(

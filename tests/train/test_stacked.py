@@ -39,6 +39,7 @@ FORMS = {
     },
     "spatial-moves": {"model": {"position": "relative_move", "decoder": {"kind": "spatial", "hidden": 8}}},
     "random_k": {"task": {"supervision": {"kind": "random_k", "k": 2}}},
+    "lamb": {"train": {"optimizer": {"kind": "lamb"}}},
     "every-step": {"task": {"supervision": {"kind": "all"}}},
 }
 LENGTHS = (
@@ -58,7 +59,7 @@ def runs_of_one_shape(form: str = "plain", **train) -> list[RunConfig]:
             seed=seed,
             task=task | {"lengths": lengths},
             model=changes.get("model", {}),
-            train=train | {"length_power": 0.5 * seed},
+            train=changes.get("train", {}) | train | {"length_power": 0.5 * seed},
         )
         for seed, lengths in enumerate(LENGTHS)
     ]

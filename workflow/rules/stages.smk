@@ -52,6 +52,7 @@ rule train:
         run=str(LAYOUT.run_json("{run}", "{seed}")),
         code=str(LAYOUT.code("train")),
         data=DATA_FILES,
+        weights=initial_weights,
     output:
         [f"{RUN}/train/{name}" for name in TRAIN_FILES],
     log:

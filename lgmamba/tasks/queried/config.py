@@ -83,6 +83,7 @@ class QueriedConfig(TaskBase):
     METRICS: ClassVar[tuple[Metric, ...]] = (PIXELS,)
     NULL: ClassVar[str] = "mean_image"
     ORACLE: ClassVar[str | None] = "oracle_memory"
+    ORACLE_WORDS: ClassVar[str] = "pixels read, and the mean image elsewhere"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
     IMAGES: ClassVar[bool] = True
