@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lgmamba.analysis import frames_of
+from lgmamba.analysis import folders_read, frames_of
 from lgmamba.analysis.claims import Evidence, claim_cells, summarise_claims
 from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.comparisons import budget_frame, form_frame
@@ -29,6 +29,8 @@ from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.retention import load_maps
 from lgmamba.analysis.samples import load_samples
 from lgmamba.analysis.statistics import Bootstrap
+from lgmamba.keys import evaluate_key
+from lgmamba.records import begin, find_record, finish
 
 COUNTS = ("cells", "holds", "does_not_hold", "not_shown", "not_testable")
 
@@ -44,6 +46,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         CollectError: results are missing, or do not belong to the current configuration.
     """
     params = load_study(study_json)
+    records = {where: find_record(results / where) for where in folders_read(params)}  # of what is read from here on
     folders = collect_runs(params, results / "runs")
     order = params.probe.orders[0]
     samples = load_samples(folders, order)
@@ -83,6 +86,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         frames |= {f"figure_{name}": frame for name, frame in inspect_drawn(params, inspected).items()}
 
     assert {f"{name}.parquet" for name in frames} | {"panel.safetensors", "claims.json"} == set(frames_of(params))
+    begin(out)
     for name, frame in frames.items():
         write_frame(frame, out / f"{name}.parquet")
     write_panel(shown(panel, frames["figure_task"], frames["figure_gallery"]), out / "panel.safetensors")
@@ -90,6 +94,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     if params.extension is not None:
         metrics |= remedy_metrics(frames["remedies_claims"])
     write_json(metrics, out / "claims.json")
+    finish(evaluate_key(params, records), out, list(frames_of(params)))
 
 
 def claims_metrics(summary: pl.DataFrame, cells: pl.DataFrame) -> dict[str, dict[str, object]]:

@@ -4,18 +4,25 @@ Commands import what they need when they run: `lgmamba --help` must not wait for
 machine that has neither polars nor MLflow.
 """
 
+import errno
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lgmamba import track
-from lgmamba.analysis import FIGURE_CONDITIONS
+from lgmamba.analysis import FIGURE_CONDITIONS, figures_of, frames_drawn, kept_frames
 from lgmamba.cli.show import show
+from lgmamba.making import making
 from lgmamba.track.commands import app as track_app
+
+if TYPE_CHECKING:
+    from lgmamba.config.files import InspectFile, ProbeFile, RemedyFile
+    from lgmamba.records import Key
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Why Mamba models fail beyond their training lengths, made visible by reconstructing images step by step. "
     "Each stage of the workflow is one command; their configuration files are written by `lgmamba show --write` or by "
-    "any call of snakemake.",
+    "any call of snakemake that runs something. A result that is current is left as it is.",
 )
 app.command("show")(show)
 app.add_typer(track_app, name="track")
@@ -39,10 +46,20 @@ def data(
 ) -> None:
     """Decode images into one array, with fixed splits."""
     from lgmamba.config.files import DataFile, read_config
-    from lgmamba.data.build import build_dataset
+    from lgmamba.data.listing import images_digest, seen_digest, source_files
+    from lgmamba.keys import data_key
+    from lgmamba.records import find_record, finish
 
     read = read_config(config, DataFile)
-    manifest = build_dataset(read.data, read.patch_sizes, out, workers)
+    with making(out, lambda: data_key(read.data, images_digest(read.data, find_record(out)))) as needed:
+        if not needed:
+            return _say_current(out)
+        from lgmamba.data.build import build_dataset
+
+        seen = seen_digest(source_files(read.data))  # before they are read: what changes meanwhile is noticed next time
+        key = data_key(read.data, images_digest(read.data, None))
+        manifest = build_dataset(read.data, read.patch_sizes, out, workers)
+        finish(key, out, ["manifest.json", manifest.file], seen=seen)
     counts = ", ".join(f"{name} {n}" for name, n in manifest.counts.items())
     typer.echo(f"{out}: images of shape {manifest.image_shape}; {counts}")
 
@@ -59,27 +76,30 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train one run with one seed, going on where an interrupted attempt stopped."""
+    from lgmamba import devices, provenance
     from lgmamba.config.files import read_config
     from lgmamba.config.run import RunConfig
+    from lgmamba.data.artefact import read_manifest
+    from lgmamba.keys import train_key
 
     config = read_config(run, RunConfig)
-    from lgmamba import devices, provenance
+    with making(out, lambda: train_key(config, read_manifest(data).sha256)) as needed:
+        if not needed:
+            return _say_current(out)
+        devices.claim(device)
+        from lgmamba.train.loop import train as train_run
 
-    devices.claim(device)
-    from lgmamba.data.artefact import read_manifest
-    from lgmamba.train.loop import train as train_run
-
-    tags = {
-        "data_digest": read_manifest(data).sha256,
-        "code_digest": provenance.code_digest("lgmamba.train.loop"),
-        "commit": str(provenance.git_state()["commit"]),
-    }
-    tracker = track.open_tracker(track_store, config, work, tags)
-    try:
-        done = train_run(config, data, out, work, devices.torch_device(device), tracker)
-    except BaseException as e:  # a kill by Ctrl-C too: the store should not show it as running for ever
-        tracker.fail(f"{type(e).__name__}: {e}")
-        raise
+        key = train_key(config, read_manifest(data).sha256)
+        tags = {"key_digest": key.digest, "data_digest": key.inputs["images"], "code_digest": key.code}
+        tracker = track.open_tracker(track_store, config, tags | {"commit": str(provenance.git_state()["commit"])})
+        try:
+            done = train_run(config, data, out, work, devices.torch_device(device), tracker)
+        except (KeyboardInterrupt, SystemExit):  # the store should not show it as running for ever
+            tracker.stop()
+            raise
+        except Exception as e:
+            tracker.fail(f"{type(e).__name__}: {e}")
+            raise
     typer.echo(
         f"{out}: {done['steps']} steps in {done['wall_s']:.1f} s on {done['device_name']}, loss {done['final']['loss']:.5f}"
     )
@@ -98,10 +118,13 @@ def reconstruct(
     from lgmamba.config.files import ProbeFile, read_config
 
     config = read_config(probe, ProbeFile)
-    devices.claim(device)
-    from lgmamba.probe.reconstruct import reconstruct as probe_run
+    with making(out, lambda: _reading_key(config, data, train)) as needed:
+        if not needed:
+            return _say_current(out)
+        devices.claim(device)
+        from lgmamba.probe.reconstruct import reconstruct as probe_run
 
-    done = probe_run(config, train, data, out, devices.torch_device(device))
+        done = probe_run(config, train, data, out, devices.torch_device(device))
     typer.echo(f"{out}: {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s")
 
 
@@ -125,10 +148,13 @@ def remedy(
     from lgmamba.config.files import RemedyFile, read_config
 
     read = read_config(config, RemedyFile)
-    devices.claim(device)
-    from lgmamba.probe.remedy import try_remedies
+    with making(out, lambda: _reading_key(read, data, train)) as needed:
+        if not needed:
+            return _say_current(out)
+        devices.claim(device)
+        from lgmamba.probe.remedy import try_remedies
 
-    done = try_remedies(read, train, data, out, work, artefacts, devices.torch_device(device))
+        done = try_remedies(read, train, data, out, work, artefacts, devices.torch_device(device))
     from lgmamba.track.remedies import track_remedies
 
     track_remedies(track_store, read.run, out)
@@ -153,10 +179,13 @@ def inspect(
     from lgmamba.config.files import InspectFile, read_config
 
     read = read_config(config, InspectFile)
-    devices.claim(device)
-    from lgmamba.probe.inspect import inspect as inspect_run
+    with making(out, lambda: _reading_key(read, data, train)) as needed:
+        if not needed and what == "all":
+            return _say_current(out)
+        devices.claim(device)
+        from lgmamba.probe.inspect import inspect as inspect_run
 
-    done = inspect_run(read, train, data, out, devices.torch_device(device), what)
+        done = inspect_run(read, train, data, out, devices.torch_device(device), what)
     looks = ", ".join(done["seconds"])
     typer.echo(f"{out}: {looks}; {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s")
 
@@ -168,9 +197,32 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="folder of the frames")],
 ) -> None:
     """Gather every run into frames, and test the claims."""
-    from lgmamba.analysis.evaluate import evaluate as evaluate_study
+    from lgmamba.config.files import read_config
+    from lgmamba.config.study import Params
+    from lgmamba.jobs import records_below
+    from lgmamba.keys import evaluate_key
 
-    evaluate_study(study, results, out)
+    params = read_config(study, Params)
+    with making(out, lambda: evaluate_key(params, records_below(results, params))) as needed:
+        if not needed:
+            return _say_current(out)
+        from lgmamba.analysis.evaluate import evaluate as evaluate_study
+
+        evaluate_study(study, results, out)
+
+
+@app.command()
+def keep(
+    study: Annotated[Path, typer.Option(help="<results>/config/study.json")],
+    frames: Annotated[Path, typer.Option(help="folder written by `evaluate`")],
+    out: Annotated[Path, typer.Option(help="<reports>/frames")],
+) -> None:
+    """Copy what figures and report read beside the report, to be kept in git."""
+    from lgmamba.analysis.kept import keep as keep_frames
+
+    keep_frames(study, frames, out)
+    size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
+    typer.echo(f"{out}: {size / 1e6:.2f} MB")
 
 
 @app.command()
@@ -181,9 +233,18 @@ def figure(
     out: Annotated[Path, typer.Option(help="folder of the figures")],
 ) -> None:
     """Draw one figure as PNG and PDF, with the numbers behind it as CSV."""
-    from lgmamba.figures import draw
+    from lgmamba.config.files import read_config
+    from lgmamba.config.study import Params
+    from lgmamba.keys import figure_key
+    from lgmamba.records import find_record
 
-    draw(name, study, frames, out)
+    params = read_config(study, Params)
+    with making(out, lambda: figure_key(params, find_record(frames), frames_drawn(name)), name, alone=False) as needed:
+        if not needed:
+            return _say_current(out / name)
+        from lgmamba.figures import draw
+
+        draw(name, study, frames, out)
 
 
 @app.command()
@@ -195,11 +256,41 @@ def report(
     readme: Annotated[Path | None, typer.Option(help="file whose generated headline is brought up to date")] = None,
 ) -> None:
     """Write report.md and report.html."""
-    from lgmamba.report import update_readme, write_report
+    from lgmamba.config.files import read_config
+    from lgmamba.config.study import Params
+    from lgmamba.keys import report_key
+    from lgmamba.records import find_record
 
-    write_report(study, frames, figures, out)
+    params = read_config(study, Params)
+
+    def key() -> "Key":
+        drawn = {name: find_record(figures, name) for name in figures_of(params)}
+        return report_key(params, find_record(frames), kept_frames(params), drawn)
+
+    with making(out, key, alone=False) as needed:
+        if needed:
+            from lgmamba.report import write_report
+
+            write_report(study, frames, figures, out)
+        else:
+            _say_current(out)
     if readme is not None:
+        from lgmamba.report import update_readme
+
         update_readme(readme, out / "headline.json")
+
+
+def _reading_key(file: "ProbeFile | RemedyFile | InspectFile", data: Path, train: Path) -> "Key":
+    from lgmamba.data.artefact import read_manifest
+    from lgmamba.keys import reading_key
+    from lgmamba.records import read_record
+
+    images, trained = read_manifest(data).sha256, read_record(train, "train")
+    return reading_key(file, images, trained.files.get("model.safetensors", ""))
+
+
+def _say_current(out: Path) -> None:
+    typer.echo(f"{out}: is current, made from exactly this; nothing to do")
 
 
 def main() -> None:
@@ -209,8 +300,16 @@ def main() -> None:
         format="%(message)s", stream=sys.stderr
     )  # warnings of all packages, and what this one has to say
     logging.getLogger("lgmamba").setLevel(level)
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # as Ctrl-C does: `finally` and trackers act
     try:
         app()
+    except OSError as e:
+        if e.errno not in OF_THE_MACHINE:
+            raise
+        typer.echo(f"error: {e.filename or 'a file'}: {e.strerror}", err=True)
+        sys.exit(1)
     except Exception as e:
         if type(e).__name__ not in FOR_PEOPLE:
             raise
@@ -218,5 +317,7 @@ def main() -> None:
         sys.exit(1)
 
 
-FOR_PEOPLE = {"ConfigError", "DataError", "BadImage", "CollectError", "TrainingError"}
+OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""No permission, or no space: nothing that this program can do about it."""
+FOR_PEOPLE = {"ArtefactError", "ConfigError", "DataError", "BadImage", "CollectError", "TrainingError"}
 """Errors whose message says what to do; by name, because importing them all would import everything."""

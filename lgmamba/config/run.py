@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import Strict
+from lgmamba.config.base import Name, Strict
 from lgmamba.config.lengths import LengthConfig
 
 OrderName = Literal["permutation", "cycle", "replacement", "raster", "snake", "hilbert"]
@@ -228,9 +228,10 @@ class TrainConfig(Strict):
 class RunConfig(Strict):
     """One training: a named entry of `runs:` with one seed. Written to run.json, and stored beside the checkpoint."""
 
-    study: str
-    run: str
+    study: Name
+    run: Name
     seed: int
+    images: str | None = Field(None, description="digest of the configuration of the images; null: any images will do")
     task: TaskConfig
     model: ModelConfig
     train: TrainConfig

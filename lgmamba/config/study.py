@@ -4,6 +4,7 @@ params.yaml  <-  workflow/presets/<preset>.yaml (after the one it extends)  <-  
 """
 
 import copy
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.remedies import ExtensionConfig, Remedies, check_names, with_kinds
 from lgmamba.config.run import ModelConfig, OrderName, Positive, RunConfig, TaskConfig, TrainConfig
+from lgmamba.files import digest_of
 
 PRESETS = Path("workflow/presets")
 Multiple = Annotated[float, Field(ge=1)]
@@ -52,11 +54,17 @@ class ClaimsConfig(Strict):
 
 
 class OutputsConfig(Strict):
-    """Where things go, relative to the repository."""
+    """Where things go, relative to the repository; what is not given is named after the study."""
 
-    data: Path = Field(description="the image artefact")
-    results: Path = Field(description="runs, frames, logs")
-    reports: Path = Field(description="report and figures")
+    data: Path = Field(description="the image artefact; data/<study>")
+    results: Path = Field(description="runs, frames, logs; results/<study>")
+    reports: Path = Field(description="report and figures; reports/<study>")
+    outside: Literal["refuse", "allow"] = Field(
+        "refuse", description="whether they, and tracking.store, may lie outside the repository"
+    )
+
+
+OUTPUTS = ("data", "results", "reports")
 
 
 class TrackingConfig(Strict):
@@ -83,12 +91,28 @@ class Params(Strict):
     remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field([], description="tried beyond L0; see extension")
     extension: ExtensionConfig | None = Field(None, description="how remedies are tried; null: they are not")
     inspect: InspectConfig | None = Field(None, description="how trained models are looked into; null: they are not")
-    outputs: OutputsConfig
+    outputs: OutputsConfig = Field(description="folders; by default named after the study")
     tracking: TrackingConfig
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto = CUDA where there is one")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _outputs_by_study(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("outputs", {}), dict | None):
+            own = {name: f"{name}/{values.get('study')}" for name in OUTPUTS}
+            return values | {"outputs": own | (values.get("outputs") or {})}
+        return values
+
     @model_validator(mode="after")
     def _consistent(self):
+        folders = {f"outputs.{name}": getattr(self.outputs, name) for name in OUTPUTS}
+        for key, path in (folders | {"tracking.store": self.tracking.store}).items():
+            if self.outputs.outside == "refuse" and (path.is_absolute() or os.path.normpath(path).startswith("..")):
+                raise ValueError(
+                    f"{key}: found {str(path)!r}, expected: a folder below the repository, or outputs.outside: allow"
+                )
+            if set(str(path)) & set("{}\n"):  # Snakemake reads braces as wildcards, and has no way to write them
+                raise ValueError(f"{key}: found {str(path)!r}, expected: a path of one line without braces")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: found {self.seeds}, expected: each seed once")
         self._expand()
@@ -141,6 +165,7 @@ class Params(Strict):
 
     def _expand(self) -> None:
         base = {s: getattr(self, s).model_dump(mode="json") for s in ("task", "model", "train")}
+        images = digest_of(self.data.model_dump(mode="json"))
         expanded, wrong = {}, []
         for run, override in self.runs.items():
             override = override or {}
@@ -153,7 +178,7 @@ class Params(Strict):
             values = merge(base, {key: value for key, value in override.items() if key in base})
             try:
                 expanded[run] = RunConfig.model_validate(
-                    values | {"study": self.study, "run": run, "seed": self.seeds[0]}
+                    values | {"study": self.study, "run": run, "seed": self.seeds[0], "images": images}
                 )
             except ValidationError as e:
                 wrong += problems(e, RunConfig, f"runs.{run}")
@@ -235,7 +260,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as e:
         raise ConfigError(f"{path} is not valid YAML: {e}") from None
     if not isinstance(values, dict):

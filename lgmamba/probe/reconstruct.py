@@ -21,17 +21,18 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import ProbeFile
 from lgmamba.data.dataset import Dataset, load_dataset
-from lgmamba.files import atomic_path, file_digest, remove_parts, to_json, write_atomic
+from lgmamba.files import atomic_path, remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
+from lgmamba.keys import reading_key
 from lgmamba.model import PatchMamba
 from lgmamba.model.reading import reconstruct_at
 from lgmamba.probe.baselines import paste_errors
 from lgmamba.probe.retention import RetentionMap, ages_at
 from lgmamba.probe.sequences import Sequences, errors_by_cell, last_read, sequences_along
-from lgmamba.provenance import code_digest
+from lgmamba.records import begin, finish
 from lgmamba.task.orders import orders_of_images
 from lgmamba.task.patches import patchify
-from lgmamba.train.checkpoint import load_model_of
+from lgmamba.train.checkpoint import check_trained_on, load_model_of
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +53,17 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
     Returns:
         what probe.json holds.
     Raises:
+        ArtefactError: the checkpoint is missing, damaged, or trained on other images.
         ConfigError: the checkpoint is another run's, or the split that is asked for holds no image.
         DataError: the images cannot be used.
     """
     begun = time.monotonic()
     torch.set_num_threads(config.run.train.cpu_threads)
-    dataset = load_dataset(data, device)
+    dataset = load_dataset(data, device, config.run.images)
     model = load_model_of(config.run, train, device)
-    (out / "probe.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there
+    weights = check_trained_on(train, dataset)
+    made_from = reading_key(config, dataset.manifest.sha256, weights)
+    begin(out)
     probe = Probe(model, config, dataset)
     probe.run()
     probe.write(out)
@@ -72,11 +76,12 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
         "repeats": config.probe.repeats,
         "wall_s": time.monotonic() - begun,
         "data_digest": dataset.manifest.sha256,
-        "checkpoint_digest": file_digest(train / "model.safetensors"),
-        "code_digest": code_digest(__name__),
+        "checkpoint_digest": weights,
+        "code_digest": made_from.code,
         "probe": config.probe.model_dump(mode="json"),
     }
-    write_atomic(out / "probe.json", to_json(about))  # the last file: it says that all is there
+    write_atomic(out / "probe.json", to_json(about))
+    finish(made_from, out, ["probe.json", "steps.parquet", "retention.parquet", "panel.safetensors"])
     remove_parts(out)
     return about
 

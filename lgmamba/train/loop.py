@@ -12,8 +12,10 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.run import PassOtherImage, RunConfig
 from lgmamba.data.dataset import load_dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
+from lgmamba.keys import train_key
 from lgmamba.model import PatchMamba
-from lgmamba.provenance import code_digest, describe
+from lgmamba.provenance import describe
+from lgmamba.records import begin, finish
 from lgmamba.scan import resolve_backend
 from lgmamba.task.patches import grid_shape
 from lgmamba.track import Tracker
@@ -31,7 +33,8 @@ class TrainingError(RuntimeError):
 
 
 def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.device, tracker: Tracker) -> dict[str, Any]:
-    """Train one run, resuming an interrupted attempt, and write run.json, history.parquet, model.safetensors, train.json.
+    """Train one run, resuming an interrupted attempt, and write run.json, history.parquet, model.safetensors,
+    train.json, and last the record of them all.
 
     On a CPU the result depends on `run`, the images and the code alone: a training that was killed at any moment and
     called again ends with the same bits.
@@ -52,10 +55,10 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
     """
     config = run.train
     torch.set_num_threads(config.cpu_threads)
-    dataset = load_dataset(data, device)
+    dataset = load_dataset(data, device, run.images)
     if not len(dataset.split("val")):
         raise ConfigError(f"{data}: found no image in split val, expected some to watch training (data.splits.val > 0)")
-    (out / "train.json").unlink(missing_ok=True)  # of an earlier training: it says that all is there
+    begin(out)
     model = build_model(run, dataset.image_shape).to(device)
     optimizer = build_optimizer(model, config)
     on_cuda = device.type == "cuda"
@@ -77,8 +80,8 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
     train_step = TrainStep(model, optimizer, dataset.images, config.grad_clip, bf16, graph=on_cuda)
     validation = Validation(dataset, run.task.order, run.task.patch_size, model.grid, run.L0, config.validate_images)
 
-    key = {"run": run.model_dump(mode="json"), "code": code_digest(__name__), "device": device.type}
-    key["data"] = dataset.manifest.sha256
+    made_from = train_key(run, dataset.manifest.sha256)
+    key = {"made from": made_from.digest, "device": device.type}
     start = resume(work, key, model, optimizer)
     history = History(run, tracker, list(start.history))
     seen = torch.zeros(config.log_every, 2, device=device)  # loss and gradient norm of the steps since the last row
@@ -120,11 +123,12 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
         "precision": "bf16" if bf16 else "fp32",
         **memory(device),
         "data_digest": dataset.manifest.sha256,
-        "code_digest": key["code"],
+        "code_digest": made_from.code,
         "checkpoint_digest": file_digest(out / "model.safetensors"),
         "final": {"loss": values["loss"], "val_psnr": {str(T): v for T, v in val_psnr.items()}},
     }
-    write_atomic(out / "train.json", to_json(about))  # the last file: it says that all is there
+    write_atomic(out / "train.json", to_json(about))
+    finish(made_from, out, ["run.json", "history.parquet", "model.safetensors", "train.json"])
     tracker.finish(out)
     (work / RESUME).unlink(missing_ok=True)
     for folder in (out, work):

@@ -20,7 +20,7 @@ from tests.train.tiny import CPU, build_digits
 
 STEPS = [1, 2, 3, 4, 5, 6, 8, 12, 16, 17, 24]
 KEYS = ["mode", "order", "method", "repeat", "image", "step"]
-FILES = {"probe.json", "steps.parquet", "retention.parquet", "panel.safetensors"}
+FILES = {"probe.json", "steps.parquet", "retention.parquet", "panel.safetensors", "record.json"}
 TEXT, WHOLE = pl.String, pl.Int64
 SCHEMA = {
     "run": TEXT,
