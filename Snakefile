@@ -16,6 +16,8 @@ include: "workflow/rules/common.smk"
 
 PARAMS = study_params()  # every wrong value ends the call here, before any job
 KEPT = frames_are_kept()
+if not KEPT:
+    check_images()
 RUNS = PARAMS.runs_by_name()
 LAYOUT = Layout(PARAMS.outputs.results)
 JOBS = jobs_here()

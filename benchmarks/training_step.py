@@ -24,11 +24,12 @@ import torch
 
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import load_params
+from lgmamba.data.dataset import in_memory
 from lgmamba.files import to_json, write_atomic
 from lgmamba.provenance import versions
 from lgmamba.scan import available_backends
-from lgmamba.train.batch import BatchSampler
-from lgmamba.train.loop import build_model
+from lgmamba.tasks.batch import Sampler
+from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.step import TrainStep
 
@@ -52,17 +53,15 @@ KINDS = {  # what a kernel's name says that it does; the first that fits
 }
 
 
-def build(run: RunConfig, backend: str, graph: bool, images: torch.Tensor) -> tuple[TrainStep, BatchSampler]:
+def build(run: RunConfig, backend: str, graph: bool, images: torch.Tensor) -> tuple[TrainStep, Sampler]:
     run = run.model_copy(update={"model": run.model.model_copy(update={"scan_backend": backend})})
-    model = build_model(run, tuple(images.shape[1:])).cuda()
-    step = TrainStep(model, build_optimizer(model, run.train), images, run.train.grad_clip, bf16=True, graph=graph)
-    rows = torch.arange(len(images), device="cuda")
-    return step, BatchSampler(
-        run.task, rows, model.grid, run.train.batch_size, run.seed, run.train.steps, full_length=True
-    )
+    dataset = in_memory(images)
+    task, model = build_task(run, dataset), build_model(run, dataset.image_shape).cuda()
+    step = TrainStep(model, build_optimizer(model, run.train), task, run.train.grad_clip, bf16=True, graph=graph)
+    return step, task.sampler(dataset.split("train"), run.train, run.seed, full_length=True)
 
 
-def time_block(step: TrainStep, sampler: BatchSampler, start: int) -> float:
+def time_block(step: TrainStep, sampler: Sampler, start: int) -> float:
     """Milliseconds a step."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
@@ -73,7 +72,7 @@ def time_block(step: TrainStep, sampler: BatchSampler, start: int) -> float:
     return begin.elapsed_time(end) / BLOCK
 
 
-def profile(step: TrainStep, sampler: BatchSampler) -> dict[str, float]:
+def profile(step: TrainStep, sampler: Sampler) -> dict[str, float]:
     """Milliseconds a step by kind of kernel, and the time in which no kernel ran."""
     activities = [torch.profiler.ProfilerActivity.CUDA]
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

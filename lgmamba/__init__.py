@@ -8,8 +8,8 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "LengthDistribution": "lgmamba.task.lengths",
-    "PatchMamba": "lgmamba.model",
+    "LengthDistribution": "lgmamba.tasks.lengths",
+    "PatchMamba": "lgmamba.tasks.draw.model",
     "SelectiveScanState": "lgmamba.model",
     "load_params": "lgmamba.config.study",
     "selective_scan": "lgmamba.scan",

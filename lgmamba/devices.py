@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEVICES = ("auto", "cpu", "cuda")
+
 _held: list[FileLock] = []  # releasing one would free its device
 
 
@@ -43,12 +45,16 @@ def torch_device(device: str) -> "torch.device":
     """The device that auto, cpu or cuda means here.
 
     Raises:
-        ConfigError: cuda is asked for, but torch finds no CUDA device.
+        ConfigError: another word, or cuda is asked for, but torch finds no CUDA device.
     """
     import torch
 
     from lgmamba.config.base import ConfigError
 
+    if device not in DEVICES:
+        raise ConfigError(
+            f"device: found {device!r}, expected one of {', '.join(DEVICES)}; which GPU is chosen by CUDA_VISIBLE_DEVICES"
+        )
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "device: found 'cuda', but torch finds no CUDA device here (a CPU build of torch, no driver, or an empty "
@@ -96,8 +102,10 @@ def _first_free(names: Sequence[str], folder: Path, per_device: int) -> str:
 
 def _jobs_per_gpu(environ: MutableMapping[str, str]) -> int:
     given = environ.get("LGMAMBA_JOBS_PER_GPU", "1")
-    if not given.isdigit() or int(given) < 1:
-        raise ValueError(f"LGMAMBA_JOBS_PER_GPU={given!r}; expected a whole number from 1")
+    if not given.isdecimal() or int(given) < 1:
+        from lgmamba.config.base import ConfigError
+
+        raise ConfigError(f"LGMAMBA_JOBS_PER_GPU: found {given!r}, expected a whole number from 1")
     return int(given)
 
 

@@ -54,7 +54,6 @@ SMALL = {
     },
     "claims": {
         "comparisons": [{"generalist": "uniform_16", "adaptive": "adaptive_16"}],
-        "bootstrap": 100,
         "far_factors": [2, 4],
     },
     "remedies": [{"name": "dt_running", "kind": "step_size", "form": "power", "mode": "stream"}],

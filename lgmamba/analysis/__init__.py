@@ -2,12 +2,12 @@
 
 collect      which run folders belong to the study, and whether each may be believed
 kept         frames kept beside the report, and whether they are those of the configuration
-statistics   paired bootstrap over images and seeds
+statistics   levels of trainings, differences, Student's intervals
 retention    what the retention maps say in numbers
-claims       C1 to C5, one row for each tested cell
+contrasts    the primary contrasts: effect, interval over trainings, verdict
 frames       the tidy frames of the study
 inspect      what the probes found inside trained runs
-remedies     what remedies do beyond the training length: frames and claims C6 and following
+remedies     what remedies do beyond the training length
 drawn        the frames that the figures draw, row for row
 panel        the pictures that the figures show
 evaluate     all of it, in order
@@ -46,8 +46,8 @@ def _compares_forms(params: Params) -> bool:
     return several_forms(params)
 
 
-def _one_form_each(params: Params) -> bool:
-    return not _compares_forms(params)
+def _compares_one_form_each(params: Params) -> bool:
+    return bool(params.claims.comparisons) and not _compares_forms(params)
 
 
 FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
@@ -55,7 +55,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "curves": _always,
     "gallery": _always,
     "retention": _always,
-    "envelope": _one_form_each,
+    "envelope": _compares_one_form_each,
     "budget": _compares_budgets,
     "forms": _compares_forms,
     "degradation": _always,
@@ -77,13 +77,11 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "lengths": _always,
     "envelope": _always,
     "degradation": _always,
-    "claims": _always,
-    "claims_summary": _always,
+    "contrasts": _always,
     "runs": _always,
     "remedies": _tries_remedies,
+    "remedies_levels": _tries_remedies,
     "remedies_differences": _tries_remedies,
-    "remedies_claims": _tries_remedies,
-    "remedies_goals": _tries_remedies,
     "remedies_cost": _tries_remedies,
     "remedies_lengths": _tries_remedies,
     "remedies_retention": _tries_remedies,
@@ -130,7 +128,7 @@ def frames_of(params: Params) -> tuple[str, ...]:
     """Every file that `evaluate.evaluate` writes for a study."""
     frames = [name for name, has in FRAME_CONDITIONS.items() if has(params)]
     frames += [f"figure_{name}" for name in figures_of(params)]
-    return (*(f"{name}.parquet" for name in frames), "panel.safetensors", "claims.json")
+    return (*(f"{name}.parquet" for name in frames), "panel.safetensors", "contrasts.json")
 
 
 def frames_drawn(figure: str) -> tuple[str, ...]:
@@ -140,5 +138,5 @@ def frames_drawn(figure: str) -> tuple[str, ...]:
 
 def kept_frames(params: Params) -> tuple[str, ...]:
     """The files of `frames_of` that figures and report read: with them, they can be made again without any run."""
-    left = {*(f"{name}.parquet" for name in NOT_KEPT), "claims.json"}
+    left = {*(f"{name}.parquet" for name in NOT_KEPT), "contrasts.json"}
     return tuple(name for name in frames_of(params) if name not in left)

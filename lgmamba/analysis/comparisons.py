@@ -9,16 +9,15 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis.claims import Evidence
 from lgmamba.analysis.families import ADAPTIVE, GENERALIST, MANY_FORMS, Family, describe_run, families, kind_of
-from lgmamba.analysis.statistics import HOLDS, Effect
+from lgmamba.analysis.frames import Evidence, interval_of
+from lgmamba.analysis.statistics import Effect
 
 LEVEL = "PSNR at T"
 SPECIALIST_LEAD = "specialist minus generalist at T"
 ADAPTIVE_LEAD = "adaptive minus generalist at T"
 ADAPTIVE_BEHIND = "adaptive minus specialist at T"
 TOTAL_BEHIND = "adaptive of the specialists' total budget minus specialist at T"
-TOTAL_CLOSED = "gap closed by the adaptive run of the specialists' total budget"
 CHANGE = "PSNR at T minus PSNR at L0"
 
 
@@ -26,8 +25,7 @@ def budget_frame(ev: Evidence) -> pl.DataFrame:
     """Levels and differences of each family by training budget.
 
     Columns: budget (training steps), measure, role (specialist, generalist, adaptive; null for differences), run, step (T),
-    factor (T / L0 for CHANGE), value (dB; TOTAL_CLOSED: a share) with interval over images and seeds, seeds_lo, seeds_hi, n_seeds,
-    n_images.
+    factor (T / L0 for CHANGE), value (dB) with interval over trainings, seeds_lo, seeds_hi, n_seeds, n_images.
     """
     runs, by_budget = ev.params.runs_by_name(), {}
     for family in families(ev.params):  # of several families with one budget the first counts
@@ -45,32 +43,27 @@ def _budget_rows(ev: Evidence, family: Family) -> Iterator[dict[str, Any]]:
         roles = {"specialist": specialist, "generalist": family.generalist, "adaptive": family.adaptive}
         at = {role: ev.samples.of(run, T) for role, run in roles.items()}
         for role, run in roles.items():
-            yield _row(LEVEL, role, run, T, ev.bootstrap.level_of(at[role]))
+            yield _row(LEVEL, role, run, T, ev.trainings.level_of(at[role]))
         for measure, a, b in (
             (SPECIALIST_LEAD, "specialist", "generalist"),
             (ADAPTIVE_LEAD, "adaptive", "generalist"),
             (ADAPTIVE_BEHIND, "adaptive", "specialist"),
         ):
-            yield _row(measure, None, roles[a], T, ev.bootstrap.difference(at[a], at[b]))
+            yield _row(measure, None, roles[a], T, ev.trainings.difference(at[a], at[b]))
         for role, run in roles.items():
             if ev.params.runs_by_name()[run].L0 == family.L0:
                 yield from _changes(ev, role, run)
 
 
 def _total_rows(ev: Evidence, budget: int, by_budget: dict[int, Family]) -> Iterator[dict[str, Any]]:
-    """One adaptive run takes the place of n specialists: it is given n times the budget that each of them had.
-
-    The gap stays the one between those specialists and the generalist of their budget, where it is shown.
-    """
+    """One adaptive run takes the place of n specialists: it is given n times the budget that each of them had."""
     family = by_budget[budget]
     longer = by_budget.get(budget * len(family.specialists))
     if longer is None or len(family.specialists) < 2:
         return
     for T, specialist in family.specialists.items():
-        told, one, plain = (ev.samples.of(run, T) for run in (longer.adaptive, specialist, family.generalist))
-        yield _row(TOTAL_BEHIND, None, longer.adaptive, T, ev.bootstrap.difference(told, one))
-        if ev.bootstrap.difference(one, plain).verdict(+1) == HOLDS:
-            yield _row(TOTAL_CLOSED, None, longer.adaptive, T, ev.bootstrap.gap_closed(told, plain, one))
+        told, one = (ev.samples.of(run, T) for run in (longer.adaptive, specialist))
+        yield _row(TOTAL_BEHIND, None, longer.adaptive, T, ev.trainings.difference(told, one))
 
 
 def form_frame(ev: Evidence) -> pl.DataFrame:
@@ -89,8 +82,8 @@ def form_frame(ev: Evidence) -> pl.DataFrame:
             about = {"family": family.generalist, "note": notes.get(name), "words": describe_run(run)}
             for T, specialist in family.specialists.items():
                 at_T = [ev.samples.of(who, T) for who in (name, family.generalist, specialist)]
-                lead = ev.bootstrap.difference(at_T[2], at_T[1]).effect
-                row = _row(ADAPTIVE_LEAD, None, name, T, ev.bootstrap.difference(at_T[0], at_T[1]))
+                lead = ev.trainings.difference(at_T[2], at_T[1]).effect
+                row = _row(ADAPTIVE_LEAD, None, name, T, ev.trainings.difference(at_T[0], at_T[1]))
                 rows.append(about | row | {"lead": lead})
             rows += [about | row | {"lead": None} for row in _changes(ev, None, name)]
     schema = {"note": pl.String, "lead": pl.Float64, "factor": pl.Float64, "role": pl.String}
@@ -103,7 +96,7 @@ def _changes(ev: Evidence, role: str | None, run: str) -> Iterator[dict[str, Any
     for factor in ev.params.claims.far_factors:
         columns = ev.samples.of(run, round(factor * L0))
         if columns is not None:
-            effect = ev.bootstrap.difference(columns, ev.samples.of(run, L0))
+            effect = ev.trainings.difference(columns, ev.samples.of(run, L0))
             yield _row(CHANGE, role, run, round(factor * L0), effect) | {"factor": float(factor)}
 
 
@@ -114,11 +107,8 @@ def _row(measure: str, role: str | None, run: str, step: int, effect: Effect) ->
         "run": run,
         "step": step,
         "factor": None,
-        "value": effect.effect,
-        "lo": effect.lo,
-        "hi": effect.hi,
         "seeds_lo": min(effect.per_seed),
         "seeds_hi": max(effect.per_seed),
         "n_seeds": effect.n_seeds,
         "n_images": effect.n_images,
-    }
+    } | {name.removeprefix("value_"): value for name, value in interval_of(effect, "value").items()}

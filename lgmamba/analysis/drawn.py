@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from lgmamba.analysis.families import KINDS, describe_lengths, families, kind_of
+from lgmamba.analysis.families import KINDS, describe_lengths, exemplary_runs, kind_of
 from lgmamba.analysis.panel import Panel
 from lgmamba.config.study import Params
+from lgmamba.metrics import LIMIT
 
 GALLERY_FACTORS = (1 / 16, 1 / 4, 1 / 2, 1, 2, 4, math.inf)  # of the study's L0; inf = the longest
 TASK_FACTORS = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 2)
@@ -24,7 +25,6 @@ def drawn_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel) 
         "curves": curve_rows(params, frames["summary"]),
         "gallery": gallery_rows(params, panel),
         "retention": retention_rows(params, frames["retention"]),
-        "envelope": frames["envelope"],
         "degradation": frames["degradation"],
         "training": training_rows(params, frames["history"]),
         "lengths": length_rows(params, frames["lengths"]),
@@ -35,7 +35,7 @@ def curve_rows(params: Params, summary: pl.DataFrame) -> pl.DataFrame:
     """Headline PSNR against step: one row per run and step, and per baseline (run null, mean over runs) and step.
 
     Columns: panel (kind of run), run, method, step, psnr, psnr_lo, psnr_hi (over seeds), L0, at_L0, n_seeds, n_images.
-    A perfect copy (infinite PSNR) is left out.
+    Where a baseline is a perfect copy it is left out.
     """
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
     columns = ("run", "method", "step", "psnr", "psnr_lo", "psnr_hi", "n_seeds", "n_images")
@@ -45,7 +45,7 @@ def curve_rows(params: Params, summary: pl.DataFrame) -> pl.DataFrame:
         .join(_about_runs(params), on="run", maintain_order="left")
     )
     baselines = (
-        headline.filter(pl.col("method").is_in(["mean_image", "paste"]), pl.col("psnr").is_finite())
+        headline.filter(pl.col("method") != "model", pl.col("psnr") < LIMIT - 1e-6)
         .group_by("method", "step")
         .agg(
             pl.col("psnr").mean(),
@@ -144,20 +144,16 @@ def gallery_rows(params: Params, panel: Panel) -> pl.DataFrame:
 def task_rows(params: Params, panel: Panel) -> pl.DataFrame:
     """What the task figure shows, one image: row ("this patch", "patches read", or a run), step, cell read at the step, psnr.
 
-    Runs: the first family's generalist and its longest specialist.
+    Runs: `exemplary_runs`.
     """
-    family = families(params)[0]
-    steps = _nearest(
-        [t for t in panel.steps.tolist() if t <= panel.cells.shape[1]], [f * family.L0 for f in TASK_FACTORS]
-    )
-    longest = [family.specialists[max(family.specialists)]] if family.specialists else []
+    runs = exemplary_runs(params)
+    L0 = params.runs_by_name()[runs[-1]].L0
+    steps = _nearest([t for t in panel.steps.tolist() if t <= panel.cells.shape[1]], [f * L0 for f in TASK_FACTORS])
     rows = []
     for step in steps:
         tile = {"image": 0, "artefact_row": int(panel.images[0]), "step": step, "cell": int(panel.cells[0, step - 1])}
         rows += [tile | {"row": words, "run": None, "psnr": None} for words in ("this patch", "patches read")]
-        rows += [
-            tile | {"row": run, "run": run, "psnr": panel.psnr(run, step, 0)} for run in [*longest, family.generalist]
-        ]
+        rows += [tile | {"row": run, "run": run, "psnr": panel.psnr(run, step, 0)} for run in runs]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 

@@ -1,18 +1,19 @@
-"""Evaluate a study: check and collect its runs, test the claims, write the frames that everything else is made of."""
+"""Evaluate a study: check and collect its runs, compute the primary contrasts, write the frames that everything else is made of."""
 
 from pathlib import Path
 
 import polars as pl
 
 from lgmamba.analysis import folders_read, frames_of
-from lgmamba.analysis.claims import Evidence, claim_cells, summarise_claims
 from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.comparisons import budget_frame, form_frame
+from lgmamba.analysis.contrasts import LEVELS, contrasts_frame
 from lgmamba.analysis.drawn import drawn_frames
 from lgmamba.analysis.families import several_budgets, several_forms
 from lgmamba.analysis.files import write_frame, write_json
 from lgmamba.analysis.frames import (
     SETTING,
+    Evidence,
     curves_frame,
     degradation_frame,
     envelope_frame,
@@ -26,13 +27,10 @@ from lgmamba.analysis.inspect.collect import collect_inspected
 from lgmamba.analysis.inspect.drawn import inspect_drawn
 from lgmamba.analysis.panel import collect_panel, shown, write_panel
 from lgmamba.analysis.remedies.evaluate import remedy_frames
-from lgmamba.analysis.retention import load_maps
 from lgmamba.analysis.samples import load_samples
-from lgmamba.analysis.statistics import Bootstrap
+from lgmamba.analysis.statistics import Trainings
 from lgmamba.keys import evaluate_key
 from lgmamba.records import begin, find_record, finish
-
-COUNTS = ("cells", "holds", "does_not_hold", "not_shown", "not_testable")
 
 
 def evaluate(study_json: Path, results: Path, out: Path) -> None:
@@ -50,11 +48,9 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     folders = collect_runs(params, results / "runs")
     order = params.probe.orders[0]
     samples = load_samples(folders, order)
-    bootstrap = Bootstrap(samples.mse, params.claims.bootstrap, params.claims.level)
-    evidence = Evidence(params, samples, bootstrap, load_maps(folders, order))
+    evidence = Evidence(params, samples, Trainings(samples.mse, params.claims.level))
 
     curves = curves_frame(folders, params.study)
-    cells = claim_cells(evidence)
     frames = {
         "curves": curves,
         "summary": summary_frame(curves),
@@ -65,8 +61,6 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         "lengths": lengths_frame(params),
         "envelope": envelope_frame(evidence),
         "degradation": degradation_frame(evidence),
-        "claims": cells,
-        "claims_summary": summarise_claims(cells, params),
         "runs": runs_frame(folders),
     }
     panel = collect_panel(folders)
@@ -74,44 +68,42 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
 
     if several_budgets(params):
         frames["figure_budget"] = budget_frame(evidence)
-    if several_forms(params):
-        del frames["figure_envelope"]  # one picture of many forms would show none
+    if several_forms(params):  # one picture of many forms would show none
         frames["figure_forms"] = form_frame(evidence)
+    elif params.claims.comparisons:
+        frames["figure_envelope"] = frames["envelope"]
     if params.extension is not None:
         frames |= remedy_frames(params, folders)
+    L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
+    levels = levels_of(curves, frames.get("remedies_levels"))
+    frames["contrasts"] = contrasts_frame(levels, params.claims, L0, order)
 
     if params.inspect is not None:
         inspected = collect_inspected(params, folders)
         frames |= {f"inspect_{name}": frame for name, frame in inspected.items()}
         frames |= {f"figure_{name}": frame for name, frame in inspect_drawn(params, inspected).items()}
 
-    assert {f"{name}.parquet" for name in frames} | {"panel.safetensors", "claims.json"} == set(frames_of(params))
+    assert {f"{name}.parquet" for name in frames} | {"panel.safetensors", "contrasts.json"} == set(frames_of(params))
     begin(out)
     for name, frame in frames.items():
         write_frame(frame, out / f"{name}.parquet")
     write_panel(shown(panel, frames["figure_task"], frames["figure_gallery"]), out / "panel.safetensors")
-    metrics = claims_metrics(frames["claims_summary"], cells)
-    if params.extension is not None:
-        metrics |= remedy_metrics(frames["remedies_claims"])
-    write_json(metrics, out / "claims.json")
+    write_json(contrast_metrics(frames["contrasts"]), out / "contrasts.json")
     finish(evaluate_key(params, records), out, list(frames_of(params)))
 
 
-def claims_metrics(summary: pl.DataFrame, cells: pl.DataFrame) -> dict[str, dict[str, object]]:
-    """Claims as nested numbers: per claim the verdict, counts of cells, and the effect of every cell."""
-    result: dict[str, dict[str, object]] = {}
-    for row in summary.iter_rows(named=True):
-        here = cells.filter(pl.col("claim") == row["claim"])
-        effects = {
-            f"{c['family'] or c['run']}/{c['run']}/{c['step']}": c["effect"]
-            for c in here.iter_rows(named=True)
-            if c["effect"] is not None
-        }
-        result[row["claim"]] = {"verdict": row["verdict"], **{key: row[key] for key in COUNTS}, "effects": effects}
-    return result
+def contrast_metrics(contrasts: pl.DataFrame) -> dict[str, dict[str, object]]:
+    """Primary contrasts as nested numbers: name -> verdict, effect, interval, trainings."""
+    keys = ("verdict", "effect", "lo", "hi", "n_seeds")
+    return {row["name"]: {key: row[key] for key in keys} for row in contrasts.iter_rows(named=True)}
 
 
-def remedy_metrics(claims: pl.DataFrame) -> dict[str, dict[str, object]]:
-    """The claims about remedies in the same form; their effects are many, and in remedies_differences.parquet."""
-    keys = ("remedy", "verdict", *COUNTS)
-    return {row["claim"]: {key: row[key] for key in keys} for row in claims.iter_rows(named=True)}
+def levels_of(curves: pl.DataFrame, remedies: pl.DataFrame | None) -> pl.DataFrame:
+    """The frame of levels that contrasts are about: what each training reads as it is, the baselines, and remedies.
+
+    Args:
+        curves: `curves_frame`.
+        remedies: `seed_levels_frame`, or None.
+    """
+    own = curves.select(*(name for name in LEVELS if name != "value"), pl.col("psnr").alias("value"))
+    return own if remedies is None else pl.concat([own, remedies.select(LEVELS)])

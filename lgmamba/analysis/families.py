@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lgmamba.config.lengths import Curriculum, Fixed, LengthConfig
-from lgmamba.config.run import RunConfig
+from lgmamba.config.run import LengthTokenConfig, RunConfig
 from lgmamba.config.study import Params
 
 SPECIALIST, GENERALIST, SEVERAL, ADAPTIVE = "specialist", "generalist", "several read-outs", "length-adaptive"
@@ -53,7 +53,13 @@ def describe_run(run: RunConfig) -> str:
     supervision = run.task.supervision
     if supervision.kind != "last":
         parts.append("loss on every step" if supervision.kind == "all" else f"loss on {supervision.k} random steps")
-    if (adaptive := run.model.adaptive) is not None:
+    adaptive = run.model.adaptive
+    if isinstance(adaptive, LengthTokenConfig):
+        told = {"own": "T", "shuffled": "another sequence's T", "constant": f"always {adaptive.constant}"}[
+            adaptive.told
+        ]
+        parts.append(f"told {told} by a token{', at most L0' if adaptive.beyond == 'clamp' else ''}")
+    elif adaptive is not None:
         told = "T" if adaptive.features == "T" else "T and t/T"
         code = ", normalised" if adaptive.code == "normalised" else ""
         slowest = "" if adaptive.slowest is None else f", at most {adaptive.slowest:g} times slower"
@@ -110,6 +116,15 @@ def families(params: Params) -> list[Family]:
     return found
 
 
+def exemplary_runs(params: Params) -> list[str]:
+    """Runs that show what the task is: the first family's longest specialist and generalist, or the first run of the longest L0."""
+    runs = params.runs_by_name()
+    for family in families(params):
+        longest = [family.specialists[max(family.specialists)]] if family.specialists else []
+        return [*longest, family.generalist]
+    return [next(name for name, run in runs.items() if run.L0 == params.L0)]
+
+
 def several_budgets(params: Params) -> bool:
     """Whether the study's families differ in their number of training steps."""
     return len({params.runs_by_name()[f.generalist].train.steps for f in families(params)}) > 1
@@ -117,7 +132,7 @@ def several_budgets(params: Params) -> bool:
 
 def several_forms(params: Params) -> bool:
     """Whether MANY_FORMS or more length-adaptive runs are compared with one generalist."""
-    return max(Counter(f.generalist for f in families(params)).values()) >= MANY_FORMS
+    return max(Counter(f.generalist for f in families(params)).values(), default=0) >= MANY_FORMS
 
 
 def untreated(params: Params) -> dict[str, RunConfig]:

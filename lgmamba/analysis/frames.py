@@ -2,24 +2,30 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis.claims import Evidence
 from lgmamba.analysis.collect import RunFolder
-from lgmamba.analysis.families import describe_run, families, kind_of
+from lgmamba.analysis.families import Family, describe_run, families, kind_of
 from lgmamba.analysis.files import ENGINE
-from lgmamba.analysis.statistics import HOLDS, Effect
+from lgmamba.analysis.samples import Samples
+from lgmamba.analysis.statistics import Effect, Trainings
 from lgmamba.config.study import Params
+from lgmamba.metrics import psnr
 
 SETTING = ("mode", "order", "method", "step")
 
 
-def psnr(mse: pl.Expr) -> pl.Expr:
-    """10 log10(1 / mse) in dB; infinite for a perfect copy."""
-    return -10 * mse.log10()
+@dataclass(frozen=True)
+class Evidence:
+    """All that is computed from per-image errors: the study, its readings, and their levels."""
+
+    params: Params
+    samples: Samples
+    trainings: Trainings
 
 
 def curves_frame(folders: list[RunFolder], study: str) -> pl.DataFrame:
@@ -101,22 +107,22 @@ def lengths_frame(params: Params) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-GAP = ("gap", "gap_shown", "gap_closed", "gap_lo", "gap_hi", "beside", "beside_lo", "beside_hi")
-"""Columns of the envelope that only an adaptive run has."""
+BESIDE = ("lead", "gain", "beside")
+"""Differences of the envelope, dB: specialist - generalist, adaptive - generalist, adaptive - specialist."""
+ENVELOPE = dict.fromkeys(("family", "role", "run"), pl.String) | dict.fromkeys(("step", "L0"), pl.Int64)
+ENVELOPE |= dict.fromkeys(("psnr", "psnr_lo", "psnr_hi", "seeds_lo", "seeds_hi"), pl.Float64)
+ENVELOPE |= dict.fromkeys(("n_seeds", "n_images"), pl.Int64)
+ENVELOPE |= {f"{name}{end}": pl.Float64 for name in BESIDE for end in ("", "_lo", "_hi")}
 
 
 def envelope_frame(ev: Evidence) -> pl.DataFrame:
     """Specialists, generalist and adaptive run of each family at every length T that the generalist was trained on.
 
-    Columns: family, role, run, step (T, patches), psnr with interval over images and seeds, lowest and highest seed; for the adaptive
-    run at lengths with a specialist: gap (specialist - generalist, dB), gap_shown (whether that gap is), gap_closed with interval, in 1,
-    and beside (adaptive run - specialist, dB) with interval.
+    Columns: family, role, run, step (T, patches), psnr with interval over trainings, lowest and highest seed; for the adaptive run
+    gain (adaptive - generalist, dB) with interval, and at lengths with a specialist lead (specialist - generalist) and beside
+    (adaptive - specialist) with intervals.
     """
-    return pl.DataFrame(
-        list(_envelope_rows(ev)),
-        infer_schema_length=None,
-        schema_overrides=dict.fromkeys(GAP, pl.Float64) | {"gap_shown": pl.Boolean},
-    )
+    return pl.DataFrame(list(_envelope_rows(ev)), schema=ENVELOPE)
 
 
 def _envelope_rows(ev: Evidence) -> Iterator[dict[str, Any]]:
@@ -134,24 +140,20 @@ def _envelope_rows(ev: Evidence) -> Iterator[dict[str, Any]]:
                 if columns is None:
                     continue
                 row = {"family": family.generalist, "role": role, "run": run, "step": T, "L0": family.L0}
-                row |= level(ev.bootstrap.level_of(columns), "psnr")
-                gap = dict.fromkeys(GAP)
-                if role == "adaptive" and T in family.specialists:
-                    gap = _gap(
-                        ev, columns, ev.samples.of(family.generalist, T), ev.samples.of(family.specialists[T], T)
-                    )
-                yield row | gap
+                row |= level(ev.trainings.level_of(columns), "psnr")
+                yield row | _beside(ev, family, T, columns if role == "adaptive" else None)
 
 
-def _gap(ev: Evidence, adaptive: list[int], generalist: list[int], specialist: list[int]) -> dict[str, Any]:
-    """A ratio means something only where its denominator is shown to be above zero."""
-    gap = ev.bootstrap.difference(specialist, generalist)
-    shown = gap.verdict(+1) == HOLDS
-    closed = ev.bootstrap.gap_closed(adaptive, generalist, specialist)
-    numbers = (closed.effect, closed.lo, closed.hi) if shown else (None, None, None)
-    beside = ev.bootstrap.difference(adaptive, specialist)
-    values = (gap.effect, shown, *numbers, beside.effect, beside.lo, beside.hi)
-    return dict(zip(GAP, values, strict=True))
+def _beside(ev: Evidence, family: Family, T: int, adaptive: list[int] | None) -> dict[str, float | None]:
+    row: dict[str, float | None] = {f"{name}{end}": None for name in BESIDE for end in ("", "_lo", "_hi")}
+    if adaptive is None:
+        return row
+    generalist, specialist = ev.samples.of(family.generalist, T), ev.samples.of(family.specialists.get(T), T)
+    pairs = {"lead": (specialist, generalist), "gain": (adaptive, generalist), "beside": (adaptive, specialist)}
+    for name, (a, b) in pairs.items():
+        if a is not None and b is not None:
+            row |= interval_of(ev.trainings.difference(a, b), name)
+    return row
 
 
 def degradation_frame(ev: Evidence) -> pl.DataFrame:
@@ -166,21 +168,23 @@ def degradation_frame(ev: Evidence) -> pl.DataFrame:
             columns = ev.samples.of(name, step)
             if step >= run.L0 and columns and at_L0:
                 row = {"run": name, "kind": kind_of(run), "L0": run.L0, "step": step, "factor": step / run.L0}
-                rows.append(row | level(ev.bootstrap.difference(columns, at_L0), "delta"))
+                rows.append(row | level(ev.trainings.difference(columns, at_L0), "delta"))
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def level(effect: Effect, name: str) -> dict[str, float | int]:
+def level(effect: Effect, name: str) -> dict[str, float | int | None]:
     """A level or an effect as columns: <name> with its interval, lowest and highest seed, and what it rests on."""
-    return {
-        name: effect.effect,
-        f"{name}_lo": effect.lo,
-        f"{name}_hi": effect.hi,
+    return interval_of(effect, name) | {
         "seeds_lo": min(effect.per_seed),
         "seeds_hi": max(effect.per_seed),
         "n_seeds": effect.n_seeds,
         "n_images": effect.n_images,
     }
+
+
+def interval_of(effect: Effect, name: str) -> dict[str, float | None]:
+    """<name>, <name>_lo, <name>_hi; the ends are null for one training, which has no interval."""
+    return {name: effect.effect, f"{name}_lo": _finite(effect.lo), f"{name}_hi": _finite(effect.hi)}
 
 
 def runs_frame(folders: list[RunFolder]) -> pl.DataFrame:

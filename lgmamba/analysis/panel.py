@@ -9,23 +9,25 @@ import polars as pl
 
 from lgmamba.analysis.collect import CollectError, RunFolder
 from lgmamba.analysis.files import write_arrays
+from lgmamba.metrics import psnr
 
 
 @dataclass(frozen=True)
 class Panel:
     """Reconstructions to look at.
 
-    Glossary: S steps, M images, G grid cells.
+    Glossary: S steps, M images, G grid cells; a place is a patch at any pixel (`lgmamba.tasks.queried.places`), P its side.
 
     Attributes:
         steps: (S,) patches read, ascending.
         images: (M,) rows of the image artefact.
         targets: (M, C, H, W) uint8.
-        seen: (S, M, G) bool, cells read up to the step.
-        cells: (M, T) visiting order, cell read at each step.
+        seen: (S, M, G) bool, cells read up to the step; with places (S, M, H W), pixels.
+        cells: (M, T) cell, or place, read at each step.
         reconstructions: {run: {(step, image of the panel): (C, H, W) float16}}, raw: not clipped to [0, 1]; first seed.
-        patch_size: side of a cell, pixels.
+        patch_size: side of a patch, pixels.
         seed: whose reconstructions they are.
+        reads: what is read at a step, "cells" of a grid or "places".
     """
 
     steps: np.ndarray
@@ -36,6 +38,7 @@ class Panel:
     reconstructions: dict[str, dict[tuple[int, int], np.ndarray]]
     patch_size: int
     seed: int
+    reads: str = "cells"
 
     def target(self, image: int) -> np.ndarray:
         """(C, H, W) float32 in [0, 1]; `image` counts within the panel."""
@@ -53,23 +56,29 @@ class Panel:
 
     def mask(self, step: int, image: int) -> np.ndarray:
         """(H, W) bool: pixels read up to the step."""
-        return self._pixels(self.seen[self._at(step), image])
+        seen, P, (H, W) = self.seen[self._at(step), image], self.patch_size, self.targets.shape[2:]
+        if self.reads == "places":
+            return seen.reshape(H, W)
+        return np.kron(seen.reshape(H // P, W // P), np.ones((P, P), dtype=bool)).astype(bool)
+
+    def corner(self, cell: int) -> tuple[int, int]:
+        """Row and column of the upper left pixel of a cell or place."""
+        P, W = self.patch_size, self.targets.shape[3]
+        if self.reads == "places":
+            return divmod(cell, W - P + 1)
+        row, column = divmod(cell, W // P)
+        return row * P, column * P
 
     def cell_mask(self, cell: int) -> np.ndarray:
-        """(H, W) bool: pixels of one cell."""
-        one = np.zeros(self.seen.shape[2], dtype=bool)
-        one[cell] = True
-        return self._pixels(one)
+        """(H, W) bool: pixels of one cell or place."""
+        one, P, (y, x) = np.zeros(self.targets.shape[2:], dtype=bool), self.patch_size, self.corner(cell)
+        one[y : y + P, x : x + P] = True
+        return one
 
     def psnr(self, run: str, step: int, image: int) -> float:
         """PSNR of one picture, dB."""
         mse = float(np.mean((self.reconstruction(run, step, image) - self.target(image)) ** 2))
-        return -10 * np.log10(max(mse, 1e-12))
-
-    def _pixels(self, cells: np.ndarray) -> np.ndarray:
-        P = self.patch_size
-        H, W = self.targets.shape[2:]
-        return np.kron(cells.reshape(H // P, W // P), np.ones((P, P), dtype=bool)).astype(bool)
+        return float(psnr(mse))
 
     def _at(self, step: int) -> int:
         found = np.flatnonzero(self.steps == step)
@@ -118,6 +127,7 @@ def collect_panel(folders: list[RunFolder]) -> Panel:
         reconstructions={run: pictures(panel) for run, panel in panels.items()},
         patch_size=folders[0].config.task.patch_size,
         seed=seed,
+        reads=folders[0].config.task.READS,
     )
 
 
@@ -143,7 +153,10 @@ def write_panel(panel: Panel, path: Path) -> None:
             f"reconstructions/{run}": np.stack(list(pictures.values())),
             f"tiles/{run}": np.array(list(pictures)),
         }
-    write_arrays(arrays, path, {"panel": json.dumps({"patch_size": panel.patch_size, "seed": panel.seed})})
+    known = {"patch_size": panel.patch_size, "seed": panel.seed}
+    if panel.reads != "cells":  # files of studies of cells stay what they are
+        known["reads"] = panel.reads
+    write_arrays(arrays, path, {"panel": json.dumps(known)})
 
 
 def read_panel(path: Path) -> Panel:

@@ -4,9 +4,7 @@ Commands import what they need when they run: `lgmamba --help` must not wait for
 machine that has neither polars nor MLflow.
 """
 
-import errno
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -14,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lgmamba import track
 from lgmamba.analysis import FIGURE_CONDITIONS, figures_of, frames_drawn, kept_frames
+from lgmamba.cli.new import new
+from lgmamba.cli.options import Device, Workers, log_level, say_current, told_of_system
 from lgmamba.cli.show import show
+from lgmamba.cli.training import train, train_stack
 from lgmamba.making import making
 from lgmamba.track.commands import app as track_app
 
@@ -32,17 +32,16 @@ app = typer.Typer(
     "Each stage of the workflow is one command; their configuration files are written by `lgmamba show --write` or by "
     "any call of snakemake that runs something. A result that is current is left as it is.",
 )
+app.command("new")(new)
 app.command("show")(show)
 app.add_typer(track_app, name="track")
-
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto = CUDA where there is one")]
 
 
 @app.command()
 def data(
     config: Annotated[Path, typer.Option(help="<results>/config/data.json")],
     out: Annotated[Path, typer.Option(help="folder of the image artefact")],
-    workers: Annotated[int | None, typer.Option(help="cores to decode on; all by default")] = None,
+    workers: Workers = None,
 ) -> None:
     """Decode images into one array, with fixed splits."""
     from lgmamba.config.files import DataFile, read_config
@@ -53,7 +52,7 @@ def data(
     read = read_config(config, DataFile)
     with making(out, lambda: data_key(read.data, images_digest(read.data, find_record(out)))) as needed:
         if not needed:
-            return _say_current(out)
+            return say_current(out)
         from lgmamba.data.build import build_dataset
 
         seen = seen_digest(source_files(read.data))  # before they are read: what changes meanwhile is noticed next time
@@ -64,45 +63,8 @@ def data(
     typer.echo(f"{out}: images of shape {manifest.image_shape}; {counts}")
 
 
-@app.command()
-def train(
-    run: Annotated[Path, typer.Option(help="run.json of one run and seed")],
-    data: Annotated[Path, typer.Option(help="folder of the image artefact")],
-    out: Annotated[Path, typer.Option(help="folder of the results")],
-    work: Annotated[Path, typer.Option(help="folder of the resume checkpoint; survives a kill")],
-    track_store: Annotated[
-        Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Train one run with one seed, going on where an interrupted attempt stopped."""
-    from lgmamba import devices, provenance
-    from lgmamba.config.files import read_config
-    from lgmamba.config.run import RunConfig
-    from lgmamba.data.artefact import read_manifest
-    from lgmamba.keys import train_key
-
-    config = read_config(run, RunConfig)
-    with making(out, lambda: train_key(config, read_manifest(data).sha256)) as needed:
-        if not needed:
-            return _say_current(out)
-        devices.claim(device)
-        from lgmamba.train.loop import train as train_run
-
-        key = train_key(config, read_manifest(data).sha256)
-        tags = {"key_digest": key.digest, "data_digest": key.inputs["images"], "code_digest": key.code}
-        tracker = track.open_tracker(track_store, config, tags | {"commit": str(provenance.git_state()["commit"])})
-        try:
-            done = train_run(config, data, out, work, devices.torch_device(device), tracker)
-        except (KeyboardInterrupt, SystemExit):  # the store should not show it as running for ever
-            tracker.stop()
-            raise
-        except Exception as e:
-            tracker.fail(f"{type(e).__name__}: {e}")
-            raise
-    typer.echo(
-        f"{out}: {done['steps']} steps in {done['wall_s']:.1f} s on {done['device_name']}, loss {done['final']['loss']:.5f}"
-    )
+app.command("train")(train)
+app.command("train-stack")(train_stack)
 
 
 @app.command()
@@ -120,7 +82,7 @@ def reconstruct(
     config = read_config(probe, ProbeFile)
     with making(out, lambda: _reading_key(config, data, train)) as needed:
         if not needed:
-            return _say_current(out)
+            return say_current(out)
         devices.claim(device)
         from lgmamba.probe.reconstruct import reconstruct as probe_run
 
@@ -150,7 +112,7 @@ def remedy(
     read = read_config(config, RemedyFile)
     with making(out, lambda: _reading_key(read, data, train)) as needed:
         if not needed:
-            return _say_current(out)
+            return say_current(out)
         devices.claim(device)
         from lgmamba.probe.remedy import try_remedies
 
@@ -181,7 +143,7 @@ def inspect(
     read = read_config(config, InspectFile)
     with making(out, lambda: _reading_key(read, data, train)) as needed:
         if not needed and what == "all":
-            return _say_current(out)
+            return say_current(out)
         devices.claim(device)
         from lgmamba.probe.inspect import inspect as inspect_run
 
@@ -196,7 +158,7 @@ def evaluate(
     results: Annotated[Path, typer.Option(help="folder of the study's results, with runs/")],
     out: Annotated[Path, typer.Option(help="folder of the frames")],
 ) -> None:
-    """Gather every run into frames, and test the claims."""
+    """Gather every run into frames, and test the contrasts."""
     from lgmamba.config.files import read_config
     from lgmamba.config.study import Params
     from lgmamba.jobs import records_below
@@ -205,7 +167,7 @@ def evaluate(
     params = read_config(study, Params)
     with making(out, lambda: evaluate_key(params, records_below(results, params))) as needed:
         if not needed:
-            return _say_current(out)
+            return say_current(out)
         from lgmamba.analysis.evaluate import evaluate as evaluate_study
 
         evaluate_study(study, results, out)
@@ -241,7 +203,7 @@ def figure(
     params = read_config(study, Params)
     with making(out, lambda: figure_key(params, find_record(frames), frames_drawn(name)), name, alone=False) as needed:
         if not needed:
-            return _say_current(out / name)
+            return say_current(out / name)
         from lgmamba.figures import draw
 
         draw(name, study, frames, out)
@@ -273,7 +235,7 @@ def report(
 
             write_report(study, frames, figures, out)
         else:
-            _say_current(out)
+            say_current(out)
     if readme is not None:
         from lgmamba.report import update_readme
 
@@ -289,35 +251,30 @@ def _reading_key(file: "ProbeFile | RemedyFile | InspectFile", data: Path, train
     return reading_key(file, images, trained.files.get("model.safetensors", ""))
 
 
-def _say_current(out: Path) -> None:
-    typer.echo(f"{out}: is current, made from exactly this; nothing to do")
-
-
 def main() -> None:
     """Run the command line; what a person can put right is printed as one message, without a traceback."""
-    level = os.environ.get("LGMAMBA_LOG", "INFO").upper()
     logging.basicConfig(
         format="%(message)s", stream=sys.stderr
     )  # warnings of all packages, and what this one has to say
-    logging.getLogger("lgmamba").setLevel(level)
-    signal.signal(
-        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
-    )  # as Ctrl-C does: `finally` and trackers act
+    # As Ctrl-C does: `finally` and trackers act.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
+        logging.getLogger("lgmamba").setLevel(log_level())
         app()
     except OSError as e:
-        if e.errno not in OF_THE_MACHINE:
+        if (told := told_of_system(e)) is None:
             raise
-        typer.echo(f"error: {e.filename or 'a file'}: {e.strerror}", err=True)
-        sys.exit(1)
+        _end(told)
     except Exception as e:
         if type(e).__name__ not in FOR_PEOPLE:
             raise
-        typer.echo(f"error: {e}", err=True)
-        sys.exit(1)
+        _end(e)
 
 
-OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
-"""No permission, or no space: nothing that this program can do about it."""
+def _end(message: object) -> None:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(1)
+
+
 FOR_PEOPLE = {"ArtefactError", "ConfigError", "DataError", "BadImage", "CollectError", "TrainingError"}
 """Errors whose message says what to do; by name, because importing them all would import everything."""

@@ -1,15 +1,15 @@
 """`lgmamba show`: what a study will do, and what that will cost, before anything runs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
-from lgmamba.config.base import ConfigError
+from lgmamba.cli.options import Device
 from lgmamba.config.files import write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
+from lgmamba.config.text import parse_mapping
 from lgmamba.jobs import jobs_of
 
 
@@ -29,13 +29,15 @@ def show(
         ),
     ] = False,
     write: Annotated[bool, typer.Option(help="also write the stages' configuration files")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Print the expanded table of experiments and its estimated cost."""
-    study = load_params(params, preset, _given(override))
+    study = load_params(params, preset, None if override is None else parse_mapping(override, "--override"))
     if write:
         for path in write_config_files(study):
             typer.echo(f"wrote {path}", err=True)
+    if told := missing_images(study):
+        typer.echo(f"note: {told}", err=True)
     if commands:
         for job in jobs_of(study).values():
             typer.echo(job.line)
@@ -43,18 +45,19 @@ def show(
     _table(study, _measured(study, device) if measure else None)
 
 
-def _given(override: str | None) -> dict[str, Any] | None:
-    if override is None:
+def missing_images(study: Params) -> str | None:
+    """What is missing for the images to be built, where they are not built yet; else None."""
+    from lgmamba.data.artefact import MANIFEST
+    from lgmamba.data.errors import DataError
+    from lgmamba.data.local import check_there
+
+    if (study.outputs.data / MANIFEST).is_file():
         return None
     try:
-        values = yaml.safe_load(override)
-    except yaml.YAMLError as e:
-        raise ConfigError(f"--override is not YAML: {e}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"--override: found {override!r}, expected keys with values such as '{{train: {{steps: 500}}}}'"
-        )
-    return values
+        check_there(study.data.source)
+    except DataError as e:
+        return f"data.source: {e}"
+    return None
 
 
 def image_shape(study: Params) -> tuple[int, int, int]:
@@ -137,9 +140,9 @@ def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float
     """
     import torch
 
-    from lgmamba.task.lengths import LengthDistribution
-    from lgmamba.train.batch import passed_steps_pmf
-    from lgmamba.train.loop import build_model
+    from lgmamba.tasks.batch import passed_steps_pmf
+    from lgmamba.tasks.lengths import LengthDistribution
+    from lgmamba.tasks.registry import build_model
 
     model = build_model(run, shape)
     count = {name: p.numel() for name, p in model.named_parameters()}
@@ -164,23 +167,22 @@ def _measured(study: Params, device: str) -> dict[str, float]:
 
     import torch
 
+    from lgmamba.data.dataset import in_memory
     from lgmamba.devices import torch_device
-    from lgmamba.train.batch import BatchSampler
-    from lgmamba.train.loop import build_model
+    from lgmamba.tasks.registry import build_model, build_task
+    from lgmamba.train.graph import WARM_UP
     from lgmamba.train.optimizer import build_optimizer
-    from lgmamba.train.step import WARM_UP, TrainStep
+    from lgmamba.train.step import TrainStep
 
     where = torch_device(device)
     on_cuda = where.type == "cuda"
-    images = torch.randint(256, (512, *image_shape(study)), dtype=torch.uint8, device=where)
+    dataset = in_memory(torch.randint(256, (512, *image_shape(study)), dtype=torch.uint8, device=where))
     seconds = {}
     for name, run in study.runs_by_name().items():
         torch.set_num_threads(run.train.cpu_threads)
-        model = build_model(run, image_shape(study)).to(where)
-        step = TrainStep(model, build_optimizer(model, run.train), images, run.train.grad_clip, on_cuda, on_cuda)
-        rows = torch.arange(len(images), device=where)
-        passing = run.train.state_passing
-        sampler = BatchSampler(run.task, rows, model.grid, run.train.batch_size, 0, run.train.steps, on_cuda, passing)
+        model, task = build_model(run, dataset.image_shape).to(where), build_task(run, dataset)
+        step = TrainStep(model, build_optimizer(model, run.train), task, run.train.grad_clip, on_cuda, on_cuda)
+        sampler = task.sampler(dataset.split("train"), run.train, 0, on_cuda)
         n = 20 if on_cuda else 5
         for i in range(WARM_UP + 1 + n):
             if i == WARM_UP + 1:

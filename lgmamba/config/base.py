@@ -7,19 +7,48 @@ expected, and for a misspelt key the nearest one that exists.
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Name = Annotated[
-    str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", description="letters, digits and _; starts with a letter")
+    str,
+    Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        max_length=64,  # it becomes part of file names
+        description="letters, digits and _; starts with a letter; 64 at most",
+    ),
 ]
+Positive = Annotated[int, Field(ge=1, lt=1 << 31)]
+Multiple = Annotated[float, Field(ge=1, le=1e6)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+LONGEST = 1_000_000
+"""Longest sequence that anything is asked for, patches."""
+
+
+def check_folder(path: Path) -> Path:
+    """A folder that every tool of the workflow can name.
+
+    Raises:
+        ValueError: control characters, braces (Snakemake's wildcards), or names that are too long for a file system.
+    """
+    text = str(path)
+    if any(ord(c) < 32 or c in "{}" for c in text):
+        raise ValueError("a folder without braces and control characters in its name")
+    if max(len(part.encode()) for part in (*path.parts, "")) > 200 or len(text.encode()) > 2000:
+        raise ValueError("a folder with names of at most 200 bytes, and 2000 in all")
+    return path
+
+
+Folder = Annotated[Path, AfterValidator(check_folder)]
 
 
 class Strict(BaseModel):
-    """A frozen configuration object that accepts no unknown key, no NaN or infinity, and no switch.
+    """A frozen configuration object that accepts no unknown key, no NaN or infinity, and no true or false.
 
-    YAML reads yes, no, on and off as true and false, and pydantic would go on to 1 and 0; no key here is a switch.
+    No key here is a switch, and pydantic would take true and false for 1 and 0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
@@ -29,9 +58,7 @@ class Strict(BaseModel):
     def _no_switch(cls, values: Any) -> Any:
         for key, value in values.items() if isinstance(values, dict) else ():
             if any(isinstance(v, bool) for v in (value if isinstance(value, list) else [value])):
-                raise ValueError(
-                    f"a number or a text for {key} (YAML reads yes, no, on, off as true, false); got {key}: {value}"
-                )
+                raise ValueError(f"a number or a text for {key}, which is no switch; got {key}: {value}")
         return values
 
 

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import Strict
+from lgmamba.config.base import Positive, Strict
 
-Pixels = Annotated[int, Field(ge=1, strict=True)]
+Pixels = Annotated[int, Field(ge=1, le=1 << 16)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Paths = Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
@@ -31,15 +31,18 @@ class ParquetSource(Strict):
     image_column: str = Field(
         description="Column with the encoded images: plain binary, or a struct with a field `bytes`."
     )
-    label_column: str = Field(description="Column with the class labels, integers 0, 1, ...")
+    label_column: str | None = Field(
+        description="Column with the class labels, integers 0, 1, ...; null: there are none, every label is 0."
+    )
 
 
 class ImageFolderSource(Strict):
-    """One sub-folder per class with image files in any format that Pillow reads."""
+    """Image files in any format that Pillow reads, in one sub-folder per class or all in the folder itself."""
 
     kind: Literal["image_folder"]
     path: str = Field(
-        min_length=1, description="Folder with one sub-folder per class; the sorted names are the labels 0, 1, ..."
+        min_length=1,
+        description="Folder with one sub-folder per class, whose sorted names are the labels 0, 1, ...; or with images and no class.",
     )
     test_path: str | None = Field(
         default=None,
@@ -47,7 +50,14 @@ class ImageFolderSource(Strict):
     )
 
 
-Source = Annotated[DigitsSource | ParquetSource | ImageFolderSource, Field(discriminator="kind")]
+class NoImages(Strict):
+    """No images: ids of samples alone, for a task that makes its sequences itself, each from its id."""
+
+    kind: Literal["none"]
+    samples: int = Field(ge=4, le=10_000_000, description="Ids, in all splits together.")
+
+
+Source = Annotated[DigitsSource | ParquetSource | ImageFolderSource | NoImages, Field(discriminator="kind")]
 
 
 class SplitFractions(Strict):
@@ -79,13 +89,23 @@ class DataConfig(Strict):
         description="How an image of another size gets to image_size. exact: it is an error; resize: both sides scaled, the aspect "
         "ratio may change; center_crop: the middle is cut out; resize_crop: scaled until it covers image_size, then cut."
     )
+    resampling: Literal["bicubic", "bilinear"] = Field(
+        "bicubic",
+        exclude_if=lambda resampling: resampling == "bicubic",
+        description="How pixels are made when an image is scaled; both with antialiasing where it gets smaller.",
+    )
+    invert: Literal["none", "ink"] = Field(
+        "none",
+        exclude_if=lambda invert: invert == "none",
+        description="ink: black becomes white and white black, so that dark ink on white paper becomes bright on black.",
+    )
     channels: Literal["grey", "rgb"] = Field(description="Colour channels kept: grey (1) or rgb (3).")
     splits: SplitFractions = Field(description="Share of the images in each held-out split.")
-    n_classes: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+    n_classes: Positive | None = Field(
         default=None,
         description="Number of classes; a label outside 0 .. n_classes - 1 is an error. null: taken from the source.",
     )
-    max_images: Annotated[int, Field(ge=1, strict=True)] | None = Field(
+    max_images: Positive | None = Field(
         default=None,
         description="Images kept at most, of path and of test_path each, for quick runs: a fixed random subset, every image in the "
         "split it always has. null: all.",
@@ -93,7 +113,7 @@ class DataConfig(Strict):
     on_bad_image: Literal["error", "skip"] = Field(
         description="What an unreadable or wrongly sized image does: error stops the build, skip leaves it out and lists it in the manifest."
     )
-    max_pixels: Annotated[int, Field(ge=1, strict=True)] = Field(
+    max_pixels: Positive = Field(
         description="Largest height x width that is decoded, pixels per image; a file that claims more is bad (decompression bomb)."
     )
 
@@ -108,6 +128,12 @@ class DataConfig(Strict):
     def _consistent(self) -> "DataConfig":
         if self.image_size is None and self.fit != "exact":
             raise ValueError(f"fit: exact while image_size is null (fit: {self.fit} needs a size to reach)")
+        if self.size is not None and self.size[0] * self.size[1] > self.max_pixels:
+            raise ValueError(
+                f"image_size: found {self.size[0]} x {self.size[1]} pixels, expected: at most max_pixels, {self.max_pixels:,}"
+            )
+        if self.source.kind == "none" and self.image_size is not None:
+            raise ValueError(f"image_size: null while source.kind is none; got image_size: {self.image_size}")
         if getattr(self.source, "test_path", None) is not None and self.splits.test > 0:
             raise ValueError(
                 f"splits.test: 0 while source.test_path gives the test split; got splits.test: {self.splits.test:g}"

@@ -200,7 +200,7 @@ def config_contents(params: Params, layout: Layout) -> dict[Path, str]:
 
 def data_file(params: Params) -> DataFile:
     """What the stage `data` reads."""
-    patch_sizes = sorted({run.task.patch_size for run in params.runs_by_name().values()})
+    patch_sizes = sorted({side for run in params.runs_by_name().values() for side in run.task.divisors})
     return DataFile(data=params.data, patch_sizes=patch_sizes)
 
 

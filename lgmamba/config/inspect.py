@@ -4,18 +4,18 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import Name, Strict
-from lgmamba.config.run import OrderName, Positive
+from lgmamba.config.base import Name, Positive, Strict
+from lgmamba.config.task import Order
 
 
 class InspectConfig(Strict):
     """What the probes of a model's inside look at: attention, receptive fields, states, memory and its modes."""
 
     runs: list[Name] = Field(min_length=1, description="runs looked into, every seed of them")
-    factors: list[Annotated[float, Field(gt=1)]] = Field(
+    factors: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
         min_length=1, description="lengths T looked at beyond L0, in units of the run's own L0"
     )
-    order: OrderName = Field(description="visiting order")
+    order: Order = Field(description="visiting order")
     images: int = Field(ge=2, description="held-out images of probe.split, at most")
     fit_images: int = Field(
         ge=8, description="training images that read-outs and ranges of states are fitted on, at most"

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from lgmamba.config.base import Strict
 
-Length = Annotated[int, Field(ge=1, description="patches")]
+Length = Annotated[int, Field(ge=1, le=100_000, description="patches")]
+Weight = Annotated[float, Field(gt=0, le=1e100)]
 
 
 class _Range(Strict):
@@ -65,7 +66,7 @@ class Choice(Strict):
     """A few lengths with weights; the weights are normalised to sum 1."""
 
     kind: Literal["choice"]
-    weights: dict[Length, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    weights: dict[Length, Weight] = Field(min_length=1)
 
     @property
     def max(self) -> int:
@@ -97,6 +98,8 @@ class Geometric(Strict):
             r = (low + high) / 2
             weights = [r ** (T - 1) for T in range(1, self.max + 1)]
             mean = sum(T * w for T, w in enumerate(weights, start=1)) / sum(weights)
+            if r in (low, high):  # as near as numbers come: no further round would change anything
+                break
             low, high = (r, high) if mean < self.mean else (low, r)
         total = sum(weights)
         return [0.0] + [w / total for w in weights]
@@ -108,7 +111,7 @@ Simple = Annotated[Fixed | Uniform | LogUniform | Choice | Geometric, Field(disc
 class Part(Strict):
     """One part of a mixture."""
 
-    weight: float = Field(gt=0, description="the weights of a mixture are normalised to sum 1")
+    weight: Weight = Field(description="the weights of a mixture are normalised to sum 1")
     lengths: Simple
 
 

@@ -11,14 +11,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lgmamba.config.base import Name, Strict
-from lgmamba.config.run import OrderName, Positive
+from lgmamba.config.base import Multiple, Name, Positive, Strict
+from lgmamba.config.task import Order
 
 Mode = Literal["prefix", "stream"]
 Calibrate = Literal["none", "zeroth_order", "gradient", "closed_form"]
 Start = Annotated[Literal["one", "closed_form"], Field(description="where a search of factors begins")]
-Above0 = Annotated[float, Field(gt=0)]
+Above0 = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Bounds = Annotated[
+    tuple[Above0, Above0] | None,
+    Field(
+        exclude_if=lambda bounds: bounds is None,  # entries without it stay what they are, to the byte
+        description="smallest and largest s that calibration may find, with 1 between them; null: any. As released by Mamba "
+        "Modulation for the Pile: [0.01, 1]",
+    ),
+]
 
 CONTROLS = ("truncate", "reset", "subset_random", "subset_cover", "freeze", "paste")
 """Rows of every table besides `vanilla`, the model as it is; see `lgmamba.remedies.controls`."""
@@ -31,6 +39,7 @@ MODES: dict[tuple[str, str], tuple[Mode, ...]] = {
     ("step_size", "uniform"): ("prefix",),
     ("step_size", "power"): ("stream",),
     ("step_size", "layer"): ("prefix", "stream"),
+    ("step_size", "channel"): ("prefix", "stream"),
     ("step_size", "norm"): ("prefix",),
     ("decimamba", "step_size"): ("prefix", "stream"),
     ("decimamba", "random"): ("prefix",),
@@ -83,11 +92,13 @@ class SpectrumRemedy(_Entry):
 
     kind: Literal["spectrum"]
     form: Literal["mult", "pow", "clip"] = Field(description="|A| <- s |A|, |A|^s, or within quantiles of its layer")
-    scope: Literal["global", "layer", "mode"] = Field(
-        "layer", description="one factor for all layers, for each layer, or for each mode n of each layer"
+    scope: Literal["global", "layer", "mode", "channel_mode"] = Field(
+        "layer",
+        description="one factor for all layers; or in each layer one, one for each mode n, or for each (channel, mode)",
     )
     calibrate: Calibrate = "none"
     start: Start = "one"
+    bounds: Bounds = None
     factor: Above0 | None = Field(None, description="s at the longest calibration length, where nothing is calibrated")
     band: tuple[Share, Share] | None = Field(None, description="quantiles of |A| that clip keeps")
 
@@ -98,8 +109,10 @@ class SpectrumRemedy(_Entry):
                 raise ValueError(
                     f"remedy {self.name!r}: form clip expects band: [low, high], low < high; got {self.band}"
                 )
-            if self.calibrate != "none" or self.factor is not None:
-                raise ValueError(f"remedy {self.name!r}: form clip has no factor: leave out calibrate and factor")
+            if self.calibrate != "none" or self.factor is not None or self.bounds is not None:
+                raise ValueError(
+                    f"remedy {self.name!r}: form clip has no factor: leave out calibrate, factor and bounds"
+                )
             return self
         if self.band is not None:
             raise ValueError(f"remedy {self.name!r}: band belongs to form clip; found form: {self.form}")
@@ -109,6 +122,7 @@ class SpectrumRemedy(_Entry):
                 f"remedy {self.name!r}: closed_form knows form: mult with scope: layer; found form: {self.form}, scope: {self.scope}"
             )
         _start_of_a_search(self.name, self.calibrate, self.start)
+        _bounds_of_a_calibration(self.name, self.calibrate, self.bounds)
         return self
 
     @property
@@ -123,44 +137,59 @@ class SpectrumRemedy(_Entry):
     def words(self) -> str:
         if self.form == "clip":
             return f"|A| within its quantiles {self.band[0]:g} to {self.band[1]:g}"
-        of = {"global": "", "layer": " by layer", "mode": " by layer and mode"}[self.scope]
-        return f"{'s |A|' if self.form == 'mult' else '|A|^s'}{of}, {_found(self.calibrate, self.factor, self.start)}"
+        of = {"global": "", "layer": " by layer", "mode": " by layer and mode", "channel_mode": " by channel and mode"}
+        found = _found(self.calibrate, self.factor, self.start, self.bounds)
+        return f"{'s |A|' if self.form == 'mult' else '|A|^s'}{of[self.scope]}, {found}"
 
 
 class StepSizeRemedy(_Entry):
     """Scale the step sizes (MambaExtend)."""
 
     kind: Literal["step_size"]
-    form: Literal["uniform", "power", "layer", "norm"] = Field(
-        description="uniform: (L0/T)^p; power: (L0/t)^p; layer: a factor for each layer; norm: sums over T as over L0, by channel"
+    form: Literal["uniform", "power", "layer", "channel", "norm"] = Field(
+        description="uniform: (L0/T)^p; power: (L0/t)^p; layer, channel: a factor for each layer, for each channel of each layer; "
+        "norm: sums over T as over L0, by channel"
     )
-    p: Annotated[float, Field(ge=0)] | None = Field(None, description="power of L0/T or L0/t; null: 1")
-    calibrate: Calibrate = Field("none", description="for layer; and for power, a factor on p for each layer")
+    p: Annotated[float, Field(ge=0, le=100)] | None = Field(None, description="power of L0/T or L0/t; null: 1")
+    calibrate: Calibrate = Field(
+        "none", description="for layer and channel; and for power, a factor on p for each layer"
+    )
     start: Start = "one"
+    bounds: Bounds = None
     factor: Above0 | None = Field(None, description="s at the longest calibration length, where nothing is calibrated")
 
     @model_validator(mode="after")
     def _complete(self):
         if self.p is not None and self.form not in ("uniform", "power"):
             raise ValueError(f"remedy {self.name!r}: p belongs to forms uniform and power; found form: {self.form}")
-        if self.form == "layer":
+        if self.form in ("layer", "channel"):
             _factor_or_calibration(self.name, self.calibrate, self.factor)
         elif self.factor is not None:
-            raise ValueError(f"remedy {self.name!r}: factor belongs to form layer; found form: {self.form}")
+            raise ValueError(
+                f"remedy {self.name!r}: factor belongs to forms layer and channel; found form: {self.form}"
+            )
         elif self.calibrate != "none" and (self.form != "power" or self.calibrate == "closed_form"):
             raise ValueError(
-                f"remedy {self.name!r}: found calibrate: {self.calibrate} with form: {self.form}; expected form layer, or form "
-                "power with zeroth_order or gradient"
+                f"remedy {self.name!r}: found calibrate: {self.calibrate} with form: {self.form}; expected form layer or channel, or "
+                "form power with zeroth_order or gradient"
             )
-        elif self.start != "one":
+        elif self.bounds is not None:
             raise ValueError(
-                f"remedy {self.name!r}: start: {self.start} belongs to form layer; found form: {self.form}"
+                f"remedy {self.name!r}: bounds belong to the factors of forms layer and channel; found form: {self.form}"
             )
+        if "closed_form" in (self.calibrate, self.start) and self.form != "layer":
+            raise ValueError(f"remedy {self.name!r}: closed_form knows form: layer; found form: {self.form}")
         _start_of_a_search(self.name, self.calibrate, self.start)
+        _bounds_of_a_calibration(self.name, self.calibrate, self.bounds)
         return self
 
     @property
     def form_name(self) -> str:
+        return self.form
+
+    @property
+    def scope(self) -> str:
+        """What has a factor of its own, of forms layer and channel."""
         return self.form
 
     @property
@@ -173,8 +202,8 @@ class StepSizeRemedy(_Entry):
 
     @property
     def words(self) -> str:
-        if self.form == "layer":
-            return f"s dt by layer, {_found(self.calibrate, self.factor, self.start)}"
+        if self.form in ("layer", "channel"):
+            return f"s dt by {self.form}, {_found(self.calibrate, self.factor, self.start, self.bounds)}"
         if self.form == "norm":
             return "dt summed over T as over L0, by channel"
         ratio = "L0/T" if self.form == "uniform" else "L0/t"
@@ -187,11 +216,11 @@ class DeciMambaRemedy(_Entry):
     """Some layers go on with the steps of the largest step sizes only (DeciMamba)."""
 
     kind: Literal["decimamba"]
-    layers: Literal["best", "best_and_above"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
-        Field(
-            "best",
-            description="best: chosen on calibration images; best_and_above: and every layer from there up; or numbers",
-        )
+    layers: (
+        Literal["best", "best_and_above"] | Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=1)]
+    ) = Field(
+        "best",
+        description="best: chosen on calibration images; best_and_above: and every layer from there up; or numbers",
     )
     base: Above0 = Field(1.0, description="steps kept by the first decimating layer, in units of L0")
     beta: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="factor from one decimating layer to the next")
@@ -285,7 +314,9 @@ class RetainInsertRemedy(_Entry):
     """Forget more and write less (Stuffed Mamba, arXiv:2410.07145, method 1)."""
 
     kind: Literal["retain_insert"]
-    horizon: Annotated[float, Field(gt=1)] = Field(description="c: the state also decays by 1 - 1/(c L0) at every step")
+    horizon: Annotated[float, Field(gt=1, le=1e6)] = Field(
+        description="c: the state also decays by 1 - 1/(c L0) at every step"
+    )
     insertion: Above0 = Field(1.0, description="factor on what is written")
 
     @property
@@ -387,7 +418,7 @@ class AssembleRemedy(_Entry):
         "consecutive", description="of consecutive steps, or of steps that visit different cells where they can"
     )
     take: Literal["mean", "newest"] = Field("mean", description="of the windows that read a cell")
-    groupings: Positive = Field(
+    groupings: Annotated[int, Field(ge=1, le=1000)] = Field(
         1,
         description="ways in which steps are cut into windows, each for the cost of a pass; the others at random, in prefix mode",
     )
@@ -452,12 +483,12 @@ CUT = ("retain_insert", "normalise_state")
 class CalibrationConfig(Strict):
     """How the values of remedies are found, on images of the calib split."""
 
-    images: Annotated[int, Field(ge=2)] = Field(description="half to optimise on, half to keep the best by")
+    images: Annotated[int, Field(ge=2, lt=1 << 31)] = Field(description="half to optimise on, half to keep the best by")
     steps: Positive = Field(description="iterations of zeroth order (two passes each) or back-propagation")
-    lengths: list[Annotated[float, Field(gt=1)]] = Field(
+    lengths: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
         min_length=1, description="T / L0 calibrated for; between them ln s is linear in ln T"
     )
-    order: OrderName = Field("permutation", description="visiting order of the calibration images")
+    order: Order = Field("permutation", description="visiting order of the calibration images")
     piece: Positive | None = Field(None, description="steps held in memory at a time, patches; null: probe.piece")
 
     @field_validator("lengths")
@@ -472,8 +503,8 @@ class ExtensionConfig(Strict):
     """How remedies are tried."""
 
     runs: list[Name] = Field(min_length=1, description="runs that they are tried on, with every seed")
-    factors: list[Annotated[float, Field(ge=1)]] = Field(min_length=1, description="T / L0 reported")
-    orders: list[OrderName] = Field(min_length=1, description="visiting orders")
+    factors: list[Multiple] = Field(min_length=1, description="T / L0 reported")
+    orders: list[Order] = Field(min_length=1, description="visiting orders")
     images: Positive = Field(description="images of probe.split, at most")
     repeats: Positive = Field(1, description="visiting orders an image")
     calibration: CalibrationConfig
@@ -555,7 +586,16 @@ def _start_of_a_search(name: str, calibrate: str, start: str) -> None:
         )
 
 
-def _found(calibrate: str, factor: float | None, start: str = "one") -> str:
+def _bounds_of_a_calibration(name: str, calibrate: str, bounds: tuple[float, float] | None) -> None:
+    if bounds is not None and (calibrate == "none" or not bounds[0] <= 1 <= bounds[1] or bounds[0] == bounds[1]):
+        raise ValueError(
+            f"remedy {name!r}: expected bounds: [low, high] of a calibrated factor, low <= 1 <= high and low < high; got "
+            f"bounds: {list(bounds)} with calibrate: {calibrate}"
+        )
+
+
+def _found(calibrate: str, factor: float | None, start: str = "one", bounds: tuple[float, float] | None = None) -> str:
     ways = {"zeroth_order": "by zeroth order", "gradient": "by back-propagation", "closed_form": "in closed form"}
     found = ways.get(calibrate, f"s = {factor:g} at the longest length" if factor is not None else "")
-    return found + (" from the closed form" if start == "closed_form" else "")
+    found += " from the closed form" if start == "closed_form" else ""
+    return found + (f", s from {bounds[0]:g} to {bounds[1]:g}" if bounds is not None else "")

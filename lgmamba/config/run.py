@@ -5,45 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import Name, Strict
-from lgmamba.config.lengths import LengthConfig
+from lgmamba.config.base import LONGEST, Multiple, Name, Positive, Seed, Strict
+from lgmamba.tasks.configs import TaskConfig
 
-OrderName = Literal["permutation", "cycle", "replacement", "raster", "snake", "hilbert"]
 ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
-Positive = Annotated[int, Field(ge=1)]
-Multiple = Annotated[float, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-
-
-class SuperviseLast(Strict):
-    """Loss on the reconstruction after the last patch."""
-
-    kind: Literal["last"]
-
-
-class SuperviseRandom(Strict):
-    """Loss on k steps drawn uniformly, with replacement, from 1..T for each sample."""
-
-    kind: Literal["random_k"]
-    k: Positive
-
-
-class SuperviseAll(Strict):
-    """Loss on every step from 1 to T, averaged within a sample first, so that each sample weighs the same."""
-
-    kind: Literal["all"]
-
-
-SupervisionConfig = Annotated[SuperviseLast | SuperviseRandom | SuperviseAll, Field(discriminator="kind")]
-
-
-class TaskConfig(Strict):
-    """How an image becomes a sequence, and where the loss is."""
-
-    patch_size: Positive = Field(description="patch side, pixels; divides the image's height and width")
-    order: OrderName = Field(description="visiting order of the cells in training")
-    lengths: LengthConfig
-    supervision: SupervisionConfig
 
 
 class MambaConfig(Strict):
@@ -52,12 +19,20 @@ class MambaConfig(Strict):
     kind: Literal["mamba"]
     d_state: int = Field(ge=1, le=256, description="state size N")
     d_conv: int = Field(ge=1, le=16, description="width of the short convolution, steps")
-    expand: float = Field(gt=0, description="inner width / model width")
-    dt_rank: Positive | Literal["auto"] = Field(
-        description="rank of the step-size projection; auto = ceil(d_model / 16)"
+    conv: Literal["standard", "none"] = Field(
+        "standard",
+        exclude_if=lambda conv: conv == "standard",  # files of trainings without it stay what they are, to the byte
+        description="standard: short convolution, then SiLU | none: SiLU alone, and d_conv has no meaning",
     )
+    expand: float = Field(gt=0, le=64, description="inner width / model width")
+    dt_rank: Width | Literal["auto"] = Field(description="rank of the step-size projection; auto = ceil(d_model / 16)")
     dt_min: float = Field(gt=0, description="smallest step size at initialisation")
     dt_max: float = Field(gt=0, description="largest step size at initialisation")
+
+    @property
+    def conv_carry(self) -> int:
+        """Steps that the short convolution looks back."""
+        return self.d_conv - 1 if self.conv == "standard" else 0
 
     @model_validator(mode="after")
     def _ordered(self):
@@ -70,14 +45,14 @@ class MlpDecoder(Strict):
     """Output at one step -> hidden -> all pixels."""
 
     kind: Literal["mlp"]
-    hidden: Positive = Field(description="hidden width")
+    hidden: Width = Field(description="hidden width")
 
 
 class SpatialDecoder(Strict):
     """One learned query per cell, combined with the output at one step, -> the cell's pixels."""
 
     kind: Literal["spatial"]
-    hidden: Positive = Field(description="hidden width per cell")
+    hidden: Width = Field(description="hidden width per cell")
 
 
 DecoderConfig = Annotated[MlpDecoder | SpatialDecoder, Field(discriminator="kind")]
@@ -92,7 +67,7 @@ class AdaptiveConfig(Strict):
     features: Literal["T", "T_and_t"] = Field(
         description="told log T alone, or log T and the fraction t/T already read"
     )
-    hidden: Positive = Field(description="width of the conditioning network")
+    hidden: Width = Field(description="width of the conditioning network")
     beyond: Literal["extrapolate", "clamp", "rescale"] = Field(
         description="for T > L0: features as they come | held at T = L0 and t/T <= 1 | held, and step sizes times L0 / T"
     )
@@ -115,17 +90,47 @@ class AdaptiveConfig(Strict):
         return self
 
 
-class ModelConfig(Strict):
-    """The reconstruction model."""
+class LengthTokenConfig(Strict):
+    """The length T at which the output will be read as a token before the first step: linear(1 -> d) of T / scale."""
 
-    d_model: Positive = Field(description="model width")
-    n_layer: Positive = Field(description="number of blocks")
-    mixer: MambaConfig
-    position: Literal["absolute", "relative_move"] = Field(
-        description="learned embedding of the cell, or code of the move since the last patch"
+    kind: Literal["length_token"]
+    told: Literal["own", "shuffled", "constant"] = Field(
+        "own",
+        description="own: the sequence's length | controls: shuffled: in training that of another sequence, afterwards L0 | constant",
     )
-    decoder: DecoderConfig
-    adaptive: AdaptiveConfig | None
+    constant: Positive | None = Field(None, description="the length told with told: constant, steps")
+    scale: float = Field(100.0, gt=0, description="steps that become 1")
+    beyond: Literal["extrapolate", "clamp"] = Field("extrapolate", description="for T > L0: told as it is | told L0")
+
+    @model_validator(mode="after")
+    def _constant_fits(self):
+        if (self.told == "constant") != (self.constant is not None):
+            raise ValueError(
+                f"constant, a length, with told: constant only; got told: {self.told}, constant: {self.constant}"
+            )
+        return self
+
+
+Adaptive = Annotated[AdaptiveConfig | LengthTokenConfig, Field(discriminator="kind")]
+
+
+class ModelConfig(Strict):
+    """The model: a stack of blocks, and for some tasks the form of its ends."""
+
+    d_model: Width = Field(description="model width")
+    n_layer: int = Field(ge=1, le=1000, description="number of blocks")
+    mixer: MambaConfig
+    position: Literal["absolute", "relative_move"] | None = Field(
+        None,
+        exclude_if=lambda position: position is None,
+        description="draw: learned embedding of the cell, or code of the move since the last patch; null for other tasks",
+    )
+    decoder: DecoderConfig | None = Field(
+        None,
+        exclude_if=lambda decoder: decoder is None,
+        description="draw: from the output at one step to the image; null for other tasks",
+    )
+    adaptive: Adaptive | None
     scan_backend: ScanBackend = Field(description="backend of selective_scan; auto = the best one on the device")
 
     @model_validator(mode="after")
@@ -144,7 +149,7 @@ class ModelConfig(Strict):
 
 
 class _Passing(Strict):
-    max_factor: float = Field(gt=0, description="most steps of the passed part, in units of L0")
+    max_factor: float = Field(gt=0, le=1e6, description="most steps of the passed part, in units of L0")
     share: float = Field(gt=0, le=1, description="share of a batch's sequences that start from a passed state")
 
     def sequences(self, batch_size: int) -> int:
@@ -193,12 +198,13 @@ class TrainConfig(Strict):
     validate_every: Positive = Field(description="steps between two validations")
     validate_images: Positive = Field(description="validation images used, at most")
     checkpoint_every_s: float = Field(ge=0, description="seconds between two resume checkpoints; 0 = at every log step")
-    cpu_threads: Positive = Field(
-        description="torch threads on a CPU; part of the result, since sums are split by thread"
+    cpu_threads: int = Field(
+        ge=1, le=1024, description="torch threads on a CPU; part of the result, since sums are split by thread"
     )
     length_power: float = Field(
         0.0,
         ge=0,
+        le=100,
         exclude_if=lambda power: power == 0,
         description="p: a sequence of T patches weighs (T / L0)^p in the loss; 0 = all the same",
     )
@@ -230,17 +236,40 @@ class RunConfig(Strict):
 
     study: Name
     run: Name
-    seed: int
+    seed: Seed
     images: str | None = Field(None, description="digest of the configuration of the images; null: any images will do")
     task: TaskConfig
     model: ModelConfig
     train: TrainConfig
 
     @model_validator(mode="after")
+    def _ends_fit(self):
+        for key in ("position", "decoder"):
+            found, used = getattr(self.model, key), key in self.task.ENDS
+            if used and found is None:
+                raise ValueError(f"model.{key}: found null, expected: a value, which task {self.task.kind} needs")
+            if found is not None and not used:
+                raise ValueError(f"model.{key}: expected: null, since task {self.task.kind} has ends of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _conditioning_fits(self):
+        adaptive, able = self.model.adaptive, self.task.CONDITIONING
+        if adaptive is not None and able is not None and adaptive.kind not in able:
+            raise ValueError(
+                f"model.adaptive.kind: found {adaptive.kind}, expected: {' or '.join(sorted(able))} for task {self.task.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _state_passing_fits(self):
         passing = self.train.state_passing
         if passing is None:
             return self
+        if not self.task.PASSES_STATES:
+            raise ValueError(
+                f"train.state_passing: found {passing.kind}, expected: null for task {self.task.kind}, which passes no states"
+            )
         if self.model.adaptive is not None:
             # Told T without the passed part, it would never hear of the lengths at which it is then read; told n + T, it
             # would be one that was trained at these lengths, and its L0 another.
@@ -251,9 +280,13 @@ class RunConfig(Strict):
             raise ValueError(
                 f"train.state_passing: expected: max_factor x L0 >= 1 step; got {passing.max_factor} x {self.L0}"
             )
+        if passing.longest(self.L0) > LONGEST:
+            raise ValueError(
+                f"train.state_passing: expected: max_factor x L0 of at most {LONGEST:,} steps; got {passing.max_factor} x {self.L0}"
+            )
         return self
 
     @property
     def L0(self) -> int:
-        """Training length: the longest length that the run was trained on, in patches."""
+        """Training length: the longest length that the run was trained on, in steps."""
         return self.task.lengths.max

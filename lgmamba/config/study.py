@@ -8,18 +8,32 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from lgmamba.config.base import ConfigError, Name, Strict, problems, unknown_key, validate
+from lgmamba.config.base import (
+    ConfigError,
+    Folder,
+    Multiple,
+    Name,
+    Positive,
+    Seed,
+    Strict,
+    problems,
+    unknown_key,
+    validate,
+)
+from lgmamba.config.claims import ClaimsConfig, needed_steps
 from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
-from lgmamba.config.remedies import ExtensionConfig, Remedies, check_names, with_kinds
-from lgmamba.config.run import ModelConfig, OrderName, Positive, RunConfig, TaskConfig, TrainConfig
+from lgmamba.config.remedies import ExtensionConfig, Remedies, with_kinds
+from lgmamba.config.run import ModelConfig, RunConfig, TrainConfig
+from lgmamba.config.task import Order
+from lgmamba.config.text import read_yaml
+from lgmamba.config.together import check_study
 from lgmamba.files import digest_of
+from lgmamba.tasks.configs import TaskConfig
 
 PRESETS = Path("workflow/presets")
-Multiple = Annotated[float, Field(ge=1)]
 
 
 class ProbeConfig(Strict):
@@ -28,8 +42,8 @@ class ProbeConfig(Strict):
     split: Literal["val", "test"] = Field(description="which images; test is for the final answer only")
     images: Positive = Field(description="images, at most")
     repeats: Positive = Field(description="visiting orders per image")
-    orders: list[OrderName] = Field(min_length=1, description="visiting orders; the first is the headline")
-    max_factor: float = Field(ge=1, description="longest sequence, in units of the study's largest training length")
+    orders: list[Order] = Field(min_length=1, description="visiting orders; the first is the headline")
+    max_factor: Multiple = Field(description="longest sequence, in units of the study's largest training length")
     factors: list[Multiple] = Field(description="steps reported beyond L0, in units of the run's own training length")
     extra_steps: list[Positive] = Field(description="further steps reported, patches")
     batch_images: Positive = Field(description="images a pass")
@@ -37,28 +51,27 @@ class ProbeConfig(Strict):
     panel_images: Positive = Field(description="images whose reconstructions are kept as pictures")
 
 
-class Comparison(Strict):
-    """The runs that a family of claims compares; its specialists are the plain runs of fixed length within `generalist`'s range."""
+class ReportConfig(Strict):
+    """What the study asks, in its own words."""
 
-    generalist: Name = Field(description="plain run trained on many lengths")
-    adaptive: Name = Field(description="length-adaptive run trained on the same lengths")
-
-
-class ClaimsConfig(Strict):
-    """How the claims are tested."""
-
-    comparisons: list[Comparison] = Field(min_length=1)
-    bootstrap: Positive = Field(description="bootstrap resamples (images and seeds)")
-    level: float = Field(gt=0.5, lt=1, description="level of the intervals")
-    far_factors: list[Multiple] = Field(min_length=1, description="multiples of L0 at which C1 and C5 are tested")
+    title: str = Field(
+        "How Mamba's reconstruction strategy depends on the lengths it was trained on", min_length=1, max_length=150
+    )
+    question: str = Field(
+        "A Mamba model reads an image patch by patch and must reconstruct the whole image from what it has read. How does its "
+        "strategy depend on the sequence lengths that it was trained on, and what happens when a sequence is longer than all of them? "
+        "Does it help to tell the model the length?",
+        min_length=1,
+        max_length=1000,
+    )
 
 
 class OutputsConfig(Strict):
     """Where things go, relative to the repository; what is not given is named after the study."""
 
-    data: Path = Field(description="the image artefact; data/<study>")
-    results: Path = Field(description="runs, frames, logs; results/<study>")
-    reports: Path = Field(description="report and figures; reports/<study>")
+    data: Folder = Field(description="the image artefact; data/<study>")
+    results: Folder = Field(description="runs, frames, logs; results/<study>")
+    reports: Folder = Field(description="report and figures; reports/<study>")
     outside: Literal["refuse", "allow"] = Field(
         "refuse", description="whether they, and tracking.store, may lie outside the repository"
     )
@@ -71,7 +84,7 @@ class TrackingConfig(Strict):
     """MLflow, or nothing."""
 
     kind: Literal["mlflow", "none"]
-    store: Path = Field(default=Path("mlflow"), description="folder of the SQLite store and its artefacts")
+    store: Folder = Field(default=Path("mlflow"), description="folder of the SQLite store and its artefacts")
 
 
 class Params(Strict):
@@ -85,9 +98,10 @@ class Params(Strict):
     runs: dict[Name, dict[str, Any] | None] = Field(
         min_length=1, description="named entries; each overrides task, model or train, and may have a note"
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     probe: ProbeConfig
-    claims: ClaimsConfig
+    claims: ClaimsConfig = ClaimsConfig()
+    report: ReportConfig = ReportConfig()
     remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field([], description="tried beyond L0; see extension")
     extension: ExtensionConfig | None = Field(None, description="how remedies are tried; null: they are not")
     inspect: InspectConfig | None = Field(None, description="how trained models are looked into; null: they are not")
@@ -111,60 +125,15 @@ class Params(Strict):
                 raise ValueError(
                     f"{key}: found {str(path)!r}, expected: a folder below the repository, or outputs.outside: allow"
                 )
-            if set(str(path)) & set("{}\n"):  # Snakemake reads braces as wildcards, and has no way to write them
-                raise ValueError(f"{key}: found {str(path)!r}, expected: a path of one line without braces")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: found {self.seeds}, expected: each seed once")
         self._expand()
-        runs = self._expanded
-        if self.data.size is not None:  # else the images say, once they are built
-            for name, run in runs.items():
-                if any(side % run.task.patch_size for side in self.data.size):
-                    found, size = run.task.patch_size, " x ".join(map(str, self.data.size))
-                    raise ValueError(
-                        f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels"
-                    )
-        for i, c in enumerate(self.claims.comparisons):
-            path = f"claims.comparisons.{i}"
-            for role in ("generalist", "adaptive"):
-                if getattr(c, role) not in runs:
-                    raise ValueError(
-                        f"{path}.{role}: found {getattr(c, role)!r}, expected: one of the runs {sorted(runs)}"
-                    )
-            if runs[c.generalist].model.adaptive is not None:
-                raise ValueError(
-                    f"{path}.generalist: found {c.generalist!r}, whose model.adaptive is set; expected: a plain run"
-                )
-            if runs[c.adaptive].model.adaptive is None:
-                raise ValueError(
-                    f"{path}.adaptive: found {c.adaptive!r}, whose model.adaptive is null; expected: a length-adaptive run"
-                )
-        check_names(self.remedies)
-        self._check_extension(runs)
-        for i, name in enumerate([] if self.inspect is None else self.inspect.runs):
-            if name not in runs:
-                raise ValueError(f"inspect.runs.{i}: found {name!r}, expected: one of the runs {sorted(runs)}")
+        check_study(self)
         return self
-
-    def _check_extension(self, runs: dict[str, RunConfig]) -> None:
-        if self.extension is None:
-            if self.remedies:
-                raise ValueError("extension: required where remedies are listed; found null")
-            return
-        for i, name in enumerate(self.extension.runs):
-            if name not in runs:
-                raise ValueError(f"extension.runs.{i}: found {name!r}, expected: one of the runs {sorted(runs)}")
-            if name in self.extension.runs[:i]:
-                raise ValueError(f"extension.runs.{i}: found {name!r} twice, expected: each run once")
-            for j, entry in enumerate(self.remedies):
-                layers = getattr(entry, "layers", None)
-                if isinstance(layers, list) and max(layers) >= runs[name].model.n_layer:
-                    raise ValueError(
-                        f"remedies.{j}.layers: found {layers}, expected: layers 0..{runs[name].model.n_layer - 1} of run {name!r}"
-                    )
 
     def _expand(self) -> None:
         base = {s: getattr(self, s).model_dump(mode="json") for s in ("task", "model", "train")}
+        base["task"] = {"kind": self.task.kind} | base["task"]  # left out of files by the kind that all had once
         images = digest_of(self.data.model_dump(mode="json"))
         expanded, wrong = {}, []
         for run, override in self.runs.items():
@@ -211,6 +180,7 @@ class Params(Strict):
         powers = {2**k for k in range(last.bit_length())}
         lengths = {r.L0 for r in self._expanded.values()}
         own = {round(f * run.L0) for f in (*self.probe.factors, *self.claims.far_factors, self.probe.max_factor)}
+        own |= needed_steps(self.claims.primary, run.run, run.L0)
         steps = powers | lengths | own | set(self.probe.extra_steps) | {last}
         return sorted(t for t in steps if 1 <= t <= last)
 
@@ -229,9 +199,9 @@ def load_params(
     """
     values, source = read_yaml(Path(path)), str(path)
     for overlay, content in _overlays(preset, Path(path).parent):
-        values, source = merge(values, content), f"{source} with {overlay}"
+        values, source = overlaid(values, content), f"{source} with {overlay}"
     if overrides:
-        values, source = merge(values, overrides), f"{source} with values given by hand"
+        values, source = overlaid(values, overrides), f"{source} with values given by hand"
     return validate(Params, values, source)
 
 
@@ -255,17 +225,34 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file whose top level is a mapping."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as e:
-        raise ConfigError(f"{path} is not valid YAML: {e}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of sections at the top level, found {type(values).__name__}")
-    return values
+def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """`merge`, where an overlay with `runs` of its own inherits nothing about runs that it does not have.
+
+    Comparisons, runs that remedies are tried on, and runs that are looked into are kept as far as their runs are still there.
+    Without any, the section is null, unless the overlay writes in it.
+    """
+    result = merge(base, overlay)
+    runs = overlay.get("runs")
+    if not isinstance(runs, dict):
+        return result
+    claims = result.get("claims")
+    if isinstance(claims, dict) and "comparisons" not in _mapping(overlay.get("claims")):
+        inherited = claims.get("comparisons") or []
+        claims["comparisons"] = [c for c in inherited if all(name in runs for name in _mapping(c).values())]
+    for section in ("extension", "inspect"):
+        inherited = _mapping(result.get(section)).get("runs")
+        if not isinstance(inherited, list) or "runs" in _mapping(overlay.get(section)):
+            continue
+        if left := [name for name in inherited if name in runs]:
+            result[section]["runs"] = left
+        elif section not in overlay and not (section == "extension" and "remedies" in overlay):
+            result[section] = None
+            result |= {"remedies": []} if section == "extension" else {}
+    return result
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _overlays(preset: str | None, root: Path) -> list[tuple[Path, dict[str, Any]]]:

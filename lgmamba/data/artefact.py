@@ -9,6 +9,7 @@ place last and in one step; who reads it sees the old artefact or the new one, w
 when or where it was made.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from lgmamba.config.base import Strict
 from lgmamba.data.errors import DataError
@@ -43,6 +44,7 @@ class SourceRecord(Strict):
         n_images: images read from it.
         n_bytes, sha256: of the file; of a folder, over the files read, their names and digests; of digits, over its arrays.
         url, etag: where a downloaded file came from, and the version its host stated.
+        left_out: of a folder, how many files (or whole folders) were not taken, by reason.
     """
 
     name: str
@@ -52,6 +54,7 @@ class SourceRecord(Strict):
     sha256: str | None = None
     url: str | None = None
     etag: str | None = None
+    left_out: dict[str, int] | None = Field(None, exclude_if=lambda counts: not counts)
 
 
 class Skipped(Strict):
@@ -97,18 +100,19 @@ class Manifest(Strict):
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out`, so on the same file system, with a subfolder `artefact` to fill.
+    """A temporary folder with a subfolder `artefact` to fill: beside `out`, or in it where it is there, so on one file system.
 
     It is removed whatever happens; what a killed build left behind is removed by the next one.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; the data artefact is a folder, name another place")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    home = out if out.is_dir() else out.parent
+    home.mkdir(parents=True, exist_ok=True)
     prefix = f".{out.name}.building-{socket.gethostname()}-"
-    for left in out.parent.glob(f"{prefix}*"):
+    for left in home.glob(f"{glob.escape(prefix)}*"):
         if not _is_running(left.name.removeprefix(prefix).split("-")[0]):
             shutil.rmtree(left, ignore_errors=True)
-    stage = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=out.parent))
+    stage = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=home))
     try:
         (stage / ARTEFACT).mkdir()
         yield stage
@@ -145,12 +149,13 @@ def write_tensors(stage: Path, tensors: dict[str, np.ndarray]) -> tuple[str, str
 def publish(stage: Path, manifest: Manifest, out: Path) -> None:
     """Move a finished artefact from `stage` to `out`, in one step where nothing is there.
 
-    Over an older artefact the tensors go first, then the manifest replaces the old one in one step, then old tensors go.
+    In a folder that is there already, with an older artefact perhaps, the tensors go first, then the manifest replaces the
+    old one in one step, then old tensors go.
     """
     ready = stage / ARTEFACT
-    (ready / MANIFEST).write_text(to_json(manifest.model_dump(mode="json")))
+    (ready / MANIFEST).write_text(to_json(manifest.model_dump(mode="json")), encoding="utf-8")
     shutil.copymode(ready / MANIFEST, ready / manifest.file)  # safetensors writes files that only their owner may read
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists():
         os.replace(ready, out)
         return
     os.replace(ready / manifest.file, out / manifest.file)
@@ -171,7 +176,7 @@ def read_manifest(folder: Path) -> Manifest:
         found = "the folder has no manifest.json" if folder.is_dir() else "no such folder"
         raise DataError(f"no data artefact at {folder} ({found}); build it with `lgmamba data`")
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as e:
         raise DataError(f"{path} is not JSON ({e}); build the artefact again with `lgmamba data`") from None
     found = (values.get("format"), values.get("version")) if isinstance(values, dict) else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lgmamba.config.data import DataConfig
+from lgmamba.config.data import DataConfig, NoImages
 from lgmamba.data import splits
 from lgmamba.data.artefact import Manifest, Skipped, publish, staging, write_tensors
 from lgmamba.data.decode import DecodeSpec, Payload, decode_image, own_bomb_guard
@@ -17,7 +17,7 @@ from lgmamba.data.errors import BadImage, DataError
 from lgmamba.data.pool import available_cores, decode_all
 from lgmamba.data.progress import progress_bar
 from lgmamba.data.sources import ImageSource, Index, open_source
-from lgmamba.task.patches import grid_shape
+from lgmamba.tasks.draw.patches import grid_shape
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,19 @@ def build_dataset(
     Raises:
         DataError: input that cannot be used, naming file and row.
     """
-    out = Path(out)
+    out = Path(out).resolve()  # a link stays a link, to the folder that is filled
     if config.size is not None:
         _check_patches(config.size, patch_size)  # before a download
     with staging(out) as stage:
         source = open_source(config.source, stage, progress)
         index = source.index()
         plan = _plan(index, config)
-        items, spec = _settle_size(source.read(plan.wanted), index, config)
-        _check_patches(spec.size, patch_size)
-        images, kept, skipped = _decode(items, spec, index, plan, config, workers or available_cores(), progress)
+        if isinstance(config.source, NoImages):
+            images, kept, skipped = _nothing(plan), np.argsort(plan.row)[(~plan.wanted).sum() :], []
+        else:
+            items, spec = _settle_size(source.read(plan.wanted), index, config)
+            _check_patches(spec.size, patch_size)
+            images, kept, skipped = _decode(items, spec, index, plan, config, workers or available_cores(), progress)
         tensors = _tensors(images, kept, index, plan)
         name, digest = write_tensors(stage, tensors)
         manifest = _manifest(config, index, plan, source, tensors, skipped, name, digest)
@@ -118,11 +121,16 @@ def _count_classes(index: Index, configured: int | None) -> int:
     return n_classes
 
 
+def _nothing(plan: Plan) -> np.ndarray:
+    """The images of samples that are none: (n, 0, 0, 0)."""
+    return np.empty((int(plan.wanted.sum()), 0, 0, 0), np.uint8)
+
+
 def _settle_size(
     items: Iterator[tuple[int, Payload]], index: Index, config: DataConfig
 ) -> tuple[Iterator[tuple[int, Payload]], DecodeSpec]:
     """The size all images must have: the configured one, else that of the first image that can be decoded."""
-    spec = DecodeSpec(config.size, config.fit, config.channels, config.max_pixels)
+    spec = DecodeSpec(config.size, config.fit, config.channels, config.max_pixels, config.resampling, config.invert)
     looked_at = []
     with own_bomb_guard():
         while spec.size is None:
@@ -217,7 +225,7 @@ def _manifest(
         n_classes=plan.n_classes,
         class_names=index.class_names,
         mean_image="mean_image",
-        mean_pixel=[round(float(m), 6) for m in tensors["mean_image"].mean(axis=(1, 2), dtype=np.float64)],
+        mean_pixel=[round(float(channel.mean(dtype=np.float64)), 6) for channel in tensors["mean_image"]],
         sources=source.digests(plan.wanted),
         config=config.model_dump(mode="json"),
         skipped=skipped,

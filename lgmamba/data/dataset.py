@@ -26,7 +26,7 @@ class Dataset:
         codes: (N,) uint8, split of each row: its position in `splits.SPLITS`.
         id_hash: (N,) int64 >= 0, hash of the image id: a seed per image that does not depend on the row.
         mean_image: (C, H, W) float32 in [0, 1], mean over the training split.
-        manifest: what is known about the rest.
+        manifest: what is known about the rest; None of images that come from no artefact.
     """
 
     images: Tensor
@@ -34,12 +34,12 @@ class Dataset:
     codes: Tensor
     id_hash: Tensor
     mean_image: Tensor
-    manifest: Manifest
+    manifest: Manifest | None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return self.manifest.image_shape
+        """Channels, height, width; zeros where samples are no images."""
+        return tuple(self.images.shape[1:])
 
     def split(self, name: str) -> Tensor:
         """Rows of one split, ascending.
@@ -54,6 +54,15 @@ class Dataset:
         if name not in CODES:
             raise ValueError(f"split {name!r} is unknown; expected one of {', '.join(CODES)}")
         return torch.nonzero(self.codes == CODES[name]).squeeze(1)
+
+
+def in_memory(images: Tensor) -> Dataset:
+    """Images (N, C, H, W) uint8 that come from no artefact, all of them in the training split: for timing and for tests."""
+    n, device = len(images), images.device
+    nothing = torch.zeros(n, dtype=torch.int64, device=device)
+    codes = torch.full((n,), CODES["train"], dtype=torch.uint8, device=device)
+    hashes = torch.arange(n, device=device)
+    return Dataset(images, nothing, codes, hashes, (images.float() / 255).mean(0), None)
 
 
 def check_configuration(folder: Path, manifest: Manifest, configured: str | None) -> None:

@@ -2,7 +2,7 @@
 
 Conversions, the same for every source: the first frame of an animation; the orientation noted in EXIF is applied;
 16-bit grey is scaled to 8 bits; transparency is laid over white; palette, CMYK and other modes go through Pillow's
-standard conversion. Scaling is bicubic with antialiasing.
+standard conversion. Scaling is bicubic or bilinear, with antialiasing; it comes before an inversion.
 """
 
 import io
@@ -16,10 +16,14 @@ from PIL import Image, ImageOps
 
 from lgmamba.data.errors import BadImage
 
-Payload = bytes | Path | np.ndarray | None
-"""An image before decoding: the encoded file's bytes, its path, grey pixels (H, W) uint8, or nothing (a null)."""
+Payload = bytes | Path | np.ndarray | str | None
+"""An image before decoding: the encoded file's bytes, its path, grey pixels (H, W) uint8, the name of a file that a table means
+instead of holding its bytes, or nothing (a null)."""
 
-RESAMPLING = Image.Resampling.BICUBIC
+ENCODED_BYTES, BYTES_PER_PIXEL = 16 << 20, 16
+"""No encoded image is larger: metadata, and four channels of four bytes a pixel."""
+
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,16 @@ class DecodeSpec:
         fit: "exact", "resize", "center_crop" or "resize_crop".
         channels: "grey" or "rgb".
         max_pixels: largest height x width that is decoded.
+        resampling: a key of `RESAMPLING`.
+        invert: "none", or "ink": the pixel value v becomes 255 - v.
     """
 
     size: tuple[int, int] | None
     fit: str
     channels: str
     max_pixels: int
+    resampling: str = "bicubic"
+    invert: str = "none"
 
     @property
     def n_channels(self) -> int:
@@ -51,14 +59,22 @@ def decode_image(payload: Payload, spec: DecodeSpec) -> np.ndarray:
     Raises:
         BadImage: the reason why this image cannot be used.
     """
-    with _open(payload) as image:
+    with _open(payload, spec.max_pixels) as image:
         _check_pixels(image, spec.max_pixels)
+        form = image.format or "image"
         try:
             image.load()
         except Exception as e:  # Pillow's decoders raise whatever their format's library does
-            raise BadImage(f"the {image.format or 'image'} data cannot be decoded ({e})") from None
-        image = _fit(_to_channels(_upright(image), spec.channels), spec)
-        pixels = np.asarray(image, dtype=np.uint8)
+            raise BadImage(f"the {form} data cannot be decoded ({e})") from None
+        try:
+            image = _fit(_to_channels(_upright(image), spec.channels), spec)
+            pixels = np.asarray(image, dtype=np.uint8)
+        except BadImage:
+            raise
+        except Exception as e:  # the same for its conversions: LAB to grey, palettes that are too short
+            raise BadImage(f"the {form} pixels of mode {image.mode} cannot be converted ({e})") from None
+    if spec.invert == "ink":
+        pixels = 255 - pixels
     return pixels[None] if spec.channels == "grey" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -72,13 +88,22 @@ def own_bomb_guard() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _open(payload: Payload) -> Image.Image:
+def _open(payload: Payload, max_pixels: int) -> Image.Image:
     """Read the header only; no pixel is decoded yet."""
     if payload is None:
         raise BadImage("the image is null")
+    if isinstance(payload, str):
+        raise BadImage(
+            f"the image is null, the table has only its path {payload!r}; write the image's bytes into the table"
+        )
     if isinstance(payload, np.ndarray):
         return Image.fromarray(payload)
     try:
+        n_bytes = payload.stat().st_size if isinstance(payload, Path) else len(payload)
+        if n_bytes > ENCODED_BYTES + BYTES_PER_PIXEL * max_pixels:
+            raise BadImage(
+                f"the file has {n_bytes:,} bytes, more than any image of max_pixels={max_pixels:,}; raise data.max_pixels if it is one"
+            )
         encoded = payload.read_bytes() if isinstance(payload, Path) else payload
     except OSError as e:
         raise BadImage(f"the file cannot be read ({e.strerror})") from None
@@ -137,9 +162,9 @@ def _fit(image: Image.Image, spec: DecodeSpec) -> Image.Image:
         return image
     height, width = spec.size
     if spec.fit == "resize":
-        return image.resize((width, height), RESAMPLING)
+        return image.resize((width, height), RESAMPLING[spec.resampling])
     if spec.fit == "resize_crop":
-        return ImageOps.fit(image, (width, height), RESAMPLING)
+        return ImageOps.fit(image, (width, height), RESAMPLING[spec.resampling])
     if spec.fit == "center_crop":
         if found[0] < height or found[1] < width:
             raise BadImage(

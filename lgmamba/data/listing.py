@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lgmamba.config.data import DataConfig
 from lgmamba.data.errors import DataError
+from lgmamba.data.local import is_remote
 from lgmamba.files import file_digest
 from lgmamba.records import Record
 
@@ -19,8 +20,9 @@ from lgmamba.records import Record
 def source_files(config: DataConfig) -> list[Path]:
     """Every local file that a source names: those below its folders, and those that its patterns match; sorted."""
     given = [getattr(config.source, name, None) or [] for name in ("path", "test_path")]
-    patterns = [p for paths in given for p in ([paths] if isinstance(paths, str) else paths) if "://" not in p]
-    found = {Path(p) for pattern in patterns for p in (glob(pattern) or ([pattern] if os.path.exists(pattern) else []))}
+    named = [p for paths in given for p in ([paths] if isinstance(paths, str) else paths) if not is_remote(p)]
+    patterns = [os.path.expanduser(p) for p in named]
+    found = {Path(p) for p in patterns for p in ([p] if os.path.exists(p) else glob(p, recursive=True))}
     return sorted({file for path in found for file in (_below(path) if path.is_dir() else [path])}, key=os.fsencode)
 
 
@@ -61,6 +63,12 @@ def images_digest(config: DataConfig, record: Record | None) -> str:
     return content_digest(files)
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder, followlinks=True):
-        yield from (Path(place, name) for name in names)
+def _below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Files anywhere below; links are followed, but not back to a folder above. A folder that cannot be listed has none."""
+    here = os.path.realpath(folder)
+    try:
+        entries = [] if here in above else list(os.scandir(folder))
+    except OSError:  # the stage says so
+        return
+    for entry in entries:
+        yield from _below(Path(entry), (*above, here)) if entry.is_dir() else [Path(entry)]

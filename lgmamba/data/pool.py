@@ -107,18 +107,19 @@ def _chunks(items: Iterable[tuple[int, Payload]]) -> Iterator[list[tuple[int, Pa
     n_bytes = 0
     for row, payload in items:
         chunk.append((row, payload))
-        n_bytes += (
-            PATH_BYTES
-            if isinstance(payload, Path)
-            else len(payload or b"")
-            if not isinstance(payload, np.ndarray)
-            else payload.nbytes
-        )
+        n_bytes += _size(payload)
         if len(chunk) == CHUNK_IMAGES or n_bytes >= CHUNK_BYTES:
             yield chunk
             chunk, n_bytes = [], 0
     if chunk:
         yield chunk
+
+
+def _size(payload: Payload) -> int:
+    """Bytes that an image takes before it is decoded."""
+    if isinstance(payload, Path):
+        return PATH_BYTES
+    return payload.nbytes if isinstance(payload, np.ndarray) else len(payload or b"")
 
 
 def _decode_chunk(spec: DecodeSpec, chunk: list[tuple[int, Payload]]) -> Decoded:

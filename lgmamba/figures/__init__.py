@@ -7,6 +7,7 @@ import polars as pl
 from lgmamba.analysis import WITH_PICTURES, figures_of, frames_drawn
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.panel import read_panel
+from lgmamba.config.base import ConfigError
 from lgmamba.figures.budget import fig_budget
 from lgmamba.figures.curves import fig_curves
 from lgmamba.figures.degradation import fig_degradation
@@ -55,12 +56,12 @@ def draw(name: str, study_json: Path, frames: Path, out: Path) -> None:
         frames: folder written by `evaluate`.
         out: folder of the figures.
     Raises:
-        ValueError: no figure of this study; lists those that it has.
+        ConfigError: no figure of this study; lists those that it has.
         ArtefactError: a frame is missing or damaged.
     """
     params = load_study(study_json)
     if name not in (known := figures_of(params)):
-        raise ValueError(f"figure={name!r} is unknown; expected one of {', '.join(known)}")
+        raise ConfigError(f"figure={name!r} is unknown; expected one of {', '.join(known)}")
     use_style()
     style = Style(list(params.runs))
     record, read = read_record(frames, "evaluate"), checked_all(frames, frames_drawn(name), "evaluate")

@@ -72,7 +72,8 @@ def _line(ax: Axes, rows: pl.DataFrame, colour: object, k: int, label: str) -> N
     rows = rows.unique("budget", maintain_order=True).sort("budget")
     if rows.is_empty():
         return
-    ax.fill_between(rows["budget"], rows["lo"], rows["hi"], color=colour, alpha=0.2, linewidth=0)
+    known = rows.drop_nulls("lo")
+    ax.fill_between(known["budget"], known["lo"], known["hi"], color=colour, alpha=0.2, linewidth=0)
     ax.plot(
         rows["budget"], rows["value"], color=colour, linestyle=LINES[k], marker=MARKERS[k], markersize=3.5, label=label
     )

@@ -6,6 +6,9 @@ from matplotlib.figure import Figure
 
 from lgmamba.figures.style import BASELINES, FAR, PANEL_TITLES, Style, grid_of_axes, log2_axis, mark_L0
 
+OUT_OF_VIEW = ("paste", "oracle_memory", "nearest")
+"""Baselines that copy what was read: they leave the plot where all was."""
+
 
 def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
     """One panel for each kind of run; line = mean over seeds, band = lowest to highest seed, dot and dashed line = L0.
@@ -41,9 +44,10 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelbottom=True)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, columnspacing=1, handlelength=1.6)
-    in_view = frame.filter(pl.col("method") != "paste")  # an ideal memory leaves the plot where it has read all
+    in_view = frame.filter(pl.col("method").is_in(OUT_OF_VIEW).not_())
     low, high = in_view["psnr_lo"].min(), in_view["psnr_hi"].max()
-    axes[0].set_ylim(low - 0.05 * (high - low), high + 0.07 * (high - low))
+    span = max(high - low, 1.0)  # dB; constant images leave no span
+    axes[0].set_ylim(low - 0.05 * span, high + 0.07 * span)
     log2_axis(axes[0].xaxis, models["step"].to_list())
     for ax in axes:
         ax.set_xlabel("Step t (patches)")

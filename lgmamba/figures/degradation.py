@@ -9,7 +9,7 @@ from lgmamba.figures.style import FAR, PANEL_TITLES, Style, grid_of_axes, log2_a
 
 
 def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
-    """PSNR(T) - PSNR(L0) against T / L0, one panel for each kind of run; band = interval over images and seeds.
+    """PSNR(T) - PSNR(L0) against T / L0, one panel for each kind of run; band = interval over trainings.
 
     Args:
         frame: degradation of `analysis.frames.degradation_frame`.
@@ -23,8 +23,9 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
         ax.axhline(0, color=FAR, linewidth=0.7)
         for run, rows in frame.filter(pl.col("kind") == panel).group_by("run", maintain_order=True):
             look = style[run[0]]
+            known = rows.drop_nulls("delta_lo")
             ax.fill_between(
-                rows["factor"], rows["delta_lo"], rows["delta_hi"], color=look.colour, alpha=0.25, linewidth=0
+                known["factor"], known["delta_lo"], known["delta_hi"], color=look.colour, alpha=0.25, linewidth=0
             )
             ax.plot(
                 rows["factor"],

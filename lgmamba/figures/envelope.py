@@ -10,7 +10,7 @@ ROLES = {"generalist": "generalist", "adaptive": "length-adaptive"}
 
 
 def fig_envelope(frame: pl.DataFrame, style: Style) -> Figure:
-    """Above: PSNR at T with intervals over images and seeds; below: share of the specialists' lead that the adaptive run closes.
+    """Above: PSNR at T; below: the adaptive run minus the generalist and minus the specialists, with intervals over trainings.
 
     Args:
         frame: envelope of `analysis.frames.envelope_frame`.
@@ -21,12 +21,12 @@ def fig_envelope(frame: pl.DataFrame, style: Style) -> Figure:
     for column, name in enumerate(names):
         family = frame.filter(pl.col("family") == name)
         _draw_levels(axes[0, column], family, style)
-        _draw_gap(axes[1, column], family, style)
+        _draw_differences(axes[1, column], family, style)
         axes[0, column].set_title(f"Lengths of {style[name].label} (L0 = {family['L0'][0]})", loc="left")
         log2_axis(axes[1, column].xaxis, family["step"].to_list())
         axes[1, column].set_xlabel("Sequence length T (patches)")
     axes[0, 0].set_ylabel("PSNR at T (dB)")
-    axes[1, 0].set_ylabel("Gap closed (%)")
+    axes[1, 0].set_ylabel("Difference (dB)")
     return figure
 
 
@@ -66,29 +66,17 @@ def _draw_levels(ax: Axes, family: pl.DataFrame, style: Style) -> None:
     ax.legend(loc="lower right", handlelength=1.8)
 
 
-def _draw_gap(ax: Axes, family: pl.DataFrame, style: Style) -> None:
-    rows = family.filter(pl.col("gap_closed").is_not_null())
-    ends = [100 * v for name in ("gap_lo", "gap_hi") for v in rows[name]]
-    ax.set_ylim(
-        max(min([*ends, 0]) - 20, -150), min(max([*ends, 100]) + 20, 250)
-    )  # a small lead has an interval of any size
-    for level in (0, 100):
-        ax.axhline(level, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)))
-    for row in rows.iter_rows(named=True):
-        ax.plot(
-            [row["step"]] * 2, [100 * row["gap_lo"], 100 * row["gap_hi"]], color=style[row["run"]].colour, linewidth=1.4
-        )
-        ax.plot(
-            row["step"], 100 * row["gap_closed"], style[row["run"]].marker, color=style[row["run"]].colour, markersize=4
-        )
-    if rows.is_empty():
-        ax.text(
-            0.5,
-            0.5,
-            "no length where a specialist's lead is shown",
-            transform=ax.transAxes,
-            ha="center",
-            va="center",
-            fontsize=7,
-        )
+def _draw_differences(ax: Axes, family: pl.DataFrame, style: Style) -> None:
+    """Adaptive run minus the generalist at every length, and minus the specialist where there is one."""
+    rows = family.filter(pl.col("role") == "adaptive")
+    look = style[rows["run"][0]]
+    ax.axhline(0, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)))
+    ax.plot(rows["step"], rows["gain"], **look.stroke, marker=look.marker, markersize=3, label="minus the generalist")
+    known = rows.drop_nulls("gain_lo")
+    ax.fill_between(known["step"], known["gain_lo"], known["gain_hi"], color=look.colour, alpha=0.25, linewidth=0)
+    beside = rows.drop_nulls("beside")
+    for row in beside.drop_nulls("beside_lo").iter_rows(named=True):
+        ax.plot([row["step"]] * 2, [row["beside_lo"], row["beside_hi"]], color="black", linewidth=1)
+    ax.plot(beside["step"], beside["beside"], "*", color="black", markersize=7, label="minus the specialist")
+    ax.legend(loc="best", handlelength=1.8)
     ax.spines[["top", "right"]].set_visible(False)

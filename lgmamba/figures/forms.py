@@ -23,7 +23,8 @@ def fig_forms(frame: pl.DataFrame, style: Style) -> Figure:
         rows = frame.filter(pl.col("measure") == measure, pl.col(key) == value)
         for row in rows.iter_rows(named=True):
             y = runs.index(row["run"])
-            ax.plot([row["lo"], row["hi"]], [y, y], color=style[row["run"]].colour, linewidth=1.6)
+            if row["lo"] is not None:
+                ax.plot([row["lo"], row["hi"]], [y, y], color=style[row["run"]].colour, linewidth=1.6)
             ax.plot([row["seeds_lo"], row["seeds_hi"]], [y, y], "|", color=style[row["run"]].colour, markersize=5)
             ax.plot(row["value"], y, "o", color=style[row["run"]].colour, markersize=4)
         ax.axvline(0, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lgmamba.figures.style import SEQUENTIAL, Style, colour_bar, grid_of_axes, panel_title, shared_labels
+from lgmamba.metrics import LEAST_MSE
 
 COLUMNS = 4
 
@@ -39,7 +40,8 @@ def draw_maps(maps: list[pl.DataFrame], titles: list[tuple[str, str]], columns: 
     """
     frame = pl.concat(maps)
     figure, axes = grid_of_axes(len(maps), columns, 1.95, sharex=True, sharey=True)
-    norm = LogNorm(float(frame["mse"].quantile(0.02)), float(frame["mse"].quantile(0.98)))
+    least = max(frame["mse"].quantile(0.02), LEAST_MSE)  # a perfect copy has no logarithm
+    norm = LogNorm(least, max(frame["mse"].quantile(0.98), 1.01 * least))
     steps = frame["step"].unique().sort().to_list()
     for ax, rows, title in zip(axes, maps, titles, strict=True):
         _draw_map(ax, rows, norm)
@@ -67,7 +69,7 @@ def _draw_map(ax: Axes, rows: pl.DataFrame, norm: Normalize) -> None:
         x0, x1 = edges[step]
         y0 = -1.5 if low < 0 else np.log2(1 + low)
         boxes.append(Rectangle((x0, y0), x1 - x0, 1))
-        colours.append(SEQUENTIAL(norm(mse)))
+        colours.append(SEQUENTIAL(norm(max(mse, LEAST_MSE))))
     ax.add_collection(PatchCollection(boxes, facecolors=colours, edgecolors=colours, linewidths=0.2))
 
 

@@ -37,6 +37,9 @@ SEQUENTIAL = sns.color_palette("viridis", as_cmap=True)
 BASELINES = {
     "mean_image": ("Mean image", (0, (1, 1.5))),
     "paste": ("Ideal memory: patches pasted into the mean image", (0, (5, 1.5))),
+    "oracle_memory": ("Ideal memory: pixels read, the mean image elsewhere", (0, (5, 1.5))),
+    "nearest": ("Nearest pixel read", (0, (3, 1, 1, 1))),
+    "paper": ("Paper alone", (0, (1, 4))),
 }
 PANEL_TITLES = {
     "specialist": "Specialists (one length)",

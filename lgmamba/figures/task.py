@@ -9,6 +9,9 @@ from lgmamba.analysis.panel import Panel
 from lgmamba.figures.pictures import show
 from lgmamba.figures.style import WIDTH, Style
 
+FIRST_PLACES = 8
+"""Places whose outlines are drawn."""
+
 ROWS = {"this patch": "patch read\nat step t", "patches read": "patches read\nup to t"}
 
 
@@ -56,18 +59,21 @@ def fig_task(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
 
 
 def _draw_image(ax: Axes, panel: Panel, image: int) -> None:
-    """The image with its grid of cells and the number of the step at which each is first read."""
+    """The image with the number of the step at which each cell, or each of the first places, is first read."""
     target = panel.target(image)
     show(ax, target)
     P, (H, W) = panel.patch_size, target.shape[1:]
     order = list(dict.fromkeys(panel.cells[image].tolist()))
+    if panel.reads == "places":
+        order = order[:FIRST_PLACES]  # they overlap
     size = 6.5 if len(order) <= 16 else 3.6
     for turn, cell in enumerate(order, start=1):
-        y, x = divmod(cell, W // P)
-        ax.add_patch(Rectangle((x * P - 0.5, y * P - 0.5), P, P, fill=False, edgecolor="white", linewidth=0.5))
+        y, x = panel.corner(cell)
+        ax.add_patch(Rectangle((x - 0.5, y - 0.5), P, P, fill=False, edgecolor="white", linewidth=0.5))
         ax.text(
-            x * P + (P - 1) / 2, y * P + (P - 1) / 2, str(turn), ha="center", va="center", fontsize=size, color="black",
+            x + (P - 1) / 2, y + (P - 1) / 2, str(turn), ha="center", va="center", fontsize=size, color="black",
             bbox={"facecolor": "white", "alpha": 0.65, "linewidth": 0, "pad": 0.4, "boxstyle": "round,pad=0.15"},
         )  # fmt: skip
     ax.set_title(f"image, {H} \u00d7 {W} pixels", pad=3, fontsize=7.5)
-    ax.set_xlabel("cells numbered in the\norder they are read", fontsize=6.5)
+    what = "the first patches" if panel.reads == "places" else "cells"
+    ax.set_xlabel(f"{what} numbered in the\norder they are read", fontsize=6.5)

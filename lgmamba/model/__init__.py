@@ -1,4 +1,4 @@
-"""The reconstruction model: tokens -> pre-norm residual blocks around a sequence mixer -> decoder at any step.
+"""The sequence model: tokens -> pre-norm residual blocks around a sequence mixer -> a prediction at any step. It knows no task.
 
 Glossary, for every file of this package
 
@@ -15,7 +15,8 @@ Glossary, for every file of this package
 """
 
 from lgmamba.model.mixer import MambaMixer, SelectiveScanState
-from lgmamba.model.patch_mamba import PatchMamba, StackState
 from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.model.sequences import SequenceModel, Sequences
+from lgmamba.model.stack import Stack, StackState
 
-__all__ = ["MambaMixer", "PatchMamba", "Plan", "ScanCall", "SelectiveScanState", "StackState"]
+__all__ = ["MambaMixer", "Plan", "ScanCall", "SelectiveScanState", "SequenceModel", "Sequences", "Stack", "StackState"]

@@ -49,9 +49,11 @@ class MambaMixer(nn.Module):
         self.backend = config.scan_backend
         D, N, R = config.d_inner, config.mixer.d_state, config.dt_rank
         self.in_proj = nn.Linear(config.d_model, 2 * D, bias=False)
-        self.conv1d = nn.Conv1d(
-            D, D, config.mixer.d_conv, groups=D, padding=config.mixer.d_conv - 1
-        )  # holds parameters
+        self.conv1d = None
+        if config.mixer.conv == "standard":
+            self.conv1d = nn.Conv1d(
+                D, D, config.mixer.d_conv, groups=D, padding=config.mixer.d_conv - 1
+            )  # holds parameters
         self.x_proj = nn.Linear(D, R + 2 * N, bias=False)
         self.dt_proj = nn.Linear(R, D)
         self.A_log = nn.Parameter(torch.arange(1, N + 1, dtype=torch.float32).log().repeat(D, 1))
@@ -94,9 +96,7 @@ class MambaMixer(nn.Module):
             out (B, K, d), the new carry (None if it is not wanted), and the positions kept (B, K), or None where all are (K = L).
         """
         x, z = self.in_proj(u).chunk(2, dim=-1)  # (B, L, D) each
-        carry = state.conv if state else None
-        fused = self.backend in ("auto", "cuda")
-        x, conv = causal_conv1d_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, carry, fused)
+        x, conv = self._convolve(x, state.conv if state else None)
         rank, N = self.dt_proj.in_features, self.A_log.shape[1]
         dt_low, Bmat, Cmat = self.x_proj(x).split([rank, N, N], dim=-1)
         dt_raw = F.linear(dt_low, self.dt_proj.weight)  # (B, L, D), the bias is added inside the scan
@@ -117,6 +117,13 @@ class MambaMixer(nn.Module):
         call = call if plan is None else plan(call)
         y, h, memory = self._scan(call)
         return self.out_proj(y), SelectiveScanState(conv, h, memory), call.keep
+
+    def _convolve(self, x: Tensor, carry: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Short convolution and SiLU, and its carry; without a convolution an empty one."""
+        if self.conv1d is None:
+            return F.silu(x), x[:, :0]
+        fused = self.backend in ("auto", "cuda")
+        return causal_conv1d_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, carry, fused)
 
     def _scan(self, call: ScanCall) -> tuple[Tensor, Tensor, Memory | None]:
         if call.keep is not None:

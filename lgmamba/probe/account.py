@@ -20,10 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba
+from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.dynamics import DecayRecorder, DistanceRecorder, ModeMemory, WriteRecorder, mode_memory
 from lgmamba.probe.passes import stops
-from lgmamba.probe.sequences import Sequences
 
 TESTED = 3.0
 """Standard errors by which a mean state must differ from zero to be followed."""
@@ -102,7 +101,7 @@ def _ratio(later: Tensor, before: Tensor) -> Tensor:
     return later.abs().clamp(min=tiny) / before.abs().clamp(min=tiny)
 
 
-def mode_account(model: PatchMamba, passes: Sequence[Sequences], steps: Sequence[int], piece: int) -> Account:
+def mode_account(model: SequenceModel, passes: Sequence[Sequences], steps: Sequence[int], piece: int) -> Account:
     """Read sequences to L0 for the forecast, and on to every T for what comes of it.
 
     Args:
@@ -129,7 +128,7 @@ def mode_account(model: PatchMamba, passes: Sequence[Sequences], steps: Sequence
 
 
 def _totals(
-    model: PatchMamba, passes: Sequence[Sequences], steps: Sequence[int], piece: int, memory: list[ModeMemory]
+    model: SequenceModel, passes: Sequence[Sequences], steps: Sequence[int], piece: int, memory: list[ModeMemory]
 ) -> dict[int, list[Tensor]]:
     """A second pass: mean writes are summed with decays that the first one found."""
     parts: dict[int, list[list[Tensor]]] = {T: [] for T in steps}

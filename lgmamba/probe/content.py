@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lgmamba import metrics
 from lgmamba.model import Plan, ScanCall
 from lgmamba.remedies.base import steps_of
 from lgmamba.scan import selective_scan
@@ -73,7 +74,7 @@ def fit_read_out(h: Tensor, images: Tensor) -> ReadOut:
 
 def psnr(drawn: Tensor, targets: Tensor) -> float:
     """PSNR in dB of the mean squared error over images: (n, pixels) against (n, ...)."""
-    return float(-10 * (drawn - targets.flatten(1)).double().square().mean().log10())
+    return float(metrics.psnr((drawn - targets.flatten(1)).double().square().mean()))
 
 
 def restore_norm(norm: Sequence[float], L0: int) -> Plan:

@@ -34,6 +34,7 @@ from lgmamba.probe.looks import attention, content, distance, memory, receptive_
 from lgmamba.probe.looks_at_modes import modes
 from lgmamba.probe.subject import Subject
 from lgmamba.records import begin, finish
+from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import check_trained_on, load_model_of
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def inspect(
     made_from = reading_key(config, dataset.manifest.sha256, weights)
     if what == "all":
         begin(out)
-    subject = Subject(model, dataset, config)
+    subject = Subject(model, build_task(config.run, dataset), dataset, config)
     name = {"run": config.run.run, "seed": config.run.seed, "L0": model.L0}
     seconds, written = {}, []
     for look in LOOKS if what == "all" else [what]:

@@ -21,7 +21,7 @@ from lgmamba.probe.attention import (
 )
 from lgmamba.probe.content import fit_read_out, psnr, restore_norm
 from lgmamba.probe.memory import cumulative_steps, horizons, survival
-from lgmamba.probe.passes import LayerPass, layer_passes, psnr_of, stops
+from lgmamba.probe.passes import LayerPass, layer_passes, level_of, stops
 from lgmamba.probe.receptive_field import gradient_sizes, swap_patches
 from lgmamba.probe.states import cycle_contraction, norms, state_numbers
 from lgmamba.probe.subject import Columns, Subject, columns_of
@@ -205,9 +205,9 @@ def states(subject: Subject) -> dict[str, Columns]:
                 for layer, (h, known) in enumerate(zip(stop.h, subject.training, strict=True))
             ]
         before[stop.t] = stop.h
-    grid = subject.model.grid
-    cycles = max(LEAST_CYCLES, longest // (grid[0] * grid[1]))
-    cycled = subject.sequences(subject.config.inspect.images, order="cycle", steps=cycles * grid[0] * grid[1])
+    G = subject.held_out.n_cells
+    cycles = max(LEAST_CYCLES, longest // G)
+    cycled = subject.sequences(subject.config.inspect.images, order="cycle", steps=cycles * G)
     found = cycle_contraction(subject.model, cycled, cycles, subject.piece)
     return {"states": columns_of(rows), "cycles": columns_of(asdict(row) for row in found)}
 
@@ -234,7 +234,12 @@ def content(subject: Subject) -> dict[str, Columns]:
                 for name, image in drawn.items()
             ]
         rows.append(
-            {"layer": -1, "step": test.t, "read_out": "model", "psnr": psnr_of(subject.model, test, subject.held_out)}
+            {
+                "layer": -1,
+                "step": test.t,
+                "read_out": "model",
+                "psnr": level_of(subject.task, subject.model, test, subject.held_out),
+            }
         )
     plan = restore_norm([float(p) for p in norm], subject.L0)
     rows += [
@@ -242,7 +247,7 @@ def content(subject: Subject) -> dict[str, Columns]:
             "layer": -1,
             "step": stop.t,
             "read_out": "model_restored",
-            "psnr": psnr_of(subject.model, stop, subject.held_out),
+            "psnr": level_of(subject.task, subject.model, stop, subject.held_out),
         }
         for stop in stops(subject.model, subject.held_out, subject.steps, SHORT, plan)
     ]

@@ -16,7 +16,7 @@ from lgmamba.probe.account import ACCOUNTS, ESTIMATORS, Account, explained, grow
 from lgmamba.probe.dynamics import GROUPS
 from lgmamba.probe.groups import clamp_inflation, group_norms, hold_at_L0, size_at_L0
 from lgmamba.probe.looks import Subject, columns_of
-from lgmamba.probe.passes import psnr_of, stops
+from lgmamba.probe.passes import level_of, stops
 from lgmamba.probe.touched import REMEDIES, Remedies, touch
 
 ORDERS = 2
@@ -137,7 +137,7 @@ def _groups(subject: Subject, account: Account) -> Iterator[dict[str, Any]]:
 def _read(subject: Subject, plan: Plan | None) -> dict[int, float]:
     """PSNR at every step, dB."""
     passes = stops(subject.model, subject.held_out, subject.steps, subject.piece, plan)
-    return {stop.t: psnr_of(subject.model, stop, subject.held_out) for stop in passes}
+    return {stop.t: level_of(subject.task, subject.model, stop, subject.held_out) for stop in passes}
 
 
 def _touched(subject: Subject, account: Account) -> Iterator[dict[str, Any]]:
@@ -145,11 +145,11 @@ def _touched(subject: Subject, account: Account) -> Iterator[dict[str, Any]]:
     model, L0 = subject.model, account.L0
     remedies = Remedies.of(model, subject.fitted, account, subject.piece)
     (at_L0,) = stops(model, subject.held_out, [L0], subject.piece)
-    best = psnr_of(model, at_L0, subject.held_out)
+    best = level_of(subject.task, model, at_L0, subject.held_out)
     for T in subject.steps[1:]:
         for name in REMEDIES:
             found = touch(model, subject.held_out, T, subject.piece, *remedies.plan(name, T), account)
-            psnr = psnr_of(model, found.stop, subject.held_out)
+            psnr = level_of(subject.task, model, found.stop, subject.held_out)
             for layer, memory in enumerate(account.memory):
                 measured = growth(found.moments[layer], account.moments[L0][layer], "mean")
                 for number, group in enumerate(GROUPS):

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba, Plan, ScanCall, StackState
+from lgmamba.model import Plan, ScanCall, SequenceModel, Sequences, StackState
 from lgmamba.model.plan import PER_STEP
-from lgmamba.probe.sequences import Sequences
+from lgmamba.model.runner import ends, read_pieces, told
+from lgmamba.tasks.base import Task
 
 
-def told_to(model: PatchMamba, batch: int) -> Tensor | None:
+def told_to(model: SequenceModel, batch: int) -> Tensor | None:
     """What the probes tell a model: nothing to a plain one, L0 to a length-adaptive one, (B,)."""
-    device = model.norm_out.weight.device
-    return None if model.conditioning is None else torch.full((batch,), model.L0, device=device)
+    return told(model, batch, model.L0)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Stop:
 
 
 @torch.no_grad()
-def stops(model: PatchMamba, seq: Sequences, steps: list[int], piece: int, plan: Plan | None = None) -> Iterator[Stop]:
+def stops(
+    model: SequenceModel, seq: Sequences, steps: list[int], piece: int, plan: Plan | None = None
+) -> Iterator[Stop]:
     """One pass in pieces that end at each of some steps.
 
     Args:
@@ -49,14 +51,9 @@ def stops(model: PatchMamba, seq: Sequences, steps: list[int], piece: int, plan:
         piece: steps of a piece, at most.
         plan: changes what enters each scan; it must keep every step.
     """
-    state, told = None, told_to(model, len(seq))
-    start = 0
-    for step in steps:
-        while start < step:
-            stop = min(start + piece, step)
-            outputs, state = model.encode(*seq.read(start, stop), state, told, plan)
-            start = stop
-        yield Stop(step, outputs[:, -1], state)
+    for part in read_pieces(model, seq, ends(steps, piece), told_to(model, len(seq)), plan):
+        if part.stop in steps:
+            yield Stop(part.stop, part.outputs[:, -1], part.state)
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class LayerPass:
 
 
 @torch.no_grad()
-def layer_passes(model: PatchMamba, seq: Sequences, steps: int) -> list[LayerPass]:
+def layer_passes(model: SequenceModel, seq: Sequences, steps: int) -> list[LayerPass]:
     """What every layer reads in one pass over the first steps, kept whole: for few images."""
     inputs: list[Tensor] = []
     calls: list[ScanCall] = []
@@ -82,15 +79,24 @@ def layer_passes(model: PatchMamba, seq: Sequences, steps: int) -> list[LayerPas
         block.mixer.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for block in model.blocks
     ]
     try:
-        model.encode(*seq.read(0, steps), told=told_to(model, len(seq)), plan=lambda call: calls.append(call) or call)
+        for _ in read_pieces(model, seq, [steps], told_to(model, len(seq)), lambda call: calls.append(call) or call):
+            pass
     finally:
         for handle in handles:
             handle.remove()
     return [LayerPass(u, call) for u, call in zip(inputs, calls, strict=True)]
 
 
-def psnr_of(model: PatchMamba, stop: Stop, seq: Sequences) -> float:
-    """PSNR in dB of the mean squared error over images of what is drawn at a stop."""
-    with torch.no_grad():
-        mse = (model.decode(stop.output) - seq.targets).double().square().mean()
-    return float(-10 * mse.log10())
+@torch.no_grad()
+def prediction_at(model: SequenceModel, stop: Stop, seq: Sequences) -> Tensor:
+    """What the model predicts at a stop, (B, *shape)."""
+    if model.asks:
+        return model.ask(stop.state, seq, stop.t, told_to(model, len(seq)))
+    return model.predict(stop.output)
+
+
+def level_of(task: Task, model: SequenceModel, stop: Stop, seq: Sequences) -> float:
+    """Level of the mean error over sequences (for pictures PSNR in dB) of what is predicted at a stop."""
+    steps = torch.tensor([stop.t], device=seq.device)
+    error = task.mean_error(prediction_at(model, stop, seq)[:, None], seq, steps, wide=True)
+    return float(task.metrics[0].of_mean(error))

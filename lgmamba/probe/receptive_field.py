@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba
-from lgmamba.probe.passes import stops, told_to
-from lgmamba.probe.sequences import Sequences
-from lgmamba.task.orders import last_visit
-from lgmamba.task.patches import patchify
+from lgmamba.model import SequenceModel, Sequences
+from lgmamba.probe.passes import prediction_at, stops, told_to
+from lgmamba.tasks.draw.sequences import DrawSequences, last_read
 
 
-def gradient_sizes(model: PatchMamba, seq: Sequences, T: int, probes: int, seed: int = 0) -> Tensor:
+def gradient_sizes(model: SequenceModel, seq: Sequences, T: int, probes: int, seed: int = 0) -> Tensor:
     """How much the reconstruction at T depends on each token: E_v || d <v, reconstruction> / d token_j ||.
 
     Args:
@@ -33,8 +31,8 @@ def gradient_sizes(model: PatchMamba, seq: Sequences, T: int, probes: int, seed:
     handle = model.blocks[0].register_forward_pre_hook(leaf)
     try:
         with torch.enable_grad():
-            outputs, _ = model.encode(*seq.read(0, T), told=told_to(model, len(seq)), want_state=False)
-            drawn = model.decode(outputs[:, -1])
+            outputs, _ = model.encode(model.tokens(seq, 0, T), None, told_to(model, len(seq)), want_state=False)
+            drawn = model.predict(outputs[:, -1])
     finally:
         handle.remove()
     total = torch.zeros_like(tokens[0][..., 0])
@@ -62,7 +60,7 @@ class Swaps:
     along: Tensor
 
 
-def swap_patches(model: PatchMamba, seq: Sequences, T: int, swaps: int, piece: int, seed: int = 0) -> Swaps:
+def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, piece: int, seed: int = 0) -> Swaps:
     """Replace one patch of a sequence by that of the next image, at the same cell, and read the sequence again.
 
     Args:
@@ -70,21 +68,22 @@ def swap_patches(model: PatchMamba, seq: Sequences, T: int, swaps: int, piece: i
         swaps: cells swapped in each image, drawn among those read up to T, each in a pass of its own.
     """
     generator = torch.Generator().manual_seed(seed)
-    last = last_visit(seq.cells[:, :T], seq.patches.shape[1])[:, -1].cpu()  # (B, G) 0-based step, -1: never
+    last = last_read(seq, torch.tensor([T], device=seq.device))[:, 0].cpu()  # (B, G) 0-based step, -1: never
     keys = torch.rand(last.shape, generator=generator).masked_fill(last < 0, -1)
     n = min(swaps, int((last >= 0).sum(1).min()))
     chosen = keys.argsort(1, descending=True)[:, :n].to(seq.cells.device)  # (B, n) cells
     rows = torch.arange(len(seq), device=seq.cells.device).repeat_interleave(n)
     cells = chosen.flatten()
     step = last.to(seq.cells.device)[rows, cells]  # (B n,)
-    plain = patchify(_draw(model, seq, T, piece), model.patch_size)
+    plain = model.split(_draw(model, seq, T, piece))
     given, change, along, ages = [], [], [], []
     for start in range(0, len(rows), len(seq)):  # as many sequences at a time as were given
         some = slice(start, start + len(seq))
         row, cell = rows[some], cells[some]
         other = seq.patches[(row + 1) % len(seq), cell]
-        part = Sequences(seq.targets[row], seq.patches[row], seq.cells[row])
-        drawn = patchify(_draw(model, _Changed(part, step[some], other), T, piece), model.patch_size)
+        part = seq[row]
+        changed = _Changed(part.targets, part.patches, part.cells, part.before, step[some], other)
+        drawn = model.split(_draw(model, changed, T, piece))
         index = torch.arange(len(row), device=row.device)
         moved = (drawn[index, cell] - plain[row, cell]).double()
         asked = (other - seq.patches[row, cell]).double()
@@ -96,24 +95,20 @@ def swap_patches(model: PatchMamba, seq: Sequences, T: int, swaps: int, piece: i
 
 
 @dataclass(frozen=True)
-class _Changed:
-    """Sequences in each of which one step, numbered from 0, reads another patch (B, K)."""
+class _Changed(DrawSequences):
+    """Sequences in each of which one step, numbered from 0 by `step` (B,), reads another patch (B, K)."""
 
-    seq: Sequences
-    step: Tensor
-    patch: Tensor
-
-    def __len__(self) -> int:
-        return len(self.seq)
+    step: Tensor | None = None
+    patch: Tensor | None = None
 
     def read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        patches, cells = self.seq.read(start, stop)
+        patches, cells = super().read(start, stop)
         steps = torch.arange(start, stop, device=cells.device)
         here = steps == self.step[:, None]  # (B, L)
         return torch.where(here[..., None], self.patch[:, None], patches), cells
 
 
 @torch.no_grad()
-def _draw(model: PatchMamba, seq: Sequences | _Changed, T: int, piece: int) -> Tensor:
+def _draw(model: SequenceModel, seq: Sequences, T: int, piece: int) -> Tensor:
     (end,) = stops(model, seq, [T], piece)
-    return model.decode(end.output)
+    return prediction_at(model, end, seq)

@@ -5,7 +5,7 @@
     retention.parquet      run, seed, mode, order, method, step, age -> mse, count
     panel.safetensors      the reconstructions of a few images, and what was read of them
 
-Glossary: `lgmamba.probe`. mode: stream or prefix, see `lgmamba.model.reading`; method: model, paste or mean_image.
+Glossary: `lgmamba.probe`. mode: stream or prefix, see `lgmamba.model.runner`; method: model, paste or mean_image.
 """
 
 import logging
@@ -24,19 +24,17 @@ from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import atomic_path, remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
-from lgmamba.model import PatchMamba
-from lgmamba.model.reading import reconstruct_at
-from lgmamba.probe.baselines import paste_errors
-from lgmamba.probe.retention import RetentionMap, ages_at
-from lgmamba.probe.sequences import Sequences, errors_by_cell, last_read, sequences_along
+from lgmamba.metrics import psnr
+from lgmamba.model import SequenceModel, Sequences
+from lgmamba.model.runner import MODES, run_sequence
+from lgmamba.probe.retention import RetentionMap
 from lgmamba.records import begin, finish
-from lgmamba.task.orders import orders_of_images
-from lgmamba.task.patches import patchify
+from lgmamba.tasks.base import Scores, Task
+from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import check_trained_on, load_model_of
 
 log = logging.getLogger(__name__)
 
-MODES = ("stream", "prefix")
 KEYS = ("mode", "order", "method", "repeat")
 MANTISSA = 12
 """Binary digits kept of each image's error: a step of 0.001 dB, in half the space."""
@@ -64,7 +62,7 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
     weights = check_trained_on(train, dataset)
     made_from = reading_key(config, dataset.manifest.sha256, weights)
     begin(out)
-    probe = Probe(model, config, dataset)
+    probe = Probe(model, build_task(config.run, dataset), config, dataset)
     probe.run()
     probe.write(out)
     about = {
@@ -89,8 +87,8 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
 class Probe:
     """Reads every image in every order, batch by batch, and collects the frames."""
 
-    def __init__(self, model: PatchMamba, config: ProbeFile, dataset: Dataset):
-        self.model, self.config, self.dataset = model, config, dataset
+    def __init__(self, model: SequenceModel, task: Task, config: ProbeFile, dataset: Dataset):
+        self.model, self.task, self.config, self.dataset = model, task, config, dataset
         self.steps, self.device = config.steps, dataset.images.device
         self.rows = dataset.split(config.probe.split)[: config.probe.images]
         if not len(self.rows):
@@ -108,45 +106,36 @@ class Probe:
         for order in probe.orders:
             for start in range(0, len(self.rows), probe.batch_images):
                 rows = self.rows[start : start + probe.batch_images]
-                hashes = self.dataset.id_hash[rows].cpu()
-                cells = orders_of_images(order, *self.model.grid, hashes, probe.repeats, self.steps[-1])
                 for repeat in range(probe.repeats):
-                    seq = sequences_along(self.dataset, self.model, rows, cells[:, repeat])
+                    seq = self.task.held_out(rows, order, repeat, self.steps[-1])
                     self._read(order, repeat, start, rows, seq)
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
     def _read(self, order: str, repeat: int, start: int, rows: Tensor, seq: Sequences) -> None:
-        P = self.model.patch_size
-        last = last_read(seq, self.steps)
-        ages = ages_at(last, torch.tensor(self.steps, device=self.device))
-        mean_errors = (patchify(self.dataset.mean_image[None], P) - seq.patches).square().mean(2)  # (B, G)
-        paste = paste_errors(last >= 0, mean_errors)
-        mean_image = mean_errors.mean(1)[:, None].expand_as(paste)
-        drawn = None
+        steps = torch.tensor(self.steps, device=self.device)
+        ages = self.task.ages(seq, steps)
+        known = self.task.baselines(seq, steps, ages)
+        prediction = None
         for mode in MODES:
-            if drawn is None or self.model.conditioning is not None:
-                drawn = reconstruct_at(self.model, seq.patches, seq.cells, self.steps, mode, self.config.probe.piece)
-                errors = errors_by_cell(drawn, seq.targets, P)
-            self._map(mode, order, "model").add(errors, ages)
-            for method, mse in (("model", errors.mean(2)), ("paste", paste), ("mean_image", mean_image)):
-                self.blocks.append(
-                    {"mode": mode, "order": order, "method": method, "repeat": repeat, "image": rows, "mse": mse.cpu()}
-                )
+            if prediction is None or self.model.is_told:
+                prediction = run_sequence(self.model, seq, self.steps, mode, self.config.probe.piece)
+                found = self.task.scores(prediction, seq, steps)
+            if ages is not None:
+                self._map(mode, order, "model").add(found.parts, ages)
+            for method, scores in {"model": found, **known}.items():
+                self._add({"mode": mode, "order": order, "method": method, "repeat": repeat, "image": rows}, scores)
         if order == self.config.probe.orders[0] and repeat == 0:
-            self._keep_pictures(start, rows, seq.cells, last >= 0, drawn)
+            self._keep_pictures(start, rows, seq, ages, prediction)
+
+    def _add(self, block: dict[str, Any], scores: Scores) -> None:
+        self.blocks.append(block | {"mse": scores.values[self.task.metrics[0].name].cpu()})
 
     def _map(self, mode: str, order: str, method: str) -> RetentionMap:
         return self.maps.setdefault((mode, order, method), RetentionMap(self.steps))
 
-    def _keep_pictures(self, start: int, rows: Tensor, cells: Tensor, seen: Tensor, drawn: Tensor) -> None:
+    def _keep_pictures(self, start: int, rows: Tensor, seq: Sequences, ages: Tensor | None, prediction: Tensor) -> None:
         keep = max(0, min(self.config.probe.panel_images - start, len(rows)))
-        parts = {
-            "images": rows[:keep],
-            "targets": self.dataset.images[rows[:keep]],
-            "cells": cells[:keep],
-            "seen": seen[:keep],
-            "reconstructions": drawn[:keep].half(),  # raw: not clipped to [0, 1]
-        }
+        parts = self.task.pictures(rows[:keep], seq[:keep], None if ages is None else ages[:keep], prediction[:keep])
         for name, part in parts.items():
             self.panel.setdefault(name, []).append(part.cpu())
 
@@ -172,9 +161,7 @@ class Probe:
         )
         columns["step"] = np.concatenate([np.tile(steps, len(block["image"])) for block in self.blocks])
         mse = rounded(np.concatenate([block["mse"].float().numpy().ravel() for block in self.blocks]))
-        with np.errstate(divide="ignore"):
-            psnr = -10 * np.log10(mse)  # infinite for a perfect copy
-        return columns | {"mse": mse, "psnr": psnr}
+        return columns | {"mse": mse, "psnr": psnr(mse)}
 
     def _retention_columns(self) -> dict[str, list]:
         columns: dict[str, list] = {}

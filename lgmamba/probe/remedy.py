@@ -25,18 +25,18 @@ from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
-from lgmamba.model import PatchMamba
+from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.reconstruct import rounded
-from lgmamba.probe.retention import RetentionMap, ages_at
-from lgmamba.probe.sequences import Sequences, errors_by_cell, last_read, sequences_along, sequences_of
+from lgmamba.probe.retention import RetentionMap
 from lgmamba.provenance import code_digest
 from lgmamba.records import begin, finish
 from lgmamba.remedies.artefacts import Artefact, read_artefact
 from lgmamba.remedies.build import Remedy, build, control_remedies
-from lgmamba.remedies.fit import CalibrationSet, fit
+from lgmamba.remedies.fit import CalibrationSet, fit, remarks
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
-from lgmamba.task.orders import REPEAT_STRIDE, orders_of_images
-from lgmamba.task.patches import patchify
+from lgmamba.tasks.base import Scores, Task
+from lgmamba.tasks.registry import build_task
+from lgmamba.tasks.seeds import of_each, seed_of_repeat
 from lgmamba.train.checkpoint import check_trained_on, load_model_of
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def try_remedies(
     weights = check_trained_on(train, dataset)
     made_from = reading_key(config, dataset.manifest.sha256, weights)
     begin(out)
-    trial = Trial(model, config, dataset, weights)
+    trial = Trial(model, build_task(config.run, dataset), config, dataset, weights)
     trial.calibrate(out / "artefacts", work / "artefacts" if work else None, given)
     trial.run()
     trial.write(out)
@@ -100,8 +100,8 @@ def try_remedies(
 class Trial:
     """Everything that is tried on one trained model."""
 
-    def __init__(self, model: PatchMamba, config: RemedyFile, dataset: Dataset, checkpoint: str):
-        self.model, self.config, self.dataset, self.checkpoint = model, config, dataset, checkpoint
+    def __init__(self, model: SequenceModel, task: Task, config: RemedyFile, dataset: Dataset, checkpoint: str):
+        self.model, self.task, self.config, self.dataset, self.checkpoint = model, task, config, dataset, checkpoint
         self.steps, self.device = config.steps, dataset.images.device
         split = config.probe.split
         self.rows = dataset.split(split)[: config.extension.images]
@@ -110,6 +110,7 @@ class Trial:
                 f"probe.split: found {split!r}, which holds no image; expected a split with images (data.splits.{split} > 0)"
             )
         self.artefacts: dict[str, Artefact] = {}
+        self.remarks: dict[str, list[str]] = {}
         self.remedies: list[Remedy] = []
         self.blocks: list[dict[str, Any]] = []
         self.maps: dict[tuple[str, str, str], RetentionMap] = {}
@@ -124,17 +125,20 @@ class Trial:
             if entry.calibrated:
                 self.artefacts[entry.name] = self._artefact(entry, images, work, given)
                 self.artefacts[entry.name].write(out)
+                self.remarks[entry.name] = remarks(entry, self.artefacts[entry.name].values)
+                for remark in self.remarks[entry.name]:
+                    log.warning("%s seed %d: %s: %s", self.config.run.run, self.config.run.seed, entry.name, remark)
         for path in out.glob("*.json"):  # of entries of an earlier call
             if path.stem not in self.artefacts:
                 path.unlink()
         values = {name: artefact.values for name, artefact in self.artefacts.items()}
         vanilla = [Remedy("vanilla", "vanilla", "prefix", "the model as it is")]
-        if self.model.conditioning is not None:
+        if self.model.is_told:
             vanilla.append(Remedy("vanilla_stream", "vanilla", "stream", "the model as it is, told L0 all the way"))
         last = images.lengths[-1]
         entries = self.config.remedies
         tried = [build(entry, entries, values, self.model, last) for entry in entries]
-        self.remedies = [*vanilla, *control_remedies(self.model), *tried]
+        self.remedies = [*vanilla, *control_remedies(self.model, self.task.invariant), *tried]
 
     def _calibration_set(self) -> CalibrationSet:
         calibration = self.config.extension.calibration
@@ -146,9 +150,9 @@ class Trial:
             )
         rows = rows[: calibration.images]
         last = max(self.steps[-1], round(calibration.lengths[-1] * self.model.L0))
-        seq = sequences_of(self.dataset, self.model, rows, calibration.order, last)
+        seq = self.task.held_out(rows, calibration.order, 0, last)
         piece, seed = calibration.piece or self.config.probe.piece, self.config.run.seed
-        return CalibrationSet(self.model, seq.targets, seq.patches, seq.cells, calibration, self.steps, piece, seed)
+        return CalibrationSet(self.model, self.task, seq, calibration, self.steps, piece, seed)
 
     def _artefact(self, entry, images: CalibrationSet, work: Path | None, given: Path | None) -> Artefact:
         key = self._key(entry, images)
@@ -164,13 +168,13 @@ class Trial:
         self._finish()
         seconds = time.monotonic() - begun
         log.info("%s seed %d: %s calibrated in %.1f s", self.config.run.run, self.config.run.seed, entry.name, seconds)
-        artefact = Artefact(entry.name, key, found.values, len(images.targets), found.passes, seconds)
+        artefact = Artefact(entry.name, key, found.values, len(images.sequences), found.passes, seconds)
         if work is not None:
             artefact.write(work)
         return artefact
 
     def _key(self, entry, images: CalibrationSet) -> dict[str, Any]:
-        hashes = self.dataset.id_hash[self.dataset.split("calib")[: len(images.targets)]].cpu().numpy()
+        hashes = self.dataset.id_hash[self.dataset.split("calib")[: len(images.sequences)]].cpu().numpy()
         return {
             "checkpoint": self.checkpoint,
             "data": self.dataset.manifest.sha256,
@@ -190,44 +194,37 @@ class Trial:
         for order in extension.orders:
             for start in range(0, len(self.rows), batch):
                 rows = self.rows[start : start + batch]
-                hashes = self.dataset.id_hash[rows].cpu()
-                cells = orders_of_images(order, *self.model.grid, hashes, extension.repeats, self.steps[-1])
                 for repeat in range(extension.repeats):
-                    seq = sequences_along(self.dataset, self.model, rows, cells[:, repeat])
-                    keys = _random_keys(hashes, repeat, self.steps[-1]).to(self.device)
+                    seq = self.task.held_out(rows, order, repeat, self.steps[-1])
+                    keys = _random_keys(self.dataset.id_hash[rows], repeat, self.steps[-1]).to(self.device)
                     if not self.written:
                         self._watch(seq, keys)
                     self._read(order, repeat, rows, seq, keys)
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
     def _watch(self, seq: Sequences, keys: Tensor) -> None:
-        patches, cells, keys = (v[:WATCHED] for v in (seq.patches, seq.cells, keys))
-        piece = self.config.probe.piece
-        vanilla = record_vanilla(self.model, patches, cells, self.steps[-1], piece)
+        seq, keys, piece = seq[:WATCHED], keys[:WATCHED], self.config.probe.piece
+        vanilla = record_vanilla(self.model, seq, self.steps[-1], piece)
         for remedy in self.remedies:
-            self.written[remedy.name] = still_written(
-                self.model, remedy, vanilla, patches, cells, keys, self.steps, piece
-            )
+            self.written[remedy.name] = still_written(self.model, remedy, vanilla, seq, keys, self.steps, piece)
 
     def _read(self, order: str, repeat: int, rows: Tensor, seq: Sequences, keys: Tensor) -> None:
-        P = self.model.patch_size
-        last = last_read(seq, self.steps)
-        ages = ages_at(last, torch.tensor(self.steps, device=self.device))
+        steps = torch.tensor(self.steps, device=self.device)
+        ages = self.task.ages(seq, steps)
         block = {"order": order, "repeat": repeat, "image": rows}
         vanilla: dict[str, Tensor] = {}
         for remedy in self.remedies:
             begun = time.monotonic()
-            drawn = read_with(self.model, remedy, seq.patches, seq.cells, keys, self.steps, self.config.probe.piece)
+            prediction = read_with(self.model, remedy, seq, keys, self.steps, self.config.probe.piece)
             self._finish()
             self.read_s[remedy.name] = self.read_s.get(remedy.name, 0.0) + time.monotonic() - begun
             if remedy.kind == "vanilla":
-                vanilla[remedy.mode] = drawn
-            self._compare(remedy, drawn, vanilla.get(remedy.mode, vanilla["prefix"]))
-            errors = errors_by_cell(drawn, seq.targets, P)
-            self._add(remedy.name, remedy.mode, block, errors, ages)
-        mean_errors = (patchify(self.dataset.mean_image[None], P) - seq.patches).square().mean(2)  # (B, G)
-        pasted = torch.where(last >= 0, 0.0, mean_errors[:, None])
-        self._add("paste", "prefix", block, pasted, ages)
+                vanilla[remedy.mode] = prediction
+            self._compare(remedy, prediction, vanilla.get(remedy.mode, vanilla["prefix"]))
+            self._add(remedy.name, remedy.mode, block, self.task.scores(prediction, seq, steps), ages)
+        oracle = self.task.config.ORACLE
+        if oracle is not None:
+            self._add(oracle, "prefix", block, self.task.baselines(seq, steps, ages)[oracle], ages)
 
     def _compare(self, remedy: Remedy, drawn: Tensor, vanilla: Tensor) -> None:
         """How far a remedy is from changing nothing up to L0: the largest difference of a pixel."""
@@ -235,9 +232,11 @@ class Trial:
         difference = float((drawn[:, :short] - vanilla[:, :short]).abs().max())
         self.identity[remedy.name] = max(self.identity.get(remedy.name, 0.0), difference)
 
-    def _add(self, name: str, mode: str, block: dict[str, Any], errors: Tensor, ages: Tensor) -> None:
-        self.maps.setdefault((name, mode, block["order"]), RetentionMap(self.steps)).add(errors, ages)
-        self.blocks.append(block | {"remedy": name, "mode": mode, "mse": errors.mean(2).cpu()})
+    def _add(self, name: str, mode: str, block: dict[str, Any], scores: Scores, ages: Tensor | None) -> None:
+        if ages is not None:
+            self.maps.setdefault((name, mode, block["order"]), RetentionMap(self.steps)).add(scores.parts, ages)
+        errors = scores.values[self.task.metrics[0].name].cpu()
+        self.blocks.append(block | {"remedy": name, "mode": mode, "mse": errors})
 
     def _finish(self) -> None:
         if self.device.type == "cuda":
@@ -277,6 +276,7 @@ class Trial:
         if artefact is not None:
             calibration = {"images": artefact.images, "passes": artefact.passes, "seconds": artefact.seconds}
             calibration["T"] = {T: found for T, found in artefact.values.get("T", {}).items() if "factors" in found}
+            calibration["remarks"] = self.remarks[remedy.name]
         return {
             "name": remedy.name,
             "kind": remedy.kind,
@@ -292,12 +292,6 @@ class Trial:
 
 
 def _random_keys(hashes: Tensor, repeat: int, T: int) -> Tensor:
-    """A random number for each step of each image, (B, T), whatever other images are read with it."""
-    generator = torch.Generator()
-    rows = []
-    for image in hashes.tolist():
-        generator.manual_seed(
-            (image + (repeat + 1) * REPEAT_STRIDE + 1) % 2**63
-        )  # not the seeds of its visiting orders
-        rows.append(torch.rand(T, generator=generator))
-    return torch.stack(rows)
+    """A random number for each step of each sample, (B, T), whatever other samples are read with it."""
+    # Not the seeds of the sequences themselves.
+    return of_each(hashes, lambda g: torch.rand(T, generator=g), lambda h: (seed_of_repeat(h, repeat + 1) + 1) % 2**63)

@@ -39,15 +39,3 @@ class RetentionMap:
             "mse": (self.sums[s, column] / counts).tolist(),
             "count": counts.tolist(),
         }
-
-
-def ages_at(last: Tensor, steps: Tensor) -> Tensor:
-    """Steps since each cell was last read.
-
-    Args:
-        last: (B, S, G) 0-based number of the last step at which the cell was read, -1 if never.
-        steps: (S,) steps, from 1.
-    Returns:
-        (B, S, G): 0 for the cell read at the step itself, -1 for a cell never read.
-    """
-    return torch.where(last < 0, -1, steps[:, None] - 1 - last)

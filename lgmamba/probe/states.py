@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba, ScanCall
+from lgmamba.model import ScanCall, SequenceModel, Sequences
 from lgmamba.probe.passes import Stop, stops
-from lgmamba.probe.sequences import Sequences
 
 SMALLEST_CHANGE = 1e-4
 """Below this share of the state, what changes from cycle to cycle is float32 rounding."""
@@ -124,13 +123,13 @@ class _CycleDecay:
         return found
 
 
-def cycle_contraction(model: PatchMamba, seq: Sequences, cycles: int, piece: int) -> list[Cycle]:
+def cycle_contraction(model: SequenceModel, seq: Sequences, cycles: int, piece: int) -> list[Cycle]:
     """Read the same order round and round, and compare how states converge with how they should.
 
     Args:
         seq: sequences in the order `cycle`, at least cycles x G steps long.
     """
-    G = seq.patches.shape[1]
+    G = seq.n_cells
     decay = _CycleDecay()
     rows: list[Cycle] = []
     earlier: list[Tensor] = []

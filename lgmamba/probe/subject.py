@@ -11,10 +11,10 @@ from typing import Any
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import InspectFile
 from lgmamba.data.dataset import Dataset
-from lgmamba.model import PatchMamba
+from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.passes import LayerPass, layer_passes, stops
-from lgmamba.probe.sequences import Sequences, sequences_of
 from lgmamba.probe.states import TrainingStates, training_states
+from lgmamba.tasks.base import Task
 
 Columns = dict[str, list[Any]]
 STEPS_WITHIN = 16
@@ -25,7 +25,8 @@ STEPS_WITHIN = 16
 class Subject:
     """A trained model, the images it is looked at with, and what several looks share."""
 
-    model: PatchMamba
+    model: SequenceModel
+    task: Task
     dataset: Dataset
     config: InspectFile
     attention_error: float = field(default=0.0, init=False)
@@ -57,7 +58,7 @@ class Subject:
         """The first images of a split, by default the held-out one, up to a step, by default the longest length."""
         rows = self.dataset.split(split or self.config.split)[:images]
         order = order or self.config.inspect.order
-        return sequences_of(self.dataset, self.model, rows, order, steps or self.steps[-1], repeat)
+        return self.task.held_out(rows, order, repeat, steps or self.steps[-1])
 
     @cached_property
     def held_out(self) -> Sequences:

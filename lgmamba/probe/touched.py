@@ -15,11 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba, Plan
+from lgmamba.model import Plan, SequenceModel, Sequences
 from lgmamba.probe.account import Account, Moments
 from lgmamba.probe.dynamics import DecayRecorder, ModeMemory
 from lgmamba.probe.passes import Stop, stops
-from lgmamba.probe.sequences import Sequences
 from lgmamba.remedies.base import chain, constant_schedule
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors, series
 from lgmamba.remedies.longmamba import ChannelFilter, calibrate, mask_steps, thresholds
@@ -53,7 +52,7 @@ class Remedies:
     filters: list[ChannelFilter]
 
     @classmethod
-    def of(cls, model: PatchMamba, seq: Sequences, known: Account, piece: int) -> "Remedies":
+    def of(cls, model: SequenceModel, seq: Sequences, known: Account, piece: int) -> "Remedies":
         """From one pass over the first L0 steps of training images."""
         recorder = StateRecorder()
         for _ in stops(model, seq, [known.L0], piece, recorder):
@@ -109,7 +108,7 @@ class Touched:
 
 
 def touch(
-    model: PatchMamba, seq: Sequences, T: int, piece: int, plan: Plan | None, retention: float, known: Account
+    model: SequenceModel, seq: Sequences, T: int, piece: int, plan: Plan | None, retention: float, known: Account
 ) -> Touched:
     """Read to T with a remedy. What is written shrinks or grows with the step size: E[dt' B x] / E[dt B x] = E[dt'] / E[dt].
 

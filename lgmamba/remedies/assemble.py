@@ -25,9 +25,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba
-from lgmamba.model.reading import read_at_steps, reconstruct_at
-from lgmamba.task.patches import patchify, unpatchify
+from lgmamba.model import SequenceModel, Sequences
+from lgmamba.model.runner import read_at_steps, run_sequence, told
 
 Windows = Literal["consecutive", "cover"]
 Combine = Literal["mean", "newest"]
@@ -35,9 +34,8 @@ Combine = Literal["mean", "newest"]
 
 @torch.no_grad()
 def assemble(
-    model: PatchMamba,
-    patches: Tensor,
-    cells: Tensor,
+    model: SequenceModel,
+    sequences: Sequences,
     steps: list[int],
     mode: str,
     windows: Windows = "consecutive",
@@ -45,10 +43,10 @@ def assemble(
     piece: int = 64,
     groupings: int = 1,
 ) -> Tensor:
-    """Reconstructions at several steps; arguments and result as in `lgmamba.model.reading.reconstruct_at`.
+    """Reconstructions at several steps; arguments and result as in `lgmamba.model.runner.run_sequence`.
 
     Args:
-        model, patches, cells, steps, piece: as there. Steps up to L0 are ordinary reading.
+        model, sequences, steps, piece: as there. Steps up to L0 are ordinary reading.
         mode: prefix, windows end at T, T - L0, T - 2 L0, ..., and the first is moved to start at the first step, so that it
             overlaps the next but is no shorter; or stream, windows end at L0, 2 L0, ..., and count once they are complete.
         windows: which steps make a window, see above.
@@ -69,37 +67,38 @@ def assemble(
     if groupings < 1 or (groupings > 1 and combine == "newest"):
         raise ValueError(f"groupings >= 1, and 1 with combine='newest'; got {groupings} with combine={combine!r}")
     short = [t for t in steps if t <= model.L0]
-    images = [reconstruct_at(model, patches, cells, short, mode, piece)] if short else []
-    sums = _Sums(model, patches, piece)
+    found = [run_sequence(model, sequences, short, mode, piece)] if short else []
+    sums = sums_of(model, sequences, piece)
     for T in steps[len(short) :]:
         if mode == "prefix":
-            sums = _Sums(model, patches, piece)
-        ahead = cells[:, : T if mode == "prefix" else T // model.L0 * model.L0]
+            sums = sums_of(model, sequences, piece)
+        ahead = sequences.upto(T if mode == "prefix" else T // model.L0 * model.L0)
         for n in range(groupings):
             for window in _windows(ahead, model.L0, windows, n)[sums.windows if mode == "stream" else 0 :]:
-                sums.add(ahead.gather(1, window), combine)
-        images.append(sums.image()[:, None])
-    return torch.cat(images, dim=1)
+                sums.add(ahead.take(window), combine)
+        found.append(sums.prediction()[:, None])
+    return torch.cat(found, dim=1)
 
 
-def _windows(cells: Tensor, L0: int, windows: Windows, n: int) -> Tensor:
+def _windows(sequences: Sequences, L0: int, windows: Windows, n: int) -> Tensor:
     """Those of the n-th grouping. Random orders are the same for all sequences of one length, whatever else is read with them."""
-    if n == 0:
-        return cover_windows(cells, L0) if windows == "cover" else consecutive_windows(cells, L0)
-    order = torch.randperm(cells.shape[1], generator=torch.Generator().manual_seed(n)).to(cells.device)
-    return cover_windows(cells, L0, order) if windows == "cover" else random_windows(cells, L0, order)
+    order = None
+    if n:
+        order = torch.randperm(sequences.T, generator=torch.Generator().manual_seed(n)).to(sequences.device)
+    if windows == "cover":
+        return cover_windows(sequences.cells, L0, order)
+    positions = consecutive_windows(len(sequences), sequences.T, L0).to(sequences.device)
+    return positions if order is None else random_windows(positions, order)
 
 
-def consecutive_windows(cells: Tensor, L0: int) -> Tensor:
-    """Positions (n, B, L0) of the windows of a visiting order (B, T), T >= L0: oldest window first, ascending in each."""
-    B, T = cells.shape
-    starts = torch.tensor([max(0, end - L0) for end in range(T, 0, -L0)][::-1], device=cells.device)
-    steps = torch.arange(L0, device=cells.device)
-    return (starts[:, None] + steps)[:, None].expand(-1, B, -1)
+def consecutive_windows(B: int, T: int, L0: int) -> Tensor:
+    """Positions (n, B, L0) of the windows of B sequences of T >= L0 steps: oldest window first, ascending in each."""
+    starts = torch.tensor([max(0, end - L0) for end in range(T, 0, -L0)][::-1])
+    return (starts[:, None] + torch.arange(L0))[:, None].expand(-1, B, -1)
 
 
 def cover_windows(cells: Tensor, L0: int, order: Tensor | None = None) -> Tensor:
-    """As `consecutive_windows`, of steps that visit different cells where they can.
+    """As `consecutive_windows`, of steps that visit different cells (B, T) where they can.
 
     Args:
         order: (T,) positions; of the visits of a cell, the first in this order go to the last windows. None: the newest first.
@@ -112,40 +111,60 @@ def cover_windows(cells: Tensor, L0: int, order: Tensor | None = None) -> Tensor
     rank = torch.arange(T, device=cells.device) - torch.searchsorted(sorted_cells, sorted_cells)
     visits_before = torch.zeros_like(cells).scatter_(1, by_cell, rank)
     steps = order[visits_before.argsort(dim=1, stable=True).flip(1)]  # most visits before, in this order, come first
-    return steps[:, consecutive_windows(cells[:1], L0)[:, 0]].transpose(0, 1).sort(dim=2).values
+    windows = consecutive_windows(1, T, L0)[:, 0].to(cells.device)
+    return steps[:, windows].transpose(0, 1).sort(dim=2).values
 
 
-def random_windows(cells: Tensor, L0: int, order: Tensor) -> Tensor:
-    """As `consecutive_windows`, of the steps in another order, (T,) positions."""
-    return order[consecutive_windows(cells, L0)].sort(dim=2).values
+def random_windows(positions: Tensor, order: Tensor) -> Tensor:
+    """Windows of the steps in another order, (T,) positions, cut as `consecutive_windows` cuts them."""
+    return order[positions].sort(dim=2).values
 
 
-class _Sums:
-    """Running sums over windows, cell by cell."""
+def sums_of(model: SequenceModel, sequences: Sequences, piece: int) -> "_Means":
+    """Running sums over windows: cell by cell where steps show cells, of whole predictions elsewhere."""
+    return (_Cells if sequences.TIED else _Means)(model, sequences, piece)
 
-    def __init__(self, model: PatchMamba, patches: Tensor, piece: int):
-        self.model, self.patches, self.piece, self.windows = model, patches, piece, 0
-        self.told = None
-        if model.conditioning is not None:
-            self.told = torch.full((len(patches),), model.L0, device=patches.device)
-        self.all = self.of_cell = torch.zeros_like(
-            patches
-        )  # (B, G, K) over all windows, and over those that read the cell
-        self.count = torch.zeros_like(patches[..., :1])  # (B, G, 1) of the latter
 
-    def add(self, cells: Tensor, combine: Combine) -> None:
-        """Read one window, (B, L0)."""
-        L0 = cells.shape[1]
-        image = read_at_steps(self.model, self.patches, cells, [L0], self.told, self.piece)[:, 0]
-        drawn = patchify(image, self.model.patch_size)
-        was_read = torch.zeros_like(self.count).scatter_(1, cells[..., None], 1.0)
+class _Means:
+    """The mean of what the windows predict, or what the newest does."""
+
+    def __init__(self, model: SequenceModel, sequences: Sequences, piece: int):
+        self.model, self.piece = model, piece
+        self.windows = self.counted = 0
+        self.total: Tensor | float = 0.0
+
+    def add(self, window: Sequences, combine: Combine) -> None:
+        """Read one window of L0 steps."""
+        newest = combine == "newest"
+        self.total = self._read(window) if newest else self.total + self._read(window)
+        self.windows, self.counted = self.windows + 1, 1 if newest else self.windows + 1
+
+    def _read(self, window: Sequences) -> Tensor:
+        L0 = window.T
+        return read_at_steps(self.model, window, [L0], told(self.model, len(window), L0), self.piece)[:, 0]
+
+    def prediction(self) -> Tensor:
+        """(B, *shape)."""
+        return self.total / self.counted
+
+
+class _Cells(_Means):
+    """The same cell by cell, over the windows that read the cell; over all of them where none did."""
+
+    def __init__(self, model: SequenceModel, sequences: Sequences, piece: int):
+        super().__init__(model, sequences, piece)
+        self.of_cell: Tensor | float = 0.0  # (B, G, K) over windows that read the cell
+        size = (len(sequences), sequences.n_cells, 1)
+        self.count = torch.zeros(size, device=sequences.device, dtype=model.dtype)  # how many did
+
+    def add(self, window: Sequences, combine: Combine) -> None:
+        drawn = self.model.split(self._read(window))
+        was_read = torch.zeros_like(self.count).scatter_(1, window.cells[..., None], 1.0)
         keep = 1 - was_read if combine == "newest" else 1.0
         self.of_cell = keep * self.of_cell + was_read * drawn
         self.count = keep * self.count + was_read
-        self.all, self.windows = self.all + drawn, self.windows + 1
+        self.total, self.windows = self.total + drawn, self.windows + 1
 
-    def image(self) -> Tensor:
-        """(B, C, H, W)."""
+    def prediction(self) -> Tensor:
         of_cell = self.of_cell / self.count.clamp(min=1)
-        drawn = torch.where(self.count > 0, of_cell, self.all / max(1, self.windows))
-        return unpatchify(drawn, *self.model.shape)
+        return self.model.join(torch.where(self.count > 0, of_cell, self.total / max(1, self.windows)))

@@ -13,7 +13,7 @@ from torch import Tensor
 from lgmamba.model.plan import PER_STEP, Ordinary, Plan, ScanCall
 
 Schedule = Callable[[Tensor], Tensor]
-"""Steps t (L,) -> factors (L,)."""
+"""Steps t (L,) -> factors (L,), or (L, D) by channel."""
 Cuts = Callable[[int, int], set[int]]
 """(t0, t1) -> steps t, t0 < t < t1, after which a piece that goes from step t0 + 1 to t1 is cut."""
 

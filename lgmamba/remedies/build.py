@@ -3,7 +3,7 @@
 Glossary: `lgmamba.remedies`; M factors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,10 @@ from lgmamba.config.remedies import (
     WindowRemedy,
     combined,
 )
-from lgmamba.model import PatchMamba
+from lgmamba.config.run import ModelConfig
+from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.plan import Plan
+from lgmamba.model.runner import MakeHook
 from lgmamba.remedies import controls
 from lgmamba.remedies.assemble import assemble
 from lgmamba.remedies.base import beyond, chain, constant_schedule, follow_length, power_schedule
@@ -41,12 +43,10 @@ from lgmamba.remedies.state import horizon_retention, normalise_state, retain_an
 from lgmamba.remedies.step_size import freeze, norm_step_sizes, scale_step_sizes
 from lgmamba.remedies.window import sliding_window
 
-MakePlan = Callable[[int | None], Plan | None]
-"""Length T (None in stream mode, where nobody knows it) -> plan of one pass, or None to read as the model is."""
-Select = Callable[[Tensor, Tensor], Tensor]
-"""Visiting orders (B, T) and a random number for each step (B, T) -> ascending positions (B, K) to read."""
-Reader = Callable[[PatchMamba, Tensor, Tensor, list[int], int], Tensor]
-"""Model, patches (B, G, K), visiting orders (B, T), steps, piece -> reconstructions (B, S, C, H, W), as `read_at_steps`."""
+Select = Callable[[Sequences, Tensor], Tensor]
+"""Sequences of T steps and a random number for each step (B, T) -> ascending positions (B, K) to read."""
+Reader = Callable[[SequenceModel, Sequences, list[int], int], Tensor]
+"""Model, sequences, steps, piece -> predictions (B, S, *shape), as `lgmamba.model.runner.run_sequence`."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Remedy:
 
     Attributes:
         name, kind, mode, words: as in params.yaml; words say the form.
-        plan: see `MakePlan`; called anew for every pass.
+        plan: see `MakeHook`; called anew for every pass.
         whole: whether a sequence must be read in one piece, of which the last output is valid.
         select: which steps are read at all; None for all of them.
         reader: reads in a way of its own, instead of with the plan.
@@ -66,7 +66,7 @@ class Remedy:
     kind: str
     mode: Mode
     words: str
-    plan: MakePlan = lambda T: None
+    plan: MakeHook = lambda T: None
     whole: bool = False
     select: Select | None = None
     reader: Reader | None = None
@@ -74,7 +74,7 @@ class Remedy:
 
 
 def build(
-    entry: Entry | Combination, entries: Remedies, values: dict[str, Any], model: PatchMamba, last: int
+    entry: Entry | Combination, entries: Remedies, values: dict[str, Any], model: SequenceModel, last: int
 ) -> Remedy:
     """A remedy for one trained model.
 
@@ -96,29 +96,43 @@ def build(
     return Remedy(entry.name, entry.kind, mode, entry.words, plan, any("whole" in part for part in parts))
 
 
-def control_remedies(model: PatchMamba) -> list[Remedy]:
-    """The controls that read with the model; paste does not."""
-    L0, G = model.L0, model.grid[0] * model.grid[1]
-    return [
-        Remedy("truncate", "control", "prefix", "the last L0 patches", select=lambda c, _: controls.truncate(c, L0)),
-        Remedy("reset", "control", "stream", "state set to 0 after every L0 patches", select=lambda c, _: controls.reset(c, L0)),
-        Remedy("subset_random", "control", "prefix", "L0 random patches", select=lambda c, k: controls.subset_random(c, L0, k)),
+def control_remedies(model: SequenceModel, invariant: Collection[str]) -> list[Remedy]:
+    """The controls that make sense for a task, by what may be done to its sequences (`lgmamba.tasks.base.Task.invariant`).
+
+    The one that the task itself knows, such as `paste`, reads with no model and is not among them.
+    """
+    L0 = model.L0
+    drop = [
+        Remedy("truncate", "control", "prefix", "the last L0 patches", select=lambda _, k: controls.truncate(k, L0)),
+        Remedy("reset", "control", "stream", "state set to 0 after every L0 patches", select=lambda _, k: controls.reset(k, L0)),
+    ]  # fmt: skip
+    subset = [
+        Remedy("subset_random", "control", "prefix", "L0 random patches", select=lambda _, k: controls.subset_random(k, L0)),
         Remedy(
             "subset_cover", "control", "prefix", "the newest patch of each cell, L0 of them",
-            select=lambda c, _: controls.subset_cover(c, L0, G),
+            select=lambda s, _: controls.subset_cover(s.cells, L0, s.n_cells),
         ),
-        Remedy("freeze", "control", "stream", "nothing is written after L0 patches", plan=lambda T: freeze(L0)),
     ]  # fmt: skip
+    freeze_at_L0 = Remedy(
+        "freeze", "control", "stream", "nothing is written after L0 patches", plan=lambda T: freeze(L0)
+    )
+    return [*(drop if "prefix_drop" in invariant else []), *(subset if "subset" in invariant else []), freeze_at_L0]
 
 
-def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, factors: LengthFactors, n_layer: int) -> MakePlan:
+def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, factors: LengthFactors, config: ModelConfig) -> MakeHook:
     """Scale by factors of the length, constant in prefix mode; in stream mode those of A are constant within half of L0."""
+
+    def of_layers(factors: Tensor) -> list[Tensor]:
+        return by_layer(factors, entry.scope, config.n_layer, config.mixer.d_state)
+
     if entry.kind == "step_size":
-        schedules = [lambda t, layer=layer: factors.at_each(t)[:, layer] for layer in range(n_layer)]
-        return lambda T: scale_step_sizes(schedules) if T is None else scale_step_sizes(per_layer=list(factors.at(T)))
+        schedules = [lambda t, n=n: of_layers(factors.at_each(t))[n] for n in range(config.n_layer)]
+        return lambda T: (
+            scale_step_sizes(schedules) if T is None else scale_step_sizes(per_layer=of_layers(factors.at(T)))
+        )
 
     def constant(T: float) -> Plan:
-        return scale_spectrum(entry.form, by_layer(factors.at(T), entry.scope, n_layer))
+        return scale_spectrum(entry.form, of_layers(factors.at(T)))
 
     return lambda T: follow_length(factors.L0, max(1, factors.L0 // 2), constant) if T is None else constant(T)
 
@@ -128,15 +142,15 @@ def power_plan(entry: StepSizeRemedy, factors: Tensor, L0: int) -> Plan:
     return scale_step_sizes([power_schedule(L0, entry.power * f) for f in factors])
 
 
-def _factors(entry: SpectrumRemedy | StepSizeRemedy, values: Any, model: PatchMamba, last: int) -> MakePlan:
-    n_layer, d_state = model.config.n_layer, model.config.mixer.d_state
+def _factors(entry: SpectrumRemedy | StepSizeRemedy, values: Any, model: SequenceModel, last: int) -> MakeHook:
+    config = model.config
     if values is None:
-        M = n_factors(entry.scope if entry.kind == "spectrum" else "layer", n_layer, d_state)
+        M = n_factors(entry.scope, config.n_layer, config.d_inner, config.mixer.d_state)
         values = {"T": {last: {"factors": [entry.factor] * M}}}
-    return factor_plan(entry, length_factors(model.L0, values), n_layer)
+    return factor_plan(entry, length_factors(model.L0, values), config)
 
 
-def _spectrum(entry: SpectrumRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+def _spectrum(entry: SpectrumRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
     if entry.form != "clip":
         return {"plan": _factors(entry, values, model, last)}
 
@@ -148,9 +162,9 @@ def _spectrum(entry: SpectrumRemedy, values: Any, model: PatchMamba, last: int) 
     return {"plan": plan}
 
 
-def _step_size(entry: StepSizeRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+def _step_size(entry: StepSizeRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
     L0 = model.L0
-    if entry.form == "layer":
+    if entry.form in ("layer", "channel"):
         return {"plan": _factors(entry, values, model, last)}
     if entry.form == "norm":
         return {"plan": lambda T: None if T <= L0 else _norm_plan(values, T)}
@@ -170,13 +184,13 @@ def _norm_plan(values: Any, T: int) -> Plan:
     return norm_step_sizes(budgets, totals)
 
 
-def _decimamba(entry: DeciMambaRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+def _decimamba(entry: DeciMambaRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
     layers, L0 = entry.layers if values is None else values["layers"], model.L0
     if entry.mode == "stream":
         (layer,), table = layers, tables_of([values["theta"]], values["lengths"])[0]
 
-        def reader(model: PatchMamba, patches: Tensor, cells: Tensor, steps: list[int], piece: int) -> Tensor:
-            return read_decimated(model, patches, cells, steps, layer, table, piece)
+        def reader(model: SequenceModel, sequences: Sequences, steps: list[int], piece: int) -> Tensor:
+            return read_decimated(model, sequences, steps, layer, table, piece)
 
         return {"reader": reader, "plan": lambda T: DeciStream(layer, table)}
 
@@ -199,7 +213,7 @@ def tables_of(theta: list, lengths: list[int]) -> list[Thresholds]:
     return [Thresholds(lengths, torch.tensor(v)) for v in theta]
 
 
-def _longmamba(entry: LongMambaRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+def _longmamba(entry: LongMambaRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
     channels = None if entry.channels == "all" else [torch.tensor(mask) for mask in values["channels"]]
     if entry.threshold == "bound":
         budgets = [torch.tensor(Q) for Q in values["budgets"]]
@@ -216,7 +230,7 @@ def _longmamba(entry: LongMambaRemedy, values: Any, model: PatchMamba, last: int
     return {"plan": lambda T: mask_steps(tables, channels, T)}
 
 
-def _retain_insert(entry: RetainInsertRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+def _retain_insert(entry: RetainInsertRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
     L0, retention = model.L0, horizon_retention(model.L0, entry.horizon)
 
     def plan(T: int | None) -> Plan | None:
@@ -227,27 +241,27 @@ def _retain_insert(entry: RetainInsertRemedy, values: Any, model: PatchMamba, la
     return {"plan": plan}
 
 
-def _normalise_state(entry: NormaliseStateRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
-    device = model.embed_patch.weight.device
+def _normalise_state(entry: NormaliseStateRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
+    device = model.device
     largest = [torch.tensor(p, device=device) if isinstance(p, list) else p for p in values["largest"]]
     return {"plan": lambda T: normalise_state(largest, entry.every, after=model.L0)}
 
 
-def _window(entry: WindowRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+def _window(entry: WindowRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
     r = max(1, round(entry.r * model.L0))
     return {"plan": lambda T: None if T is not None and T <= model.L0 else sliding_window(r, entry.form)}
 
 
-def _schedule(entry: ScheduleRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
+def _schedule(entry: ScheduleRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
     (found,) = values["T"].values()
-    device = model.embed_patch.weight.device
+    device = model.device
     plan = GainSchedule.of(model, values["knots"], entry.gains).plan(torch.tensor(found["factors"], device=device))
     return {"plan": lambda T: plan}
 
 
-def _assemble(entry: AssembleRemedy, values: Any, model: PatchMamba, last: int) -> dict[str, Any]:
-    def reader(model: PatchMamba, patches: Tensor, cells: Tensor, steps: list[int], piece: int) -> Tensor:
-        return assemble(model, patches, cells, steps, entry.mode, entry.windows, entry.take, piece, entry.groupings)
+def _assemble(entry: AssembleRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
+    def reader(model: SequenceModel, sequences: Sequences, steps: list[int], piece: int) -> Tensor:
+        return assemble(model, sequences, steps, entry.mode, entry.windows, entry.take, piece, entry.groupings)
 
     def after_L0(T: int) -> int:
         return (T if entry.mode == "prefix" else T // model.L0 * model.L0) - model.L0

@@ -4,17 +4,23 @@ What is optimised is theta = ln s, from 0, which is no bias to either side of 1.
 were not optimised on. Glossary: `lgmamba.remedies`; M factors.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba
-from lgmamba.model.plan import Plan
+from lgmamba.model import Plan, SequenceModel, Sequences
+from lgmamba.model.runner import read_at_steps
+from lgmamba.tasks.base import Task
 
 Objective = Callable[[Tensor], Tensor]
 """theta (M,) -> loss (); deterministic: the same images and orders at every call."""
+
+
+Bounds = tuple[float, float] | None
+"""Smallest and largest factor, with 1 between them."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,13 @@ def zeroth_order(
     radius: float = 0.1,
     travel: float = 2.0,
     start: Tensor | None = None,
+    bounds: Bounds = None,
 ) -> Calibration:
     """Two-sided simultaneous perturbation with random signs (Spall 1992), radii ~ 1 / (1 + k)^0.1, rates ~ 1 / (k + 10)^0.6.
 
-    Signs, not Gaussian numbers: dividing by a Gaussian has no mean. Gradients are scaled to the size of the first one, so
-    that rates mean the same for any loss.
+    Signs, not Gaussian numbers: dividing by a Gaussian has no mean. Slopes are divided by the root mean square of those so far,
+    so that rates mean the same for any loss. A single slope would not do as the scale: where random signs happen to cancel, it
+    is close to 0.
 
     Args:
         objective, held_out: loss on the images to optimise on, and on others.
@@ -58,20 +66,23 @@ def zeroth_order(
         steps: iterations of two passes each.
         seed: of the signs.
         radius: at the first iteration.
-        travel: how far theta gets if the gradient stays as it was at first; a search that needs to go further ends too early.
+        travel: how far theta gets if the gradient stays as it is; a search that needs to go further ends too early.
         start: theta (M,) to begin from; None for 0.
+        bounds: of the factors, around 1; nothing outside them is tried. None for any.
     """
     generator = torch.Generator().manual_seed(seed)
     best = _Best(n, held_out)
-    theta = best.begin(start)
+    theta = best.begin(start, bounds)
     falling = [(10 / (k + 10)) ** 0.6 for k in range(steps)]
-    scale = None
+    squares = 0.0
     for k in range(steps):
         c = radius / (1 + k) ** 0.1
         signs = torch.randint(0, 2, (n,), generator=generator).double() * 2 - 1
-        slope = float(objective(theta + c * signs) - objective(theta - c * signs)) / (2 * c)
-        scale = scale or abs(slope) or 1.0
-        theta = theta - travel * falling[k] / sum(falling) * slope / scale * signs
+        up, down = (objective(within(theta + side * c * signs, bounds)) for side in (1, -1))
+        slope = float(up - down) / (2 * c)
+        squares += slope**2
+        scale = math.sqrt(squares / (k + 1)) or 1.0
+        theta = within(theta - travel * falling[k] / sum(falling) * slope / scale * signs, bounds)
         best.offer(theta)
     return best.calibration(passes=2 * steps)
 
@@ -84,13 +95,14 @@ def by_gradient(
     travel: float = 2.0,
     penalty: float = 1e-3,
     start: Tensor | None = None,
+    bounds: Bounds = None,
 ) -> Calibration:
     """Adam on theta through the frozen model, its rate falling to 0, with a small penalty on theta^2.
 
     The loss is taken relative to its first value, so that the penalty means the same for any loss. Arguments as in `zeroth_order`.
     """
     best = _Best(n, held_out)
-    theta = best.begin(start).clone().requires_grad_()
+    theta = best.begin(start, bounds).clone().requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=1.0)
     first = None
     for k in range(steps):
@@ -102,8 +114,14 @@ def by_gradient(
         if not bool(theta.grad.isfinite().all()):  # so far out that numbers overflow: the best so far is kept
             break
         optimizer.step()
+        theta.data = within(theta.data, bounds)
         best.offer(theta.detach())
     return best.calibration(passes=3 * steps)
+
+
+def within(theta: Tensor, bounds: Bounds) -> Tensor:
+    """theta where it is within ln of the bounds, else the nearer of them."""
+    return theta if bounds is None else theta.clamp(*(math.log(s) for s in bounds))
 
 
 class _Best:
@@ -113,10 +131,12 @@ class _Best:
         self.held_out, self.theta = held_out, torch.zeros(n, dtype=torch.float64)
         self.before = self.after = self._loss(self.theta)
 
-    def begin(self, start: Tensor | None) -> Tensor:
-        if start is not None:
-            self.offer(start)
-        return self.theta if start is None else start
+    def begin(self, start: Tensor | None, bounds: Bounds) -> Tensor:
+        if start is None:
+            return self.theta
+        start = within(start, bounds)
+        self.offer(start)
+        return start
 
     def offer(self, theta: Tensor) -> None:
         loss = self._loss(theta)
@@ -132,33 +152,29 @@ class _Best:
 
 
 def loss_at_steps(
-    model: PatchMamba,
-    patches: Tensor,
-    cells: Tensor,
-    targets: Tensor,
+    model: SequenceModel,
+    task: Task,
+    sequences: Sequences,
     make_plan: Callable[[Tensor], Plan],
     steps: Sequence[int] | None = None,
-    told: Tensor | None = None,
+    target_length: Tensor | None = None,
     piece: int | None = None,
 ) -> Objective:
-    """Mean squared error of the reconstructions after some steps, as a function of theta.
+    """Mean error of the predictions after some steps, as a function of theta.
 
     Args:
-        patches, cells: (B, T, K) and (B, T), whole sequences.
-        targets: (B, C, H, W) in [0, 1].
+        sequences: B of them.
         make_plan: factors (M,) -> plan.
         steps: after which steps, ascending; None for the last.
-        told: (B,) length told to a length-adaptive model.
+        target_length: (B,) told to a length-adaptive model.
         piece: steps read at a time; None for the whole sequence.
     """
-    steps = steps or [cells.shape[1]]
+    steps = list(steps or [sequences.T])
+    at = torch.tensor(steps, device=sequences.device)
 
     def loss(theta: Tensor) -> Tensor:
-        plan, state, wanted = make_plan(theta.exp()), None, []
-        for start in range(0, steps[-1], piece or steps[-1]):
-            here = slice(start, min(start + (piece or steps[-1]), steps[-1]))
-            outputs, state = model.encode(patches[:, here], cells[:, here], state, told, plan)
-            wanted += [outputs[:, t - start - 1] for t in steps if start < t <= here.stop]
-        return (model.decode(torch.stack(wanted, dim=1)) - targets[:, None]).square().mean()
+        plan = make_plan(theta.exp())
+        prediction = read_at_steps(model, sequences, steps, target_length, piece or steps[-1], plan)
+        return task.mean_error(prediction, sequences, at)
 
     return loss

@@ -1,28 +1,29 @@
 """Controls: which steps of a long sequence are read at all, so that the input stays as in training.
 
 A remedy that does not beat `subset_random` has shown nothing. Each returns ascending positions to keep of a sequence of
-length T, and all of them where T <= L0. Glossary: `lgmamba.remedies`; cells (B, T) is the visiting order.
+length T, and all of them where T <= L0. Glossary: `lgmamba.remedies`; keys (B, T) are random numbers, one for each step; cells
+(B, T) is the visiting order.
 """
 
 import torch
 from torch import Tensor
 
 
-def truncate(cells: Tensor, L0: int) -> Tensor:
+def truncate(keys: Tensor, L0: int) -> Tensor:
     """The last L0 steps: (B, min(T, L0))."""
-    B, T = cells.shape
-    return torch.arange(max(0, T - L0), T, device=cells.device).expand(B, -1)
+    B, T = keys.shape
+    return torch.arange(max(0, T - L0), T, device=keys.device).expand(B, -1)
 
 
-def reset(cells: Tensor, L0: int) -> Tensor:
+def reset(keys: Tensor, L0: int) -> Tensor:
     """The steps since the state was last set to zero, which is done after every L0 steps: (B, 1..L0)."""
-    B, T = cells.shape
-    return torch.arange((T - 1) // L0 * L0, T, device=cells.device).expand(B, -1)
+    B, T = keys.shape
+    return torch.arange((T - 1) // L0 * L0, T, device=keys.device).expand(B, -1)
 
 
-def subset_random(cells: Tensor, L0: int, keys: Tensor) -> Tensor:
-    """L0 steps chosen uniformly, in their order: those of the smallest `keys` (B, T), random numbers. (B, min(T, L0))."""
-    return keys.argsort(1)[:, : min(cells.shape[1], L0)].sort(1).values
+def subset_random(keys: Tensor, L0: int) -> Tensor:
+    """L0 steps chosen uniformly, in their order: those of the smallest keys. (B, min(T, L0))."""
+    return keys.argsort(1)[:, :L0].sort(1).values
 
 
 def subset_cover(cells: Tensor, L0: int, n_cells: int) -> Tensor:

@@ -13,8 +13,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba
+from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.plan import ScanCall, gather_steps
+from lgmamba.model.runner import ends, read_pieces, told
 from lgmamba.remedies.base import steps_of
 from lgmamba.remedies.longmamba import StepSizeRecorder, Thresholds
 
@@ -51,25 +52,23 @@ class DeciStream:
 
 @torch.no_grad()
 def read_decimated(
-    model: PatchMamba, patches: Tensor, cells: Tensor, steps: list[int], layer: int, table: Thresholds, piece: int = 64
+    model: SequenceModel, sequences: Sequences, steps: list[int], layer: int, table: Thresholds, piece: int = 64
 ) -> Tensor:
-    """Reconstructions in stream mode; arguments and result as in `lgmamba.model.reading.read_at_steps`.
+    """Predictions in stream mode; arguments and result as in `lgmamba.model.runner.read_at_steps`.
 
     Args:
         layer, table: see `DeciStream`. A length-adaptive model is told L0.
     """
-    plan, state, last = DeciStream(layer, table), None, None
-    length = None if model.conditioning is None else torch.full((len(cells),), model.L0, device=cells.device)
+    plan, last = DeciStream(layer, table), None
     wanted = []
-    for start in range(0, steps[-1], piece):
-        here = cells[:, start : min(start + piece, steps[-1])]
-        outputs, state = model.encode(gather_steps(patches, here), here, state, length, plan)
+    for part in read_pieces(model, sequences, ends(steps[-1:], piece), told(model, len(sequences), model.L0), plan):
+        outputs, L = part.outputs, part.stop - part.start
         if last is not None:  # in front, for steps before the first one kept in this piece
             outputs = torch.cat([last[:, None], outputs], dim=1)
             plan.kept = torch.cat([torch.ones_like(plan.kept[:, :1]), plan.kept], dim=1)
-        rows = torch.arange(outputs.shape[1], device=cells.device)
+        rows = torch.arange(outputs.shape[1], device=outputs.device)
         newest = torch.where(plan.kept, rows, 0).cummax(dim=1).values
-        outputs = gather_steps(outputs, newest)[:, -here.shape[1] :]
+        outputs = gather_steps(outputs, newest)[:, -L:]
         last = outputs[:, -1]
-        wanted += [outputs[:, t - start - 1] for t in steps if start < t <= start + here.shape[1]]
-    return model.decode(torch.stack(wanted, dim=1))
+        wanted += [outputs[:, t - part.start - 1] for t in steps if part.start < t <= part.stop]
+    return model.predict(torch.stack(wanted, dim=1))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Scope = Literal["global", "layer", "mode"]
+Scope = Literal["global", "layer", "channel", "mode", "channel_mode"]
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,15 @@ def length_factors(L0: int, values: dict[str, Any]) -> LengthFactors:
     return LengthFactors(L0, [T for T, _ in given], logs)
 
 
-def n_factors(scope: Scope, n_layer: int, d_state: int) -> int:
+def n_factors(scope: Scope, n_layer: int, d_inner: int, d_state: int) -> int:
     """M of a scope."""
-    return {"global": 1, "layer": n_layer, "mode": n_layer * d_state}[scope]
+    of_layer = {"layer": 1, "channel": d_inner, "mode": d_state, "channel_mode": d_inner * d_state}
+    return 1 if scope == "global" else n_layer * of_layer[scope]
 
 
-def by_layer(factors: Tensor, scope: Scope, n_layer: int) -> list[Tensor]:
-    """Factors (M,) as one entry for each layer: a number (), or (N,) with one for each mode."""
+def by_layer(factors: Tensor, scope: Scope, n_layer: int, d_state: int) -> list[Tensor]:
+    """Factors (..., M) as one entry for each layer: (...), (..., D) by channel, (..., N) by mode, or (..., D, N)."""
     if scope == "global":
-        return [factors[0]] * n_layer
-    return list(factors if scope == "layer" else factors.reshape(n_layer, -1))
+        return [factors[..., 0]] * n_layer
+    of_layer = {"layer": (), "channel": (-1,), "mode": (-1,), "channel_mode": (-1, d_state)}[scope]
+    return list(factors.unflatten(-1, (n_layer, *of_layer)).unbind(factors.ndim - 1))

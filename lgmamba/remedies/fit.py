@@ -23,19 +23,27 @@ from lgmamba.config.remedies import (
     SpectrumRemedy,
     StepSizeRemedy,
 )
-from lgmamba.model import PatchMamba
-from lgmamba.model.plan import Plan, gather_steps
+from lgmamba.model import Plan, SequenceModel, Sequences
+from lgmamba.model.runner import ends, read_pieces, told
 from lgmamba.remedies.build import build, factor_plan, power_plan
-from lgmamba.remedies.calibrate import Calibration, Objective, by_gradient, loss_at_steps, zeroth_order
+from lgmamba.remedies.calibrate import Calibration, Objective, by_gradient, loss_at_steps, within, zeroth_order
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors
 from lgmamba.remedies.deci_stream import norm_thresholds
 from lgmamba.remedies.factors import LengthFactors, n_factors
-from lgmamba.remedies.longmamba import StepSizeRecorder, Thresholds, random_channels, thresholds, thresholds_as_released
+from lgmamba.remedies.longmamba import (
+    StepSizeRecorder,
+    Thresholds,
+    random_channels,
+    selected_everything,
+    thresholds,
+    thresholds_as_released,
+)
 from lgmamba.remedies.longmamba import calibrate as calibrate_filters
-from lgmamba.remedies.read import read_with, told
+from lgmamba.remedies.read import read_with
 from lgmamba.remedies.schedule import GainSchedule
 from lgmamba.remedies.state import StateNormRecorder
 from lgmamba.remedies.step_size import cumulative_steps
+from lgmamba.tasks.base import Task
 
 REACH = 1.25
 """A search can move ln s this many times as far as from L0 to the longest length."""
@@ -43,23 +51,21 @@ REACH = 1.25
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Images to calibrate on, with one visiting order each.
+    """Sequences to calibrate on, up to the longest length.
 
     Attributes:
         model: frozen, in eval mode.
-        targets: (B, C, H, W) in [0, 1].
-        patches: (B, G, K) all patches of each image.
-        cells: (B, T) visiting orders up to the longest length.
+        task: says what an error is.
+        sequences: one of each sample of the split calib.
         config: how to calibrate.
         steps: lengths that will be reported.
         piece: steps held in memory at a time.
         seed: of random signs.
     """
 
-    model: PatchMamba
-    targets: Tensor
-    patches: Tensor
-    cells: Tensor
+    model: SequenceModel
+    task: Task
+    sequences: Sequences
     config: CalibrationConfig
     steps: list[int]
     piece: int
@@ -77,24 +83,28 @@ class CalibrationSet:
         return sorted({L0} | {T for T in (*self.steps, *between) if L0 < T <= last})
 
     def half(self, second: bool) -> "CalibrationSet":
-        """The images to optimise on, or those to keep the best by."""
-        middle = len(self.targets) // 2
-        part = slice(middle, None) if second else slice(0, middle)
-        return replace(self, targets=self.targets[part], patches=self.patches[part], cells=self.cells[part])
+        """The samples to optimise on, or those to keep the best by."""
+        middle = len(self.sequences) // 2
+        return replace(self, sequences=self.sequences[slice(middle, None) if second else slice(0, middle)])
 
-    def sequence(self, T: int) -> tuple[Tensor, Tensor]:
-        """Patches (B, T, K) and cells (B, T) of the first T steps."""
-        cells = self.cells[:, :T]
-        return gather_steps(self.patches, cells), cells
+    def told(self, T: int) -> Tensor | None:
+        """What a length-adaptive model is told, (B,)."""
+        return told(self.model, len(self.sequences), T)
+
+    @torch.no_grad()
+    def record(self, recorder: Plan, T: int, whole: bool = False) -> None:
+        """Show a recorder one pass over the first T steps, told T; whole, or in pieces."""
+        stops = [T] if whole else ends([T], self.piece)
+        for _ in read_pieces(self.model, self.sequences, stops, self.told(T), recorder):
+            pass
 
     def loss(self, steps: list[int], mode: Mode, make_plan: Callable[[Tensor], Plan], piece: int | None) -> Objective:
-        """Mean squared error after some steps of one pass, as a function of ln factors (M,).
+        """Mean error after some steps of one pass, as a function of ln factors (M,).
 
         A length-adaptive model is told the last of them in prefix mode, and L0 in stream mode.
         """
-        patches, cells = self.sequence(steps[-1])
-        length = told(self.model, cells, steps[-1] if mode == "prefix" else self.model.L0)
-        return loss_at_steps(self.model, patches, cells, self.targets, make_plan, steps, length, piece)
+        length = self.told(steps[-1] if mode == "prefix" else self.model.L0)
+        return loss_at_steps(self.model, self.task, self.sequences, make_plan, steps, length, piece)
 
 
 @dataclass(frozen=True)
@@ -110,9 +120,12 @@ def fit(entry: Entry, images: CalibrationSet) -> Fit:
     return FITS[entry.kind](entry, images)
 
 
-def _fit_spectrum(entry: SpectrumRemedy, images: CalibrationSet) -> Fit:
-    config = images.model.config
-    return _fit_factors(entry, images, n_factors(entry.scope, config.n_layer, config.mixer.d_state))
+def remarks(entry: Entry, values: dict[str, Any]) -> list[str]:
+    """What a person should know about the values of an entry, whether found just now or taken from a file."""
+    if entry.kind != "longmamba" or entry.channels == "all":
+        return []
+    remark = selected_everything(values["channels"])
+    return [] if remark is None else [remark]
 
 
 def _fit_step_size(entry: StepSizeRemedy, images: CalibrationSet) -> Fit:
@@ -120,16 +133,17 @@ def _fit_step_size(entry: StepSizeRemedy, images: CalibrationSet) -> Fit:
         return _fit_norm(images)
     if entry.form == "power":
         return _fit_power(entry, images)
-    return _fit_factors(entry, images, images.model.config.n_layer)
+    return _fit_factors(entry, images)
 
 
-def _fit_factors(entry: SpectrumRemedy | StepSizeRemedy, images: CalibrationSet, M: int) -> Fit:
+def _fit_factors(entry: SpectrumRemedy | StepSizeRemedy, images: CalibrationSet) -> Fit:
     """Under "T": length -> factors (M,), and the error before and after on the images held out.
 
     In prefix mode each length is a problem of its own. In stream mode one pass goes through all lengths, and what is lowered is
     their mean error, for all of their factors at once.
     """
-    L0, lengths, n_layer = images.model.L0, images.lengths, images.model.config.n_layer
+    L0, lengths, config = images.model.L0, images.lengths, images.model.config
+    M = n_factors(entry.scope, config.n_layer, config.d_inner, config.mixer.d_state)
     problems = [lengths] if entry.mode == "stream" else [[T] for T in lengths]
     recorder = _record(images, L0) if "closed_form" in (entry.calibrate, entry.start) else None
     values, passes = {}, 0
@@ -137,14 +151,14 @@ def _fit_factors(entry: SpectrumRemedy | StepSizeRemedy, images: CalibrationSet,
 
         def make_plan(factors: Tensor, steps: list[int] = steps) -> Plan:
             given = LengthFactors(L0, steps, factors.reshape(len(steps), M).log())
-            return factor_plan(entry, given, n_layer)(None if entry.mode == "stream" else steps[-1])
+            return factor_plan(entry, given, config)(None if entry.mode == "stream" else steps[-1])
 
         losses = [images.half(second).loss(steps, entry.mode, make_plan, images.piece) for second in (False, True)]
         start = None if recorder is None else _closed_form(entry, recorder, L0, steps)
         if entry.calibrate == "closed_form":
-            found = _as_it_is(start, losses[1])
+            found = _as_it_is(within(start, entry.bounds), losses[1])
         else:
-            found = _search(entry.calibrate, *losses, len(steps) * M, images, start)
+            found = _search(entry.calibrate, *losses, len(steps) * M, images, start, entry.bounds)
         for T, factors in zip(steps, found.theta.exp().reshape(len(steps), M).tolist(), strict=True):
             values[str(T)] = {"factors": factors, "before": found.before, "after": found.after}
         passes += found.passes
@@ -188,25 +202,27 @@ def _fit_norm(images: CalibrationSet) -> Fit:
     return Fit({"budgets": sums(images.model.L0), "T": found}, 2 * (1 + len(found)))
 
 
-@torch.no_grad()
 def _record(images: CalibrationSet, T: int) -> StateRecorder:
-    """What the layers do over the first T steps of all calibration images."""
-    model, recorder, state = images.model, StateRecorder(), None
-    patches, cells = images.sequence(T)
-    for start in range(0, T, images.piece):
-        here = slice(start, start + images.piece)
-        _, state = model.encode(patches[:, here], cells[:, here], state, told(model, cells, T), recorder)
+    """What the layers do over the first T steps of all calibration samples."""
+    recorder = StateRecorder()
+    images.record(recorder, T)
     return recorder
 
 
 def _search(
-    how: str, objective: Objective, held_out: Objective, M: int, images: CalibrationSet, start: Tensor | None = None
+    how: str,
+    objective: Objective,
+    held_out: Objective,
+    M: int,
+    images: CalibrationSet,
+    start: Tensor | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Calibration:
     """As far as ln s may have to go: factors that undo a longer sequence are about L0 / T."""
     travel, steps = REACH * math.log(images.lengths[-1] / images.model.L0), images.config.steps
     if how == "gradient":
-        return by_gradient(objective, held_out, M, steps, travel, start=start)
-    return zeroth_order(objective, held_out, M, steps, images.seed, travel=travel, start=start)
+        return by_gradient(objective, held_out, M, steps, travel, start=start, bounds=bounds)
+    return zeroth_order(objective, held_out, M, steps, images.seed, travel=travel, start=start, bounds=bounds)
 
 
 @torch.no_grad()
@@ -221,9 +237,10 @@ def _fit_decimamba(entry: DeciMambaRemedy, images: CalibrationSet) -> Fit:
             values |= {"lengths": list(tables[layer].lengths), "theta": tables[layer].theta.tolist()}
         scored = entry.model_copy(update={"score": "step_size"})  # ablations of the score decimate where the score does
         remedy = build(scored, [scored], {entry.name: values}, images.model, images.lengths[-1])
-        keys = torch.zeros_like(images.cells, dtype=torch.float32)
-        drawn = read_with(images.model, remedy, images.patches, images.cells, keys, images.lengths, images.piece)
-        found[layer] = values | {"loss": float((drawn - images.targets[:, None]).square().mean())}
+        sequences, steps = images.sequences, torch.tensor(images.lengths, device=images.sequences.device)
+        keys = torch.zeros(len(sequences), sequences.T, device=sequences.device)
+        prediction = read_with(images.model, remedy, sequences, keys, images.lengths, images.piece)
+        found[layer] = values | {"loss": float(images.task.mean_error(prediction, sequences, steps))}
     best = min(found, key=lambda layer: found[layer]["loss"])
     values = found[best] | {"loss_by_layer": {str(layer): v["loss"] for layer, v in found.items()}}
     if entry.layers == "best_and_above":
@@ -261,18 +278,16 @@ def _fit_longmamba(entry: LongMambaRemedy, images: CalibrationSet) -> Fit:
 
 def _record_steps(images: CalibrationSet) -> StepSizeRecorder:
     """Step sizes of sequences of the training length, read whole."""
-    recorder, model = StepSizeRecorder(), images.model
-    patches, cells = images.sequence(model.L0)
-    model.encode(patches, cells, told=told(model, cells, model.L0), plan=recorder, want_state=False)
+    recorder = StepSizeRecorder()
+    images.record(recorder, images.model.L0, whole=True)
     return recorder
 
 
 @torch.no_grad()
 def _fit_normalise_state(entry: NormaliseStateRemedy, images: CalibrationSet) -> Fit:
     """The norms that states are held below: a quantile over images of their largest norm within L0 steps."""
-    model, recorder = images.model, StateNormRecorder(entry.groups, entry.every)
-    patches, cells = images.sequence(model.L0)
-    model.encode(patches, cells, told=told(model, cells, model.L0), plan=recorder, want_state=False)
+    recorder = StateNormRecorder(entry.groups, entry.every)
+    images.record(recorder, images.model.L0, whole=True)
     thresholds = recorder.thresholds(entry.quantile)
     return Fit({"largest": [p.tolist() if isinstance(p, Tensor) else p for p in thresholds]}, 2)
 
@@ -290,7 +305,7 @@ def _fit_schedule(entry: ScheduleRemedy, images: CalibrationSet) -> Fit:
 
 
 FITS = {
-    "spectrum": _fit_spectrum,
+    "spectrum": _fit_factors,
     "step_size": _fit_step_size,
     "decimamba": _fit_decimamba,
     "longmamba": _fit_longmamba,

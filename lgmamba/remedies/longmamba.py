@@ -135,9 +135,9 @@ def thresholds_as_released(
 ) -> list[Thresholds]:
     """Thresholds by the released procedure, sequence by sequence, mean over sequences.
 
-    Step sizes are clamped at their own value of rank clamp L0; the sorted curve of a sequence is stretched linearly to T steps,
-    summed up until it exceeds the sequence's own sum, and the next value is the threshold. Guarded where the curve never exceeds
-    it (nothing is masked then) and at its last rank.
+    Step sizes are clamped at the smallest of the floor(clamp L0) largest, at least one of them; the sorted curve of a sequence is
+    stretched linearly to T steps (ends not aligned), summed up until it exceeds the sequence's own sum, and the next value is the
+    threshold. Guarded where the curve never exceeds it (nothing is masked then) and at its last rank.
 
     Args:
         recorder: of sequences of length L0, read whole.
@@ -145,6 +145,7 @@ def thresholds_as_released(
         clamp: share of a sequence's steps that are clamped (sc).
     Raises:
         ValueError: a recorded piece is no whole sequence.
+    Reference: `load_align_target.py` of github.com/GATECH-EIC/LongMamba.
     """
     tables = []
     for layer in sorted(recorder.step_sizes):
@@ -154,7 +155,7 @@ def thresholds_as_released(
                 f"expected sequences of {L0} steps read whole; got pieces of {[v.shape[1] for v in pieces]}"
             )
         curve = torch.cat(pieces).sort(dim=1, descending=True).values.double()  # (B, L0, D)
-        curve = curve.clamp(max=curve[:, round(clamp * L0)][:, None])
+        curve = curve.clamp(max=curve[:, max(1, int(clamp * L0)) - 1][:, None])
         theta = [torch.zeros_like(curve[0, 0]), *(_stretched_threshold(curve, T) for T in lengths)]
         tables.append(Thresholds([L0, *lengths], torch.stack(theta).float()))
     return tables
@@ -162,9 +163,7 @@ def thresholds_as_released(
 
 def _stretched_threshold(curve: Tensor, T: int) -> Tensor:
     """(B, L0, D) descending -> (D,), mean over sequences."""
-    long = torch.nn.functional.interpolate(
-        curve.transpose(1, 2), size=T, mode="linear", align_corners=True
-    )  # (B, D, T)
+    long = torch.nn.functional.interpolate(curve.transpose(1, 2), size=T, mode="linear")  # (B, D, T)
     exceeds = long.cumsum(2) > curve.sum(1)[..., None]
     rank = exceeds.double().argmax(2)  # the first one; 0 where there is none
     theta = long.gather(2, (rank + 1).clamp(max=T - 1)[..., None])[..., 0]
@@ -217,6 +216,18 @@ def mask_random_steps(
         return replace(call, dt=call.dt * _spared(call, keeps, channels))
 
     return plan
+
+
+def selected_everything(channels: Sequence[Sequence[bool]]) -> str | None:
+    """What to tell where a calibration found that all channels of all layers have long memory: nothing was selected.
+
+    Args:
+        channels: (D,) for each layer, those that are filtered.
+    """
+    if not all(all(mask) for mask in channels):
+        return None
+    total = sum(len(mask) for mask in channels)
+    return f"all {total} of {total} channels count as of long memory, so that none is spared: the same as channels: all"
 
 
 def random_channels(channels: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:

@@ -3,66 +3,40 @@
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba
-from lgmamba.model.plan import Plan, ScanCall, gather_steps
-from lgmamba.model.reading import read_at_steps, reconstruct_at
+from lgmamba.model import SequenceModel, Sequences
+from lgmamba.model.plan import ScanCall, gather_steps
+from lgmamba.model.runner import MakeHook, read_at_steps, run_sequence, told
 from lgmamba.remedies.base import chain
 from lgmamba.remedies.build import Remedy
 
 
 @torch.no_grad()
 def read_with(
-    model: PatchMamba, remedy: Remedy, patches: Tensor, cells: Tensor, keys: Tensor, steps: list[int], piece: int
+    model: SequenceModel, remedy: Remedy, sequences: Sequences, keys: Tensor, steps: list[int], piece: int
 ) -> Tensor:
-    """Reconstructions at several lengths by a model with a remedy.
+    """Predictions at several lengths by a model with a remedy.
 
     Args:
-        model: in eval mode, on the device of `patches`.
-        patches: (B, G, K) all patches of each image, pixel values in [0, 1].
-        cells: (B, T) visiting order, T >= max(steps).
+        model: in eval mode, on the device of the sequences.
+        sequences: of max(steps) steps or more.
         keys: (B, T) a random number in [0, 1) for each step, for remedies that choose at random.
         steps: lengths wanted, ascending.
         piece: steps held in memory at a time, except where a remedy needs the whole sequence.
     Returns:
-        (B, S, C, H, W) float32, unclipped.
+        (B, S, *shape).
     """
     if remedy.kind == "vanilla":
-        return reconstruct_at(model, patches, cells, steps, remedy.mode, piece)
+        return run_sequence(model, sequences, steps, remedy.mode, piece)
     if remedy.reader is not None:
-        return remedy.reader(model, patches, cells, steps, piece)
+        return remedy.reader(model, sequences, steps, piece)
     if remedy.select is not None:
-        return torch.cat(
-            [_read_selected(model, remedy, patches, cells[:, :T], keys[:, :T], piece) for T in steps], dim=1
-        )
-    if remedy.mode == "stream":
-        return read_at_steps(model, patches, cells, steps, told(model, cells, model.L0), piece, remedy.plan(None))
-    return torch.cat([read_prefix(model, remedy, patches, cells[:, :T], piece, remedy.plan(T)) for T in steps], dim=1)
+        return torch.cat([_read_selected(model, remedy, sequences.upto(T), keys[:, :T], piece) for T in steps], dim=1)
+    return run_sequence(model, sequences, steps, remedy.mode, piece, remedy.plan, remedy.whole)
 
 
-def read_prefix(
-    model: PatchMamba, remedy: Remedy, patches: Tensor, cells: Tensor, piece: int, plan: Plan | None
-) -> Tensor:
-    """The reconstruction at the end of a sequence, told its length: (B, 1, C, H, W)."""
-    T = cells.shape[1]
-    length = told(model, cells, T)
-    if not remedy.whole or plan is None:
-        return read_at_steps(model, patches, cells, [T], length, piece, plan)
-    outputs, _ = model.encode(gather_steps(patches, cells), cells, told=length, plan=plan, want_state=False)
-    return model.decode(outputs[:, -1:])
-
-
-def told(model: PatchMamba, cells: Tensor, T: int) -> Tensor | None:
-    """What to tell a length-adaptive model; a plain one is told nothing."""
-    return None if model.conditioning is None else torch.full((len(cells),), T, device=cells.device)
-
-
-def _read_selected(
-    model: PatchMamba, remedy: Remedy, patches: Tensor, cells: Tensor, keys: Tensor, piece: int
-) -> Tensor:
-    chosen = cells.gather(1, remedy.select(cells, keys))
-    K = chosen.shape[1]
-    length = told(model, cells, model.L0 if remedy.mode == "stream" else K)
-    return read_at_steps(model, patches, chosen, [K], length, piece)
+def _read_selected(model: SequenceModel, remedy: Remedy, sequences: Sequences, keys: Tensor, piece: int) -> Tensor:
+    chosen = sequences.take(remedy.select(sequences, keys))
+    return run_sequence(model, chosen, [chosen.T], remedy.mode, piece)
 
 
 class WriteRecorder:
@@ -76,8 +50,8 @@ class WriteRecorder:
         step_sizes: (T,) their dt, summed likewise.
     """
 
-    def __init__(self, model: PatchMamba, T: int):
-        self.n_layer, device = model.config.n_layer, model.embed_patch.weight.device
+    def __init__(self, model: SequenceModel, T: int):
+        self.n_layer, device = model.config.n_layer, model.device
         self.written, self.step_sizes = (torch.zeros(T, dtype=torch.float64, device=device) for _ in range(2))
         self._positions: Tensor | None = None
 
@@ -94,20 +68,19 @@ class WriteRecorder:
         return call
 
 
-def record_vanilla(model: PatchMamba, patches: Tensor, cells: Tensor, T: int, piece: int) -> WriteRecorder:
+@torch.no_grad()
+def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, piece: int) -> WriteRecorder:
     """What a model as it is writes in one pass of T steps, told L0."""
     recorder = WriteRecorder(model, T)
-    read_at_steps(model, patches, cells, [T], told(model, cells, model.L0), piece, recorder)
+    read_at_steps(model, sequences, [T], told(model, len(sequences), model.L0), piece, recorder)
     return recorder
 
 
-@torch.no_grad()
 def still_written(
-    model: PatchMamba,
+    model: SequenceModel,
     remedy: Remedy,
     vanilla: WriteRecorder,
-    patches: Tensor,
-    cells: Tensor,
+    sequences: Sequences,
     keys: Tensor,
     steps: list[int],
     piece: int,
@@ -116,7 +89,7 @@ def still_written(
 
     Args:
         vanilla: of the same sequences, up to the longest of `steps`.
-        model, remedy, patches, cells, keys, steps, piece: as in `read_with`.
+        model, remedy, sequences, keys, steps, piece: as in `read_with`.
     Returns:
         T -> {"written": share of those steps whose dt is above 0, over layers and channels; "step_size": their dt over
         that of the model as it is}.
@@ -125,22 +98,26 @@ def still_written(
     if remedy.steps_read is not None:
         return {T: _both(remedy.steps_read(T) / (T - L0)) for T in beyond}
     if remedy.select is not None:
-        kept = {T: remedy.select(cells[:, :T], keys[:, :T]) >= L0 for T in beyond}
+        kept = {T: remedy.select(sequences.upto(T), keys[:, :T]) >= L0 for T in beyond}
         return {T: _both(float(late.double().sum(1).mean()) / (T - L0)) for T, late in kept.items()}
     found, stream = {}, None
     for T in beyond:
         recorder = stream or WriteRecorder(model, beyond[-1] if remedy.mode == "stream" else T)
-        if remedy.mode == "prefix":
-            read_prefix(model, remedy, patches, cells[:, :T], piece, chain(remedy.plan(T) or chain(), recorder))
-        elif stream is None:
-            stream, plan = recorder, chain(remedy.plan(None) or chain(), recorder)
-            read_at_steps(model, patches, cells, beyond[-1:], told(model, cells, L0), piece, plan)
+        if stream is None:
+            read = [T] if remedy.mode == "prefix" else beyond[-1:]
+            run_sequence(model, sequences, read, remedy.mode, piece, _recorded(remedy, recorder), remedy.whole)
+            stream = recorder if remedy.mode == "stream" else None
         after = slice(L0, T)
         found[T] = {
-            "written": float(recorder.written[after].sum()) / (len(cells) * (T - L0)),
+            "written": float(recorder.written[after].sum()) / (len(sequences) * (T - L0)),
             "step_size": float(recorder.step_sizes[after].sum() / vanilla.step_sizes[after].sum()),
         }
     return found
+
+
+def _recorded(remedy: Remedy, recorder: WriteRecorder) -> MakeHook:
+    """The remedy's hooks, each followed by the recorder."""
+    return lambda T: chain(remedy.plan(T) or chain(), recorder)
 
 
 def _both(share: float) -> dict[str, float]:

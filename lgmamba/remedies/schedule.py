@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lgmamba.model import PatchMamba
+from lgmamba.model import SequenceModel
 from lgmamba.model.plan import Plan, ScanCall
 from lgmamba.remedies.base import steps_of
 
@@ -56,7 +56,7 @@ class GainSchedule:
             raise ValueError(f"gains={self.gains!r}; expected one of {', '.join(GAINS)}")
 
     @classmethod
-    def of(cls, model: PatchMamba, knots: Sequence[float], gains: Gains) -> "GainSchedule":
+    def of(cls, model: SequenceModel, knots: Sequence[float], gains: Gains) -> "GainSchedule":
         """For a model as it was trained."""
         return cls(model.L0, knots, gains, model.config.n_layer, model.config.d_inner, model.config.mixer.d_state)
 

@@ -1,7 +1,11 @@
-"""Scaling of the spectrum of A: one factor for all layers, for each layer, or for each mode (Mamba Modulation, arXiv:2509.19633).
+"""Scaling of the spectrum of A: one factor for all layers, for each layer, mode, or channel and mode.
+
+Mamba Modulation (arXiv:2509.19633), whose released code has a factor for each layer in its perplexity scripts, and one for each
+channel and mode of Mamba-1 in its LongBench and passkey scripts.
 
 mult   |A| <- s |A|           every mode forgets s times as fast
-pow    |A| <- |A|^s           about |A| = 1, which stays as it is; what the released code does
+pow    |A| <- |A|^s           about |A| = 1, which stays as it is; what the released code does, but for its passkey retrieval
+                              with Mamba-2, which multiplies
 clip   |A| <- within a band of the layer's own quantiles
 
 mult with s and step sizes times s differ by an output gain: y_dt - Dskip x = s (y_A - Dskip x), exactly. So s < 1 lengthens memory

@@ -1,7 +1,8 @@
 """Scaling of step sizes: every dt is multiplied after softplus, which changes decay and write strength together.
 
-MambaExtend calibrates one factor for each layer; L0 / T for all of them is the analogue of position interpolation, and
-(L0 / t)^p its causal form. `closed_form` finds factors for each layer, `norm_step_sizes` for each channel, without a search.
+MambaExtend calibrates one factor for each layer, or, in its passkey retrieval, for each channel; L0 / T for all of them is the
+analogue of position interpolation, and (L0 / t)^p its causal form. `closed_form` finds factors for each layer, `norm_step_sizes`
+for each channel, without a search.
 Scaling before softplus would be another, non-linear operation. Glossary: `lgmamba.remedies`; D channels.
 """
 
@@ -20,15 +21,15 @@ def scale_step_sizes(
     """dt <- s_layer s(t) dt.
 
     Args:
-        schedule: factors by step, one schedule for all layers or one for each; None for 1.
+        schedule: factors by step, (L,) or (L, D), one schedule for all layers or one for each; None for 1.
         per_layer: one entry for each layer, a number or (D,); None for 1. Calibrated for one length: use them in prefix mode.
     """
 
     def plan(call: ScanCall) -> ScanCall:
         dt = call.dt
         if schedule is not None:
-            s = schedule if callable(schedule) else schedule[call.layer]
-            dt = dt * s(steps_of(call)).to(dt.dtype)[:, None]
+            s = (schedule if callable(schedule) else schedule[call.layer])(steps_of(call))
+            dt = dt * s.reshape(len(s), -1).to(dt.dtype)
         if per_layer is not None:
             s = per_layer[call.layer]
             dt = dt * (s.to(dt) if isinstance(s, Tensor) else s)

@@ -1,4 +1,7 @@
-"""The report: report.md, a self-contained report.html, and the numbers for README and DVC. Every number comes from a frame."""
+"""The report: the answer and a page of details, as Markdown and as self-contained HTML, and numbers for README and DVC.
+
+Every number comes from a frame.
+"""
 
 import base64
 import html
@@ -15,6 +18,7 @@ from markupsafe import Markup
 
 from lgmamba.analysis import figures_of, kept_frames
 from lgmamba.analysis.collect import load_study
+from lgmamba.analysis.contrasts import VERDICTS
 from lgmamba.files import to_json, write_atomic
 from lgmamba.keys import report_key
 from lgmamba.records import begin, checked, checked_all, finish, read_record
@@ -22,11 +26,14 @@ from lgmamba.report import words
 from lgmamba.report.facts import gather, headline, metrics
 
 TEMPLATES = Path(__file__).parent / "templates"
-WRITTEN = ("report.md", "report.html", "headline.json", "metrics.json")
+PAGES = {"report": "{title}", "details": "{title}: tables and methods"}
+"""Page -> its title in the browser: the answer, and everything behind it."""
+WRITTEN = (*(f"{page}.{suffix}" for page in PAGES for suffix in ("md", "html")), "headline.json", "metrics.json")
+"""What a report's record is about."""
 
 
 def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> None:
-    """Write report.md, report.html, headline.json and metrics.json, and last the record of them all.
+    """Write both pages, report and details, as .md and .html, headline.json and metrics.json, and last the record of them all.
 
     Args:
         study_json: resolved parameters of the study.
@@ -45,16 +52,18 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     facts = gather(study_json, frames)
     begin(out)
     where = Path(os.path.relpath(figures, out)).as_posix()
-    plain = render("report.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
-    rich = render(
-        "report.md.jinja",
-        facts,
-        rich=True,
-        picture=lambda name: inline_png(pictures[name]),
-        width=lambda name: width_rem(pictures[name]),
-    )
-    write_atomic(out / "report.md", plain)
-    write_atomic(out / "report.html", html_page(rich, f"{facts['study']}: length generalisation of Mamba"))
+    for page, title in PAGES.items():
+        plain = render(f"{page}.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
+        rich = render(
+            f"{page}.md.jinja",
+            facts,
+            rich=True,
+            picture=lambda name: inline_png(pictures[name]),
+            source=lambda name: f"{where}/{name}.png",
+            width=lambda name: width_rem(pictures[name]),
+        )
+        write_atomic(out / f"{page}.md", plain.replace("[TOC]\n\n", ""))
+        write_atomic(out / f"{page}.html", html_page(rich, title.format(title=params.report.title)))
     write_atomic(out / "headline.json", to_json(headline(facts)))
     write_atomic(out / "metrics.json", to_json(metrics(facts)))
     finish(report_key(params, record, read, drawn), out, list(WRITTEN))
@@ -113,6 +122,7 @@ def render(template: str, facts: dict[str, Any], **more: Any) -> str:
         words.signed,
         words.effect,
         words.interval,
+        words.probability,
         words.span,
         words.listed,
         words.plural,
@@ -128,7 +138,7 @@ def html_page(text: str, title: str) -> str:
     """Markdown -> one HTML page that asks for nothing from outside."""
     body = markdown.markdown(text, extensions=["tables", "md_in_html", "toc", "fenced_code", "sane_lists"])
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
-    body = re.sub(r"<td>(holds|holds in part|does not hold|not shown|not testable here)</td>", _badge, body)
+    body = re.sub(rf"<td>({'|'.join(VERDICTS)})(?=</td>| \(\d)", _badge, body)
     css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, autoescape=True
@@ -137,7 +147,7 @@ def html_page(text: str, title: str) -> str:
 
 
 def _badge(match: re.Match[str]) -> str:
-    return f'<td><span class="verdict {match[1].replace(" ", "-")}">{match[1]}</span></td>'
+    return f'<td><span class="verdict {match[1].replace(",", "").replace(" ", "-")}">{match[1]}</span>'
 
 
 def inline_png(png: bytes) -> str:

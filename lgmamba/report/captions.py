@@ -79,26 +79,23 @@ TEXTS = {
         at the 2nd and 98th percentile. Mean over seeds; {sample}.""",
     "envelope": """
         Above: PSNR at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
-        trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: share of the specialists' lead
-        over the generalist that the length-adaptive run closes, with {percent} intervals over images and seeds, where that lead is
-        itself shown. Measured on {sample}.""",
+        trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: the run that is told T minus the
+        generalist, and minus the specialist at its length (stars), with {percent} intervals over trainings. Measured on {sample}.""",
     "budget": """
         The same runs trained with several numbers of steps. Left: PSNR at the lengths T that have a specialist. Middle: differences of
         runs with the same budget; what lies above zero at one budget and below it at another is no claim of this study. Right: what reading twice
-        as many patches as in training costs. Bands: {percent} intervals over images and seeds; {sample}.""",
+        as many patches as in training costs. Bands: {percent} intervals over trainings; {sample}.""",
     "forms": """
         PSNR of each run minus that of the generalist, at each length T that has a specialist (red: the specialist), all with the same budget;
-        and, in the last two panels, PSNR beyond L0 minus the run's own at L0. Dots: mean over seeds; lines: {percent} intervals over images and
-        seeds; bars: each seed's lowest and highest. {sample}.""",
+        and, in the last two panels, PSNR beyond L0 minus the run's own at L0. Dots: mean over seeds; lines: {percent} intervals over
+        trainings; bars: each seed's lowest and highest. {sample}.""",
     "degradation": """
-        PSNR at sequence length T minus PSNR at the run's own training length. Bands: {percent} bootstrap intervals over images and
-        seeds; {sample}.""",
+        PSNR at sequence length T minus PSNR at the run's own training length. Bands: {percent} intervals over trainings; {sample}.""",
     "remedies": """
-        Above: PSNR against T / L0 for the best remedy of each of the best kinds, with the model as it is and the strongest controls;
-        bands: lowest to highest of {seeds}. Below: every remedy, best first by its mean over all panels and T of 2 L0 and more, then
-        the model as it is and the controls. Dots: PSNR(T) minus PSNR(L0), lines: {percent} bootstrap intervals over images and
-        seeds; right of zero a method gains from what arrives after L0, left of it it loses what it had. Full dots are shown to beat
-        `freeze`, `subset_random` and `subset_cover` at the same T; arrows lie outside the axes. Measured on {tried}.""",
+        Above: PSNR against T / L0 of the best remedy of each of the best kinds (colours), of the model as it is and of controls (black);
+        faint: all other remedies; bands: lowest to highest of {seeds}. Below: PSNR at the longest T minus PSNR at L0, the best remedies
+        first (dots), then the model as it is and controls (squares); lines: {percent} intervals over trainings. Right of zero a
+        method gains from what arrives after L0. Measured on {tried}.""",
     "remedies_retention": """
         As the retention maps above, order `{first_order}`, for the model as it is and for the best remedy of each of the best kinds.
         A remedy that keeps what was read is as dark right of the dashed line as left of it. Mean over {seeds}.""",

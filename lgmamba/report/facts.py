@@ -1,5 +1,6 @@
 """Everything that the report says, as plain values taken from the frames and the configuration."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,20 +8,18 @@ import polars as pl
 
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
-from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL, TOTAL_BEHIND, TOTAL_CLOSED
+from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL, TOTAL_BEHIND
 from lgmamba.analysis.families import describe_lengths, describe_run, families, kind_of, several_budgets, several_forms
-from lgmamba.analysis.panel import read_panel
-from lgmamba.analysis.statistics import HOLDS, UNTESTABLE
 from lgmamba.config.study import Params
-from lgmamba.report.adaptive import adaptive_words
-from lgmamba.report.answer import answers, exceptions
 from lgmamba.report.captions import TITLES, captions, sample_of
+from lgmamba.report.contrasts import contrast_facts
 from lgmamba.report.inspect import inspect_facts
+from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.remedies import remedy_facts, remedy_headline
-from lgmamba.report.strategies import strategy_sentences
+from lgmamba.report.strategies import described_runs, strategy_sentences
 from lgmamba.report.words import plain_text
 
-READ = ("curves", "summary", "claims", "claims_summary", "envelope", "runs", "figure_retention")
+READ = ("curves", "summary", "contrasts", "envelope", "runs", "figure_retention")
 
 
 def gather(study_json: Path, frames: Path) -> dict[str, Any]:
@@ -37,26 +36,22 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     remedies = None if params.extension is None else remedy_facts(params, frames)
     return {
         "params": params,
+        "title": plain_text(params.report.title),
+        "question": plain_text(params.report.question),
+        "method": method_lines(params, sample),
+        "choices": CHOICES,
         "params_values": params.model_dump(mode="json"),
         "study": params.study,
         "sample": sample,
-        "claims": claim_facts(
-            found["claims_summary"],
-            found["claims"],
-            found["envelope"],
-            {name: run.L0 for name, run in runs.items()},
-            read_panel(frames / "panel.safetensors").seen.shape[2],
-        ),
-        "cells": {
-            claim[0]: cells.to_dicts() for claim, cells in found["claims"].group_by("claim", maintain_order=True)
-        },
+        "contrasts": contrast_facts(found["contrasts"], params.claims),
+        "early": early_facts(params, found["summary"]),
         "levels": level_facts(params, found["summary"]),
         "account": account_facts(params, found["summary"]),
         "far_factors": params.claims.far_factors,
         "forms": form_rows(frames) if several_forms(params) else [],
         "budgets": budget_rows(frames) if several_budgets(params) else [],
         "totals": total_rows(frames) if several_budgets(params) else [],
-        "gaps": found["envelope"].filter(pl.col("gap").is_not_null()).to_dicts(),
+        "beside": found["envelope"].filter(pl.col("beside").is_not_null()).to_dicts(),
         "runs": [
             {
                 "run": name,
@@ -67,8 +62,9 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             }
             for name, run in runs.items()
         ],
-        "strategies": strategy_sentences(found["figure_retention"], families(params), max(params.claims.far_factors)),
-        "adaptive": adaptive_words(params),
+        "strategies": strategy_sentences(
+            found["figure_retention"], described_runs(params), max(params.claims.far_factors)
+        ),
         "costs": cost_facts(found["runs"]),
         "titles": TITLES,
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
@@ -92,42 +88,41 @@ def form_rows(frames: Path) -> list[dict[str, Any]]:
 
 
 def budget_rows(frames: Path) -> list[dict[str, Any]]:
-    """One entry for each difference of figure_budget: measure, step, run by run {budget: row}, and whether its sign changes."""
+    """One entry for each difference of figure_budget: measure, step, and {budget: row}."""
     frame, rows = pl.read_parquet(frames / "figure_budget.parquet"), []
     compared = frame.filter(
-        ~pl.col("measure").is_in([LEVEL, TOTAL_BEHIND, TOTAL_CLOSED]),
+        ~pl.col("measure").is_in([LEVEL, TOTAL_BEHIND]),
         pl.col("factor").is_null() | (pl.col("factor") == 2),
     )
     for (measure, role, step), here in compared.group_by("measure", "role", "step", maintain_order=True):
         by_budget = {row["budget"]: row for row in here.sort("budget").to_dicts()}
-        signs = {row["lo"] > 0 for row in by_budget.values() if row["lo"] > 0 or row["hi"] < 0}
-        rows.append({"measure": measure, "role": role, "step": step, "by": by_budget, "changes": len(signs) > 1})
+        rows.append({"measure": measure, "role": role, "step": step, "by": by_budget})
     return rows
 
 
 def total_rows(frames: Path) -> list[dict[str, Any]]:
     """One entry for each specialist that an adaptive run of all specialists' budget was compared with: budget, step, run, n
-    (specialists), the difference from it, and the gap closed (None where the gap is not shown).
+    (specialists), and the difference from it.
     """
-    frame = pl.read_parquet(frames / "figure_budget.parquet")
-    behind, closed = (frame.filter(pl.col("measure") == m) for m in (TOTAL_BEHIND, TOTAL_CLOSED))
-    shares = {(row["budget"], row["step"]): row for row in closed.to_dicts()}
+    behind = pl.read_parquet(frames / "figure_budget.parquet").filter(measure=TOTAL_BEHIND)
     counts = dict(behind.group_by("budget").len().iter_rows())
-    return [
-        row | {"n": counts[row["budget"]], "closed": shares.get((row["budget"], row["step"]))}
-        for row in behind.sort("budget", "step").to_dicts()
-    ]
+    return [row | {"n": counts[row["budget"]]} for row in behind.sort("budget", "step").to_dicts()]
 
 
-def claim_facts(
-    summary: pl.DataFrame, cells: pl.DataFrame, envelope: pl.DataFrame, training_lengths: dict[str, int], n_cells: int
-) -> list[dict[str, Any]]:
-    """One entry for each claim: summary row, sentence, exceptions. Arguments as in `answers`."""
-    sentences, others = answers(cells, envelope, training_lengths, n_cells), exceptions(cells)
-    return [
-        row | {"sentence": sentences.get(row["claim"], ""), "exceptions": others.get(row["claim"], [])}
-        for row in summary.iter_rows(named=True)
-    ]
+def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
+    """PSNR of each run long before its L0, and that of the mean image: {run, L0, step, psnr, mean_image}; the step nearest L0 / 4."""
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
+    psnr = {
+        (run, step): value for run, step, value in headline.filter(method="model").select("run", "step", "psnr").rows()
+    }
+    mean_image = headline.filter(method="mean_image")["psnr"].mean()
+    rows = []
+    for name, run in params.runs_by_name().items():
+        steps = [step for found, step in psnr if found == name and 1 < step < run.L0]
+        if steps:
+            step = min(steps, key=lambda t, L0=run.L0: (abs(math.log(4 * t / L0)), t))
+            rows.append({"run": name, "L0": run.L0, "step": step, "psnr": psnr[name, step], "mean_image": mean_image})
+    return rows
 
 
 def level_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
@@ -144,42 +139,33 @@ def level_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | None:
-    """PSNR of the first family's longest specialist, generalist and adaptive run at L0 / 4, L0, 2 L0 and the farthest multiple;
-    and the adaptive run minus each specialist at its length.
+    """PSNR of the first family's longest specialist, generalist and adaptive run at L0 / 4, L0, 2 L0 and the farthest multiple.
 
-    None where the study has not all of them.
+    None where the study compares no family, or has not read one of them at one of these lengths.
     """
-    family, runs = families(params)[0], params.runs_by_name()
-    far = max(params.claims.far_factors)
+    if not params.claims.comparisons:
+        return None
+    family, runs, far = families(params)[0], params.runs_by_name(), max(params.claims.far_factors)
     steps = {"early": family.L0 // 4, "L0": family.L0, "twice": 2 * family.L0, "far": round(far * family.L0)}
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
     psnr = {
         (run, step): value for run, step, value in headline.filter(method="model").select("run", "step", "psnr").rows()
     }
     roles = {
-        "specialist": family.specialists.get(family.L0),
-        "generalist": family.generalist,
-        "adaptive": family.adaptive,
+        family.specialists.get(family.L0): "trained on {lengths}",
+        family.generalist: "trained on {lengths}",
+        family.adaptive: "told the length",
     }
-    found = {
-        role: {"run": run, "words": describe_lengths(runs[run].task.lengths)}
+    rows = [
+        {"run": run, "words": words.format(lengths=describe_lengths(runs[run].task.lengths))}
         | {name: psnr.get((run, step)) for name, step in steps.items()}
-        for role, run in roles.items()
+        for run, words in roles.items()
         if run is not None
-    }
-    at_own = {T: (psnr.get((family.adaptive, T)), psnr.get((run, T))) for T, run in family.specialists.items()}
-    needed = [*(row.values() for row in found.values()), *at_own.values()]
-    if len(found) < len(roles) or any(value is None for values in needed for value in values):
+    ]
+    if any(value is None for row in rows for value in row.values()):
         return None
     mean_image = headline.filter(method="mean_image")["psnr"].mean()
-    return {
-        "L0": family.L0,
-        "early": steps["early"],
-        "far": far,
-        "mean_image": mean_image,
-        "lengths": list(at_own),
-        "beside": [adaptive - specialist for adaptive, specialist in at_own.values()],
-    } | found
+    return {"L0": family.L0, "early": steps["early"], "far": far, "mean_image": mean_image, "rows": rows}
 
 
 def cost_facts(runs: pl.DataFrame) -> dict[str, Any]:
@@ -219,10 +205,7 @@ def headline(facts: dict[str, Any]) -> dict[str, Any]:
             "images": facts["sample"].images,
             "split": facts["sample"].split,
         },
-        "claims": [
-            {key: c[key] for key in ("claim", "statement", "verdict", "holds", "cells", "not_testable", "sentence")}
-            for c in facts["claims"]
-        ],
+        "contrasts": facts["contrasts"]["rows"],
         "psnr": facts["levels"],
         "account": facts["account"],
         "remedies": facts["remedies"] and remedy_headline(facts["remedies"]),
@@ -235,16 +218,13 @@ def headline(facts: dict[str, Any]) -> dict[str, Any]:
 
 def metrics(facts: dict[str, Any]) -> dict[str, Any]:
     """Numbers alone, nested, for `dvc metrics` (metrics.json)."""
-    claims = {}
-    for claim in facts["claims"]:
-        effects = [cell["effect"] for cell in facts["cells"].get(claim["claim"], []) if cell["verdict"] != UNTESTABLE]
-        claims[claim["claim"]] = {"cells": claim["cells"] - claim["not_testable"], HOLDS: claim["holds"]}
-        if effects:
-            claims[claim["claim"]] |= {"effect_lowest": min(effects), "effect_highest": max(effects)}
+    keys = ("effect", "lo", "hi", "n_seeds")
+    contrasts = {
+        row["name"]: {key: row[key] for key in keys if row[key] is not None} for row in facts["contrasts"]["rows"]
+    }
     psnr = {
         row["run"]: {f"{f}xL0": value for f, value in row["psnr"].items() if value is not None}
         for row in facts["levels"]
     }
-    gaps = {f"{gap['run']}_T{gap['step']}": gap["gap_closed"] for gap in facts["gaps"] if gap["gap_closed"] is not None}
-    found = {"claims": claims, "psnr_db": psnr, "gap_closed": gaps}
+    found = {"contrasts": contrasts, "psnr_db": psnr}
     return found | ({"remedies_db": facts["remedies"]["far_db"]} if facts["remedies"] else {})

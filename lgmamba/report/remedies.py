@@ -5,18 +5,14 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis.remedies import AT_L0, VANILLA
-from lgmamba.analysis.remedies.claims import BEYOND, GOALS
-from lgmamba.analysis.remedies.frames import ABOVE, AGAINST, WITHIN
-from lgmamba.analysis.statistics import FAILS, HOLDS
+from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
 from lgmamba.report.remedy_kinds import kind_facts
 from lgmamba.report.words import duration, interval, listed, number, plural, signed
 
 PERFECT = 100.0  # dB; better is an exact copy
-NO_BREAK = "\u00a0"
-READ = ("claims", "goals", "cost", "lengths", "differences", "memory")
+READ = ("cost", "lengths", "differences", "memory")
 
 
 def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
@@ -44,8 +40,7 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
             _table(run, order_, levels, found, order)
             for run, order_ in levels.select("run", "order").unique(maintain_order=True).rows()
         ],
-        "claims": found["claims"].to_dicts(),
-        "goals": goal_facts(found["goals"], found["lengths"], far),
+        "tried": drawn.filter(pl.col("rank").is_not_null())["remedy"].n_unique(),
         "kinds": kind_facts(found, drawn, params, far),
         "sentences": best_sentences(drawn, found["differences"], far),
         "calibration": calibration_sentence(params, found["cost"]),
@@ -81,17 +76,15 @@ def _table(
                 "calibration": _calibration(cost[name]),
                 "psnr": {f: _level(r) for f, r in psnr.items()},
                 "change": _change(mine, name),
-                "beats": beaten(mine),
+                "ahead": _ahead(mine, max(factor for factor in psnr)),
             }
         )
     return {"run": run, "order": order, "L0": here["L0"][0], "rows": rows}
 
 
 def _level(row: dict[str, Any]) -> str:
-    """PSNR with its interval; that of a copy without errors is infinite."""
-    if row["psnr_hi"] >= PERFECT:
-        return "no error" if row["psnr"] >= PERFECT else number(row["psnr"])
-    return f"{number(row['psnr'])} [{number(row['psnr_lo'])},{NO_BREAK}{number(row['psnr_hi'])}]"
+    """PSNR, or that nothing is wrong."""
+    return "no error" if row["psnr"] >= PERFECT else number(row["psnr"])
 
 
 def _cost_over_seeds(cost: pl.DataFrame) -> pl.DataFrame:
@@ -111,78 +104,20 @@ def _calibration(cost: dict[str, Any]) -> str:
 
 def _change(mine: pl.DataFrame, name: str) -> str:
     """The largest difference from vanilla at T <= L0."""
-    cells = mine.filter(test=WITHIN, against=VANILLA)
+    cells = mine.filter(pl.col("factor") <= 1, against=VANILLA)
     if name in (VANILLA, "paste") or cells.is_empty():
         return "\u2013"
     worst = cells.sort(pl.col("effect").abs()).row(-1, named=True)["effect"]
     return "none" if abs(worst) < 0.005 else f"{signed(worst)} dB"
 
 
-def beaten(mine: pl.DataFrame) -> str:
-    """Whom of vanilla and the controls a remedy is shown to be above at every T >= 2 L0."""
-    beyond = mine.filter(pl.col("test") == ABOVE, pl.col("factor") >= BEYOND)
-    rivals = [rival for rival in AGAINST if rival in set(beyond["against"])]
-    won = [rival for rival in rivals if (beyond.filter(against=rival)["verdict"] == HOLDS).all()]
-    lost = [rival for rival in rivals if rival not in won]
-    if not won:
-        return "none"
-    if not lost:
-        return "all"
-    names = ", ".join(name.replace("_", " ") for name in min(won, lost, key=len))
-    return f"all but {names}" if len(lost) < len(won) else names
-
-
-def goal_facts(goals: pl.DataFrame, lengths: pl.DataFrame, far: float) -> list[dict[str, Any]]:
-    """For each goal: its words, and one line for each run and order: who reaches it, or who comes closest."""
-    facts = []
-    for goal, cells in goals.group_by("goal", maintain_order=True):
-        settings = cells.select("run", "order").unique(maintain_order=True).rows()
-        tried = cells["remedy"].unique(maintain_order=True).to_list()
-        lines, reached = [], []
-        for run, order in settings:
-            here = cells.filter(pl.col("run") == run, pl.col("order") == order)
-            names = here.filter(pl.col("verdict") == HOLDS)["remedy"].to_list()
-            reached.append(set(names))
-            words = _names(names, tried) if names else f"none; {_closest(here)}"
-            lines.append({"run": run, "order": order, "words": words, "reached": bool(names)})
-        everywhere = [name for name in tried if all(name in names for names in reached)]
-        facts.append(
-            {
-                "goal": goal[0],
-                "words": GOALS[goal[0]],
-                "lines": lines if everywhere != tried else [],
-                "settings": len(settings),
-                "reached": sum(line["reached"] for line in lines),
-                "everywhere": _names(everywhere, tried) if everywhere else "",
-                "writes": written_sentence(lengths, everywhere, far) if goal[0] == "keeps_level" else "",
-            }
-        )
-    return facts
-
-
-def _names(names: list[str], tried: list[str]) -> str:
-    return "all of them" if names == tried else listed(f"`{name}`" for name in names)
-
-
-def _closest(here: pl.DataFrame) -> str:
-    """The remedy whose worst cell lies highest; one that is shown to miss the goal only where all are."""
-    best = here.sort(pl.col("verdict") != FAILS, "effect", maintain_order=True).row(-1, named=True)
-    if best["unit"] == "dB":
-        size = f"{signed(best['effect'])} dB {interval(best['lo'], best['hi'], 'dB')}"
-    else:
-        size = f"{number(100 * best['effect'], 0)} % [{number(100 * best['lo'], 0)}, {number(100 * best['hi'], 0)}]"
-    return f"closest is `{best['remedy']}`: {size} against {best['against']} at t = {best['step']} ({best['verdict']})"
-
-
-def written_sentence(lengths: pl.DataFrame, names: list[str], far: float) -> str:
-    """How much of what comes after L0 is still written, so that holding the level is no freezing."""
-    here = lengths.filter(pl.col("remedy").is_in(names), pl.col("factor") == far, pl.col("written_share").is_not_null())
-    parts = [
-        f"`{name[0]}` {number(100 * rows['written_share'].mean(), 0)} % of them, with "
-        f"{number(100 * rows['step_size_share'].mean(), 0)} % of vanilla's step sizes"
-        for name, rows in here.group_by("remedy", maintain_order=True)
-    ]
-    return f"Steps after L0 that are written at {far:g} \u00d7 L0: {listed(parts)}." if parts else ""
+def _ahead(mine: pl.DataFrame, far: float) -> str:
+    """PSNR minus the best control's at the longest T."""
+    row = mine.filter(pl.col("factor") == far, against=BEST_CONTROL)
+    if row.is_empty():
+        return "\u2013"
+    effect, lo, hi = (row[name][0] for name in ("effect", "effect_lo", "effect_hi"))
+    return signed(effect) + ("" if lo is None else f" {interval(lo, hi, 'dB')}")
 
 
 def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float) -> list[str]:
@@ -205,10 +140,10 @@ def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float) -
             ).iter_rows(named=True)
         }
         parts = [
-            f"{signed(against[name]['effect'])} dB {interval(against[name]['effect_lo'], against[name]['effect_hi'], 'dB')} {words}"
+            _difference(against[name], words)
             for name, words in (
                 (AT_L0, "from its level at L0"),
-                (VANILLA, "from vanilla"),
+                (VANILLA, "from the model as it is"),
                 (control["remedy"], f"from the best control, `{control['remedy']}`"),
             )
             if name in against
@@ -218,6 +153,11 @@ def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float) -
             f"{number(best['psnr'])} dB, {listed(parts)}."
         )
     return sentences
+
+
+def _difference(row: dict[str, Any], words: str) -> str:
+    where = "" if row["effect_lo"] is None else f" {interval(row['effect_lo'], row['effect_hi'], 'dB')}"
+    return f"{signed(row['effect'])} dB{where} {words}"
 
 
 def calibration_sentence(params: Params, cost: pl.DataFrame) -> str:
@@ -238,11 +178,6 @@ def remedy_headline(facts: dict[str, Any]) -> dict[str, Any]:
     """What the README shows of it."""
     return {
         "sample": facts["sample"],
-        "tried": len(facts["claims"]),
+        "tried": facts["tried"],
         "sentences": facts["sentences"],
-        "goals": [{key: g[key] for key in ("words", "everywhere", "settings", "reached")} for g in facts["goals"]],
-        "claims": [
-            {key: c[key] for key in ("claim", "remedy", "verdict", "holds", "cells", "not_testable")}
-            for c in facts["claims"]
-        ],
     }

@@ -4,23 +4,29 @@ import math
 
 import polars as pl
 
-from lgmamba.analysis.families import Family
+from lgmamba.analysis.families import families
+from lgmamba.config.study import Params
 from lgmamba.report.words import listed, number
 
 
-def strategy_sentences(retention: pl.DataFrame, families: list[Family], far: float) -> list[str]:
-    """Longest specialist, generalist and length-adaptive run of each family.
+def described_runs(params: Params) -> list[str]:
+    """Longest specialist, generalist and length-adaptive run of each family; without any family, every run."""
+    runs = []
+    for family in families(params):
+        longest = [family.specialists[max(family.specialists)]] if family.specialists else []
+        runs += [*longest, family.generalist, family.adaptive]
+    return list(dict.fromkeys(runs or params.runs_by_name()))
+
+
+def strategy_sentences(retention: pl.DataFrame, runs: list[str], far: float) -> list[str]:
+    """What each run remembers and how that changes beyond L0.
 
     Args:
         retention: figure_retention, ages in octaves.
-        families: the comparisons.
+        runs: the runs described, in order.
         far: multiple of L0 at which forgetting is described.
     """
-    runs = []
-    for family in families:
-        longest = [family.specialists[max(family.specialists)]] if family.specialists else []
-        runs += [*longest, family.generalist, family.adaptive]
-    return [_sentences(retention.filter(pl.col("run") == run), run, far) for run in dict.fromkeys(runs)]
+    return [_sentences(retention.filter(pl.col("run") == run), run, far) for run in runs]
 
 
 def _sentences(maps: pl.DataFrame, run: str, far: float) -> str:

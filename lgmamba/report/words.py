@@ -36,6 +36,13 @@ def interval(lo: float | None, hi: float | None, unit: str) -> str:
     return "\u2013" if lo is None or hi is None else f"[{effect(lo, unit)}, {effect(hi, unit)}]"
 
 
+def probability(p: float | None) -> str:
+    """0.0312 -> "0.031"; below 0.001 only that."""
+    if p is None or not math.isfinite(p):
+        return "\u2013"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def span(values: Iterable[float], digits: int = 2, sign: bool = False) -> str:
     """Lowest to highest of some numbers; one number if they look the same."""
     found = sorted(values)

@@ -3,11 +3,13 @@
 Glossary (code symbol: meaning, shape; symbol in Gu & Dao 2023, arXiv:2312.00752)
 
     B, L, D, N   batch, steps, channels (inner width), state size
+    G            groups of D / G neighbouring channels that share B and C; channel d is in group d // (D / G)
     x            scan input, after the short convolution          (B, L, D)   x
     dt           step size, dimensionless, > 0 once softplus ran  (B, L, D)   Delta
     A            state matrix, diagonal, < 0                      (D, N)      A
     Bmat, Cmat   input and output projections, per step           (B, L, N)   B, C
-    Dskip        skip weight                                      (D,)        D
+                 or by group; backends always get (B, L, G, N)    (B, L, G, N)
+    Dskip        skip weight, or None                             (D,)        D
     z            gate branch, the output is multiplied by SiLU(z) (B, L, D)
     h            state                                            (B, D, N)   h
     y            output                                           (B, L, D)   y

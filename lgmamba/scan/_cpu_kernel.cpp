@@ -15,12 +15,12 @@
 #include "_cpu_plan.h"
 
 extern "C" int64_t lgmamba_args_size() { return sizeof(Args); }  // for tests
-extern "C" int64_t lgmamba_lanes() { return W; }               // for benchmarks
+extern "C" int64_t lgmamba_lanes() { return W; }
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
 
-static void forward_task(const Args &a, const Plan &p, int64_t b, int64_t blk0, int64_t blk1) {
-  const int64_t Np = p.Np, K = a.chunk;
+static void forward_task(const Args &a, const Plan &p, int64_t b, const Share &mine) {
+  const int64_t Np = p.Np, K = a.chunk, blk0 = mine.blk0, blk1 = mine.blk1;
   Workspace work((blk1 - blk0) * Np + 3 * K + 2 * K * Np);
   vf *h = work.take((blk1 - blk0) * Np), *dt = work.take(K), *dtx = work.take(K), *s = work.take(K);
   float *Bm = work.take_floats(K * Np), *Cm = work.take_floats(K * Np);
@@ -29,19 +29,19 @@ static void forward_task(const Args &a, const Plan &p, int64_t b, int64_t blk0, 
   std::memset(h, 0, (blk1 - blk0) * Np * sizeof(vf));
   if (a.h0)
     for (int64_t blk = blk0; blk < blk1; blk++)
-      read_state(a.h0 + b * a.N * a.D, a.D, a.N, blk * W, p.lanes(a, blk), h + (blk - blk0) * Np);
+      read_state(a.h0 + b * a.N * a.D, a.D, a.N, p.first(blk), p.lanes(blk), h + (blk - blk0) * Np);
 
   for (int64_t c = 0; c < p.chunks; c++) {
     const int64_t t0 = c * K, len = std::min(K, a.L - t0);
-    stage(a.Bmat, b, t0, len, a.N, Np, Bm);
-    stage(a.Cmat, b, t0, len, a.N, Np, Cm);
+    stage(a.Bmat, b, t0, mine.group, len, a.N, Np, Bm);
+    stage(a.Cmat, b, t0, mine.group, len, a.N, Np, Cm);
     for (int64_t t = 0; t < len; t++) report[t] = reported(a, t0 + t);
 
     for (int64_t blk = blk0; blk < blk1; blk++) {
-      const int64_t d = blk * W, lanes = p.lanes(a, blk);
+      const int64_t d = p.first(blk), lanes = p.lanes(blk);
       vf *hb = h + (blk - blk0) * Np;
       const vf *A2 = p.A2.p + blk * Np;
-      const vf skip = load(a.Dskip + d, lanes), bias = a.dt_bias ? load(a.dt_bias + d, lanes) : vf{};
+      const vf skip = vector_or_zero(a.Dskip, d, lanes), bias = vector_or_zero(a.dt_bias, d, lanes);
       if (a.checkpoints) std::memcpy(p.checkpoint(a, b, c, blk), hb, Np * sizeof(vf));
       for (int64_t t = 0; t < len; t++) {
         const int64_t next = d + W;
@@ -83,7 +83,7 @@ static void forward_task(const Args &a, const Plan &p, int64_t b, int64_t blk0, 
   }
   if (a.last)
     for (int64_t blk = blk0; blk < blk1; blk++)
-      write_state(a.last + b * a.N * a.D, a.D, a.N, blk * W, p.lanes(a, blk), h + (blk - blk0) * Np);
+      write_state(a.last + b * a.N * a.D, a.D, a.N, p.first(blk), p.lanes(blk), h + (blk - blk0) * Np);
 }
 
 extern "C" void lgmamba_forward(const Args *args) {
@@ -91,20 +91,19 @@ extern "C" void lgmamba_forward(const Args *args) {
   Plan p(a, 128);
   prefer_huge_pages(a.y, a.B * a.L * a.D * 4);
   prefer_huge_pages(a.states, a.B * p.states * a.N * a.D * 4);
-  prefer_huge_pages(a.checkpoints, a.B * p.chunks * p.blocks * p.Np * sizeof(vf));
-  parallel(a.B * p.groups, a.threads, [&](int64_t i) {
-    int64_t g = i % p.groups;
-    forward_task(a, p, i / p.groups, g * p.group, std::min(p.blocks, (g + 1) * p.group));
-  });
+  prefer_huge_pages(a.checkpoints, a.B * p.chunks * a.G * p.blocks * p.Np * sizeof(vf));
+  const int64_t shares = a.G * p.shares;
+  parallel(a.B * shares, a.threads, [&](int64_t i) { forward_task(a, p, i / shares, Share(p, i % shares)); });
 }
 
 // ---- backward --------------------------------------------------------------------------------------------------------
 
 // Sums over samples: one row per slot of neighbouring samples, added up at the end in the order of the slots.
 struct Partials {
-  int64_t slots;
+  int64_t slots, blocks;
   Vectors A, skip, bias;  // (slot, block, Np), (slot, block), (slot, block)
-  Partials(const Plan &p, int64_t slots) : slots(slots), A(slots * p.blocks * p.Np), skip(slots * p.blocks), bias(slots * p.blocks) {
+  Partials(const Args &a, const Plan &p, int64_t slots)
+      : slots(slots), blocks(a.G * p.blocks), A(slots * blocks * p.Np), skip(slots * blocks), bias(slots * blocks) {
     A.zero(), skip.zero(), bias.zero();
   }
 };
@@ -113,7 +112,8 @@ struct BackwardTask {
   const Args &a;
   const Plan &p;
   Partials &sums;
-  const int64_t slot, grp, blk0, blk1, nblk, Np, K;
+  const Share mine;
+  const int64_t slot, blk0, blk1, nblk, Np, K;
   const bool through_state, to_BC;
   float *const dBpart, *const dCpart;
   Workspace work;
@@ -124,9 +124,8 @@ struct BackwardTask {
   float *Bm, *Cm;
   std::vector<int64_t> report;
 
-  BackwardTask(const Args &a, const Plan &p, Partials &sums, int64_t slot, int64_t grp, float *dBp, float *dCp)
-      : a(a), p(p), sums(sums), slot(slot), grp(grp), blk0(grp * p.group), blk1(std::min(p.blocks, blk0 + p.group)), nblk(blk1 - blk0),
-        Np(p.Np), K(a.chunk), through_state(a.dx || a.ddt || a.dA || a.dBmat || a.dbias || a.dh0), to_BC(a.dBmat || a.dCmat),
+  BackwardTask(const Args &a, const Plan &p, Partials &sums, int64_t slot, const Share &mine, float *dBp, float *dCp)
+      : a(a), p(p), sums(sums), mine(mine), slot(slot), blk0(mine.blk0), blk1(mine.blk1), nblk(blk1 - blk0), Np(p.Np), K(a.chunk), through_state(a.dx || a.ddt || a.dA || a.dBmat || a.dbias || a.dh0), to_BC(a.dBmat || a.dCmat),
         dBpart(dBp), dCpart(dCp), work(nblk * Np + 10 * K + (2 * K + 1) * S + 4 * K * Np), report(K) {
     carry = work.take(nblk * Np);
     for (vf **each : {&x, &dt, &slope, &dtx, &ds, &dy, &gate, &s, &q, &w}) *each = work.take(K);
@@ -139,17 +138,17 @@ struct BackwardTask {
     std::memset(carry, 0, nblk * Np * sizeof(vf));
     if (a.dlast)
       for (int64_t blk = blk0; blk < blk1; blk++)
-        read_state(a.dlast + b * a.N * a.D, a.D, a.N, blk * W, p.lanes(a, blk), carry + (blk - blk0) * Np);
+        read_state(a.dlast + b * a.N * a.D, a.D, a.N, p.first(blk), p.lanes(blk), carry + (blk - blk0) * Np);
     for (int64_t c = p.chunks - 1; c >= 0; c--) chunk(b, c);
     if (a.dh0)
       for (int64_t blk = blk0; blk < blk1; blk++)
-        write_state(a.dh0 + b * a.N * a.D, a.D, a.N, blk * W, p.lanes(a, blk), carry + (blk - blk0) * Np);
+        write_state(a.dh0 + b * a.N * a.D, a.D, a.N, p.first(blk), p.lanes(blk), carry + (blk - blk0) * Np);
   }
 
   void chunk(int64_t b, int64_t c) {
     const int64_t t0 = c * K, len = std::min(K, a.L - t0);
-    stage(a.Bmat, b, t0, len, a.N, Np, Bm);
-    stage(a.Cmat, b, t0, len, a.N, Np, Cm);
+    stage(a.Bmat, b, t0, mine.group, len, a.N, Np, Bm);
+    stage(a.Cmat, b, t0, mine.group, len, a.N, Np, Cm);
     for (int64_t t = 0; t < len; t++) report[t] = a.dstates ? reported(a, t0 + t) : -1;
     if (to_BC) std::fill(accB, accB + len * Np, vf{}), std::fill(accC, accC + len * Np, vf{});
     for (int64_t blk = blk0; blk < blk1; blk++) {
@@ -164,15 +163,15 @@ struct BackwardTask {
     if (!to_BC) return;
     for (int64_t t = 0; t < len; t++)
       for (int64_t n = 0; n < a.N; n++) {
-        int64_t to = ((grp * a.B + b) * a.L + t0 + t) * a.N + n;
+        int64_t to = (((mine.share * a.B + b) * a.L + t0 + t) * a.G + mine.group) * a.N + n;
         if (dBpart) dBpart[to] = hsum(accB[t * Np + n]);
         if (dCpart) dCpart[to] = hsum(accC[t * Np + n]);
       }
   }
 
   void load_steps(int64_t b, int64_t t0, int64_t len, int64_t blk) {
-    const int64_t d = blk * W, lanes = p.lanes(a, blk);
-    const vf skip = load(a.Dskip + d, lanes), bias = a.dt_bias ? load(a.dt_bias + d, lanes) : vf{};
+    const int64_t d = p.first(blk), lanes = p.lanes(blk);
+    const vf skip = vector_or_zero(a.Dskip, d, lanes), bias = vector_or_zero(a.dt_bias, d, lanes);
     for (int64_t t = 0; t < len; t++) {
       const int64_t next = d + W;
       prefetch(a.x.at(b, t0 + t) + next, a.dt.at(b, t0 + t) + next, a.z.at(b, t0 + t) + next, a.dy.at(b, t0 + t) + next);
@@ -216,7 +215,7 @@ struct BackwardTask {
   // g = d loss / d h_t, carried against time.
   template <bool BC>
   void reverse(int64_t b, int64_t len, int64_t n, int64_t blk) {
-    const int64_t d = blk * W, lanes = p.lanes(a, blk);
+    const int64_t d = p.first(blk), lanes = p.lanes(blk);
     const vf *A2 = p.A2.p + blk * Np + n;
     vf *carried = carry + (blk - blk0) * Np + n;
     vf g[S], An[S], dA[S];
@@ -240,13 +239,13 @@ struct BackwardTask {
       }
       q[t] = qt, w[t] = wt;
     }
-    vf *total = sums.A.p + (slot * p.blocks + blk) * Np + n;
+    vf *total = sums.A.p + (slot * sums.blocks + blk) * Np + n;
     for (int i = 0; i < S; i++) carried[i] = g[i], total[i] += dA[i];
   }
 
   void store_steps(int64_t b, int64_t t0, int64_t len, int64_t blk) {
-    const int64_t d = blk * W, lanes = p.lanes(a, blk);
-    const vf skip = load(a.Dskip + d, lanes);
+    const int64_t d = p.first(blk), lanes = p.lanes(blk);
+    const vf skip = vector_or_zero(a.Dskip, d, lanes);
     vf to_skip = {}, to_bias = {};
     for (int64_t t = 0; t < len; t++) {
       const int64_t at = (b * a.L + t0 + t) * a.D + d;
@@ -257,8 +256,8 @@ struct BackwardTask {
       if (a.ddt) store(a.ddt + at, raw, lanes);
       if (a.dz) store(a.dz + at, dy[t] * s[t] * gate[t], lanes);
     }
-    sums.skip.p[slot * p.blocks + blk] += to_skip;
-    sums.bias.p[slot * p.blocks + blk] += to_bias;
+    sums.skip.p[slot * sums.blocks + blk] += to_skip;
+    sums.bias.p[slot * sums.blocks + blk] += to_bias;
   }
 };
 
@@ -268,38 +267,38 @@ static void add_up(const Args &a, const Plan &p, const Partials &sums, int64_t b
     total = vf{};
     for (int64_t slot = 0; slot < sums.slots; slot++) total += first[slot * stride];
   };
-  const int64_t d = blk * W, lanes = p.lanes(a, blk);
+  const int64_t d = p.first(blk), lanes = p.lanes(blk);
   if (a.dA)
     for (int64_t n = 0; n < a.N; n++) {
-      over_slots(sums.A.p + blk * p.Np + n, p.blocks * p.Np);
+      over_slots(sums.A.p + blk * p.Np + n, sums.blocks * p.Np);
       for (int64_t i = 0; i < lanes; i++) a.dA[(d + i) * a.N + n] = total[i];
     }
-  if (a.dDskip) over_slots(sums.skip.p + blk, p.blocks), store(a.dDskip + d, total, lanes);
-  if (a.dbias) over_slots(sums.bias.p + blk, p.blocks), store(a.dbias + d, total, lanes);
+  if (a.dDskip) over_slots(sums.skip.p + blk, sums.blocks), store(a.dDskip + d, total, lanes);
+  if (a.dbias) over_slots(sums.bias.p + blk, sums.blocks), store(a.dbias + d, total, lanes);
 }
 
 extern "C" void lgmamba_backward(const Args *args) {
   const Args &a = *args;
   Plan p(a, 32);
   for (float *grad : {a.dx, a.ddt, a.dz}) prefer_huge_pages(grad, a.B * a.L * a.D * 4);
-  const int64_t slots = std::min<int64_t>(a.B, 128), BLN = a.B * a.L * a.N;
-  Partials sums(p, slots);
-  // Groups of blocks each write their own share of dB and dC; a single group writes the result.
-  std::vector<float> dB(p.groups > 1 && a.dBmat ? p.groups * BLN : 0), dC(p.groups > 1 && a.dCmat ? p.groups * BLN : 0);
+  const int64_t slots = std::min<int64_t>(a.B, 128), shares = a.G * p.shares, LGN = a.L * a.G * a.N, all = a.B * LGN;
+  Partials sums(a, p, slots);
+  // The shares of a group each write their own part of dB and dC; a single share writes the result.
+  std::vector<float> dB(p.shares > 1 && a.dBmat ? p.shares * all : 0), dC(p.shares > 1 && a.dCmat ? p.shares * all : 0);
   float *dBp = dB.empty() ? a.dBmat : dB.data(), *dCp = dC.empty() ? a.dCmat : dC.data();
-  parallel(slots * p.groups, a.threads, [&](int64_t i) {
-    const int64_t slot = i / p.groups;
-    BackwardTask task(a, p, sums, slot, i % p.groups, dBp, dCp);
+  parallel(slots * shares, a.threads, [&](int64_t i) {
+    const int64_t slot = i / shares;
+    BackwardTask task(a, p, sums, slot, Share(p, i % shares), dBp, dCp);
     for (int64_t b = slot * a.B / slots; b < (slot + 1) * a.B / slots; b++) task.sample(b);
   });
-  parallel(p.blocks, a.threads, [&](int64_t blk) { add_up(a, p, sums, blk); });
-  if (p.groups == 1) return;
+  parallel(sums.blocks, a.threads, [&](int64_t blk) { add_up(a, p, sums, blk); });
+  if (p.shares == 1) return;
   parallel(a.B, a.threads, [&](int64_t b) {
-    for (int64_t i = b * a.L * a.N; i < (b + 1) * a.L * a.N; i++) {
+    for (int64_t i = b * LGN; i < (b + 1) * LGN; i++) {
       float tB = 0, tC = 0;
-      for (int64_t g = 0; g < p.groups; g++) {
-        if (a.dBmat) tB += dB[g * BLN + i];
-        if (a.dCmat) tC += dC[g * BLN + i];
+      for (int64_t share = 0; share < p.shares; share++) {
+        if (a.dBmat) tB += dB[share * all + i];
+        if (a.dCmat) tC += dC[share * all + i];
       }
       if (a.dBmat) a.dBmat[i] = tB;
       if (a.dCmat) a.dCmat[i] = tC;

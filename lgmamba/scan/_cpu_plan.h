@@ -6,43 +6,57 @@
 #include "_cpu_simd.h"
 
 // Mirrored field by field by `Args` in cpu_backend.py. Sizes and strides count elements, never bytes.
-struct Rows {  // float32 tensor (B, L, last), last axis contiguous
+struct Rows {  // float32 tensor (B, L, last) or (B, L, G, last), last axis contiguous
   const float *p;
-  int64_t b, t;
-  const float *at(int64_t ib, int64_t it) const { return p + ib * b + it * t; }
+  int64_t b, t, g;
+  const float *at(int64_t ib, int64_t it, int64_t ig = 0) const { return p + ib * b + it * t + ig * g; }
 };
 struct Args {
-  int64_t B, L, D, N, chunk, states_every, dt_softplus, threads;
+  int64_t B, L, D, G, N, chunk, states_every, dt_softplus, threads;
   Rows x, dt, z, Bmat, Cmat, dy;
-  const float *A, *Dskip, *dt_bias;      // (D, N), (D,), (D,)
+  const float *A, *Dskip, *dt_bias;      // (D, N), (D,), (D,); the last two null where absent
   const float *h0, *dlast, *dstates;     // (B, N, D), (B, N, D), (B, L / states_every, N, D); null where absent
   float *y, *last, *states, *checkpoints;
   float *dx, *ddt, *dA, *dBmat, *dCmat, *dDskip, *dz, *dbias, *dh0;  // null where not required
 };
 
+// A block never holds channels of two groups, and everything below that a sum's order depends on is a group's own: a
+// group's bits are those of a call that has this group alone.
 struct Plan {
-  int64_t blocks, Np, chunks, states, group, groups;  // Np: N rounded up to S; the padded states have A = B = C = 0
-  Vectors A2;                                         // A * log2(e) as (block, Np) vectors
+  int64_t wide, blocks;           // channels, blocks of one group
+  int64_t Np, chunks, states;     // Np: N rounded up to S; the padded states have A = B = C = 0
+  int64_t share, shares;          // neighbouring blocks done by one task, tasks for one group and sample
+  Vectors A2;                     // A * log2(e) as (block, Np) vectors
   Plan(const Args &a, int64_t min_tasks)
-      : blocks((a.D + W - 1) / W), Np((a.N + S - 1) / S * S), chunks((a.L + a.chunk - 1) / a.chunk),
-        states(a.states_every ? a.L / a.states_every : 0), A2(blocks * Np) {
+      : wide(a.D / a.G), blocks((wide + W - 1) / W), Np((a.N + S - 1) / S * S), chunks((a.L + a.chunk - 1) / a.chunk),
+        states(a.states_every ? a.L / a.states_every : 0), A2(a.G * blocks * Np) {
     int64_t want = std::min(blocks, (min_tasks + a.B - 1) / a.B);
-    group = (blocks + want - 1) / want;  // neighbouring blocks done by one task
-    groups = (blocks + group - 1) / group;
+    share = (blocks + want - 1) / want;
+    shares = (blocks + share - 1) / share;
     A2.zero();
-    for (int64_t d = 0; d < a.D; d++)
-      for (int64_t n = 0; n < a.N; n++) A2.p[d / W * Np + n][d % W] = a.A[d * a.N + n] * LOG2E;
+    for (int64_t blk = 0; blk < a.G * blocks; blk++)
+      for (int64_t i = 0; i < lanes(blk); i++)
+        for (int64_t n = 0; n < a.N; n++) A2.p[blk * Np + n][i] = a.A[(first(blk) + i) * a.N + n] * LOG2E;
   }
-  int64_t lanes(const Args &a, int64_t blk) const { return std::min<int64_t>(W, a.D - blk * W); }
+  // Blocks are counted through all groups.
+  int64_t first(int64_t blk) const { return blk / blocks * wide + blk % blocks * W; }  // channel
+  int64_t lanes(int64_t blk) const { return std::min<int64_t>(W, wide - blk % blocks * W); }
   vf *checkpoint(const Args &a, int64_t b, int64_t c, int64_t blk) const {
-    return (vf *)a.checkpoints + ((b * chunks + c) * blocks + blk) * Np;
+    return (vf *)a.checkpoints + ((b * chunks + c) * a.G * blocks + blk) * Np;
   }
 };
+// What one task does: the blocks blk0 .. blk1 - 1 of a group, which is share number `share` of it.
+struct Share {
+  int64_t group, share, blk0, blk1;
+  Share(const Plan &p, int64_t i)
+      : group(i / p.shares), share(i % p.shares), blk0(group * p.blocks + share * p.share),
+        blk1(std::min(blk0 + p.share, (group + 1) * p.blocks)) {}
+};
 
-// B_t and C_t of one chunk as rows of Np floats.
-static void stage(const Rows &r, int64_t b, int64_t t0, int64_t len, int64_t N, int64_t Np, float *out) {
+// B_t and C_t of one group and chunk as rows of Np floats.
+static void stage(const Rows &r, int64_t b, int64_t t0, int64_t g, int64_t len, int64_t N, int64_t Np, float *out) {
   for (int64_t t = 0; t < len; t++) {
-    std::memcpy(out + t * Np, r.at(b, t0 + t), N * 4);
+    std::memcpy(out + t * Np, r.at(b, t0 + t, g), N * 4);
     std::fill(out + t * Np + N, out + (t + 1) * Np, 0.f);
   }
 }

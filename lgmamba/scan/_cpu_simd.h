@@ -47,6 +47,7 @@ static inline void store(float *p, vf v, int64_t lanes) {
   if (lanes == W) std::memcpy(p, &v, sizeof v);
   else std::memcpy(p, &v, lanes * 4);
 }
+static inline vf vector_or_zero(const float *p, int64_t d, int64_t lanes) { return p ? load(p + d, lanes) : vf{}; }
 static inline vf vmin(vf a, vf b) {  // b where either is NaN
 #if defined(__AVX512F__)
   return (vf)_mm512_min_ps((__m512)a, (__m512)b);

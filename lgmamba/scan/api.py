@@ -1,18 +1,16 @@
-"""Argument checks and choice of backend; the numerics live in one module per backend. Glossary: `lgmamba.scan`."""
+"""The call and the choice of its backend; the numerics live in one module per backend. Glossary: `lgmamba.scan`."""
 
 import logging
-from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from lgmamba.scan import cpu_backend, cpu_numba, cuda_backend, mamba_ssm_backend, reference
+from lgmamba.scan.arguments import check_arguments
+from lgmamba.scan.transforms import is_transformed, refusal
 
 log = logging.getLogger(__name__)
-
-MAX_STATE = 256
-"""Largest state size N that every backend must serve."""
 
 BACKENDS = {
     "reference": reference,
@@ -21,7 +19,8 @@ BACKENDS = {
     "cuda": cuda_backend,
     "mamba_ssm": mamba_ssm_backend,
 }
-"""Backend name -> module with `unavailable(device) -> str | None` (why it cannot run there) and `scan(...)`."""
+"""Backend name -> module with `scan(...)` and `unavailable(device) -> str | None`: why it cannot run there. It has called
+its kernel once before it says None; an exception counts as the reason."""
 
 AUTO_ORDER = {"cpu": ("cpu", "cpu_numba", "reference"), "cuda": ("cuda", "mamba_ssm", "reference")}
 """Device type -> backends that `auto` tries, best first."""
@@ -33,7 +32,7 @@ def selective_scan(
     A: Tensor,
     Bmat: Tensor,
     Cmat: Tensor,
-    Dskip: Tensor,
+    Dskip: Tensor | None = None,
     z: Tensor | None = None,
     dt_bias: Tensor | None = None,
     dt_softplus: bool = False,
@@ -49,29 +48,40 @@ def selective_scan(
         dt: (B, L, D) step size; raw (before bias and softplus) if `dt_softplus`, else final and >= 0.
             dt = 0 leaves the state exactly as it was.
         A: (D, N) diagonal state matrix, < 0, float32 (float64 on the reference).
-        Bmat, Cmat: (B, L, N) input and output projections, shared by all channels.
-        Dskip: (D,) skip weight.
+        Bmat, Cmat: (B, L, N) input and output projections, shared by all channels; or (B, L, G, N), each shared by one of
+            G groups of D / G neighbouring channels: channel d uses group d // (D / G).
+        Dskip: (D,) skip weight; no skip by default.
         z: (B, L, D) gate; the output is multiplied by SiLU(z).
         dt_bias: (D,) added to dt before softplus.
         dt_softplus: whether dt is raw.
         h0: (B, D, N) state before the first step; zeros by default. Gradients flow through it.
         states_every: k >= 1; also return the states after steps k, 2k, ...
         return_last_state: also return the state after step L; gradients flow through it.
-        backend: "auto" (float64 goes to the reference), or a name in `available_backends`.
+        backend: "auto" (float64 and transforms that differentiate, as `torch.func.jvp` does, go to the reference), or a
+            name in `available_backends`.
     Returns:
         y: (B, L, D) in x's dtype; followed, where asked for, by the last state (B, D, N) and then the states
         (B, L // k, D, N), both float32 (float64 if x is).
     Raises:
+        TypeError: a required argument is None, or one is not a tensor; named.
         ValueError: a shape, dtype or backend name that does not fit, naming the argument.
-        RuntimeError: the backend asked for cannot run here, with what to install.
+        RuntimeError: the backend asked for cannot run here, with what to install, or not under a transform of torch.
     Reference: Gu & Dao 2023 (arXiv:2312.00752), eqs. 2 and 4 and section 3; mirrors mamba_ssm `selective_scan_ref`,
         in (B, L, D) layout.
     """
-    _check(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, states_every)
+    tensors = dict(x=x, dt=dt, A=A, Bmat=Bmat, Cmat=Cmat, Dskip=Dskip, z=z, dt_bias=dt_bias, h0=h0)
+    check_arguments(tensors, states_every)
     if backend == "auto" and x.dtype == torch.float64:
         backend = "reference"  # the only one that computes in float64
-    module = BACKENDS[resolve_backend(backend, x.device.type)]
-    return module.scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state)
+    chosen = resolve_backend(backend, x.device.type)
+    if chosen != "reference" and not torch.compiler.is_compiling() and is_transformed(tensors.values()):
+        if backend != "auto":
+            raise RuntimeError(refusal(backend))
+        chosen = "reference"
+    Bmat, Cmat = _with_groups(Bmat, Cmat)
+    return BACKENDS[chosen].scan(
+        x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state
+    )
 
 
 scan_step = reference.scan_step
@@ -79,7 +89,7 @@ scan_step = reference.scan_step
 
 def available_backends(device: str = "cpu") -> dict[str, str | None]:
     """Backend name -> None where it can run on this kind of device, else the reason why it cannot."""
-    return {name: module.unavailable(device) for name, module in BACKENDS.items()}
+    return {name: _unavailable(name, device) for name in BACKENDS}
 
 
 def resolve_backend(backend: str, device: str) -> str:
@@ -88,7 +98,7 @@ def resolve_backend(backend: str, device: str) -> str:
         return _auto(device)
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is unknown; expected 'auto' or one of {sorted(BACKENDS)}")
-    reason = BACKENDS[backend].unavailable(device)
+    reason = _unavailable(backend, device)
     if reason is not None:
         raise RuntimeError(f"backend={backend!r} cannot run on device {device!r}: {reason}")
     return backend
@@ -99,46 +109,27 @@ def resolve_backend(backend: str, device: str) -> str:
 resolve_backend._dynamo_marked_constant = True
 
 
+def _unavailable(name: str, device: str) -> str | None:
+    """Why the backend cannot run there, or None; whatever goes wrong in finding out is why."""
+    try:
+        return BACKENDS[name].unavailable(device)
+    except Exception as e:  # compilers, packages and drivers fail in many ways, and the next backend may run
+        return str(e) or type(e).__name__
+
+
 @cache
 def _auto(device: str) -> str:
     """First backend that runs on the device; every one passed over is logged once."""
     for name in AUTO_ORDER.get(device, ("reference",)):
-        reason = BACKENDS[name].unavailable(device)
+        reason = _unavailable(name, device)
         if reason is None:
             return name
         log.warning("selective_scan: backend %r passed over on %s: %s", name, device, reason)
     return "reference"
 
 
-def _check(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, states_every) -> None:
-    if x.ndim != 3 or 0 in x.shape:
-        raise ValueError(f"x must be (B, L, D) with no empty axis; got {tuple(x.shape)}")
-    if A.ndim != 2:
-        raise ValueError(f"A must be (D, N); got {tuple(A.shape)}")
-    B, L, D = x.shape
-    N = A.shape[1]
-    expected: dict[str, tuple[Callable | Tensor | None, tuple[int, ...]]] = {
-        "dt": (dt, (B, L, D)),
-        "A": (A, (D, N)),
-        "Bmat": (Bmat, (B, L, N)),
-        "Cmat": (Cmat, (B, L, N)),
-        "Dskip": (Dskip, (D,)),
-        "z": (z, (B, L, D)),
-        "dt_bias": (dt_bias, (D,)),
-        "h0": (h0, (B, D, N)),
-    }
-    for name, (tensor, shape) in expected.items():
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"{name} must have shape {shape} to fit x {(B, L, D)} and A {(D, N)}; got {tuple(tensor.shape)}"
-            )
-        if tensor.device != x.device:
-            raise ValueError(f"{name} is on {tensor.device}, x on {x.device}; all arguments must share one device")
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} must be floating point; got {tensor.dtype}")
-    if not 1 <= N <= MAX_STATE:
-        raise ValueError(f"the state size N must be in 1..{MAX_STATE}; got {N}")
-    if states_every is not None and states_every < 1:
-        raise ValueError(f"states_every must be >= 1; got {states_every}")
+def _with_groups(Bmat: Tensor, Cmat: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as (B, L, G, N), of the larger G; nothing is copied."""
+    Bmat, Cmat = (v[:, :, None] if v.ndim == 3 else v for v in (Bmat, Cmat))
+    G = max(Bmat.shape[2], Cmat.shape[2])
+    return tuple(v if v.shape[2] == G else v.expand(-1, -1, G, -1) for v in (Bmat, Cmat))

@@ -1,10 +1,12 @@
 """The scan on a CPU as a custom operator around a compiled kernel (`_cpu_kernel.cpp`). Glossary: `lgmamba.scan`.
 
-`lgmamba::scan_cpu` and `lgmamba::scan_cpu_backward` take and give float32 tensors in the kernel's layout: states are
-(B, N, D), channels last, because channels are the SIMD axis. `scan` casts and transposes around them, under autograd.
+`lgmamba::scan_cpu` and `lgmamba::scan_cpu_backward` take and give float32 tensors in the kernel's layout: Bmat and Cmat
+are (B, L, G, N), states are (B, N, D), channels last, because channels are the SIMD axis. `scan` casts and transposes
+around them, under autograd.
 
 Deterministic: two calls with equal inputs give equal bits, whatever `torch.set_num_threads` says; every sum has an
-order that depends on shapes only. Another processor (another SIMD width) or compiler may give other last bits.
+order that depends on shapes only. A group of channels has the bits of a call with this group alone, in all outputs and
+gradients. Another processor (another SIMD width) or compiler may give other last bits.
 """
 
 import ctypes
@@ -12,24 +14,27 @@ import ctypes
 import torch
 from torch import Tensor
 
-from lgmamba.scan.cpu_build import BuildError, load_kernel
+from lgmamba.scan import vmap
+from lgmamba.scan.cpu_build import load_kernel
+from lgmamba.scan.cpu_interface import ROWS, Args
 from lgmamba.scan.cpu_operator import register_operator
 
 CHUNK_STATES, MIN_CHUNK, MAX_CHUNK = 1024, 16, 64
 """Steps between the states kept for the backward pass: `CHUNK_STATES // N` within the bounds (measured; caches)."""
 
-_MAX_LANES, _STATES_TOGETHER = 16, 4
-"""The kernel pads channels to at most the first and states to the second, in the checkpoints only."""
+_STATES_TOGETHER = 4
+"""The kernel pads states to a multiple of it, and a group's channels to its SIMD width; in the checkpoints only."""
 
 
 def unavailable(device: str) -> str | None:
-    """Why the compiled kernel cannot run on this kind of device, or None. Builds the kernel at the first call."""
+    """Why the compiled kernel cannot run on this kind of device, or None. Builds and proves it at the first call.
+
+    Raises:
+        BuildError: it cannot be built, with the reason.
+    """
     if device != "cpu":
         return f"it computes on a CPU, not on {device}"
-    try:
-        load_kernel()
-    except BuildError as e:
-        return str(e)
+    load_kernel()
     return None
 
 
@@ -44,7 +49,7 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
     tensors = [v if v is None else v.float() for v in (x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0)]
     if h0 is not None:
         tensors[-1] = tensors[-1].transpose(1, 2)  # (B, N, D)
-    train = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in tensors)
+    train = vmap.requires_grad(tensors)
     y, last, states, _ = torch.ops.lgmamba.scan_cpu(*tensors, dt_softplus, states_every or 0, return_last_state, train)
     result = [y.to(x.dtype)]
     if return_last_state:
@@ -54,43 +59,28 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
     return result[0] if len(result) == 1 else tuple(result)
 
 
-_SIZES = ("B", "L", "D", "N", "chunk", "states_every", "dt_softplus", "threads")
-_ROWS = ("x", "dt", "z", "Bmat", "Cmat", "dy")
-_INPUTS = ("A", "Dskip", "dt_bias", "h0", "dlast", "dstates")
-_OUTPUTS = ("y", "last", "states", "checkpoints")
-_GRADS = ("dx", "ddt", "dA", "dBmat", "dCmat", "dDskip", "dz", "dbias", "dh0")
 _DIFFERENTIABLE = 9
-"""The leading arguments of `scan_cpu`, in the order of `_GRADS`."""
+"""The leading arguments of `scan_cpu`, in the order of `GRADS`."""
 
 
-class Args(ctypes.Structure):
-    """`struct Args` of the kernel: same fields in the same order, eight bytes each."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in _SIZES),
-        *((name + part, ctypes.c_int64) for name in _ROWS for part in ("", "_sample_stride", "_step_stride")),
-        *((name, ctypes.c_int64) for name in (*_INPUTS, *_OUTPUTS, *_GRADS)),
-    )
-
-
-def _chunk(L: int, N: int) -> int:
-    return min(L, max(MIN_CHUNK, min(MAX_CHUNK, CHUNK_STATES // N)))
+def _chunk(N: int) -> int:
+    return max(MIN_CHUNK, min(MAX_CHUNK, CHUNK_STATES // N))
 
 
 def _launch(kernel, dt_softplus: bool, states_every: int, rows, inputs, outputs) -> None:
-    """Call the kernel on tensors in the order of `_ROWS`, `_INPUTS` and (`_OUTPUTS`, `_GRADS`); None is absent."""
-    (B, L, D), N = rows[0].shape, inputs[0].shape[1]
-    fields = [B, L, D, N, _chunk(L, N), states_every, dt_softplus, torch.get_num_threads()]
+    """Call the kernel on tensors in the order of `ROWS`, `INPUTS` and (`OUTPUTS`, `GRADS`); None is absent."""
+    (B, L, D), (G, N) = rows[0].shape, rows[ROWS.index("Bmat")].shape[2:]
+    fields = [B, L, D, G, N, min(L, _chunk(N)), states_every, dt_softplus, torch.get_num_threads()]
     alive = []  # copies must outlive the call
     for v in rows:  # any strides, but the last axis must be contiguous
         if v is None:
-            fields += (0, 0, 0)
+            fields += (0, 0, 0, 0)
             continue
         v = _float32(v)
-        if v.stride(2) != 1:
+        if v.stride(-1) != 1:
             v = v.contiguous()
             alive.append(v)
-        fields += (v.data_ptr(), v.stride(0), v.stride(1))
+        fields += (v.data_ptr(), v.stride(0), v.stride(1), v.stride(2))  # the last is read where there are groups
     for v in inputs:
         if v is not None:
             v = _float32(v).contiguous()
@@ -106,12 +96,15 @@ def _float32(v: Tensor) -> Tensor:
     return v
 
 
-def _forward_outputs(x, A, states_every, return_last_state, train) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    (B, L, D), N = x.shape, A.shape[1]
+def _forward_outputs(x, Bmat, states_every, return_last_state, train) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    (B, L, D), (G, N) = x.shape, Bmat.shape[2:]
     last = (B, N, D) if return_last_state else (0,)
     states = (B, L // states_every, N, D) if states_every else (0,)
-    padded = (-(-N // _STATES_TOGETHER) * _STATES_TOGETHER, -(-D // _MAX_LANES) * _MAX_LANES)
-    checkpoints = (B, -(-L // _chunk(L, N)), *padded) if train else (0,)
+    checkpoints = (0,)
+    if train:
+        lanes = load_kernel().lgmamba_lanes()
+        chunk = -(-N // _STATES_TOGETHER) * _STATES_TOGETHER * G * -(-(D // G) // lanes) * lanes
+        checkpoints = (B, -(-L // _chunk(N)) * chunk)  # one axis: torch.export takes a length of 1 for a constant
     return tuple(x.new_empty(shape) for shape in ((B, L, D), last, states, checkpoints))
 
 
@@ -121,7 +114,7 @@ def _forward(
     A: Tensor,
     Bmat: Tensor,
     Cmat: Tensor,
-    Dskip: Tensor,
+    Dskip: Tensor | None,
     z: Tensor | None,
     dt_bias: Tensor | None,
     h0: Tensor | None,
@@ -131,22 +124,22 @@ def _forward(
     train: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Output (B, L, D), last state (B, N, D), states (B, L // k, N, D), checkpoints; (0,) where not asked for."""
-    y, last, states, checkpoints = _forward_outputs(x, A, states_every, return_last_state, train)
+    y, last, states, checkpoints = _forward_outputs(x, Bmat, states_every, return_last_state, train)
     rows, inputs = (x, dt, z, Bmat, Cmat, None), (A, Dskip, dt_bias, h0, None, None)
     _launch(load_kernel().lgmamba_forward, dt_softplus, states_every, rows, inputs, (y, last, states, checkpoints))
     return y, last, states, checkpoints
 
 
 def _fake_forward(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, dt_softplus, states_every, return_last_state, train):
-    return _forward_outputs(x, A, states_every, return_last_state, train)
+    return _forward_outputs(x, Bmat, states_every, return_last_state, train)
 
 
-def _gradients(needed: int, x: Tensor, A: Tensor) -> list[Tensor]:
-    """One tensor per entry of `_GRADS`, (0,) where bit i of `needed` is not set."""
-    (B, L, D), N = x.shape, A.shape[1]
-    BLD, BLN = (B, L, D), (B, L, N)
-    shapes = (BLD, BLD, (D, N), BLN, BLN, (D,), BLD, (D,), (B, N, D))
-    return [x.new_empty(shape if needed >> i & 1 else (0,)) for i, shape in enumerate(shapes)]
+def _gradients(needed: int, x: Tensor, Bmat: Tensor) -> tuple[Tensor, ...]:
+    """One tensor per entry of `GRADS`, (0,) where bit i of `needed` is not set."""
+    (B, L, D), (G, N) = x.shape, Bmat.shape[2:]
+    BLD, BLGN = (B, L, D), (B, L, G, N)
+    shapes = (BLD, BLD, (D, N), BLGN, BLGN, (D,), BLD, (D,), (B, N, D))
+    return tuple(x.new_empty(shape if needed >> i & 1 else (0,)) for i, shape in enumerate(shapes))
 
 
 def _backward(
@@ -158,16 +151,16 @@ def _backward(
     A: Tensor,
     Bmat: Tensor,
     Cmat: Tensor,
-    Dskip: Tensor,
+    Dskip: Tensor | None,
     z: Tensor | None,
     dt_bias: Tensor | None,
     checkpoints: Tensor,
     dt_softplus: bool,
     states_every: int,
     needed: int,
-) -> list[Tensor]:
-    """Gradients in the order of `_GRADS`, (0,) where bit i of `needed` is not set."""
-    grads = _gradients(needed, x, A)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients in the order of `GRADS`, (0,) where bit i of `needed` is not set."""
+    grads = _gradients(needed, x, Bmat)
     rows, inputs = (x, dt, z, Bmat, Cmat, dy), (A, Dskip, dt_bias, None, dlast, dstates)
     outputs = (None, None, None, checkpoints, *grads)
     _launch(load_kernel().lgmamba_backward, dt_softplus, states_every, rows, inputs, outputs)
@@ -177,7 +170,7 @@ def _backward(
 def _fake_backward(
     dy, dlast, dstates, x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, checkpoints, dt_softplus, states_every, needed
 ):
-    return _gradients(needed, x, A)
+    return _gradients(needed, x, Bmat)
 
 
 def _save(ctx, inputs, output) -> None:
@@ -207,5 +200,5 @@ def _no_double_backward(ctx, *_):
     raise RuntimeError("selective_scan with backend='cpu' has no second derivative; use backend='reference' for it")
 
 
-register_operator("lgmamba::scan_cpu", _forward, _fake_forward, _differentiate, _save)
-register_operator("lgmamba::scan_cpu_backward", _backward, _fake_backward, _no_double_backward, None)
+register_operator("lgmamba::scan_cpu", "cpu", _forward, _fake_forward, _differentiate, _save)
+register_operator("lgmamba::scan_cpu_backward", "cpu", _backward, _fake_backward, _no_double_backward, None)

@@ -7,6 +7,7 @@ apart until the end: the number of threads does not change the bits of the recur
 """
 
 import importlib.util
+import math
 import threading
 from functools import cache
 
@@ -24,12 +25,29 @@ _one_at_a_time = threading.Lock()  # numba's smallest thread pool aborts the pro
 
 @cache
 def unavailable(device: str) -> str | None:
-    """Why it cannot run on this kind of device, or None."""
+    """Why it cannot run on this kind of device, or None. Compiles and proves the kernels at the first call."""
     if device != "cpu":
         return f"it computes on a CPU, not on {device}"
     if importlib.util.find_spec("numba") is None:
         return "the package numba is not installed; pip install numba"
+    _prove()
     return None
+
+
+def _prove() -> None:
+    """Call the kernels once, with arguments of the types that all calls have.
+
+    Raises:
+        Exception: numba's, or a RuntimeError where the numbers are wrong.
+    """
+    dt, A = torch.ones(2, 3, 5), torch.full((5, 4), -math.log(2.0))
+    projection, state = torch.ones(2, 3, 1, 4), torch.ones(2, 5, 4)
+    y, _, _, starts = _forward(dt, dt, A, projection, projection, 0 * state, 0)
+    zeros = (0 * state.mT, 0 * state.mT[:, None][:, :0])
+    _, dx, *_ = _backward(dt, dt, A, projection, projection, starts, dt, *zeros, 0)
+    halved = 4 * torch.tensor([1.0, 1.5, 1.75])  # the sum of four states that are halved in each step and gain 1
+    if not (torch.allclose(y[0, :, 0], halved) and torch.allclose(dx[0, :, 0], halved.flip(0))):
+        raise RuntimeError("numba compiled the kernels, and they compute wrong numbers here")
 
 
 @cache
@@ -49,14 +67,15 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
     if x.dtype == torch.float64:
         raise ValueError("backend='cpu_numba' computes in float32, x is float64; use backend='reference' (or 'auto')")
     out_dtype = x.dtype
-    x, dt, A, Bmat, Cmat, Dskip = (v.float() for v in (x, dt, A, Bmat, Cmat, Dskip))
+    x, dt, A, Bmat, Cmat = (v.float() for v in (x, dt, A, Bmat, Cmat))
     if dt_bias is not None:
         dt = dt + dt_bias.float()
     if dt_softplus:
         dt = F.softplus(dt)
     h0 = x.new_zeros(x.shape[0], *A.shape) if h0 is None else h0.float()
     y, last, states, _ = torch.ops.lgmamba.scan_numba(dt, dt * x, A, Bmat, Cmat, h0, states_every or 0)
-    y = torch.addcmul(y, Dskip, x)
+    if Dskip is not None:
+        y = torch.addcmul(y, Dskip.float(), x)
     if z is not None:
         y = y * F.silu(z.float())
     result = [y.to(out_dtype)]
@@ -69,27 +88,33 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
 
 def _forward_outputs(dt: Tensor, A: Tensor, every: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     (B, L, D), N = dt.shape, A.shape[1]
-    shapes = (B, L, D), (B, N, D), (B, L // every if every else 0, N, D), (B, -(-L // CHUNK), N, D)
+    starts = (B, -(-L // CHUNK) * N * D)  # one axis: torch.export takes a length of 1 for a constant
+    shapes = (B, L, D), (B, N, D), (B, L // every if every else 0, N, D), starts
     return tuple(dt.new_empty(shape) for shape in shapes)
 
 
 def _forward(
     dt: Tensor, dtx: Tensor, A: Tensor, Bmat: Tensor, Cmat: Tensor, h0: Tensor, every: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Output without skip and gate, the last state (B, N, D), the reported states and each chunk's first (B, .., N, D)."""
+    """Output without skip and gate, the last state (B, N, D), the reported states and each chunk's first."""
     y, h, states, starts = _forward_outputs(dt, A, every)
     h.copy_(h0.transpose(1, 2))  # becomes the last state
-    _call("forward", dt, dtx, A.t(), Bmat, Cmat, h, every, CHUNK, y, states, starts)
+    _call("forward", dt, dtx, A.t(), Bmat, Cmat, h, every, CHUNK, y, states, _by_chunk(starts, h))
     return y, h, states, starts
+
+
+def _by_chunk(starts: Tensor, state: Tensor) -> Tensor:
+    return starts.view(len(starts), -1, *state.shape[1:])  # (B, chunks, N, D)
 
 
 def _fake_forward(dt, dtx, A, Bmat, Cmat, h0, every):
     return _forward_outputs(dt, A, every)
 
 
-def _backward_outputs(dt: Tensor, A: Tensor) -> tuple[Tensor, ...]:
-    (B, L, D), N = dt.shape, A.shape[1]
-    return tuple(dt.new_empty(shape) for shape in ((B, L, D), (B, L, D), (D, N), (B, L, N), (B, L, N), (B, D, N)))
+def _backward_outputs(dt: Tensor, Bmat: Tensor) -> tuple[Tensor, ...]:
+    (B, L, D), (G, N) = dt.shape, Bmat.shape[2:]
+    BLD, BLGN = (B, L, D), (B, L, G, N)
+    return tuple(dt.new_empty(shape) for shape in (BLD, BLD, (D, N), BLGN, BLGN, (B, D, N)))
 
 
 def _backward(
@@ -105,10 +130,27 @@ def _backward(
     every: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the six tensors that `scan_numba` takes."""
-    ddt, ddtx, dA, dBmat, dCmat, dh0 = _backward_outputs(dt, A)
+    ddt, ddtx, dA, dBmat, dCmat, dh0 = _backward_outputs(dt, Bmat)
     g = dlast.contiguous().clone()  # becomes the gradient of h0
     dA_each = dt.new_empty(len(dt), *A.t().shape)  # one per sample
-    args = (dt, dtx, A.t(), Bmat, Cmat, starts, dy, dstates, g, every, CHUNK, ddt, ddtx, dBmat, dCmat, dA_each)
+    args = (
+        dt,
+        dtx,
+        A.t(),
+        Bmat,
+        Cmat,
+        _by_chunk(starts, g),
+        dy,
+        dstates,
+        g,
+        every,
+        CHUNK,
+        ddt,
+        ddtx,
+        dBmat,
+        dCmat,
+        dA_each,
+    )
     _call("backward", *args)
     dA.copy_(dA_each.sum(0).t())
     dh0.copy_(g.transpose(1, 2))
@@ -116,7 +158,7 @@ def _backward(
 
 
 def _fake_backward(dt, dtx, A, Bmat, Cmat, starts, dy, dlast, dstates, every):
-    return _backward_outputs(dt, A)
+    return _backward_outputs(dt, Bmat)
 
 
 def _save(ctx, inputs, output) -> None:
@@ -133,8 +175,8 @@ def _no_double_backward(ctx, *_):
     raise RuntimeError("selective_scan with backend='cpu_numba' has no second derivative; use backend='reference'")
 
 
-register_operator("lgmamba::scan_numba", _forward, _fake_forward, _differentiate, _save)
-register_operator("lgmamba::scan_numba_backward", _backward, _fake_backward, _no_double_backward, None)
+register_operator("lgmamba::scan_numba", "cpu_numba", _forward, _fake_forward, _differentiate, _save)
+register_operator("lgmamba::scan_numba_backward", "cpu_numba", _backward, _fake_backward, _no_double_backward, None)
 
 
 def _call(name: str, *args) -> None:

@@ -1,12 +1,17 @@
 """The compiled loops of `cpu_numba`; imported only where numba is there. Glossary: `lgmamba.scan`.
 
-All arrays are C-contiguous float32; A is (N, D) here and states are (.., N, D), so that channels are innermost.
+All arrays are C-contiguous float32; A is (N, D) here and states are (.., N, D), so that channels are innermost. Bmat and
+Cmat are (B, L, G, N), and group g holds the `wide` = D / G channels from g * wide on.
 """
+
+import logging
 
 import numpy as np
 from llvmlite import ir
 from numba import config, njit, prange, set_num_threads, types
 from numba.extending import intrinsic
+
+log = logging.getLogger(__name__)
 
 MAX_THREADS = config.NUMBA_NUM_THREADS
 
@@ -38,31 +43,44 @@ def _exp(v):
     return q * _float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23))
 
 
-@njit(parallel=True, fastmath=_FLAGS, cache=True)
+def _compiled(function):
+    """Compiled at the first call, and kept on disk where numba finds a folder for it."""
+    compiled = njit(parallel=True, fastmath=_FLAGS)(function)
+    try:
+        compiled.enable_caching()
+    except Exception as e:  # which one depends on what of its folders is missing
+        log.warning("numba compiles %s in every process (%s); set NUMBA_CACHE_DIR", function.__name__, e)
+    return compiled
+
+
+@_compiled
 def forward(dt, dtx, A, Bmat, Cmat, h, every, chunk, y, states, starts):
     """Writes y, the reported states, the state at each chunk's start; `h` (B, N, D) goes from first to last state."""
     B, L, D = dt.shape
-    N = A.shape[0]
+    G, N = Bmat.shape[2:]
+    wide = D // G
     for b in prange(B):
         for t in range(L):
             if t % chunk == 0:
                 starts[b, t // chunk] = h[b]
             for d in range(D):
                 y[b, t, d] = _f(0.0)
-            for n in range(N):
-                Bt, Ct = Bmat[b, t, n], Cmat[b, t, n]
-                for d in range(D):
-                    h[b, n, d] = _exp(dt[b, t, d] * A[n, d]) * h[b, n, d] + dtx[b, t, d] * Bt
-                    y[b, t, d] += h[b, n, d] * Ct
+            for g in range(G):
+                for n in range(N):
+                    Bt, Ct = Bmat[b, t, g, n], Cmat[b, t, g, n]
+                    for d in range(g * wide, (g + 1) * wide):
+                        h[b, n, d] = _exp(dt[b, t, d] * A[n, d]) * h[b, n, d] + dtx[b, t, d] * Bt
+                        y[b, t, d] += h[b, n, d] * Ct
             if every > 0 and (t + 1) % every == 0:
                 states[b, (t + 1) // every - 1] = h[b]
 
 
-@njit(parallel=True, fastmath=_FLAGS, cache=True)
-def backward(dt, dtx, A, Bmat, Cmat, starts, dy, dstates, g, every, chunk, ddt, ddtx, dBmat, dCmat, dA):
-    """Writes the gradients, that of A once per sample; `g` (B, N, D) goes from the last state's gradient to h0's."""
+@_compiled
+def backward(dt, dtx, A, Bmat, Cmat, starts, dy, dstates, dh, every, chunk, ddt, ddtx, dBmat, dCmat, dA):
+    """Writes the gradients, that of A once per sample; `dh` (B, N, D) goes from the last state's gradient to h0's."""
     B, L, D = dt.shape
-    N = A.shape[0]
+    G, N = Bmat.shape[2:]
+    wide = D // G
     for b in prange(B):
         dA[b] = _f(0.0)
         hs = np.empty((chunk + 1, N, D), np.float32)
@@ -72,31 +90,33 @@ def backward(dt, dtx, A, Bmat, Cmat, starts, dy, dstates, g, every, chunk, ddt, 
             hs[0] = starts[b, c]
             for t in range(t0, min(t0 + chunk, L)):
                 i = t - t0
-                for n in range(N):
-                    Bt = Bmat[b, t, n]
-                    for d in range(D):
-                        e = _exp(dt[b, t, d] * A[n, d])
-                        decay[i, n, d] = e
-                        hs[i + 1, n, d] = e * hs[i, n, d] + dtx[b, t, d] * Bt
+                for g in range(G):
+                    for n in range(N):
+                        Bt = Bmat[b, t, g, n]
+                        for d in range(g * wide, (g + 1) * wide):
+                            e = _exp(dt[b, t, d] * A[n, d])
+                            decay[i, n, d] = e
+                            hs[i + 1, n, d] = e * hs[i, n, d] + dtx[b, t, d] * Bt
             for t in range(min(t0 + chunk, L) - 1, t0 - 1, -1):
                 i = t - t0
                 if every > 0 and (t + 1) % every == 0:
-                    g[b] += dstates[b, (t + 1) // every - 1]
+                    dh[b] += dstates[b, (t + 1) // every - 1]
                 for d in range(D):
                     ddt[b, t, d] = _f(0.0)
                     ddtx[b, t, d] = _f(0.0)
-                for n in range(N):
-                    Bt, Ct = Bmat[b, t, n], Cmat[b, t, n]
-                    dB, dC = _f(0.0), _f(0.0)
-                    for d in range(D):
-                        gn = g[b, n, d] + Ct * dy[b, t, d]
-                        dC += hs[i + 1, n, d] * dy[b, t, d]
-                        dB += gn * dtx[b, t, d]
-                        ddtx[b, t, d] += gn * Bt
-                        gn = gn * decay[i, n, d]
-                        to_decay = gn * hs[i, n, d]  # d loss / d (dt A)
-                        ddt[b, t, d] += to_decay * A[n, d]
-                        dA[b, n, d] += to_decay * dt[b, t, d]
-                        g[b, n, d] = gn
-                    dBmat[b, t, n] = dB
-                    dCmat[b, t, n] = dC
+                for g in range(G):
+                    for n in range(N):
+                        Bt, Ct = Bmat[b, t, g, n], Cmat[b, t, g, n]
+                        dB, dC = _f(0.0), _f(0.0)
+                        for d in range(g * wide, (g + 1) * wide):
+                            v = dh[b, n, d] + Ct * dy[b, t, d]
+                            dC += hs[i + 1, n, d] * dy[b, t, d]
+                            dB += v * dtx[b, t, d]
+                            ddtx[b, t, d] += v * Bt
+                            v = v * decay[i, n, d]
+                            to_decay = v * hs[i, n, d]  # d loss / d (dt A)
+                            ddt[b, t, d] += to_decay * A[n, d]
+                            dA[b, n, d] += to_decay * dt[b, t, d]
+                            dh[b, n, d] = v
+                        dBmat[b, t, g, n] = dB
+                        dCmat[b, t, g, n] = dC

@@ -2,25 +2,28 @@
 
 `lgmamba::scan_cuda` and `lgmamba::scan_cuda_backward` take x, dt, z, Bmat and Cmat in float32, bfloat16 or float16,
 each in its own dtype (Bmat and Cmat in one) and with any strides, and everything else in float32; `scan` casts around
-them, under autograd. How work is spread over threads is told in `cuda_scan.cu` and chosen in `cuda_mapping.py`.
+them, under autograd. Bmat and Cmat are (B, L, G, N): channel c uses group c // (D / G). How work is spread over threads
+and time is told in `cuda_scan.cu`, chosen in `cuda_mapping.py` and launched in `cuda_launch.py`.
+
+The samples may be R runs of B / R neighbouring ones, each with its own A (R, D, N), Dskip (R, D) and dt_bias (R, D). That
+is how `torch.vmap` is served: the axis that it adds is folded into the batch, where nothing moves.
 
 Deterministic: all sums, those over channels (dBmat, dCmat) and over samples (dA, dDskip, ddt_bias) included, are added
 in an order that depends on shapes and the GPU model only; there are no atomic additions.
 """
 
-import ctypes
-
 import torch
 from torch import Tensor
 
-from lgmamba.scan.cuda_loader import TYPES, Kernel, unavailable
-from lgmamba.scan.cuda_mapping import CHUNK, Mapping, choose_mapping, samples_per_block
+from lgmamba.scan import cuda_launch, cuda_mapping, vmap
+from lgmamba.scan.cuda_launch import checkpoint_shape, dense, rows
+from lgmamba.scan.cuda_loader import TYPES, unavailable
 
 __all__ = ["scan", "unavailable"]
 
 _INPUTS = ("x", "dt", "A", "Bmat", "Cmat", "Dskip", "z", "dt_bias", "h0")
-_FORWARD = ("cuda_common.cu", "cuda_scan.cu", "cuda_scan_forward.cu")
-_BACKWARD = ("cuda_common.cu", "cuda_scan.cu", "cuda_scan_backward.cu")
+_OF_A_RUN = ("A", "Dskip", "dt_bias")
+"""Inputs that all samples of a run share; the others have one entry a sample."""
 
 
 def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state):
@@ -36,7 +39,7 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
     Bmat, Cmat = (v.to(projected if projected in TYPES else torch.float32) for v in (Bmat, Cmat))
     A, Dskip, dt_bias, h0 = (v if v is None else v.float() for v in (A, Dskip, dt_bias, h0))
     tensors = (x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0)
-    train = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in tensors)
+    train = vmap.requires_grad(tensors)
     y, last, states, _ = torch.ops.lgmamba.scan_cuda(*tensors, dt_softplus, states_every or 0, return_last_state, train)
     result = [y]
     if return_last_state:
@@ -46,78 +49,11 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
     return result[0] if len(result) == 1 else tuple(result)
 
 
-class Args(ctypes.Structure):
-    """`struct Args` of cuda_scan.cu: same fields in the same order, eight bytes each."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_int64)
-        for name in (
-            *("B", "L", "D", "N", "states_every", "rows_per_block"),
-            *("x", "x_b", "x_l", "dt", "dt_b", "dt_l", "z", "z_b", "z_l", "dy", "dy_b", "dy_l"),
-            *("Bmat", "B_b", "B_l", "B_n", "Cmat", "C_b", "C_l", "C_n"),
-            *("A", "Dskip", "dt_bias", "h0", "dlast", "dstates"),
-            *("y", "last", "states", "checkpoints", "dx", "ddt", "dz"),
-            *("dh0", "part_bc", "part_A", "part_vectors"),
-        )
-    )
-
-
-class Sums(ctypes.Structure):
-    """`struct Sums` of cuda_scan_sums.cu."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_int64)
-        for name in (
-            *("part_bc", "part_A", "part_vectors", "dBmat", "dCmat", "dA", "dDskip", "dbias"),
-            *("rows", "D", "N", "blocks_d", "groups", "parameter_blocks"),
-        )
-    )
-
-
-def _kernel(name, files, mapping: Mapping, tensors: dict[str, Tensor | None], N: int, **flags: bool) -> Kernel:
-    """The kernel for these dtypes; `flags` are the constants of cuda_scan.cu that are 0 or 1."""
-    x, z = tensors["x"], tensors["z"]
-    types = dict(TX=x, TD=tensors["dt"], TZ=x if z is None else z, TBC=tensors["Bmat"])
-    sizes = {k: getattr(mapping, k) for k in ("NP", "CT", "WARPS", "T", "MIN_BLOCKS")}
-    flags |= dict(N_IS_NP=mapping.NP == N, GATED=z is not None)
-    settings = {k: TYPES[v.dtype] for k, v in types.items()} | sizes | dict(K=CHUNK)
-    return Kernel(name, files, (*settings.items(), *((k, int(v)) for k, v in flags.items())))
-
-
-def _rows(v: Tensor | None) -> Tensor | None:
-    """v, (B, L, D), with a dense last axis."""
-    return v if v is None or v.stride(2) == 1 else v.contiguous()
-
-
-def _dense(v: Tensor | None) -> Tensor | None:
-    """v in float32, contiguous, on a 16-byte boundary."""
-    if v is None:
-        return None
-    if v.dtype is not torch.float32:
-        raise ValueError(f"the operators lgmamba::scan_cuda* take parameters and states in float32, got {v.dtype}")
-    v = v.contiguous()
-    return v if v.data_ptr() % 16 == 0 else v.clone()
-
-
-def _fields(tensors: dict[str, Tensor | None], **numbers: int) -> Args:
-    """Kernel arguments from tensors by field name: pointers, and strides where the kernel wants them."""
-    args = Args(**numbers)
-    strides = {"x": "x", "dt": "dt", "z": "z", "dy": "dy", "Bmat": "B", "Cmat": "C"}
-    for name, v in tensors.items():
-        if v is None or v.numel() == 0:
-            continue
-        setattr(args, name, v.data_ptr())
-        for letter, stride in zip("bln" if name in ("Bmat", "Cmat") else "bl", v.stride(), strict=False):
-            if name in strides:
-                setattr(args, f"{strides[name]}_{letter}", stride)
-    return args
-
-
 def _forward_outputs(x, A, states_every, return_last_state, train) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    (B, L, D), N = x.shape, A.shape[1]
+    (B, L, D), N = x.shape, A.shape[-1]
     last = (B, D, N) if return_last_state else (0,)
     states = (B, L // states_every, D, N) if states_every else (0,)
-    checkpoints = (B, (L - 1) // CHUNK, D, N) if train else (0,)
+    checkpoints = checkpoint_shape(x, A) if train else (0,)
     return x.new_empty((B, L, D)), *(A.new_empty(shape) for shape in (last, states, checkpoints))
 
 
@@ -128,7 +64,7 @@ def _forward(
     A: Tensor,
     Bmat: Tensor,
     Cmat: Tensor,
-    Dskip: Tensor,
+    Dskip: Tensor | None,
     z: Tensor | None,
     dt_bias: Tensor | None,
     h0: Tensor | None,
@@ -139,16 +75,12 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Output (B, L, D), last state (B, D, N), states (B, L // k, D, N), checkpoints; (0,) where not asked for."""
     y, last, states, checkpoints = _forward_outputs(x, A, states_every, return_last_state, train)
-    (B, L, D), N, device = x.shape, A.shape[1], x.get_device()
-    x, dt, z = _rows(x), _rows(dt), _rows(z)
-    A, Dskip, dt_bias, h0 = (_dense(v) for v in (A, Dskip, dt_bias, h0))
-    mapping = choose_mapping(False, (x, dt, z), N, device)
-    tensors = dict(x=x, dt=dt, z=z, Bmat=Bmat, Cmat=Cmat, A=A, Dskip=Dskip, dt_bias=dt_bias, h0=h0)
-    flags = dict(SOFTPLUS=dt_softplus, STATES=states.numel() > 0, CHECKPOINTS=checkpoints.numel() > 0)
-    kernel = _kernel("scan_forward", _FORWARD, mapping, tensors, N, **flags)
-    tensors |= dict(y=y, last=last, states=states, checkpoints=checkpoints)
-    args = _fields(tensors, B=B, L=L, D=D, N=N, states_every=states_every)
-    kernel.launch(device, B * mapping.blocks(D), 32 * mapping.WARPS, mapping.forward_bytes(), args)
+    x, dt, z = rows(x), rows(dt), rows(z)
+    A, Dskip, dt_bias, h0 = (dense(v) for v in (A, Dskip, dt_bias, h0))
+    plan = cuda_mapping.choose_plan(False, (x, dt, z), A.shape[-1], Bmat.shape[2], x.get_device())
+    inputs = dict(x=x, dt=dt, z=z, Bmat=Bmat, Cmat=Cmat, A=A, Dskip=Dskip, dt_bias=dt_bias, h0=h0)
+    outputs = dict(y=y, last=last, states=states, checkpoints=checkpoints)
+    cuda_launch.forward(inputs, outputs, plan, dt_softplus, states_every)
     return y, last, states, checkpoints
 
 
@@ -157,13 +89,15 @@ def _(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, dt_softplus, states_every, re
     return _forward_outputs(x, A, states_every, return_last_state, train)
 
 
-def _gradients(x, dt, A, Bmat, z, dt_bias, has_h0: bool) -> list[Tensor]:
+def _gradients(x, dt, A, Bmat, Dskip, z, dt_bias, has_h0: bool) -> list[Tensor]:
     """One tensor per entry of `_INPUTS`, (0,) where the input is absent."""
-    (B, L, D), N = x.shape, A.shape[1]
+    (B, L, D), N, absent = x.shape, A.shape[-1], (0,)
     shapes = (
-        *((x, (B, L, D)), (dt, (B, L, D)), (A, (D, N)), (Bmat, (B, L, N)), (Bmat, (B, L, N)), (A, (D,))),
-        *((x if z is None else z, (B, L, D) if z is not None else (0,)), (A, (D,) if dt_bias is not None else (0,))),
-        (A, (B, D, N) if has_h0 else (0,)),
+        *((x, (B, L, D)), (dt, (B, L, D)), (A, A.shape), (Bmat, Bmat.shape), (Bmat, Bmat.shape)),
+        (A, absent if Dskip is None else Dskip.shape),
+        (x, absent) if z is None else (z, (B, L, D)),
+        (A, absent if dt_bias is None else dt_bias.shape),
+        (A, (B, D, N) if has_h0 else absent),
     )
     return [like.new_empty(shape) for like, shape in shapes]
 
@@ -178,7 +112,7 @@ def _backward(
     A: Tensor,
     Bmat: Tensor,
     Cmat: Tensor,
-    Dskip: Tensor,
+    Dskip: Tensor | None,
     z: Tensor | None,
     dt_bias: Tensor | None,
     h0: Tensor | None,
@@ -187,45 +121,20 @@ def _backward(
     states_every: int,
 ) -> list[Tensor]:
     """Gradients in the order of `_INPUTS`, (0,) where the input is absent."""
-    grads = _gradients(x, dt, A, Bmat, z, dt_bias, h0 is not None)
-    dx, ddt, dA, dB, dC, dDskip, dz, dbias, dh0 = grads
-    (B, L, D), N, device = x.shape, A.shape[1], x.get_device()
-    x, dt, z, dy = (_rows(v) for v in (x, dt, z, dy))
-    A, Dskip, dt_bias, h0, dlast, dstates = (_dense(v) for v in (A, Dskip, dt_bias, h0, dlast, dstates))
-
-    mapping = choose_mapping(True, (x, dt, z, dy), N, device)
-    blocks_d = mapping.blocks(D)
-    rows = samples_per_block(mapping, B, D, device)
-    groups = -(-B // rows)
-    part_bc = A.new_empty((blocks_d, B * L, 2, N))
-    part_A, part_vectors = A.new_empty((groups, D, N)), A.new_empty((groups, 2, D))
-    tensors = dict(x=x, dt=dt, z=z, dy=dy, Bmat=Bmat, Cmat=Cmat, A=A, Dskip=Dskip, dt_bias=dt_bias, h0=h0)
-    flags = dict(SOFTPLUS=dt_softplus, STATES=dstates is not None, CHECKPOINTS=True)
-    kernel = _kernel("scan_backward", _BACKWARD, mapping, tensors, N, **flags)
-    tensors |= dict(dlast=dlast, dstates=dstates, checkpoints=checkpoints, dx=dx, ddt=ddt, dz=dz, dh0=dh0)
-    tensors |= dict(part_bc=part_bc, part_A=part_A, part_vectors=part_vectors)
-    args = _fields(tensors, B=B, L=L, D=D, N=N, states_every=states_every, rows_per_block=rows)
-    kernel.launch(device, groups * blocks_d, 32 * mapping.WARPS, mapping.backward_bytes(), args)
-
-    parts = dict(part_bc=part_bc, part_A=part_A, part_vectors=part_vectors)
-    _sum_parts(parts | dict(dBmat=dB, dCmat=dC, dA=dA, dDskip=dDskip, dbias=dbias), B * L, blocks_d, groups, device)
+    grads = _gradients(x, dt, A, Bmat, Dskip, z, dt_bias, h0 is not None)
+    x, dt, z, dy = (rows(v) for v in (x, dt, z, dy))
+    A, Dskip, dt_bias, h0, dlast, dstates = (dense(v) for v in (A, Dskip, dt_bias, h0, dlast, dstates))
+    plan = cuda_mapping.choose_plan(True, (x, dt, z, dy), A.shape[-1], Bmat.shape[2], x.get_device())
+    inputs = dict(x=x, dt=dt, z=z, Bmat=Bmat, Cmat=Cmat, A=A, Dskip=Dskip, dt_bias=dt_bias, h0=h0)
+    inputs |= dict(dy=dy, dlast=dlast, dstates=dstates, checkpoints=checkpoints)
+    names = ("dx", "ddt", "dA", "dBmat", "dCmat", "dDskip", "dz", "dbias", "dh0")
+    cuda_launch.backward(inputs, dict(zip(names, grads, strict=True)), plan, dt_softplus, states_every)
     return grads
-
-
-def _sum_parts(tensors: dict[str, Tensor], rows: int, blocks_d: int, groups: int, device: int) -> None:
-    """Add what the blocks of the backward left, `rows` = B * L."""
-    D, N = tensors["dA"].shape
-    parameter_blocks = -(-D * (N + 2) // 32)
-    pointers = {k: v.data_ptr() if v.numel() else 0 for k, v in tensors.items()}
-    numbers = dict(rows=rows, D=D, N=N, blocks_d=blocks_d, groups=groups, parameter_blocks=parameter_blocks)
-    kernel = Kernel("scan_sums", ("cuda_common.cu", "cuda_scan_sums.cu"), (("TBC", TYPES[tensors["dBmat"].dtype]),))
-    blocks = parameter_blocks + min(-(-rows * 2 * N // 256), 1 << 20)
-    kernel.launch(device, blocks, 256, 0, Sums(**pointers, **numbers))
 
 
 @_backward.register_fake
 def _(dy, dlast, dstates, x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, checkpoints, dt_softplus, states_every):
-    return _gradients(x, dt, A, Bmat, z, dt_bias, h0 is not None)
+    return _gradients(x, dt, A, Bmat, Dskip, z, dt_bias, h0 is not None)
 
 
 def _save(ctx, inputs, output) -> None:
@@ -248,6 +157,14 @@ def _differentiate(ctx, dy, dlast, dstates, _):
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)
+
+
+@_forward.register_vmap
+def _(info, in_dims, *args):
+    tensors, options = args[: len(_INPUTS)], args[len(_INPUTS) :]
+    batched = vmap.leading(tensors, in_dims, info.batch_size)
+    folded = [v if name in _OF_A_RUN else vmap.fold(v) for name, v in zip(_INPUTS, batched, strict=True)]
+    return vmap.unfold(torch.ops.lgmamba.scan_cuda(*folded, *options), info.batch_size)
 
 
 def _no_double_backward(ctx, *_):

@@ -4,40 +4,47 @@
 // a warp's lanes hold neighbouring channels. The backward walks W - 1 steps past its segment, so that every dx is
 // computed by one thread, and leaves sums over samples and steps as one part per block, added in a fixed order.
 //
+// The B samples are R runs of `run_samples` neighbouring ones, each with its own weight and bias; a block serves one run.
+//
 // Set by cuda_conv.py: TX as type; CT, W, SEGMENT as numbers; CARRY (the W - 1 inputs before x are given) as 0 or 1.
-// Threads of a block: COLUMNS groups of channels x ROWS segments. Grid: groups of channels fastest.
+// Threads of a block: COLUMNS groups of channels x ROWS segments. Grid: groups of channels fastest, then parts, then runs.
 
 struct Args {
-    i64 B, L, D, parts;  // parts: blocks along (sample, segment)
+    i64 B, L, D, run_samples, run_parts;  // run_parts: blocks along the (sample, segment) of a run
     const TX *x; i64 x_b, x_l;
     const TX *dy; i64 dy_b, dy_l;
     const TX *carry;                // (B, W - 1, D)
-    const float *weight, *bias;     // (D, W), (D,)
+    const float *weight, *bias;     // (R, D, W), (R, D)
     TX *y, *dx, *dcarry;
-    float *part;                    // (parts, D, W + 1): dweight, dbias
+    float *part;                    // (R * run_parts, D, W + 1): dweight, dbias
     float *dweight, *dbias;
 };
 
 struct Place {
     int d0;
     bool live;
-    i64 first, segments, stride;  // of this thread's items, each one segment of one sample
+    i64 part, run, first, end, segments, stride;  // of this thread's items, each one segment of one sample
     __device__ __forceinline__ Place(const Args &a) {
         const int blocks_d = (a.D + COLUMNS * CT - 1) / (COLUMNS * CT);
         d0 = (blockIdx.x % blocks_d * COLUMNS + threadIdx.x % COLUMNS) * CT;
         live = d0 < a.D;
-        first = i64(blockIdx.x / blocks_d) * ROWS + threadIdx.x / COLUMNS;
+        part = blockIdx.x / blocks_d;
+        run = part / a.run_parts;
         segments = (a.L + SEGMENT - 1) / SEGMENT;
-        stride = a.parts * ROWS;
+        const i64 items = a.run_samples * segments;  // of a run
+        first = run * items + (part - run * a.run_parts) * ROWS + threadIdx.x / COLUMNS;
+        end = (run + 1) * items;
+        stride = a.run_parts * ROWS;
     }
 };
 
 __device__ __forceinline__ void load_taps(float (&weight)[CT][W], float (&bias)[CT], const Args &a, const Place &at) {
 #pragma unroll
     for (int c = 0; c < CT; c++) {
-        bias[c] = at.live ? a.bias[at.d0 + c] : 0.0f;
+        const i64 channel = at.run * a.D + at.d0 + c;
+        bias[c] = at.live ? a.bias[channel] : 0.0f;
 #pragma unroll
-        for (int k = 0; k < W; k++) weight[c][k] = at.live ? a.weight[(at.d0 + c) * W + k] : 0.0f;
+        for (int k = 0; k < W; k++) weight[c][k] = at.live ? a.weight[channel * W + k] : 0.0f;
     }
 }
 
@@ -69,7 +76,7 @@ extern "C" __global__ void __launch_bounds__(ROWS *COLUMNS) conv_forward(const _
     const Place at(a);
     float weight[CT][W], bias[CT];
     load_taps(weight, bias, a, at);
-    for (i64 item = at.first; item < a.B * at.segments; item += at.stride) {
+    for (i64 item = at.first; item < at.end; item += at.stride) {
         const i64 b = item / at.segments;
         const int t0 = (item - b * at.segments) * SEGMENT;
         float window[CT][W], out[CT];
@@ -93,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(ROWS *COLUMNS) conv_backward(const 
     const Place at(a);
     float weight[CT][W], bias[CT], dparam[CT][W + 1] = {};
     load_taps(weight, bias, a, at);
-    for (i64 item = at.first; item < a.B * at.segments; item += at.stride) {
+    for (i64 item = at.first; item < at.end; item += at.stride) {
         const i64 b = item / at.segments;
         const int t0 = (item - b * at.segments) * SEGMENT;
         float window[CT][W], out[CT], g[CT][W] = {};  // g: dL / d(convolution) at the last W steps
@@ -128,7 +135,6 @@ extern "C" __global__ void __launch_bounds__(ROWS *COLUMNS) conv_backward(const 
         }
     }
     const int x = threadIdx.x % COLUMNS, y = threadIdx.x / COLUMNS;
-    const i64 part = at.first / ROWS;
 #pragma unroll
     for (int c = 0; c < CT; c++)
 #pragma unroll
@@ -138,20 +144,21 @@ extern "C" __global__ void __launch_bounds__(ROWS *COLUMNS) conv_backward(const 
             if (y == 0 && at.live) {
                 float v = sums[0][x];
                 for (int i = 1; i < ROWS; i++) v += sums[i][x];
-                a.part[(part * a.D + at.d0 + c) * (W + 1) + k] = v;
+                a.part[(at.part * a.D + at.d0 + c) * (W + 1) + k] = v;
             }
             __syncthreads();
         }
 }
 
-// dweight and dbias from the parts; one column of (parts, D * (W + 1)) per lane.
+// dweight and dbias from the parts; one column of a run's (run_parts, D * (W + 1)) per lane.
 extern "C" __global__ void __launch_bounds__(ROWS *COLUMNS) conv_sums(const __grid_constant__ Args a) {
-    const i64 e = i64(blockIdx.x) * COLUMNS + threadIdx.x % COLUMNS, width = a.D * (W + 1), d = e / (W + 1);
+    const i64 width = a.D * (W + 1), run_blocks = (width + COLUMNS - 1) / COLUMNS, run = blockIdx.x / run_blocks;
+    const i64 e = (blockIdx.x - run * run_blocks) * COLUMNS + threadIdx.x % COLUMNS, d = e / (W + 1);
     float v;
-    if (!sum_parts(a.part + e, width, a.parts, e < width, v)) return;
+    if (!sum_parts(a.part + run * a.run_parts * width + e, width, a.run_parts, e < width, v)) return;
     const int k = e - d * (W + 1);
     if (k < W)
-        a.dweight[d * W + k] = v;
+        a.dweight[(run * a.D + d) * W + k] = v;
     else
-        a.dbias[d] = v;
+        a.dbias[run * a.D + d] = v;
 }

@@ -1,7 +1,8 @@
 """Mamba's short causal convolution with its SiLU in one CUDA kernel, forward and backward. Layout and symbols: `conv.py`.
 
 `lgmamba::conv_silu_cuda` computes in float32, whatever the dtype of x. Deterministic: the gradients of weight and bias
-are summed in an order that depends on shapes and the GPU model only.
+are summed in an order that depends on shapes and the GPU model only. The samples may be R runs of B / R neighbouring ones,
+each with its own weight (R, D, W) and bias (R, D): that is how `torch.vmap` is served, as for the scan.
 """
 
 import ctypes
@@ -9,6 +10,7 @@ import ctypes
 import torch
 from torch import Tensor
 
+from lgmamba.scan import vmap
 from lgmamba.scan.cuda_loader import TYPES, Kernel, multiprocessors, unavailable
 
 __all__ = ["causal_conv1d_silu", "runs", "unavailable"]
@@ -76,7 +78,22 @@ class Args(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_int64)
         for name in (
-            *("B", "L", "D", "parts", "x", "x_b", "x_l", "dy", "dy_b", "dy_l", "carry", "weight", "bias"),
+            *(
+                "B",
+                "L",
+                "D",
+                "run_samples",
+                "run_parts",
+                "x",
+                "x_b",
+                "x_l",
+                "dy",
+                "dy_b",
+                "dy_l",
+                "carry",
+                "weight",
+                "bias",
+            ),
             *("y", "dx", "dcarry", "part", "dweight", "dbias"),
         )
     )
@@ -106,9 +123,10 @@ def _dense(v: Tensor | None) -> Tensor | None:
     return v if v is None or v.stride(2) == 1 else v.contiguous()
 
 
-def _launch(name: str, tensors: dict[str, Tensor | None], W: int, parts: int, blocks: int, CT: int) -> None:
-    x = tensors["x"]
-    args = Args(B=x.shape[0], L=x.shape[1], D=x.shape[2], parts=parts)
+def _launch(name: str, tensors: dict[str, Tensor | None], parts: int, blocks: int, CT: int) -> None:
+    x, W = tensors["x"], tensors["weight"].shape[-1]
+    R = _runs(tensors["bias"])
+    args = Args(B=x.shape[0], L=x.shape[1], D=x.shape[2], run_samples=x.shape[0] // R, run_parts=parts)
     for field, v in tensors.items():
         if v is not None and v.numel():
             setattr(args, field, v.data_ptr())
@@ -118,14 +136,18 @@ def _launch(name: str, tensors: dict[str, Tensor | None], W: int, parts: int, bl
             setattr(args, f"{field}_l", tensors[field].stride(1))
     numbers = dict(CT=CT, W=W, SEGMENT=_segment(x.shape[1]), CARRY=int(tensors["carry"] is not None))
     kernel = Kernel(name, _FILES, (("TX", TYPES[x.dtype]), *numbers.items()))
-    kernel.launch(x.get_device(), blocks, _THREADS, 0, args)
+    kernel.launch(x.get_device(), R * blocks, _THREADS, 0, args)
 
 
-def _grid(x: Tensor, CT: int, most: int) -> tuple[int, int]:
-    """Parts (blocks along samples and segments, at most `most` if that fills the GPU) and blocks in all."""
+def _runs(bias: Tensor) -> int:
+    return bias.shape[0] if bias.ndim == 2 else 1
+
+
+def _grid(x: Tensor, R: int, CT: int, most: int) -> tuple[int, int]:
+    """Of one run: parts (blocks along samples and segments; of all runs at most `most` if that fills the GPU), and blocks."""
     B, L, D = x.shape
     blocks_d = -(-D // (_COLUMNS * CT))
-    parts = min(-(-B * -(-L // _segment(L)) // _ROWS), max(1, most // blocks_d))
+    parts = min(-(-B // R * -(-L // _segment(L)) // _ROWS), max(1, most // R // blocks_d))
     return parts, parts * blocks_d
 
 
@@ -135,9 +157,9 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, carry: Tensor | None) -> T
     y = x.new_empty(x.shape)
     x, carry = _dense(x), None if carry is None else carry.contiguous()
     CT = _channels_per_thread((x, carry))
-    parts, blocks = _grid(x, CT, 1 << 30)
+    parts, blocks = _grid(x, _runs(bias), CT, 1 << 30)
     tensors = dict(x=x, carry=carry, weight=weight.contiguous(), bias=bias.contiguous(), y=y)
-    _launch("conv_forward", tensors, weight.shape[1], parts, blocks, CT)
+    _launch("conv_forward", tensors, parts, blocks, CT)
     return y
 
 
@@ -151,20 +173,25 @@ def _backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, carry: Tensor
     """Gradients of x, weight, bias and carry, (0,) where that is absent."""
     dx, dweight, dbias, dcarry = _gradients(x, weight, carry)
     x, dy, carry = _dense(x), _dense(dy), None if carry is None else carry.contiguous()
-    (_, _, D), W = x.shape, weight.shape[1]
+    R, D, W = _runs(bias), x.shape[2], weight.shape[-1]
     CT = _channels_per_thread((x, dy, carry))
-    parts, blocks = _grid(x, CT, _BLOCKS_PER_MULTIPROCESSOR * multiprocessors(x.get_device()))
-    part = weight.new_empty((parts, D, W + 1))
+    parts, blocks = _grid(x, R, CT, _BLOCKS_PER_MULTIPROCESSOR * multiprocessors(x.get_device()))
+    part = weight.new_empty((R * parts, D, W + 1))
     tensors = dict(x=x, dy=dy, carry=carry, weight=weight.contiguous(), bias=bias.contiguous())
     tensors |= dict(dx=dx, dcarry=dcarry, part=part, dweight=dweight, dbias=dbias)
-    _launch("conv_backward", tensors, W, parts, blocks, CT)
-    _launch("conv_sums", tensors, W, parts, -(-D * (W + 1) // _COLUMNS), CT)
+    _launch("conv_backward", tensors, parts, blocks, CT)
+    _launch("conv_sums", tensors, parts, -(-D * (W + 1) // _COLUMNS), CT)
     return [dx, dweight, dbias, dcarry]
 
 
 def _gradients(x, weight, carry) -> list[Tensor]:
     absent = (0,) if carry is None else carry.shape
-    return [x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(x.shape[2:]), x.new_empty(absent)]
+    return [
+        x.new_empty(x.shape),
+        weight.new_empty(weight.shape),
+        weight.new_empty(weight.shape[:-1]),
+        x.new_empty(absent),
+    ]
 
 
 @_backward.register_fake
@@ -182,6 +209,13 @@ def _differentiate(ctx, dy):
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)
+
+
+@_forward.register_vmap
+def _(info, in_dims, *args):
+    x, weight, bias, carry = vmap.leading(args, in_dims, info.batch_size)
+    y = torch.ops.lgmamba.conv_silu_cuda(vmap.fold(x), weight, bias, vmap.fold(carry))
+    return y.unflatten(0, (info.batch_size, -1)), 0
 
 
 def _no_double_backward(ctx, *_):

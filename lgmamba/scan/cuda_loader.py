@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from lgmamba.scan.cache import CacheError, cache_folder
+
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
@@ -88,16 +90,36 @@ class Kernel:
         parts = [_read("cuda_ptx.cu"), "\n".join(lines), *(_read(name) for name in self.files)]
         return "\n".join(parts)
 
-    def launch(self, device: int, blocks: int, threads: int, shared_bytes: int, args: ctypes.Structure):
-        """Start it on torch's current stream; `args` is the kernel's only parameter, passed by value."""
+    def launch(
+        self, device: int, blocks: int, threads: int, shared_bytes: int, args: ctypes.Structure, overlap: bool = False
+    ):
+        """Start it on torch's current stream; `args` is the kernel's only parameter, passed by value.
+
+        `overlap`: it may start while the kernel launched just before ends, for whose results it waits by itself
+        (`wait_for_previous_kernel` in cuda_ptx.cu). Without effect before compute capability 9.
+        """
         from cuda.bindings import driver
 
         with torch.cuda.device(device):
             function = _load(self, device, shared_bytes)
-            stream = torch.cuda.current_stream(device).cuda_stream
+            config = driver.CUlaunchConfig()
+            config.gridDimX, config.gridDimY, config.gridDimZ = blocks, 1, 1
+            config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+            config.sharedMemBytes, config.hStream = shared_bytes, torch.cuda.current_stream(device).cuda_stream
+            config.attrs = [_overlapping()] if overlap and torch.cuda.get_device_capability(device) >= (9, 0) else []
+            config.numAttrs = len(config.attrs)
             pointers = (ctypes.c_void_p * 1)(ctypes.addressof(args))
-            sizes = (blocks, 1, 1, threads, 1, 1)
-            _check(driver.cuLaunchKernel(function, *sizes, shared_bytes, stream, ctypes.addressof(pointers), 0))
+            _check(driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+
+
+@cache
+def _overlapping():
+    from cuda.bindings import driver
+
+    attribute = driver.CUlaunchAttribute()
+    attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+    attribute.value.programmaticStreamSerializationAllowed = 1
+    return attribute
 
 
 @cache
@@ -135,26 +157,22 @@ def compiled(source: str, arch: str) -> bytes:
         CompileError: with the compiler's log.
     """
     key = hashlib.sha256(repr((source, arch, OPTIONS, _compiler_version())).encode()).hexdigest()[:20]
-    path = cache_folder() / f"cuda_{arch}_{key}.cubin"
-    if not path.exists():
-        log.info("compiling a CUDA kernel for %s (once per kind of input)", arch)
-        code = _compile(source, arch)
+    try:
+        path = cache_folder() / f"cuda_{arch}_{key}.cubin"
+        if path.exists():
+            return path.read_bytes()
+    except (CacheError, OSError) as e:
+        log.warning("%s; CUDA kernels are compiled for this process alone", e)
+        return _compile(source, arch)
+    log.info("compiling a CUDA kernel for %s (once per kind of input)", arch)
+    code = _compile(source, arch)
+    try:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
             scratch.write(code)
         os.replace(scratch.name, path)
-        return code
-    return path.read_bytes()
-
-
-def cache_folder() -> Path:
-    """$LGMAMBA_CACHE, else lgmamba in the user's cache folder; made if missing."""
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("LGMAMBA_CACHE") or user_cache / "lgmamba")
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as e:
-        raise CompileError(f"the cache folder {folder} cannot be made ({e}); set LGMAMBA_CACHE to one that can") from e
-    return folder
+        log.warning("a CUDA kernel cannot be kept in %s (%s); set LGMAMBA_CACHE", path.parent, e)
+    return code
 
 
 def _compile(source: str, arch: str) -> bytes:

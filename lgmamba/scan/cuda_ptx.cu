@@ -48,3 +48,17 @@ __device__ __forceinline__ float min_nan(float v, float w) {
     asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(v), "f"(w));
     return r;
 }
+
+// Kernels of one call that need each other's results may overlap, start of the one with end of the other, where the
+// GPU can (compute capability 9): the earlier lets the later one start once all its blocks run, the later waits for the
+// earlier one's results before it touches them or writes anything.
+__device__ __forceinline__ void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ __forceinline__ void wait_for_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}

@@ -1,18 +1,20 @@
 // Backward scan: walks the chunks of K steps from the last to the first. Within a chunk the states before each tile of
 // T steps are recomputed from the chunk's checkpoint and kept in shared memory; within a tile the states and gains of
-// every step live in registers. Grid: (blocks of D) fastest, then groups of `rows_per_block` samples.
+// every step live in registers. Grid: blocks of D fastest, then parts: `items_per_block` pieces of sequences of one run.
 //
 // With h_t = g_t h_{t-1} + u_t B_t, g_t = exp(dt_t A), u_t = dt_t x_t and s_t = dL/dh_t (all later steps included):
 //   s_t = dy_t C_t + g_{t+1} s_{t+1}           dC_t = sum_d dy_t h_t            dB_t = sum_d u_t s_t
 //   q_t = sum_n s_t B_t                        dx_t = dt_t q_t + Dskip dy_t     dA = sum_t dt_t g_t s_t h_{t-1}
 //   ddt_t = x_t q_t + sum_n A g_t s_t h_{t-1}
-// where dy has passed the gate and ddt goes on through softplus. Sums over channels are left as one part per block of
-// D, sums over samples as one part per group; cuda_scan_sums.cu adds the parts in a fixed order.
+// where dy has passed the gate and ddt goes on through softplus. Sums over channels are left as one part per block of a
+// group, sums over samples and pieces as one part per `items_per_block`; cuda_scan_sums.cu adds the parts in a fixed order.
 
 constexpr int TILES = K / T;
 constexpr int BC_FLOATS = K * 2 * NP;
 constexpr int TILE_STATE_FLOATS = (TILES - 1) * THREADS * CT * NT;
-constexpr int SUM_FLOATS = WARPS * T * 2 * NP;  // two of them, used in turn
+constexpr int SUM_STEPS = NP <= 16 ? K : T;     // steps whose sums over channels are written at once, as memory allows
+constexpr int SUM_BUFFERS = SUM_STEPS < K ? 2 : 1;  // used in turn
+constexpr int SUM_FLOATS = WARPS * SUM_STEPS * 2 * NP;
 enum { DT = 0, U = 1 };
 
 // What a warp keeps about its channels during a chunk; all but dt_u and dy are private to the lane that wrote them.
@@ -147,58 +149,83 @@ __device__ __forceinline__ void write_steps(
 __device__ __forceinline__ void sum_over_channels(float (&v)[2 * NT], float *sums, const Place &at) {
     sum_scattered<2 * NT, CL, S>(v, at.lane);
     constexpr int held = 2 * NT > CL ? 2 * NT / CL : 1, sharing = CL > 2 * NT ? CL / (2 * NT) : 1;
+    constexpr int wide = held < 4 ? held : 4;
+    if (at.rank_c % sharing != 0) return;
 #pragma unroll
-    for (int i = 0; i < held; i++) {
+    for (int i = 0; i < held; i += wide) {
         const int j = at.rank_c / sharing * held + i;
-        if (at.rank_c % sharing == 0) sums[j / NT * NP + at.n0 + j % NT] = v[i];
+        float part[wide];
+#pragma unroll
+        for (int k = 0; k < wide; k++) part[k] = v[i + k];
+        store_shared(sums + j / NT * NP + at.n0 + j % NT, part);
     }
 }
 
-// Add the warps' sums of one tile and write this block's part of dB and dC.
-__device__ __forceinline__ void write_projections(const float *sums, i64 b, int t0, int block_d, const Args &a) {
-    constexpr int WIDTH = 2 * NP, COUNT = T * WIDTH;
-    float *out = a.part_bc + ((block_d * a.B + b) * a.L + t0) * 2 * a.N;
+// Add the warps' sums of the SUM_STEPS steps from t0 on and write dB and dC, or this block's part of them.
+__device__ __forceinline__ void write_projections(const float *sums, i64 b, int t0, const Args &a, const Place &at) {
+    constexpr int WIDTH = 2 * NP, COUNT = SUM_STEPS * WIDTH, WIDE = N_IS_NP ? 4 : 1;
+    const i64 row = (b * a.L + t0) * a.G + at.group;
+    const i64 part_row = at.block_of_group * a.B * a.L * a.G + row;
 #pragma unroll
-    for (int i = 0; i < COUNT; i += THREADS) {
-        const int e = i + threadIdx.x, n = e % NP, is_c = e / NP % 2, step = e / WIDTH;
-        if ((COUNT % THREADS == 0 || e < COUNT) && t0 + step < a.L && n < a.N) {
-            float v = sums[e];
+    for (int i = 0; i < COUNT; i += THREADS * WIDE) {
+        const int e = i + threadIdx.x * WIDE, n = e % NP, is_c = e / NP % 2, step = e / WIDTH;
+        if ((COUNT % (THREADS * WIDE) == 0 || e < COUNT) && t0 + step < a.L && n < a.N) {
+            float v[WIDE];
+            load_shared(v, sums + e);
 #pragma unroll
-            for (int w = 1; w < WARPS; w++) v += sums[w * COUNT + e];
-            out[(step * 2 + is_c) * int(a.N) + n] = v;
+            for (int w = 1; w < WARPS; w++) {
+                float other[WIDE];
+                load_shared(other, sums + w * COUNT + e);
+#pragma unroll
+                for (int k = 0; k < WIDE; k++) v[k] += other[k];
+            }
+            const i64 step_row = step * a.G;
+            if constexpr (DIRECT)
+                store_packed<TBC, WIDE>((is_c ? a.dCmat : a.dBmat) + (row + step_row) * a.N + n, v);
+            else
+                store_packed<float, WIDE>(a.part_bc + ((part_row + step_row) * 2 + is_c) * a.N + n, v);
         }
     }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(const __grid_constant__ Args a) {
     extern __shared__ __align__(16) float shared[];
-    const int blocks_d = (a.D + WARPS * CHANNELS_PER_WARP - 1) / (WARPS * CHANNELS_PER_WARP);
-    const int block_d = blockIdx.x % blocks_d;
-    const i64 group = blockIdx.x / blocks_d;
-    const Place at(block_d, a.D);
+    let_next_kernel_start();
+    const int part = blockIdx.x / int(a.blocks_d), pieces = a.pieces;
+    const Place at(blockIdx.x - part * int(a.blocks_d), a);
     float *bc = shared;
     float *channel_sums = shared + BC_FLOATS;
-    float *tile_states = channel_sums + 2 * SUM_FLOATS;
+    float *tile_states = channel_sums + SUM_BUFFERS * SUM_FLOATS;
     WarpSteps &w = reinterpret_cast<WarpSteps *>(tile_states + TILE_STATE_FLOATS)[at.warp];
+    const i64 run = part / int(a.run_parts);
     int turn = 0;
 
     State A2, dA = {}, gains_unused;
-    load_state_matrix(A2, a, at);
+    load_state_matrix(A2, run, a, at);
     float skip[CT], bias[CT], dskip[CT] = {}, dbias[CT] = {};
-    load_parameter(skip, a.Dskip, at);
-    load_parameter(bias, a.dt_bias, at);
-    const int L = a.L, chunks = (L + K - 1) / K;
+    load_parameter(skip, a.Dskip, run, a, at);
+    load_parameter(bias, a.dt_bias, run, a, at);
+    const int L = a.L, checkpoints = (L - 1) / K;
+    wait_for_previous_kernel();
 
-    for (i64 b = group * a.rows_per_block; b < a.B && b < (group + 1) * a.rows_per_block; b++) {
+    const i64 run_items = a.run_samples * pieces;
+    const i64 first_item = run * run_items + (part - run * a.run_parts) * a.items_per_block;
+    const i64 end_item = min(first_item + a.items_per_block, (run + 1) * run_items);
+    for (i64 item = first_item; item < end_item; item++) {
+        const i64 b = item / pieces;
+        const Piece piece(int(item - b * pieces), a);
         State s = {};
-        if (a.dlast != nullptr) load_state(s, a.dlast + state_offset(b, a, at), a, at);
-        ProjectionStage stage(a, b);
-        stage.fetch((chunks - 1) * K, L);
-        for (int chunk = chunks - 1; chunk >= 0; chunk--) {
-            const int t0 = chunk * K;
+        if (!piece.is_last)
+            load_state(s, a.ends + state_offset(b * (pieces - 1) + piece.index, a, at), a, at);
+        else if (a.dlast != nullptr)
+            load_state(s, a.dlast + state_offset(b, a, at), a, at);
+        ProjectionStage<true, true> stage(a, b, at);
+        stage.fetch(piece.first + (piece.chunks - 1) * K, L);
+        for (int chunk = piece.chunks - 1; chunk >= 0; chunk--) {
+            const int t0 = piece.first + chunk * K;
             State h = {};
-            if (chunk > 0)
-                load_state(h, a.checkpoints + state_offset(b * (chunks - 1) + chunk - 1, a, at), a, at);
+            if (t0 > 0)
+                load_state(h, a.checkpoints + state_offset(b * checkpoints + t0 / K - 1, a, at), a, at);
             else if (a.h0 != nullptr)
                 load_state(h, a.h0 + state_offset(b, a, at), a, at);
             prepare_chunk(w, b, t0, bias, a, at);
@@ -241,7 +268,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
                 }
 
                 StateSums sums;
-                float *warp_sums = channel_sums + turn * SUM_FLOATS + at.warp * T * 2 * NP;
+                float *warp_sums = channel_sums + turn * SUM_FLOATS + (at.warp * SUM_STEPS + r * T % SUM_STEPS) * 2 * NP;
 #pragma unroll
                 for (int t = T - 1; t >= 0; t--) {
                     const int step = r * T + t;
@@ -250,14 +277,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
                     load_shared(Ct, bc + step * 2 * NP + NP + at.n0);
                     load_shared(dt_u, &w.dt_u[step][at.rank_c][0][0]);
                     load_shared(dy, &w.dy[step][at.rank_c][0]);
-                    if (STATES && a.dstates != nullptr && (t0 + step + 1) % int(a.states_every) == 0 && t0 + step < L) {
-                        State ds;
-                        const int every = a.states_every;
-                        const i64 row = b * (L / every) + (t0 + step) / every;
-                        load_state(ds, a.dstates + state_offset(row, a, at), a, at);
-                        for (int c = 0; c < CT; c++)
-                            for (int n = 0; n < NT; n++) s[c][n] += ds[c][n];
-                    }
+                    if constexpr (STATES) add_reported_gradient(s, b, t0 + step, a, at);
 #pragma unroll
                     for (int c = 0; c < CT; c++) {
                         float y = 0.0f, q = 0.0f, decay = 0.0f;
@@ -279,16 +299,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
                     sum_over_channels(dbc, warp_sums + t * 2 * NP, at);
                 }
                 write_steps(sums, w, b, t0, r, skip, dskip, dbias, a, at);
-                __syncthreads();
-                write_projections(channel_sums + turn * SUM_FLOATS, b, t0 + r * T, block_d, a);
-                turn ^= 1;
+                if (r * T % SUM_STEPS == 0) {
+                    __syncthreads();
+                    write_projections(channel_sums + turn * SUM_FLOATS, b, t0 + r * T, a, at);
+                    if constexpr (SUM_BUFFERS == 2) turn ^= 1;
+                }
             }
         }
-        if (a.dh0 != nullptr) store_state(a.dh0 + state_offset(b, a, at), s, a, at);
+        if (a.dh0 != nullptr && piece.index == 0) store_state(a.dh0 + state_offset(b, a, at), s, a, at);
     }
 
-    store_state(a.part_A + state_offset(group, a, at), dA, a, at);
-    float *part = a.part_vectors + group * 2 * a.D + at.d0;
+    store_state(a.part_A + state_offset(part, a, at), dA, a, at);
+    float *vectors = a.part_vectors + part * 2 * a.D + at.d0;
 #pragma unroll
     for (int c = 0; c < CT; c++) {
 #pragma unroll
@@ -297,8 +319,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
             dbias[c] += __shfl_xor_sync(ALL_LANES, dbias[c], mask);
         }
         if (at.live && at.rank_s == 0) {
-            part[c] = dskip[c];
-            part[a.D + c] = dbias[c];
+            vectors[c] = dskip[c];
+            vectors[a.D + c] = dbias[c];
         }
     }
 }

@@ -1,69 +1,62 @@
-// Forward scan. Grid: (blocks of D) fastest, then B. Mapping and constants: cuda_scan.cu.
+// Forward scan. Grid: blocks of D fastest, then pieces, then B. Mapping and constants: cuda_scan.cu.
 
 constexpr int BC_FLOATS = K * 2 * NP;                   // one chunk of B and C; two of them, used in turn
 constexpr int WARP_FLOATS = T * CHANNELS_PER_WARP * 2;  // dt and u of a tile
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(const __grid_constant__ Args a) {
     extern __shared__ __align__(16) float shared[];
-    const int L = a.L, blocks_d = (a.D + WARPS * CHANNELS_PER_WARP - 1) / (WARPS * CHANNELS_PER_WARP);
-    const i64 b = blockIdx.x / blocks_d;
-    const Place at(blockIdx.x % blocks_d, a.D);
+    const int item = blockIdx.x / int(a.blocks_d), L = a.L;
+    const Place at(blockIdx.x - item * int(a.blocks_d), a);
+    const i64 b = item / int(a.pieces), run = b / a.run_samples;
+    const Piece piece(item - int(b) * int(a.pieces), a);
     float *steps = shared + 2 * BC_FLOATS + at.warp * WARP_FLOATS;  // [T][CL][dt, u][CT]
 
-    State A2, h = {}, gains;
-    load_state_matrix(A2, a, at);
-    if (a.h0 != nullptr) load_state(h, a.h0 + state_offset(b, a, at), a, at);
-    float skip[CT], bias[CT];
-    load_parameter(skip, a.Dskip, at);
-    load_parameter(bias, a.dt_bias, at);
-
-    // This lane's elements of the tile ahead.
-    const TX *px = a.x + b * a.x_b + at.step0 * a.x_l + at.d0;
-    const TD *pdt = a.dt + b * a.dt_b + at.step0 * a.dt_l + at.d0;
-    const TZ *pz = a.z + b * a.z_b + at.step0 * a.z_l + at.d0;
-    TX *py = a.y + (b * L + at.step0) * a.D + at.d0;
-    Packed<TX, CT> raw_x[TPL];
-    Packed<TD, CT> raw_dt[TPL];
-    Packed<TZ, CT> raw_z[TPL];
+    Rows<TX> xs(a.x, a.x_b, a.x_l, b, piece.first, T, at);
+    Rows<TD> dts(a.dt, a.dt_b, a.dt_l, b, piece.first, T, at);
+    Rows<TZ> zs(a.z, a.z_b, a.z_l, b, piece.first, T, at);
+    TX *py = a.y + (b * L + piece.first + at.step0) * a.D + at.d0;
     const auto fetch_tile = [&](int t0) {
-#pragma unroll
-        for (int i = 0; i < TPL; i++) {
-            const bool valid = at.live && t0 + at.step0 + i < L;
-            raw_x[i] = load_packed<TX, CT>(px + i * a.x_l, valid);
-            raw_dt[i] = load_packed<TD, CT>(pdt + i * a.dt_l, valid);
-            if constexpr (GATED) raw_z[i] = load_packed<TZ, CT>(pz + i * a.z_l, valid);
-        }
-        px += T * a.x_l;
-        pdt += T * a.dt_l;
-        pz += T * a.z_l;
+        xs.fetch(t0, piece.end, at);
+        dts.fetch(t0, piece.end, at);
+        if constexpr (GATED) zs.fetch(t0, piece.end, at);
     };
 
-    ProjectionStage stage(a, b);
-    stage.fetch(0, L);
-    fetch_tile(0);
-    int until_state = a.states_every;
-    for (int chunk = 0; chunk * K < L; chunk++) {
-        float *bc = shared + (chunk % 2) * BC_FLOATS;
-        stage.store(bc, chunk * K, L);
+    ProjectionStage<true, true> stage(a, b, at);
+    stage.fetch(piece.first, piece.end);
+    fetch_tile(piece.first);
+    State A2, h = {}, gains;
+    load_state_matrix(A2, run, a, at);
+    float skip[CT], bias[CT];
+    load_parameter(skip, a.Dskip, run, a, at);
+    load_parameter(bias, a.dt_bias, run, a, at);
+    wait_for_previous_kernel();
+    if (piece.index > 0)
+        load_state(h, a.ends + state_offset(b * (a.pieces - 1) + piece.index - 1, a, at), a, at);
+    else if (a.h0 != nullptr)
+        load_state(h, a.h0 + state_offset(b, a, at), a, at);
+    int until_state = STATES ? int(a.states_every) - piece.first % int(a.states_every) : 0;
+    for (int start = piece.first, turn = 0; start < piece.end; start += K, turn ^= 1) {
+        float *bc = shared + turn * BC_FLOATS;
+        stage.store(bc, start, piece.end);
         __syncthreads();
-        if ((chunk + 1) * K < L) stage.fetch((chunk + 1) * K, L);
-        if (CHECKPOINTS && chunk > 0)
-            store_state(a.checkpoints + state_offset(b * ((L - 1) / K) + chunk - 1, a, at), h, a, at);
+        if (start + K < piece.end) stage.fetch(start + K, piece.end);
+        if (CHECKPOINTS && start > 0)
+            store_state(a.checkpoints + state_offset(b * ((L - 1) / K) + start / K - 1, a, at), h, a, at);
 
-        for (int t0 = chunk * K; t0 < (chunk + 1) * K && t0 < L; t0 += T, bc += T * 2 * NP) {
+        for (int t0 = start; t0 < start + K && t0 < piece.end; t0 += T, bc += T * 2 * NP) {
             float x[TPL][CT], dt[TPL][CT], gate[TPL][CT];
 #pragma unroll
             for (int i = 0; i < TPL; i++)
 #pragma unroll
                 for (int c = 0; c < CT; c++) {
-                    x[i][c] = raw_x[i][c];
-                    dt[i][c] = raw_dt[i][c] + bias[c];
-                    if constexpr (GATED) gate[i][c] = raw_z[i][c];
+                    x[i][c] = xs.raw[i][c];
+                    dt[i][c] = dts.raw[i][c] + bias[c];
+                    if constexpr (GATED) gate[i][c] = zs.raw[i][c];
                 }
             fetch_tile(t0 + T);
 #pragma unroll
             for (int i = 0; i < TPL; i++) {
-                const bool valid = at.live && t0 + at.step0 + i < L;
+                const bool valid = at.live && t0 + at.step0 + i < piece.end;
                 float step[2 * CT], unused;
 #pragma unroll
                 for (int c = 0; c < CT; c++) {
@@ -96,7 +89,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(c
                 if (STATES && --until_state == 0) {
                     until_state = a.states_every;
                     const i64 row = b * (L / until_state) + (t0 + t) / until_state;
-                    if (t0 + t < L) store_state(a.states + state_offset(row, a, at), h, a, at);
+                    if (t0 + t < piece.end) store_state(a.states + state_offset(row, a, at), h, a, at);
                 }
             }
             __syncwarp();  // the next tile overwrites dt and u
@@ -111,10 +104,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(c
                     out[c] = y[c][i] + skip[c] * x[i][c];
                     if constexpr (GATED) out[c] *= gate[i][c];
                 }
-                if (at.owner && t0 + at.step0 + i < L) store_packed<TX, CT>(py + i * a.D, out);
+                if (at.owner && t0 + at.step0 + i < piece.end) store_packed<TX, CT>(py + i * a.D, out);
             }
             py += T * a.D;
         }
     }
-    if (a.last != nullptr) store_state(a.last + state_offset(b, a, at), h, a, at);
+    if (a.last != nullptr && piece.is_last) store_state(a.last + state_offset(b, a, at), h, a, at);
 }

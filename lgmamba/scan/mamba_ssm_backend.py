@@ -10,6 +10,7 @@ which is exact because the recurrence is linear in h. All exponents are <= 0, so
 """
 
 import importlib.util
+import math
 from functools import cache
 
 import torch
@@ -24,15 +25,26 @@ INSTALL = (
 
 @cache
 def unavailable(device: str) -> str | None:
-    """Why the kernel cannot run on this kind of device, or None."""
+    """Why the kernel cannot run on this kind of device, or None. Calls it once: newer versions import without it."""
     if device != "cuda":
         return "the mamba_ssm kernel is CUDA only; use backend='auto' or 'reference' here"
     if importlib.util.find_spec("mamba_ssm") is None:
         return f"the package mamba_ssm is not installed; {INSTALL}"
+    if not torch.cuda.is_available():
+        return "torch sees no NVIDIA GPU here"
+    return unproven(device)
+
+
+def unproven(device: str) -> str | None:
+    """What goes wrong in a small call of the official function on this device, or None."""
+    x, A, projection = (torch.ones(shape, device=device) for shape in ((1, 4, 3), (4, 8), (1, 1, 8, 3)))
     try:
-        _kernel()
-    except ImportError as e:
-        return f"mamba_ssm is installed without its scan kernel ({e}); {INSTALL}"
+        y = _kernel()(x, x, -math.log(2.0) * A, projection, projection)
+        halved = 8 * torch.tensor([1.0, 1.5, 1.75])  # the sum of eight states that are halved in each step and gain 1
+        if not torch.allclose(y[0, 0].cpu(), halved, rtol=1e-4):
+            return f"the kernel of mamba_ssm computes {y[0, 0].tolist()} here where {halved.tolist()} is right"
+    except Exception as e:  # ImportError, or RuntimeError at the first call, or whatever a broken installation raises
+        return f"mamba_ssm is installed without a scan kernel that runs here ({type(e).__name__}: {e}); {INSTALL}"
     return None
 
 
@@ -68,7 +80,7 @@ def _scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every
     h, ys, states = h0, [], []
     for start in range(0, L, piece):
         s = slice(start, min(start + piece, L))
-        y, h = _piece(x[:, s].float(), dt[:, s], A.float(), Bmat[:, s].float(), Cmat[:, s].float(), Dskip.float(), h)
+        y, h = _piece(x[:, s].float(), dt[:, s], A.float(), Bmat[:, s].float(), Cmat[:, s].float(), Dskip, h)
         ys.append(y)
         if states_every is not None and s.stop - start == states_every:
             states.append(h)
@@ -84,11 +96,11 @@ def _scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every
 
 
 def _launch(x, dt, Bmat, Cmat, A, Dskip, z, dt_bias, dt_softplus) -> Tensor:
-    swap = lambda v: None if v is None else v.transpose(1, 2).contiguous()  # noqa: E731 (B, L, D) -> (B, D, L)
-    bias = None if dt_bias is None else dt_bias.float()
+    last = lambda v: None if v is None else v.movedim(1, -1).contiguous()  # noqa: E731 the kernel wants steps last
+    Dskip, bias = (None if v is None else v.float() for v in (Dskip, dt_bias))
     z = None if z is None else z.to(x.dtype)
     y = _kernel()(
-        swap(x), swap(dt), A.float(), swap(Bmat), swap(Cmat), Dskip.float(), swap(z), bias, delta_softplus=dt_softplus
+        last(x), last(dt), A.float(), last(Bmat), last(Cmat), Dskip, last(z), bias, delta_softplus=dt_softplus
     )
     return y.transpose(1, 2)  # (B, L, D)
 
@@ -96,11 +108,12 @@ def _launch(x, dt, Bmat, Cmat, A, Dskip, z, dt_bias, dt_softplus) -> Tensor:
 def _piece(x, dt, A, Bmat, Cmat, Dskip, h_in: Tensor | None) -> tuple[Tensor, Tensor]:
     """One piece from state `h_in`. The end state is computed here, outside the kernel, so that it has a gradient."""
     y = _launch(x, dt, Bmat, Cmat, A, Dskip, None, None, False)
+    Bmat, Cmat = (v.repeat_interleave(x.shape[2] // v.shape[2], dim=2) for v in (Bmat, Cmat))  # (B, L, D, N)
     s = dt.cumsum(dim=1)  # (B, L, D)
     remaining = (s[:, -1:] - s)[..., None] * A  # (B, L, D, N), <= 0
-    h_out = torch.einsum("bldn,bld,bln->bdn", remaining.exp(), dt * x, Bmat)
+    h_out = torch.einsum("bldn,bld,bldn->bdn", remaining.exp(), dt * x, Bmat)
     if h_in is not None:
         decay = (s[..., None] * A).exp()  # (B, L, D, N)
-        y = y + torch.einsum("bldn,bln,bdn->bld", decay, Cmat, h_in.float())
+        y = y + torch.einsum("bldn,bldn,bdn->bld", decay, Cmat, h_in.float())
         h_out = h_out + decay[:, -1] * h_in.float()
     return y, h_out

@@ -11,7 +11,7 @@ def unavailable(device: str) -> str | None:
 
 
 def scan_step(
-    x: Tensor, dt: Tensor, A: Tensor, Bmat: Tensor, Cmat: Tensor, Dskip: Tensor, h: Tensor
+    x: Tensor, dt: Tensor, A: Tensor, Bmat: Tensor, Cmat: Tensor, Dskip: Tensor | None, h: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Advance the selective SSM by one step.
 
@@ -19,24 +19,33 @@ def scan_step(
         x: (B, D) input after the short convolution.
         dt: (B, D) step size, >= 0 (after softplus), dimensionless.
         A: (D, N) state matrix, < 0.
-        Bmat, Cmat: (B, N) input and output projections of this step.
-        Dskip: (D,) skip weight.
+        Bmat, Cmat: (B, N) or (B, G, N) input and output projections of this step, shared by all channels or by each
+            of G groups of neighbouring channels.
+        Dskip: (D,) skip weight; None: no skip.
         h: (B, D, N) state before the step; not modified.
     Returns:
         y: (B, D), before any gate, and the new state, (B, D, N).
     Reference: Gu & Dao 2023 (arXiv:2312.00752), eqs. 2a, 2b and 4; B in the Euler form, as mamba_ssm `selective_scan_ref`.
     """
     dA = torch.exp(dt[..., None] * A)  # (B, D, N)
-    h = dA * h + (dt * x)[..., None] * Bmat[:, None, :]
-    y = (h * Cmat[:, None, :]).sum(-1) + Dskip * x
-    return y, h
+    h = dA * h + (dt * x)[..., None] * _per_channel(Bmat, x.shape[1])
+    y = (h * _per_channel(Cmat, x.shape[1])).sum(-1)
+    return y if Dskip is None else y + Dskip * x, h
+
+
+def _per_channel(projection: Tensor, D: int) -> Tensor:
+    """(B, N) or (B, G, N), one row per group -> (B, D, N), or (B, 1, N) where all channels share one."""
+    if projection.ndim == 2 or projection.shape[1] == 1:
+        return projection.reshape(len(projection), 1, -1)
+    return projection.repeat_interleave(D // projection.shape[1], dim=1)
 
 
 def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every, return_last_state):
     """`lgmamba.scan.selective_scan` as a loop over `scan_step`; float32 inside, float64 if x is."""
     out_dtype = x.dtype
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    x, dt, A, Bmat, Cmat, Dskip = (v.to(dtype) for v in (x, dt, A, Bmat, Cmat, Dskip))
+    x, dt, A, Bmat, Cmat = (v.to(dtype) for v in (x, dt, A, Bmat, Cmat))
+    Dskip = None if Dskip is None else Dskip.to(dtype)
     if dt_bias is not None:
         dt = dt + dt_bias.to(dtype)
     if dt_softplus:

@@ -2,11 +2,11 @@
 
 import json
 import logging
-import math
 from importlib.util import find_spec
 from pathlib import Path
 
 from lgmamba.config.run import RunConfig
+from lgmamba.metrics import psnr
 from lgmamba.track import store as stores
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,8 @@ def log_remedies(store: Path, run: RunConfig, out: Path) -> str:
     stores.log_params(mlflow, run_id, {"L0": about["L0"], "extension": about["extension"], "remedy": words})
     means = pl.read_parquet(out / "steps.parquet").group_by("order", "remedy", "step")
     metrics = [
-        Metric(f"psnr/{order}/{remedy}", -10 * math.log10(mse), 0, step)
+        Metric(f"psnr/{order}/{remedy}", psnr(mse), 0, step)
         for order, remedy, step, mse in means.agg(pl.col("mse").cast(pl.Float64).mean()).sort("step").iter_rows()
-        if mse > 0  # a perfect copy has none
     ]
     seconds = {
         row["name"]: row["read_s"] + (row["calibration"] or {"seconds": 0.0})["seconds"] for row in about["remedies"]

@@ -14,13 +14,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.files import atomic_path
-from lgmamba.model import PatchMamba
+from lgmamba.model.sequences import SequenceModel
 from lgmamba.records import ArtefactError, checked, read_record
+from lgmamba.tasks.registry import build_model
+from lgmamba.train.optimizer import Moments
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Progress:
     history: tuple[dict[str, Any], ...] = ()
 
 
-def save_model(model: PatchMamba, run: RunConfig, path: Path) -> None:
+def save_model(model: SequenceModel, run: RunConfig, path: Path) -> None:
     """Trained weights, with all that `load_model` needs to build the model again.
 
     One entry of metadata: safetensors writes several in an order that changes from call to call, and the same training
@@ -52,12 +55,17 @@ def save_model(model: PatchMamba, run: RunConfig, path: Path) -> None:
     _write(path, {name: v.detach() for name, v in model.state_dict().items()}, {"lgmamba": known})
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PatchMamba, RunConfig]:
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> tuple[SequenceModel, RunConfig]:
     """A trained model in eval mode, and the run that trained it.
 
     Raises:
         ConfigError: the file is missing or no checkpoint of this project, or its configuration is invalid.
     """
+    path = Path(path)
+    if path.is_dir():
+        inside = [p for p in (path / "model.safetensors", path / "train/model.safetensors") if p.is_file()]
+        hint = f"name {inside[0]}" if inside else "and none is in it; `lgmamba train` writes model.safetensors"
+        raise ConfigError(f"{path} is a folder, expected a checkpoint: {hint}")
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             known = json.loads((file.metadata() or {})["lgmamba"])
@@ -68,12 +76,12 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PatchMam
         raise ConfigError(
             f"{path}: expected a checkpoint written by `lgmamba train`; {type(e).__name__}: {e}"
         ) from None
-    model = PatchMamba(run.model, shape, run.task.patch_size, run.L0).to(device)
+    model = build_model(run, shape).to(device)
     model.load_state_dict(tensors)
     return model.eval(), run
 
 
-def load_model_of(run: RunConfig, train: Path, device: torch.device | str = "cpu") -> PatchMamba:
+def load_model_of(run: RunConfig, train: Path, device: torch.device | str = "cpu") -> SequenceModel:
     """The trained model of a run, where the folder holds it as the run is configured now.
 
     Args:
@@ -112,51 +120,52 @@ def check_trained_on(train: Path, dataset: Dataset) -> str:
 
 
 def save_progress(
-    work: Path, progress: Progress, key: dict[str, Any], model: PatchMamba, optimizer: torch.optim.Optimizer
+    work: Path, progress: Progress, key: dict[str, Any], weights: dict[str, Tensor], moments: Moments
 ) -> None:
     """Everything that an interrupted training needs to end as if it had not been.
 
     Args:
         key: what the training is (configuration, code, images); another key starts afresh.
+        weights: the model's state dict.
+        moments: what the optimiser keeps.
     """
-    tensors = {f"model.{name}": v.detach() for name, v in model.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
+    tensors = {f"model.{name}": v.detach() for name, v in weights.items()}
+    for i, state in moments.items():
         tensors |= {f"optimizer.{i}.{name}": v for name, v in state.items()}
     values = {"step": progress.step, "elapsed_s": progress.elapsed_s, "history": progress.history}
     known = {"key": json.dumps(key, sort_keys=True), "progress": json.dumps(values)}
     _write(work / RESUME, tensors, known | {"digest": _digest(tensors, known)})
 
 
-def resume(work: Path, key: dict[str, Any], model: PatchMamba, optimizer: torch.optim.Optimizer) -> Progress:
-    """Load what `save_progress` left into model and optimizer; the beginning where there is nothing that fits."""
+def load_progress(work: Path, key: dict[str, Any]) -> tuple[Progress, dict[str, Tensor], Moments] | None:
+    """What `save_progress` was given; None where there is nothing that fits, so that training begins at the beginning."""
     path = work / RESUME
     if not path.is_file():
-        return Progress()
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             known = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as e:
         log.warning("%s cannot be read (%s): training from the beginning", path, e)
-        return Progress()
+        return None
     if known.get("key") != json.dumps(key, sort_keys=True):
         log.info("%s belongs to another configuration, code or set of images: training from the beginning", path)
-        return Progress()
+        return None
     if known.pop("digest", None) != _digest(tensors, known):
         log.warning("%s is damaged (its digest is another): training from the beginning", path)
-        return Progress()
-    model.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
-    state: dict[int, dict[str, torch.Tensor]] = {}
+        return None
+    weights = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
+    moments: Moments = {}
     for name, v in tensors.items():
         if name.startswith("optimizer."):
             _, i, moment = name.split(".")
-            state.setdefault(int(i), {})[moment] = v
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            moments.setdefault(int(i), {})[moment] = v
     values = json.loads(known["progress"])
-    return Progress(values["step"], values["elapsed_s"], tuple(values["history"]))
+    return Progress(values["step"], values["elapsed_s"], tuple(values["history"])), weights, moments
 
 
-def _digest(tensors: dict[str, torch.Tensor], known: dict[str, str]) -> str:
+def _digest(tensors: dict[str, Tensor], known: dict[str, str]) -> str:
     """Of everything in a resume checkpoint, whatever order it lies in."""
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     for name in sorted(tensors):
@@ -166,7 +175,7 @@ def _digest(tensors: dict[str, torch.Tensor], known: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with atomic_path(path) as part:
         save_file({name: v.contiguous().cpu() for name, v in tensors.items()}, part, metadata=metadata)
         part.chmod(0o644)  # safetensors makes files that nobody else can read

@@ -1,25 +1,42 @@
 """AdamW with weight decay where it belongs, and its learning rate. Glossary: `lgmamba.train`."""
 
 import math
+from collections.abc import Collection, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lgmamba.config.run import TrainConfig
 
+Moments = dict[int, dict[str, Tensor]]
+"""What AdamW keeps for each parameter of one training, by the number that `torch.optim` gives it."""
+
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW, two groups: weights of linear layers decay, everything else does not.
+    """AdamW for the parameters of a model; see `adamw`."""
+    return adamw(dict(model.named_parameters()), decaying(model), config)
 
-    Everything else: A_log, D, dt_proj.bias, norms, biases, embeddings, cell queries, the short convolution. Decay would
-    pull A towards -1 and step sizes towards softplus(0), which changes what the model remembers.
+
+def decaying(model: nn.Module) -> frozenset[str]:
+    """Names of the parameters that decay: the weights of linear layers.
+
+    Everything else does not: A_log, D, dt_proj.bias, norms, biases, embeddings, cell queries, the short convolution. Decay
+    would pull A towards -1 and step sizes towards softplus(0), which changes what the model remembers.
     """
-    linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
-    decay = [p for p in model.parameters() if id(p) in linear]
-    rest = [p for p in model.parameters() if id(p) not in linear]
-    cuda = next(model.parameters()).is_cuda
+    return frozenset(f"{name}.weight" for name, m in model.named_modules() if isinstance(m, nn.Linear))
+
+
+def adamw(parameters: Mapping[str, Tensor], decay: Collection[str], config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW in two groups, the parameters whose names are in `decay` and the rest.
+
+    Every element of a parameter is updated on its own, so that a parameter with a leading axis of runs is that many
+    parameters that know nothing of each other.
+    """
+    decayed = [p for name, p in parameters.items() if name in decay]
+    rest = [p for name, p in parameters.items() if name not in decay]
+    cuda = rest[0].is_cuda
     return torch.optim.AdamW(
-        [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
         # On CUDA a tensor, so that a recorded graph of the step reads the current value.
         lr=torch.tensor(config.lr, device="cuda") if cuda else config.lr,
         betas=config.betas,
@@ -43,3 +60,13 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
             group["lr"].fill_(lr)
         else:
             group["lr"] = lr
+
+
+def moments_of(optimizer: torch.optim.Optimizer) -> Moments:
+    """What an optimiser keeps; its own tensors, not copies."""
+    return optimizer.state_dict()["state"]
+
+
+def load_moments(optimizer: torch.optim.Optimizer, moments: Moments) -> None:
+    """Go on from what `moments_of` returned, now or in an earlier attempt."""
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -6,25 +6,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from lgmamba.metrics import Metric
+
 log = logging.getLogger(__name__)
 
 
 class Show(Protocol):
     """Told about every logged step."""
 
-    def __call__(self, step: int, loss: float, images_per_s: float, val_psnr: dict[int, float]) -> None: ...
+    def __call__(self, label: str, step: int, loss: float, images_per_s: float, levels: dict[int, float]) -> None: ...
 
 
 @contextmanager
-def training_progress(label: str, start: int, total: int) -> Iterator[Show]:
+def training_progress(label: str, start: int, total: int, metric: Metric) -> Iterator[Show]:
     """Show loss, images/s and time left.
 
     Args:
-        label: run and seed.
+        label: what is trained, for a terminal; a line says whose it is.
         start, total: first step of this attempt, and steps in all.
+        metric: what is validated.
     """
     if not sys.stderr.isatty():
-        yield lambda step, loss, images_per_s, val_psnr: _line(label, total, step, loss, images_per_s, val_psnr)
+        yield lambda label, step, loss, rate, levels: _line(label, total, step, loss, rate, levels, metric)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -33,18 +36,20 @@ def training_progress(label: str, start: int, total: int) -> Iterator[Show]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *texts, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total, completed=start, loss=float("nan"), rate=0.0)
-        yield lambda step, loss, images_per_s, val_psnr: bar.update(task, completed=step, loss=loss, rate=images_per_s)
+        yield lambda label, step, loss, rate, levels: bar.update(task, completed=step, loss=loss, rate=rate)
 
 
-def _line(label: str, total: int, step: int, loss: float, images_per_s: float, val_psnr: dict[int, float]) -> None:
-    if val_psnr:
-        lengths = ", ".join(f"{T}: {psnr:.2f}" for T, psnr in val_psnr.items())
+def _line(
+    label: str, total: int, step: int, loss: float, images_per_s: float, levels: dict[int, float], metric: Metric
+) -> None:
+    if levels:
         log.info(
-            "%s: step %d of %d, loss %.5f, %.0f images/s, validation PSNR (dB) by length %s",
+            "%s: step %d of %d, loss %.5f, %.0f images/s, validation %s by length %s",
             label,
             step,
             total,
             loss,
             images_per_s,
-            lengths,
+            metric.title,
+            ", ".join(f"{T}: {level:.{metric.digits}f}" for T, level in levels.items()),
         )

@@ -1,49 +1,50 @@
-"""PSNR on held-out images by sequence length, while training. Glossary: `lgmamba.train`."""
+"""The primary metric on held-out sequences by length, while training. Glossary: `lgmamba.train`."""
 
 import torch
-from torch import Tensor
 
 from lgmamba.data.dataset import Dataset
-from lgmamba.model import PatchMamba
-from lgmamba.model.reading import reconstruct_at
-from lgmamba.task.orders import orders_of_images
-from lgmamba.task.patches import patchify
+from lgmamba.model.runner import run_sequence
+from lgmamba.model.sequences import SequenceModel
+from lgmamba.tasks.base import Task
 
 PASS = 256
-"""Images in one pass."""
+"""Sequences in one pass."""
 
 
 class Validation:
-    """The same images, each with the same visiting order, every time.
+    """The same samples, each with the same sequence, every time.
 
     Args:
+        task: draws the sequences, and judges.
         dataset: its split `val` is used.
-        order: name of the visiting order.
-        L0: longest training length, patches.
-        images: at most.
+        samples: at most.
     """
 
-    def __init__(self, dataset: Dataset, order: str, patch_size: int, grid: tuple[int, int], L0: int, images: int):
-        rows = dataset.split("val")[:images]
-        self.targets = dataset.images[rows].float() / 255
-        self.patches = patchify(self.targets, patch_size)
-        cells = orders_of_images(order, *grid, dataset.id_hash[rows].cpu(), 1, L0)[:, 0]
-        self.cells = cells.to(self.targets.device)
-        self.lengths = validation_lengths(L0)
+    def __init__(self, task: Task, dataset: Dataset, samples: int):
+        self.task = task
+        self.sequences = task.held_out(dataset.split("val")[:samples], task.config.order, 0, task.L0)
+        self.lengths = validation_lengths(task.L0)
+        self.metric = task.metrics[0]
+
+    @property
+    def name(self) -> str:
+        """Of what is validated, as in the history: val_psnr for pictures."""
+        return f"val_{self.metric.level}"
 
     @torch.no_grad()
-    def psnr(self, model: PatchMamba) -> dict[int, float]:
-        """Length T -> PSNR in dB of the mean squared error over images; a length-adaptive model is told T."""
+    def levels(self, model: SequenceModel) -> dict[int, float]:
+        """Length T -> level of the mean error over sequences; a length-adaptive model is told T."""
         model.eval()
-        mse = torch.cat([self._mse(model, slice(i, i + PASS)) for i in range(0, len(self.targets), PASS)])
+        steps = torch.tensor(self.lengths, device=self.sequences.device)
+        errors = []
+        for start in range(0, len(self.sequences), PASS):
+            some = self.sequences[start : start + PASS]
+            prediction = run_sequence(model, some, self.lengths, "prefix")
+            errors.append(self.task.errors(prediction, some, steps)[self.metric.name])
         model.train()
-        return dict(zip(self.lengths, (-10 * mse.double().mean(0).log10()).tolist(), strict=True))
-
-    def _mse(self, model: PatchMamba, some: slice) -> Tensor:
-        drawn = reconstruct_at(model, self.patches[some], self.cells[some], self.lengths, "prefix")
-        return (drawn - self.targets[some, None]).square().flatten(2).mean(2)
+        return dict(zip(self.lengths, self.metric.of_mean(torch.cat(errors).double().mean(0)).tolist(), strict=True))
 
 
 def validation_lengths(L0: int) -> list[int]:
-    """1, 4, 16, ... and L0, patches."""
+    """1, 4, 16, ... and L0, steps."""
     return sorted({4**k for k in range(L0.bit_length()) if 4**k < L0} | {L0})

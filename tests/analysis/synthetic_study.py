@@ -36,6 +36,25 @@ DIGITS_RUNS = {
 }
 
 
+PRIMARY = [
+    {
+        "name": "C1",
+        "claim": "Beyond its training lengths a generalist gets worse",
+        "of": {"run": "uniform", "at": "2 L0"},
+        "minus": {"run": "uniform", "at": "L0"},
+        "claimed": "below",
+    },
+    {
+        "name": "C4",
+        "claim": "Told the length, a model gains across the training lengths",
+        "of": {"run": "adaptive", "at": "to L0"},
+        "minus": {"run": "uniform", "at": "to L0"},
+        "claimed": "above",
+    },
+]
+"""Primary contrasts of the made-up study."""
+
+
 def study_values(runs: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """Values of a digits-like study: 8 x 8 grey images, cells of 2 x 2 pixels, L0 = 16 patches."""
     mixer = {"kind": "mamba", "d_state": 4, "d_conv": 4, "expand": 2, "dt_rank": "auto", "dt_min": 0.001, "dt_max": 0.1}
@@ -97,8 +116,8 @@ def study_values(runs: dict[str, Any] | None = None, **changes: Any) -> dict[str
         },
         "claims": {
             "comparisons": [{"generalist": "uniform", "adaptive": "adaptive"}],
-            "bootstrap": 300,
-            "level": 0.95,
+            "seeds": 2,
+            "primary": PRIMARY,
             "far_factors": [2, 4, 8, 25],
         },
         "outputs": {"data": "data/synthetic", "results": "results/synthetic", "reports": "reports/synthetic"},
@@ -107,6 +126,10 @@ def study_values(runs: dict[str, Any] | None = None, **changes: Any) -> dict[str
     }
     for key, value in changes.items():
         values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    known = set(values["runs"])
+    values["claims"]["primary"] = [
+        c for c in values["claims"]["primary"] if {c["of"]["run"], c["minus"]["run"]} <= known
+    ]
     return values
 
 

@@ -12,7 +12,6 @@ from lgmamba.analysis.comparisons import (
     LEVEL,
     SPECIALIST_LEAD,
     TOTAL_BEHIND,
-    TOTAL_CLOSED,
 )
 from lgmamba.analysis.families import families
 from lgmamba.figures import draw
@@ -58,12 +57,6 @@ def test_an_adaptive_run_of_all_specialists_budget(compared):
     for row in behind.to_dicts():
         T, one = row["step"], f"fixed_{row['step']}"
         assert row["value"] == pytest.approx(psnr(compared, "adaptive_long", T) - psnr(compared, one, T), abs=1e-6)
-        gap = psnr(compared, one, T) - psnr(compared, "uniform", T)
-        closed = found.filter(measure=TOTAL_CLOSED, step=T)
-        if len(closed):
-            share = (psnr(compared, "adaptive_long", T) - psnr(compared, "uniform", T)) / gap
-            assert closed["value"].item() == pytest.approx(share, abs=1e-6)
-    assert len(found.filter(measure=TOTAL_CLOSED))
 
 
 def test_forms_against_the_generalist(compared):
@@ -77,10 +70,7 @@ def test_forms_against_the_generalist(compared):
     assert far == pytest.approx(psnr(compared, "film", 400) - psnr(compared, "film", 16), abs=1e-6)
 
 
-def test_what_several_forms_share_is_tested_once(compared):
-    cells = frame(compared, "claims")
-    assert len(cells.filter(claim="C3", run="fixed_8")) == 1
-    assert set(cells.filter(claim="C4")["run"]) == {"adaptive", "film", "rescaled", "adaptive_long"}
+def test_what_several_forms_share_is_there_once(compared):
     envelope = frame(compared, "envelope")
     assert len(envelope.filter(role="generalist", run="uniform", step=8)) == 1
     assert set(envelope.filter(role="adaptive")["run"]) == {"adaptive", "film", "rescaled", "adaptive_long"}
@@ -93,9 +83,9 @@ def test_the_report_has_both_tables(compared, tmp_path):
     for name in names:
         draw(name, compared.study, compared.frames, tmp_path / "figures")
     write_report(compared.study, compared.frames, tmp_path / "figures", tmp_path)
-    report = (tmp_path / "report.md").read_text()
+    report = (tmp_path / "details.md").read_text()
     assert "| film | told T alone |" in report
-    assert "| difference (dB) | T | 400 steps | 800 steps | sign |" in report
+    assert "| difference (dB) | T | 400 steps | 800 steps |" in report
     assert "| 2, 400 steps each | adaptive_long | 800 | 16 |" in report
     row = frame(compared, "figure_budget").filter(measure=SPECIALIST_LEAD, step=16, budget=800).row(0, named=True)
     assert f"+{row['value']:.2f}" in report

@@ -12,7 +12,7 @@ from tests.analysis.synthetic_study import study_values
 def test_a_study_has_what_its_conditions_say(monkeypatch: pytest.MonkeyPatch):
     params = Params.model_validate(study_values())
     assert figures_of(params)[:3] == ("task", "curves", "gallery")
-    assert {"curves.parquet", "figure_curves.parquet", "claims.json"} <= set(frames_of(params))
+    assert {"curves.parquet", "figure_curves.parquet", "contrasts.json"} <= set(frames_of(params))
     monkeypatch.setitem(analysis.FIGURE_CONDITIONS, "curves", lambda p: p.study != "synthetic")
     monkeypatch.setitem(analysis.FRAME_CONDITIONS, "envelope", lambda p: p.study != "synthetic")
     assert figures_of(params)[:2] == ("task", "gallery")

@@ -51,16 +51,19 @@ def test_retention_is_a_mean_over_seeds(study):
     assert (row["mse_lo"], row["mse_hi"]) == (min(both), max(both))
 
 
-def test_envelope_closes_a_gap_only_at_specialists_lengths(study):
+def test_the_envelope_compares_the_adaptive_run_with_generalist_and_specialists(study):
     envelope = frame(study, "envelope")
-    closed = envelope.filter(pl.col("gap_closed").is_not_null())
-    assert set(closed["role"]) == {"adaptive"}
-    assert set(closed["step"]) <= {2, 4, 8, 16}
-    assert (closed["gap_lo"] <= closed["gap_closed"]).all()
     at = {(row["role"], row["step"]): row["psnr"] for row in envelope.to_dicts()}
-    for row in envelope.filter(pl.col("beside").is_not_null()).to_dicts():
+    adaptive = envelope.filter(role="adaptive")
+    assert envelope.filter(pl.col("gain").is_not_null())["role"].unique().to_list() == ["adaptive"]
+    for row in adaptive.to_dicts():
+        assert row["gain"] == pytest.approx(at["adaptive", row["step"]] - at["generalist", row["step"]], abs=1e-6)
+        assert row["gain_lo"] <= row["gain"] <= row["gain_hi"]
+    beside = adaptive.drop_nulls("beside")
+    assert beside["step"].to_list() == [2, 4, 8, 16]  # lengths with a specialist
+    for row in beside.to_dicts():
         assert row["beside"] == pytest.approx(at["adaptive", row["step"]] - at["specialist", row["step"]], abs=1e-6)
-        assert row["beside_lo"] <= row["beside"] <= row["beside_hi"]
+        assert row["lead"] == pytest.approx(at["specialist", row["step"]] - at["generalist", row["step"]], abs=1e-6)
     assert set(envelope.filter(role="specialist")["run"]) == {"fixed_2", "fixed_4", "fixed_8", "fixed_16"}
 
 
@@ -153,9 +156,20 @@ def test_panels_of_other_images_are_refused(fresh):
         evaluate(fresh.study, fresh.results, fresh.frames)
 
 
-def test_claims_json_is_plain(study):
-    claims = json.loads((study.frames / "claims.json").read_text())
-    assert list(claims) == [f"C{number}" for number in range(1, 11)]
-    assert (claims["C6"]["remedy"], claims["C6"]["cells"]) == ("dt_running", 44)
-    assert claims["C1"]["cells"] == 28
-    assert claims["C1"]["effects"]["fixed_8/fixed_8/16"] < 0
+def test_contrasts_are_those_of_the_curves(study):
+    """Recomputed from the curves alone, with nothing of this package."""
+    curves = frame(study, "curves").filter(mode="prefix", order="permutation", method="model")
+
+    def psnr(run: str, seed: int, step: int) -> float:
+        return curves.filter(run=run, seed=seed, step=step)["psnr"].item()
+
+    found = {row["name"]: row for row in frame(study, "contrasts").iter_rows(named=True)}
+    assert list(found) == ["C1", "C4"]
+    fall = [psnr("uniform", s, 32) - psnr("uniform", s, 16) for s in (0, 1)]
+    assert found["C1"]["per_seed"] == pytest.approx(fall, abs=1e-9)
+    lengths = (1, 2, 4, 8, 16)
+    gain = [np.mean([psnr("adaptive", s, T) - psnr("uniform", s, T) for T in lengths]) for s in (0, 1)]
+    assert found["C4"]["per_seed"] == pytest.approx(gain, abs=1e-9)
+    assert found["C4"]["effect"] == pytest.approx(np.mean(gain), abs=1e-9)
+    plain = json.loads((study.frames / "contrasts.json").read_text())
+    assert plain["C4"] == {key: found["C4"][key] for key in ("verdict", "effect", "lo", "hi", "n_seeds")}

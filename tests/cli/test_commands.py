@@ -23,6 +23,7 @@ COMMANDS = (
     "show",
     "data",
     "train",
+    "train-stack",
     "reconstruct",
     "remedy",
     "inspect",
@@ -199,7 +200,7 @@ def test_an_error_of_the_program_keeps_its_traceback(lgmamba, paths, monkeypatch
     def broken(*args):
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr("lgmamba.train.loop.train", broken)
+    monkeypatch.setattr("lgmamba.train.loop.train_stack", broken)
     with pytest.raises(KeyError, match="a mistake of ours"):
         lgmamba(*train_words(paths))
 

@@ -11,7 +11,7 @@ from lgmamba.cli.show import cost, image_shape
 from lgmamba.config.files import Layout, config_contents, frozen_files, frozen_path
 from lgmamba.config.study import load_params
 from lgmamba.data.errors import DataError
-from lgmamba.train.loop import build_model
+from lgmamba.tasks.registry import build_model
 from tests.cli.programs import program
 from tests.train.tiny import tiny_run
 from tests.workflow.checkouts import ROOT, copy_repository, write_small_study

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.study import Params, merge, read_yaml
+from lgmamba.config.study import Params, merge
+from lgmamba.config.text import read_yaml
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.yaml"

@@ -7,11 +7,12 @@ from typing import get_args
 import pytest
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.run import MambaConfig, OrderName, RunConfig, ScanBackend
+from lgmamba.config.run import MambaConfig, RunConfig, ScanBackend
 from lgmamba.config.study import Params, load_params, merge
-from lgmamba.model.patch_mamba import MIXERS
+from lgmamba.model.stack import MIXERS
 from lgmamba.scan.api import BACKENDS
-from lgmamba.task.orders import ORDERS
+from lgmamba.tasks.draw.config import OrderName
+from lgmamba.tasks.draw.orders import ORDERS
 from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, ROOT, error, study, values
 
 LENGTHS = {
@@ -186,9 +187,3 @@ def test_folders_outside_the_repository_are_refused_unless_it_is_said(path, sect
     ):
         load_params(ROOT / "params.yaml", overrides=changes)
     load_params(ROOT / "params.yaml", overrides=merge(changes, {"outputs": {"outside": "allow"}}))
-
-
-@pytest.mark.parametrize("path", ["results/{run}", "results/a}", "results/a\nb"])
-def test_folders_that_snakemake_cannot_name_are_refused(path):
-    with pytest.raises(ConfigError, match=r"outputs\.results: found .*, expected: a path of one line without braces"):
-        load_params(ROOT / "params.yaml", overrides={"outputs": {"results": path}})

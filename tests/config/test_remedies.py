@@ -12,6 +12,7 @@ from tests.remedies.entries import ALL, FORMS
 from tests.remedies.entries import values as entry
 
 BOTH = ("prefix", "stream")
+SPECTRUM = ("spectrum", "mult")
 RUNNING = entry(("step_size", "power"), "stream", name="running")
 RETAIN = entry(("retain_insert", "gains"), "stream", name="retain")
 
@@ -39,6 +40,15 @@ def test_another_mode_is_refused_with_the_one_that_works(key, modes):
         assert f"expected mode: {modes[0]}" in message
 
 
+def test_bounds_stand_in_files_only_where_they_are_set():
+    plain, bounded = study(
+        remedies=[entry(SPECTRUM, "prefix"), entry(SPECTRUM, "prefix", name="b", bounds=[0.01, 1])]
+    ).remedies
+    assert "bounds" not in plain.model_dump(mode="json")
+    assert bounded.model_dump(mode="json")["bounds"] == [0.01, 1.0]
+    assert bounded.words == plain.words + ", s from 0.01 to 1"
+
+
 def test_a_combination_has_the_mode_of_its_parts_and_needs_no_kind():
     params = study(remedies=[RUNNING, RETAIN, {"name": "both", "combine": ["running", "retain"]}])
     assert params.remedies[2].combine == ["running", "retain"]
@@ -46,7 +56,6 @@ def test_a_combination_has_the_mode_of_its_parts_and_needs_no_kind():
     assert validate(Params, params.model_dump(mode="json"), "study.json") == params
 
 
-SPECTRUM = ("spectrum", "mult")
 WRONG = {
     "a name twice": ([RUNNING, RUNNING], ["remedies.1.name: found 'running'", "another entry has"]),
     "a name that is taken": ([RUNNING | {"name": "freeze"}], ["remedies.0.name: found 'freeze'", "always there"]),
@@ -67,11 +76,20 @@ WRONG = {
         [entry(("step_size", "layer"), "prefix", start="closed_form")],
         ["start: closed_form with calibrate: closed_form"],
     ),
-    "a start of a power": ([RUNNING | {"calibrate": "gradient", "start": "closed_form"}], ["start: closed_form belongs to form layer"]),
+    "a start of a power": ([RUNNING | {"calibrate": "gradient", "start": "closed_form"}], ["closed_form knows form: layer; found form: power"]),
+    "a closed form of channels": (
+        [entry(("step_size", "channel"), "prefix", calibrate="closed_form", factor=None)], ["closed_form knows form: layer; found form: channel"],
+    ),
+    "bounds of a power": ([RUNNING | {"bounds": [0.5, 2]}], ["bounds belong to the factors of forms layer and channel"]),
+    "bounds without 1": ([entry(SPECTRUM, "prefix", bounds=[0.1, 0.5])], ["low <= 1 <= high", "bounds: [0.1, 0.5]"]),
+    "bounds of a given factor": (
+        [entry(SPECTRUM, "prefix", calibrate="none", factor=0.5, bounds=[0.1, 1])], ["of a calibrated factor", "calibrate: none"],
+    ),
+    "bounds of a band": ([entry(("spectrum", "clip"), "prefix", bounds=[0.1, 1])], ["leave out calibrate, factor and bounds"]),
     "no band": ([entry(("spectrum", "clip"), "prefix", band=None)], ["form clip expects band: [low, high]"]),
     "an empty band": ([entry(("spectrum", "clip"), "prefix", band=[0.5, 0.5])], ["low < high", "(0.5, 0.5)"]),
     "a power of the sum": ([entry(("step_size", "norm"), "prefix", p=1.0)], ["p belongs to forms uniform and power"]),
-    "a factor of a power": ([RUNNING | {"factor": 2.0}], ["factor belongs to form layer"]),
+    "a factor of a power": ([RUNNING | {"factor": 2.0}], ["factor belongs to forms layer and channel"]),
     "a calibrated L0/T": ([entry(("step_size", "uniform"), "prefix", calibrate="gradient")], ["calibrate: gradient with form: uniform"]),
     "a layer that no run has": (
         [entry(("decimamba", "step_size"), "prefix", layers=[0, 2])],

@@ -193,3 +193,62 @@ def test_cifar10(tmp_path):
     assert manifest.image_shape == (3, 32, 32) and manifest.n_images == 600 and manifest.counts["test"] == 300
     assert data.labels.unique().tolist() == list(range(10))
     assert 0.4 < data.mean_image.mean() < 0.55  # CIFAR-10's mean pixel is about 0.47
+
+
+def test_files_of_one_name_in_several_folders_keep_their_rows_apart(tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        write_table(tmp_path / name / "x.parquet", pngs(10, first=ord(name)))
+    source = Parquet(parquet(tmp_path / "*" / "x.parquet").source, tmp_path, None)
+    ids = source.index().ids
+    assert len(set(ids)) == 30
+    assert ids[0] == "a/x.parquet:0"
+    build_dataset(parquet(tmp_path / "*" / "x.parquet"), 4, tmp_path / "out")
+    assert load_dataset(tmp_path / "out").id_hash.unique().numel() == 30
+
+
+def test_equal_names_in_path_and_test_path_stay_as_they_are(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        write_table(tmp_path / name / "0000.parquet", pngs(20, first=len(name)))
+    both = parquet(tmp_path / "train" / "0000.parquet", test_path=tmp_path / "test" / "0000.parquet")
+    assert set(Parquet(both.source, tmp_path, None).index().ids) == {f"0000.parquet:{row}" for row in range(20)}
+
+
+@pytest.mark.parametrize("reader", ["polars", "pyarrow"])
+@pytest.mark.parametrize("dictionary", [True, False], ids=["one value in many rows", "large pages"])
+def test_a_small_file_that_declares_gigabytes_is_refused_before_a_page_is_read(
+    tmp_path, monkeypatch, reader, dictionary
+):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    zeros = pa.array([b"\0" * (65 << 20)], pa.large_binary())
+    rows = 100 if dictionary else 1
+    images = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), zeros) if dictionary else zeros
+    table = pa.table({"img": images, "label": pa.array([0] * rows, pa.int64())})
+    pq.write_table(table, tmp_path / "x.parquet", compression="zstd", use_dictionary=dictionary, store_schema=False)
+    assert (tmp_path / "x.parquet").stat().st_size < 45_000
+    if reader == "pyarrow":
+        monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(
+        DataError, match=r"x\.parquet: column 'img' declares 6\d,\d+,\d+ bytes in .*: a decompression bomb"
+    ):
+        build_dataset(parquet(tmp_path / "x.parquet"), 4, tmp_path / "out")
+
+
+@pytest.mark.parametrize("reader", [PolarsReader(), PyArrowReader()], ids=["polars", "pyarrow"])
+def test_a_row_with_a_path_and_no_bytes_says_so(tmp_path, reader):
+    path = write_table(tmp_path / "x.parquet", [*pngs(3), None])
+    images = [image for batch in reader.images(path, "img") for image in batch]
+    assert images[3] == "3.png"
+    with pytest.raises(DataError, match=r"row 3: the image is null, the table has only its path '3\.png'"):
+        build_dataset(parquet(path), 4, tmp_path / "out")
+
+
+def test_labels_are_not_needed(tmp_path):
+    path = write_table(tmp_path / "x.parquet", pngs(30))
+    plain = parquet(path)
+    manifest = build_dataset(config(plain.source.model_dump() | {"label_column": None}), 4, tmp_path / "out")
+    assert (manifest.n_images, manifest.n_classes) == (30, 1)
+    assert PolarsReader().length(path) == PyArrowReader().length(path) == 30

@@ -8,9 +8,10 @@ import torch
 
 from lgmamba.config.files import InspectFile
 from lgmamba.config.inspect import InspectConfig
-from lgmamba.model import PatchMamba
 from lgmamba.probe.inspect import LOOKS
 from lgmamba.probe.subject import Subject
+from lgmamba.tasks.draw.model import PatchMamba
+from lgmamba.tasks.registry import build_task
 from tests.analysis.synthetic_inspect import INSPECT, noise
 from tests.train.tiny import tiny_run
 
@@ -35,7 +36,8 @@ def subject(device: str) -> Subject:
     }
     config = InspectConfig.model_validate(INSPECT | {"runs": [run.run]})
     file = InspectFile(run=run, inspect=config, split="test", steps=config.steps(run.L0))
-    return Subject(model, dataclasses.replace(images, **moved), file)
+    dataset = dataclasses.replace(images, **moved)
+    return Subject(model, build_task(run, dataset), dataset, file)
 
 
 @pytest.mark.parametrize("look", LOOKS)

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from lgmamba.train.batch import BatchSampler
 
 from lgmamba.config.run import TrainConfig
 from lgmamba.config.study import load_params
 from lgmamba.model import MambaMixer
 from lgmamba.scan import available_backends
-from lgmamba.train.batch import BatchSampler
-from lgmamba.train.loop import build_model
+from lgmamba.tasks.registry import build_model
 from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.passing import passed_state, state_tensors
 from lgmamba.train.step import TrainStep, loss_of
@@ -185,11 +185,11 @@ def test_pieces_and_steps_equal_the_whole():
     cells = torch.randint(64, (2, 150), device="cuda", generator=generator)
     told = torch.tensor([64, 150], device="cuda")
     with torch.no_grad():
-        whole, end = model.encode(patches, cells, told=told)
+        whole, end = model.encode(model.embed(patches, cells), target_length=told)
         for cuts in ((1, 2, 5, 64, 150), tuple(range(1, 151))):
             state, outputs, start = None, [], 0
             for cut in cuts:
-                out, state = model.encode(patches[:, start:cut], cells[:, start:cut], state, told)
+                out, state = model.encode(model.embed(patches[:, start:cut], cells[:, start:cut]), state, told)
                 outputs.append(out)
                 start = cut
             # float32 arithmetic in another order, over 150 steps and four layers

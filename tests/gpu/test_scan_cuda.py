@@ -51,8 +51,8 @@ def test_every_mixture_of_dtypes(x, dt, projected):
 
 def test_several_samples_in_one_block():
     case = Case(B=3000, L=3, D=130, N=16)
-    mapping = cuda_mapping.choose_mapping(True, [torch.empty(case.B, 1, case.D)], case.N, 0)
-    assert cuda_mapping.samples_per_block(mapping, case.B, case.D, 0) > 1
+    plan = cuda_mapping.choose_plan(True, [torch.empty(case.B, case.L, case.D)], case.N, 1, 0)
+    assert plan.items_per_block(case.B, plan.walk.blocks(case.D), 0) > 1
     matches(case)
 
 
@@ -101,7 +101,7 @@ def test_extremes_give_no_nan(size):
 
 
 def test_operators_pass_opcheck():
-    for case in (Case(B=2, L=21, D=10, N=16, every=4), Case(B=2, L=21, D=10, N=16).plain()):
+    for case in (Case(B=2, L=21, D=10, N=16, G=1, every=4), Case(B=2, L=21, D=12, N=16, G=3).plain()):
         inputs = {k: None if v is None else v.requires_grad_() for k, v in make_inputs(case, FP32, "cuda").items()}
         args = (*inputs.values(), case.softplus, case.every or 0, case.last, True)
         order = ("x", "dt", "A", "Bmat", "Cmat", "Dskip", "z", "dt_bias", "h0")
@@ -190,7 +190,7 @@ def test_more_than_two_to_the_31_elements():
 
 
 def test_differentiating_a_call_without_checkpoints_is_a_clear_error():
-    case = Case(B=1, L=20, D=4, N=16)
+    case = Case(B=1, L=20, D=4, N=16, G=1)
     inputs = {k: v.requires_grad_() for k, v in make_inputs(case, FP32, "cuda").items()}
     y, *_ = torch.ops.lgmamba.scan_cuda(*inputs.values(), True, 0, False, False)
     with pytest.raises(RuntimeError, match="train=False"):

@@ -4,7 +4,11 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.run import ModelConfig
-from lgmamba.model import PatchMamba
+from lgmamba.data.dataset import in_memory
+from lgmamba.tasks.draw.config import DrawConfig
+from lgmamba.tasks.draw.model import PatchMamba
+from lgmamba.tasks.draw.sequences import DrawSequences
+from lgmamba.tasks.draw.task import DrawTask
 
 SHAPE, PATCH_SIZE, L0 = (2, 4, 6), 2, 8
 G, K = 6, 8
@@ -72,6 +76,30 @@ def sequence(model: PatchMamba, B: int = 3, L: int = 13, seed: int = 0) -> tuple
     patches = torch.rand(B, L, model.embed_patch.in_features, generator=generator)
     cells = torch.randint(model.grid[0] * model.grid[1], (B, L), generator=generator)
     return patches.to(model.embed_patch.weight.dtype), cells
+
+
+def along(patches: Tensor, cells: Tensor) -> DrawSequences:
+    """Images of which all patches are given, (B, G, K), in visiting orders (B, T); nothing to compare with."""
+    return DrawSequences(None, patches, cells)
+
+
+class AsRead(DrawSequences):
+    """Sequences of which the patch of each step is given, (B, T, K), whatever the cells."""
+
+    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        return self.patches[:, start:stop], self.cells[:, start:stop]
+
+
+def as_read(patches: Tensor, cells: Tensor, targets: Tensor | None = None) -> AsRead:
+    return AsRead(targets, patches, cells)
+
+
+def draw_task(shape=SHAPE, patch_size: int = PATCH_SIZE, images: Tensor | None = None) -> DrawTask:
+    """The task of these models, on the given images (N, C, H, W) uint8, or none to speak of."""
+    images = torch.zeros(1, *shape, dtype=torch.uint8) if images is None else images
+    lengths, supervision = {"kind": "fixed", "value": L0}, {"kind": "last"}
+    values = {"patch_size": patch_size, "order": "permutation", "lengths": lengths, "supervision": supervision}
+    return DrawTask(DrawConfig.model_validate(values), in_memory(images))
 
 
 def lengths_told(model: PatchMamba, *lengths: int) -> Tensor | None:

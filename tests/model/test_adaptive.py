@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lgmamba.model.conditioning import CODE_SIZE, N_FEATURES
-from tests.model.models import EXACT, FORMS, L0, exact, fresh, sequence, told
+from tests.model.models import EXACT, FORMS, L0, as_read, exact, fresh, sequence, told
 from tests.model.passes import seen
 
 ALL = [told(*which) for which in itertools.product(FORMS, N_FEATURES, ("extrapolate", "clamp", "rescale"))]
@@ -31,9 +31,9 @@ def test_the_plain_model_with_the_same_seed_is_equal_at_initialisation(adaptive)
     for name, p in plain.state_dict().items():
         assert torch.equal(weights[name], p), name
     patches, cells = sequence(plain)
-    want, end = plain.encode(patches, cells)
+    want, end = plain.encode(plain.embed(patches, cells))
     for lengths in ([1, 5, L0], [3 * L0, 25 * L0, 2]):
-        outputs, state = adapted.encode(patches, cells, told=torch.tensor(lengths))
+        outputs, state = adapted.encode(adapted.embed(patches, cells), target_length=torch.tensor(lengths))
         assert torch.equal(outputs, want)
         assert all(torch.equal(a.h, b.h) for a, b in zip(state.layers, end.layers, strict=True))
 
@@ -42,7 +42,7 @@ def test_the_plain_model_with_the_same_seed_is_equal_at_initialisation(adaptive)
 def test_training_can_leave_the_plain_model(adaptive):
     model = fresh(adaptive=adaptive)
     patches, cells = sequence(model)
-    model(patches, cells, torch.tensor([[5], [13], [9]]), torch.tensor([5, 13, 9])).square().mean().backward()
+    model(as_read(patches, cells), torch.tensor([[5], [13], [9]]), torch.tensor([5, 13, 9])).square().mean().backward()
     for head in model.conditioning.heads:
         assert (head.weight.grad.abs().sum(1) > 0).all()
 
@@ -51,7 +51,9 @@ def test_training_can_leave_the_plain_model(adaptive):
 def test_what_is_told_changes_outputs_of_that_sample_alone(adaptive):
     model = exact(adaptive=adaptive)
     patches, cells = sequence(model)
-    first, second = (model.encode(patches, cells, told=torch.tensor(T))[0] for T in ([5, 7, 3], [5, 2, 3]))
+    first, second = (
+        model.encode(model.embed(patches, cells), target_length=torch.tensor(T))[0] for T in ([5, 7, 3], [5, 2, 3])
+    )
     assert (first[1] != second[1]).any(-1).all()
     assert torch.equal(first[[0, 2]], second[[0, 2]])
 
@@ -74,14 +76,14 @@ def test_the_forms_by_their_formulas(form):
     model = exact(adaptive=told(form), n_layer=1)
     patches, cells = sequence(model)
     T = torch.tensor([5, 13, 9])
-    outputs, _ = model.encode(patches, cells, told=T)
+    outputs, _ = model.encode(model.embed(patches, cells), target_length=T)
 
     code = model.conditioning(T, torch.arange(1, 14))
     head = model.conditioning.heads[0](code)  # (B, L, D), (B, L, 3 d), or both side by side
     d, D = 12, 24
     dt_offset = head[..., :D] if form in ("dt_bias", "both") else None
     scale, shift, gate = head[..., -3 * d :].split(d, dim=-1) if form != "dt_bias" else (torch.zeros(1),) * 3
-    x = model._tokens(patches, cells, None)
+    x = model.embed(patches, cells)
     mixed, _, _ = model.blocks[0].mixer(model.blocks[0].norm(x) * (1 + scale) + shift, dt_offset=dt_offset)
     want = model.norm_out(x + mixed * (1 + gate))
     if form == "film_readout":
@@ -142,11 +144,12 @@ def test_a_clamped_model_told_of_T_reads_any_length_beyond_L0_alike(form):
     model = exact(adaptive=told(form, "T", "clamp"))
     patches, cells = sequence(model, L=2 * L0 + 3)
     at_L0, beyond = (
-        model.encode(patches, cells, told=torch.tensor(T))[0] for T in ([L0] * 3, [L0 + 1, 2 * L0, 25 * L0])
+        model.encode(model.embed(patches, cells), target_length=torch.tensor(T))[0]
+        for T in ([L0] * 3, [L0 + 1, 2 * L0, 25 * L0])
     )
     assert torch.equal(at_L0, beyond)
     free = exact(adaptive=told(form, "T", "extrapolate"))
-    assert not torch.equal(free.encode(patches, cells, told=torch.full((3,), L0 + 1))[0], at_L0)
+    assert not torch.equal(free.encode(free.embed(patches, cells), target_length=torch.full((3,), L0 + 1))[0], at_L0)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -156,14 +159,18 @@ def test_a_rescaled_model_is_a_clamped_one_with_step_sizes_times_L0_over_T(form)
     T = torch.tensor([3 * L0, L0 + 1, 4])
     factor = torch.tensor([1 / 3, L0 / (L0 + 1), 1.0], dtype=torch.float64)[:, None, None]
     slower = lambda call: replace(call, dt=call.dt * factor)  # noqa: E731
-    want = clamped.encode(patches, cells, told=T, plan=slower)[0]
-    found = rescaled.encode(patches, cells, told=T)[0]
+    want = clamped.encode(clamped.embed(patches, cells), target_length=T, hook=slower)[0]
+    found = rescaled.encode(rescaled.embed(patches, cells), target_length=T)[0]
     torch.testing.assert_close(found[0], want[0], **EXACT)
     torch.testing.assert_close(found[1, : L0 + 1], want[1, : L0 + 1], **EXACT)  # from there on, t takes the place of T
     torch.testing.assert_close(found[2, :L0], want[2, :L0], **EXACT)
-    twice = rescaled.encode(patches, cells, told=T, plan=slower)[0]  # what a plan sees is rescaled already
+    twice = rescaled.encode(rescaled.embed(patches, cells), target_length=T, hook=slower)[
+        0
+    ]  # what a plan sees is rescaled already
     again = lambda call: replace(call, dt=call.dt * factor**2)  # noqa: E731
-    torch.testing.assert_close(twice[0], clamped.encode(patches, cells, told=T, plan=again)[0][0], **EXACT)
+    torch.testing.assert_close(
+        twice[0], clamped.encode(clamped.embed(patches, cells), target_length=T, hook=again)[0][0], **EXACT
+    )
 
 
 def test_a_rescaled_model_read_past_what_it_was_told_slows_down_with_t():
@@ -174,11 +181,12 @@ def test_a_rescaled_model_read_past_what_it_was_told_slows_down_with_t():
         dt=call.dt * (L0 / torch.arange(call.t0 + 1, call.t0 + 1 + call.dt.shape[1]).double()).clamp(max=1)[:, None],
     )
     T = torch.full((3,), L0)
-    want = clamped.encode(patches, cells, told=T, plan=running)[0]
-    torch.testing.assert_close(rescaled.encode(patches, cells, told=T)[0], want, **EXACT)
+    want = clamped.encode(clamped.embed(patches, cells), target_length=T, hook=running)[0]
+    torch.testing.assert_close(rescaled.encode(rescaled.embed(patches, cells), target_length=T)[0], want, **EXACT)
     state, outputs = None, []
     for t in range(3 * L0):
-        out, state = rescaled.step(patches[:, t], cells[:, t], state, T)
+        out, state = rescaled.encode(rescaled.embed(patches[:, t : t + 1], cells[:, t : t + 1]), state, T)
+        out = out[:, 0]
         outputs.append(out)
     torch.testing.assert_close(torch.stack(outputs, 1), want, **EXACT)
 
@@ -188,10 +196,12 @@ def test_of_a_sequence_too_long_to_be_slowed_down_for_the_last_part_is_read():
     patches, cells = sequence(model, L=4 * L0)
     T = torch.full((3,), 4 * L0)
     last = slice(2 * L0, None)
-    want = model.encode(patches[:, last], cells[:, last], told=T - 2 * L0)[0]
-    torch.testing.assert_close(model.encode(patches, cells, told=T)[0][:, last], want, **EXACT)
+    want = model.encode(model.embed(patches[:, last], cells[:, last]), target_length=T - 2 * L0)[0]
+    torch.testing.assert_close(model.encode(model.embed(patches, cells), target_length=T)[0][:, last], want, **EXACT)
     free = exact(adaptive=told(beyond="rescale"), mixer={"d_conv": 1})
-    torch.testing.assert_close(free.encode(patches[:, last], cells[:, last], told=T - 2 * L0)[0], want, **EXACT)
+    torch.testing.assert_close(
+        free.encode(free.embed(patches[:, last], cells[:, last]), target_length=T - 2 * L0)[0], want, **EXACT
+    )
     calls = seen(model, patches, cells, told=torch.full((3,), L0))  # past what it was told: at the lowest rate
     plain = seen(exact(adaptive=told(beyond="clamp"), mixer={"d_conv": 1}), patches, cells, told=torch.full((3,), L0))
     rate = (calls[0].dt / plain[0].dt)[..., 0]
@@ -203,7 +213,10 @@ def test_up_to_L0_a_rescaled_model_is_a_clamped_one_bit_by_bit():
     clamped, rescaled = (exact(adaptive=told(beyond=beyond)) for beyond in ("clamp", "rescale"))
     patches, cells = sequence(clamped, L=L0)
     T = torch.tensor([L0, 5, L0])
-    assert torch.equal(clamped.encode(patches, cells, told=T)[0], rescaled.encode(patches, cells, told=T)[0])
+    assert torch.equal(
+        clamped.encode(clamped.embed(patches, cells), target_length=T)[0],
+        rescaled.encode(rescaled.embed(patches, cells), target_length=T)[0],
+    )
 
 
 @pytest.mark.parametrize("beyond", ["clamp", "extrapolate", "rescale"])
@@ -215,26 +228,29 @@ def test_a_model_trained_at_length_1_is_told_finite_numbers(beyond):
 def test_a_length_must_be_told():
     model = exact(adaptive=told())
     patches, cells = sequence(model)
-    match = r"length-adaptive: pass told, the length \(B,\)"
+    match = r"length-adaptive: pass target_length, the length \(B,\)"
     with pytest.raises(ValueError, match=match):
-        model.encode(patches, cells)
+        model.encode(model.embed(patches, cells))
     with pytest.raises(ValueError, match=match):
-        model.step(patches[:, 0], cells[:, 0])
+        model.encode(model.embed(patches[:, :1], cells[:, :1]))
     with pytest.raises(ValueError, match=match):
-        model(patches, cells, torch.ones(3, 1, dtype=torch.int64))
+        model(as_read(patches, cells), torch.ones(3, 1, dtype=torch.int64))
 
 
 def test_a_plain_model_ignores_what_it_is_told():
     model = exact()
     patches, cells = sequence(model)
-    assert torch.equal(model.encode(patches, cells, told=torch.tensor([1, 2, 3]))[0], model.encode(patches, cells)[0])
+    assert torch.equal(
+        model.encode(model.embed(patches, cells), target_length=torch.tensor([1, 2, 3]))[0],
+        model.encode(model.embed(patches, cells))[0],
+    )
 
 
 def test_plans_may_look_at_what_was_told():
     model = exact()
     patches, cells = sequence(model)
     by_length = lambda call: replace(call, dt=call.dt * (8 / call.told)[:, None, None])  # noqa: E731
-    want, _ = model.encode(patches, cells)
-    outputs, _ = model.encode(patches, cells, told=torch.tensor([8, 16, 8]), plan=by_length)
+    want, _ = model.encode(model.embed(patches, cells))
+    outputs, _ = model.encode(model.embed(patches, cells), target_length=torch.tensor([8, 16, 8]), hook=by_length)
     torch.testing.assert_close(outputs[[0, 2]], want[[0, 2]], **EXACT)
     assert not torch.allclose(outputs[1], want[1])

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lgmamba.model import MambaMixer
 from lgmamba.model.conv import causal_conv1d_silu
 from tests.model.models import EXACT, config, exact, fresh, moved, sequence
-from tests.task.counts import assert_drawn_from
+from tests.tasks.counts import assert_drawn_from
 
 SIZES = {
     "usual": ({"expand": 2, "d_state": 16, "d_conv": 4}, 48, (24 * 2, 16, 4, 2)),
@@ -122,7 +122,7 @@ def test_the_stack_is_a_pre_norm_residual_stack():
         u = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * block.norm.weight
         x = x + textbook(block.mixer, u)
     want = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * model.norm_out.weight
-    torch.testing.assert_close(model.encode(patches, cells)[0], want, **EXACT)
+    torch.testing.assert_close(model.encode(model.embed(patches, cells))[0], want, **EXACT)
 
 
 def test_an_offset_of_the_step_size_is_added_before_softplus():

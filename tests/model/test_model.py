@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from lgmamba.model import PatchMamba
 from lgmamba.scan import available_backends
-from tests.model.models import SHAPE, SINGLE, VARIANTS, config, fresh, lengths_told, moved, sequence, told
+from lgmamba.tasks.draw.model import PatchMamba
+from tests.model.models import SHAPE, SINGLE, VARIANTS, as_read, config, fresh, lengths_told, moved, sequence, told
 
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 STEPS = torch.tensor([[1, 13], [7, 2], [13, 5]])
@@ -16,7 +16,7 @@ STEPS = torch.tensor([[1, 13], [7, 2], [13, 5]])
 
 def loss(model: PatchMamba) -> torch.Tensor:
     patches, cells = sequence(model)
-    return model(patches, cells, STEPS, lengths_told(model, 5, 13, 20)).square().mean()
+    return model(as_read(patches, cells), STEPS, lengths_told(model, 5, 13, 20)).square().mean()
 
 
 @variants
@@ -44,12 +44,12 @@ def test_bf16_autocast_runs_and_keeps_the_residual_stream_in_float32(variant):
     patches, cells = sequence(model)
     lengths = lengths_told(model, 5, 13, 20)
     with torch.autocast("cpu", torch.bfloat16):
-        images = model(patches, cells, STEPS, lengths)
-        _, state = model.encode(patches[:, :4], cells[:, :4], told=lengths)
-        outputs, _ = model.encode(patches[:, 4:], cells[:, 4:], state, lengths)
+        images = model(as_read(patches, cells), STEPS, lengths)
+        _, state = model.encode(model.embed(patches[:, :4], cells[:, :4]), target_length=lengths)
+        outputs, _ = model.encode(model.embed(patches[:, 4:], cells[:, 4:]), state, lengths)
     assert set(streams) == {torch.float32}
     assert images.dtype == torch.float32
-    want = model(patches, cells, STEPS, lengths)
+    want = model(as_read(patches, cells), STEPS, lengths)
     # bfloat16 rounds to 4e-3, some ten times in a row
     assert (images - want).square().mean().sqrt() < 0.04 * want.square().mean().sqrt()
     assert outputs.isfinite().all()
@@ -63,7 +63,7 @@ def test_every_backend_gives_the_same_outputs_and_gradients(backend):
     for name in (backend, "reference"):
         model = moved(fresh(scan_backend=name, adaptive=told()))
         patches, cells = sequence(model)
-        outputs, _ = model.encode(patches, cells, told=torch.tensor([5, 13, 20]))
+        outputs, _ = model.encode(model.embed(patches, cells), target_length=torch.tensor([5, 13, 20]))
         found.append([outputs, *torch.autograd.grad(outputs.square().mean(), list(model.blocks.parameters()))])
     for mine, reference in zip(*found, strict=True):
         torch.testing.assert_close(mine, reference, **SINGLE)
@@ -112,7 +112,7 @@ def test_one_batch_is_learnt_by_heart():
     patches, cells = sequence(model, B=4, L=6)
     images, steps = torch.rand(4, 1, *SHAPE, generator=torch.Generator().manual_seed(5)), torch.full((4, 1), 6)
     for _ in range(120):
-        mse = (model(patches, cells, steps) - images).square().mean()
+        mse = (model(as_read(patches, cells), steps) - images).square().mean()
         optimizer.zero_grad()
         mse.backward()
         optimizer.step()
@@ -127,11 +127,12 @@ def run_python(code: str) -> None:
 def test_public_names_are_those_of_their_modules():
     from lgmamba import LengthDistribution, PatchMamba, SelectiveScanState, load_params, selective_scan
     from lgmamba.config import study
-    from lgmamba.model import mixer, patch_mamba
+    from lgmamba.model import mixer
     from lgmamba.scan import api
-    from lgmamba.task import lengths
+    from lgmamba.tasks import lengths
+    from lgmamba.tasks.draw import model as draw
 
-    assert PatchMamba is patch_mamba.PatchMamba
+    assert PatchMamba is draw.PatchMamba
     assert SelectiveScanState is mixer.SelectiveScanState
     assert selective_scan is api.selective_scan
     assert LengthDistribution is lengths.LengthDistribution

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lgmamba.model.plan import gather_steps
-from tests.model.models import EXACT, SINGLE, VARIANTS, exact, fresh, lengths_told, moved, sequence
+from tests.model.models import EXACT, SINGLE, VARIANTS, as_read, exact, fresh, lengths_told, moved, sequence
 from tests.model.passes import CUTS, assert_same_state, in_pieces
 
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -20,7 +20,7 @@ def test_pieces_equal_the_whole(variant, sizes):
     model = exact(**variant)
     patches, cells = sequence(model)
     told = lengths_told(model, 5, 13, 20)
-    whole, end = model.encode(patches, cells, told=told)
+    whole, end = model.encode(model.embed(patches, cells), target_length=told)
     outputs, state = in_pieces(model, patches, cells, told, sizes)
     torch.testing.assert_close(outputs, whole, **EXACT)
     assert_same_state(state, end, EXACT)
@@ -32,27 +32,28 @@ def test_single_steps_and_encode_and_forward_agree(variant, double):
     model, tolerance = (exact(**variant), EXACT) if double else (moved(fresh(**variant)), SINGLE)
     patches, cells = sequence(model)
     told = lengths_told(model, 5, 13, 20)
-    whole, end = model.encode(patches, cells, told=told)
+    whole, end = model.encode(model.embed(patches, cells), target_length=told)
     state, outputs = None, []
     for t in range(L):
-        out, state = model.step(patches[:, t], cells[:, t], state, told)
+        out, state = model.encode(model.tokens(as_read(patches, cells), t, t + 1), state, told)
+        out = out[:, 0]
         outputs.append(out)
     torch.testing.assert_close(torch.stack(outputs, dim=1), whole, **tolerance)
     assert_same_state(state, end, tolerance)
     steps = torch.tensor([[1, 13, 2], [7, 7, 1], [13, 12, 3]])
-    images = model(patches, cells, steps, told)
+    images = model(as_read(patches, cells), steps, told)
     assert images.shape == (3, 3, *model.shape)
-    torch.testing.assert_close(images, model.decode(gather_steps(torch.stack(outputs, dim=1), steps - 1)), **tolerance)
+    torch.testing.assert_close(images, model.predict(gather_steps(torch.stack(outputs, dim=1), steps - 1)), **tolerance)
 
 
 def test_a_state_can_be_kept_and_continued_twice():
     model = exact(position="relative_move")
     patches, cells = sequence(model, L=13)
-    whole, _ = model.encode(patches, cells)
-    _, state = model.encode(patches[:, :6], cells[:, :6])
+    whole, _ = model.encode(model.embed(patches, cells))
+    _, state = model.encode(model.embed(patches[:, :6], cells[:, :6]))
     kept = [(layer.h.clone(), layer.conv.clone()) for layer in state.layers]
     for _ in range(2):
-        outputs, _ = model.encode(patches[:, 6:], cells[:, 6:], state)
+        outputs, _ = model.encode(model.tokens(as_read(patches, cells), 6, 13), state)
         torch.testing.assert_close(outputs, whole[:, 6:], **EXACT)
     for layer, (h, conv) in zip(state.layers, kept, strict=True):
         assert torch.equal(layer.h, h) and torch.equal(layer.conv, conv)
@@ -61,9 +62,9 @@ def test_a_state_can_be_kept_and_continued_twice():
 def test_a_start_is_a_state_of_zeros():
     model = exact()
     patches, cells = sequence(model)
-    whole, end = model.encode(patches, cells)
+    whole, end = model.encode(model.embed(patches, cells))
     zeros = [type(s)(torch.zeros_like(s.conv), torch.zeros_like(s.h)) for s in end.layers]
-    outputs, _ = model.encode(patches, cells, type(end)(0, tuple(zeros), cells[:, 0]))
+    outputs, _ = model.encode(model.embed(patches, cells), type(end)(0, tuple(zeros)))
     torch.testing.assert_close(outputs, whole, **EXACT)
 
 
@@ -82,9 +83,9 @@ def test_gradients_flow_through_the_state_as_through_the_whole():
 def test_no_state_is_returned_where_none_is_wanted():
     model = exact()
     patches, cells = sequence(model)
-    outputs, state = model.encode(patches, cells, want_state=False)
+    outputs, state = model.encode(model.embed(patches, cells), want_state=False)
     assert state is None
-    assert torch.equal(outputs, model.encode(patches, cells)[0])
+    assert torch.equal(outputs, model.encode(model.embed(patches, cells))[0])
 
 
 @variants
@@ -97,7 +98,7 @@ def test_the_future_does_not_change_the_past(variant, t):
     changed = [
         torch.cat([mine[:, :t], other[:, t:]], dim=1) for mine, other in zip((patches, cells), others, strict=True)
     ]
-    before, after = (model.encode(*given, told=told)[0] for given in ((patches, cells), changed))
+    before, after = (model.encode(model.embed(*given), target_length=told)[0] for given in ((patches, cells), changed))
     assert torch.equal(before[:, :t], after[:, :t])
     assert (before[:, t:] != after[:, t:]).any(-1).all()
 
@@ -111,14 +112,16 @@ def test_right_padding_is_inert(variant):
     inside = torch.arange(L) < torch.tensor(lengths)[:, None]
     patches = patches.where(inside[..., None], torch.nan)  # so that the least leak is seen
     cells = cells.where(inside, 0)
-    outputs, _ = model.encode(patches, cells, told=told)
+    outputs, _ = model.encode(model.embed(patches, cells), target_length=told)
     for b, T in enumerate(lengths):
         one = slice(b, b + 1)
-        alone, _ = model.encode(patches[one, :T], cells[one, :T], told=None if told is None else told[one])
+        alone, _ = model.encode(
+            model.embed(patches[one, :T], cells[one, :T]), target_length=None if told is None else told[one]
+        )
         torch.testing.assert_close(outputs[one, :T], alone, **EXACT)
     last = torch.tensor(lengths)[:, None]
     torch.testing.assert_close(
-        model(patches, cells, last, told), model.decode(gather_steps(outputs, last - 1)), **EXACT
+        model(as_read(patches, cells), last, told), model.predict(gather_steps(outputs, last - 1)), **EXACT
     )
 
 
@@ -127,7 +130,7 @@ def test_where_a_patch_lies_matters(position):
     model = exact(position=position)
     patches, cells = sequence(model, B=1)
     other = torch.where(torch.arange(L) == 4, (cells + 1) % 6, cells)
-    before, after = (model.encode(patches, c)[0] for c in (cells, other))
+    before, after = (model.encode(model.embed(patches, c))[0] for c in (cells, other))
     assert (before[:, 4:] != after[:, 4:]).any(-1).all()
 
 
@@ -135,11 +138,13 @@ def test_the_first_move_is_zero_and_only_moves_count():
     model = exact(position="relative_move", shape=(2, 8, 8))
     patches, _ = sequence(model, B=1, L=4)
     for start in range(16):
-        at_start, _ = model.encode(patches[:, :1], torch.tensor([[start]]))
-        stay, _ = model.encode(patches[:, :1], torch.tensor([[0]]))
+        at_start, _ = model.encode(model.embed(patches[:, :1], torch.tensor([[start]])))
+        stay, _ = model.encode(model.embed(patches[:, :1], torch.tensor([[0]])))
         assert torch.equal(at_start, stay)
     rows, cols = torch.tensor([0, 1, 0, 2]), torch.tensor([1, 0, 2, 2])
-    here, shifted = (model.encode(patches, (4 * (rows + r) + cols + c)[None])[0] for r, c in ((0, 0), (1, 1)))
+    here, shifted = (
+        model.encode(model.embed(patches, (4 * (rows + r) + cols + c)[None]))[0] for r, c in ((0, 0), (1, 1))
+    )
     assert torch.equal(here, shifted)
 
 

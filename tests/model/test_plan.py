@@ -44,7 +44,7 @@ def test_the_neutral_plan_equals_no_plan(variant, double, sizes):
     model, tolerance = (exact(**variant), EXACT) if double else (moved(fresh(**variant)), SINGLE)
     patches, cells = sequence(model)
     lengths = lengths_told(model, 5, 13, 20)
-    want, end = model.encode(patches, cells, told=lengths)
+    want, end = model.encode(model.embed(patches, cells), target_length=lengths)
     outputs, state = in_pieces(model, patches, cells, lengths, sizes, neutral)
     torch.testing.assert_close(outputs, want, **tolerance)
     assert_same_state(state, end, tolerance)
@@ -56,11 +56,13 @@ def test_pieces_and_steps_under_a_plan_equal_the_whole(plan, sizes):
     model = exact(adaptive=told())
     patches, cells = sequence(model)
     lengths = torch.tensor([5, 13, 20])
-    want, end = model.encode(patches, cells, told=lengths, plan=plan)
+    want, end = model.encode(model.embed(patches, cells), target_length=lengths, hook=plan)
     outputs, state = in_pieces(model, patches, cells, lengths, sizes, plan)
     torch.testing.assert_close(outputs, want, **EXACT)
     assert_same_state(state, end, EXACT)
-    assert not torch.allclose(outputs[:, -1], model.encode(patches, cells, told=lengths)[0][:, -1])
+    assert not torch.allclose(
+        outputs[:, -1], model.encode(model.embed(patches, cells), target_length=lengths)[0][:, -1]
+    )
 
 
 def test_a_plan_sees_every_layer_and_piece_with_its_place_and_shapes():
@@ -68,7 +70,7 @@ def test_a_plan_sees_every_layer_and_piece_with_its_place_and_shapes():
     patches, cells = sequence(model)
     lengths = torch.tensor([5, 13, 20])
     first = seen(model, patches[:, :4], cells[:, :4], told=lengths)
-    _, state = model.encode(patches[:, :4], cells[:, :4], told=lengths)
+    _, state = model.encode(model.embed(patches[:, :4], cells[:, :4]), target_length=lengths)
     second = seen(model, patches[:, 4:], cells[:, 4:], state, lengths)
     assert [(c.layer, c.t0) for c in first + second] == [(0, 0), (1, 0), (0, 4), (1, 4)]
     assert all(c.h0 is None for c in first)
@@ -96,8 +98,8 @@ def test_a_step_of_size_0_writes_nothing_into_the_state():
         x = call.x.where(~SKIPPED[:, None], torch.rand(call.x.shape, generator=noise, dtype=call.x.dtype))
         return replace(call, x=x, Bmat=call.Bmat.where(~SKIPPED[:, None], 7.0))
 
-    want, end = model.encode(patches, cells, plan=at(1, masked))
-    outputs, state = model.encode(patches, cells, plan=at(1, masked_noise))
+    want, end = model.encode(model.embed(patches, cells), hook=at(1, masked))
+    outputs, state = model.encode(model.embed(patches, cells), hook=at(1, masked_noise))
     assert torch.equal(state.layers[1].h, end.layers[1].h)
     assert torch.equal(outputs[:, ~SKIPPED], want[:, ~SKIPPED])
     assert not torch.equal(outputs[:, SKIPPED], want[:, SKIPPED])  # the skip connection still reads x
@@ -107,8 +109,10 @@ def test_a_step_of_size_0_writes_nothing_into_the_state():
 def test_freezing_keeps_the_state_bit_for_bit(backend):
     model = moved(fresh(scan_backend=backend))
     patches, cells = sequence(model)
-    _, early = model.encode(patches[:, :6], cells[:, :6])
-    _, late = model.encode(patches[:, 6:], cells[:, 6:], early, plan=lambda call: replace(call, dt=0 * call.dt))
+    _, early = model.encode(model.embed(patches[:, :6], cells[:, :6]))
+    _, late = model.encode(
+        model.embed(patches[:, 6:], cells[:, 6:]), early, hook=lambda call: replace(call, dt=0 * call.dt)
+    )
     for a, b in zip(early.layers, late.layers, strict=True):
         assert torch.equal(a.h, b.h)
 
@@ -117,8 +121,8 @@ def test_dropping_steps_equals_masking_them_at_the_steps_kept():
     model = exact()
     patches, cells = sequence(model)
     keep = torch.where(~SKIPPED)[0].expand(B, -1)
-    want, end = model.encode(patches, cells, plan=at(1, masked))
-    outputs, state = model.encode(patches, cells, plan=at(1, lambda call: replace(call, keep=keep)))
+    want, end = model.encode(model.embed(patches, cells), hook=at(1, masked))
+    outputs, state = model.encode(model.embed(patches, cells), hook=at(1, lambda call: replace(call, keep=keep)))
     torch.testing.assert_close(outputs, want[:, ~SKIPPED], **EXACT)
     assert_same_state(state, end, EXACT)
 
@@ -133,10 +137,12 @@ def test_later_layers_read_the_steps_kept_and_what_was_told_of_them(adaptive):
     patches, cells = sequence(model)
     lengths = lengths_told(model, 5, 13, 20)
     keep = torch.tensor([[0, 2, 3, 12], [1, 2, 5, 7], [9, 10, 11, 12]])
-    outputs, _ = model.encode(patches, cells, told=lengths, plan=at(0, lambda call: replace(call, keep=keep)))
+    outputs, _ = model.encode(
+        model.embed(patches, cells), target_length=lengths, hook=at(0, lambda call: replace(call, keep=keep))
+    )
     assert outputs.shape == (3, 4, 12)
 
-    x = model._tokens(patches, cells, None)
+    x = model.embed(patches, cells)
     (code, factor), conditions = model._told(lengths, 0, L, x.device), [BlockCondition()] * 2
     if code is not None:
         kept = code if code.shape[1] == 1 else gather_steps(code, keep)
@@ -151,13 +157,13 @@ def test_later_layers_read_the_steps_kept_and_what_was_told_of_them(adaptive):
 def test_a_gain_on_what_is_written_scales_the_state():
     model = exact()
     patches, cells = sequence(model)
-    _, end = model.encode(patches, cells)
-    _, tripled = model.encode(patches, cells, plan=at(0, lambda call: replace(call, Bmat=3 * call.Bmat)))
+    _, end = model.encode(model.embed(patches, cells))
+    _, tripled = model.encode(model.embed(patches, cells), hook=at(0, lambda call: replace(call, Bmat=3 * call.Bmat)))
     torch.testing.assert_close(tripled.layers[0].h, 3 * end.layers[0].h, **EXACT)
     gain = (torch.arange(L) >= 5)[:, None]
-    _, late = model.encode(patches, cells, plan=at(0, lambda call: replace(call, Bmat=call.Bmat * gain)))
+    _, late = model.encode(model.embed(patches, cells), hook=at(0, lambda call: replace(call, Bmat=call.Bmat * gain)))
     _, empty = model.encode(
-        patches[:, :5], cells[:, :5], plan=at(0, lambda call: replace(call, Bmat=call.Bmat * gain[:5]))
+        model.embed(patches[:, :5], cells[:, :5]), hook=at(0, lambda call: replace(call, Bmat=call.Bmat * gain[:5]))
     )
     assert (empty.layers[0].h == 0).all()
     assert (late.layers[0].h != 0).all()
@@ -166,28 +172,30 @@ def test_a_gain_on_what_is_written_scales_the_state():
 def test_a_gain_on_what_is_read_changes_outputs_and_not_the_state():
     model = exact(n_layer=1)
     patches, cells = sequence(model)
-    want, end = model.encode(patches, cells)
-    muted, state = model.encode(patches, cells, plan=lambda call: replace(call, Cmat=0 * call.Cmat))
+    want, end = model.encode(model.embed(patches, cells))
+    muted, state = model.encode(model.embed(patches, cells), hook=lambda call: replace(call, Cmat=0 * call.Cmat))
     assert torch.equal(state.layers[0].h, end.layers[0].h)
     assert not torch.allclose(muted, want)
-    unwritten, _ = model.encode(patches, cells, plan=lambda call: replace(call, Bmat=0 * call.Bmat))
+    unwritten, _ = model.encode(model.embed(patches, cells), hook=lambda call: replace(call, Bmat=0 * call.Bmat))
     torch.testing.assert_close(muted, unwritten, **EXACT)  # both leave the skip connection alone
 
 
 def test_scaling_step_sizes_equals_scaling_A_and_what_is_written():
     model = exact()
     patches, cells = sequence(model)
-    by_dt, _ = model.encode(patches, cells, plan=lambda call: replace(call, dt=0.25 * call.dt))
-    by_A, _ = model.encode(patches, cells, plan=lambda call: replace(call, A=0.25 * call.A, Bmat=0.25 * call.Bmat))
+    by_dt, _ = model.encode(model.embed(patches, cells), hook=lambda call: replace(call, dt=0.25 * call.dt))
+    by_A, _ = model.encode(
+        model.embed(patches, cells), hook=lambda call: replace(call, A=0.25 * call.A, Bmat=0.25 * call.Bmat)
+    )
     torch.testing.assert_close(by_dt, by_A, **EXACT)
 
 
 def test_a_replaced_h0_starts_the_piece_from_there():
     model = exact(mixer={"d_conv": 1}, n_layer=1)  # nothing but h is carried
     patches, cells = sequence(model)
-    _, state = model.encode(patches[:, :5], cells[:, :5])
-    reset, _ = model.encode(patches[:, 5:], cells[:, 5:], state, plan=lambda call: replace(call, h0=None))
-    start, _ = model.encode(patches[:, 5:], cells[:, 5:])
+    _, state = model.encode(model.embed(patches[:, :5], cells[:, :5]))
+    reset, _ = model.encode(model.embed(patches[:, 5:], cells[:, 5:]), state, hook=lambda call: replace(call, h0=None))
+    start, _ = model.encode(model.embed(patches[:, 5:], cells[:, 5:]))
     torch.testing.assert_close(reset, start, **EXACT)
 
 
@@ -197,9 +205,9 @@ def test_post_state_changes_what_the_next_piece_starts_from():
     outputs, end = in_pieces(
         model, patches, cells, None, (5, 8), lambda call: replace(call, post_state=lambda h: h / 2)
     )
-    first, state = model.encode(patches[:, :5], cells[:, :5])
+    first, state = model.encode(model.embed(patches[:, :5], cells[:, :5]))
     half = tuple(replace(layer, h=layer.h / 2) for layer in state.layers)
-    second, last = model.encode(patches[:, 5:], cells[:, 5:], StackState(state.t, half, state.cell))
+    second, last = model.encode(model.embed(patches[:, 5:], cells[:, 5:]), StackState(state.t, half))
     torch.testing.assert_close(outputs, torch.cat([first, second], dim=1), **EXACT)
     for mine, other in zip(end.layers, last.layers, strict=True):
         torch.testing.assert_close(mine.h, other.h / 2, **EXACT)
@@ -215,7 +223,7 @@ def test_a_scan_takes_the_place_of_the_ordinary_one_after_steps_are_dropped_and_
     model = exact()
     patches, cells = sequence(model)
     keep = torch.where(~SKIPPED)[0].expand(B, -1)
-    want, end = model.encode(patches, cells, plan=at(1, lambda call: replace(call, keep=keep)))
+    want, end = model.encode(model.embed(patches, cells), hook=at(1, lambda call: replace(call, keep=keep)))
 
     def scan(call, ordinary):
         assert call.keep is None
@@ -226,7 +234,9 @@ def test_a_scan_takes_the_place_of_the_ordinary_one_after_steps_are_dropped_and_
         return replace(call, keep=keep, scan=scan, post_state=lambda h: h + 1)
 
     calls = []
-    got, state = model.encode(patches, cells, plan=at(1, lambda call: calls.append(plan(call)) or calls[-1]))
+    got, state = model.encode(
+        model.embed(patches, cells), hook=at(1, lambda call: calls.append(plan(call)) or calls[-1])
+    )
     assert got.shape == want.shape
     torch.testing.assert_close(state.layers[1].h, 3 * end.layers[1].h + 1, **EXACT)
     assert not torch.allclose(got, want)
@@ -241,7 +251,7 @@ def test_what_a_scan_remembers_comes_back_with_the_next_piece():
         seen_before.append((call.layer, None if call.memory is None else [v.tolist() for v in call.memory]))
         return *ordinary(call), (torch.tensor([call.t0 + call.dt.shape[1], call.layer]),)
 
-    want, _ = model.encode(patches, cells)
+    want, _ = model.encode(model.embed(patches, cells))
     got, _ = in_pieces(model, patches, cells, None, (3, 4, 6), lambda call: replace(call, scan=scan))
     torch.testing.assert_close(got, want, **EXACT)
     assert seen_before == [(0, None), (1, None), (0, [[3, 0]]), (1, [[3, 1]]), (0, [[7, 0]]), (1, [[7, 1]])]

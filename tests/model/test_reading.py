@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lgmamba.model.reading import read_at_steps, reconstruct_at
-from tests.model.models import EXACT, L0, G, K, exact, told
+from lgmamba.model.runner import read_at_steps, run_sequence
+from tests.model.models import EXACT, L0, G, K, along, exact, told
 
 T = 29
 WANTED = [1, 2, 7, 8, 16, 28]
@@ -22,8 +22,8 @@ def images_and_order(model) -> tuple[torch.Tensor, torch.Tensor]:
 def whole(model, patches, cells, steps, told=None, plan=None):
     """The same from one `encode` of everything."""
     read = torch.stack([image[order] for image, order in zip(patches, cells, strict=True)])
-    outputs, _ = model.encode(read, cells, told=told, plan=plan)
-    return model.decode(outputs[:, [t - 1 for t in steps]])
+    outputs, _ = model.encode(model.embed(read, cells), target_length=told, hook=plan)
+    return model.predict(outputs[:, [t - 1 for t in steps]])
 
 
 @pytest.mark.parametrize("position", ["absolute", "relative_move"])
@@ -31,26 +31,25 @@ def whole(model, patches, cells, steps, told=None, plan=None):
 def test_a_pass_in_pieces_draws_what_one_whole_pass_does(position, piece):
     model = exact(position=position)
     patches, cells = images_and_order(model)
-    drawn = read_at_steps(model, patches, cells, WANTED, piece=piece)
+    drawn = read_at_steps(model, along(patches, cells), WANTED, chunk=piece)
     assert drawn.shape == (3, len(WANTED), *model.shape)
     torch.testing.assert_close(drawn, whole(model, patches, cells, WANTED), **EXACT)
-    assert not drawn.requires_grad
 
 
 def test_nothing_after_the_last_step_wanted_is_read():
     model = exact()
     patches, cells = images_and_order(model)
     calls = []
-    drawn = read_at_steps(model, patches, cells, [3, 10], piece=4, plan=lambda c: calls.append(c) or c)
+    drawn = read_at_steps(model, along(patches, cells), [3, 10], chunk=4, hook=lambda c: calls.append(c) or c)
     assert sum(c.x.shape[1] for c in calls if c.layer == 0) == 10
-    assert torch.equal(drawn, read_at_steps(model, patches, cells[:, :10], [3, 10], piece=4, plan=lambda c: c))
+    assert torch.equal(drawn, read_at_steps(model, along(patches, cells[:, :10]), [3, 10], chunk=4, hook=lambda c: c))
 
 
 def test_a_plan_reaches_the_pass():
     model = exact()
     patches, cells = images_and_order(model)
     plan = lambda call: replace(call, dt=0.5 * call.dt)  # noqa: E731
-    drawn = reconstruct_at(model, patches, cells, WANTED, "stream", piece=6, plan=plan)
+    drawn = run_sequence(model, along(patches, cells), WANTED, "stream", chunk=6, hook=lambda T: plan)
     torch.testing.assert_close(drawn, whole(model, patches, cells, WANTED, plan=plan), **EXACT)
 
 
@@ -58,25 +57,25 @@ def test_a_plan_reaches_the_pass():
 def test_a_plain_model_is_read_once_in_either_mode(mode):
     model = exact()
     patches, cells = images_and_order(model)
-    drawn = reconstruct_at(model, patches, cells, WANTED, mode, piece=5)
+    drawn = run_sequence(model, along(patches, cells), WANTED, mode, chunk=5)
     torch.testing.assert_close(drawn, whole(model, patches, cells, WANTED), **EXACT)
 
 
 def test_stream_mode_tells_the_training_length_all_the_way():
     model = exact(adaptive=told())
     patches, cells = images_and_order(model)
-    drawn = reconstruct_at(model, patches, cells, WANTED, "stream", piece=5)
+    drawn = run_sequence(model, along(patches, cells), WANTED, "stream", chunk=5)
     torch.testing.assert_close(drawn, whole(model, patches, cells, WANTED, torch.full((3,), L0)), **EXACT)
 
 
 def test_prefix_mode_tells_each_length_in_a_pass_of_its_own():
     model = exact(adaptive=told())
     patches, cells = images_and_order(model)
-    drawn = reconstruct_at(model, patches, cells, WANTED, "prefix", piece=5)
+    drawn = run_sequence(model, along(patches, cells), WANTED, "prefix", chunk=5)
     for i, length in enumerate(WANTED):
         alone = whole(model, patches, cells[:, :length], [length], torch.full((3,), length))
         torch.testing.assert_close(drawn[:, i : i + 1], alone, **EXACT)
-    stream = reconstruct_at(model, patches, cells, WANTED, "stream")
+    stream = run_sequence(model, along(patches, cells), WANTED, "stream")
     same = [length == L0 for length in WANTED]
     assert [torch.allclose(drawn[:, i], stream[:, i]) for i in range(len(WANTED))] == same
 
@@ -85,9 +84,7 @@ def test_wrong_requests_are_refused():
     model = exact()
     patches, cells = images_and_order(model)
     with pytest.raises(ValueError, match=r"mode='both'; expected 'stream' or 'prefix'"):
-        reconstruct_at(model, patches, cells, WANTED, "both")
+        run_sequence(model, along(patches, cells), WANTED, "both")
     for steps in ([], [0, 1], [3, 2], [2, 2], [1, T + 1]):
-        with pytest.raises(
-            ValueError, match=rf"steps must be ascending, within 1\.\.{T}, the length of the visiting order"
-        ):
-            read_at_steps(model, patches, cells, steps)
+        with pytest.raises(ValueError, match=rf"steps must be ascending, within 1\.\.{T}, the length of the sequences"):
+            read_at_steps(model, along(patches, cells), steps)

@@ -16,13 +16,14 @@ from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
 from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import file_digest, to_json, write_atomic
-from lgmamba.model import PatchMamba
 from lgmamba.probe.reconstruct import reconstruct
-from lgmamba.task.orders import orders_of_images
-from lgmamba.task.patches import patchify
+from lgmamba.tasks.draw.model import PatchMamba
+from lgmamba.tasks.draw.orders import orders_of_images
+from lgmamba.tasks.draw.patches import patchify
 from lgmamba.track import NullTracker
 from lgmamba.train.checkpoint import load_model, save_model
 from lgmamba.train.loop import train
+from tests.model.models import as_read
 from tests.records import record_again
 from tests.train.tiny import ADAPTIVE, CPU, DATA, RUN, build_digits
 from tests.workflow.checkouts import ROOT
@@ -54,7 +55,6 @@ STUDY = {
     },
     "claims": {
         "comparisons": [{"generalist": "plain", "adaptive": "told"}],
-        "bootstrap": 50,
         "level": 0.95,
         "far_factors": [2, 4],
     },
@@ -135,8 +135,8 @@ class Study:
         """One image read alone up to one step, by the plain forward pass: (C, H, W) reconstruction and target."""
         model = self.model(run)
         target = self.dataset.images[image].float() / 255
-        patches = patchify(target[None], 2)[:, cells[:step]]
-        found = model(patches, cells[None, :step], torch.tensor([[step]]), told=torch.tensor([told]))
+        sequence = as_read(patchify(target[None], 2)[:, cells[:step]], cells[None, :step])
+        found = model(sequence, torch.tensor([[step]]), torch.tensor([told]))
         return found[0, 0], target
 
 

@@ -9,9 +9,9 @@ from lgmamba.probe import touched
 from lgmamba.probe.account import Account, Moments, explained, growth, mode_account
 from lgmamba.probe.dynamics import ModeMemory
 from lgmamba.probe.passes import stops
-from lgmamba.probe.sequences import Sequences
 from lgmamba.probe.touched import POWERS, REMEDIES, Remedies, touch
 from lgmamba.remedies.closed_form import StateRecorder
+from lgmamba.tasks.draw.sequences import DrawSequences
 from tests.model.models import L0, exact
 from tests.model.passes import seen
 from tests.probe.test_receptive_field import sequences
@@ -43,11 +43,11 @@ def test_share_of_variance_explained_by_hand():
     assert explained(measured[:1], measured[:1], even[:1]).share is None
 
 
-def independent(model, n: int, T: int, seed: int) -> Sequences:
+def independent(model, n: int, T: int, seed: int) -> DrawSequences:
     """One image for all, cells drawn independently: what the theory is about."""
     g = torch.Generator().manual_seed(seed)
     seq = sequences(model, 1)
-    return Sequences(
+    return DrawSequences(
         seq.targets.expand(n, -1, -1, -1), seq.patches.expand(n, -1, -1), torch.randint(6, (n, T), generator=g)
     )
 

@@ -114,7 +114,7 @@ def test_the_mean_over_channels_is_that_of_normalised_rows():
 def test_a_piece_is_no_whole_sequence():
     model = exact()
     patches, cells = sequence(model)
-    _, state = model.encode(patches[:, :4], cells[:, :4])
+    _, state = model.encode(model.embed(patches[:, :4], cells[:, :4]))
     call = seen(model, patches[:, 4:], cells[:, 4:], state=state)[0]
     with pytest.raises(ValueError, match="starts after step 4"):
         attention_rows(call, [0])

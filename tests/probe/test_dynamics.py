@@ -28,8 +28,8 @@ def test_the_recorder_may_count_the_first_samples_only():
     model = exact()
     patches, cells = sequence(model)
     few, alone = DecayRecorder(2), DecayRecorder()
-    model.encode(patches, cells, plan=few)
-    model.encode(patches[:2], cells[:2], plan=alone)
+    model.encode(model.embed(patches, cells), hook=few)
+    model.encode(model.embed(patches[:2], cells[:2]), hook=alone)
     for got, want in zip(few.rho(), alone.rho(), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
 
@@ -61,7 +61,7 @@ def test_predicted_inflation_is_that_of_a_simulation():
 def test_every_layer_has_its_modes():
     model = exact()
     recorder = DecayRecorder()
-    model.encode(*sequence(model), plan=recorder)
+    model.encode(model.embed(*sequence(model)), hook=recorder)
     memories = mode_memory(recorder)
     assert [m.rho.shape for m in memories] == [(24, 4)] * 2
     assert all(((m.rho > 0) & (m.rho < 1) & (m.tau > 0)).all() for m in memories)

@@ -24,9 +24,8 @@ def test_a_real_study_is_evaluated_to_every_frame(study, frames):
     assert {p.name for p in frames.iterdir()} == {*frames_of(study.params), "record.json"}
     runs = pl.read_parquet(frames / "runs.parquet")
     assert sorted(runs.select("run", "seed").rows()) == sorted(study.params.run_configs())
-    claims = json.loads((frames / "claims.json").read_text())
-    assert set(claims) >= {"C1", "C2", "C3", "C4", "C5"}
-    assert all(claim["cells"] > 0 for claim in claims.values())
+    contrasts = json.loads((frames / "contrasts.json").read_text())
+    assert list(contrasts) == [contrast.name for contrast in study.params.claims.primary]
 
 
 def test_the_curves_are_the_mean_of_the_errors_that_the_probe_wrote(study, frames):

@@ -11,12 +11,13 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.files import InspectFile, read_config
 from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.run import RunConfig
-from lgmamba.model.reading import reconstruct_at
+from lgmamba.model.runner import run_sequence
 from lgmamba.probe.inspect import WHAT, inspect
 from lgmamba.probe.looks import last_rows, octaves
-from lgmamba.task.orders import orders_of_images
-from lgmamba.task.patches import patchify
+from lgmamba.tasks.draw.orders import orders_of_images
+from lgmamba.tasks.draw.patches import patchify
 from tests.analysis.synthetic_inspect import INSPECT
+from tests.model.models import along
 from tests.train.tiny import CPU
 
 KEYS = {
@@ -76,7 +77,7 @@ def test_the_model_is_read_as_by_the_other_probes(looked, study):
     rows = study.rows(9)
     targets = study.dataset.images[rows].float() / 255
     cells = orders_of_images("permutation", 4, 4, study.dataset.id_hash[rows], 1, 54)[:, 0]
-    drawn = reconstruct_at(model, patchify(targets, 2), cells, [6, 12, 54], "stream")
+    drawn = run_sequence(model, along(patchify(targets, 2), cells), [6, 12, 54], "stream")
     want = (-10 * (drawn - targets[:, None]).double().square().mean((0, 2, 3, 4)).log10()).tolist()
     content = pl.read_parquet(out / "content.parquet").filter(read_out="model").sort("step")
     assert content["psnr"].to_list() == pytest.approx(want, abs=1e-4)

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from lgmamba.model import PatchMamba
-from lgmamba.model.reading import read_at_steps, reconstruct_at
-from lgmamba.task.orders import orders_of_images
-from lgmamba.task.patches import patchify
+from lgmamba.model.runner import read_at_steps, run_sequence
+from lgmamba.tasks.draw.model import PatchMamba
+from lgmamba.tasks.draw.orders import orders_of_images
+from lgmamba.tasks.draw.patches import patchify
+from tests.model.models import along
 
 LONG = [1, 6, 30, 64, 149, 150]  # up to 25 times the training length of 6
 
@@ -17,10 +18,9 @@ def pieces(monkeypatch) -> list[int]:
     seen: list[int] = []
     encode = PatchMamba.encode
 
-    def spy(self, patches, cells, *args, **options):
-        seen.append(patches.shape[1])
-        assert patches.shape[1] == cells.shape[1]
-        return encode(self, patches, cells, *args, **options)
+    def spy(self, tokens, *args, **options):
+        seen.append(tokens.shape[1])
+        return encode(self, tokens, *args, **options)
 
     monkeypatch.setattr(PatchMamba, "encode", spy)
     return seen
@@ -33,18 +33,18 @@ def long_reading(study) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_25_times_the_training_length_keeps_no_more_than_a_piece(study, pieces):
-    found = read_at_steps(study.model("plain"), *long_reading(study), LONG, piece=7)
+    found = read_at_steps(study.model("plain"), along(*long_reading(study)), LONG, chunk=7)
     assert found.shape == (3, 6, 1, 8, 8)
     assert max(pieces) == 7
     assert sum(pieces) == 150  # every step once
 
 
 def test_each_length_told_is_read_in_pieces_too(study, pieces):
-    reconstruct_at(study.model("told"), *long_reading(study), LONG, "prefix", piece=7)
+    run_sequence(study.model("told"), along(*long_reading(study)), LONG, "prefix", chunk=7)
     assert max(pieces) == 7
     assert sum(pieces) == sum(LONG)
     pieces.clear()
-    reconstruct_at(study.model("told"), *long_reading(study), LONG, "stream", piece=7)
+    run_sequence(study.model("told"), along(*long_reading(study)), LONG, "stream", chunk=7)
     assert (max(pieces), sum(pieces)) == (7, 150)
 
 
@@ -63,17 +63,16 @@ def test_the_probe_reads_in_pieces_as_configured(study, pieces, tmp_path):
 @pytest.mark.parametrize("piece", [1, 7, 50, 149])
 def test_pieces_give_what_one_pass_gives(study, piece):
     model, (patches, cells) = study.model("plain"), long_reading(study)
-    read = patches.gather(1, cells[..., None].expand(-1, -1, patches.shape[2]))
-    whole = model(read, cells, torch.tensor(LONG).expand(3, -1))
-    found = read_at_steps(model, patches, cells, LONG, piece=piece)
+    whole = model(along(patches, cells), torch.tensor(LONG).expand(3, -1))
+    found = read_at_steps(model, along(patches, cells), LONG, chunk=piece)
     torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)  # float32 over 150 steps, grouped differently
 
 
 def test_nothing_after_the_last_step_asked_for_is_read(study, pieces):
-    read_at_steps(study.model("plain"), *long_reading(study), [3, 9], piece=7)
+    read_at_steps(study.model("plain"), along(*long_reading(study)), [3, 9], chunk=7)
     assert pieces == [7, 2]
 
 
 def test_another_mode_is_refused(study):
     with pytest.raises(ValueError, match="mode='both'; expected 'stream' or 'prefix'"):
-        reconstruct_at(study.model("plain"), *long_reading(study), [1], "both")
+        run_sequence(study.model("plain"), along(*long_reading(study)), [1], "both")

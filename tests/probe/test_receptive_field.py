@@ -4,19 +4,19 @@ import pytest
 import torch
 
 from lgmamba.probe.receptive_field import gradient_sizes, swap_patches
-from lgmamba.probe.sequences import Sequences
-from tests.model.models import PATCH_SIZE, G, exact
+from lgmamba.tasks.draw.sequences import DrawSequences
+from tests.model.models import PATCH_SIZE, G, along, exact
 from tests.model.models import told as told_config
 
 T = 9
 
 
-def sequences(model, B: int = 3) -> Sequences:
+def sequences(model, B: int = 3) -> DrawSequences:
     g = torch.Generator().manual_seed(4)
     targets = torch.rand(B, *model.shape, generator=g).double()
-    from lgmamba.task.patches import patchify
+    from lgmamba.tasks.draw.patches import patchify
 
-    return Sequences(targets, patchify(targets, PATCH_SIZE), torch.randint(G, (B, 12), generator=g))
+    return DrawSequences(targets, patchify(targets, PATCH_SIZE), torch.randint(G, (B, 12), generator=g))
 
 
 @pytest.mark.parametrize("adaptive", [None, told_config()])
@@ -32,9 +32,9 @@ def test_the_gradient_is_that_of_finite_differences(adaptive):
     def value(shift: torch.Tensor) -> torch.Tensor:
         handle = model.blocks[0].register_forward_pre_hook(lambda _, given: (given[0] + shift, *given[1:]))
         told = None if adaptive is None else torch.full((3,), model.L0)
-        outputs, _ = model.encode(*seq.read(0, T), told=told)
+        outputs, _ = model.encode(model.embed(*seq.read(0, T)), target_length=told)
         handle.remove()
-        return (model.decode(outputs[:, -1]) * signs).flatten(1).sum(1)
+        return (model.predict(outputs[:, -1]) * signs).flatten(1).sum(1)
 
     for j in (0, 4, T - 1):
         slopes = []
@@ -63,10 +63,10 @@ def test_swaps_are_what_a_pass_with_another_patch_gives():
 
     @torch.no_grad()
     def drawn(values):
-        outputs, _ = model.encode(values, cells)
-        return model.decode(outputs[:, -1])
+        outputs, _ = model.encode(model.embed(values, cells))
+        return model.predict(outputs[:, -1])
 
-    plain = drawn(patches)
+    plain = along(patches)
     for k, age in enumerate(got.age.tolist()):
         b, step = k // 2, T - 1 - age
         cell = int(cells[b, step])
@@ -75,7 +75,7 @@ def test_swaps_are_what_a_pass_with_another_patch_gives():
         other[b, step] = seq.patches[(b + 1) % 3, cell]
         row, col = divmod(cell, 3)
         place = (slice(None), slice(2 * row, 2 * row + 2), slice(2 * col, 2 * col + 2))
-        moved = (drawn(other) - plain)[b][place]
+        moved = (along(other) - plain)[b][place]
         asked = (seq.targets[(b + 1) % 3] - seq.targets[b])[place]
         assert got.given[k].item() == pytest.approx(asked.square().mean().item(), rel=1e-12)
         assert got.change[k].item() == pytest.approx(moved.square().mean().item(), rel=1e-9)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lgmamba.probe.baselines import paste_errors
-from lgmamba.probe.retention import RetentionMap, ages_at
-from lgmamba.task.patches import patchify
+from lgmamba.probe.retention import RetentionMap
+from lgmamba.tasks.draw.patches import patchify
+from lgmamba.tasks.draw.sequences import ages_at
+from tests.model.models import along, draw_task
 from tests.probe.test_reconstruct import STEPS
 
 
@@ -37,9 +38,14 @@ def test_a_map_of_two_batches_by_hand():
 
 
 def test_pasting_two_cells_of_two_by_hand():
-    visited = torch.tensor([[[True, False], [True, True]], [[False, False], [False, True]]])
-    found = paste_errors(visited, torch.tensor([[0.5, 0.25], [0.125, 1.0]]))
-    assert found.tolist() == [[0.125, 0.0], [0.5625, 0.0625]]  # exact: sums of powers of two
+    images = torch.tensor([[[[0, 255]]], [[[255, 255]]]], dtype=torch.uint8)  # two cells of one pixel; mean 0.5 and 1
+    task = draw_task((1, 1, 2), 1, images)
+    sequences = along(torch.tensor([[[0.0], [0.0]], [[1.0], [0.5]]]), torch.tensor([[0, 1], [1, 1]]))
+    steps = torch.tensor([1, 2])
+    found = task.baselines(sequences, steps, task.ages(sequences, steps))
+    assert found["paste"].parts.tolist() == [[[0.0, 1.0], [0.0, 0.0]], [[0.25, 0.0], [0.25, 0.0]]]
+    assert found["paste"].values["mse"].tolist() == [[0.5, 0.0], [0.125, 0.125]]
+    assert found["mean_image"].values["mse"].tolist() == [[0.625, 0.625], [0.25, 0.25]]
 
 
 @pytest.mark.parametrize("run, mode", [("plain", "stream"), ("told", "stream"), ("told", "prefix")])

@@ -5,8 +5,8 @@ import torch
 
 from lgmamba.probe.content import PENALTIES, fit_read_out, psnr, restore_norm
 from lgmamba.probe.passes import stops
-from lgmamba.probe.sequences import Sequences
 from lgmamba.probe.states import TrainingStates, cycle_contraction, norms, state_numbers, training_states
+from lgmamba.tasks.draw.sequences import DrawSequences
 from tests.model.models import L0, G, exact, sequence
 from tests.model.passes import CUTS, in_pieces
 from tests.probe.test_receptive_field import sequences
@@ -53,7 +53,7 @@ def test_the_first_layer_contracts_over_a_cycle_as_its_step_sizes_say():
     model = exact({"d_conv": 4})
     seq = sequences(model)
     cells = torch.stack([torch.randperm(G, generator=torch.Generator().manual_seed(b)) for b in range(3)])
-    seq = Sequences(seq.targets, seq.patches, cells.repeat(1, 8))
+    seq = DrawSequences(seq.targets, seq.patches, cells.repeat(1, 8))
     rows = cycle_contraction(model, seq, 8, piece=5)
     assert [(row.layer, row.cycle) for row in rows] == [(layer, k) for k in range(2, 8) for layer in (0, 1)]
     first = [row for row in rows if row.layer == 0]

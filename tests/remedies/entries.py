@@ -13,6 +13,7 @@ FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("step_size", "uniform"): {"form": "uniform"},
     ("step_size", "power"): {"form": "power", "p": 0.7},
     ("step_size", "layer"): {"form": "layer", "calibrate": "closed_form"},
+    ("step_size", "channel"): {"form": "channel", "factor": 0.5},
     ("step_size", "norm"): {"form": "norm"},
     ("decimamba", "step_size"): {},
     ("decimamba", "random"): {"score": "random"},

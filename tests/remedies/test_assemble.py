@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from lgmamba.model.reading import read_at_steps, reconstruct_at
+from lgmamba.model.runner import read_at_steps, run_sequence
 from lgmamba.remedies.assemble import assemble, consecutive_windows, cover_windows, random_windows
-from lgmamba.task.orders import visiting_order
-from lgmamba.task.patches import patchify
-from tests.model.models import EXACT, L0, PATCH_SIZE, exact, sequence, told
+from lgmamba.tasks.draw.orders import visiting_order
+from lgmamba.tasks.draw.patches import patchify
+from tests.model.models import EXACT, L0, PATCH_SIZE, along, exact, sequence, told
 
 PLAIN, ADAPTIVE = {}, {"adaptive": told()}
 FORMS = [("prefix", "consecutive"), ("stream", "consecutive"), ("prefix", "cover")]
@@ -23,10 +23,10 @@ def images(model, B: int = 3, T: int = 5 * L0, order: str = "replacement"):
 @pytest.mark.parametrize(
     "windows",
     [
-        consecutive_windows,
+        lambda cells, n: consecutive_windows(*cells.shape, n),
         cover_windows,
         lambda cells, n: cover_windows(cells, n, torch.randperm(cells.shape[1])),
-        lambda cells, n: random_windows(cells, n, torch.randperm(cells.shape[1])),
+        lambda cells, n: random_windows(consecutive_windows(*cells.shape, n), torch.randperm(cells.shape[1])),
     ],
     ids=["consecutive", "cover", "cover again", "random"],
 )
@@ -40,7 +40,7 @@ def test_windows_are_of_the_training_length_and_hold_every_step(windows, T):
 
 
 def test_consecutive_windows_end_at_the_last_step_and_the_first_overlaps():
-    starts = consecutive_windows(torch.zeros(1, 19, dtype=torch.long), 8)[:, 0, 0]
+    starts = consecutive_windows(1, 19, 8)[:, 0, 0]
     assert starts.tolist() == [0, 3, 11]
 
 
@@ -57,7 +57,8 @@ def test_up_to_the_training_length_it_is_ordinary_reading(variant, mode, windows
     patches, cells = images(model)
     steps = [1, 3, L0]
     assert torch.equal(
-        assemble(model, patches, cells, steps, mode, windows), reconstruct_at(model, patches, cells, steps, mode)
+        assemble(model, along(patches, cells), steps, mode, windows),
+        run_sequence(model, along(patches, cells), steps, mode),
     )
 
 
@@ -69,11 +70,11 @@ def test_every_cell_is_that_of_the_windows_that_read_it(variant, mode, windows, 
     patches, cells = images(model)
     T = 3 * L0 - 2
     read = cells[:, : T if mode == "prefix" else 2 * L0]
-    positions = (cover_windows if windows == "cover" else consecutive_windows)(read, L0)
+    positions = cover_windows(read, L0) if windows == "cover" else consecutive_windows(*read.shape, L0)
     length = None if model.conditioning is None else torch.full((3,), L0)
-    drawn = [read_at_steps(model, patches, read.gather(1, p), [L0], length)[:, 0] for p in positions]
+    drawn = [read_at_steps(model, along(patches, read.gather(1, p)), [L0], length)[:, 0] for p in positions]
     drawn = torch.stack([patchify(image, PATCH_SIZE) for image in drawn])  # (n, B, G, K)
-    got = patchify(assemble(model, patches, cells, [T], mode, windows, combine)[:, 0], PATCH_SIZE)
+    got = patchify(assemble(model, along(patches, cells), [T], mode, windows, combine)[:, 0], PATCH_SIZE)
     for b in range(3):
         for g in range(model.grid[0] * model.grid[1]):
             readers = [n for n, p in enumerate(positions) if g in read[b, p[b]].tolist()]
@@ -95,18 +96,19 @@ def test_several_groupings_are_the_mean_over_all_their_windows(windows):
     model = exact()
     patches, cells = images(model, T=3 * L0)
     order = torch.randperm(3 * L0, generator=torch.Generator().manual_seed(1))
-    groups = [consecutive_windows(cells, L0), random_windows(cells, L0, order)]
+    plain = consecutive_windows(*cells.shape, L0)
+    groups = [plain, random_windows(plain, order)]
     if windows == "cover":
         groups = [cover_windows(cells, L0), cover_windows(cells, L0, order)]
     positions = torch.cat(groups)
-    drawn = [read_at_steps(model, patches, cells.gather(1, p), [L0])[:, 0] for p in positions]
+    drawn = [read_at_steps(model, along(patches, cells.gather(1, p)), [L0])[:, 0] for p in positions]
     drawn = torch.stack([patchify(image, PATCH_SIZE) for image in drawn])
-    got = patchify(assemble(model, patches, cells, [3 * L0], "prefix", windows, groupings=2)[:, 0], PATCH_SIZE)
+    got = patchify(assemble(model, along(patches, cells), [3 * L0], "prefix", windows, groupings=2)[:, 0], PATCH_SIZE)
     for b in range(3):
         for g in set(cells[b].tolist()):
             readers = [n for n, p in enumerate(positions) if g in cells[b, p[b]].tolist()]
             torch.testing.assert_close(got[b, g], drawn[readers, b, g].mean(0), **EXACT)
-    alone = assemble(model, patches[1:2], cells[1:2], [3 * L0], "prefix", windows, groupings=2)
+    alone = assemble(model, along(patches[1:2], cells[1:2]), [3 * L0], "prefix", windows, groupings=2)
     torch.testing.assert_close(patchify(alone[:, 0], PATCH_SIZE), got[1:2], **EXACT)
 
 
@@ -114,9 +116,9 @@ def test_a_cell_that_nobody_read_is_the_mean_of_all_windows():
     model = exact()
     patches, cells = images(model)
     cells = cells.clamp(max=3)  # 4 and 5 are never read
-    drawn = [read_at_steps(model, patches, cells[:, s : s + L0], [L0])[:, 0] for s in (0, L0)]
+    drawn = [read_at_steps(model, along(patches, cells[:, s : s + L0]), [L0])[:, 0] for s in (0, L0)]
     want = patchify(torch.stack(drawn).mean(0), PATCH_SIZE)
-    got = patchify(assemble(model, patches, cells, [2 * L0], "prefix")[:, 0], PATCH_SIZE)
+    got = patchify(assemble(model, along(patches, cells), [2 * L0], "prefix")[:, 0], PATCH_SIZE)
     torch.testing.assert_close(got[:, 4:], want[:, 4:], **EXACT)
 
 
@@ -125,16 +127,16 @@ def test_steps_are_read_together_as_alone_and_do_not_see_what_comes_later(mode, 
     model = exact()
     patches, cells = images(model)
     steps = [2, L0 + 3, 2 * L0, 4 * L0 + 1]
-    together = assemble(model, patches, cells, steps, mode, windows)
+    together = assemble(model, along(patches, cells), steps, mode, windows)
     for s, t in enumerate(steps):
-        alone = assemble(model, patches, cells[:, :t], [t], mode, windows)
+        alone = assemble(model, along(patches, cells[:, :t]), [t], mode, windows)
         torch.testing.assert_close(together[:, s : s + 1], alone, **EXACT)
 
 
 def test_the_stream_waits_for_a_window_to_be_complete():
     model = exact()
     patches, cells = images(model)
-    at = assemble(model, patches, cells, [L0, L0 + 1, 2 * L0 - 1, 2 * L0], "stream")
+    at = assemble(model, along(patches, cells), [L0, L0 + 1, 2 * L0 - 1, 2 * L0], "stream")
     assert torch.equal(at[:, 1], at[:, 2])
     torch.testing.assert_close(at[:, 1], at[:, 0], **EXACT)
     assert not torch.allclose(at[:, 3], at[:, 2])
@@ -144,10 +146,10 @@ def test_unknown_forms_and_cover_in_a_stream_are_refused():
     model = exact()
     patches, cells = images(model)
     with pytest.raises(ValueError, match="expected 'consecutive' or 'cover'"):
-        assemble(model, patches, cells, [L0], "prefix", "all")
+        assemble(model, along(patches, cells), [L0], "prefix", "all")
     with pytest.raises(ValueError, match="windows='cover' and several groupings need to know"):
-        assemble(model, patches, cells, [L0], "stream", "cover")
+        assemble(model, along(patches, cells), [L0], "stream", "cover")
     with pytest.raises(ValueError, match="several groupings need to know the whole sequence"):
-        assemble(model, patches, cells, [L0], "stream", groupings=2)
+        assemble(model, along(patches, cells), [L0], "stream", groupings=2)
     with pytest.raises(ValueError, match="got 2 with combine='newest'"):
-        assemble(model, patches, cells, [L0], "prefix", combine="newest", groupings=2)
+        assemble(model, along(patches, cells), [L0], "prefix", combine="newest", groupings=2)

@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.remedies import CalibrationConfig, Combination, Entry
-from lgmamba.model import PatchMamba
 from lgmamba.model.plan import gather_steps
-from lgmamba.model.reading import reconstruct_at
+from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.base import chain, cuts_every, piecewise
 from lgmamba.remedies.build import Remedy, build, control_remedies
 from lgmamba.remedies.fit import CalibrationSet, fit
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
-from lgmamba.task.orders import visiting_order
-from tests.model.models import EXACT, L0, G, K, exact, told
+from lgmamba.tasks.draw.model import PatchMamba
+from lgmamba.tasks.draw.orders import visiting_order
+from lgmamba.tasks.draw.sequences import DrawSequences
+from lgmamba.tasks.draw.task import DrawTask
+from tests.model.models import EXACT, L0, G, K, along, draw_task, exact, told
 from tests.remedies.entries import ALL, entry
 
 B, LAST = 4, 40
@@ -41,7 +43,9 @@ def calibration_set(name: str, **config) -> CalibrationSet:
     patches, cells, _ = images(seed=1, n=6)
     targets = torch.rand(6, *model(name).shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     how = CalibrationConfig(**{"images": 6, "steps": 3, "lengths": [2, 5]} | config)
-    return CalibrationSet(model(name), targets, patches, cells, how, [*SHORT, *LONG], 7, seed=0)
+    return CalibrationSet(
+        model(name), draw_task(), DrawSequences(targets, patches, cells), how, [*SHORT, *LONG], 7, seed=0
+    )
 
 
 @cache
@@ -56,12 +60,12 @@ def built(tried: Entry, name: str = "plain") -> Remedy:
 
 def read(found: Remedy, steps: list[int], name: str = "plain", piece: int = 7, some=slice(None)) -> Tensor:
     patches, cells, keys = images()
-    return read_with(model(name), found, patches[some], cells[some], keys[some], steps, piece)
+    return read_with(model(name), found, along(patches[some], cells[some]), keys[some], steps, piece)
 
 
 def vanilla(mode: str, steps: list[int], name: str = "plain") -> Tensor:
     patches, cells, _ = images()
-    return reconstruct_at(model(name), patches, cells, steps, mode, 7)
+    return run_sequence(model(name), along(patches, cells), steps, mode, 7)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -74,7 +78,7 @@ def test_up_to_the_training_length_nothing_changes_and_beyond_it_something_does(
 
 @pytest.mark.parametrize("name", MODELS)
 def test_controls_are_the_identity_up_to_the_training_length(name):
-    for control in control_remedies(model(name)):
+    for control in control_remedies(model(name), DrawTask.invariant):
         found, plain = read(control, SHORT + LONG, name), vanilla(control.mode, SHORT + LONG, name)
         torch.testing.assert_close(found[:, : len(SHORT)], plain[:, : len(SHORT)], **EXACT)
         assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-4
@@ -98,7 +102,7 @@ def test_nothing_after_a_step_has_an_effect_on_it(key, mode):
     steps = [L0 + 1, 2 * L0]
     found = remedy(key, mode)
     last = [*steps, LAST]  # a stream is read to its end, so that the changed steps are read too
-    one, two = (read_with(model(), found, patches, c, keys, last, 7) for c in (cells, other))
+    one, two = (read_with(model(), found, along(patches, c), keys, last, 7) for c in (cells, other))
     torch.testing.assert_close(two[:, :2], one[:, :2], rtol=0, atol=0)
     assert not torch.equal(two[:, 2], one[:, 2])
 
@@ -128,7 +132,7 @@ def test_factors_of_a_stream_start_at_1_and_reach_those_calibrated():
         return call
 
     plan, (patches, cells, _) = found.plan(None), images()
-    model().encode(gather_steps(patches, cells), cells, plan=chain(plan, piecewise(cuts_every(1), note)))
+    model().encode(model().embed(gather_steps(patches, cells), cells), hook=chain(plan, piecewise(cuts_every(1), note)))
     as_is = [-torch.exp(block.mixer.A_log) for block in model().blocks]
     for layer, factor in enumerate((4.0, 0.25)):
         torch.testing.assert_close(spectra[layer, L0], as_is[layer], **EXACT)
@@ -136,6 +140,48 @@ def test_factors_of_a_stream_start_at_1_and_reach_those_calibrated():
         middle = (L0 + 2) / L0  # the middle of the first block of four steps
         expected = factor ** (torch.tensor(middle).double().log() / torch.tensor(2.0).double().log()) * as_is[layer]
         torch.testing.assert_close(spectra[layer, L0 + 1], expected, **EXACT)
+
+
+SCOPES = {
+    ("spectrum", "global"): (1, lambda f: [f[0], f[0]]),
+    ("spectrum", "layer"): (2, lambda f: [f[0], f[1]]),
+    ("spectrum", "mode"): (2 * 4, lambda f: list(f.reshape(2, 4))),
+    ("spectrum", "channel_mode"): (2 * 24 * 4, lambda f: list(f.reshape(2, 24, 4))),
+    ("step_size", "layer"): (2, lambda f: [f[0], f[1]]),
+    ("step_size", "channel"): (2 * 24, lambda f: list(f.reshape(2, 24))),
+}
+
+
+@pytest.mark.parametrize("mode", ["prefix", "stream"])
+@pytest.mark.parametrize(("scope", "expected"), SCOPES.items(), ids=str)
+def test_factors_of_a_scope_reach_their_channels_and_modes(scope, expected, mode):
+    """Two layers of 24 channels and 4 modes; all of M factors differ, and hold from 2 L0 on."""
+    (kind, form), (M, of_layers) = scope, expected
+    if kind == "spectrum":
+        tried = entry((kind, "mult"), mode, scope=form)
+    else:
+        tried = entry((kind, form), mode, calibrate="gradient", factor=None)
+    assert len(fit(tried, calibration_set("plain")).values["T"][str(2 * L0)]["factors"]) == M
+    factors = torch.linspace(0.5, 1.5, M, dtype=torch.float64)
+    found = build(tried, [tried], {"tried": {"T": {str(2 * L0): {"factors": factors.tolist()}}}}, model(), 2 * L0)
+    before, after = {}, {}
+
+    def enter(call):
+        before[call.layer] = call
+        return call
+
+    def leave(call):
+        after[call.layer] = call
+        return call
+
+    plan, (patches, cells, _) = found.plan(LAST if mode == "prefix" else None), images()
+    plan = chain(enter, plan, piecewise(cuts_every(1), leave))
+    model().encode(gather_steps(patches, cells), cells, plan=plan)
+    for layer, s in enumerate(of_layers(factors)):
+        if kind == "spectrum":
+            torch.testing.assert_close(after[layer].A, before[layer].A * s, **EXACT)
+        else:
+            torch.testing.assert_close(after[layer].dt[:, 0], before[layer].dt[:, -1] * s, **EXACT)
 
 
 def test_a_combination_is_its_parts_one_after_the_other():
@@ -172,8 +218,8 @@ def test_the_ablations_of_a_score_decimate_where_the_score_does():
 
 def written(found: Remedy, steps: list[int]) -> dict[int, dict[str, float]]:
     patches, cells, keys = images()
-    vanilla = record_vanilla(model(), patches, cells, LAST, 7)
-    return still_written(model(), found, vanilla, patches, cells, keys, steps, 7)
+    vanilla = record_vanilla(model(), along(patches, cells), LAST, 7)
+    return still_written(model(), found, vanilla, along(patches, cells), keys, steps, 7)
 
 
 def test_what_is_still_written_by_hand():
@@ -182,7 +228,7 @@ def test_what_is_still_written_by_hand():
     assert set(written(plain, SHORT + LONG)) == set(LONG)
     for T, found in written(plain, LONG).items():
         assert found == {"written": 1.0, "step_size": pytest.approx(1.0, rel=1e-12)}, T
-    controls = {c.name: written(c, [L0 + 1, LAST]) for c in control_remedies(model())}
+    controls = {c.name: written(c, [L0 + 1, LAST]) for c in control_remedies(model(), DrawTask.invariant)}
     assert controls["freeze"][LAST] == {"written": 0.0, "step_size": 0.0}
     assert controls["truncate"][LAST]["written"] == L0 / (LAST - L0)  # of the steps after L0, the last L0
     assert controls["truncate"][L0 + 1]["written"] == 1.0

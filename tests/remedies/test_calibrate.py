@@ -6,7 +6,7 @@ import torch
 from lgmamba.remedies.calibrate import by_gradient, loss_at_steps, zeroth_order
 from lgmamba.remedies.spectrum import scale_spectrum
 from lgmamba.remedies.step_size import scale_step_sizes
-from tests.model.models import exact, sequence
+from tests.model.models import as_read, draw_task, exact, sequence
 
 MINIMUM = torch.tensor([0.4, -0.7, 0.0], dtype=torch.float64)
 
@@ -23,11 +23,52 @@ def test_the_minimum_of_a_bowl_is_found_from_both_sides_of_1(search):
     assert found.factors == pytest.approx(found.theta.exp().tolist())
 
 
+def test_zeroth_order_moves_where_the_first_signs_cancel():
+    """At theta = 0 the slopes of the two terms are opposite but for a millionth."""
+    weights, minimum = torch.tensor([1.0, 1.000001]), torch.tensor([1.0, -1.0])
+
+    def cancels(theta: torch.Tensor) -> torch.Tensor:
+        return (weights * (theta - minimum).square()).sum()
+
+    found = zeroth_order(cancels, cancels, n=2, steps=20, seed=1, travel=4.0)
+    assert found.before == pytest.approx(2.000001)
+    assert found.after < 0.1
+
+
+def test_zeroth_order_lowers_every_quadratic_that_is_not_yet_at_its_minimum():
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        n = int(torch.randint(2, 9, (), generator=generator))
+        weights, distance, side = torch.rand(3, n, generator=generator, dtype=torch.float64)
+        minimum = (0.5 + distance) * (side - 0.5).sign()
+
+        def bowl(theta: torch.Tensor, weights=weights, minimum=minimum) -> torch.Tensor:
+            return (weights * (theta - minimum).square()).sum()
+
+        found = zeroth_order(bowl, bowl, n, steps=20, seed=seed, travel=4.0)
+        assert found.after < found.before, seed
+
+
 @pytest.mark.parametrize("search", [zeroth_order, by_gradient])
 def test_what_does_not_help_on_other_images_is_not_kept(search):
     found = search(bowl, lambda theta: theta.square().sum(), n=3, steps=20)
     assert found.theta.tolist() == [0.0, 0.0, 0.0]
     assert found.after == found.before == 0.0
+
+
+@pytest.mark.parametrize("search", [zeroth_order, by_gradient])
+def test_nothing_outside_the_bounds_is_tried(search):
+    tried = []
+
+    def watched(theta: torch.Tensor) -> torch.Tensor:
+        tried.append(theta.detach().clone())
+        return bowl(theta)
+
+    start = torch.tensor([3.0, -3.0, 0.0], dtype=torch.float64)
+    found = search(watched, watched, n=3, steps=100, start=start, bounds=(0.6, 1.2))
+    inside = torch.stack(tried).exp()
+    assert inside.min() >= 0.6 * (1 - 1e-12) and inside.max() <= 1.2 * (1 + 1e-12)
+    assert found.factors == pytest.approx([1.2, 0.6, 1.0], abs=0.05)
 
 
 def test_the_same_seed_finds_the_same():
@@ -45,7 +86,7 @@ def test_gradients_of_a_models_loss_are_those_of_finite_differences(make_plan):
     model = exact()
     patches, cells = sequence(model)
     targets = torch.rand(3, *model.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    loss = loss_at_steps(model, patches, cells, targets, make_plan)
+    loss = loss_at_steps(model, draw_task(), as_read(patches, cells, targets), make_plan)
     theta = torch.tensor([0.1, -0.2], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(loss, theta)
 
@@ -55,11 +96,12 @@ def test_calibration_lowers_a_models_loss_and_leaves_the_model_alone():
     before = {name: v.clone() for name, v in model.state_dict().items()}
     patches, cells = sequence(model, B=6)
     with torch.no_grad():  # what a model with other step sizes would draw, so that there is something to find
-        outputs, _ = model.encode(patches, cells, plan=scale_step_sizes(per_layer=[0.5, 1.5]))
-        targets = model.decode(outputs[:, -1])
+        outputs, _ = model.encode(model.embed(patches, cells), hook=scale_step_sizes(per_layer=[0.5, 1.5]))
+        targets = model.predict(outputs[:, -1])
     half = slice(0, 3), slice(3, 6)
     first, second = (
-        loss_at_steps(model, patches[s], cells[s], targets[s], lambda f: scale_step_sizes(per_layer=f)) for s in half
+        loss_at_steps(model, draw_task(), as_read(patches, cells, targets)[s], lambda f: scale_step_sizes(per_layer=f))
+        for s in half
     )
     found = by_gradient(first, second, n=2, steps=80, penalty=0.0)
     assert found.after < 0.05 * found.before

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lgmamba.remedies.controls import reset, subset_cover, subset_random, truncate
-from lgmamba.task.orders import visiting_order
+from lgmamba.tasks.draw.orders import visiting_order
 
 L0, G = 6, 4
 
@@ -18,7 +18,7 @@ def kept(name: str, T: int) -> torch.Tensor:
     return {
         "truncate": lambda c: truncate(c, L0),
         "reset": lambda c: reset(c, L0),
-        "subset_random": lambda c: subset_random(c, L0, keys),
+        "subset_random": lambda c: subset_random(keys, L0),
         "subset_cover": lambda c: subset_cover(c, L0, G),
     }[name](cells(T))
 
@@ -61,7 +61,7 @@ def test_cover_with_fewer_steps_than_cells_takes_the_newest_cells():
 def test_random_subsets_are_uniform():
     counts = torch.zeros(10)
     for seed in range(400):
-        positions = subset_random(cells(10), L0, torch.rand(5, 10, generator=torch.Generator().manual_seed(seed)))
+        positions = subset_random(torch.rand(5, 10, generator=torch.Generator().manual_seed(seed)), L0)
         counts += torch.bincount(positions.flatten(), minlength=10)
     expected = 400 * 5 * L0 / 10
     assert ((counts - expected).abs() < 5 * expected**0.5).all()  # five standard deviations

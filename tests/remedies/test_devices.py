@@ -23,7 +23,7 @@ from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
 from lgmamba.remedies.state import StateNormRecorder, normalise_state, retain_and_insert
 from lgmamba.remedies.step_size import cumulative_steps, norm_step_sizes, scale_step_sizes
 from lgmamba.remedies.window import sliding_window
-from tests.model.models import L0, exact, fresh, moved, sequence
+from tests.model.models import L0, along, exact, fresh, moved, sequence
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 
@@ -36,7 +36,7 @@ def recorded(model, recorder):
     """A recorder after a pass over sequences of the training length."""
     patches, cells = sequence(model, B=16, L=L0, seed=5)
     device = model.embed_patch.weight.device
-    model.encode(patches.to(device), cells.to(device), plan=recorder)
+    model.encode(model.embed(patches.to(device), cells.to(device)), hook=recorder)
     return recorder
 
 
@@ -94,8 +94,8 @@ def single(model, *tensors: torch.Tensor) -> list[torch.Tensor]:
 def test_a_plan(models, make):
     double, float32 = models
     patches, cells = sequence(double, L=T)
-    want, _ = double.encode(patches, cells, plan=make(double))
-    got, _ = float32.encode(*single(float32, patches, cells), plan=make(float32))
+    want, _ = double.encode(double.embed(patches, cells), hook=make(double))
+    got, _ = float32.encode(float32.embed(*single(float32, patches, cells)), hook=make(float32))
     torch.testing.assert_close(got.double().cpu(), want, **CLOSE)
 
 
@@ -105,8 +105,8 @@ def test_assembled_images(models, form):
     patches, _ = sequence(double, L=6)
     cells = torch.randint(6, (3, T), generator=torch.Generator().manual_seed(0))
     steps = [3, L0, 2 * L0 + 1, T]
-    want = assemble(double, patches, cells, steps, "prefix", form, groupings=2)
-    got = assemble(float32, *single(float32, patches, cells), steps, "prefix", form, groupings=2)
+    want = assemble(double, along(patches, cells), steps, "prefix", form, groupings=2)
+    got = assemble(float32, along(*single(float32, patches, cells)), steps, "prefix", form, groupings=2)
     torch.testing.assert_close(got.double().cpu(), want, **CLOSE)
 
 
@@ -116,7 +116,7 @@ def test_decimation_in_a_stream(models):
     cells = torch.randint(6, (3, T), generator=torch.Generator().manual_seed(0))
     want, got = (
         read_decimated(
-            model, p, c, [5, 20, T], 1, norm_thresholds(recorded(model, StepSizeRecorder()), 1, L0, [2 * L0, T])
+            model, along(p, c), [5, 20, T], 1, norm_thresholds(recorded(model, StepSizeRecorder()), 1, L0, [2 * L0, T])
         )
         for model, p, c in ((double, patches, cells), (float32, *single(float32, patches, cells)))
     )

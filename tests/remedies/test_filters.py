@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lgmamba.model.plan import gather_steps
-from lgmamba.model.reading import read_at_steps
+from lgmamba.model.runner import read_at_steps
 from lgmamba.remedies.deci_stream import norm_thresholds, read_decimated
 from lgmamba.remedies.decimamba import KeptSteps, decimate
 from lgmamba.remedies.longmamba import (
@@ -19,17 +19,18 @@ from lgmamba.remedies.longmamba import (
     mask_random_steps,
     mask_steps,
     random_channels,
+    selected_everything,
     thresholds,
     thresholds_as_released,
 )
-from tests.model.models import EXACT, L0, exact, sequence
+from tests.model.models import EXACT, L0, along, exact, sequence
 from tests.model.passes import CUTS, in_pieces, seen
 
 
 def kept_by(plan, model, patches, cells, layer):
     """Positions that the plan keeps in a layer."""
     calls = []
-    model.encode(patches, cells, plan=lambda call: calls.append(plan(call)) or calls[-1])
+    model.encode(model.embed(patches, cells), hook=lambda call: calls.append(plan(call)) or calls[-1])
     return calls[layer].keep
 
 
@@ -37,8 +38,8 @@ def kept_by(plan, model, patches, cells, layer):
 def test_decimation_to_no_fewer_steps_is_the_identity(base):
     model = exact()
     patches, cells = sequence(model)
-    want, _ = model.encode(patches, cells)
-    got, _ = model.encode(patches, cells, plan=decimate([0, 1], base))
+    want, _ = model.encode(model.embed(patches, cells))
+    got, _ = model.encode(model.embed(patches, cells), hook=decimate([0, 1], base))
     assert torch.equal(got, want)
 
 
@@ -59,10 +60,10 @@ def test_a_batch_is_decimated_as_its_samples_are_alone():
     model = exact()
     patches, cells = sequence(model)
     plan = decimate([0, 1], base=6, beta=0.5)
-    batch, _ = model.encode(patches, cells, plan=plan)
+    batch, _ = model.encode(model.embed(patches, cells), hook=plan)
     assert batch.shape[1] == 3 + 1
     for b in range(3):
-        alone, _ = model.encode(patches[b : b + 1], cells[b : b + 1], plan=plan)
+        alone, _ = model.encode(model.embed(patches[b : b + 1], cells[b : b + 1]), hook=plan)
         torch.testing.assert_close(batch[b : b + 1], alone, **EXACT)
 
 
@@ -70,10 +71,10 @@ def test_protected_outputs_do_not_see_what_comes_after_them():
     model = exact()
     patches, cells = sequence(model)
     plan = decimate([1], base=5, protected=3)
-    want, _ = model.encode(patches, cells, plan=plan)
+    want, _ = model.encode(model.embed(patches, cells), hook=plan)
     changed = patches.clone()
     changed[:, -1] += 1.0
-    got, _ = model.encode(changed, cells, plan=plan)
+    got, _ = model.encode(model.embed(changed, cells), hook=plan)
     assert torch.equal(got[:, -3:-1], want[:, -3:-1])
     assert not torch.equal(got[:, -1], want[:, -1])
 
@@ -81,7 +82,7 @@ def test_protected_outputs_do_not_see_what_comes_after_them():
 def test_fewer_steps_than_the_least_are_all_kept():
     model = exact()
     patches, cells = sequence(model, L=4)
-    out, _ = model.encode(patches, cells, plan=decimate([0], base=1, least=20))
+    out, _ = model.encode(model.embed(patches, cells), hook=decimate([0], base=1, least=20))
     assert out.shape[1] == 4
 
 
@@ -101,9 +102,9 @@ def test_equal_scores_keep_the_newest_and_ablations_keep_what_they_say():
 def test_decimation_refuses_pieces_and_random_without_a_generator():
     model = exact()
     patches, cells = sequence(model)
-    _, state = model.encode(patches[:, :6], cells[:, :6])
+    _, state = model.encode(model.embed(patches[:, :6], cells[:, :6]))
     with pytest.raises(ValueError, match="one piece; this piece starts after step 6"):
-        model.encode(patches[:, 6:], cells[:, 6:], state, plan=decimate([0], base=2))
+        model.encode(model.embed(patches[:, 6:], cells[:, 6:]), state, hook=decimate([0], base=2))
     with pytest.raises(ValueError, match="needs a generator"):
         decimate([0], base=2, score="random")
 
@@ -112,7 +113,7 @@ def calibrated(model, n: int = 40) -> list[ChannelFilter]:
     recorder = StepSizeRecorder()
     for seed in range(n):
         patches, cells = sequence(model, L=L0, seed=seed)
-        model.encode(patches, cells, plan=recorder)
+        model.encode(model.embed(patches, cells), hook=recorder)
     return calibrate(recorder, L0)
 
 
@@ -124,10 +125,10 @@ def prefix_tables(model) -> list[Thresholds]:
 def test_within_the_training_length_no_step_is_filtered(T):
     model = exact()
     patches, cells = sequence(model, L=L0)
-    want, _ = model.encode(patches, cells)
-    got, _ = model.encode(patches, cells, plan=mask_steps(prefix_tables(model), None, T))
+    want, _ = model.encode(model.embed(patches, cells))
+    got, _ = model.encode(model.embed(patches, cells), hook=mask_steps(prefix_tables(model), None, T))
     torch.testing.assert_close(got, want, **EXACT)
-    got, _ = model.encode(patches, cells, plan=mask_random_steps([torch.zeros(24)] * 2, 0, after=L0))
+    got, _ = model.encode(model.embed(patches, cells), hook=mask_random_steps([torch.zeros(24)] * 2, 0, after=L0))
     torch.testing.assert_close(got, want, **EXACT)
 
 
@@ -137,18 +138,18 @@ def test_the_filter_of_one_length_is_that_of_the_table():
     filters = calibrated(model)
     channels = [f.long_memory for f in filters]
     for T in (3, L0, 13):
-        want, _ = model.encode(patches, cells, plan=mask_steps(thresholds(filters, L0, [13]), channels, T))
-        got, _ = model.encode(patches, cells, plan=filter_steps(filters, L0, T))
+        want, _ = model.encode(model.embed(patches, cells), hook=mask_steps(thresholds(filters, L0, [13]), channels, T))
+        got, _ = model.encode(model.embed(patches, cells), hook=filter_steps(filters, L0, T))
         torch.testing.assert_close(got, want, **EXACT)
 
 
 def test_a_threshold_of_0_is_the_identity():
     model = exact()
     patches, cells = sequence(model)
-    want, _ = model.encode(patches, cells)
+    want, _ = model.encode(model.embed(patches, cells))
     for T in (None, 13):
         tables = [Thresholds([L0, 100], torch.zeros(2, 24))] * 2
-        got, _ = model.encode(patches, cells, plan=mask_steps(tables, None, T))
+        got, _ = model.encode(model.embed(patches, cells), hook=mask_steps(tables, None, T))
         torch.testing.assert_close(got, want, **EXACT)
 
 
@@ -161,14 +162,14 @@ def test_filters_in_pieces_and_steps_equal_the_whole(choose, sizes):
     plan = mask_steps(prefix_tables(model), channels)
     if choose == "random":
         plan = mask_random_steps([torch.full((24,), 0.4)] * 2, 7, channels, after=L0)
-    want, _ = model.encode(patches, cells, plan=plan)
+    want, _ = model.encode(model.embed(patches, cells), hook=plan)
     got, _ = in_pieces(model, patches, cells, None, sizes, plan)
     torch.testing.assert_close(got, want, **EXACT)
     changed = patches.clone()
     changed[:, 10:] += 1.0
-    got, _ = model.encode(changed, cells, plan=plan)
+    got, _ = model.encode(model.embed(changed, cells), hook=plan)
     assert torch.equal(got[:, :10], want[:, :10])
-    assert not torch.allclose(want[:, L0:], model.encode(patches, cells)[0][:, L0:])
+    assert not torch.allclose(want[:, L0:], model.encode(model.embed(patches, cells))[0][:, L0:])
 
 
 def test_thresholds_between_lengths_are_linear_in_the_logarithm():
@@ -199,7 +200,7 @@ def test_the_budget_is_kept_on_the_steps_of_a_model(kappa):
     recorder = StepSizeRecorder()
     for seed in range(200):
         patches, cells = sequence(model, L=L0, seed=seed)
-        model.encode(patches, cells, plan=recorder)
+        model.encode(model.embed(patches, cells), hook=recorder)
     for layer, (table, f) in enumerate(
         zip(thresholds(found := calibrate(recorder, L0), L0, [kappa * L0]), found, strict=True)
     ):
@@ -253,6 +254,23 @@ def test_the_released_procedure_keeps_all_up_to_the_training_length_and_guards_i
         thresholds_as_released(recorder, 6, [12])
 
 
+@pytest.mark.parametrize(
+    ("clamp", "theta"),
+    [
+        (0.0, 16.0),
+        (0.1, 16.0),
+        (0.2, 14.0),
+        (0.97, 2.0),
+    ],  # the floor(16 clamp)-th of 16, 15, ..., 1, at least the first
+)
+def test_the_released_threshold_of_a_known_curve(clamp, theta):
+    """16, 15, ..., 1 stretched to 400 steps: what is clamped becomes a plateau, long enough for the sum of all."""
+    recorder = StepSizeRecorder()
+    recorder.step_sizes, recorder.A = {0: [torch.arange(16.0, 0.0, -1.0)[None, :, None]]}, {0: -torch.ones(1, 1)}
+    (table,) = thresholds_as_released(recorder, 16, [400], clamp)
+    assert table.theta[:, 0].tolist() == [0.0, theta]
+
+
 def test_a_budget_keeps_the_largest_steps_that_fit_in_it():
     model = exact()
     patches, cells = sequence(model)
@@ -278,7 +296,7 @@ def test_random_ablations_keep_as_many():
     patches, cells = sequence(model, B=2, L=400)
     calls = []
     counted = mask_random_steps([torch.full((24,), 0.3)] * 2, seed=1)
-    model.encode(patches, cells, plan=lambda call: calls.append(counted(call)) or calls[-1])
+    model.encode(model.embed(patches, cells), hook=lambda call: calls.append(counted(call)) or calls[-1])
     kept = (calls[0].dt > 0).double()
     assert float(kept.mean()) == pytest.approx(0.3, abs=5 * (0.21 / 9600) ** 0.5)
     assert torch.equal(kept[0], kept[1])  # the same for every sequence
@@ -302,6 +320,11 @@ def test_long_memory_is_what_survives_the_training_length(form, want):
     assert found.long_memory.tolist() == want
     (stricter,) = calibrate(recorder, L0, {"slow": 0.21, "mean": 0.11, "stepmean": 0.0009}[form], form)
     assert stricter.long_memory.tolist() == [False, form == "stepmean"]
+
+
+def test_a_threshold_that_selects_everything_says_so():
+    assert selected_everything([[True, True], [True, False]]) is None
+    assert "all 4 of 4 channels" in selected_everything([[True, True], [True, True]])
 
 
 def test_unknown_forms_of_survival_are_refused():
@@ -334,7 +357,7 @@ def deci_table(model, layer: int) -> Thresholds:
     recorder = StepSizeRecorder()
     for seed in range(40):
         patches, cells = sequence(model, L=L0, seed=seed)
-        model.encode(patches, cells, plan=recorder)
+        model.encode(model.embed(patches, cells), hook=recorder)
     return norm_thresholds(recorder, layer, L0, [10, 13, 20, 40, 100])
 
 
@@ -344,8 +367,8 @@ def test_decimation_in_a_stream_reads_up_to_the_training_length_as_ever(layer):
     patches, _ = sequence(model, L=6)
     cells = torch.randint(6, (3, 30), generator=torch.Generator().manual_seed(0))
     table, steps = deci_table(model, layer), [1, 5, L0]
-    want = read_at_steps(model, patches, cells, steps)
-    torch.testing.assert_close(read_decimated(model, patches, cells, steps, layer, table), want, **EXACT)
+    want = read_at_steps(model, along(patches, cells), steps)
+    torch.testing.assert_close(read_decimated(model, along(patches, cells), steps, layer, table), want, **EXACT)
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -355,10 +378,10 @@ def test_decimation_in_a_stream_is_alike_in_pieces_causal_and_keeps_about_what_i
     patches, _ = sequence(model, L=6)
     cells = torch.randint(6, (3, 30), generator=torch.Generator().manual_seed(0))
     table, steps = deci_table(model, layer), list(range(1, 31))
-    whole = read_decimated(model, patches, cells, steps, layer, table, piece=30)
-    torch.testing.assert_close(read_decimated(model, patches, cells, steps, layer, table, piece), whole, **EXACT)
+    whole = read_decimated(model, along(patches, cells), steps, layer, table, piece=30)
+    torch.testing.assert_close(read_decimated(model, along(patches, cells), steps, layer, table, piece), whole, **EXACT)
     for t in (9, 20):
-        early = read_decimated(model, patches, cells[:, :t], [t], layer, table)
+        early = read_decimated(model, along(patches, cells[:, :t]), [t], layer, table)
         torch.testing.assert_close(early[:, 0], whole[:, t - 1], **EXACT)
     repeated = (whole[:, 1:] == whole[:, :-1]).flatten(2).all(2)  # (B, 29): drawn as after the step before
     assert not repeated[:, : L0 - 1].any()
@@ -375,7 +398,7 @@ def test_an_account_of_kept_steps():
         calls.append(keeping(call))
         return account(calls[-1])
 
-    model.encode(patches, cells, plan=plan)
+    model.encode(model.embed(patches, cells), hook=plan)
     assert account.kept[0].tolist() == [list(range(13))] * 3
     assert torch.equal(account.kept[1], calls[1].keep)
     found = account.account(1, cells, 6)

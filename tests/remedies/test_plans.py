@@ -70,8 +70,8 @@ STREAM = {
 def test_neutral_settings_are_the_identity(plan):
     model = exact()
     patches, cells = sequence(model)
-    want, end = model.encode(patches, cells)
-    got, end_with = model.encode(patches, cells, plan=plan)
+    want, end = model.encode(model.embed(patches, cells))
+    got, end_with = model.encode(model.embed(patches, cells), hook=plan)
     torch.testing.assert_close(got, want, **EXACT)
     assert_same_state(end_with, end, EXACT)
 
@@ -80,8 +80,8 @@ def test_neutral_settings_are_the_identity(plan):
 def test_up_to_the_training_length_nothing_changes(name):
     model = exact()
     patches, cells = sequence(model)
-    want, _ = model.encode(patches, cells)
-    got, _ = model.encode(patches, cells, plan=STREAM[name])
+    want, _ = model.encode(model.embed(patches, cells))
+    got, _ = model.encode(model.embed(patches, cells), hook=STREAM[name])
     torch.testing.assert_close(got[:, :L0], want[:, :L0], **EXACT)
     assert not torch.allclose(got[:, L0:], want[:, L0:], rtol=1e-3)
 
@@ -91,7 +91,7 @@ def test_up_to_the_training_length_nothing_changes(name):
 def test_pieces_and_single_steps_equal_the_whole(plan, sizes):
     model = exact()
     patches, cells = sequence(model)
-    want, end = model.encode(patches, cells, plan=plan)
+    want, end = model.encode(model.embed(patches, cells), hook=plan)
     got, end_pieces = in_pieces(model, patches, cells, None, sizes, plan)
     torch.testing.assert_close(got, want, **EXACT)
     assert_same_state(end_pieces, end, EXACT)
@@ -101,10 +101,10 @@ def test_pieces_and_single_steps_equal_the_whole(plan, sizes):
 def test_what_comes_later_changes_nothing(plan):
     model = exact()
     patches, cells = sequence(model)
-    want, _ = model.encode(patches, cells, plan=plan)
+    want, _ = model.encode(model.embed(patches, cells), hook=plan)
     changed = patches.clone()
     changed[:, 10:] += 1.0
-    got, _ = model.encode(changed, cells, plan=plan)
+    got, _ = model.encode(model.embed(changed, cells), hook=plan)
     assert torch.equal(got[:, :10], want[:, :10])
 
 
@@ -254,7 +254,7 @@ def test_thresholds_are_quantiles_of_the_largest_norms(sizes):
     norms: dict[int, list] = {0: [], 1: []}
     state = None
     for t in range(13):
-        _, state = model.encode(patches[:, t : t + 1], cells[:, t : t + 1], state)
+        _, state = model.encode(model.embed(patches[:, t : t + 1], cells[:, t : t + 1]), state)
         for layer in (0, 1):
             norms[layer].append(state.layers[layer].h)
     by_layer, by_channel = StateNormRecorder("layer"), StateNormRecorder("channel")
@@ -287,8 +287,8 @@ def test_two_plans_in_pieces_join_their_cuts_and_a_second_recurrence_is_refused(
 def test_freeze_keeps_the_state_of_the_training_length():
     model = exact()
     patches, cells = sequence(model)
-    _, at_L0 = model.encode(patches[:, :L0], cells[:, :L0])
-    _, later = model.encode(patches, cells, plan=freeze(L0))
+    _, at_L0 = model.encode(model.embed(patches[:, :L0], cells[:, :L0]))
+    _, later = model.encode(model.embed(patches, cells), hook=freeze(L0))
     for frozen, before in zip(later.layers, at_L0.layers, strict=True):
         torch.testing.assert_close(frozen.h, before.h, **EXACT)
 

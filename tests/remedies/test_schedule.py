@@ -46,10 +46,12 @@ def test_factors_are_those_of_the_knots_and_linear_in_logarithms_between_them():
 def test_factors_of_1_and_steps_up_to_the_training_length_change_nothing(schedule):
     model = exact()
     patches, cells = sequence(model)
-    want, _ = model.encode(patches, cells)
-    same, _ = model.encode(patches, cells, plan=schedule.plan(torch.ones(schedule.n_factors, dtype=torch.float64)))
+    want, _ = model.encode(model.embed(patches, cells))
+    same, _ = model.encode(
+        model.embed(patches, cells), hook=schedule.plan(torch.ones(schedule.n_factors, dtype=torch.float64))
+    )
     torch.testing.assert_close(same, want, **EXACT)
-    got, _ = model.encode(patches, cells, plan=schedule.plan(factors(schedule)))
+    got, _ = model.encode(model.embed(patches, cells), hook=schedule.plan(factors(schedule)))
     torch.testing.assert_close(got[:, :L0], want[:, :L0], **EXACT)
     assert not torch.allclose(got[:, L0:], want[:, L0:], rtol=1e-3)
 
@@ -59,12 +61,12 @@ def test_factors_of_1_and_steps_up_to_the_training_length_change_nothing(schedul
 def test_pieces_and_single_steps_equal_the_whole_and_nothing_looks_ahead(schedule, sizes):
     model, plan = exact(), schedule.plan(factors(schedule))
     patches, cells = sequence(model)
-    want, _ = model.encode(patches, cells, plan=plan)
+    want, _ = model.encode(model.embed(patches, cells), hook=plan)
     got, _ = in_pieces(model, patches, cells, None, sizes, plan)
     torch.testing.assert_close(got, want, **EXACT)
     changed = patches.clone()
     changed[:, 10:] += 1.0
-    got, _ = model.encode(changed, cells, plan=plan)
+    got, _ = model.encode(model.embed(changed, cells), hook=plan)
     assert torch.equal(got[:, :10], want[:, :10])
 
 
@@ -83,8 +85,10 @@ def test_calibration_finds_the_schedule_that_the_targets_were_made_with():
     patches, cells = sequence(model, B=8)
     true = [0.5, 0.3, 1.6, 0.8]
     with torch.no_grad():
-        outputs, _ = model.encode(patches, cells, plan=schedule.plan(torch.tensor(true, dtype=torch.float64)))
-        targets = model.decode(outputs[:, 12])
+        outputs, _ = model.encode(
+            model.embed(patches, cells), hook=schedule.plan(torch.tensor(true, dtype=torch.float64))
+        )
+        targets = model.predict(outputs[:, 12])
     first, second = (
         loss_at_steps(model, patches[s], cells[s], targets[s], schedule.plan, [13]) for s in (slice(0, 4), slice(4, 8))
     )
@@ -95,9 +99,11 @@ def test_calibration_finds_the_schedule_that_the_targets_were_made_with():
 def test_a_scaled_step_size_is_a_special_case():
     model, schedule = exact(), GainSchedule(1, [1.5], "step_size", 2, D, N)
     patches, cells = sequence(model)
-    got, _ = model.encode(patches, cells, plan=schedule.plan(torch.tensor([0.5, 0.75], dtype=torch.float64)))
+    got, _ = model.encode(
+        model.embed(patches, cells), hook=schedule.plan(torch.tensor([0.5, 0.75], dtype=torch.float64))
+    )
     by_hand = [lambda t: torch.where(t > 1, 0.5, 1.0), lambda t: torch.where(t > 1, 0.75, 1.0)]
-    want, _ = model.encode(patches, cells, plan=scale_step_sizes(by_hand))
+    want, _ = model.encode(model.embed(patches, cells), hook=scale_step_sizes(by_hand))
     torch.testing.assert_close(got, want, **EXACT)
 
 

@@ -75,25 +75,25 @@ def test_nothing_cancels_in_float32():
 def test_up_to_r_steps_are_read_as_ever_bit_for_bit():
     model = moved(fresh())
     patches, cells = sequence(model)
-    want, _ = model.encode(patches[:, :8], cells[:, :8], plan=lambda call: call)
+    want, _ = model.encode(model.embed(patches[:, :8], cells[:, :8]), hook=lambda call: call)
     for form in ("exact", "overlap"):
-        got, _ = model.encode(patches[:, :8], cells[:, :8], plan=sliding_window(8, form))
+        got, _ = model.encode(model.embed(patches[:, :8], cells[:, :8]), hook=sliding_window(8, form))
         assert torch.equal(got, want)
 
 
 def test_a_piece_after_one_without_the_window_is_refused():
     model = exact()
     patches, cells = sequence(model)
-    _, state = model.encode(patches[:, :6], cells[:, :6])
+    _, state = model.encode(model.embed(patches[:, :6], cells[:, :6]))
     with pytest.raises(ValueError, match="the 6 steps before this piece were read without the window"):
-        model.encode(patches[:, 6:], cells[:, 6:], state, plan=sliding_window(4))
+        model.encode(model.embed(patches[:, 6:], cells[:, 6:]), state, hook=sliding_window(4))
 
 
 def test_gradients_flow_through_the_window():
     model = exact()
     patches, cells = sequence(model)
     patches.requires_grad_(True)
-    out, _ = model.encode(patches, cells, plan=sliding_window(3))
+    out, _ = model.encode(model.embed(patches, cells), hook=sliding_window(3))
     out[:, -1].sum().backward()
     assert torch.isfinite(patches.grad).all()
     reach = patches.grad.abs().sum((0, 2)) > 0

@@ -10,10 +10,11 @@ from lgmamba.records import ArtefactError
 from lgmamba.report import facts, inspect, remedies, write_report
 
 
-def test_kept_frames_are_those_that_are_read(study):
+def test_kept_frames_are_those_that_are_read_and_the_levels_of_every_training(study):
     params = load_study(study.study)
     read = {*facts.READ, "remedies", *(f"figure_{name}" for name in figures_of(params))}
     read |= {f"remedies_{name}" for name in remedies.READ} | {f"inspect_{name}" for name in inspect.READ}
+    read |= {"curves", "remedies_levels"}  # from these anybody can compute every contrast again
     assert set(kept_frames(params)) == {f"{name}.parquet" for name in read} | {"panel.safetensors"}
     assert set(kept_frames(params)) < set(frames_of(params))
 

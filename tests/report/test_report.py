@@ -12,8 +12,8 @@ from lgmamba.analysis.evaluate import evaluate
 from lgmamba.config.remedies import MODES
 from lgmamba.figures import draw
 from lgmamba.records import ArtefactError, Key, finish
-from lgmamba.report import html_page, render, update_readme, words, write_report
-from lgmamba.report.answer import answers, exceptions
+from lgmamba.report import PAGES, html_page, update_readme, words, write_report
+from lgmamba.report.contrasts import sentence
 from lgmamba.report.facts import gather
 from lgmamba.report.remedy_kinds import KINDS
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
@@ -37,16 +37,27 @@ def report(study, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_asks_for_nothing_from_outside(report, study):
+    pictures = 0
+    for name in ("report.html", "details.html"):
+        page = (report / name).read_text()
+        loaded = re.findall(r"""src=["']([^"']*)["']""", page)
+        assert all(source.startswith("data:") for source in loaded), loaded
+        links = re.findall(r"""href=["']([^"']*)["']""", page)
+        assert all(
+            link.startswith(("data:", "#", "figures/")) or link in ("report.html", "details.html") for link in links
+        )
+        assert "@import" not in page and "url(" not in page
+        pictures += len(loaded)
+    assert pictures == len(figures_of(load_study(study.study)))
+
+
+def test_figures_open_at_full_size(report, study):
     page = (report / "report.html").read_text()
-    sources = re.findall(r"""(?:src|href)=["']([^"']*)["']""", page)
-    assert len(sources) >= len(figures_of(load_study(study.study)))
-    assert all(source.startswith(("data:", "#")) for source in sources), sources
-    assert "@import" not in page
-    assert "url(" not in page
+    assert '<a href="figures/curves.png"><img' in page
 
 
 def test_every_figure_is_there_with_its_caption(report, study):
-    page, text = (report / "report.html").read_text(), (report / "report.md").read_text()
+    page, text = ("".join((report / f"{name}.{end}").read_text() for name in PAGES) for end in ("html", "md"))
     names = figures_of(load_study(study.study))
     for position in range(1, len(names) + 1):
         assert f"Figure {position}." in page
@@ -58,22 +69,19 @@ def test_every_figure_is_there_with_its_caption(report, study):
 
 
 def test_templates_leave_no_trace(report):
-    for name in ("report.md", "report.html"):
+    for name in ("report.md", "report.html", "details.md", "details.html"):
         text = (report / name).read_text()
         assert "{{" not in text
         assert "{%" not in text
         assert "None" not in text.split("## Configuration")[0].split("Configuration</h2>")[0]
-    assert "<p>|" not in (report / "report.html").read_text()  # a table that is none
+        assert "<p>|" not in text  # a table that is none
 
 
 def test_numbers_are_those_of_the_frames(report, study):
-    text = (report / "report.md").read_text()
-    cell = (
-        pl.read_parquet(study.frames / "claims.parquet")
-        .filter(claim="C1", run="fixed_8", factor=2.0)
-        .row(0, named=True)
-    )
-    assert f"| {words.signed(cell['effect'])} | [{words.signed(cell['lo'])}, {words.signed(cell['hi'])}] |" in text
+    text = (report / "details.md").read_text()
+    row = pl.read_parquet(study.frames / "contrasts.parquet").filter(name="C1").row(0, named=True)
+    interval = f"[{words.signed(row['lo'])}, {words.signed(row['hi'])}]"
+    assert f"| {words.signed(row['effect'])} | {interval} | {words.probability(row['p'])} |" in text
     headline = json.loads((report / "headline.json").read_text())
     summary = pl.read_parquet(study.frames / "summary.parquet").filter(
         run="uniform", mode="prefix", method="model", step=16
@@ -82,63 +90,42 @@ def test_numbers_are_those_of_the_frames(report, study):
     assert row["psnr"]["1"] == summary["psnr"].item()
 
 
-def test_remedies_are_told_in_numbers_of_their_frames(report, study):
+def test_the_answer_comes_first_and_is_that_of_the_primary_contrasts(report, study):
     text = (report / "report.md").read_text()
-    section = text.split("## Remedies")[1].split("## Method")[0]
-    level = pl.read_parquet(study.frames / "remedies.parquet").filter(
-        run="uniform", order="replacement", remedy="dt_running", factor=25.0
-    )
-    row = level.row(0, named=True)
-    written = f"{words.number(row['psnr'])} [{words.number(row['psnr_lo'])},\u00a0{words.number(row['psnr_hi'])}]"
+    answer = text.split("## Answer")[1].split("![")[0]
+    for row in pl.read_parquet(study.frames / "contrasts.parquet").iter_rows(named=True):
+        assert f"* **{row['claim']}:** {row['verdict']}: {words.signed(row['effect'])} dB" in answer
+    assert "so this is exploratory" in answer
+    assert len(re.findall(r"\w+", re.sub(r"!?\[[^]]*\]\([^)]*\)", "", text))) <= 1500
+
+
+def test_remedies_are_told_in_numbers_of_their_frames(report, study):
+    text = (report / "details.md").read_text()
+    section = text.split("## Remedies, each")[1].split("## Method")[0]
+    at = {"run": "uniform", "order": "replacement", "remedy": "dt_running", "factor": 25.0}
+    row = pl.read_parquet(study.frames / "remedies.parquet").filter(**at).row(0, named=True)
+    ahead = pl.read_parquet(study.frames / "remedies_differences.parquet").filter(against="the best control", **at)
     table = section.split("<summary>uniform (L0 = 16), order replacement</summary>")[1].split("</details>")[0]
     (mine,) = (line for line in table.splitlines() if line.startswith("| dt_running |"))
-    assert mine.startswith("| dt_running | dt times L0/t; stream | all |")
-    assert mine.endswith(f"{written} | none | \u2013 | 1.5 |")
-    assert [
-        line.split(" | ")[2] for line in table.splitlines() if line.startswith(("| a_gr", "| clip", "| freeze"))
-    ] == [
-        *("vanilla, reset", "none", "all but subset random, subset cover"),
-    ]
-    assert "| a_gradient | s \\|A\\| by layer, by back-propagation; prefix | vanilla, reset |" in table
-    assert "| none | 12 passes, 1.5 s | 1.5 |" in table
-    assert "changes nothing at T \u2264 L0:** all of them, on every run and in every order." in section
-    assert f"the best remedy is `dt_running` with {words.number(row['psnr'])} dB" in section
+    assert mine.startswith("| dt_running | dt times L0/t |")
+    assert f"| {words.number(row['psnr'])} | {words.signed(ahead['effect'].item())} [" in mine
+    assert mine.endswith("| no | 1.5 | none | \u2013 |")
+    assert "| a_gradient | s \\|A\\| by layer, by back-propagation |" in table
+    assert "| yes | 1.5 | none | 12 passes, 1.5 s |" in table
+    first = (report / "report.md").read_text()
+    assert f"the best remedy is `dt_running` with {words.number(row['psnr'])} dB" in first
     share = pl.read_parquet(study.frames / "remedies_lengths.parquet").filter(kind="step_size", factor=25.0)
     assert f"with {words.number(100 * share['step_size_share'][0], 0)} % of vanilla's step sizes" in section
-    assert "| C10 | together | holds | holds (16 of 16) |" in section
 
 
 def test_tables_of_remedies_are_tables_on_the_page_too(report):
-    section = (report / "report.html").read_text().split('<h2 id="remedies">')[1].split("<h2")[0]
-    assert section.count("<table>") == 5  # two runs in two orders, and the claims
+    section = (report / "details.html").read_text().split('<h2 id="remedies-each">')[1].split("<h2")[0]
+    assert section.count("<table>") == 4  # two runs in two orders
     assert section.count("<details") == section.count("</details>") == 4
-
-
-def test_the_readme_says_what_no_remedy_does(report):
-    headline = json.loads((report / "headline.json").read_text())["remedies"]
-    assert [goal["words"].split()[0] for goal in headline["goals"]] == [
-        "changes",
-        "never",
-        "beats",
-        "recovers",
-        "stays",
-    ]
-    text = render("readme_remedies.md.jinja", json.loads((report / "headline.json").read_text()))
-    assert "**Remedies** (5 tried, on 20 test images, 2 seeds, orders `permutation` and `replacement`):" in text
-    assert "wherever T reaches that length: none on every run and in every order, some in 0 of 2." in text
-    assert (
-        "never falls as T grows, to within 0.05 dB: `dt_running` and `together`, on every run and in every order."
-        in text
-    )
 
 
 def test_each_kind_of_remedy_has_its_words():
     assert set(KINDS) == {kind for kind, _ in MODES} | {"combine"}
-
-
-def test_our_choices_are_named_in_one_place(report):
-    text = (report / "report.md").read_text()
-    assert text.count("only that abstract was available") == 1
 
 
 def test_metrics_are_numbers(report):
@@ -152,7 +139,8 @@ def test_metrics_are_numbers(report):
 
 def test_a_second_report_is_the_same(report, study, tmp_path):
     before = {
-        name: (report / name).read_bytes() for name in ("report.md", "report.html", "headline.json", "metrics.json")
+        name: (report / name).read_bytes()
+        for name in ("report.md", "report.html", "details.md", "details.html", "headline.json", "metrics.json")
     }
     write_report(study.study, study.frames, report / "figures", report)
     assert before == {name: (report / name).read_bytes() for name in before}
@@ -163,61 +151,40 @@ def test_missing_figures_are_named(study, tmp_path):
         write_report(study.study, study.frames, tmp_path, tmp_path / "out")
 
 
-def cells(*rows: dict) -> pl.DataFrame:
-    base = {
-        "claim": "C1",
-        "family": None,
-        "run": "a",
-        "against": "itself at L0 = 8",
-        "step": 16,
-        "factor": 2.0,
-        "claimed_sign": -1,
-        "unit": "dB",
-    }
-    base |= {"lo": 0.0, "hi": 0.0, "per_seed": [0.0, 0.0], "verdict": "holds"}
-    return pl.DataFrame([base | row for row in rows])
+ROW = {
+    "claim": "It falls",
+    "effect": -1.0,
+    "lo": -1.5,
+    "hi": -0.5,
+    "n_seeds": 5,
+    "of_level": 14.0,
+    "minus_level": 15.0,
+    "detectable": 0.7,
+    "reason": None,
+    "verdict": "shown",
+}
 
 
-LENGTHS = {"a": 8, "b": 16}
-NO_GAPS = pl.DataFrame(schema={"run": pl.String, "step": pl.Int64, "gap_closed": pl.Float64, "beside": pl.Float64})
-
-
-def test_sentences_say_what_happened_not_what_was_hoped():
-    falls = answers(cells({"effect": -1.0}, {"effect": -2.0, "run": "b"}), NO_GAPS, LENGTHS, 16)["C1"]
-    assert "PSNR falls by 1.00 to 2.00 dB at 2 \u00d7 L0 (range over 2 runs)" in falls
-    assert "Where L0 covers the 16 cells of an image, 1 of 1 test hold" in falls
-    assert "which may lower the error, and 1 of 1 do" in falls
-    mixed = answers(cells({"effect": -1.0}, {"effect": 0.25, "run": "b"}), NO_GAPS, LENGTHS, 16)["C1"]
-    assert "PSNR changes by \u22121.00 to +0.25 dB" in mixed
-    behind = answers(cells({"claim": "C4", "claimed_sign": 1, "family": "u", "effect": -0.1}), NO_GAPS, LENGTHS, 16)[
-        "C4"
-    ]
-    assert "`a` is 0.10 dB below the generalist `u`" in behind
-    beside = NO_GAPS.vstack(
-        pl.DataFrame([["a", 8, None, -0.05], ["a", 16, None, 0.4]], schema=NO_GAPS.schema, orient="row")
-    )
-    told = answers(cells({"claim": "C4", "claimed_sign": 1, "family": "u", "effect": 0.1}), beside, LENGTHS, 16)["C4"]
-    assert told.endswith(" From the specialists `a` differs by \u22120.05 to +0.40 dB (T = 8 and 16).")
-
-
-def test_early_levels_of_specialists_are_told_by_training_length():
-    early = {"claim": "C2", "against": "mean image", "family": "u"}
-    rows = cells(early | {"run": "b", "effect": -1.0, "step": 4}, early | {"run": "a", "effect": 0.5, "step": 2})
-    sentence = answers(rows, NO_GAPS, LENGTHS, 16)["C2"]
-    assert "against the mean image: +0.50 dB at t = 2 of 8 and \u22121.00 dB at t = 4 of 16." in sentence
-
-
-def test_tests_that_do_not_hold_are_listed_with_their_size():
-    frame = cells(
-        {"effect": 0.2, "lo": -0.1, "hi": 0.5, "per_seed": [0.1, 0.3], "verdict": "not shown"}, {"effect": -1.0}
-    )
-    (line,) = exceptions(frame)["C1"]
-    assert (
-        line
-        == "`a` against itself at L0 = 8 at t = 16: not shown; +0.20 dB, interval [\u22120.10, +0.50], seeds +0.10, +0.30"
-    )
-    many = pl.concat([frame.head(1)] * 5)
-    assert exceptions(many, most=2)["C1"][-1] == "and 3 more, in the tables at the end"
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "shown: \u22121.00 dB [\u22121.50, \u22120.50], 5 trainings a side (14.00 against 15.00 dB)."),
+        (
+            {"verdict": "undecided", "effect": 0.1, "lo": -0.5, "hi": 0.7},
+            "undecided: +0.10 dB [\u22120.50, +0.70], 5 trainings a side (14.00 against 15.00 dB); these trainings could have shown 0.70 dB.",
+        ),
+        (
+            {"verdict": "described", "lo": None, "hi": None, "n_seeds": 1},
+            "described: \u22121.00 dB, 1 training a side (14.00 against 15.00 dB).",
+        ),
+        (
+            {"verdict": "not testable here", "effect": None, "reason": "no training has a number for a at L0"},
+            "not testable here: no training has a number for a at L0.",
+        ),
+    ],
+)
+def test_sentences_say_what_happened_not_what_was_hoped(changes: dict, expected: str):
+    assert sentence(ROW | changes) == expected
 
 
 def test_the_readme_gets_the_headline_between_its_markers(report, tmp_path):
@@ -229,7 +196,7 @@ def test_the_readme_gets_the_headline_between_its_markers(report, tmp_path):
     assert "stale text" not in once
     assert once.startswith(f"before\n{marker}\nStudy `synthetic`")
     assert once.endswith("<!-- /generated -->\nafter\n")
-    assert "| C1 | The error rises beyond the training length | holds (28 of 28) |" in once
+    assert "| C1 | Beyond its training lengths a generalist gets worse | shown |" in once
     update_readme(readme, report / "headline.json")
     assert readme.read_text() == once
 
@@ -295,23 +262,17 @@ def test_numbers_as_words(call, text: str):
 
 
 def test_a_study_with_almost_nothing_still_gets_its_figures_and_report(tmp_path):
-    """No specialist, one seed, nothing probed beyond twice L0: all is untestable, and said so."""
+    """No specialist, one seed, nothing probed beyond twice L0: effects are described, nothing is shown."""
     runs = {name: DIGITS_RUNS[name] for name in ("uniform", "adaptive")}
     probe = {"images": 3, "repeats": 1, "max_factor": 2, "factors": [2], "panel_images": 1}
-    study_json, results = make_study(
-        tmp_path, study_values(runs, probe=probe, claims={"bootstrap": 20}) | {"seeds": [0]}
-    )
+    values = study_values(runs, probe=probe, claims={"far_factors": [2]}) | {"seeds": [0]}
+    study_json, results = make_study(tmp_path, values)
     evaluate(study_json, results, tmp_path / "frames")
     for name in figures_of(load_study(study_json)):
         draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
     write_report(study_json, tmp_path / "frames", tmp_path / "figures", tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "Of the five claims tested, 0 hold in every test." in text
-    assert (
-        "**C3. Specialists beat the generalist at their own length: not testable here (the study has no runs that this claim compares).**"
-        in text
-    )
-    assert "One seed says nothing about the spread between trainings" in text
+    assert "described: " in text and "shown:" not in text
     assert "## Remedies" not in text
 
 

@@ -22,7 +22,7 @@ TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 5e-3, torch.float16: 1e-3}
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes and options of one call; `every` is `states_every`."""
+    """Sizes and options of one call; `every` is `states_every`, `G` None means B and C without an axis of groups."""
 
     B: int
     L: int
@@ -35,14 +35,17 @@ class Case:
     every: int | None = None
     last: bool = True
     seed: int = 0
+    G: int | None = None
+    skip: bool = True
 
     def __str__(self) -> str:
         """Readable test id."""
-        return f"B{self.B}-L{self.L}-D{self.D}-N{self.N}" + (f"-every{self.every}" if self.every else "")
+        groups, every = f"-G{self.G}" if self.G else "", f"-every{self.every}" if self.every else ""
+        return f"B{self.B}-L{self.L}-D{self.D}{groups}-N{self.N}{every}"
 
     def plain(self) -> "Case":
         """The same sizes with nothing optional."""
-        return replace(self, z=False, bias=False, softplus=False, h0=False, every=None, last=False)
+        return replace(self, skip=False, z=False, bias=False, softplus=False, h0=False, every=None, last=False)
 
 
 def make_inputs(case: Case, dtype=torch.float64, device="cpu") -> dict[str, Tensor | None]:
@@ -52,6 +55,7 @@ def make_inputs(case: Case, dtype=torch.float64, device="cpu") -> dict[str, Tens
     """
     g = torch.Generator().manual_seed(case.seed)
     B, L, D, N = case.B, case.L, case.D, case.N
+    BLGN = (B, L, N) if case.G is None else (B, L, case.G, N)
 
     def normal(*shape):
         return torch.randn(*shape, generator=g, dtype=torch.float64)
@@ -63,9 +67,9 @@ def make_inputs(case: Case, dtype=torch.float64, device="cpu") -> dict[str, Tens
         "x": normal(B, L, D),
         "dt": raw if case.softplus else torch.nn.functional.softplus(raw),
         "A": -torch.exp(torch.empty(D, N, dtype=torch.float64).uniform_(-2.3, 2.77, generator=g)),
-        "Bmat": normal(B, L, N),
-        "Cmat": normal(B, L, N),
-        "Dskip": normal(D),
+        "Bmat": normal(*BLGN),
+        "Cmat": normal(*BLGN),
+        "Dskip": normal(D) if case.skip else None,
         "z": normal(B, L, D) if case.z else None,
         "dt_bias": bias if case.bias else None,
         "h0": normal(B, D, N) if case.h0 else None,

@@ -1,5 +1,7 @@
 """Every runnable backend against the float64 reference: values and all gradients, and what callers rely on."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -32,6 +34,9 @@ SHAPES = [
     Case(B=1, L=31, D=33, N=256, every=40),
     Case(B=140, L=5, D=18, N=2, every=5),
     Case(B=2, L=300, D=24, N=16),
+    Case(B=2, L=37, D=6, N=5, G=6, every=10),
+    Case(B=3, L=70, D=40, N=16, G=2, every=16),
+    Case(B=1, L=65, D=96, N=8, G=3),
 ]
 
 
@@ -40,7 +45,7 @@ def test_values_and_gradients(backend, device, case):
     assert_matches_reference(case, backend, device)
 
 
-@pytest.mark.parametrize("case", [s.plain() for s in SHAPES[:5]], ids=str)
+@pytest.mark.parametrize("case", [s.plain() for s in (*SHAPES[:5], SHAPES[-2])], ids=str)
 def test_values_and_gradients_with_nothing_optional(backend, device, case):
     assert_matches_reference(case, backend, device)
 
@@ -60,10 +65,12 @@ def test_values_and_gradients_with_nothing_optional(backend, device, case):
         every=st.none() | st.integers(1, 90),
         last=st.booleans(),
         seed=st.integers(0, 1000),
-    )
+        skip=st.booleans(),
+    ),
+    G=st.none() | st.integers(1, 5),
 )
-def test_values_and_gradients_over_random_shapes(backend, device, case):
-    assert_matches_reference(case, backend, device)
+def test_values_and_gradients_over_random_shapes(backend, device, case, G):
+    assert_matches_reference(replace(case, G=G, D=case.D * (G or 1)), backend, device)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

@@ -6,24 +6,30 @@ import pytest
 import torch
 
 from lgmamba.data.dataset import load_dataset
-from lgmamba.task.patches import patchify
-from lgmamba.train.batch import Batch, BatchSampler, seed_of
-from lgmamba.train.loop import build_model
+from lgmamba.tasks.draw.batch import DrawBatch, DrawSampler
+from lgmamba.tasks.draw.patches import patchify
+from lgmamba.tasks.draw.task import DrawTask
+from lgmamba.tasks.registry import build_model
+from lgmamba.tasks.seeds import seed_of
 from lgmamba.train.optimizer import build_optimizer
-from lgmamba.train.step import TrainStep, loss_of
+from lgmamba.train.step import TrainStep
+from tests.model.models import as_read
 from tests.train.tiny import ADAPTIVE, tiny_run
 
 SUPERVISIONS = [{"kind": "last"}, {"kind": "random_k", "k": 3}, {"kind": "all"}]
 GRID = (4, 4)
 
 
-def sampler(run, full_length=False, seed=0, rows=None) -> BatchSampler:
+def sampler(run, full_length=False, seed=0, rows=None, **train) -> DrawSampler:
     rows = torch.arange(100) if rows is None else rows
-    return BatchSampler(run.task, rows, GRID, 8, seed, 50, full_length)
+    train = run.train.model_copy(update={"batch_size": 8, "steps": 50} | train)
+    return DrawSampler(run.task, rows, train, seed, full_length, GRID)
 
 
-def equal(a: Batch, b: Batch) -> bool:
-    return all(torch.equal(*pair) for pair in zip(a.tensors(), b.tensors(), strict=True))
+def equal(a: DrawBatch, b: DrawBatch) -> bool:
+    return a.tensors().keys() == b.tensors().keys() and all(
+        torch.equal(v, b.tensors()[k]) for k, v in a.tensors().items()
+    )
 
 
 def awake(model):
@@ -64,7 +70,7 @@ def test_images_come_from_the_given_rows_and_sequences_are_as_long_as_the_longes
 def test_with_a_length_power_long_sequences_weigh_more_and_nothing_else_changes():
     run = tiny_run(task={"supervision": {"kind": "random_k", "k": 3}})
     plain = sampler(run)
-    powered = BatchSampler(run.task, torch.arange(100), GRID, 8, 0, 50, False, length_power=0.6)
+    powered = sampler(run, length_power=0.6)
     for step in range(10):
         a, b = plain.draw(step), powered.draw(step)
         torch.testing.assert_close(b.weights.sum(1), (b.lengths / run.L0) ** 0.6)
@@ -96,11 +102,12 @@ def test_loss_of_mixed_lengths_is_that_of_a_loop_over_sequences(digits, supervis
         read = {"last": [T], "all": range(1, T + 1)}.get(supervision["kind"], batch.steps[b].tolist())
         errors = []
         for t in read:  # each step of each sequence by itself
-            drawn = model(patches[None], batch.cells[b : b + 1, :T], torch.tensor([[t]]), told=torch.tensor([T]))
+            sequence = as_read(patches[None], batch.cells[b : b + 1, :T])
+            drawn = model(sequence, torch.tensor([[t]]), torch.tensor([T]))
             errors.append(float((drawn[0, 0] - target).square().mean()))
         expected += sum(errors) / len(errors) / len(batch.lengths)
     # float32 sums of 64 pixels in another order and through another batch size: 1e-5 is a hundred roundings.
-    assert float(loss_of(model, dataset.images, batch)) == pytest.approx(expected, rel=1e-5)
+    assert float(DrawTask(run.task, dataset).loss(model, batch)) == pytest.approx(expected, rel=1e-5)
 
 
 @torch.no_grad()
@@ -115,7 +122,7 @@ def test_what_stands_after_the_longest_sequence_does_not_change_the_loss(digits,
     batch = next(b for b in map(sampler(run, full_length=True).draw, range(50)) if int(b.lengths.max()) < 6)
     assert batch.cells.shape[1] == 6
     cut = replace(batch, cells=batch.cells[:, : int(batch.lengths.max())])
-    full, short = (loss_of(model, dataset.images, b) for b in (batch, cut))
+    full, short = (DrawTask(run.task, dataset).loss(model, b) for b in (batch, cut))
     assert float(full) == pytest.approx(float(short), rel=1e-5)  # the same sums, perhaps in vectors of another width
 
 
@@ -146,7 +153,9 @@ def test_one_batch_is_learned_by_heart(digits):
     run = tiny_run(task={"lengths": {"kind": "fixed", "value": 6}}, model={"d_model": 16}, train={"lr": 0.01})
     dataset = load_dataset(digits)
     model = build_model(run, dataset.image_shape)
-    step = TrainStep(model, build_optimizer(model, run.train), dataset.images, 1.0, bf16=False, graph=False)
+    step = TrainStep(
+        model, build_optimizer(model, run.train), DrawTask(run.task, dataset), 1.0, bf16=False, graph=False
+    )
     batch = sampler(run).draw(0)
     losses = [float(step(batch)[0]) for _ in range(200)]
     assert losses[0] > 0.05
@@ -162,7 +171,7 @@ def test_the_norm_is_that_before_clipping_and_the_step_that_after(digits):
         model = build_model(run, dataset.image_shape)
         plain_descent = torch.optim.SGD(model.parameters(), lr=1.0)
         before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
-        _, norm = TrainStep(model, plain_descent, dataset.images, clip, bf16=False, graph=False)(batch)
+        _, norm = TrainStep(model, plain_descent, DrawTask(run.task, dataset), clip, bf16=False, graph=False)(batch)
         after = torch.cat([p.detach().flatten() for p in model.parameters()])
         return float(norm), float((after - before).norm())
 

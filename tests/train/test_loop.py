@@ -14,13 +14,15 @@ from lgmamba.data.dataset import load_dataset
 from lgmamba.data.errors import DataError
 from lgmamba.files import file_digest
 from lgmamba.provenance import code_digest
+from lgmamba.tasks.registry import build_model
 from lgmamba.track import metric_name
 from lgmamba.train import loop
+from lgmamba.train.attempt import TrainingError
 from lgmamba.train.checkpoint import load_model
 from lgmamba.train.history import History
-from lgmamba.train.loop import TrainingError, build_model
 from lgmamba.train.optimizer import learning_rate
 from lgmamba.train.step import TrainStep
+from lgmamba.train.validation import Validation
 from tests.train.tiny import (
     ADAPTIVE,
     FILES,
@@ -79,7 +81,7 @@ def test_the_checkpoint_is_the_trained_model_with_its_configuration(trained, dig
     model, run = load_model(home / "train" / "model.safetensors")
     assert run == tiny_run() == RunConfig.model_validate_json((home / "train" / "run.json").read_text())
     assert not model.training
-    psnr = loop.Validation(load_dataset(digits), "permutation", 2, (4, 4), 6, 16).psnr(model)
+    psnr = Validation(load_dataset(digits), "permutation", 2, (4, 4), 6, 16).psnr(model)
     assert {str(T): v for T, v in psnr.items()} == about["final"]["val_psnr"]
 
 

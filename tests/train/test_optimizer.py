@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lgmamba.train.loop import build_model
+from lgmamba.tasks.registry import build_model
 from lgmamba.train.optimizer import build_optimizer, learning_rate, set_learning_rate
 from tests.train.tiny import ADAPTIVE, tiny_run
 

@@ -8,15 +8,18 @@ import torch
 
 from lgmamba.data.dataset import load_dataset
 from lgmamba.model import StackState
-from lgmamba.task.patches import patchify
-from lgmamba.train import batch as batch_module
+from lgmamba.tasks.batch import passed_steps, passed_steps_pmf
+from lgmamba.tasks.draw import batch as batch_module
+from lgmamba.tasks.draw.batch import DrawSampler
+from lgmamba.tasks.draw.patches import patchify
+from lgmamba.tasks.draw.task import DrawTask
+from lgmamba.tasks.registry import build_model
 from lgmamba.train import passing as passing_module
-from lgmamba.train.batch import BatchSampler, passed_steps, passed_steps_pmf
 from lgmamba.train.checkpoint import load_model
-from lgmamba.train.loop import build_model
 from lgmamba.train.optimizer import build_optimizer
-from lgmamba.train.passing import noise_like, passed_state, start_of, state_tensors
-from lgmamba.train.step import TrainStep, loss_of
+from lgmamba.train.passing import noise_like, passed_state
+from lgmamba.train.step import TrainStep
+from tests.model.models import as_read
 from tests.train.tiny import FakeTracker, Stopped, reproducible_rows, tiny_run, train_at, weights
 
 GRID = (4, 4)
@@ -35,21 +38,21 @@ def passing_run(kind: str = "same_image", max_factor: float = 4, share: float = 
     return tiny_run(train=train, **changes)
 
 
-def sampler(run, seed=0, full_length=False) -> BatchSampler:
-    rows, B = torch.arange(100, 200), run.train.batch_size
-    return BatchSampler(run.task, rows, GRID, B, seed, 50, full_length, run.train.state_passing)
+def sampler(run, seed=0, full_length=False) -> DrawSampler:
+    train = run.train.model_copy(update={"steps": 50})
+    return DrawSampler(run.task, torch.arange(100, 200), train, seed, full_length, GRID)
 
 
 def setting(digits, run):
-    """Images, a model that is off its initialisation, and a batch with a passed part of some length."""
-    images = load_dataset(digits).images
-    model = build_model(run, images.shape[1:])
+    """The task, a model that is off its initialisation, and a batch with a passed part of some length."""
+    task = DrawTask(run.task, load_dataset(digits))
+    model = build_model(run, task.dataset.image_shape)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in model.parameters():
             p += 0.1 * torch.randn(p.shape, generator=generator)
     draws = map(sampler(run).draw, range(50))
-    return images, model, next(b for b in draws if b.passed.cells.shape[1] > 4)
+    return task, model, next(b for b in draws if b.passed.cells.shape[1] > 4)
 
 
 def without_passing(run):
@@ -67,7 +70,7 @@ def test_a_batch_depends_on_seed_and_step_alone(kind):
         used.draw(step)
 
     def values(batch):
-        return [v.tolist() for v in (*batch.tensors(), batch.passed.rows, batch.passed.cells)] + [
+        return [v.tolist() for v in (*batch.tensors().values(), batch.passed.rows, batch.passed.cells)] + [
             batch.passed.noise_seed
         ]
 
@@ -122,7 +125,10 @@ def test_the_number_of_steps_is_the_only_difference_from_a_training_without(kind
         batch, expected = sampler(run).draw(step), sampler(plain).draw(step)
         assert expected.passed is None
         assert batch.passed.cells.shape == (4, 0)
-        assert all(torch.equal(a, b) for a, b in zip(batch.tensors(), expected.tensors(), strict=True))
+        assert torch.equal(batch.before, batch.cells[:, 0])
+        found = batch.tensors()
+        assert found.keys() == expected.tensors().keys() | {"before"}
+        assert all(torch.equal(found[name], v) for name, v in expected.tensors().items())
 
 
 @pytest.mark.parametrize("share, k", [(0.1, 1), (0.5, 4), (0.7, 6), (1.0, 8)])
@@ -151,70 +157,69 @@ def test_the_steps_follow_the_law_that_is_stated():
 def test_the_loss_is_that_of_the_whole_sequence(digits, backend, model_changes):
     """Sequence by sequence, all n + T steps read at once from the start."""
     run = passing_run(model={"scan_backend": backend} | model_changes)
-    images, model, batch = setting(digits, run)
+    task, model, batch = setting(digits, run)
     n, expected = batch.passed.cells.shape[1], 0.0
     with torch.no_grad():
         for b, T in enumerate(batch.lengths.tolist()):
             before = batch.passed.cells[b] if b < 4 else torch.empty(0, dtype=torch.int64)
             cells = torch.cat([before, batch.cells[b, :T]])[None]
-            target = images[batch.rows[b]].float() / 255
-            drawn = model(patchify(target[None], 2)[:, cells[0]], cells, torch.tensor([[cells.shape[1]]]))
+            target = task.dataset.images[batch.rows[b]].float() / 255
+            sequence = as_read(patchify(target[None], 2)[:, cells[0]], cells)
+            drawn = model(sequence, torch.tensor([[cells.shape[1]]]))
             assert cells.shape[1] == (n + T if b < 4 else T)
             expected += float((drawn[0, 0] - target).square().mean()) / 8
-        state = passed_state(model, images, batch)
-        found = float(loss_of(model, images, batch, state))
+        state = passed_state(model, task, batch)
+        found = float(task.loss(model, batch, state))
         # float32 sums in another order and through another batch size: 1e-5 is a hundred roundings.
         assert found == pytest.approx(expected, rel=1e-5)
-        assert found != pytest.approx(float(loss_of(model, images, batch)), rel=1e-3)
+        assert found != pytest.approx(float(task.loss(model, batch)), rel=1e-3)
 
 
 @torch.no_grad()
 def test_the_state_of_another_image_is_that_after_reading_it(digits):
-    images, model, batch = setting(digits, passing_run("other_image"))
-    other = patchify(images[batch.passed.rows].float() / 255, 2)
+    task, model, batch = setting(digits, passing_run("other_image"))
+    other = patchify(task.dataset.images[batch.passed.rows].float() / 255, 2)
     read = torch.stack([p[c] for p, c in zip(other, batch.passed.cells, strict=True)])
-    _, end = model.encode(read, batch.passed.cells)
-    state = passed_state(model, images, batch)
-    for mine, expected in zip(state_tensors(state), state_tensors(end), strict=True):
+    _, end = model.encode(model.embed(read, batch.passed.cells))
+    state = passed_state(model, task, batch)
+    for mine, expected in zip(state.tensors(), end.tensors(), strict=True):
         assert torch.equal(mine[:4], expected)
 
 
 @torch.no_grad()
 def test_pieces_of_the_passed_part_do_not_show(digits, monkeypatch):
-    images, model, batch = setting(digits, passing_run())
-    whole = passed_state(model, images, batch)
+    task, model, batch = setting(digits, passing_run())
+    whole = passed_state(model, task, batch)
     monkeypatch.setattr(passing_module, "PIECE", 3)
-    for a, b in zip(state_tensors(whole), state_tensors(passed_state(model, images, batch)), strict=True):
+    for a, b in zip(whole.tensors(), passed_state(model, task, batch).tensors(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # float32 roundings of some twenty steps
 
 
 @torch.no_grad()
 @kinds
 def test_sequences_without_a_passed_part_start_from_zero_at_their_own_first_cell(digits, kind):
-    images, model, batch = setting(digits, passing_run(kind))
-    state = passed_state(model, images, batch)
-    *values, cell = state_tensors(state)
+    task, model, batch = setting(digits, passing_run(kind))
+    state = passed_state(model, task, batch)
+    values = state.tensors()
     assert state.t == 0
     assert len(values) == 4  # convolution and recurrence of two layers
     for v in values:
         assert len(v) == 8
         assert v[:4].flatten(1).abs().amax(1).gt(0).all()
         assert not v[4:].any()
-    assert torch.equal(cell, torch.cat([batch.passed.cells[:, -1], batch.cells[4:, 0]]))
+    assert torch.equal(batch.before, torch.cat([batch.passed.cells[:, -1], batch.cells[4:, 0]]))
 
 
 def test_noise_has_the_moments_of_the_states_entry_by_entry(digits):
     generator = torch.Generator().manual_seed(0)
     model = build_model(tiny_run(), (1, 8, 8))
-    cells = torch.randint(16, (20_000, 3), generator=generator)
-    like = start_of(model, cells)
-    for v in state_tensors(like)[:-1]:  # entries with means and spreads of their own
+    like = model.start(20_000)
+    for v in like.tensors():  # entries with means and spreads of their own
         shape = v.shape[1:]
         v += 3 * torch.randn(shape, generator=generator)
         v += torch.rand(shape, generator=generator) * torch.randn(v.shape, generator=generator)
     noise, again, other = (noise_like(like, seed) for seed in (1, 1, 2))
-    assert torch.equal(noise.cell, like.cell)
-    for v, n, a, o in zip(*(state_tensors(s)[:-1] for s in (like, noise, again, other)), strict=True):
+    for v, n, a, o in zip(*(s.tensors() for s in (like, noise, again, other)), strict=True):
         assert torch.equal(n, a)
         assert not torch.equal(n, o)
         assert n.dtype == v.dtype
@@ -231,11 +236,11 @@ def test_the_explicit_start_is_the_start(digits, model_changes, bf16):
     _, model, batch = setting(digits, passing_run(model=model_changes))
     read = torch.rand(8, batch.cells.shape[1], 4)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        _, end = model.encode(read, batch.cells)
-        start = start_of(model, batch.cells)
-        found, expected = (model.encode(read, batch.cells, state)[0] for state in (start, None))
+        _, end = model.encode(model.embed(read, batch.cells))
+        start = model.start(8)
+        found, expected = (model.encode(model.embed(read, batch.cells), state)[0] for state in (start, None))
     assert torch.equal(found, expected)
-    for a, b in zip(state_tensors(start), state_tensors(end), strict=True):
+    for a, b in zip(start.tensors(), end.tensors(), strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
 
 
@@ -244,12 +249,12 @@ def test_the_explicit_start_is_the_start(digits, model_changes, bf16):
 
 @kinds
 def test_no_gradient_enters_the_passed_part(digits, kind):
-    images, model, batch = setting(digits, passing_run(kind))
-    state = passed_state(model, images, batch)
-    assert not any(v.requires_grad for v in state_tensors(state))
+    task, model, batch = setting(digits, passing_run(kind))
+    state = passed_state(model, task, batch)
+    assert not any(v.requires_grad for v in state.tensors())
 
     def gradients(given: StackState) -> list[torch.Tensor]:
-        return torch.autograd.grad(loss_of(model, images, batch, given), list(model.parameters()))
+        return torch.autograd.grad(task.loss(model, batch, given), list(model.parameters()))
 
     # Numbers from anywhere give the same gradients: the step knows nothing of where they came from.
     layers = tuple(replace(c, conv=torch.tensor(c.conv.numpy()), h=torch.tensor(c.h.numpy())) for c in state.layers)
@@ -260,11 +265,11 @@ def test_no_gradient_enters_the_passed_part(digits, kind):
 def test_cells_read_in_the_passed_part_alone_get_no_gradient(digits):
     """A cell that only the passed part reads is embedded without gradient, though it changes the loss."""
     run = passing_run(task={"order": "raster", "lengths": {"kind": "fixed", "value": 2}}, max_factor=5, share=1.0)
-    images, model, _ = setting(digits, run)
+    task, model, _ = setting(digits, run)
     batch = next(b for b in map(sampler(run).draw, range(50)) if b.passed.cells.shape[1] == 8)
 
     def loss():
-        return loss_of(model, images, batch, passed_state(model, images, batch))
+        return task.loss(model, batch, passed_state(model, task, batch))
 
     before = loss()
     before.backward()
@@ -307,8 +312,8 @@ def test_a_step_in_bf16_is_that_in_fp32_to_three_digits(digits, kind):
     run = passing_run(kind)
     losses = []
     for bf16 in (True, False):
-        images, model, batch = setting(digits, run)
-        step = TrainStep(model, build_optimizer(model, run.train), images, 1.0, bf16, graph=False)
+        task, model, batch = setting(digits, run)
+        step = TrainStep(model, build_optimizer(model, run.train), task, 1.0, bf16, graph=False)
         losses.append(step(batch)[0].item())
         assert all(p.grad.isfinite().all() and p.grad.any() for p in model.parameters())
     assert losses[0] != losses[1]

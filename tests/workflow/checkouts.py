@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from lgmamba.config.study import load_params, merge, read_yaml
+from lgmamba.config.study import load_params, merge
+from lgmamba.config.text import read_yaml
 
 ROOT = Path(__file__).parents[2]
 HIDDEN = {".dvc", ".dvcignore", ".gitignore"}

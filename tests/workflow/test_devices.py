@@ -66,7 +66,7 @@ def test_several_jobs_share_a_device_only_where_that_is_said(tmp_path):
     environ = {"CUDA_VISIBLE_DEVICES": "0,1", "LGMAMBA_JOBS_PER_GPU": "2"}
     taken = [devices.claim("auto", dict(environ), tmp_path) for _ in range(4)]
     assert taken == ["0", "1", "0", "1"]
-    with pytest.raises(ValueError, match="LGMAMBA_JOBS_PER_GPU='two'"):
+    with pytest.raises(ValueError, match="LGMAMBA_JOBS_PER_GPU: found 'two'"):
         devices.claim("auto", environ | {"LGMAMBA_JOBS_PER_GPU": "two"}, tmp_path)
 
 

@@ -47,7 +47,7 @@ def test_repro_gives_what_snakemake_gives(reproduced, finished):
     for run, seed in params.run_configs():
         model = params.outputs.results / "runs" / run / f"seed{seed}" / "train" / "model.safetensors"
         assert (reproduced.path / model).read_bytes() == (finished.path / model).read_bytes()
-    for name in ("curves.parquet", "claims.parquet"):
+    for name in ("curves.parquet", "contrasts.parquet"):
         frame = params.outputs.results / "frames" / name
         assert (reproduced.path / frame).read_bytes() == (finished.path / frame).read_bytes()
 

@@ -10,21 +10,21 @@ import time
 from functools import cache
 from os.path import dirname
 
-import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import read_config, refuse_other_study
 from lgmamba.config.study import Params, load_params
+from lgmamba.config.text import parse
 from lgmamba.jobs import Currency, drawn_jobs, jobs_of, track_report_job
 from lgmamba.records import RECORD, record_path
 
 
 def study_params():
     """params.yaml <- preset <- values given by hand (--config, --configfile), validated."""
-    given = {key: typed(value) for key, value in config.items() if key != "frames"}
     try:
+        given = {key: typed(value) for key, value in config.items() if key != "frames"}
         params = load_params(
             os.path.relpath(os.path.join(workflow.basedir, "params.yaml")),
             preset=given.pop("preset", None),
@@ -57,13 +57,21 @@ def frames_are_kept():
     return True
 
 
+def check_images():
+    """Images that are missing end the call here, where they are not built yet."""
+    from lgmamba.cli.show import missing_images
+
+    if told := missing_images(PARAMS):
+        raise WorkflowError(told)
+
+
 def typed(value):
     """--config hands the leaves of nested values over as text ('train={steps: 20}'); read them as YAML would."""
     if isinstance(value, dict):
         return {k: typed(v) for k, v in value.items()}
     if isinstance(value, list):
         return [typed(v) for v in value]
-    return yaml.safe_load(value) if isinstance(value, str) and value else value
+    return parse(value, f"--config: {value}") if isinstance(value, str) and value else value
 
 
 def train_threads(wildcards):

@@ -51,6 +51,8 @@ rule report:
         figures=ancient([f for f in rules.figures.input if not f.endswith(RECORD)]),
     output:
         f"{REPORTS}/report.md",
+        f"{REPORTS}/details.md",
+        f"{REPORTS}/details.html",
         f"{REPORTS}/report.html",
         f"{REPORTS}/headline.json",
         f"{REPORTS}/metrics.json",

@@ -26,11 +26,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import yaml
-
 from lgmamba.config.files import write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
+from lgmamba.config.text import parse_mapping
 from lgmamba.devices import gpus
 from lgmamba.jobs import Currency, Job, jobs_of
 
@@ -86,7 +85,9 @@ def parse() -> argparse.Namespace:
 def chains_of(asked: str, options: argparse.Namespace) -> list[Chain]:
     """The chains of a study: its images, then one chain for each run and seed, with its configuration files written."""
     preset, seeds, names = [*asked.split(":"), "", ""][:3]
-    study = load_params(options.params, preset, yaml.safe_load(options.override) if options.override else None)
+    study = load_params(
+        options.params, preset, parse_mapping(options.override, "--override") if options.override else None
+    )
     write_config_files(study)
     jobs = [job for job in jobs_of(study).values() if job.stage in STAGES and job.stage in options.stages.split(",")]
     found = [Chain(study, [job], 0.0) for job in jobs if job.stage == "data"]

@@ -3,9 +3,8 @@
 import polars as pl
 
 from lgmamba.analysis.drawn import in_octaves
-from lgmamba.analysis.remedies import AT_L0, VANILLA
-from lgmamba.analysis.remedies.claims import BEYOND, RIVALS, longer_generalist
-from lgmamba.analysis.statistics import HOLDS
+from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, BEYOND, VANILLA
+from lgmamba.analysis.remedies.frames import longer_generalist
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
 
@@ -16,20 +15,21 @@ ORDER_OF_CONTROLS = ("vanilla", "vanilla_stream", "freeze", "subset_random", "su
 def remedy_rows(params: Params, levels: pl.DataFrame, differences: pl.DataFrame) -> pl.DataFrame:
     """Every remedy and control at T >= L0, best first; without the ideal memory `paste`, which leaves every axis.
 
-    Columns: those of remedies.parquet; delta (PSNR(T) - PSNR(L0), dB) with interval; beats: shown to be above `freeze` and both
-    subsets at this T; rank: 1 for the remedy whose delta is largest, mean over runs, orders and T >= 2 L0, null for vanilla and
-    controls, which come after; best_of_kind: whether no remedy of its kind has a better rank; longer: the generalist of the next
-    longer L0, longer_psnr: its PSNR at its L0.
+    Columns: those of remedies.parquet; delta (PSNR(T) - PSNR(L0), dB) with interval; ahead (PSNR minus that of the best control of
+    each seed, dB) with interval; rank: 1 for the remedy whose delta is largest, mean over runs, orders and T >= 2 L0, null for
+    vanilla and controls, which come after; best_of_kind: whether no remedy of its kind has a better rank; longer: the generalist of
+    the next longer L0, longer_psnr: its PSNR at its L0.
     """
     keys = ("run", "order", "remedy", "step")
     delta = differences.filter(against=AT_L0).select(*keys, delta="effect", delta_lo="effect_lo", delta_hi="effect_hi")
-    shown = differences.filter(pl.col("against").is_in(RIVALS), pl.col("test") == "above")
-    beats = shown.group_by(keys).agg(beats=(pl.col("verdict") == HOLDS).all())
-    rows = levels.filter(pl.col("factor") >= 1, pl.col("remedy") != "paste")
-    rows = rows.join(delta, on=keys, how="left", maintain_order="left").with_columns(
-        pl.col("delta", "delta_lo", "delta_hi").fill_null(0.0)  # at L0 itself
+    ahead = differences.filter(against=BEST_CONTROL).select(
+        *keys, ahead="effect", ahead_lo="effect_lo", ahead_hi="effect_hi"
     )
-    rows = rows.join(beats, on=keys, how="left", maintain_order="left")
+    rows = levels.filter(pl.col("factor") >= 1, pl.col("remedy") != "paste")
+    rows = rows.join(delta, on=keys, how="left", maintain_order="left")
+    at_L0 = pl.when(factor=1.0).then(0.0)
+    rows = rows.with_columns(at_L0.otherwise(pl.col("delta", "delta_lo", "delta_hi")).name.keep())
+    rows = rows.join(ahead, on=keys, how="left", maintain_order="left")
     ranking = ranked(rows)
     rank = pl.DataFrame(
         {"remedy": ranking, "rank": range(1, len(ranking) + 1)}, schema={"remedy": pl.String, "rank": pl.Int64}

@@ -5,7 +5,6 @@ import polars as pl
 from lgmamba.analysis.collect import RunFolder
 from lgmamba.analysis.frames import retention_frame
 from lgmamba.analysis.remedies import drawn
-from lgmamba.analysis.remedies.claims import claims_frame, goals_frame
 from lgmamba.analysis.remedies.collect import collect_remedies, load_readings, remedies_of
 from lgmamba.analysis.remedies.frames import (
     RemedyEvidence,
@@ -13,8 +12,9 @@ from lgmamba.analysis.remedies.frames import (
     differences_frame,
     lengths_frame,
     levels_frame,
+    seed_levels_frame,
 )
-from lgmamba.analysis.statistics import Bootstrap
+from lgmamba.analysis.statistics import Trainings
 from lgmamba.config.study import Params
 
 
@@ -29,8 +29,8 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
     """
     found = collect_remedies(params, folders)
     readings = load_readings(found)
-    bootstrap = Bootstrap(readings.mse, params.claims.bootstrap, params.claims.level)
-    evidence = RemedyEvidence(params, remedies_of(found), readings, bootstrap)
+    trainings = Trainings(readings.mse, params.claims.level)
+    evidence = RemedyEvidence(params, remedies_of(found), readings, trainings)
     levels, differences = levels_frame(evidence), differences_frame(evidence)
     maps = [folder.folder.path / "remedies/retention.parquet" for folder in found]
     retention = retention_frame(maps, ("run", "remedy", "mode", "order", "step", "age"))
@@ -38,9 +38,8 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
     rows = drawn.remedy_rows(params, levels, differences)
     return {
         "remedies": levels,
+        "remedies_levels": seed_levels_frame(evidence),
         "remedies_differences": differences,
-        "remedies_claims": claims_frame(evidence, differences),
-        "remedies_goals": goals_frame(evidence, differences),
         "remedies_cost": cost_frame(found),
         "remedies_lengths": lengths_frame(found, params.extension),
         "remedies_retention": retention,

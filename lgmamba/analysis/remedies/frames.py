@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from lgmamba.analysis.families import GENERALIST, kind_of
 from lgmamba.analysis.frames import level
-from lgmamba.analysis.remedies import AT_L0, EQUAL_DB, VANILLA, VANILLA_STREAM
+from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA, VANILLA_STREAM
 from lgmamba.analysis.remedies.collect import Readings, Remedy, RemedyFolder
-from lgmamba.analysis.statistics import Bootstrap
+from lgmamba.analysis.statistics import Effect, Trainings, effect_of
 from lgmamba.config.remedies import ExtensionConfig
 from lgmamba.config.study import Params
 
 AGAINST = (VANILLA, "truncate", "reset", "subset_random", "subset_cover", "freeze")
 """What every remedy is compared with at the same step; the ideal memory `paste` is a floor, no competitor."""
-ABOVE, WITHIN = "above", "within"  # what a difference is tested for
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class RemedyEvidence:
     params: Params
     remedies: dict[str, Remedy]
     readings: Readings
-    bootstrap: Bootstrap
+    trainings: Trainings
 
     @property
     def L0(self) -> dict[str, int]:
@@ -73,10 +74,28 @@ def factor_of(extension: ExtensionConfig, L0: int, step: int) -> float:
     return asked.get(step, step / L0)
 
 
+def seed_levels_frame(ev: RemedyEvidence) -> pl.DataFrame:
+    """remedies_levels.parquet: PSNR of every training with every remedy, the frame of levels of `analysis.contrasts`."""
+    rows = [
+        {
+            "run": run,
+            "seed": seed,
+            "method": remedy.name,
+            "mode": remedy.mode,
+            "order": order,
+            "step": step,
+            "value": value,
+        }
+        for run, order, remedy, step, columns in ev.settings()
+        for seed, value in zip(ev.readings.seeds, ev.trainings.psnr[columns].tolist(), strict=True)
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
 def levels_frame(ev: RemedyEvidence) -> pl.DataFrame:
     """remedies.parquet: run, L0, order, remedy, kind, control, mode, step, factor -> psnr with interval, lowest and highest seed."""
     rows = [
-        ev.about(run, order, remedy, step) | level(ev.bootstrap.level_of(columns), "psnr")
+        ev.about(run, order, remedy, step) | level(ev.trainings.level_of(columns), "psnr")
         for run, order, remedy, step, columns in ev.settings()
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
@@ -85,25 +104,45 @@ def levels_frame(ev: RemedyEvidence) -> pl.DataFrame:
 def differences_frame(ev: RemedyEvidence) -> pl.DataFrame:
     """remedies_differences.parquet: every remedy and control against vanilla (in its own mode), the controls, and itself at L0.
 
-    Columns: those that name a row of remedies.parquet; against; test: "above" (is it better? never at L0 and below) or "within"
-    (T <= L0: does it differ by less than EQUAL_DB?); effect with interval, Student's interval, seeds, effect size, verdict.
+    Columns: those that name a row of remedies.parquet; against (BEST_CONTROL: for each seed the best of the controls, chosen with
+    the numbers themselves, which favours it); effect (dB) with interval over trainings, lowest and highest seed, per_seed.
+    Up to L0, where a remedy should change nothing, against vanilla alone.
     """
     rows = []
     for run, order, remedy, step, columns in ev.settings():
         beyond = step > ev.L0[run]
         for against in (*AGAINST, AT_L0):
-            if against == remedy.name or (not beyond and against != VANILLA):
-                continue
             other = ev.rival(run, order, remedy, step, against)
-            if other is None:
-                continue
-            effect = ev.bootstrap.difference(columns, other)
-            row = ev.about(run, order, remedy, step) | {"against": against, "test": ABOVE if beyond else WITHIN}
-            row |= level(effect, "effect") | {"lo_t": _finite(effect.lo_t), "hi_t": _finite(effect.hi_t)}
-            row |= {"per_seed": list(effect.per_seed), "d_z": _finite(effect.d_z)}
-            rows.append(row | {"verdict": effect.verdict(+1) if beyond else effect.verdict_within(EQUAL_DB)})
-    schema = {"lo_t": pl.Float64, "hi_t": pl.Float64, "d_z": pl.Float64, "per_seed": pl.List(pl.Float64)}
-    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema)
+            if against != remedy.name and (beyond or against == VANILLA) and other is not None:
+                rows.append(
+                    _difference(ev, (run, order, remedy, step), against, ev.trainings.difference(columns, other))
+                )
+        best = _best_control(ev, run, order, step) if beyond and not remedy.control else None
+        if best is not None:
+            effect = effect_of(ev.trainings.psnr[columns] - best, ev.trainings.level, ev.trainings.n_images)
+            rows.append(_difference(ev, (run, order, remedy, step), BEST_CONTROL, effect))
+    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides={"per_seed": pl.List(pl.Float64)})
+
+
+def _difference(
+    ev: RemedyEvidence, named: tuple[str, str, Remedy, int], against: str, effect: Effect
+) -> dict[str, Any]:
+    row = ev.about(*named) | {"against": against} | level(effect, "effect")
+    return row | {"per_seed": list(effect.per_seed)}
+
+
+def _best_control(ev: RemedyEvidence, run: str, order: str, step: int) -> np.ndarray | None:
+    """(S,) PSNR of the best control of each seed."""
+    found = [ev.readings.of(run, order, name, step) for name in AGAINST if name != VANILLA]
+    levels = [ev.trainings.psnr[columns] for columns in found if columns is not None]
+    return np.max(levels, axis=0) if levels else None
+
+
+def longer_generalist(params: Params, run: str) -> str | None:
+    """Of the runs that remedies are tried on, the plain generalist with the next longer L0 than that of a run."""
+    runs = params.runs_by_name()
+    longer = [n for n in params.extension.runs if kind_of(runs[n]) == GENERALIST and runs[n].L0 > runs[run].L0]
+    return min(longer, key=lambda name: runs[name].L0) if longer else None
 
 
 def cost_frame(folders: list[RemedyFolder]) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lgmamba.config.data import DigitsSource, ImageFolderSource, Source
+from lgmamba.config.data import DigitsSource, ImageFolderSource, NoImages, Source
 from lgmamba.data.artefact import SourceRecord
 from lgmamba.data.decode import Payload
 
@@ -81,6 +81,10 @@ def open_source(config: Source, scratch: Path, progress: bool | None) -> ImageSo
         from lgmamba.data.sources.digits import Digits
 
         return Digits()
+    if isinstance(config, NoImages):
+        from lgmamba.data.sources.nothing import Nothing
+
+        return Nothing(config.samples)
     if isinstance(config, ImageFolderSource):
         from lgmamba.data.sources.image_folder import ImageFolder
 

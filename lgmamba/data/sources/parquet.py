@@ -1,7 +1,6 @@
 """Parquet files with encoded images: the layout of data sets on public hubs. Local paths, globs, https:// and hf://."""
 
 import difflib
-import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,11 +11,21 @@ from lgmamba.config.data import ParquetSource
 from lgmamba.data.artefact import SourceRecord
 from lgmamba.data.decode import Payload
 from lgmamba.data.errors import DataError
+from lgmamba.data.local import find_local, is_remote
 from lgmamba.data.sources import Index, Place, remote
-from lgmamba.data.sources.parquet_readers import BINARY, BINARY_STRUCT, INTEGER, Reader, class_names, default_reader
+from lgmamba.data.sources.parquet_readers import (
+    BINARY,
+    BINARY_STRUCT,
+    INTEGER,
+    Reader,
+    class_names,
+    default_reader,
+    reader_errors,
+)
 from lgmamba.files import file_digest
 
-GLOB_CHARACTERS = frozenset("*?[")
+BOMB_BYTES, BOMB_RATIO = 64 << 20, 100
+"""A column that grows to more than so many bytes, and so many times its size in the file: encoded images hardly shrink."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class InputFile:
 class Parquet:
     """Parquet files as an image source; see `lgmamba.data.sources.ImageSource`.
 
-    An image's id is `<file name>:<row>`, without the folder: moving the files moves no image to another split.
+    An image's id is `<file name>:<row>`, without the folder: moving the files moves no image to another split. Only where files of
+    one split have equal names, as many folders are part of it as make them differ.
 
     Args:
         config: paths and columns.
@@ -61,9 +71,9 @@ class Parquet:
             if group and not sum(self.lengths[i] for i in group):
                 found = ", ".join(self.files[i].name for i in group)
                 raise DataError(f"{found}: the table is empty, expected rows with images; check data.source.{key}")
-        basenames = [PurePosixPath(file.name).name for file in self.files]
+        names_in_ids = _names_in_ids(self.files)
         return Index(
-            ids=[f"{name}:{row}" for name, n in zip(basenames, self.lengths, strict=True) for row in range(n)],
+            ids=[f"{name}:{row}" for name, n in zip(names_in_ids, self.lengths, strict=True) for row in range(n)],
             labels=np.concatenate(labels),
             is_test=np.repeat([file.is_test for file in self.files], self.lengths),
             place=self._place,
@@ -98,12 +108,12 @@ class Parquet:
         patterns = [paths] if isinstance(paths, str) else paths or []
         found = []
         for pattern in patterns:
-            if remote.is_remote(pattern):
+            if is_remote(pattern):
                 for file in remote.find(pattern):
                     path, etag = remote.download(file, self.scratch, self.progress)
                     found.append(InputFile(path, file.name, is_test, file.url, etag))
             else:
-                found += [InputFile(Path(path), path, is_test) for path in _find_local(pattern)]
+                found += [InputFile(Path(path), path, is_test) for path in find_local(pattern)]
         return found
 
     def _check(self, file: InputFile) -> list[str] | None:
@@ -111,7 +121,7 @@ class Parquet:
         try:
             schema = self.reader.schema(file.path)
             metadata = self.reader.metadata(file.path)
-        except Exception as e:  # each library has its own errors for a damaged file
+        except reader_errors() as e:
             raise DataError(
                 f"{file.name} is not a readable Parquet file ({_first_line(e)}); name .parquet files only"
             ) from None
@@ -119,6 +129,8 @@ class Parquet:
             ("image_column", self.config.image_column, (BINARY, BINARY_STRUCT)),
             ("label_column", self.config.label_column, (INTEGER,)),
         ):
+            if column is None:
+                continue
             if column not in schema:
                 near = difflib.get_close_matches(column, schema, n=1)
                 hint = f"did you mean {near[0]!r}? " if near else ""
@@ -129,12 +141,15 @@ class Parquet:
                 raise DataError(
                     f"{file.name}: column {column!r} has type {schema[column]}, expected {' or '.join(understood)}; set data.source.{key}"
                 )
+        _refuse_bomb(file, self.config.image_column)
         return class_names(metadata, self.config.label_column)
 
     def _labels(self, file: InputFile) -> np.ndarray:
         try:
+            if self.config.label_column is None:
+                return np.zeros(self.reader.length(file.path), np.int64)
             values, nulls = self.reader.integers(file.path, self.config.label_column)
-        except Exception as e:  # a damaged page, or values beyond int64
+        except reader_errors() as e:  # a damaged page, or values beyond int64
             raise DataError(
                 f"{file.name}: column {self.config.label_column!r} cannot be read ({_first_line(e)})"
             ) from None
@@ -153,7 +168,7 @@ class Parquet:
                     if wanted[position]:
                         yield position, encoded
                     position += 1
-        except Exception as e:  # a damaged page
+        except reader_errors() as e:  # a damaged page
             raise DataError(
                 f"{file.name}, at or after row {position - start}: the file is damaged ({_first_line(e)})"
             ) from None
@@ -163,24 +178,35 @@ class Parquet:
         return Place(self.files[i].name, position - sum(self.lengths[:i]))
 
 
-def _find_local(pattern: str) -> list[str]:
-    path = Path(pattern).expanduser()
-    if path.is_file():
-        return [str(path)]
-    if path.is_dir():
-        raise DataError(f"{pattern} is a folder, expected files; write {pattern.rstrip('/')}/*.parquet")
-    if GLOB_CHARACTERS & set(pattern):
-        found = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
-        if not found:
+def _refuse_bomb(file: InputFile, column: str) -> None:
+    """Before a page is read: a column that declares far more than the file holds."""
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:  # polars alone: what it cannot hold is told as damaged
+        return
+    about = pq.read_metadata(file.path)
+    for group in (about.row_group(i) for i in range(about.num_row_groups)):
+        chunks = [group.column(i) for i in range(group.num_columns)]
+        here = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] == column]
+        grown, stored = (sum(getattr(c, f"total_{kind}compressed_size") for c in here) for kind in ("un", ""))
+        if grown > BOMB_BYTES and grown > BOMB_RATIO * stored:
             raise DataError(
-                f"no file matches {pattern} (looked from {Path.cwd()}); correct data.source.path or test_path"
+                f"{file.name}: column {column!r} declares {grown:,} bytes in {stored:,}, which no images do: a decompression bomb"
             )
-        return found
-    near = difflib.get_close_matches(
-        path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [], n=1
-    )
-    hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-    raise DataError(f"{pattern} does not exist (looked from {Path.cwd()}){hint}")
+
+
+def _names_in_ids(files: list[InputFile]) -> list[str]:
+    """The file's name, with as many folders before it as tell the files of one split apart."""
+    names = [""] * len(files)
+    for is_test in (False, True):
+        group = [i for i, file in enumerate(files) if file.is_test == is_test]
+        parts = {i: PurePosixPath(files[i].name).parts for i in group}
+        depth = 1
+        while len({parts[i][-depth:] for i in group}) < len(group):
+            depth += 1  # ends, since no file is named twice
+        for i in group:
+            names[i] = "/".join(parts[i][-depth:])
+    return names
 
 
 def _reject_duplicates(files: list[InputFile]) -> None:

@@ -34,8 +34,15 @@ class Reader(Protocol):
         """Values (N,) int64 with 0 for null, and nulls (N,) bool."""
         ...
 
-    def images(self, path: Path, column: str) -> Iterator[list[bytes | None]]:
-        """Encoded images of a binary or struct column, batch by batch, in row order."""
+    def length(self, path: Path) -> int:
+        """Rows of the file."""
+        ...
+
+    def images(self, path: Path, column: str) -> Iterator[Iterator[bytes | str | None]]:
+        """Encoded images of a binary or struct column, batch by batch, in row order; one at a time is made a Python object.
+
+        A text where there are no bytes but the struct has a `path`.
+        """
         ...
 
 
@@ -72,15 +79,26 @@ class PolarsReader:
         values = pl.scan_parquet(path, glob=False).select(column).collect()[column].cast(pl.Int64)
         return values.fill_null(0).to_numpy(), values.is_null().to_numpy()
 
-    def images(self, path: Path, column: str) -> Iterator[list[bytes | None]]:
+    def length(self, path: Path) -> int:
         import polars as pl
 
-        encoded = pl.col(column)
+        return pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+
+    def images(self, path: Path, column: str) -> Iterator[Iterator[bytes | str | None]]:
+        import polars as pl
+
+        encoded, named = pl.col(column), pl.lit(None, pl.String)
         if self.schema(path)[column] == BINARY_STRUCT:
+            fields = {f.name: f.dtype for f in pl.scan_parquet(path, glob=False).collect_schema()[column].fields}
+            named = encoded.struct.field("path") if fields.get("path") == pl.String else named
             encoded = encoded.struct.field("bytes")
-        frame = pl.scan_parquet(path, glob=False).select(encoded.alias("image"))
+        frame = pl.scan_parquet(path, glob=False).select(encoded.alias("image"), named.alias("path"))
         for batch in frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
-            yield batch["image"].to_list()
+            images, paths = (
+                batch["image"],
+                batch["path"],
+            )  # views into the file's pages; by index, each is copied when asked for
+            yield (image if (image := images[i]) is not None else paths[i] for i in range(len(batch)))
 
 
 class PyArrowReader:
@@ -120,15 +138,29 @@ class PyArrowReader:
         nulls = values.is_null().to_numpy()
         return values.fill_null(0).to_numpy(), nulls
 
-    def images(self, path: Path, column: str) -> Iterator[list[bytes | None]]:
+    def length(self, path: Path) -> int:
+        import pyarrow.parquet as pq
+
+        return pq.read_metadata(path).num_rows
+
+    def images(self, path: Path, column: str) -> Iterator[Iterator[bytes | str | None]]:
+        import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
+            dtype = file.schema_arrow.field(column).type
             nested = self.schema(path)[column] == BINARY_STRUCT
-            for batch in file.iter_batches(BATCH_ROWS, columns=[f"{column}.bytes" if nested else column]):
+            named = nested and any(
+                f.name == "path" and (pa.types.is_string(f.type) or pa.types.is_large_string(f.type)) for f in dtype
+            )
+            columns = [f"{column}.bytes", *([f"{column}.path"] if named else [])] if nested else [column]
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 values = batch.column(0)
-                yield (pc.struct_field(values, "bytes") if nested else values).to_pylist()
+                images = pc.struct_field(values, "bytes") if nested else values
+                paths = pc.struct_field(values, "path") if named else pa.nulls(len(values))
+                pairs = zip(images, paths, strict=True)
+                yield (image.as_py() if image.is_valid else path.as_py() for image, path in pairs)
 
 
 def default_reader() -> Reader:
@@ -144,6 +176,15 @@ def default_reader() -> Reader:
 
         return PyArrowReader()
     return PolarsReader()
+
+
+def reader_errors() -> tuple[type[BaseException], ...]:
+    """What a damaged file may raise: each library has its own errors, and a panic of polars is no Exception."""
+    try:
+        from polars.exceptions import PanicException
+    except ImportError:
+        return (Exception,)
+    return (Exception, PanicException)
 
 
 def class_names(metadata: dict[str, str], label_column: str) -> list[str] | None:

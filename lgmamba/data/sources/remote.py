@@ -18,7 +18,6 @@ from lgmamba.data.errors import DataError
 from lgmamba.data.progress import progress_bar
 
 HUB = "https://huggingface.co"
-SCHEMES = ("https://", "http://", "hf://")
 TIMEOUT_S = 10  # to connect, and for each silence after that
 BLOCK_BYTES = 1 << 20
 
@@ -30,11 +29,6 @@ class RemoteFile:
     name: str
     url: str
     sha256: str | None = None
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is an address."""
-    return path.startswith(SCHEMES)
 
 
 def find(pattern: str) -> list[RemoteFile]:

@@ -1,0 +1,206 @@
+"""Primary contrasts: one number for each training, Student's interval over trainings, Holm over the study's contrasts.
+
+The unit is a training. For each seed a contrast is one difference of levels, both from the same images and visiting orders;
+the interval is Student's over these differences. How much images differ says nothing about other trainings, and is not mixed in.
+
+    shown               significant after Holm's correction, on the claimed side, and at least the margin
+    shown, but small    the same, and below the margin
+    the opposite        significant on the other side
+    no difference       not significant, and the interval lies within the margin on both sides
+    undecided           anything else; `detectable` says how large an effect these seeds could have shown
+    described           fewer trainings than claims.seeds: an effect without a verdict
+    not testable here   a number is missing, with the reason
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from scipy import optimize, stats
+
+from lgmamba.analysis.statistics import Effect, effect_of
+from lgmamba.config.claims import ClaimsConfig, Side
+
+SHOWN, SMALL, OPPOSITE = "shown", "shown, but small", "the opposite"
+SAME, UNDECIDED, DESCRIBED, UNTESTABLE = "no difference", "undecided", "described", "not testable here"
+VERDICTS = (SHOWN, SMALL, OPPOSITE, SAME, UNDECIDED, DESCRIBED, UNTESTABLE)
+POWER = 0.8
+"""Chance of a significant result at the effect called detectable."""
+GRID = 4000
+"""Points at which the law of the estimated spread is taken."""
+
+LEVELS = ("run", "seed", "method", "mode", "order", "step", "value")
+"""Columns of the frame of levels: one row for each training and setting; value is the metric of the mean error."""
+
+SCHEMA = {
+    "name": pl.String,
+    "claim": pl.String,
+    "of": pl.String,
+    "minus": pl.String,
+    "claimed": pl.String,
+    "effect": pl.Float64,
+    "lo": pl.Float64,
+    "hi": pl.Float64,
+    "p": pl.Float64,
+    "p_holm": pl.Float64,
+    "sd": pl.Float64,
+    "detectable": pl.Float64,
+    "n_seeds": pl.Int64,
+    "seeds": pl.List(pl.Int64),
+    "per_seed": pl.List(pl.Float64),
+    "of_level": pl.Float64,
+    "minus_level": pl.Float64,
+    "verdict": pl.String,
+    "reason": pl.String,
+}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (1979): adjusted p-values in the given order; nan stays nan and does not count.
+
+    scipy has no Holm, and a package for these lines would be the largest of the analysis.
+    """
+    p = np.asarray(p_values, dtype=float)
+    adjusted = np.full(len(p), math.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    ascending = tested[np.argsort(p[tested], kind="stable")]
+    steps = np.minimum(1.0, p[ascending] * np.arange(len(ascending), 0, -1))
+    adjusted[ascending] = np.maximum.accumulate(steps)
+    return adjusted.tolist()
+
+
+def detectable(sd: float, n: int, level: float, power: float = POWER) -> float:
+    """Smallest mean difference that n trainings of this spread show with the given chance, one test at this level.
+
+    nan for fewer than two trainings.
+    """
+    if n < 2 or math.isnan(sd):
+        return math.nan
+    if sd == 0:
+        return 0.0
+    df = n - 1
+    critical = float(stats.t.ppf((1 + level) / 2, df))
+    # scipy's noncentral t is nan for large shifts: the chance is averaged over the law of the estimated spread instead.
+    threshold = critical * np.sqrt(stats.chi2.ppf((np.arange(GRID) + 0.5) / GRID, df) / df)
+
+    def missing(shift: float) -> float:
+        return float(np.mean(stats.norm.sf(threshold - shift) + stats.norm.cdf(-threshold - shift))) - power
+
+    return float(optimize.brentq(missing, 0.0, 10 * critical)) * sd / math.sqrt(n)
+
+
+def verdict(found: Effect, p_holm: float, sign: int, claims: ClaimsConfig, n: int, needed: int) -> str:
+    """The words of this module's heading."""
+    if n < needed:
+        return DESCRIBED
+    if p_holm < 1 - claims.level:
+        if sign * found.effect < 0:
+            return OPPOSITE
+        return SHOWN if abs(found.effect) >= claims.margin else SMALL
+    return SAME if -claims.margin < found.lo and found.hi < claims.margin else UNDECIDED
+
+
+def contrasts_frame(levels: pl.DataFrame, claims: ClaimsConfig, L0: dict[str, int], order: str) -> pl.DataFrame:
+    """One row for each primary contrast.
+
+    Args:
+        levels: columns LEVELS.
+        claims: contrasts, margin, level.
+        L0: longest training length of every run, steps.
+        order: visiting order where a side names none.
+    Returns:
+        columns SCHEMA; intervals, p-values and spread are null for fewer than two trainings.
+    """
+    sides = [
+        (contrast, *(_by_seed(levels, side, L0, order) for side in (contrast.of, contrast.minus)))
+        for contrast in claims.primary
+    ]
+    found = []
+    for contrast, of, minus in sides:
+        seeds = sorted(of.keys() & minus.keys())
+        differences = [of[seed] - minus[seed] for seed in seeds]
+        needed = contrast.needs_seeds or claims.seeds
+        found.append((contrast, of, minus, seeds, differences, needed))
+    results = [effect_of(differences, claims.level) if differences else None for *_, differences, _ in found]
+    tested = [
+        result.p if result is not None and len(seeds) >= needed else math.nan
+        for result, (*_, seeds, _, needed) in zip(results, found, strict=True)
+    ]
+    rows = [
+        _row(entry, result, p_holm, claims) for entry, result, p_holm in zip(found, results, holm(tested), strict=True)
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _row(entry: tuple, result: Effect | None, p_holm: float, claims: ClaimsConfig) -> dict[str, object]:
+    contrast, of, minus, seeds, differences, needed = entry
+    row: dict[str, object] = {
+        "name": contrast.name,
+        "claim": contrast.claim,
+        "of": side_words(contrast.of),
+        "minus": side_words(contrast.minus),
+        "claimed": contrast.claimed,
+        "n_seeds": len(seeds),
+        "seeds": seeds,
+        "per_seed": differences,
+    }
+    if result is None:
+        side = contrast.of if not of else contrast.minus
+        return row | {"verdict": UNTESTABLE, "reason": f"no training has a number for {side_words(side)}"}
+    reason = None
+    if len(seeds) < needed:
+        reason = f"{len(seeds)} of the {needed} trainings needed for a verdict"
+    numbers = {
+        "effect": result.effect,
+        "lo": result.lo,
+        "hi": result.hi,
+        "p": result.p,
+        "p_holm": p_holm,
+        "sd": result.sd,
+        "detectable": detectable(result.sd, len(seeds), claims.level),
+        "of_level": float(np.mean([of[seed] for seed in seeds])),
+        "minus_level": float(np.mean([minus[seed] for seed in seeds])),
+    }
+    row |= {name: None if math.isnan(value) else value for name, value in numbers.items()}
+    word = verdict(result, p_holm, contrast.sign, claims, len(seeds), needed)
+    return row | {"verdict": word, "reason": reason}
+
+
+def _by_seed(levels: pl.DataFrame, side: Side, L0: dict[str, int], order: str) -> dict[int, float]:
+    """Seed -> mean level over the side's lengths; only seeds that have all of them."""
+    steps = side.steps(L0[side.run])
+    methods = side.treated or [side.method if side.told is None else f"told_{side.told}"]
+    here = levels.filter(
+        pl.col("run") == side.run,
+        pl.col("method").is_in(methods),
+        pl.col("order") == (side.order or order),
+        pl.col("step").is_in(steps),
+    )
+    if not side.treated:  # a remedy is read in its own mode
+        here = here.filter(pl.col("mode") == side.mode)
+    complete = (
+        here.group_by("seed", "method")
+        .agg(pl.col("value").mean(), pl.col("step").n_unique().alias("n"))
+        .filter(pl.col("n") == len(steps), pl.col("value").is_finite())
+    )
+    best = complete.group_by("seed").agg(pl.col("value").max(), pl.len().alias("n")).filter(n=len(methods))
+    return dict(best.select("seed", "value").iter_rows())
+
+
+def side_words(side: Side) -> str:
+    """A side in a few words: fixed_64 at 4 L0, stream; best of truncate, reset on fixed_64 at 25 L0."""
+    what = side.run
+    if side.best_of:
+        what = f"best of {', '.join(side.best_of)} on {side.run}"
+    elif side.remedy:
+        what = f"{side.remedy} on {side.run}"
+    elif side.method == "refitted":
+        what = f"{side.run}, read-out refitted,"
+    elif side.method != "model":
+        what = side.method.replace("_", " ")
+    if side.told:
+        what += f" told {side.told}"
+    more = [] if side.mode == "prefix" else [side.mode]
+    more += [] if side.order is None else [f"order {side.order}"]
+    return ", ".join([f"{what} at {' and '.join(side.at)}", *more])

@@ -1,0 +1,94 @@
+"""`lgmamba new`: a minimal study of one's own, which runs as it is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lgmamba.config.base import ConfigError, validate
+from lgmamba.config.study import Params, overlaid
+from lgmamba.config.text import parse_mapping, read_yaml
+from lgmamba.files import write_atomic
+
+TEMPLATE = """\
+# Study {name}: what differs from params.yaml, where every key stands with a comment. Change what you like; what is not said
+# here is as it is there.
+#
+#   lgmamba show --preset {path}                       what it will do, and what that costs
+#   snakemake --cores 4 --config preset={path}         does it; then open reports/{name}/report.html
+study: {name}
+{data}
+task:
+  patch_size: {patch}            # pixels a side; {size} x {size} pixels make {cells} cells
+  lengths: {{kind: uniform, low: 1, high: {cells}}}  # patches; the longest length is the run's L0
+
+runs:                      # one entry = one model to train
+  fixed_{cells}: {{task: {{lengths: {{kind: fixed, value: {cells}}}}}}}
+  uniform_{cells}: {{}}
+  uniform_{short}: {{task: {{lengths: {{kind: uniform, low: 1, high: {short}}}}}}}
+seeds: [0]                 # with two or more, intervals say how much trainings differ
+
+probe: {{images: 128, repeats: 1, orders: [permutation], max_factor: 8, factors: [1.5, 2, 4, 8], batch_images: 32}}
+claims: {{comparisons: [], far_factors: [2, 4, 8]}}  # or [{{generalist: a run, adaptive: one that is told the length}}]
+remedies: []               # what is tried beyond L0; needs `extension`
+extension: null
+inspect: null              # what trained models are looked into for
+"""
+IMAGES = """
+data:
+  source: {source}
+  image_size: {size}           # pixels; images of another size are scaled until they cover it, then cut
+  fit: resize_crop
+  channels: rgb
+  on_bad_image: skip       # an image that cannot be read is left out and listed in the manifest
+"""
+SIZE, PATCH = 32, 4
+DIGITS_SIZE, DIGITS_PATCH = 8, 2
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="name of the study: letters, digits and _")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="folder of images, with or without class folders; by default scikit-learn's digits"),
+    ] = None,
+    params: Annotated[Path, typer.Option(help="params.yaml that the study is laid over")] = Path("params.yaml"),
+    out: Annotated[Path | None, typer.Option(help="file to write; studies/NAME.yaml by default")] = None,
+) -> None:
+    """Write a minimal study of your own: three plain runs on your images."""
+    path = out or Path("studies") / f"{name}.yaml"
+    if path.exists():
+        raise ConfigError(f"{path} is there already; name another study, or another file with --out")
+    text, found = study_text(name, folder, path)
+    validate(
+        Params, overlaid(read_yaml(params), parse_mapping(text, str(path))), str(path)
+    )  # before anything is written
+    write_atomic(path, text)
+    typer.echo(
+        f"{found}\nwrote {path}; next:\n  lgmamba show --preset {path}\n  snakemake --cores 4 --config preset={path}"
+    )
+
+
+def study_text(name: str, folder: Path | None, path: Path) -> tuple[str, str]:
+    """The study's YAML, and a line about its images.
+
+    Raises:
+        DataError: no folder of images.
+    """
+    if folder is None:
+        size, patch, data, found = DIGITS_SIZE, DIGITS_PATCH, "", "1,797 handwritten digits, 8 x 8 pixels, grey"
+    else:
+        from lgmamba.data.sources.folder_listing import list_images
+
+        size, patch, found = SIZE, PATCH, list_images(folder.expanduser()).summary()
+        source = f"{{kind: image_folder, path: {_quoted(str(folder))}}}"
+        data = IMAGES.format(source=source, size=size)
+    cells = (size // patch) ** 2
+    sizes = {"patch": patch, "size": size, "cells": cells, "short": cells // 4}
+    return TEMPLATE.format(name=name, path=path, data=data, **sizes), found
+
+
+def _quoted(text: str) -> str:
+    import json
+
+    return json.dumps(text, ensure_ascii=False)  # a JSON text is a YAML text

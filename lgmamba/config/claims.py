@@ -1,0 +1,167 @@
+"""The claims of a study: primary contrasts, written down before the runs, and what counts as shown.
+
+A contrast is one sentence and one number: a level of one run minus a level of another (or of the same run at another
+length). A level is the metric's mean over held-out items, for one training; where several lengths are named, the mean of
+the levels at these lengths. Lengths are written in units of the run's own L0:
+
+    L0        the longest training length of the side's run
+    4 L0      a multiple of it; L0 / 4 a part of it; 0.3 L0 too
+    to L0     1, 2, 4, ... and L0: evenly on a log scale
+    37        so many steps
+
+Everything else that a study measures is described, not judged.
+"""
+
+import datetime
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from lgmamba.config.base import Name, Strict
+from lgmamba.config.task import Order
+
+LENGTH = re.compile(r"(?:(?P<steps>\d+)|(?P<factor>\d+(?:\.\d+)?)\s*L0|L0\s*/\s*(?P<part>\d+(?:\.\d+)?)|(?P<one>L0))")
+TO_L0 = "to L0"
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _length(value: object) -> object:
+    text = str(value).strip()
+    if text != TO_L0 and not LENGTH.fullmatch(text):
+        raise ValueError("a length such as L0, 4 L0, L0 / 4, to L0, or a number of steps")
+    return text
+
+
+Length = Annotated[str, BeforeValidator(_length)]
+Lengths = Annotated[list[Length], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Side(Strict):
+    """One side of a contrast: of which run, at which lengths, and read how.
+
+    `run` or `best_of`: of several runs or remedies the best is taken seed by seed, which favours this side; so it may only be
+    the side that the claim is against.
+    """
+
+    run: Name
+    at: Lengths = Field(description="lengths in units of the run's L0; of several the mean is taken")
+    remedy: Name | None = Field(None, description="an entry of remedies or a control; null: the run as it is")
+    best_of: list[Name] | None = Field(None, min_length=1, description="remedies or controls of which the best counts")
+    method: Literal["model", "refitted", "mean_image", "white", "oracle_memory", "nearest"] = Field(
+        "model", description="the run itself, its read-out refitted at that length, or a baseline"
+    )
+    mode: Literal["prefix", "stream"] = "prefix"
+    order: Order | None = Field(None, description="visiting order; null: the first of probe.orders")
+    told: Literal["own", "shuffled", "constant"] | None = Field(
+        None, description="what a length-adaptive run is told in the test; null: its own length"
+    )
+
+    @model_validator(mode="after")
+    def _one_reading(self):
+        if self.remedy is not None and self.best_of is not None:
+            raise ValueError(f"remedy or best_of, not both; got {self.remedy!r} and {self.best_of}")
+        if self.method != "model" and (self.remedy or self.best_of):
+            raise ValueError(f"method: model where a remedy is named; got {self.method!r}")
+        return self
+
+    @property
+    def treated(self) -> list[str]:
+        """Remedies and controls that the side is about; none where a run is read as it is."""
+        return self.best_of or ([self.remedy] if self.remedy else [])
+
+    def steps(self, L0: int) -> list[int]:
+        """The lengths in steps, ascending, for a run of this L0."""
+        return sorted({step for text in self.at for step in steps_of(text, L0)})
+
+
+def steps_of(text: str, L0: int) -> list[int]:
+    """A length in words -> steps: "4 L0" with L0 = 16 -> [64]; "to L0" -> [1, 2, 4, 8, 16]."""
+    if text == TO_L0:
+        return sorted({2**k for k in range(L0.bit_length()) if 2**k <= L0} | {L0})
+    found = LENGTH.fullmatch(text)
+    if found["steps"]:
+        return [max(1, int(found["steps"]))]
+    if found["part"]:
+        return [max(1, round(L0 / float(found["part"])))]
+    return [max(1, round(float(found["factor"] or 1) * L0))]
+
+
+class Contrast(Strict):
+    """One claim: `of` minus `minus` has the claimed sign, by more than the margin."""
+
+    name: Name
+    claim: str = Field(min_length=1, max_length=200, description="the sentence that is claimed")
+    of: Side
+    minus: Side
+    claimed: Literal["above", "below"] = Field(description="the sign that is claimed of the difference")
+    needs_seeds: int | None = Field(
+        None, ge=2, description="seeds needed for a verdict on this contrast; null: claims.seeds"
+    )
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.claimed == "above" else -1
+
+    @model_validator(mode="after")
+    def _best_is_the_rival(self):
+        helped = self.of if self.claimed == "above" else self.minus
+        if helped.best_of is not None:
+            side = "of" if helped is self.of else "minus"
+            raise ValueError(
+                f"{side}.best_of: the best of several may only be the side that the claim is against; got {helped.best_of}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _same_images(self):
+        if bool(self.of.treated) != bool(self.minus.treated):
+            missing = "minus" if self.of.treated else "of"
+            raise ValueError(
+                f"{missing}.remedy: found null, expected a remedy or control, such as vanilla: remedies are read on images of "
+                "their own, and only what is read on the same images is compared"
+            )
+        return self
+
+
+class Comparison(Strict):
+    """Runs that are drawn and described together; specialists are the plain runs of fixed length within the generalist's range."""
+
+    generalist: Name = Field(description="plain run trained on many lengths")
+    adaptive: Name = Field(description="length-adaptive run trained on the same lengths")
+
+
+class ClaimsConfig(Strict):
+    """What is claimed, when it was written down, and what counts as shown."""
+
+    comparisons: list[Comparison] = Field([], description="families of runs that figures and tables put side by side")
+
+    fixed: datetime.date | None = Field(
+        None, description="day on which the contrasts were fixed, before the test split was opened; null: exploratory"
+    )
+    margin: float = Field(0.1, gt=0, description="smallest difference that matters, in the metric's unit (dB)")
+    level: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
+    seeds: int = Field(5, ge=2, description="trainings on each side needed for a verdict; with fewer it is described")
+    primary: list[Contrast] = Field([], description="the primary contrasts; Holm's correction is over these")
+    far_factors: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
+        [2, 4, 8, 25],
+        min_length=1,
+        description="multiples of L0 at which tables describe what is beyond it; as far as probe.max_factor goes",
+    )
+
+    @model_validator(mode="after")
+    def _named_once(self):
+        names = [contrast.name for contrast in self.primary]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"primary: found {name!r} twice, expected: each name once")
+        return self
+
+
+def needed_steps(contrasts: list[Contrast], run: str, L0: int) -> set[int]:
+    """Steps at which a run must be read as it is for the contrasts; remedies are read at the steps of `extension`."""
+    sides = [side for contrast in contrasts for side in (contrast.of, contrast.minus)]
+    return {step for side in sides if side.run == run and not side.treated for step in side.steps(L0)}

@@ -1,0 +1,82 @@
+"""What configurations of tasks share: where the loss is, and what the rest of a study may ask about a task.
+
+A task's own configuration is in `lgmamba.tasks.<name>.config`, and is a `TaskBase` with a `kind` of its own.
+"""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from lgmamba.config.base import Strict
+from lgmamba.config.lengths import LengthConfig
+from lgmamba.metrics import Metric
+
+Order = Annotated[str, Field(min_length=1)]
+"""Name of a way in which held-out sequences are drawn; the study says which of them its tasks have (`TaskBase.ORDERS`)."""
+
+
+class SuperviseLast(Strict):
+    """Loss on the prediction after the last step."""
+
+    kind: Literal["last"]
+
+
+class SuperviseRandom(Strict):
+    """Loss on k steps drawn uniformly, with replacement, from 1..T for each sample."""
+
+    kind: Literal["random_k"]
+    k: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class SuperviseAll(Strict):
+    """Loss on every step from 1 to T, averaged within a sample first, so that each sample weighs the same."""
+
+    kind: Literal["all"]
+
+
+SupervisionConfig = Annotated[SuperviseLast | SuperviseRandom | SuperviseAll, Field(discriminator="kind")]
+
+
+class TaskBase(Strict):
+    """A task's section of params.yaml. A subclass has the keys `kind`, `lengths` and `supervision`, an `order`, and its own.
+
+    Class attributes, which the study is checked by before anything runs:
+        ORDERS: names of the ways in which held-out sequences may be drawn (for images: visiting orders).
+        READS: what a step of an image task reads: "cells" of a grid, or "places", patches at any pixel.
+        METRICS: the first is primary: what is trained for, validated, and tested in claims.
+        NULL, ORACLE: names of the baselines that know nothing of a sequence, and all that can be known of it; or None.
+        STEPS: what a step reads, in words.
+        ENDS: keys of `model` that the task's ends use; a study of another task must leave them null.
+        TIED: whether each step shows one of the parts of the target, so that what is kept of them can be told by age.
+        IMAGES: whether it needs images; else the data stage makes ids and splits alone (data.source.kind: none).
+        CONDITIONING: kinds of `model.adaptive` that the task's model can have; None: all.
+        PASSES_STATES: whether training sequences may start from states of longer ones (train.state_passing).
+    """
+
+    ORDERS: ClassVar[tuple[str, ...]]
+    READS: ClassVar[Literal["cells", "places"]] = "cells"
+    METRICS: ClassVar[tuple[Metric, ...]]
+    NULL: ClassVar[str]
+    ORACLE: ClassVar[str | None] = None
+    STEPS: ClassVar[str] = "steps"
+    ENDS: ClassVar[frozenset[str]] = frozenset()
+    TIED: ClassVar[bool] = False
+    IMAGES: ClassVar[bool] = False
+    CONDITIONING: ClassVar[frozenset[str] | None] = None
+    PASSES_STATES: ClassVar[bool] = False
+
+    if TYPE_CHECKING:  # keys of every subclass, each in its own order, in which they are written
+        kind: str
+        lengths: LengthConfig
+        supervision: SupervisionConfig
+        order: str  # of ORDERS, that of training; a key or a property
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that the images must have, in height and in width."""
+        return 1
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """Pixels that must divide the height and width of the images."""
+        return ()

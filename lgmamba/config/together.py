@@ -1,0 +1,197 @@
+"""What the sections of a study must agree on: whatever can be known before any job runs is said before any.
+
+Each check takes a study whose runs are expanded, and raises ValueError with the path of the key, what was found and what was
+expected.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lgmamba.config.base import LONGEST
+from lgmamba.config.remedies import RESERVED, LongMambaRemedy, check_names
+
+if TYPE_CHECKING:
+    from lgmamba.config.run import RunConfig
+    from lgmamba.config.study import Params
+
+JUDGED_FROM = 2.0
+"""Multiples of L0 from which on remedies are judged."""
+
+
+def check_study(study: Params) -> None:
+    """All of the checks below."""
+    checks = (
+        check_patches,
+        check_images,
+        check_orders,
+        check_comparisons,
+        check_contrasts,
+        check_extension,
+        check_inspect,
+        check_lengths,
+        check_splits,
+    )
+    for check in checks:
+        check(study)
+
+
+def check_patches(study: Params) -> None:
+    """Patches divide the images, where their size is known; else the images say, once they are built."""
+    if study.data.size is None:
+        return
+    for name, run in study.runs_by_name().items():
+        if min(study.data.size) < run.task.least_side:
+            raise ValueError(
+                f"runs.{name}: found task.patch_size {run.task.least_side}, expected: at most {min(study.data.size)}, the smaller "
+                "side of data.image_size in pixels"
+            )
+        for found in run.task.divisors:
+            if any(side % found for side in study.data.size):
+                size = " x ".join(map(str, study.data.size))
+                raise ValueError(
+                    f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels"
+                )
+
+
+def check_images(study: Params) -> None:
+    """Tasks that need images have a source of some, and those that make their samples themselves have none."""
+    for name, run in study.runs_by_name().items():
+        if run.task.IMAGES != (study.data.source.kind != "none"):
+            what = "a source of images" if run.task.IMAGES else "none"
+            raise ValueError(
+                f"data.source.kind: found {study.data.source.kind!r}, expected: {what}, for task {run.task.kind} of run {name!r}"
+            )
+
+
+def check_orders(study: Params) -> None:
+    """Every task has the ways of drawing sequences that the study reads held-out ones in."""
+    runs = study.runs_by_name()
+    named = [(f"probe.orders.{i}", order, runs) for i, order in enumerate(study.probe.orders)]
+    if study.extension is not None:
+        tried = [name for name in study.extension.runs if name in runs]
+        named += [(f"extension.orders.{i}", order, tried) for i, order in enumerate(study.extension.orders)]
+        named += [("extension.calibration.order", study.extension.calibration.order, tried)]
+    if study.inspect is not None:
+        named += [("inspect.order", study.inspect.order, [name for name in study.inspect.runs if name in runs])]
+    for path, order, names in named:
+        for name in names:
+            task = runs[name].task
+            if order not in task.ORDERS:
+                raise ValueError(
+                    f"{path}: found {order!r}, expected: one of {', '.join(task.ORDERS)} (task {task.kind} of run {name!r})"
+                )
+
+
+def check_comparisons(study: Params) -> None:
+    """Comparisons name runs that exist and play their part."""
+    runs = study.runs_by_name()
+    for i, c in enumerate(study.claims.comparisons):
+        path = f"claims.comparisons.{i}"
+        for role in ("generalist", "adaptive"):
+            _known(f"{path}.{role}", getattr(c, role), runs)
+        if runs[c.generalist].model.adaptive is not None:
+            raise ValueError(
+                f"{path}.generalist: found {c.generalist!r}, whose model.adaptive is set; expected: a plain run"
+            )
+        if runs[c.adaptive].model.adaptive is None:
+            raise ValueError(
+                f"{path}.adaptive: found {c.adaptive!r}, whose model.adaptive is null; expected: a length-adaptive run"
+            )
+
+
+def check_contrasts(study: Params) -> None:
+    """Contrasts name runs and remedies that exist, at lengths that are read."""
+    runs, treated = study.runs_by_name(), study.extension
+    remedies = {entry.name for entry in study.remedies} | set(RESERVED)
+    for i, contrast in enumerate(study.claims.primary):
+        for role, side in (("of", contrast.of), ("minus", contrast.minus)):
+            path = f"claims.primary.{i}.{role}"
+            _known(f"{path}.run", side.run, runs)
+            L0 = runs[side.run].L0
+            for name in side.treated:
+                if treated is None or side.run not in treated.runs:
+                    raise ValueError(
+                        f"{path}.run: found {side.run!r}, expected: one of extension.runs, since {name!r} is read on it"
+                    )
+                if name not in remedies:
+                    raise ValueError(f"{path}: found remedy {name!r}, expected: one of {sorted(remedies)}")
+            read = set(treated.steps(L0)) if side.treated else None
+            for step in side.steps(L0):
+                if read is not None and step not in read:
+                    raise ValueError(f"{path}.at: found {step} steps, expected: one of extension's, {sorted(read)}")
+                if step > study.probe.max_factor * study.L0:
+                    raise ValueError(
+                        f"{path}.at: found {step} steps, expected: at most probe.max_factor x L0, {study.probe.max_factor * study.L0:g}"
+                    )
+
+
+def check_extension(study: Params) -> None:
+    """Remedies have names of their own, runs to be tried on that they fit, and lengths at which they are judged."""
+    check_names(study.remedies)
+    if study.extension is None:
+        if study.remedies:
+            raise ValueError("extension: required where remedies are listed; found null")
+        return
+    runs = study.runs_by_name()
+    for i, name in enumerate(study.extension.runs):
+        _known(f"extension.runs.{i}", name, runs)
+        if name in study.extension.runs[:i]:
+            raise ValueError(f"extension.runs.{i}: found {name!r} twice, expected: each run once")
+        for j, entry in enumerate(study.remedies):
+            layers = getattr(entry, "layers", None)
+            if isinstance(layers, list) and max(layers) >= runs[name].model.n_layer:
+                raise ValueError(
+                    f"remedies.{j}.layers: found {layers}, expected: layers 0..{runs[name].model.n_layer - 1} of run {name!r}"
+                )
+            if isinstance(entry, LongMambaRemedy) and round((entry.clamp or 0) * runs[name].L0) >= runs[name].L0:
+                raise ValueError(
+                    f"remedies.{j}.clamp: found {entry.clamp}, expected: a share that leaves one of the L0 = {runs[name].L0} steps "
+                    f"of run {name!r}"
+                )
+    if max(study.extension.factors) < JUDGED_FROM:
+        raise ValueError(
+            f"extension.factors: found {study.extension.factors}, expected: one of {JUDGED_FROM:g} or more, from where on "
+            "remedies are judged"
+        )
+
+
+def check_inspect(study: Params) -> None:
+    """Runs that are looked into exist."""
+    for i, name in enumerate([] if study.inspect is None else study.inspect.runs):
+        _known(f"inspect.runs.{i}", name, study.runs_by_name())
+
+
+def check_lengths(study: Params) -> None:
+    """No sequence is longer than anyone can wait for."""
+    asked = {"probe.max_factor": study.probe.max_factor}
+    if study.extension is not None:
+        asked["extension.factors"] = max(study.extension.factors)
+        asked["extension.calibration.lengths"] = max(study.extension.calibration.lengths)
+    if study.inspect is not None:
+        asked["inspect.factors"] = max(study.inspect.factors)
+    for path, factor in asked.items():
+        if factor * study.L0 > LONGEST:
+            raise ValueError(
+                f"{path}: found {factor:g}, expected: sequences of at most {LONGEST:,} patches; with L0 = {study.L0} they would "
+                f"have {factor * study.L0:,.0f}"
+            )
+
+
+def check_splits(study: Params) -> None:
+    """No split is empty that something reads."""
+    splits = study.data.splits
+    official = getattr(study.data.source, "test_path", None) is not None
+    needed = {"val": "trainings are watched on it"}
+    if study.probe.split == "test" and not official:
+        needed["test"] = "probe.split reads it"
+    if study.extension is not None and any(remedy.calibrated for remedy in study.remedies):
+        needed["calib"] = "remedies are calibrated on it"
+    for name, reason in needed.items():
+        if getattr(splits, name) == 0:
+            raise ValueError(f"data.splits.{name}: found 0, expected: more than 0, since {reason}")
+
+
+def _known(path: str, name: str, runs: dict[str, RunConfig]) -> None:
+    if name not in runs:
+        raise ValueError(f"{path}: found {name!r}, expected: one of the runs {sorted(runs)}")

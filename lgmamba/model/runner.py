@@ -1,0 +1,162 @@
+"""The one way in which sequences are read: by validation, evaluation, remedies and probes. Glossary: `lgmamba.model`.
+
+read_pieces     one causal pass, in pieces, so that memory does not grow with length
+read_at_steps   one pass; predictions after some of its steps
+run_sequence    predictions at several lengths, in a mode; what a length-adaptive model is told is decided here
+
+stream   one pass; a length-adaptive model is told its training length L0 all the way
+prefix   for each length T a pass over the first T steps, told T
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgmamba.model.plan import Plan
+from lgmamba.model.sequences import SequenceModel, Sequences
+from lgmamba.model.stack import StackState
+
+MODES = ("stream", "prefix")
+MakeHook = Callable[[int | None], Plan | None]
+"""Length T (None in stream mode, where nobody knows it) -> hook of one pass, or None to read as the model is."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What was read last.
+
+    Attributes:
+        start, stop: it holds the steps start + 1 .. stop.
+        outputs: (B, stop - start, d) of the stack (fewer if the hook drops steps).
+        state: after step `stop`.
+    """
+
+    start: int
+    stop: int
+    outputs: Tensor
+    state: StackState
+
+
+def told(model: SequenceModel, batch: int, T: int) -> Tensor | None:
+    """What to tell a length-adaptive model, (B,); a plain one is told nothing."""
+    return torch.full((batch,), T, device=model.device) if model.is_told else None
+
+
+def ends(steps: Iterable[int], chunk: int) -> list[int]:
+    """Ends of pieces of `chunk` steps at most, up to the last of some steps, ascending, with one at each of them."""
+    found, start = [], 0
+    for step in steps:
+        found += [*range(start + chunk, step, chunk), step]
+        start = step
+    return found
+
+
+def read_pieces(
+    model: SequenceModel,
+    sequences: Sequences,
+    stops: Iterable[int],
+    target_length: Tensor | None = None,
+    hook: Plan | None = None,
+    state: StackState | None = None,
+) -> Iterator[Piece]:
+    """One causal pass, in pieces that end where it is said.
+
+    Args:
+        model: in eval mode, on the device of the sequences. Gradients are made where they are enabled.
+        stops: ends of the pieces, steps, ascending; see `ends`. Nothing after the last of them is read.
+        target_length: (B,) told to a length-adaptive model.
+        hook: changes what enters each scan.
+        state: where the sequences stand before their first step, or None at their start.
+    """
+    start = 0
+    for stop in stops:
+        outputs, state = model.encode(model.tokens(sequences, start, stop), state, target_length, hook)
+        yield Piece(start, stop, outputs, state)
+        start = stop
+
+
+def read_at_steps(
+    model: SequenceModel,
+    sequences: Sequences,
+    steps: list[int],
+    target_length: Tensor | None = None,
+    chunk: int = 64,
+    hook: Plan | None = None,
+) -> Tensor:
+    """One causal pass; the predictions after some of its steps. Gradients are made where they are enabled.
+
+    Args:
+        model, sequences, target_length: as in `read_pieces`.
+        steps: wanted, from 1, ascending.
+        chunk: steps held in memory at a time.
+        hook: changes what enters each scan; it must keep every step.
+    Returns:
+        (B, S, *shape).
+    Raises:
+        ValueError: if steps are not ascending, or not within the sequences.
+    """
+    if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1 or steps[-1] > sequences.T:
+        raise ValueError(
+            f"steps must be ascending, within 1..{sequences.T}, the length of the sequences; got {list(steps)}"
+        )
+    if model.asks:
+        asked = [
+            model.ask(piece.state, sequences, piece.stop, target_length)
+            for piece in read_pieces(model, sequences, ends(steps, chunk), target_length, hook)
+            if piece.stop in steps
+        ]
+        return torch.stack(asked, dim=1)
+    wanted: list[Tensor] = []
+    for piece in read_pieces(model, sequences, ends(steps[-1:], chunk), target_length, hook):
+        wanted += [piece.outputs[:, t - piece.start - 1] for t in steps if piece.start < t <= piece.stop]
+    return model.predict(torch.stack(wanted, dim=1))
+
+
+@torch.no_grad()
+def run_sequence(
+    model: SequenceModel,
+    sequences: Sequences,
+    steps: list[int],
+    mode: str,
+    chunk: int = 64,
+    hook: MakeHook | None = None,
+    whole: bool = False,
+) -> Tensor:
+    """Predictions at several lengths, in stream or prefix mode; arguments and result as in `read_at_steps`.
+
+    A plain model without a hook does not depend on what it is told, and its one pass is every prefix; so it is read once in
+    either mode.
+
+    Args:
+        hook: makes the hook of each pass, for a remedy; None to read the model as it is.
+        whole: whether a sequence with a hook must be read in one piece, of which the last output is valid; prefix mode.
+    Raises:
+        ValueError: another mode, or steps that `read_at_steps` refuses.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode={mode!r}; expected 'stream' or 'prefix'")
+    B = len(sequences)
+    if hook is None and not model.is_told:
+        return read_at_steps(model, sequences, steps, None, chunk)
+    if mode == "stream":
+        plan = None if hook is None else hook(None)
+        return read_at_steps(model, sequences, steps, told(model, B, model.L0), chunk, plan)
+    found = []
+    for T in steps:
+        plan = None if hook is None else hook(T)
+        if whole and plan is not None:
+            found.append(read_whole(model, sequences.upto(T), told(model, B, T), plan))
+        else:
+            found.append(read_at_steps(model, sequences, [T], told(model, B, T), chunk, plan))
+    return torch.cat(found, dim=1)
+
+
+def read_whole(model: SequenceModel, sequences: Sequences, target_length: Tensor | None, hook: Plan) -> Tensor:
+    """The prediction at the end of sequences that are read in one piece, by a hook that may drop steps: (B, 1, *shape)."""
+    T = sequences.T
+    (piece,) = read_pieces(model, sequences, [T], target_length, hook)
+    if model.asks:
+        return model.ask(piece.state, sequences, T, target_length)[:, None]
+    return model.predict(piece.outputs[:, -1:])

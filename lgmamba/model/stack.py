@@ -1,0 +1,215 @@
+"""The stack: blocks around a sequence mixer, the final norm, and what a length-adaptive model is told. It knows no task.
+
+Glossary: `lgmamba.model`.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from lgmamba.config.run import LengthTokenConfig, ModelConfig
+from lgmamba.model.conditioning import BlockCondition, LengthConditioning
+from lgmamba.model.length_token import LengthToken
+from lgmamba.model.mixer import MambaMixer, SelectiveScanState
+from lgmamba.model.plan import Plan, gather_steps
+
+MIXERS = {"mamba": MambaMixer}
+"""`model.mixer.kind` -> class; another mixer takes and returns what `MambaMixer.forward` does."""
+
+
+@dataclass(frozen=True)
+class StackState:
+    """Where the stack is in a sequence: enough to go on with the next piece.
+
+    Attributes:
+        t: steps read so far.
+        layers: one carry per block.
+    """
+
+    t: int
+    layers: tuple[SelectiveScanState, ...]
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors, layer by layer; batch is axis 0 of each."""
+        return [v for layer in self.layers for v in _values(layer).values()]
+
+    def with_tensors(self, tensors: list[Tensor], t: int | None = None) -> "StackState":
+        """The same with other tensors, in the order of `tensors`, and perhaps at another step."""
+        left = iter(tensors)
+        layers = tuple(replace(layer, **{name: next(left) for name in _values(layer)}) for layer in self.layers)
+        return StackState(self.t if t is None else t, layers)
+
+
+def _values(layer: SelectiveScanState) -> dict[str, Tensor]:
+    return {f.name: v for f in fields(layer) if isinstance(v := getattr(layer, f.name), Tensor)}
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: x + mixer(norm(x)), conditioned where a length is told."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.norm = nn.RMSNorm(config.d_model, eps=1e-5)
+        self.mixer = MIXERS[config.mixer.kind](config, layer)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: SelectiveScanState | None,
+        t0: int,
+        told: Tensor | None,
+        condition: BlockCondition,
+        plan: Plan | None,
+        want_state: bool,
+    ) -> tuple[Tensor, SelectiveScanState | None, Tensor | None]:
+        """(B, L, d) -> (B, K, d), the mixer's carry, and the positions kept (None: all, K = L)."""
+        u = self.norm(x)
+        if condition.scale is not None:
+            u = u * (1 + condition.scale) + condition.shift
+        out, state, keep = self.mixer(u, state, t0, condition.dt_offset, condition.dt_factor, told, plan, want_state)
+        if keep is not None:
+            x = gather_steps(x, keep)
+        if condition.gate is not None:
+            gate = condition.gate
+            out = out * (1 + (gate if keep is None or gate.shape[1] == 1 else gather_steps(gate, keep)))
+        return x + out, state, keep
+
+
+class Stack(nn.Module):
+    """Tokens (B, L, d) -> outputs (B, L, d).
+
+    Weights are drawn in one order: what embeds, blocks, what reads out, and the conditioning last, so that a plain model with
+    the same seed starts equal. A model of a task adds its ends through `build_embedding` and `build_read_out`.
+
+    Args:
+        config: sizes and forms, see `ModelConfig`.
+        L0: longest training length, steps; a length-adaptive model measures the lengths that it is told by it.
+    """
+
+    def __init__(self, config: ModelConfig, L0: int):
+        super().__init__()
+        self.config, self.L0 = config, L0
+        self.build_embedding()
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.norm_out = nn.RMSNorm(config.d_model, eps=1e-5)
+        self.build_read_out()
+        with torch.no_grad():  # as mamba_ssm's `_init_weights`: the residual stream keeps its scale with depth
+            for block in self.blocks:
+                block.mixer.out_proj.weight /= config.n_layer**0.5
+        self.conditioning, self.length_token = None, None
+        if isinstance(config.adaptive, LengthTokenConfig):
+            self.length_token = LengthToken(config.adaptive, config.d_model, L0)
+        elif config.adaptive is not None:
+            self.conditioning = LengthConditioning(config.adaptive, config.n_layer, config.d_model, config.d_inner, L0)
+
+    def build_embedding(self) -> None:
+        """Modules that make tokens; none in a bare stack."""
+
+    def build_read_out(self) -> None:
+        """Modules that make predictions; none in a bare stack."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether what is read depends on the length that is told; else one pass is every prefix."""
+        return self.conditioning is not None or (self.length_token is not None and self.length_token.reads)
+
+    @property
+    def told_others(self) -> bool:
+        """Whether it is a control that in training is told the lengths of other sequences."""
+        return self.length_token is not None and self.length_token.config.told == "shuffled"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.norm_out.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of the residual stream, which keeps full precision under autocast."""
+        return self.norm_out.weight.dtype
+
+    def encode(
+        self,
+        tokens: Tensor,
+        state: StackState | None = None,
+        target_length: Tensor | None = None,
+        hook: Plan | None = None,
+        want_state: bool = True,
+    ) -> tuple[Tensor, StackState | None]:
+        """Read one piece of a sequence.
+
+        Args:
+            tokens: (B, L, d), of the next L steps.
+            state: where the sequence stands, or None at its start.
+            target_length: (B,) length at which the output will be read; required by a length-adaptive model.
+            hook: changes what enters each scan, see `lgmamba.model.plan`.
+            want_state: whether the state after the piece is needed.
+        Returns:
+            outputs (B, L, d) after the final norm (fewer rows if the hook drops steps), and the state after the piece
+            (None if it is not wanted).
+        """
+        if state is None and self.length_token is not None:
+            return self._encode_after_length(tokens, target_length, hook, want_state)
+        return self._encode(tokens, state, 0 if state is None else state.t, target_length, hook, want_state)
+
+    def _encode_after_length(
+        self, tokens: Tensor, target_length: Tensor | None, hook: Plan | None, want_state: bool
+    ) -> tuple[Tensor, StackState | None]:
+        """The first piece of a sequence, after its length token, which is no step and which no hook sees."""
+        first = self.length_token(target_length, len(tokens))
+        if hook is None:
+            outputs, end = self._encode(torch.cat([first, tokens], dim=1), None, -1, target_length, None, want_state)
+            return outputs[:, 1:], end
+        _, state = self._encode(first, None, -1, target_length, None, True)
+        return self._encode(tokens, state, 0, target_length, hook, want_state)
+
+    def _encode(
+        self,
+        tokens: Tensor,
+        state: StackState | None,
+        t0: int,
+        target_length: Tensor | None,
+        hook: Plan | None,
+        want_state: bool,
+    ) -> tuple[Tensor, StackState | None]:
+        """`encode` after `t0` steps."""
+        x = tokens
+        code, dt_factor = self._told(target_length, t0, tokens.shape[1], tokens.device)
+        carries = []
+        for layer, block in enumerate(self.blocks):
+            condition = BlockCondition() if code is None else self.conditioning.block(layer, code, dt_factor)
+            carry = None if state is None else state.layers[layer]
+            x, carry, keep = block(x, carry, t0, target_length, condition, hook, want_state)
+            carries.append(carry)
+            if keep is not None and code is not None:
+                code = self.conditioning.keep(code, keep)
+                dt_factor = None if dt_factor is None else gather_steps(dt_factor, keep)
+        end = StackState(t0 + tokens.shape[1], tuple(carries)) if want_state else None
+        outputs = self.norm_out(x)
+        return (outputs if code is None else self.conditioning.readout(outputs, code)), end
+
+    def start(self, batch: int) -> StackState:
+        """The state before the first step, which `encode` takes for None: zeros, in the types that a pass leaves."""
+        config, weight, device = self.config, self.norm_out.weight, self.device.type
+        narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype
+        wide = torch.promote_types(self.dtype, torch.float32)
+        layers = tuple(
+            SelectiveScanState(
+                weight.new_zeros(batch, config.mixer.conv_carry, config.d_inner, dtype=narrow),
+                weight.new_zeros(batch, config.d_inner, config.mixer.d_state, dtype=wide),
+            )
+            for _ in range(config.n_layer)
+        )
+        return StackState(0, layers)
+
+    def _told(self, told: Tensor | None, t0: int, L: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        """Code of lengths and steps, and factor of the step sizes; None where there is none."""
+        if self.conditioning is None:
+            return None, None
+        if told is None:
+            raise ValueError(
+                "this model is length-adaptive: pass target_length, the length (B,) at which its output will be read"
+            )
+        t = torch.arange(t0 + 1, t0 + L + 1, device=device)
+        return self.conditioning(told, t), self.conditioning.dt_factor(told, t)

@@ -1,0 +1,39 @@
+"""How a study was made, in sentences for its second page."""
+
+from lgmamba.config.study import Params
+from lgmamba.report.adaptive import adaptive_words
+from lgmamba.report.captions import Sample
+
+CHOICES = (
+    "The study follows Rathjens, Schiewer, Wiskott and Subramoney, *Probing Length Generalization in Mamba via Image Reconstruction* "
+    "(arXiv:2603.12499). Its abstract states the task, that performance degrades beyond the training lengths, that the strategy "
+    "adapts to their distribution, and that a length-adaptive variant improves performance across the training lengths. What the "
+    "paper's public code does, what is done here, and why it differs, is one table in docs/paper.md. A disagreement with the paper "
+    "may come from these choices."
+)
+
+
+def method_lines(params: Params, sample: Sample) -> list[str]:
+    """Task, model, training and measurement, one sentence or two each."""
+    train, model = params.train, params.model
+    adaptive = adaptive_words(params)
+    return [
+        *task_lines(params, sample),
+        f"**Model.** Pre-norm residual Mamba-1 blocks ({model.n_layer} layers, width {model.d_model}, state {model.mixer.d_state}).",
+        f"**Training.** {train.steps:,} steps of {train.batch_size} images, peak learning rate {train.lr:g}. L0 is the longest length "
+        "that a run was trained on. Runs differ only in what the table below says.",
+        *([f"**Length-adaptive.** {adaptive}"] if adaptive else []),
+        f"**Measurement.** {str(sample).capitalize()}. PSNR = 10 log10(1 / mean squared error), the mean over images taken before the "
+        'logarithm. For each length T a pass of its own reads the first T patches ("prefix mode"), and a length-adaptive run is told T.',
+        "**Intervals.** Student's over trainings, of the paired differences where two runs are compared; figures name other bands.",
+    ]
+
+
+def task_lines(params: Params, sample: Sample) -> list[str]:
+    """What is read, and what is asked for."""
+    P = params.task.patch_size
+    return [
+        f"**Task.** An image of pixel values in [0, 1] is cut into cells of {P} \u00d7 {P} pixels. A sequence visits cells in the order "
+        f"`{params.task.order}` in training, and `{sample.order}` in the headline measurements; it may be longer than the image has "
+        "cells. Each token is a patch with the code of its cell; a decoder turns the output at one step into the whole image."
+    ]

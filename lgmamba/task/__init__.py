@@ -1,1 +1,0 @@
-"""The task: patches of one image, in some visiting order, for some length; no model code."""

@@ -1,0 +1,18 @@
+"""The kinds of `task:` in params.yaml; imports no torch. Their classes are in `lgmamba.tasks.registry`."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from lgmamba.tasks.draw.config import DrawConfig
+from lgmamba.tasks.queried.config import QueriedConfig
+from lgmamba.tasks.regression.config import RegressionConfig
+
+
+def _with_kind(values: Any) -> Any:
+    """A task without a kind draws, as all did before there were kinds."""
+    return {"kind": "draw"} | values if isinstance(values, dict) else values
+
+
+Kinds = DrawConfig | QueriedConfig | RegressionConfig
+TaskConfig = Annotated[Annotated[Kinds, Field(discriminator="kind")], BeforeValidator(_with_kind)]

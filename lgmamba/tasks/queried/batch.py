@@ -1,0 +1,85 @@
+"""Training batches: images, places read, places asked for, one shape whatever the lengths. Glossary: `lgmamba.tasks.queried.task`."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgmamba.config.run import TrainConfig
+from lgmamba.tasks.batch import Batch, Sampler
+from lgmamba.tasks.queried.augment import draw_affine
+from lgmamba.tasks.queried.config import PowerWeight, QueriedConfig, WeightConfig
+from lgmamba.tasks.queried.layout import slot_kinds, slot_places
+from lgmamba.tasks.queried.places import Field, draw_places
+from lgmamba.tasks.seeds import seed_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueriedBatch(Batch):
+    """Sequences in slots, see `lgmamba.tasks.queried.layout`.
+
+    Attributes:
+        rows: (B,) int64 images, drawn with replacement.
+        kinds, places: (B, S) int64 what each slot is, and where its patch lies.
+        others: (B,) int64 lengths of other sequences, for models that are told those in place of their own.
+        maps: (B, 2, 3) random affine maps of the images, or None.
+    """
+
+    rows: Tensor
+    kinds: Tensor
+    places: Tensor
+    others: Tensor
+    maps: Tensor | None = None
+
+
+class QueriedSampler(Sampler[QueriedBatch]):
+    """Draws images, lengths and places.
+
+    Args:
+        field: the places of an image.
+    """
+
+    batch = QueriedBatch
+    config: QueriedConfig
+
+    def __init__(
+        self, config: QueriedConfig, rows: Tensor, train: TrainConfig, seed: int, full_length: bool, field: Field
+    ):
+        super().__init__(config, rows, train, seed, full_length)
+        self.field = field
+
+    def draw_lengths(self, generator: torch.Generator, step: int) -> Tensor:
+        if self.config.per == "sample":
+            return super().draw_lengths(generator, step)
+        one = self.lengths.sample(1, generator, step / self.train.steps)
+        return one.expand(self.train.batch_size)
+
+    def content(
+        self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
+    ) -> dict[str, Tensor | None]:
+        B, config = len(drawn), self.config
+        read = draw_places(config.order, self.field, B, longest, generator)
+        asked = draw_places("uniform", self.field, B, config.queries, generator)
+        # From a generator of its own, so that a model that is told nothing sees the same batches.
+        other = torch.Generator(drawn.device).manual_seed(seed_of(self.seed, "other_lengths", step))
+        maps = None
+        if config.augment is not None:
+            maps = draw_affine(config.augment, B, self.field.height, self.field.width, generator)
+        return {
+            "rows": self.rows[drawn],
+            "kinds": slot_kinds(lengths, longest, config.queries),
+            "places": slot_places(read, asked, lengths),
+            "others": self.lengths.sample(B, other, step / self.train.steps),
+            "maps": maps,
+        }
+
+    def weights_by_length(self, lengths: Tensor) -> Tensor:
+        weights = super().weights_by_length(lengths)
+        return weights if self.config.weight is None else weights * weight_of(lengths, self.config.weight)
+
+
+def weight_of(lengths: Tensor, weight: WeightConfig) -> Tensor:
+    """Weight of sequences in the loss by their lengths T: T^-s, or T^-(T^s); float32."""
+    T = lengths.double()
+    power = T.log() * weight.s if isinstance(weight, PowerWeight) else T.log() * T**weight.s
+    return torch.exp(-power).float()

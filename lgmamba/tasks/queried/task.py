@@ -1,0 +1,110 @@
+"""The task `queried`: patches at random pixel positions of an image are read; query tokens ask for patches anywhere in it.
+
+It is the task of arXiv:2603.12499 as its public code has it. Tokens of one sequence: [length token] patch 1 .. patch T,
+delimiter, queries. Queries go through the recurrence like any token. A prediction after step t is asked for from a copy of the
+state there, so that it never disturbs the sequence.
+
+Glossary, with that of `lgmamba.tasks.base`: place = position of a patch (`places`); P patch side (pixels), K = C P P values of a
+patch; Q queries; parts of the target are its H x W pixels; targets (B, C, H, W) in [0, 1].
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.data.dataset import Dataset
+from lgmamba.model.stack import StackState
+from lgmamba.tasks.base import Invariance, Scores, Task
+from lgmamba.tasks.queried.augment import apply_affine
+from lgmamba.tasks.queried.baselines import baseline_pictures
+from lgmamba.tasks.queried.batch import QueriedBatch, QueriedSampler
+from lgmamba.tasks.queried.config import QueriedConfig
+from lgmamba.tasks.queried.layout import QUERY
+from lgmamba.tasks.queried.model import QueriedMamba
+from lgmamba.tasks.queried.patches import last_covered_at
+from lgmamba.tasks.queried.places import HeldOutPlaces, field_of
+from lgmamba.tasks.queried.sequences import QueriedSequences
+
+RANGE = {"signed": 4.0, "unit": 1.0}
+"""Squared error on [-1, 1] or [0, 1] over that on [0, 1]."""
+
+
+class QueriedTask(Task):
+    """See the module."""
+
+    invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
+
+    config: QueriedConfig
+
+    def __init__(self, config: QueriedConfig, dataset: Dataset):
+        super().__init__(config, dataset)
+        self.field = field_of(*dataset.image_shape[1:], config.patch_size, config.lengths.max)
+
+    @classmethod
+    def build_model(cls, config: QueriedConfig, model: ModelConfig, image_shape: tuple[int, int, int]) -> QueriedMamba:
+        return QueriedMamba(model, config, image_shape)
+
+    def sampler(self, rows: Tensor, train: TrainConfig, seed: int, full_length: bool) -> QueriedSampler:
+        return QueriedSampler(self.config, rows, train, seed, full_length, self.field)
+
+    def sequences(self, batch: QueriedBatch) -> QueriedSequences:
+        """The images of a batch, mapped, with the place of each slot."""
+        images = self.dataset.images[batch.rows]
+        if batch.maps is not None:
+            images = apply_affine(images.float() / 255, batch.maps, self.config.augment.fill)
+        return QueriedSequences(images, batch.places)
+
+    def loss(self, model: QueriedMamba, batch: QueriedBatch, state: StackState | None = None) -> Tensor:
+        """Mean squared error of the patches asked for, on the configuration's range, weighted as the batch says."""
+        sequences = self.sequences(batch)
+        patches = model.cut(sequences.images, batch.places)  # (B, S, K)
+        tokens = model.slot_tokens(patches, batch.places, batch.kinds)
+        told = batch.others if model.told_others else batch.lengths
+        outputs, _ = model.encode(tokens, state, told, want_state=False)
+        errors = (model.predict(outputs) - patches).square().mean(2) * (batch.kinds == QUERY)  # (B, S)
+        means = errors.sum(1) * (RANGE[self.config.loss_range] / self.config.queries)
+        return (means * batch.weights[:, 0]).mean()
+
+    def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> QueriedSequences:
+        images = self.dataset.images
+        places = HeldOutPlaces(order, self.field, self.dataset.id_hash[rows], repeat, images.device)
+        return QueriedSequences(images[rows], places.read(0, steps))
+
+    def errors(self, prediction: Tensor, sequences: QueriedSequences, steps: Tensor) -> dict[str, Tensor]:
+        """mse: mean squared error over pixels, (B, S)."""
+        return {"mse": (prediction - sequences.targets[:, None]).square().flatten(2).mean(2)}
+
+    def mean_error(self, prediction: Tensor, sequences: QueriedSequences, steps: Tensor) -> Tensor:
+        return (prediction - sequences.targets[:, None]).square().mean()
+
+    def parts(self, prediction: Tensor, sequences: QueriedSequences) -> Tensor:
+        """Squared error of each pixel, mean over channels, (B, S, H W)."""
+        return (prediction - sequences.targets[:, None]).square().mean(2).flatten(2)
+
+    def ages(self, sequences: QueriedSequences, steps: Tensor) -> Tensor:
+        """Steps since a patch last covered each pixel."""
+        last = last_covered_at(self.field, sequences.places, steps)  # (B, S, H W), from 1
+        return torch.where(last > 0, steps[:, None] - last, -1)
+
+    def baselines(self, sequences: QueriedSequences, steps: Tensor, ages: Tensor) -> dict[str, Scores]:
+        """What anyone could draw; see `lgmamba.tasks.queried.baselines`."""
+        targets = sequences.targets
+        pictures = baseline_pictures(self.dataset.mean_image, targets, ages)
+        scores = {}
+        for name, picture in pictures.items():
+            parts = self.parts(picture, sequences)
+            scores[name] = Scores({"mse": parts.mean(2)}, parts if name == self.config.ORACLE else None)
+        return scores
+
+    def pictures(
+        self, rows: Tensor, sequences: QueriedSequences, ages: Tensor, prediction: Tensor
+    ) -> dict[str, Tensor]:
+        return {
+            "images": rows,
+            "targets": self.dataset.images[rows],
+            "cells": sequences.places,
+            "seen": ages >= 0,
+            "reconstructions": prediction.half(),
+        }

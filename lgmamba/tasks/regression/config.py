@@ -1,0 +1,33 @@
+"""The section `task:` of a study of in-context regression; imports no torch."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from lgmamba.config.lengths import LengthConfig
+from lgmamba.config.task import SupervisionConfig, TaskBase
+from lgmamba.metrics import HALF_SQUARE, Metric
+
+
+class RegressionConfig(TaskBase):
+    """Pairs of an unknown linear function, how many of them, and who reads them."""
+
+    ORDERS: ClassVar[tuple[str, ...]] = ("independent",)
+    METRICS: ClassVar[tuple[Metric, ...]] = (HALF_SQUARE,)
+    NULL: ClassVar[str] = "zero"
+    ORACLE: ClassVar[str | None] = "least_squares"
+    STEPS: ClassVar[str] = "pairs"
+
+    kind: Literal["regression"]
+    dim: int = Field(ge=1, le=1024, description="d, entries of x")
+    body: Literal["stack", "s6"] = Field(
+        "stack",
+        description="the stack of `model`; or one bare S6 layer with fixed step size, for which there is a theory: of `model` it uses "
+        "mixer.d_state alone",
+    )
+    lengths: LengthConfig
+    supervision: SupervisionConfig
+
+    @property
+    def order(self) -> str:
+        return "independent"

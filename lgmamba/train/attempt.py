@@ -1,0 +1,204 @@
+"""What one call does for one training besides its steps: resume, rows of the history, checkpoints, files at the end.
+
+Glossary: `lgmamba.train`.
+"""
+
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lgmamba.config.run import RunConfig, TrainConfig
+from lgmamba.data.dataset import Dataset
+from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
+from lgmamba.keys import train_key
+from lgmamba.model.sequences import SequenceModel
+from lgmamba.provenance import describe
+from lgmamba.records import begin, finish
+from lgmamba.scan import resolve_backend
+from lgmamba.tasks.registry import build_model, build_task
+from lgmamba.track import Tracker
+from lgmamba.train.checkpoint import RESUME, Progress, load_progress, save_model, save_progress
+from lgmamba.train.history import History
+from lgmamba.train.optimizer import Moments
+from lgmamba.train.progress import Show
+from lgmamba.train.validation import Validation
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on; the message names run, seed and step."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, and where what it leaves goes.
+
+    Attributes:
+        run: the run and seed.
+        out: folder of the results.
+        work: folder of the resume checkpoint; emptied of it at the end.
+        tracker: told about every logged step.
+    """
+
+    run: RunConfig
+    out: Path
+    work: Path
+    tracker: Tracker
+
+
+class Attempt:
+    """One training from where an earlier attempt left it.
+
+    Args:
+        training: what is trained.
+        dataset: images on the device.
+        device: where.
+        full_length: whether batches are L0 steps long, see `lgmamba.tasks.batch.Sampler`.
+    Attributes:
+        model: with the weights of `step`.
+        step: optimiser steps done.
+        moments: what the optimiser keeps at `step`; None at the beginning.
+    """
+
+    def __init__(self, training: Training, dataset: Dataset, device: torch.device, full_length: bool):
+        run, config = training.run, training.run.train
+        self.training, self.run, self.dataset, self.device = training, run, dataset, device
+        self.task = build_task(run, dataset)
+        self.model = build_model(run, dataset.image_shape).to(device)
+        self.bf16 = computes_in_bf16(config, device)
+        self.sampler = self.task.sampler(dataset.split("train"), config, run.seed, full_length)
+        self.validation = Validation(self.task, dataset, config.validate_images)
+        self.made_from = train_key(run, dataset.manifest.sha256)
+        self.resume_key = {"made from": self.made_from.digest, "device": device.type}
+        found = load_progress(training.work, self.resume_key)
+        self.moments: Moments | None = None
+        progress = Progress()
+        if found is not None:
+            progress, weights, self.moments = found
+            self.model.load_state_dict(weights)
+        self.step, self.elapsed_s = progress.step, progress.elapsed_s
+        self.history = History(run, training.tracker, list(progress.history))
+        self.begun = time.monotonic()
+        self.final: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """Run and seed, for people."""
+        return f"{self.run.run} seed {self.run.seed}"
+
+    def begin(self) -> None:
+        """Take away the record of an earlier training: its files are in the making again."""
+        begin(self.training.out)
+
+    def add_row(self, done: int, recent: Tensor, lr: float, images_per_s: float, show: Show) -> None:
+        """One row of the history, with a validation where one is due.
+
+        Args:
+            done: steps done.
+            recent: (n, 2) loss and gradient norm of the n steps since the row before.
+            lr: of the last of them.
+            images_per_s: read by this training since the row before.
+            show: tells people.
+        Raises:
+            TrainingError: a loss or a gradient norm is NaN or infinite.
+        """
+        config = self.run.train
+        check_finite(recent, done, self.run)
+        values = {"loss": recent[:, 0].mean().item(), "lr": lr, "grad_norm": recent[-1, 1].item()}
+        self.history.add(done, values | {"images_per_s": images_per_s} | memory(self.device))
+        levels = {}
+        if done // config.validate_every > (done - len(recent)) // config.validate_every or done == config.steps:
+            levels = self.validation.levels(self.model)
+            self.history.add_by_length(done, self.validation.name, levels)
+        show(self.label, done, values["loss"], images_per_s, levels)
+        self.step = done
+        self.final = {"loss": values["loss"], self.validation.name: {str(T): v for T, v in levels.items()}}
+
+    def save(self, moments: Moments) -> None:
+        """A checkpoint from which another call goes on."""
+        progress = Progress(self.step, self._trained_s(), tuple(self.history.rows))
+        save_progress(self.training.work, progress, self.resume_key, self.model.state_dict(), moments)
+
+    def finish(self, runs: int) -> dict[str, Any]:
+        """Write run.json, history.parquet, model.safetensors, train.json, and last their record; returns what train.json holds.
+
+        Args:
+            runs: trainings that ran side by side, this one included.
+        """
+        out, run = self.training.out, self.run
+        write_atomic(out / "run.json", to_json(run.model_dump(mode="json")))
+        self.history.write(out / "history.parquet")
+        save_model(self.model, run, out / "model.safetensors")
+        about = {
+            **origin(run, self.model, self.device),
+            **({"side_by_side": runs} if runs > 1 else {}),
+            "wall_s": self._trained_s(),
+            "images_per_s": self.history.median("images_per_s"),
+            "precision": "bf16" if self.bf16 else "fp32",
+            **memory(self.device),
+            "data_digest": self.made_from.inputs["images"],
+            "code_digest": self.made_from.code,
+            "checkpoint_digest": file_digest(out / "model.safetensors"),
+            "final": self.final,
+        }
+        write_atomic(out / "train.json", to_json(about))
+        finish(self.made_from, out, ["run.json", "history.parquet", "model.safetensors", "train.json"])
+        self.training.tracker.finish(out)
+        (self.training.work / RESUME).unlink(missing_ok=True)
+        for folder in (out, self.training.work):
+            remove_parts(folder)
+        return about
+
+    def _trained_s(self) -> float:
+        """Seconds trained, over all attempts."""
+        return self.elapsed_s + time.monotonic() - self.begun
+
+
+def computes_in_bf16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether a training on this device computes in bfloat16 autocast."""
+    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+
+
+def check_finite(seen: Tensor, done: int, run: RunConfig) -> None:
+    """Stop at the first step whose loss or gradient is NaN or infinite.
+
+    Args:
+        seen: (n, 2) loss and gradient norm of the steps done - n + 1 .. done.
+    """
+    bad = (~seen.isfinite()).nonzero()
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise TrainingError(
+            f"run {run.run!r}, seed {run.seed}: the {('loss', 'gradient norm')[column]} at step {done - len(seen) + row + 1} is "
+            f"{seen[row, column].item()}; a lower train.lr or train.grad_clip, or longer train.warmup_steps may help"
+        )
+
+
+def memory(device: torch.device) -> dict[str, float]:
+    """Peak memory of this process so far, MB (2^20 bytes)."""
+    values = {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if device.type == "cuda":
+        values["peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    return values
+
+
+def origin(run: RunConfig, model: SequenceModel, device: torch.device) -> dict[str, Any]:
+    """What was trained, where, by which versions."""
+    here = describe()
+    return {
+        "run": run.run,
+        "seed": run.seed,
+        "study": run.study,
+        "L0": run.L0,
+        "steps": run.train.steps,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "device": device.type,
+        "device_name": here["gpu"] if device.type == "cuda" else here["cpu"],
+        "backend": resolve_backend(run.model.scan_backend, device.type),
+        "git": here["git"],
+        "versions": here["packages"],
+    }

@@ -1,0 +1,136 @@
+"""What can be known from the configuration is said before any job: bounds, and what sections must agree on."""
+
+import pytest
+
+from lgmamba.config.lengths import Geometric
+from lgmamba.config.study import load_params, overlaid
+from tests.config.studies import ADAPTIVE, PARAMS, error, study, values
+
+LONGMAMBA = {"name": "lm", "kind": "longmamba", "threshold": "as_released", "mode": "prefix"}
+CALIBRATED = {"name": "mult", "kind": "spectrum", "form": "mult", "calibrate": "gradient", "mode": "prefix"}
+FREE = {"name": "running", "kind": "step_size", "form": "power", "mode": "stream"}
+FOLDER = {"kind": "image_folder", "path": "a", "test_path": "b"}
+
+WRONG = {
+    "no factor at which remedies are judged": (
+        {"extension": {"factors": [1, 1.5]}},
+        "extension.factors: found [1.0, 1.5], expected: one of 2 or more, from where on remedies are judged",
+    ),
+    "no validation images": (
+        {"data": {"splits": {"val": 0}}},
+        "data.splits.val: found 0, expected: more than 0, since trainings are watched on it",
+    ),
+    "no test images": (
+        {"data": {"splits": {"test": 0}}},
+        "data.splits.test: found 0, expected: more than 0, since probe.split reads it",
+    ),
+    "no calibration images": (
+        {"data": {"splits": {"calib": 0}}, "remedies": [CALIBRATED]},
+        "data.splits.calib: found 0, expected: more than 0, since remedies are calibrated on it",
+    ),
+    "every step clamped": (
+        {"remedies": [LONGMAMBA | {"clamp": 0.97}]},
+        "remedies.0.clamp: found 0.97, expected: a share that leaves one of the L0 = 16 steps of run 'plain'",
+    ),
+    "a seed of 64 bits": ({"seeds": [1 << 63]}, "seeds.0: found 9223372036854775808, expected: Input should be less"),
+    "a claim at L0 against L0": ({"claims": {"far_factors": [1]}}, "claims.far_factors.0: found 1"),
+    "slower than anything": (
+        {"model": {"adaptive": ADAPTIVE | {"beyond": "rescale", "slowest": 1e300}}},
+        "model.adaptive.slowest: found 1e+300, expected: Input should be less than or equal to 1000000",
+    ),
+    "a sequence without end": ({"probe": {"max_factor": 1e300}}, "probe.max_factor: found 1e+300"),
+    "a sequence of a hundred million": (
+        {"probe": {"max_factor": 999_999}},
+        "probe.max_factor: found 999999, expected: sequences of at most 1,000,000 patches; with L0 = 16 they would have 15,999,984",
+    ),
+    "remedies on such a sequence": ({"extension": {"factors": [999_999]}}, "extension.factors: found 999999"),
+    "a look at such a sequence": ({"inspect": {"factors": [999_999]}}, "inspect.factors: found 999999"),
+    "a training length without end": (
+        {"task": {"lengths": {"kind": "fixed", "value": 10**12}}},
+        "task.lengths.value: found 1000000000000, expected: Input should be less than or equal to 100000",
+    ),
+    "a state passed without end": (
+        {"train": {"state_passing": {"kind": "noise", "max_factor": 999_999, "share": 0.5}}},
+        "train.state_passing: expected: max_factor x L0 of at most 1,000,000 steps",
+    ),
+    "threads that no machine has": ({"train": {"cpu_threads": 1_000_000}}, "train.cpu_threads: found 1000000"),
+    "a run's name of 300 characters": ({"runs": {"r" * 300: None}}, "at most 64"),
+    "a study's name of 300 characters": ({"study": "s" * 300}, "at most 64"),
+    "a remedy's name of 300 characters": ({"remedies": [FREE | {"name": "n" * 300}]}, "at most 64"),
+    "a folder's name of 300 characters": ({"outputs": {"results": "r/" + "s" * 300}}, "names of at most 200 bytes"),
+    "braces, which Snakemake fills": ({"outputs": {"results": "results/{run}"}}, "without braces and control"),
+    "a folder over two lines": ({"outputs": {"data": "data/a\nb"}}, "without braces and control characters"),
+    "a model of a million layers": ({"model": {"n_layer": 10**6}}, "model.n_layer: found 1000000"),
+    "a wide model": ({"model": {"d_model": 10**9}}, "model.d_model: found 1000000000"),
+    "images larger than any that is decoded": (
+        {"data": {"image_size": 6000, "fit": "resize"}},
+        "image_size: found 6000 x 6000 pixels, expected: at most max_pixels, 25,000,000",
+    ),
+    "weights without end": (
+        {"task": {"lengths": {"kind": "choice", "weights": {4: 1e308, 8: 1e308}}}},
+        "task.lengths.weights.4: found 1e+308",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_would_fail_after_training_is_said_before(kind):
+    overrides, message = WRONG[kind]
+    if "runs" in overrides:
+        overrides = {"runs": values()["runs"] | overrides["runs"]}
+    assert message in error(values(**overrides))
+
+
+def test_a_split_that_nothing_reads_may_be_empty():
+    assert study(data={"splits": {"calib": 0}}, remedies=[FREE]).data.splits.calib == 0
+    assert study(data={"splits": {"test": 0}}, probe={"split": "val"}).data.splits.test == 0
+    assert study(data={"splits": {"test": 0}, "source": FOLDER}).data.splits.test == 0
+
+
+def test_an_image_size_may_be_quoted():
+    assert study(data={"image_size": "8"}).data.size == (8, 8)
+
+
+def test_true_and_false_are_no_numbers():
+    assert "train: expected: a number or a text for warmup_steps, which is no switch" in error(
+        values(train={"warmup_steps": False})
+    )
+
+
+@pytest.mark.parametrize(("mean", "most"), [(1.0, 9), (3.5, 12), (6.5, 12), (20.25, 64)])
+def test_a_geometric_law_stops_looking_where_nothing_changes_any_more(mean, most):
+    """The same numbers as after 200 halvings."""
+    low, high = 0.0, 1.0
+    for _ in range(200):
+        r = (low + high) / 2
+        weights = [r ** (T - 1) for T in range(1, most + 1)]
+        found = sum(T * w for T, w in enumerate(weights, start=1)) / sum(weights)
+        low, high = (r, high) if found < mean else (low, r)
+    law = Geometric(kind="geometric", mean=mean, max=most).pmf()
+    assert law == [0.0] + [w / sum(weights) for w in weights]
+
+
+def test_runs_of_ones_own_need_nothing_else():
+    """Three plain runs over the default study: no comparison, remedy or look is asked for."""
+    params = load_params(PARAMS, overrides={"study": "mine", "runs": {"a": None, "b": {}, "c": {}}})
+    assert (params.claims.comparisons, params.remedies, params.extension, params.inspect) == ([], [], None, None)
+
+
+def test_what_is_inherited_about_runs_that_are_still_there_stays():
+    both = load_params(PARAMS)
+    kept = {name: both.runs[name] for name in ("uniform_4", "uniform_16", "adaptive_16")}
+    params = load_params(PARAMS, overrides={"runs": kept})
+    assert params.claims == both.claims
+    assert (params.extension, params.inspect, params.remedies) == (both.extension, both.inspect, both.remedies)
+    one = load_params(PARAMS, overrides={"runs": {"uniform_16": {}}})
+    assert one.claims.comparisons == []
+    assert one.extension.runs == one.inspect.runs == ["uniform_16"]
+
+
+def test_what_an_overlay_says_itself_is_never_left_out():
+    base = {"runs": {"a": {}}, "extension": {"runs": ["a"], "images": 3}, "remedies": [1], "inspect": None}
+    named = overlaid(base, {"runs": {"b": {}}, "extension": {"runs": ["c"]}})
+    assert named["extension"] == {"runs": ["c"], "images": 3}
+    with_remedies = overlaid(base, {"runs": {"b": {}}, "remedies": [2]})
+    assert with_remedies["extension"] == base["extension"]  # whose runs are then named as missing
+    assert overlaid(base, {"study": "x"}) == base | {"study": "x"}

@@ -1,0 +1,79 @@
+"""One row for each task: a tiny run of it, on which `test_contract.py` holds it to what `lgmamba.tasks.base` says."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lgmamba.config.data import DataConfig
+from lgmamba.config.run import RunConfig
+from lgmamba.config.study import merge
+from lgmamba.data.build import build_dataset
+from lgmamba.data.dataset import Dataset, load_dataset
+from lgmamba.model.sequences import SequenceModel
+from lgmamba.tasks.base import Task
+from lgmamba.tasks.registry import build_model, build_task
+from tests.train.tiny import DATA, RUN, tiny_run
+
+NO_IMAGES = {"source": {"kind": "none", "samples": 60}, "image_size": None, "max_images": None}
+NO_ENDS = {"position": None, "decoder": None}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A task at its smallest.
+
+    Attributes:
+        task: the section `task:`; lengths up to 6 steps.
+        data: changes of the section `data:` of tests/train/tiny.py.
+        model: changes of its section `model:`.
+    """
+
+    task: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, **changes: Any) -> RunConfig:
+        values = RUN | {"task": self.task, "model": RUN["model"] | self.model}
+        return RunConfig.model_validate(merge(values, changes))
+
+    def dataset(self, folder: Path) -> Dataset:
+        config = DataConfig.model_validate(merge(DATA, self.data))
+        build_dataset(config, self.run().task.divisors, folder, workers=1)
+        return load_dataset(folder)
+
+
+UP_TO_6 = {"kind": "uniform", "low": 1, "high": 6}
+LAST = {"kind": "last"}
+TASKS = {
+    "draw": Row(tiny_run().task.model_dump(mode="json"), {"max_images": 60}),
+    "regression": Row({"kind": "regression", "dim": 3, "lengths": UP_TO_6, "supervision": LAST}, NO_IMAGES, NO_ENDS),
+    "regression-s6": Row(
+        {"kind": "regression", "dim": 3, "body": "s6", "lengths": UP_TO_6, "supervision": LAST}, NO_IMAGES, NO_ENDS
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row with its data, its task, and a model off its initialisation."""
+
+    row: Row
+    dataset: Dataset
+    task: Task
+    model: SequenceModel
+
+    @classmethod
+    def of(cls, row: Row, folder: Path) -> "Case":
+        dataset, run = row.dataset(folder), row.run()
+        return cls(row, dataset, build_task(run, dataset), moved(build_model(run, dataset.image_shape)))
+
+
+def moved(model: SequenceModel, seed: int = 1) -> SequenceModel:
+    """With every weight moved, so that no zero-initialised layer hides an error."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.2 * torch.randn(p.shape, generator=generator)
+    return model.eval()
