@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lgmamba.analysis.files import read_json
-from lgmamba.config.files import probe_file, read_config
+from lgmamba.config.files import probe_file, probe_files, read_config
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.keys import reading_key
 from lgmamba.records import ArtefactError, Key, checked_all, read_record
 
-NEEDED = {
-    "train": ("train", ("run.json", "train.json", "history.parquet")),
-    "probe": ("reconstruct", ("probe.json", "steps.parquet", "retention.parquet", "panel.safetensors")),
-}
-"""Folder -> the stage that fills it, and its files that frames are made of."""
+TRAINED = ("run.json", "train.json", "history.parquet")
+"""Files of a training that frames are made of."""
 
 
 class CollectError(ValueError):
@@ -71,7 +68,8 @@ def collect_runs(params: Params, runs: Path) -> list[RunFolder]:
     folders, problems = [], []
     for (run, seed), config in params.run_configs().items():
         path = runs / run / f"seed{seed}"
-        bad = [problem for name, (stage, files) in NEEDED.items() for problem in unusable(path / name, stage, files)]
+        bad = unusable(path / "train", "train", TRAINED)
+        bad += unusable(path / "probe", "reconstruct", probe_files(params.task))
         if bad:
             problems += [f"{run} seed {seed}: {problem}" for problem in bad]
             continue

@@ -49,6 +49,9 @@ def train_stack(
     folders: Annotated[list[Path], typer.Argument(help="<results>/runs/<run>/seed<k>, each with its run.json")],
     data: Data,
     track_store: Store = None,
+    hand_over: Annotated[
+        bool, typer.Option("--hand-over", help="leave each training after its last step, for `train` to end it at once")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Train several runs into their own folders (train/ and work/); on a GPU those of one shape side by side as one model."""
@@ -77,7 +80,7 @@ def train_stack(
         asked = [folder for folder in runs if folder in needed]
         for stack in stacks_of(asked, runs.__getitem__, data, devices.torch_device(device)):
             trainings = [_training(runs[f], data, f / "train", f / "work", track_store) for f in stack]
-            failures += _train(trainings, data, device)
+            failures += _train(trainings, data, device, finish=not hand_over)
     if failures:
         raise TrainingError("\n".join(map(str, failures)))
 
@@ -99,14 +102,14 @@ def _training(run: RunConfig, data: Path, out: Path, work: Path, store: Path | N
     return Training(run, out, work, track.open_tracker(store, run, tags))
 
 
-def _train(trainings: Sequence[Training], data: Path, device: str) -> list[TrainingError]:
+def _train(trainings: Sequence[Training], data: Path, device: str, finish: bool = True) -> list[TrainingError]:
     """Train side by side and tell of each that ends; returns why the others did not."""
     from lgmamba import devices
     from lgmamba.train.loop import TrainingError
     from lgmamba.train.loop import train_stack as train_runs
 
     try:
-        results = train_runs(trainings, data, devices.torch_device(device))
+        results = train_runs(trainings, data, devices.torch_device(device), finish)
     except (KeyboardInterrupt, SystemExit):  # the store should not show them as running for ever
         for training in trainings:
             training.tracker.stop()

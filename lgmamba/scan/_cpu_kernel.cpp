@@ -155,7 +155,7 @@ struct BackwardTask {
       load_steps(b, t0, len, blk);
       const vf *start = p.checkpoint(a, b, c, blk);
       for (int64_t n = 0; n < Np; n += S) {
-        recompute(len, n, blk, start + n);
+        to_BC ? recompute<true>(len, n, blk, start + n) : recompute<false>(len, n, blk, start + n);
         if (through_state) to_BC ? reverse<true>(b, len, n, blk) : reverse<false>(b, len, n, blk);
       }
       store_steps(b, t0, len, blk);
@@ -192,23 +192,27 @@ struct BackwardTask {
   }
 
   // States n .. n + S - 1 over the chunk, from its checkpoint; on the way the sums that need the state only.
+  template <bool BC>
   void recompute(int64_t len, int64_t n, int64_t blk, const vf *start) {
-    const vf *A2 = p.A2.p + blk * Np + n;
+    const vf *A2 = p.A2.p + blk * Np + n, *const dt = this->dt, *const dtx = this->dtx, *const ds = this->ds;
+    const float *Bt = Bm + n, *Ct = Cm + n;
+    vf *decay = as, *next = hs, *const s = this->s, *sumC = accC + n;
+    const int64_t Np = this->Np;
     vf h[S], An[S];
-    for (int i = 0; i < S; i++) h[i] = hs[i] = start[i], An[i] = A2[i];
-    for (int64_t t = 0; t < len; t++) {
-      const float *Bt = Bm + t * Np + n, *Ct = Cm + t * Np + n;
+    for (int i = 0; i < S; i++) h[i] = next[i] = start[i], An[i] = A2[i];
+    for (int64_t t = 0; t < len; t++, Bt += Np, Ct += Np, sumC += Np, decay += S) {
+      const vf dtt = dt[t], dtxt = dtx[t], dst = ds[t];
+      next += S;
       vf acc = s[t];
       for (int i = 0; i < S; i++) {
-        vf e = exp2v(dt[t] * An[i]);
-        as[t * S + i] = e;
-        h[i] = e * h[i] + dtx[t] * Bt[i];
-        hs[(t + 1) * S + i] = h[i];
+        vf e = exp2v(dtt * An[i]);
+        decay[i] = e;
+        h[i] = e * h[i] + dtxt * Bt[i];
+        next[i] = h[i];
         acc += h[i] * Ct[i];
+        if (BC) sumC[i] += h[i] * dst;
       }
       s[t] = acc;
-      if (to_BC)
-        for (int i = 0; i < S; i++) accC[t * Np + n + i] += h[i] * ds[t];
     }
   }
 
@@ -216,12 +220,17 @@ struct BackwardTask {
   template <bool BC>
   void reverse(int64_t b, int64_t len, int64_t n, int64_t blk) {
     const int64_t d = p.first(blk), lanes = p.lanes(blk);
-    const vf *A2 = p.A2.p + blk * Np + n;
+    const vf *A2 = p.A2.p + blk * Np + n, *const dt = this->dt, *const dtx = this->dtx, *const ds = this->ds;
+    const int64_t Np = this->Np, *const report = this->report.data();
+    const float *Bt = Bm + len * Np + n, *Ct = Cm + len * Np + n;
+    const vf *decays = as + len * S, *before = hs + len * S;
+    vf *const q = this->q, *const w = this->w, *sumB = accB + len * Np + n;
     vf *carried = carry + (blk - blk0) * Np + n;
     vf g[S], An[S], dA[S];
     for (int i = 0; i < S; i++) g[i] = carried[i], An[i] = A2[i], dA[i] = vf{};
     for (int64_t t = len - 1; t >= 0; t--) {
-      const float *Bt = Bm + t * Np + n, *Ct = Cm + t * Np + n;
+      Bt -= Np, Ct -= Np, sumB -= Np, decays -= S, before -= S;
+      const vf dtt = dt[t], dtxt = dtx[t], dst = ds[t];
       if (report[t] >= 0) {
         vf extra[S] = {};
         read_state(a.dstates + ((b * p.states + report[t]) * a.N + n) * a.D, a.D, std::min<int64_t>(S, a.N - n), d, lanes, extra);
@@ -229,13 +238,13 @@ struct BackwardTask {
       }
       vf qt = q[t], wt = w[t];
       for (int i = 0; i < S; i++) {
-        g[i] += Ct[i] * ds[t];
-        if (BC) accB[t * Np + n + i] += g[i] * dtx[t];
+        g[i] += Ct[i] * dst;
+        if (BC) sumB[i] += g[i] * dtxt;
         qt += g[i] * Bt[i];
-        g[i] *= as[t * S + i];
-        vf decay = g[i] * hs[t * S + i];  // d loss / d (dt A)
+        g[i] *= decays[i];
+        vf decay = g[i] * before[i];  // d loss / d (dt A)
         wt += decay * An[i];
-        dA[i] += decay * dt[t];
+        dA[i] += decay * dtt;
       }
       q[t] = qt, w[t] = wt;
     }

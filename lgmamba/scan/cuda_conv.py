@@ -136,7 +136,7 @@ def _launch(name: str, tensors: dict[str, Tensor | None], parts: int, blocks: in
             setattr(args, f"{field}_l", tensors[field].stride(1))
     numbers = dict(CT=CT, W=W, SEGMENT=_segment(x.shape[1]), CARRY=int(tensors["carry"] is not None))
     kernel = Kernel(name, _FILES, (("TX", TYPES[x.dtype]), *numbers.items()))
-    kernel.launch(x.get_device(), R * blocks, _THREADS, 0, args)
+    kernel.launch(x.get_device(), (R * blocks, 1), _THREADS, 0, args)
 
 
 def _runs(bias: Tensor) -> int:

@@ -18,7 +18,7 @@ class Args(ctypes.Structure):
         (name, ctypes.c_int64)
         for name in (
             *("B", "L", "D", "N", "G", "states_every", "pieces", "piece"),
-            *("blocks_d", "blocks_per_group", "run_samples", "items_per_block", "run_parts"),
+            *("width", "blocks_d", "blocks_per_group", "run_samples", "items_per_block", "run_parts"),
             *("x", "x_b", "x_l", "dt", "dt_b", "dt_l", "z", "z_b", "z_l", "dy", "dy_b", "dy_l"),
             *("Bmat", "B_b", "B_l", "B_g", "B_n", "Cmat", "C_b", "C_l", "C_g", "C_n"),
             *("A", "Dskip", "dt_bias", "h0", "dlast", "dstates", "ends", "dt_sums"),
@@ -71,7 +71,7 @@ def _arguments(tensors: Tensors, mapping: Mapping, piece: int, **numbers: int) -
     """Kernel arguments from tensors by field name: pointers, and strides where the kernel wants them."""
     (B, L, D), (G, N) = tensors["x"].shape, tensors["Bmat"].shape[2:]
     args = Args(B=B, L=L, D=D, N=N, G=G, piece=piece, pieces=-(-L // piece), **numbers)
-    args.blocks_per_group = mapping.blocks(D // G)
+    args.width, args.blocks_per_group = D // G, mapping.blocks(D // G)
     args.blocks_d = G * args.blocks_per_group
     args.run_samples = B // runs_of(tensors["A"])
     for name, v in tensors.items():
@@ -97,13 +97,13 @@ def carry(tensors: Tensors, plan: Plan, reverse: bool, softplus: bool, states_ev
     kernel = scan_kernel("ends", plan.ends, tensors, gated=reverse, **flags)
     tensors = tensors | dict(ends=ends, dt_sums=dt_sums)
     args = _arguments(tensors, plan.ends, plan.piece, states_every=states_every)
-    kernel.launch(device, B * slots * args.blocks_d, 32 * plan.ends.WARPS, plan.ends.ends_bytes(), args)
+    kernel.launch(device, (B * args.blocks_d, slots), 32 * plan.ends.WARPS, plan.ends.ends_bytes(), args)
 
     columns = -(-D * N // 32)
     pointers = {k: v.data_ptr() for k, v in dict(ends=ends, dt_sums=dt_sums, A=A).items()}
     numbers = dict(B=B, slots=slots, D=D, N=N, columns=columns, reverse=reverse, run_samples=args.run_samples)
     kernel = Kernel("scan_join", ("cuda_common.cu", "cuda_scan_join.cu"), ())
-    kernel.launch(device, B * columns, 512, 0, Join(**pointers, **numbers), overlap=True)
+    kernel.launch(device, (B * columns, 1), 512, 0, Join(**pointers, **numbers), overlap=True)
     return {"ends": ends}
 
 
@@ -115,9 +115,10 @@ def forward(inputs: Tensors, outputs: Tensors, plan: Plan, softplus: bool, state
     )
     kernel = scan_kernel("forward", plan.walk, tensors, gated=True, **flags)
     args = _arguments(tensors | outputs, plan.walk, plan.piece, states_every=states_every)
-    blocks = args.B * args.pieces * args.blocks_d
     device, threads, shared = inputs["x"].get_device(), 32 * plan.walk.WARPS, plan.walk.forward_bytes()
-    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1 and plan.fills(blocks, device))
+    grid = (args.B * args.blocks_d, args.pieces)
+    overlap = args.pieces > 1 and plan.fills(grid[0] * grid[1], device)
+    kernel.launch(device, grid, threads, shared, args, overlap=overlap)
 
 
 def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states_every: int) -> None:
@@ -140,7 +141,7 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
     for name, v in (("part_bc", part_bc), ("part_A", part_A), ("part_vectors", part_vectors)):
         setattr(args, name, v.data_ptr())
     blocks, threads, shared = parts * args.blocks_d, 32 * mapping.WARPS, mapping.backward_bytes()
-    kernel.launch(device, blocks, threads, shared, args, overlap=args.pieces > 1 and plan.fills(blocks, device))
+    kernel.launch(device, (blocks, 1), threads, shared, args, overlap=args.pieces > 1 and plan.fills(blocks, device))
 
     rows = 0 if direct else B * L * G
     summed = dict(part_bc=part_bc, part_A=part_A, part_vectors=part_vectors)
@@ -151,7 +152,7 @@ def backward(inputs: Tensors, grads: Tensors, plan: Plan, softplus: bool, states
     sums = Sums(**pointers, **numbers, run_blocks=run_blocks, parameter_blocks=runs_of(A) * run_blocks)
     kernel = Kernel("scan_sums", ("cuda_common.cu", "cuda_scan_sums.cu"), (("TBC", TYPES[grads["dBmat"].dtype]),))
     blocks = sums.parameter_blocks + min(-(-rows * 2 * N // 256), 1 << 20)
-    kernel.launch(device, blocks, 256, 0, sums, overlap=True)
+    kernel.launch(device, (blocks, 1), 256, 0, sums, overlap=True)
 
 
 def checkpoint_shape(x: Tensor, A: Tensor) -> tuple[int, ...]:

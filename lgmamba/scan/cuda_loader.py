@@ -91,9 +91,15 @@ class Kernel:
         return "\n".join(parts)
 
     def launch(
-        self, device: int, blocks: int, threads: int, shared_bytes: int, args: ctypes.Structure, overlap: bool = False
+        self,
+        device: int,
+        grid: tuple[int, int],
+        threads: int,
+        shared_bytes: int,
+        args: ctypes.Structure,
+        overlap: bool = False,
     ):
-        """Start it on torch's current stream; `args` is the kernel's only parameter, passed by value.
+        """Start a grid of blocks on torch's current stream; `args` is the kernel's only parameter, passed by value.
 
         `overlap`: it may start while the kernel launched just before ends, for whose results it waits by itself
         (`wait_for_previous_kernel` in cuda_ptx.cu). Without effect before compute capability 9.
@@ -103,7 +109,7 @@ class Kernel:
         with torch.cuda.device(device):
             function = _load(self, device, shared_bytes)
             config = driver.CUlaunchConfig()
-            config.gridDimX, config.gridDimY, config.gridDimZ = blocks, 1, 1
+            config.gridDimX, config.gridDimY, config.gridDimZ = *grid, 1
             config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
             config.sharedMemBytes, config.hStream = shared_bytes, torch.cuda.current_stream(device).cuda_stream
             config.attrs = [_overlapping()] if overlap and torch.cuda.get_device_capability(device) >= (9, 0) else []

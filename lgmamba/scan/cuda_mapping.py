@@ -19,7 +19,7 @@ TABLE: dict[str, dict[int, tuple[tuple[float, ...], ...]]] = {
     "forward": {
         4: ((4, 2, 4, 8, 4, 12),),
         8: ((4, 2, 4, 8, 4, 13),),
-        16: ((8, 2, 4, 8, 4, 17, 150), (4, 2, 4, 16, 4, 15.5, 100), (4, 1, 4, 16, 4, 17)),
+        16: ((8, 2, 4, 8, 4, 17, 150), (4, 2, 4, 16, 4, 15, 96), (4, 1, 4, 16, 4, 17)),
         32: ((8, 2, 4, 16, 3, 19),),
         64: ((8, 2, 4, 16, 3, 21),),
         128: ((8, 2, 8, 8, 2, 20),),
@@ -53,8 +53,10 @@ BUSY = 128
 """Independent states that the warps of a multiprocessor hold per lane from which it is busy; the rate falls with the root."""
 START_STEPS = 16
 """What the start and the end of a walk cost, in steps."""
-CARRY_US = 3.0
-"""What the two launches more cost where a sequence is cut, in microseconds."""
+CARRY_US, START_US = 3.0, 12.0
+"""What a cut costs in microseconds: two launches more, and, with too few blocks for an early start of the walk, that."""
+MAX_PIECES = 65535
+"""Of a sequence: the grid's size along y."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ class Plan:
     piece: int
 
     def fills(self, blocks: int, device: int) -> bool:
-        """Whether the walk's blocks fill the GPU: fewer crowd on some multiprocessors if they start before others end."""
-        return blocks >= 0.85 * self.walk.MIN_BLOCKS * multiprocessors(device)
+        """Whether the walk's blocks may start before the kernel before them ends."""
+        return fills(self.walk, blocks, multiprocessors(device))
 
     def items_per_block(self, items: int, blocks_d: int, device: int) -> int:
         """How many pieces of sequences a block of the backward takes, to keep the parts of dA few; four waves stay."""
@@ -131,19 +133,25 @@ def cheapest_plan(kernel: str, B: int, L: int, width: int, G: int, N: int, pairs
     NP = padded_states(N)
     ends, ends_speed = table_mappings("ends", NP, width, pairs)[0]
     # Pieces that differ: a length L // P, rounded up to whole chunks, for every number of pieces P.
-    most = L // CHUNK if L > UNCUT else 1
+    most = min(L // CHUNK, MAX_PIECES) if L > UNCUT else 1
     pieces = sorted({-(-L // (P * CHUNK)) * CHUNK for P in range(2, most + 1)}, reverse=True)
     best, least = Plan(ends, ends, L), math.inf
     for walk, speed in table_mappings(kernel, NP, width, pairs):
         for piece in (L, *(p for p in pieces if p < L)):
             P = -(-L // piece)
-            cost = _microseconds(walk, speed, B * P * G * walk.blocks(width), piece, processors)
+            blocks = B * P * G * walk.blocks(width)
+            cost = _microseconds(walk, speed, blocks, piece, processors)
             if P > 1:
-                cost += CARRY_US
+                cost += CARRY_US if fills(walk, blocks, processors) else CARRY_US + START_US
                 cost += _microseconds(ends, ends_speed, B * (P - 1) * G * ends.blocks(width), piece, processors)
             if cost < least:
                 best, least = Plan(walk, ends, piece), cost
     return best
+
+
+def fills(mapping: Mapping, blocks: int, processors: int) -> bool:
+    """Whether blocks fill a GPU: fewer would crowd on some multiprocessors if they started before others ended."""
+    return blocks >= 0.85 * mapping.MIN_BLOCKS * processors
 
 
 def table_mappings(

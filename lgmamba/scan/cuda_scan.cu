@@ -31,7 +31,7 @@ static_assert(S >= 1 && S <= 32 && NT % 4 == 0 && K % T == 0, "unsupported mappi
 struct Args {
     i64 B, L, D, N, G, states_every;  // L, D and the product of D and N fit 31 bits
     i64 pieces, piece;                // a sequence is `pieces` pieces of `piece` steps, the last one may be shorter
-    i64 blocks_d, blocks_per_group;   // blocks along the channels, in all and of one group
+    i64 width, blocks_d, blocks_per_group;  // channels of a group; blocks along the channels, in all and of one group
     i64 run_samples;                  // samples of one run, B / R
     i64 items_per_block, run_parts;   // backward: how many (sample, piece) of a run a block takes, and how many blocks that is
     const TX *x; i64 x_b, x_l;
@@ -61,9 +61,9 @@ struct Place {
         warp = threadIdx.x / 32;
         rank_s = lane % S;
         rank_c = lane / S;
-        group = block_d / int(a.blocks_per_group);
+        group = a.G == 1 ? 0 : block_d / int(a.blocks_per_group);
         block_of_group = block_d - group * int(a.blocks_per_group);
-        const int width = int(a.D) / int(a.G);
+        const int width = a.width;
         const int within = (block_of_group * WARPS + warp) * CHANNELS_PER_WARP + rank_c * CT;
         d0 = group * width + within;
         n0 = rank_s * NT;

@@ -1,5 +1,5 @@
 // What a piece of a sequence passes on to its neighbour, for all pieces but the outermost, side by side: the first of two
-// walks. Grid: blocks of D fastest, then slots (pieces - 1), then B. Mapping and constants: cuda_scan.cu; T = K here.
+// walks. Grid: blocks of D fastest, then B; slots (pieces - 1) along y. Mapping and constants: cuda_scan.cu; T = K here.
 //
 // Forward: slot i gets the state at the end of piece i, walked from zero (piece 0: from h0). REVERSE: slot i gets
 // dL/d(state at the start of piece i + 1), walked from its right end with zero there (last piece: with dlast). Beside it
@@ -12,10 +12,10 @@ typedef ProjectionStage<!REVERSE, REVERSE> Stage;
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_ends(const __grid_constant__ Args a) {
     extern __shared__ __align__(16) float shared[];
     let_next_kernel_start();
-    const int item = blockIdx.x / int(a.blocks_d), slots = a.pieces - 1;
-    const Place at(blockIdx.x - item * int(a.blocks_d), a);
-    const i64 b = item / slots, run = b / a.run_samples;
-    const int slot = item - int(b) * slots;
+    const int sample = blockIdx.x / int(a.blocks_d), slot = blockIdx.y;
+    const Place at(blockIdx.x - sample * int(a.blocks_d), a);
+    const int run = sample / int(a.run_samples);
+    const i64 b = sample;
     const Piece piece(REVERSE ? slot + 1 : slot, a);
     float *steps = shared + 2 * Stage::FLOATS + at.warp * WARP_FLOATS;  // [K][CL][dt, w][CT]; w: dt * x, or dy
 
@@ -86,7 +86,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_ends(cons
         __syncwarp();  // the next chunk overwrites the steps
     }
 
-    const i64 row = b * slots + slot;
+    const i64 row = b * (a.pieces - 1) + slot;
     store_state(a.ends + state_offset(row, a, at), v, a, at);
 #pragma unroll
     for (int c = 0; c < CT; c++) {

@@ -1,14 +1,15 @@
-// Forward scan. Grid: blocks of D fastest, then pieces, then B. Mapping and constants: cuda_scan.cu.
+// Forward scan. Grid: blocks of D fastest, then B; pieces along y. Mapping and constants: cuda_scan.cu.
 
 constexpr int BC_FLOATS = K * 2 * NP;                   // one chunk of B and C; two of them, used in turn
 constexpr int WARP_FLOATS = T * CHANNELS_PER_WARP * 2;  // dt and u of a tile
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_forward(const __grid_constant__ Args a) {
     extern __shared__ __align__(16) float shared[];
-    const int item = blockIdx.x / int(a.blocks_d), L = a.L;
-    const Place at(blockIdx.x - item * int(a.blocks_d), a);
-    const i64 b = item / int(a.pieces), run = b / a.run_samples;
-    const Piece piece(item - int(b) * int(a.pieces), a);
+    const int sample = blockIdx.x / int(a.blocks_d), L = a.L;
+    const Place at(blockIdx.x - sample * int(a.blocks_d), a);
+    const Piece piece(blockIdx.y, a);
+    const int run = sample / int(a.run_samples);
+    const i64 b = sample;
     float *steps = shared + 2 * BC_FLOATS + at.warp * WARP_FLOATS;  // [T][CL][dt, u][CT]
 
     Rows<TX> xs(a.x, a.x_b, a.x_l, b, piece.first, T, at);

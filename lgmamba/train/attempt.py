@@ -57,19 +57,21 @@ class Attempt:
         training: what is trained.
         dataset: images on the device.
         device: where.
-        full_length: whether batches are L0 steps long, see `lgmamba.tasks.batch.Sampler`.
+        runs: trainings side by side, this one included.
     Attributes:
         model: with the weights of `step`.
         step: optimiser steps done.
         moments: what the optimiser keeps at `step`; None at the beginning.
+        runs: most trainings that it was ever trained beside, itself included.
     """
 
-    def __init__(self, training: Training, dataset: Dataset, device: torch.device, full_length: bool):
+    def __init__(self, training: Training, dataset: Dataset, device: torch.device, runs: int):
         run, config = training.run, training.run.train
         self.training, self.run, self.dataset, self.device = training, run, dataset, device
         self.task = build_task(run, dataset)
         self.model = build_model(run, dataset.image_shape).to(device)
         self.bf16 = computes_in_bf16(config, device)
+        full_length = device.type == "cuda" or runs > 1  # a recorded graph, and runs in one batch, need equal shapes
         self.sampler = self.task.sampler(dataset.split("train"), config, run.seed, full_length)
         self.validation = Validation(self.task, dataset, config.validate_images)
         self.made_from = train_key(run, dataset.manifest.sha256)
@@ -80,10 +82,9 @@ class Attempt:
         if found is not None:
             progress, weights, self.moments = found
             self.model.load_state_dict(weights)
-        self.step, self.elapsed_s = progress.step, progress.elapsed_s
+        self.step, self.elapsed_s, self.runs = progress.step, progress.elapsed_s, max(progress.runs, runs)
         self.history = History(run, training.tracker, list(progress.history))
         self.begun = time.monotonic()
-        self.final: dict[str, Any] = {}
 
     @property
     def label(self) -> str:
@@ -116,35 +117,19 @@ class Attempt:
             self.history.add_by_length(done, self.validation.name, levels)
         show(self.label, done, values["loss"], images_per_s, levels)
         self.step = done
-        self.final = {"loss": values["loss"], self.validation.name: {str(T): v for T, v in levels.items()}}
 
     def save(self, moments: Moments) -> None:
         """A checkpoint from which another call goes on."""
-        progress = Progress(self.step, self._trained_s(), tuple(self.history.rows))
+        progress = Progress(self.step, self._trained_s(), tuple(self.history.rows), self.runs)
         save_progress(self.training.work, progress, self.resume_key, self.model.state_dict(), moments)
 
-    def finish(self, runs: int) -> dict[str, Any]:
-        """Write run.json, history.parquet, model.safetensors, train.json, and last their record; returns what train.json holds.
-
-        Args:
-            runs: trainings that ran side by side, this one included.
-        """
+    def finish(self) -> dict[str, Any]:
+        """Write run.json, history.parquet, model.safetensors, train.json, and last their record; returns what train.json holds."""
         out, run = self.training.out, self.run
         write_atomic(out / "run.json", to_json(run.model_dump(mode="json")))
         self.history.write(out / "history.parquet")
         save_model(self.model, run, out / "model.safetensors")
-        about = {
-            **origin(run, self.model, self.device),
-            **({"side_by_side": runs} if runs > 1 else {}),
-            "wall_s": self._trained_s(),
-            "images_per_s": self.history.median("images_per_s"),
-            "precision": "bf16" if self.bf16 else "fp32",
-            **memory(self.device),
-            "data_digest": self.made_from.inputs["images"],
-            "code_digest": self.made_from.code,
-            "checkpoint_digest": file_digest(out / "model.safetensors"),
-            "final": self.final,
-        }
+        about = self.about() | {"checkpoint_digest": file_digest(out / "model.safetensors")}
         write_atomic(out / "train.json", to_json(about))
         finish(self.made_from, out, ["run.json", "history.parquet", "model.safetensors", "train.json"])
         self.training.tracker.finish(out)
@@ -152,6 +137,30 @@ class Attempt:
         for folder in (out, self.training.work):
             remove_parts(folder)
         return about
+
+    def hand_over(self) -> dict[str, Any]:
+        """Leave everything to a call of `train` that has no step to do any more; returns what train.json will hold, but for
+        the digest of the checkpoint.
+        """
+        self.save(self.moments)
+        return self.about()
+
+    def about(self) -> dict[str, Any]:
+        """What train.json holds of a training that has done its last step, but for the digest of the checkpoint."""
+        return {
+            **origin(self.run, self.model, self.device),
+            **({"side_by_side": self.runs} if self.runs > 1 else {}),
+            "wall_s": self._trained_s(),
+            "images_per_s": self.history.median("images_per_s"),
+            "precision": "bf16" if self.bf16 else "fp32",
+            **{name: self.history.last(name) for name in memory(self.device)},
+            "data_digest": self.made_from.inputs["images"],
+            "code_digest": self.made_from.code,
+            "final": {
+                "loss": self.history.last("loss"),
+                self.validation.name: self.history.last_by_length(self.validation.name),
+            },
+        }
 
     def _trained_s(self) -> float:
         """Seconds trained, over all attempts."""

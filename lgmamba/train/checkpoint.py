@@ -38,11 +38,13 @@ class Progress:
         step: next step to run.
         elapsed_s: seconds trained so far, over all attempts.
         history: rows of the history so far.
+        runs: most trainings that it was trained beside so far, itself included.
     """
 
     step: int = 0
     elapsed_s: float = 0.0
     history: tuple[dict[str, Any], ...] = ()
+    runs: int = 1
 
 
 def save_model(model: SequenceModel, run: RunConfig, path: Path) -> None:
@@ -132,7 +134,7 @@ def save_progress(
     tensors = {f"model.{name}": v.detach() for name, v in weights.items()}
     for i, state in moments.items():
         tensors |= {f"optimizer.{i}.{name}": v for name, v in state.items()}
-    values = {"step": progress.step, "elapsed_s": progress.elapsed_s, "history": progress.history}
+    values = {name: getattr(progress, name) for name in ("step", "elapsed_s", "history", "runs")}
     known = {"key": json.dumps(key, sort_keys=True), "progress": json.dumps(values)}
     _write(work / RESUME, tensors, known | {"digest": _digest(tensors, known)})
 
@@ -162,7 +164,7 @@ def load_progress(work: Path, key: dict[str, Any]) -> tuple[Progress, dict[str, 
             _, i, moment = name.split(".")
             moments.setdefault(int(i), {})[moment] = v
     values = json.loads(known["progress"])
-    return Progress(values["step"], values["elapsed_s"], tuple(values["history"])), weights, moments
+    return Progress(**(values | {"history": tuple(values["history"])})), weights, moments
 
 
 def _digest(tensors: dict[str, Tensor], known: dict[str, str]) -> str:

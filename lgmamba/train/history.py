@@ -36,6 +36,15 @@ class History:
         """Over all logged steps."""
         return statistics.median(row["value"] for row in self.rows if row["metric"] == metric)
 
+    def last(self, metric: str) -> float:
+        """The value logged last."""
+        return next(row["value"] for row in reversed(self.rows) if row["metric"] == metric)
+
+    def last_by_length(self, metric: str) -> dict[str, float]:
+        """The values logged last of a metric that is kept by sequence length."""
+        rows = [row for row in self.rows if row["metric"] == metric]
+        return {str(row["length"]): row["value"] for row in rows if row["step"] == rows[-1]["step"]}
+
     def write(self, path: Path) -> None:
         """history.parquet: run, seed, step (optimiser steps done), metric, length (patches, null where it has none), value."""
         import pyarrow as pa

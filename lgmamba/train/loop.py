@@ -15,8 +15,8 @@ from lgmamba.track import Tracker
 from lgmamba.train.attempt import Attempt, Training, TrainingError
 from lgmamba.train.optimizer import Moments, build_optimizer, learning_rate
 from lgmamba.train.progress import Show, training_progress
+from lgmamba.train.shapes import check_one_shape
 from lgmamba.train.stacked import StackedStep
-from lgmamba.train.stacks import check_one_shape
 from lgmamba.train.step import TrainStep
 
 
@@ -48,7 +48,7 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
 
 
 def train_stack(
-    trainings: Sequence[Training], data: Path, device: torch.device
+    trainings: Sequence[Training], data: Path, device: torch.device, finish: bool = True
 ) -> list[dict[str, Any] | TrainingError]:
     """Train runs of one shape side by side as one model; each gets what `train` gives it alone, to rounding.
 
@@ -59,8 +59,10 @@ def train_stack(
         trainings: which `lgmamba.train.stacks` put together.
         data: folder of the image artefact.
         device: where to train.
+        finish: whether to write the results; else each training is left in its work folder, as interrupted after its last
+            step, and `train` ends it without training any more.
     Returns:
-        what each train.json holds, or why there is none.
+        what each train.json holds, or would hold but for its checkpoint's digest, or why there is none.
     Raises:
         ConfigError: the images do not fit the configuration, or the runs have different shapes.
         DataError: the images cannot be used.
@@ -71,9 +73,8 @@ def train_stack(
     dataset = load_dataset(data, device, trainings[0].run.images)
     if not len(dataset.split("val")):
         raise ConfigError(f"{data}: found no image in split val, expected some to watch training (data.splits.val > 0)")
-    full_length = device.type == "cuda" or len(trainings) > 1
     try:
-        attempts = [Attempt(training, dataset, device, full_length) for training in trainings]
+        attempts = [Attempt(training, dataset, device, len(trainings)) for training in trainings]
     except ConfigError as e:
         raise ConfigError(f"{data}: {e}") from None
     for attempt in attempts:
@@ -84,10 +85,13 @@ def train_stack(
     with training_progress(label, starts[0], config.steps, attempts[0].validation.metric) as show:
         # Those that a kill left behind catch up first: a stack is at one step.
         for start, stop in pairwise([*starts, config.steps]):
+            if start == stop:  # some were handed over
+                continue
             ready = [i for i, attempt in enumerate(attempts) if attempt.step <= start and i not in failed]
             found = advance([attempts[i] for i in ready], stop, show) if ready else {}
             failed |= {ready[i]: error for i, error in found.items()}
-    return [failed[i] if i in failed else attempt.finish(len(attempts)) for i, attempt in enumerate(attempts)]
+    end = Attempt.finish if finish else Attempt.hand_over
+    return [failed[i] if i in failed else end(attempt) for i, attempt in enumerate(attempts)]
 
 
 def advance(attempts: Sequence[Attempt], stop: int, show: Show) -> dict[int, TrainingError]:

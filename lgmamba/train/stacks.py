@@ -1,18 +1,16 @@
-"""Which trainings can run side by side as one model, and how many of them fit into memory. Glossary: `lgmamba.train`."""
+"""Which trainings to run side by side on a device: those of one shape, as many as fit into memory. Glossary: `lgmamba.train`."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import Dataset, load_dataset
-from lgmamba.files import to_json
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.train.attempt import computes_in_bf16
+from lgmamba.train.shapes import by_shape, in_parts
 from lgmamba.train.stacked import StackedStep
 
 T = TypeVar("T")
@@ -60,53 +58,3 @@ def bytes_of_a_run(run: RunConfig, dataset: Dataset, device: torch.device) -> in
     before = torch.cuda.memory_allocated(device)
     StackedStep([model], run.train, task, computes_in_bf16(run.train, device), graph=False)([sampler.draw(0)])
     return torch.cuda.max_memory_allocated(device) - before
-
-
-def shape_of(run: RunConfig) -> str:
-    """Text that is equal for runs whose steps have equal shapes and one optimiser: all but seed, name and what is drawn.
-
-    What may differ: the lengths within one L0, and what a sequence weighs by its length.
-    """
-    values = run.model_dump(mode="json")
-    for name in ("study", "run", "seed"):
-        del values[name]
-    values["task"]["lengths"] = run.L0
-    values["train"].pop("length_power", None)
-    return to_json(values)
-
-
-def one_by_one(run: RunConfig) -> bool:
-    """Whether a run is only trained alone: the passed part of its batches has another length at every step."""
-    return run.train.state_passing is not None
-
-
-def check_one_shape(runs: Sequence[RunConfig]) -> None:
-    """Whether runs may be trained side by side; one always may.
-
-    Raises:
-        ConfigError: they may not; says which and why.
-    """
-    for run in runs[1:]:
-        if one_by_one(run) or one_by_one(runs[0]):
-            raise ConfigError(f"run {run.run!r}, seed {run.seed}: trained with state passing, which is done alone")
-        if shape_of(run) != shape_of(runs[0]):
-            raise ConfigError(
-                f"runs {runs[0].run!r} and {run.run!r} have different shapes; expected: the same but for name, seed, lengths "
-                "of one L0 and train.length_power"
-            )
-
-
-def by_shape(items: Sequence[T], run_of: Callable[[T], RunConfig]) -> list[list[T]]:
-    """Groups of items whose runs may be trained side by side, in the order in which they are given."""
-    groups: dict[str, list[T]] = {}
-    for i, item in enumerate(items):
-        run = run_of(item)
-        groups.setdefault(f"alone {i}" if one_by_one(run) else shape_of(run), []).append(item)
-    return list(groups.values())
-
-
-def in_parts(items: Sequence[T], most: int) -> list[list[T]]:
-    """As few parts as hold at most `most` items each, of sizes that differ by one at most."""
-    n = -(-len(items) // max(1, most))
-    bounds = [len(items) * i // n for i in range(n + 1)]
-    return [list(items[a:b]) for a, b in pairwise(bounds)]

@@ -15,8 +15,8 @@ from lgmamba.train import loop
 from lgmamba.train.checkpoint import load_model
 from lgmamba.train.loop import Training, TrainingError, train_stack
 from lgmamba.train.optimizer import build_optimizer
+from lgmamba.train.shapes import by_shape, check_one_shape, in_parts
 from lgmamba.train.stacked import StackedStep, clip_each
-from lgmamba.train.stacks import by_shape, check_one_shape, in_parts
 from lgmamba.train.step import TrainStep
 from tests.train.tiny import (
     ADAPTIVE,
@@ -189,6 +189,23 @@ def test_a_run_begun_in_a_stack_may_end_alone_and_the_other_way_round(digits, tm
     stack_at(tmp_path / "alone", runs, digits)
     for run in runs:
         assert_same_to_rounding(tmp_path / "alone" / run.run, stacked / run.run)
+
+
+def test_what_is_handed_over_is_ended_by_train_without_a_step(digits, tmp_path, monkeypatch, stacked):
+    runs = runs_of_one_shape()
+    trainings = [Training(r, tmp_path / r.run / "train", tmp_path / r.run / "work", NullTracker()) for r in runs]
+    handed = train_stack(trainings, digits, CPU, finish=False)
+    assert not list(tmp_path.rglob("train"))
+    monkeypatch.setattr(loop, "advance", None)  # nobody calls it
+    for run, about in zip(runs, handed, strict=True):
+        home, tracker = tmp_path / run.run, FakeTracker()
+        done = train_at(home, run, digits, tracker)
+        assert weights(home) == weights(stacked / run.run)
+        assert reproducible_rows(home) == reproducible_rows(stacked / run.run)
+        assert done == about | {name: done[name] for name in ("wall_s", "checkpoint_digest")}
+        assert done["side_by_side"] == 3
+        assert not list((home / "work").iterdir())
+        assert tracker.finished and not tracker.values
 
 
 def poisoned(at: int, victim: int):

@@ -1,11 +1,12 @@
 """Images -> trained runs -> reconstructions -> frames. Each rule is one call of `python -m lgmamba`, see lgmamba/jobs.py."""
 
 from lgmamba.analysis import frames_of
+from lgmamba.config.files import probe_files
 from lgmamba.devices import wanted
 
 DATA_FILES = [f"{PARAMS.outputs.data}/manifest.json"]
 TRAIN_FILES = ["run.json", "train.json", "history.parquet", "model.safetensors"]
-PROBE_FILES = ["probe.json", "steps.parquet", "retention.parquet", "panel.safetensors"]
+PROBE_FILES = probe_files(PARAMS.task)
 # and artefacts/, of the remedies that have some
 REMEDY_FILES = ["remedies.json", "steps.parquet", "retention.parquet"]
 INSPECT_FRAMES = ["attention", "distance", "receptive_field", "memory", "states", "cycles", "content"]

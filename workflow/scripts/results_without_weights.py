@@ -26,12 +26,11 @@ import pyarrow.parquet as pq
 
 from lgmamba.files import file_digest
 from lgmamba.frames import write_columns
-from lgmamba.records import RECORD, checked, read_record, record_text, write_record
+from lgmamba.records import RECORD, checked, checked_all, read_record, record_text, write_record
 
 AXES = ("mode", "order", "repeat", "image", "step")
-SMALL = ("train/run.json", "train/train.json", "train/history.parquet", "probe/probe.json", "probe/retention.parquet")
-SMALL += ("probe/panel.safetensors", "remedies/remedies.json", "remedies/steps.parquet", "remedies/retention.parquet")
-SMALL += ("train/record.json", "remedies/record.json")
+SMALL = ("train/run.json", "train/train.json", "train/history.parquet", "train/record.json")
+SMALL += ("remedies/remedies.json", "remedies/steps.parquet", "remedies/retention.parquet", "remedies/record.json")
 FOLDERS = ("inspect", "remedies/artefacts")
 
 
@@ -52,9 +51,11 @@ def pack(results: Path, to: Path, mb: float) -> None:
             for f in sorted((home / folder).glob("*"))
             if f.is_file()
         }
-        content = errors(checked(home / "probe", "steps.parquet", "reconstruct"))
-        members[f"{home.relative_to(results)}/probe/errors.parquet"] = content
         record = read_record(home / "probe", "reconstruct")
+        probed = checked_all(home / "probe", tuple(record.files), "reconstruct")
+        content = errors(probed.pop("steps.parquet"))
+        members |= {str(path.relative_to(results)): path.read_bytes() for path in probed.values()}
+        members[f"{home.relative_to(results)}/probe/errors.parquet"] = content
         files = {"errors.parquet" if name == "steps.parquet" else name: digest for name, digest in record.files.items()}
         files["errors.parquet"] = hashlib.sha256(content).hexdigest()
         members[f"{home.relative_to(results)}/probe/{RECORD}"] = record_text(replace(record, files=files)).encode()
