@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from lgmamba.files import file_digest
 from lgmamba.frames import write_columns
+from lgmamba.metrics import psnr
 from lgmamba.records import RECORD, checked, checked_all, read_record, record_text, write_record
 
 AXES = ("mode", "order", "repeat", "image", "step")
@@ -139,12 +140,12 @@ def rebuild(part: Path) -> None:
         columns["method"].append(np.full(cube.size, kind["method"]))
         columns["mse"].append(cube.ravel())
     whole = {name: np.concatenate(v) for name, v in columns.items()}
-    with np.errstate(divide="ignore"):
-        psnr = -10 * np.log10(whole["mse"])
     order = ("mode", "order", "method", "repeat", "image", "step", "mse")
     write_columns(
         part.with_name("steps.parquet"),
-        {"run": meta["run"], "seed": meta["seed"]} | {name: whole[name] for name in order} | {"psnr": psnr},
+        {"run": meta["run"], "seed": meta["seed"]}
+        | {name: whole[name] for name in order}
+        | {"psnr": psnr(whole["mse"])},
     )
 
 
