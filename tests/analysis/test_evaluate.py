@@ -152,6 +152,7 @@ def test_panels_of_other_images_are_refused(fresh):
     path = fresh.results / "runs/uniform/seed0/probe/panel.safetensors"
     arrays = load_file(path)
     save_file(arrays | {"images": arrays["images"] + 1}, path)
+    record_again(path.parent)
     with pytest.raises(CollectError, match="uniform seed 0: its panel shows other images"):
         evaluate(fresh.study, fresh.results, fresh.frames)
 

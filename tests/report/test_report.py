@@ -302,14 +302,18 @@ def test_what_a_person_wrote_is_text_and_nothing_else():
     assert html.unescape(cell) == " ".join(HOSTILE.split())
 
 
-def test_notes_reach_the_report_as_text(tmp_path):
+def test_what_people_write_reaches_the_report_as_text(tmp_path):
     runs = {name: DIGITS_RUNS[name] for name in ("fixed_16", "uniform", "adaptive")}
     runs["uniform"] = runs["uniform"] | {"note": HOSTILE}
-    study_json, results = make_study(tmp_path, study_values(runs, claims={"bootstrap": 20}))
+    side = {"run": "uniform", "at": "L0"}
+    contrast = {"name": "one", "claim": HOSTILE, "of": side, "minus": side | {"at": "2 L0"}, "claimed": "above"}
+    claims, said = {"primary": [contrast]}, {"title": HOSTILE, "question": HOSTILE}
+    study_json, results = make_study(tmp_path, study_values(runs, claims=claims) | {"report": said})
     evaluate(study_json, results, tmp_path / "frames")
     facts = gather(study_json, tmp_path / "frames")
     (noted,) = (row["note"] for row in facts["runs"] if row["note"])
-    assert noted == words.plain_text(HOSTILE)
+    (claimed,) = (row["claim"] for row in facts["contrasts"]["rows"])
+    assert {noted, claimed, facts["title"], facts["question"]} == {words.plain_text(HOSTILE)}
 
 
 def test_a_page_runs_no_script_and_loads_nothing(report):
