@@ -9,6 +9,7 @@ from lgmamba.analysis import frames_of
 from lgmamba.analysis.collect import CollectError, load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.panel import read_panel
+from tests.records import record_again
 
 
 def frame(study, name: str) -> pl.DataFrame:
