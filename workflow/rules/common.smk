@@ -16,7 +16,7 @@ from snakemake.settings.types import DeploymentMethod
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import read_config, refuse_other_study
 from lgmamba.config.study import Params, load_params
-from lgmamba.config.text import parse
+from lgmamba.config.text import parse as read_value  # `parse` itself is a name of Snakemake's
 from lgmamba.jobs import Currency, drawn_jobs, jobs_of, track_report_job
 from lgmamba.records import RECORD, record_path
 
@@ -71,7 +71,7 @@ def typed(value):
         return {k: typed(v) for k, v in value.items()}
     if isinstance(value, list):
         return [typed(v) for v in value]
-    return parse(value, f"--config: {value}") if isinstance(value, str) and value else value
+    return read_value(value, f"--config: {value}") if isinstance(value, str) and value else value
 
 
 def train_threads(wildcards):
