@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-
 LIMIT = 120.0
 """Largest absolute PSNR, dB."""
 LEAST_MSE, LARGEST_MSE = 1e-12, 1e12
@@ -26,11 +24,15 @@ def psnr(mse: Errors) -> Errors:
         mse: >= 0 on [0, 1] pixels: a number, a numpy array, a torch tensor or a polars expression of any shape.
     """
     if isinstance(mse, int | float):
+        import numpy as np  # not with the module: the command line reads configurations without it
+
         mse = np.float64(mse)
     return -10 * _log10(mse.clip(LEAST_MSE, LARGEST_MSE))
 
 
 def _log10(values):
+    import numpy as np
+
     return np.log10(values) if isinstance(values, np.ndarray | np.generic) else values.log10()
 
 

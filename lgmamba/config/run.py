@@ -2,11 +2,12 @@
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import LONGEST, Multiple, Positive, Seed, Strict
+from lgmamba.config.base import LONGEST, Multiple, Name, Positive, Seed, Strict
 from lgmamba.tasks.configs import TaskConfig
 
 ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
@@ -188,6 +189,20 @@ def is_run_name(init_from: str) -> bool:
     return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", init_from) is not None
 
 
+def weights_path(run: "RunConfig", out: Path) -> Path | None:
+    """Where the weights lie that a training starts from (`train.init_from`); None where it starts from random ones.
+
+    Args:
+        out: the training's own folder of results, beside which other runs of the study have theirs.
+    """
+    source = run.train.init_from
+    if source is None:
+        return None
+    if is_run_name(source):
+        return out.parents[2] / source / f"seed{run.seed}" / "train" / "model.safetensors"
+    return Path(source.replace("{seed}", str(run.seed)))
+
+
 class AdamWConfig(Strict):
     """AdamW."""
 
@@ -277,9 +292,10 @@ class TrainConfig(Strict):
 class RunConfig(Strict):
     """One training: a named entry of `runs:` with one seed. Written to run.json, and stored beside the checkpoint."""
 
-    study: str
-    run: str
+    study: Name
+    run: Name
     seed: Seed
+    images: str | None = Field(None, description="digest of the configuration of the images; null: any images will do")
     task: TaskConfig
     model: ModelConfig
     train: TrainConfig

@@ -25,7 +25,7 @@ def build_task(run: RunConfig, dataset: Dataset) -> Task:
     try:
         return TASKS[run.task.kind](run.task, dataset)
     except ConfigError as e:
-        raise ConfigError(f"run {run.run!r}: {e}") from None
+        raise ConfigError(f"run {run.run!r} does not fit the images: {e}") from None
 
 
 def build_model(run: RunConfig, image_shape: tuple[int, int, int]) -> SequenceModel:

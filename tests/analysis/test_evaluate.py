@@ -9,6 +9,7 @@ from lgmamba.analysis import frames_of
 from lgmamba.analysis.collect import CollectError, load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.panel import read_panel
+from tests.records import record_again
 
 
 def frame(study, name: str) -> pl.DataFrame:
@@ -16,7 +17,7 @@ def frame(study, name: str) -> pl.DataFrame:
 
 
 def test_all_frames_are_written_and_nothing_else(study):
-    assert {path.name for path in study.frames.iterdir()} == set(frames_of(load_study(study.study)))
+    assert {path.name for path in study.frames.iterdir()} == {*frames_of(load_study(study.study)), "record.json"}
 
 
 def test_a_second_evaluation_gives_the_same_frames(study, tmp_path):
@@ -152,6 +153,7 @@ def test_panels_of_other_images_are_refused(fresh):
     path = fresh.results / "runs/uniform/seed0/probe/panel.safetensors"
     arrays = load_file(path)
     save_file(arrays | {"images": arrays["images"] + 1}, path)
+    record_again(path.parent)
     with pytest.raises(CollectError, match="uniform seed 0: its panel shows other images"):
         evaluate(fresh.study, fresh.results, fresh.frames)
 

@@ -5,7 +5,6 @@ import shlex
 import pytest
 
 from lgmamba.analysis import figures_of
-from lgmamba.config.files import Layout
 from lgmamba.config.study import load_params
 from tests.data.samples import write_folder
 from tests.workflow.checkouts import ROOT
@@ -38,17 +37,12 @@ def test_a_new_study_of_ones_own_images_runs_from_images_to_report(lgmamba, here
     assert (shown.code, shown.err) == (0, "")
     written = lgmamba("show", *study, "--override", TINY, "--write", "--commands")
     lines = [shlex.split(line) for line in written.out.splitlines()]
-    assert [words[3] for words in lines] == ["data", *["train", "reconstruct"] * 3]
+    params = load_params(ROOT / "params.yaml", "studies/mine.yaml")
+    drawn = ["figure"] * len(figures_of(params))
+    assert [words[3] for words in lines] == ["data", *["train", "reconstruct"] * 3, "evaluate", *drawn, "report"]
     for words in lines:
         ended = lgmamba(*words[3:])
         assert ended.code == 0, ended.err
-    params = load_params(ROOT / "params.yaml", "studies/mine.yaml")
-    layout, reports = Layout(params.outputs.results), params.outputs.reports
-    assert lgmamba("evaluate", "--study", layout.study, "--results", layout.results, "--out", layout.frames).code == 0
-    frames = ("--study", layout.study, "--frames", layout.frames)
-    for name in figures_of(params):
-        assert lgmamba("figure", name, *frames, "--out", reports / "figures").code == 0
-    assert lgmamba("report", *frames, "--figures", reports / "figures", "--out", reports).code == 0
     assert "Study `mine`: 3 runs" in (here / "reports/mine/report.md").read_text(encoding="utf-8")
 
 

@@ -1,10 +1,14 @@
 """`lgmamba train-stack`: several trainings, one command."""
 
 import json
+import shutil
 
 import pytest
 
 from lgmamba import track
+from lgmamba.data.artefact import read_manifest
+from lgmamba.keys import train_key
+from lgmamba.records import reason_to_make
 from lgmamba.train.stacks import stacks_of
 from tests.train.test_stacked import runs_of_one_shape
 from tests.train.tiny import CPU, FILES, reproducible_rows, tiny_run, train_at, weights
@@ -64,3 +68,30 @@ def test_a_folder_without_a_run_is_named_before_anything_is_trained(digits, tmp_
     assert ended.code == 1
     assert f"error: {tmp_path / 'gone' / 'run.json'}: no such file" in ended.err
     assert not (folders[0] / "train").exists()
+
+
+def test_each_run_has_a_record_and_those_that_are_current_are_left_out(digits, tmp_path, lgmamba):
+    runs = runs_of_one_shape()
+    folders = write_runs(tmp_path, runs)
+    first = folders[1]
+    words = ["--run", first / "run.json", "--data", digits, "--out", first / "train", "--work", first / "work"]
+    assert lgmamba("train", *words, "--device", "cpu").code == 0
+    before = (first / "train" / "train.json").read_bytes()
+    twice = first.parent / ".." / first.parent.name / first.name
+    for n_current in (1, len(folders)):
+        ended = lgmamba("train-stack", *folders, twice, "--data", digits, "--device", "cpu")
+        assert ended.code == 0, ended.err
+        assert ended.out.count("is current") == n_current
+    assert (first / "train" / "train.json").read_bytes() == before
+    for folder, run in zip(folders, runs, strict=True):
+        assert reason_to_make(train_key(run, read_manifest(digits).sha256), folder / "train") is None
+
+
+def test_a_folder_with_another_runs_result_is_refused_before_anything_is_trained(digits, tmp_path, lgmamba):
+    folders = write_runs(tmp_path, runs_of_one_shape())
+    assert lgmamba("train-stack", folders[0], "--data", digits, "--device", "cpu").code == 0
+    shutil.copytree(folders[0] / "train", folders[-1] / "train")
+    ended = lgmamba("train-stack", *folders[1:], "--data", digits, "--device", "cpu")
+    assert ended.code == 1
+    assert f"error: {folders[-1] / 'train'}: found a result of train for study" in ended.err
+    assert not (folders[1] / "train").exists()

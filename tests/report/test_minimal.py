@@ -11,6 +11,7 @@ from lgmamba.figures import draw
 from lgmamba.metrics import LIMIT
 from lgmamba.report import write_report
 from tests.analysis.synthetic_study import make_study, study_values
+from tests.records import record_again
 
 PLAIN = {
     "one": {"task": {"lengths": {"kind": "fixed", "value": 4}}},
@@ -49,6 +50,7 @@ def test_constant_images_that_every_run_copies_perfectly_are_reported(tmp_path):
     for path in results.glob("runs/*/seed*/probe/*.parquet"):
         frame = pl.read_parquet(path)
         frame.with_columns(pl.lit(0, frame["mse"].dtype).alias("mse")).write_parquet(path)
+        record_again(path.parent)
     report = write_everything(study, results, tmp_path)
     summary = pl.read_parquet(tmp_path / "frames" / "summary.parquet")
     assert summary["psnr"].unique().to_list() == pytest.approx([LIMIT] * summary["psnr"].n_unique())

@@ -14,7 +14,7 @@ from lgmamba.data.dataset import load_dataset
 from lgmamba.data.errors import DataError
 from lgmamba.files import file_digest
 from lgmamba.provenance import code_digest
-from lgmamba.tasks.registry import build_model
+from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import metric_name
 from lgmamba.train import loop
 from lgmamba.train.attempt import TrainingError
@@ -81,8 +81,9 @@ def test_the_checkpoint_is_the_trained_model_with_its_configuration(trained, dig
     model, run = load_model(home / "train" / "model.safetensors")
     assert run == tiny_run() == RunConfig.model_validate_json((home / "train" / "run.json").read_text())
     assert not model.training
-    psnr = Validation(load_dataset(digits), "permutation", 2, (4, 4), 6, 16).psnr(model)
-    assert {str(T): v for T, v in psnr.items()} == about["final"]["val_psnr"]
+    dataset = load_dataset(digits)
+    levels = Validation(build_task(run, dataset), dataset, run.train.validate_images).levels(model)
+    assert {str(T): v for T, v in levels.items()} == about["final"]["val_psnr"]
 
 
 def test_files_are_whole_readable_by_all_and_nothing_else_is_left(trained):
@@ -238,12 +239,12 @@ def test_a_learning_rate_far_too_high_is_such_an_error(digits, tmp_path):
         train_at(tmp_path, tiny_run(train={"lr": 1e30, "warmup_steps": 0}), digits)
 
 
-def test_a_training_that_fails_does_not_leave_the_old_ones_last_file(digits, tmp_path, monkeypatch):
+def test_a_training_that_fails_does_not_leave_the_old_ones_record(digits, tmp_path, monkeypatch):
     train_at(tmp_path, tiny_run(), digits)
     monkeypatch.setattr(loop, "TrainStep", poisoned(5, float("nan"), 1.0))
     with pytest.raises(TrainingError):
         train_at(tmp_path, tiny_run(), digits)
-    assert not (tmp_path / "train" / "train.json").exists()
+    assert not (tmp_path / "train" / "record.json").exists()
 
 
 def test_images_that_do_not_fit_are_refused_before_training(digits, tmp_path):

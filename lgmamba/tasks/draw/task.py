@@ -33,7 +33,7 @@ class DrawTask(Task):
         try:
             self.grid = grid_shape(*dataset.image_shape[1:], config.patch_size)
         except ValueError as e:
-            raise ConfigError(f"the run does not fit the images: {e}") from None
+            raise ConfigError(str(e)) from None
 
     @classmethod
     def build_model(cls, config: DrawConfig, model: ModelConfig, image_shape: tuple[int, int, int]) -> PatchMamba:
