@@ -14,7 +14,7 @@ from lgmamba.data.dataset import load_dataset
 from lgmamba.data.errors import DataError
 from lgmamba.files import file_digest
 from lgmamba.provenance import code_digest
-from lgmamba.tasks.registry import build_model
+from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import metric_name
 from lgmamba.train import loop
 from lgmamba.train.attempt import TrainingError
@@ -81,7 +81,8 @@ def test_the_checkpoint_is_the_trained_model_with_its_configuration(trained, dig
     model, run = load_model(home / "train" / "model.safetensors")
     assert run == tiny_run() == RunConfig.model_validate_json((home / "train" / "run.json").read_text())
     assert not model.training
-    psnr = Validation(load_dataset(digits), "permutation", 2, (4, 4), 6, 16).psnr(model)
+    dataset = load_dataset(digits)
+    psnr = Validation(build_task(run, dataset), dataset, 16).levels(model)
     assert {str(T): v for T, v in psnr.items()} == about["final"]["val_psnr"]
 
 
@@ -248,7 +249,8 @@ def test_a_training_that_fails_does_not_leave_the_old_ones_last_file(digits, tmp
 
 def test_images_that_do_not_fit_are_refused_before_training(digits, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"run 'tiny' does not fit the images: patch_size=3 does not divide the image of 8 x 8"
+        ConfigError,
+        match=r"run 'tiny': the run does not fit the images: patch_size=3 does not divide the image of 8 x 8",
     ):
         train_at(tmp_path, tiny_run(task={"patch_size": 3}), digits)
     with pytest.raises(DataError, match=r"no data artefact at .*gone"):
