@@ -85,9 +85,6 @@ def train_stack(
     track_store: Annotated[
         Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")
     ] = None,
-    hand_over: Annotated[
-        bool, typer.Option("--hand-over", help="leave each training after its last step, for `train` to end it at once")
-    ] = False,
     device: Device = "auto",
 ) -> None:
     """Train several runs into their own folders (train/ and work/); on a GPU those of one shape side by side as one model."""
@@ -98,6 +95,7 @@ def train_stack(
     from lgmamba import devices
 
     devices.claim(device)
+    from lgmamba.train.checkpoint import remove_progress
     from lgmamba.train.loop import Training, TrainingError
     from lgmamba.train.loop import train_stack as train_runs
     from lgmamba.train.stacks import stacks_of
@@ -114,7 +112,7 @@ def train_stack(
             for folder in stack
         ]
         try:
-            results = train_runs(trainings, data, where, finish=not hand_over)
+            results = train_runs(trainings, data, where, keep=True)
         except BaseException as e:  # a kill by Ctrl-C too: the store should not show them as running for ever
             for training in trainings:
                 training.tracker.fail(f"{type(e).__name__}: {e}")
@@ -125,8 +123,12 @@ def train_stack(
                 failures.append(str(done))
             else:
                 typer.echo(_trained(training.out, done))
-    if failures:
+    if (
+        failures
+    ):  # a workflow takes away the results of a call that fails: the next one writes them again, from the work folders
         raise TrainingError("\n".join(failures))
+    for folder in runs:
+        remove_progress(folder / "work")
 
 
 @app.command()

@@ -20,7 +20,7 @@ from lgmamba.provenance import describe
 from lgmamba.scan import resolve_backend
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import Tracker
-from lgmamba.train.checkpoint import RESUME, Progress, load_progress, save_model, save_progress
+from lgmamba.train.checkpoint import Progress, load_progress, remove_progress, save_model, save_progress
 from lgmamba.train.history import History
 from lgmamba.train.optimizer import Moments
 from lgmamba.train.progress import Show
@@ -122,31 +122,20 @@ class Attempt:
         progress = Progress(self.step, self._trained_s(), tuple(self.history.rows), self.runs)
         save_progress(self.training.work, progress, self.key, self.model.state_dict(), moments)
 
-    def finish(self) -> dict[str, Any]:
-        """Write run.json, history.parquet, model.safetensors and train.json; returns what that holds."""
+    def finish(self, keep: bool) -> dict[str, Any]:
+        """Write run.json, history.parquet, model.safetensors and train.json; returns what that holds.
+
+        Args:
+            keep: whether the work folder keeps a checkpoint, from which a later call writes all this again without a step.
+        """
         out, run = self.training.out, self.run
+        if keep:
+            self.save(self.moments)
         write_atomic(out / "run.json", to_json(run.model_dump(mode="json")))
         self.history.write(out / "history.parquet")
         save_model(self.model, run, out / "model.safetensors")
-        about = self.about() | {"checkpoint_digest": file_digest(out / "model.safetensors")}
-        write_atomic(out / "train.json", to_json(about))  # the last file: it says that all is there
-        self.training.tracker.finish(out)
-        (self.training.work / RESUME).unlink(missing_ok=True)
-        for folder in (out, self.training.work):
-            remove_parts(folder)
-        return about
-
-    def hand_over(self) -> dict[str, Any]:
-        """Leave everything to a call of `train` that has no step to do any more; returns what train.json will hold, but for
-        the digest of the checkpoint.
-        """
-        self.save(self.moments)
-        return self.about()
-
-    def about(self) -> dict[str, Any]:
-        """What train.json holds of a training that has done its last step, but for the digest of the checkpoint."""
-        return {
-            **origin(self.run, self.model, self.device),
+        about = {
+            **origin(run, self.model, self.device),
             **({"side_by_side": self.runs} if self.runs > 1 else {}),
             "wall_s": self._trained_s(),
             "images_per_s": self.history.median("images_per_s"),
@@ -154,11 +143,19 @@ class Attempt:
             **{name: self.history.last(name) for name in memory(self.device)},
             "data_digest": self.key["data"],
             "code_digest": self.key["code"],
+            "checkpoint_digest": file_digest(out / "model.safetensors"),
             "final": {
                 "loss": self.history.last("loss"),
                 self.validation.name: self.history.last_by_length(self.validation.name),
             },
         }
+        write_atomic(out / "train.json", to_json(about))  # the last file: it says that all is there
+        self.training.tracker.finish(out)
+        if not keep:
+            remove_progress(self.training.work)
+        for folder in (out, self.training.work):
+            remove_parts(folder)
+        return about
 
     def _trained_s(self) -> float:
         """Seconds trained, over all attempts."""

@@ -144,6 +144,11 @@ def load_progress(work: Path, key: dict[str, Any]) -> tuple[Progress, dict[str, 
     return Progress(**(values | {"history": tuple(values["history"])})), weights, moments
 
 
+def remove_progress(work: Path) -> None:
+    """Take away what `save_progress` left, once nobody needs it any more."""
+    (work / RESUME).unlink(missing_ok=True)
+
+
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with atomic_path(path) as part:
         save_file({name: v.contiguous().cpu() for name, v in tensors.items()}, part, metadata=metadata)
