@@ -63,5 +63,5 @@ class Metric:
 PIXELS = Metric("mse", "psnr", "dB", label="PSNR", digits=2, of_mean=psnr)
 """Mean squared error of pixels in [0, 1], reported as PSNR."""
 
-HALF_SQUARE = Metric("half_square", "level", "dB", label="10 log10(1 / error)", digits=2, of_mean=psnr)
-"""Half the squared error of a number, reported on the scale of PSNR, on which equal ratios of errors are equal differences."""
+HALF_SQUARE = Metric("half_square", "level", "dB", label="Level", digits=2, of_mean=psnr)
+"""Half the squared error of a number; its level is 10 log10(1 / error), the scale of PSNR, on which equal ratios of errors are equal differences."""

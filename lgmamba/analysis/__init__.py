@@ -9,6 +9,8 @@ frames       the tidy frames of the study
 inspect      what the probes found inside trained runs
 remedies     what remedies do beyond the training length
 drawn        the frames that the figures draw, row for row
+theory       the closed form of one layer beside what it was measured to do
+asked        errors of single queries, of tasks that ask
 panel        the pictures that the figures show
 evaluate     all of it, in order
 """
@@ -26,12 +28,29 @@ def _always(params: Params) -> bool:
     return True
 
 
+def _has_images(params: Params) -> bool:
+    return params.task.IMAGES
+
+
+def _has_parts(params: Params) -> bool:
+    return params.task.TIED
+
+
+def _has_theory(params: Params) -> bool:
+    runs = params.runs_by_name().values()
+    return any(getattr(run.task, "body", None) == "s6" and run.task.lengths.kind == "fixed" for run in runs)
+
+
 def _tries_remedies(params: Params) -> bool:
     return params.extension is not None
 
 
 def _looks_inside(params: Params) -> bool:
     return params.inspect is not None
+
+
+def _asks(params: Params) -> bool:
+    return "asked" in params.task.DETAILS
 
 
 def _compares_budgets(params: Params) -> bool:
@@ -51,14 +70,16 @@ def _compares_one_form_each(params: Params) -> bool:
 
 
 FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
-    "task": _always,
+    "task": _has_images,
     "curves": _always,
-    "gallery": _always,
-    "retention": _always,
+    "gallery": _has_images,
+    "retention": _has_parts,
+    "asked": _asks,
     "envelope": _compares_one_form_each,
     "budget": _compares_budgets,
     "forms": _compares_forms,
     "degradation": _always,
+    "theory": _has_theory,
     "remedies": _tries_remedies,
     "remedies_retention": _tries_remedies,
     "modes": _looks_inside,
@@ -72,12 +93,14 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
 FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "curves": _always,
     "summary": _always,
-    "retention": _always,
+    "retention": _has_parts,
     "history": _always,
     "lengths": _always,
     "envelope": _always,
     "degradation": _always,
     "contrasts": _always,
+    "asked": _asks,
+    "asked_written": _asks,
     "runs": _always,
     "remedies": _tries_remedies,
     "remedies_levels": _tries_remedies,
@@ -100,7 +123,7 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
 }
 """Frame that is more than what one figure draws -> whether a study has it."""
 
-NOT_KEPT = ("retention", "history", "lengths", "degradation", "remedies_retention")
+NOT_KEPT = ("retention", "history", "lengths", "degradation", "asked", "remedies_retention")
 NOT_KEPT += tuple(f"inspect_{name}" for name in ("attention", "receptive_field", "memory", "cycles", "modes"))
 """Frames that neither a figure nor the report reads."""
 
@@ -114,7 +137,8 @@ def frames_of(params: Params) -> tuple[str, ...]:
     """Every file that `evaluate.evaluate` writes for a study."""
     frames = [name for name, has in FRAME_CONDITIONS.items() if has(params)]
     frames += [f"figure_{name}" for name in figures_of(params)]
-    return (*(f"{name}.parquet" for name in frames), "panel.safetensors", "contrasts.json")
+    pictures = ("panel.safetensors",) if _has_images(params) else ()
+    return (*(f"{name}.parquet" for name in frames), *pictures, "contrasts.json")
 
 
 def kept_frames(params: Params) -> tuple[str, ...]:

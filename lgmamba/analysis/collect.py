@@ -13,18 +13,11 @@ from typing import Any
 
 from lgmamba.analysis.files import read_json
 from lgmamba.config.base import validate
+from lgmamba.config.files import probe_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 
-NEEDED = (
-    "train/run.json",
-    "train/train.json",
-    "train/history.parquet",
-    "probe/probe.json",
-    "probe/steps.parquet",
-    "probe/retention.parquet",
-    "probe/panel.safetensors",
-)
+TRAINED = ("train/run.json", "train/train.json", "train/history.parquet")
 
 
 class CollectError(ValueError):
@@ -75,7 +68,8 @@ def collect_runs(params: Params, runs: Path) -> list[RunFolder]:
     folders, problems = [], []
     for (run, seed), config in params.run_configs().items():
         path = runs / run / f"seed{seed}"
-        missing = [name for name in NEEDED if not (path / name).is_file()]
+        needed = [*TRAINED, *(f"probe/{name}" for name in probe_files(params.task))]
+        missing = [name for name in needed if not (path / name).is_file()]
         if missing:
             problems.append(f"{run} seed {seed}: missing {', '.join(missing)} in {path}")
             continue

@@ -18,13 +18,13 @@ TASK_FACTORS = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 2)
 GALLERY_IMAGES = 2
 
 
-def drawn_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel) -> dict[str, pl.DataFrame]:
-    """{figure: frame}, from the frames of the study."""
-    return {
-        "task": task_rows(params, panel),
+def drawn_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel | None) -> dict[str, pl.DataFrame]:
+    """{figure: frame}, from the frames of the study; without pictures or retention maps, those that need none."""
+    some = {} if panel is None else {"task": task_rows(params, panel), "gallery": gallery_rows(params, panel)}
+    if "retention" in frames:
+        some["retention"] = retention_rows(params, frames["retention"])
+    return some | {
         "curves": curve_rows(params, frames["summary"]),
-        "gallery": gallery_rows(params, panel),
-        "retention": retention_rows(params, frames["retention"]),
         "degradation": frames["degradation"],
         "training": training_rows(params, frames["history"]),
         "lengths": length_rows(params, frames["lengths"]),
@@ -97,7 +97,7 @@ def in_octaves(retention: pl.DataFrame, *keys: str) -> pl.DataFrame:
 
 def training_rows(params: Params, history: pl.DataFrame) -> pl.DataFrame:
     """Validation PSNR during training: run, panel, L0, step (optimiser), length (patches), psnr over seeds with lowest and highest."""
-    valid = history.filter(pl.col("metric") == "val_psnr", pl.col("value").is_finite())
+    valid = history.filter(pl.col("metric") == f"val_{params.task.METRICS[0].level}", pl.col("value").is_finite())
     over_seeds = valid.group_by("run", "step", "length").agg(
         psnr=pl.col("value").mean(),
         psnr_lo=pl.col("value").min(),

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import polars as pl
 
-from lgmamba.analysis import frames_of
+from lgmamba.analysis import figures_of, frames_of
+from lgmamba.analysis.asked import asked_frame, asked_rows, written_by_queries
 from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.comparisons import budget_frame, form_frame
 from lgmamba.analysis.contrasts import LEVELS, contrasts_frame
@@ -29,6 +30,7 @@ from lgmamba.analysis.panel import collect_panel, shown, write_panel
 from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.samples import load_samples
 from lgmamba.analysis.statistics import Trainings
+from lgmamba.analysis.theory import theory_frame
 
 
 def evaluate(study_json: Path, results: Path, out: Path) -> None:
@@ -44,31 +46,37 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     params = load_study(study_json)
     folders = collect_runs(params, results / "runs")
     order = params.probe.orders[0]
-    samples = load_samples(folders, order)
-    evidence = Evidence(params, samples, Trainings(samples.mse, params.claims.level))
+    samples, metric = load_samples(folders, order, params.task.NULL), params.task.METRICS[0]
+    evidence = Evidence(params, samples, Trainings(samples.mse, params.claims.level, metric))
 
-    curves = curves_frame(folders, params.study)
+    curves = curves_frame(folders, params.study, metric)
     frames = {
         "curves": curves,
         "summary": summary_frame(curves),
-        "retention": retention_frame(
-            [folder.path / "probe/retention.parquet" for folder in folders], ("run", *SETTING, "age")
-        ),
         "history": history_frame(folders),
         "lengths": lengths_frame(params),
         "envelope": envelope_frame(evidence),
         "degradation": degradation_frame(evidence),
         "runs": runs_frame(folders),
     }
-    panel = collect_panel(folders)
+    if params.task.TIED:
+        paths = [folder.path / "probe/retention.parquet" for folder in folders]
+        frames["retention"] = retention_frame(paths, ("run", *SETTING, "age"))
+    panel = collect_panel(folders) if params.task.IMAGES else None
     frames |= {f"figure_{name}": frame for name, frame in drawn_frames(params, frames, panel).items()}
 
+    if "theory" in figures_of(params):
+        frames["figure_theory"] = theory_frame(params, curves)
     if several_budgets(params):
         frames["figure_budget"] = budget_frame(evidence)
     if several_forms(params):  # one picture of many forms would show none
         frames["figure_forms"] = form_frame(evidence)
     elif params.claims.comparisons:
         frames["figure_envelope"] = frames["envelope"]
+    if "asked" in params.task.DETAILS:
+        frames["asked"] = asked_frame(folders)
+        frames["asked_written"] = written_by_queries(frames["asked"])
+        frames["figure_asked"] = asked_rows(params, frames["asked"])
     if params.extension is not None:
         frames |= remedy_frames(params, folders)
     L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
@@ -80,10 +88,12 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         frames |= {f"inspect_{name}": frame for name, frame in inspected.items()}
         frames |= {f"figure_{name}": frame for name, frame in inspect_drawn(params, inspected).items()}
 
-    assert {f"{name}.parquet" for name in frames} | {"panel.safetensors", "contrasts.json"} == set(frames_of(params))
+    pictures = set() if panel is None else {"panel.safetensors"}
+    assert {f"{name}.parquet" for name in frames} | {"contrasts.json"} | pictures == set(frames_of(params))
     for name, frame in frames.items():
         write_frame(frame, out / f"{name}.parquet")
-    write_panel(shown(panel, frames["figure_task"], frames["figure_gallery"]), out / "panel.safetensors")
+    if panel is not None:
+        write_panel(shown(panel, frames["figure_task"], frames["figure_gallery"]), out / "panel.safetensors")
     write_json(contrast_metrics(frames["contrasts"]), out / "contrasts.json")
 
 

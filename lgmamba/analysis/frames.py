@@ -14,7 +14,7 @@ from lgmamba.analysis.files import ENGINE
 from lgmamba.analysis.samples import Samples
 from lgmamba.analysis.statistics import Effect, Trainings
 from lgmamba.config.study import Params
-from lgmamba.metrics import psnr
+from lgmamba.metrics import PIXELS, Metric
 
 SETTING = ("mode", "order", "method", "step")
 
@@ -28,10 +28,10 @@ class Evidence:
     trainings: Trainings
 
 
-def curves_frame(folders: list[RunFolder], study: str) -> pl.DataFrame:
+def curves_frame(folders: list[RunFolder], study: str, metric: Metric = PIXELS) -> pl.DataFrame:
     """Error against step: study, run, seed, mode, order, method, step -> mse, psnr, n_images, n_repeats.
 
-    mse is the mean over images and visiting orders, psnr (dB) is of that mean.
+    mse is the mean error over samples and their sequences, psnr (dB) the level of that mean; so of every task.
     """
     parts = []
     for folder in folders:
@@ -50,7 +50,7 @@ def curves_frame(folders: list[RunFolder], study: str) -> pl.DataFrame:
             pl.lit(folder.seed, pl.Int64).alias("seed"),
             *SETTING,
             "mse",
-            psnr(pl.col("mse")).alias("psnr"),
+            metric.of_mean(pl.col("mse")).alias("psnr"),
             "n_images",
             "n_repeats",
         )

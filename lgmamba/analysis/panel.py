@@ -61,6 +61,11 @@ class Panel:
             return seen.reshape(H, W)
         return np.kron(seen.reshape(H // P, W // P), np.ones((P, P), dtype=bool)).astype(bool)
 
+    @property
+    def n_cells(self) -> int | None:
+        """Cells of an image; None where places are read."""
+        return self.seen.shape[2] if self.reads == "cells" else None
+
     def corner(self, cell: int) -> tuple[int, int]:
         """Row and column of the upper left pixel of a cell or place."""
         P, W = self.patch_size, self.targets.shape[3]

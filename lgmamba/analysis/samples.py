@@ -8,7 +8,8 @@ import polars as pl
 from lgmamba.analysis.collect import CollectError, RunFolder
 from lgmamba.analysis.files import ENGINE
 
-MODEL, MEAN_IMAGE = "model", "mean_image"
+MODEL, NULL = "model", "null"
+"""Methods: what the model predicts, and what the baseline does that knows nothing of a sequence (`TaskBase.NULL`)."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Samples:
     Attributes:
         images: (I,) rows of the image artefact, ascending.
         mse: (I, K) mean squared error of each image on [0, 1] pixels, mean over its visiting orders.
-        columns: {(run, seed, method, step): column of mse}. A method that does not depend on the step (mean_image)
+        columns: {(run, seed, method, step): column of mse}. The null baseline does not depend on the step and
             has the one step 0.
         seeds: in the order of params.yaml.
     """
@@ -38,13 +39,14 @@ class Samples:
         return sorted({step for name, _, kind, step in self.columns if name == run and kind == method})
 
 
-def load_samples(folders: list[RunFolder], order: str, methods: tuple[str, ...] = (MODEL,)) -> Samples:
+def load_samples(folders: list[RunFolder], order: str, null: str, methods: tuple[str, ...] = (MODEL,)) -> Samples:
     """Read steps.parquet of every training, one file at a time.
 
     Args:
         folders: the study's trainings.
         order: visiting order of the rows that are used.
-        methods: which reconstructions, besides the mean image.
+        null: name of the baseline that knows nothing, in the frames.
+        methods: which predictions besides it.
     Raises:
         CollectError: runs were reconstructed on different images.
     """
@@ -52,10 +54,8 @@ def load_samples(folders: list[RunFolder], order: str, methods: tuple[str, ...] 
     for folder in folders:
         frame = (
             pl.scan_parquet(folder.path / "probe/steps.parquet")
-            .filter(
-                pl.col("mode") == "prefix", pl.col("order") == order, pl.col("method").is_in([*methods, MEAN_IMAGE])
-            )
-            .with_columns(pl.when(pl.col("method") == MEAN_IMAGE).then(0).otherwise("step").alias("step"))
+            .filter(pl.col("mode") == "prefix", pl.col("order") == order, pl.col("method").is_in([*methods, null]))
+            .with_columns(pl.when(pl.col("method") == null).then(0).otherwise("step").alias("step"))
             .group_by("method", "step", "image")
             .agg(pl.col("mse").cast(pl.Float64).mean())
             .collect(engine=ENGINE)
@@ -67,7 +67,7 @@ def load_samples(folders: list[RunFolder], order: str, methods: tuple[str, ...] 
             )
         settings, block, images = image_block(frame, ("method", "step"), folder, folders[0], images)
         for method, step in settings:
-            columns[folder.run, folder.seed, method, step] = len(columns)
+            columns[folder.run, folder.seed, NULL if method == null else method, step] = len(columns)
         blocks.append(block)
     seeds = tuple(dict.fromkeys(folder.seed for folder in folders))
     return Samples(images, np.concatenate(blocks, axis=1), columns, seeds)

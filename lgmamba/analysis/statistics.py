@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from lgmamba.metrics import psnr
+from lgmamba.metrics import PIXELS, Metric
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,17 @@ class Trainings:
     """Levels of many columns.
 
     Args:
-        mse: (I, K) mean squared error of each image in each column, mean over visiting orders.
+        mse: (I, K) error of each sample in each column, mean over its sequences: of images the mean squared error.
         level: of the intervals.
+        metric: what a mean error is reported as; called PSNR here, whatever it is.
     """
 
-    def __init__(self, mse: np.ndarray, level: float):
+    def __init__(self, mse: np.ndarray, level: float, metric: Metric = PIXELS):
         if mse.ndim != 2 or not mse.size:
             raise ValueError(f"mse: expected (images, columns) with at least one of each, got shape {mse.shape}")
         if not np.isfinite(mse).all() or (mse < 0).any():
             raise ValueError("mse: expected finite values >= 0")
-        self.psnr, self.level, self.n_images = psnr(mse.mean(0)), level, len(mse)  # (K,)
+        self.psnr, self.level, self.n_images = metric.of_mean(mse.mean(0)), level, len(mse)  # (K,)
 
     def level_of(self, columns: Sequence[int]) -> Effect:
         """PSNR of one setting, columns = its seeds."""

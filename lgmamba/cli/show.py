@@ -38,7 +38,7 @@ def show(
         for line in stage_commands(study):
             typer.echo(line)
         return
-    _table(study, _measured(study, device) if measure else None)
+    show_table(study, _measured(study, device) if measure else None)
 
 
 def missing_images(study: Params) -> str | None:
@@ -89,6 +89,8 @@ def image_shape(study: Params) -> tuple[int, int, int]:
     Raises:
         DataError: the source decides about the size, and no images were built.
     """
+    if study.data.source.kind == "none":
+        return 0, 0, 0
     size = (8, 8) if study.data.size is None and study.data.source.kind == "digits" else study.data.size
     if size is not None:
         return 1 if study.data.channels == "grey" else 3, *size
@@ -97,7 +99,8 @@ def image_shape(study: Params) -> tuple[int, int, int]:
     return read_manifest(study.outputs.data).image_shape
 
 
-def _table(study: Params, seconds: dict[str, float] | None) -> None:
+def show_table(study: Params, seconds: dict[str, float] | None) -> None:
+    """Print the runs with their costs; `seconds`: of each run's training, where it was measured."""
     from rich.console import Console
     from rich.table import Table
 
@@ -164,10 +167,15 @@ def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float
     from lgmamba.tasks.lengths import LengthDistribution
     from lgmamba.tasks.registry import build_model
 
-    model = build_model(run, shape)
+    with torch.device("meta"):  # sizes only, whatever they are
+        model = build_model(run, shape)
     count = {name: p.numel() for name, p in model.named_parameters()}
     decoder = sum(n for name, n in count.items() if name.startswith("decoder"))
-    per_patch = sum(n for name, n in count.items() if name.startswith(("blocks", "embed_patch", "conditioning.heads")))
+    per_patch = sum(
+        n
+        for name, n in count.items()
+        if not name.startswith(("decoder", "embed_cell", "embed_move", "conditioning.trunk", "norm_out"))
+    )
     pmf = LengthDistribution(run.task.lengths).pmf()
     mean_length = float((pmf * torch.arange(len(pmf))).sum())
     decoded = {"last": 1, "all": mean_length}.get(run.task.supervision.kind, getattr(run.task.supervision, "k", 1))

@@ -23,6 +23,7 @@ from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.remedies import ExtensionConfig, Remedies
 from lgmamba.config.run import Positive, RunConfig
 from lgmamba.config.study import Params, ProbeConfig, TrackingConfig
+from lgmamba.config.task import TaskBase
 from lgmamba.files import to_json, write_if_changed
 from lgmamba.provenance import code_digest
 
@@ -39,6 +40,13 @@ ENTRY_MODULES = {
     "report": "lgmamba.report",
 }
 """Stage -> the module whose code, with all that it imports, decides the stage's result."""
+
+
+def probe_files(task: TaskBase) -> tuple[str, ...]:
+    """What `reconstruct` writes: maps of what is kept where steps show parts of a target, pictures where there are images, details."""
+    maps = ("retention.parquet",) if task.TIED else ()
+    details = tuple(f"{name}.parquet" for name in task.DETAILS)
+    return ("probe.json", "steps.parquet", *maps, *(("panel.safetensors",) if task.IMAGES else ()), *details)
 
 
 class DataFile(Strict):

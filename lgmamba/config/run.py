@@ -252,6 +252,16 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _width_fits(self):
+        (least, unit), found = self.task.model_width, self.model.d_model
+        if found < least or found % unit:
+            expected = f"at least {least}" if unit == 1 else f"a multiple of {unit}"
+            raise ValueError(
+                f"model.d_model: found {found}, expected: {expected}, for the positions of task {self.task.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _conditioning_fits(self):
         adaptive, able = self.model.adaptive, self.task.CONDITIONING
         if adaptive is not None and able is not None and adaptive.kind not in able:

@@ -47,9 +47,10 @@ class TaskBase(Strict):
         NULL, ORACLE: names of the baselines that know nothing of a sequence, and all that can be known of it; or None.
         STEPS: what a step reads, in words.
         ENDS: keys of `model` that the task's ends use; a study of another task must leave them null.
-        TIED: whether each step shows one of the parts of the target, so that what is kept of them can be told by age.
+        TIED: whether steps show parts of the target (cells, pixels), so that what is kept of them can be told by age.
         IMAGES: whether it needs images; else the data stage makes ids and splits alone (data.source.kind: none).
         CONDITIONING: kinds of `model.adaptive` that the task's model can have; None: all.
+        DETAILS: names of the frames that evaluation writes besides errors and retention, see `lgmamba.tasks.base.Details`.
         PASSES_STATES: whether training sequences may start from states of longer ones (train.state_passing).
         DRAWN: keys that change what a training batch holds and nothing else: neither its shapes, nor the model, nor the loss.
             Runs that differ in them alone can be trained side by side.
@@ -65,6 +66,7 @@ class TaskBase(Strict):
     TIED: ClassVar[bool] = False
     IMAGES: ClassVar[bool] = False
     CONDITIONING: ClassVar[frozenset[str] | None] = None
+    DETAILS: ClassVar[tuple[str, ...]] = ()
     PASSES_STATES: ClassVar[bool] = False
     DRAWN: ClassVar[frozenset[str]] = frozenset({"lengths"})
 
@@ -78,6 +80,11 @@ class TaskBase(Strict):
     def least_side(self) -> int:
         """Pixels that the images must have, in height and in width."""
         return 1
+
+    @property
+    def model_width(self) -> tuple[int, int]:
+        """Least `model.d_model`, and the number that it must be a multiple of."""
+        return 1, 1
 
     @property
     def divisors(self) -> tuple[int, ...]:

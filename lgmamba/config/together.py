@@ -23,6 +23,7 @@ def check_study(study: Params) -> None:
     """All of the checks below."""
     checks = (
         check_patches,
+        check_one_task,
         check_images,
         check_orders,
         check_comparisons,
@@ -52,6 +53,16 @@ def check_patches(study: Params) -> None:
                 raise ValueError(
                     f"runs.{name}: found task.patch_size {found}, expected: a divisor of data.image_size, {size} pixels"
                 )
+
+
+def check_one_task(study: Params) -> None:
+    """All runs have the study's task: errors of different tasks cannot be compared."""
+    for name, run in study.runs_by_name().items():
+        if run.task.kind != study.task.kind:
+            raise ValueError(
+                f"runs.{name}.task.kind: found {run.task.kind!r}, expected: {study.task.kind!r}, the study's; another task is "
+                "another study"
+            )
 
 
 def check_images(study: Params) -> None:

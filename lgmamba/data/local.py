@@ -4,7 +4,7 @@ import difflib
 import glob
 from pathlib import Path
 
-from lgmamba.config.data import DigitsSource, ImageFolderSource, Source
+from lgmamba.config.data import DigitsSource, ImageFolderSource, NoImages, Source
 from lgmamba.data.errors import DataError
 
 GLOB_CHARACTERS = frozenset("*?[")
@@ -22,7 +22,7 @@ def check_there(source: Source) -> None:
     Raises:
         DataError: what is missing, and from where it was looked for.
     """
-    if isinstance(source, DigitsSource):
+    if isinstance(source, DigitsSource | NoImages):
         return
     for given in (source.path, source.test_path):
         for path in [given] if isinstance(given, str) else given or []:

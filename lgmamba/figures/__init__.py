@@ -8,6 +8,7 @@ from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.panel import read_panel
 from lgmamba.config.base import ConfigError
+from lgmamba.figures.asked import fig_asked
 from lgmamba.figures.budget import fig_budget
 from lgmamba.figures.curves import fig_curves
 from lgmamba.figures.degradation import fig_degradation
@@ -22,6 +23,7 @@ from lgmamba.figures.retention import fig_retention
 from lgmamba.figures.states import fig_states
 from lgmamba.figures.style import Style, save_figure, use_style
 from lgmamba.figures.task import fig_task
+from lgmamba.figures.theory import fig_theory
 from lgmamba.figures.training import fig_training
 
 FIGURES = {
@@ -29,10 +31,12 @@ FIGURES = {
     "curves": fig_curves,
     "gallery": fig_gallery,
     "retention": fig_retention,
+    "asked": fig_asked,
     "envelope": fig_envelope,
     "budget": fig_budget,
     "forms": fig_forms,
     "degradation": fig_degradation,
+    "theory": fig_theory,
     "remedies": fig_remedies,
     "remedies_retention": fig_remedies_retention,
     "modes": fig_modes,
@@ -59,7 +63,7 @@ def draw(name: str, study_json: Path, frames: Path, out: Path) -> None:
     if name not in (known := figures_of(params)):
         raise ConfigError(f"figure={name!r} is unknown; expected one of {', '.join(known)}")
     use_style()
-    style = Style(list(params.runs))
+    style = Style(list(params.runs), params.task)
     frame = pl.read_parquet(frames / f"figure_{name}.parquet")
     more = (read_panel(frames / "panel.safetensors"),) if name in WITH_PICTURES else ()
     save_figure(FIGURES[name](frame, style, *more), frame, name, out, pictures=name in WITH_PICTURES)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from lgmamba.figures.style import BASELINES, FAR, PANEL_TITLES, Style, grid_of_axes, log2_axis, mark_L0
 
-OUT_OF_VIEW = ("paste", "oracle_memory", "nearest")
+OUT_OF_VIEW = ("paste", "oracle_memory", "nearest", "least_squares")
 """Baselines that copy what was read: they leave the plot where all was."""
 
 
@@ -50,9 +50,9 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
     axes[0].set_ylim(low - 0.05 * span, high + 0.07 * span)
     log2_axis(axes[0].xaxis, models["step"].to_list())
     for ax in axes:
-        ax.set_xlabel("Step t (patches)")
+        ax.set_xlabel(f"Step t ({style.steps})")
     for ax in axes[::columns]:
-        ax.set_ylabel("PSNR (dB)")
+        ax.set_ylabel(style.metric.title)
     _baseline_legend(figure, frame)
     return figure
 

@@ -30,7 +30,7 @@ def fig_lengths(frame: pl.DataFrame, style: Style) -> Figure:
         panel_title(ax, titles[law], _users([style[run].label for run in runs]))
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_xlim(0, frame["length"].max() + 1)
-    shared_labels(figure, "Training length (patches)", "Probability")
+    shared_labels(figure, f"Training length ({style.steps})", "Probability")
     return figure
 
 

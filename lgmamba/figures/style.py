@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
+from lgmamba.config.task import TaskBase
 from lgmamba.files import atomic_path
+from lgmamba.metrics import PIXELS
 
 WIDTH = 7.2  # inches: two columns of a journal page
 FAR, NEVER_READ = "0.45", "0.93"  # greys: reference lines, pixels that were not read
@@ -40,6 +42,8 @@ BASELINES = {
     "oracle_memory": ("Ideal memory: pixels read, the mean image elsewhere", (0, (5, 1.5))),
     "nearest": ("Nearest pixel read", (0, (3, 1, 1, 1))),
     "paper": ("Paper alone", (0, (1, 4))),
+    "zero": ("Nothing read: the answer 0", (0, (1, 1.5))),
+    "least_squares": ("Least squares", (0, (5, 1.5))),
 }
 PANEL_TITLES = {
     "specialist": "Specialists (one length)",
@@ -87,9 +91,12 @@ class Style:
 
     Args:
         runs: names of all runs, in the order of params.yaml.
+        task: of the study, for what axes are called; None: that of pictures.
     """
 
-    def __init__(self, runs: list[str]):
+    def __init__(self, runs: list[str], task: TaskBase | None = None):
+        self.metric = PIXELS if task is None else task.METRICS[0]
+        self.steps = "patches" if task is None else task.STEPS
         safe = sns.color_palette("colorblind")
         colours = [safe[k] for k in COLOURS]
         self.looks = {}

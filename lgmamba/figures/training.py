@@ -29,10 +29,10 @@ def fig_training(frame: pl.DataFrame, style: Style) -> Figure:
         panel_title(ax, style[run].label, f"L0 = {rows['L0'][0]}")
         ax.spines[["top", "right"]].set_visible(False)
         ax.locator_params(axis="x", nbins=4)
-    shared_labels(figure, "Optimiser step", "Validation PSNR (dB)")
+    shared_labels(figure, "Optimiser step", f"Validation {style.metric.title}")
     shown = sorted(frame["length"].unique().to_list())
     scale = ScalarMappable(Normalize(0, norm.vmax / 0.92), SEQUENTIAL)
-    bar = colour_bar(figure, axes, scale, "Sequence length (patches)", ticks=np.log2(shown))
+    bar = colour_bar(figure, axes, scale, f"Sequence length ({style.steps})", ticks=np.log2(shown))
     bar.ax.set_ylim(0, norm.vmax)
     bar.set_ticklabels([str(length) for length in shown])
     return figure

@@ -2,8 +2,9 @@
 
     probe.json             what was probed, with which checkpoint and images
     steps.parquet          run, seed, mode, order, method, repeat, image, step -> mse, psnr
-    retention.parquet      run, seed, mode, order, method, step, age -> mse, count
-    panel.safetensors      the reconstructions of a few images, and what was read of them
+    retention.parquet      run, seed, mode, order, method, step, age -> mse, count; where steps show parts of the target
+    <details>.parquet      run, seed, ... : what else the task looks at, see `lgmamba.tasks.base.Details`
+    panel.safetensors      the reconstructions of a few images, and what was read of them; where there are images
 
 Glossary: `lgmamba.probe`. mode: stream or prefix, see `lgmamba.model.runner`; method: model, paste or mean_image.
 """
@@ -23,7 +24,6 @@ from lgmamba.config.files import ProbeFile
 from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import atomic_path, file_digest, remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
-from lgmamba.metrics import psnr
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.runner import MODES, run_sequence
 from lgmamba.probe.retention import RetentionMap
@@ -94,6 +94,7 @@ class Probe:
         self.blocks: list[dict[str, Any]] = []
         self.maps: dict[tuple[str, str, str], RetentionMap] = {}
         self.panel: dict[str, list[Tensor]] = {}
+        self.details = task.details()
 
     def run(self) -> None:
         """Fill the frames."""
@@ -120,6 +121,9 @@ class Probe:
             for method, scores in {"model": found, **known}.items():
                 self._add({"mode": mode, "order": order, "method": method, "repeat": repeat, "image": rows}, scores)
         if order == self.config.probe.orders[0] and repeat == 0:
+            if self.details is not None:
+                hashes = self.dataset.id_hash[rows]
+                self.details.add(self.model, hashes, seq, self.steps, self.config.probe.piece)
             self._keep_pictures(start, rows, seq, ages, prediction)
 
     def _add(self, block: dict[str, Any], scores: Scores) -> None:
@@ -131,14 +135,19 @@ class Probe:
     def _keep_pictures(self, start: int, rows: Tensor, seq: Sequences, ages: Tensor | None, prediction: Tensor) -> None:
         keep = max(0, min(self.config.probe.panel_images - start, len(rows)))
         parts = self.task.pictures(rows[:keep], seq[:keep], None if ages is None else ages[:keep], prediction[:keep])
-        for name, part in parts.items():
+        for name, part in (parts or {}).items():
             self.panel.setdefault(name, []).append(part.cpu())
 
     def write(self, out: Path) -> None:
-        """The three frames."""
+        """The frames, and the panel where there are pictures."""
         name = {"run": self.config.run.run, "seed": self.config.run.seed}
         write_columns(out / "steps.parquet", name | self._step_columns())
-        write_columns(out / "retention.parquet", name | self._retention_columns())
+        if self.maps:
+            write_columns(out / "retention.parquet", name | self._retention_columns())
+        if self.details is not None:
+            write_columns(out / f"{self.details.name}.parquet", name | self.details.columns())
+        if not self.panel:
+            return
         panel = {key: torch.cat(parts) for key, parts in self.panel.items()}
         for key in ("seen", "reconstructions"):
             panel[key] = panel[key].transpose(0, 1)  # steps first
@@ -156,7 +165,7 @@ class Probe:
         )
         columns["step"] = np.concatenate([np.tile(steps, len(block["image"])) for block in self.blocks])
         mse = rounded(np.concatenate([block["mse"].float().numpy().ravel() for block in self.blocks]))
-        return columns | {"mse": mse, "psnr": psnr(mse)}
+        return columns | {"mse": mse, "psnr": self.task.metrics[0].of_mean(mse)}
 
     def _retention_columns(self) -> dict[str, list]:
         columns: dict[str, list] = {}

@@ -45,10 +45,11 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     facts = gather(study_json, frames)
     where = Path(os.path.relpath(figures, out)).as_posix()
     pictures = {name: (figures / f"{name}.png").read_bytes() for name in names}
+    kind = "" if facts["params"].task.IMAGES else "plain_"  # without pictures, without what is said about them
     for page, title in PAGES.items():
-        plain = render(f"{page}.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
+        plain = render(f"{kind}{page}.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
         rich = render(
-            f"{page}.md.jinja",
+            f"{kind}{page}.md.jinja",
             facts,
             rich=True,
             picture=lambda name: inline_png(pictures[name]),

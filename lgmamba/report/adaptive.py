@@ -1,6 +1,6 @@
 """How the length-adaptive runs of a study work, in plain words."""
 
-from lgmamba.config.run import RunConfig
+from lgmamba.config.run import LengthTokenConfig, RunConfig
 from lgmamba.config.study import Params
 from lgmamba.report.words import listed
 
@@ -31,6 +31,8 @@ def adaptive_words(params: Params) -> str | None:
 
 def _words(run: RunConfig) -> str:
     adaptive = run.model.adaptive
+    if isinstance(adaptive, LengthTokenConfig):
+        return _token(adaptive)
     told = "the length T at which the image will be drawn (log T and 1 / T)"
     if adaptive.features == "T_and_t":
         told += " and, at every step t, how far it is (t / T, log t and the logarithm of the steps to go)"
@@ -51,3 +53,17 @@ def _words(run: RunConfig) -> str:
             else f"; of more than {adaptive.slowest:g} L0 patches it reads the last {adaptive.slowest:g} L0."
         )
     return " ".join([*words, beyond])
+
+
+def _token(config: LengthTokenConfig) -> str:
+    told = {
+        "own": "the length T at which the output will be read",
+        "shuffled": "in training the length of another sequence, afterwards L0",
+        "constant": f"always {config.constant}",
+    }[config.told]
+    beyond = (
+        f" Beyond L0 it is told {'T as it is' if config.beyond == 'extrapolate' else 'L0'}."
+        if config.told == "own"
+        else ""
+    )
+    return f"a token before the first step tells {told}, as a linear function of it / {config.scale:g}.{beyond}"

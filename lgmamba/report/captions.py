@@ -19,10 +19,13 @@ class Sample:
     repeats: int
     order: str
 
+    pictures: bool = True
+
     def __str__(self) -> str:
-        orders = "" if self.repeats == 1 else f", {self.repeats} visiting orders an image"
+        one, each = ("image", "visiting orders an image") if self.pictures else ("sample", "sequences a sample")
+        orders = "" if self.repeats == 1 else f", {self.repeats} {each}"
         return (
-            f"{plural(self.images, f'{self.split} image')}{orders}, {plural(self.seeds, 'seed')}, order `{self.order}`"
+            f"{plural(self.images, f'{self.split} {one}')}{orders}, {plural(self.seeds, 'seed')}, order `{self.order}`"
         )
 
 
@@ -37,6 +40,7 @@ def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
         params.probe.split,
         found["n_repeats"].min(),
         params.probe.orders[0],
+        params.task.IMAGES,
     )
 
 
@@ -45,6 +49,7 @@ TITLES = {
     "curves": "PSNR against the number of patches read",
     "gallery": "Reconstructions step by step",
     "retention": "Retention maps",
+    "asked": "What single queries find",
     "envelope": "Specialists, generalist and length-adaptive run",
     "budget": "How much training is enough",
     "forms": "Forms of the length-adaptive run",
@@ -77,6 +82,12 @@ TEXTS = {
         strip: not read so far). A run that keeps what it read is dark in every row; one that forgets brightens towards old ages; one
         that writes the image only at the end is bright left of its training length (dashed). One logarithmic colour scale, its ends
         at the 2nd and 98th percentile. Mean over seeds; {sample}.""",
+    "asked": """
+        PSNR of single patches that query tokens ask for, after L0 steps (above) and after the longest sequence (below). Left: at random
+        places, by the number of the query. Middle: the same queries by the distance between the centres of the patch asked for and of the
+        nearest one read. Right: at the places read last, by the steps since. Lines: one query after the other, as in training; dotted:
+        each alone from the same state; what lies between is what the queries write. A length-adaptive run is told L0. Bands: lowest to
+        highest of {seeds}; {sample}.""",
     "envelope": """
         Above: PSNR at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
         trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: the run that is told T minus the
@@ -127,6 +138,35 @@ TEXTS = {
 }
 
 
+PLAIN_TITLES = {"curves": "Level against the number of {steps} read", "theory": "Theory and model"}
+PLAIN_TEXTS = {
+    "curves": """
+        Every point is a sequence of its own, ended at t and asked there. A length-adaptive run is told the true length of each
+        sequence. Dots and dashed lines: training length L0, the longest length of training; everything to the right of it is beyond
+        training. {Lines}; {sample}. Level = 10 log10(1 / mean error).""",
+    "envelope": """
+        Above: level at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
+        trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: share of the specialists' lead
+        over the generalist that the length-adaptive run closes, with {percent} intervals over samples and seeds, where that lead is
+        itself shown. Measured on {sample}.""",
+    "degradation": """
+        Level at sequence length T minus level at the run's own training length. Bands: {percent} bootstrap intervals over samples and
+        seeds; {sample}.""",
+    "theory": """
+        Dots: one bare S6 layer, mean over {seeds}; bars: lowest to highest. Lines: the closed form of its error, as it is, with steps
+        slower by T / L0 beyond L0, and of the mean over windows of L0 steps. Measured on {sample}.""",
+    "training": """
+        Level on validation samples of sequences of several lengths while training. {Lines}.""",
+}
+"""Where they differ for a task without pictures."""
+
+
+def titles(params: Params) -> dict[str, str]:
+    """{figure: title}, of the figures that the study has."""
+    named = TITLES if params.task.IMAGES else TITLES | PLAIN_TITLES
+    return {figure: named[figure].format(steps=params.task.STEPS) for figure in figures_of(params)}
+
+
 def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[str, str]:
     """{figure: caption}, of the figures that the study has.
 
@@ -156,4 +196,5 @@ def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[s
         facts["looked"] = f"{plural(look.images, f'{sample.split} image')} at most, order `{look.order}`"
     if params.extension is not None:
         facts |= {"tried": tried, "first_order": params.extension.orders[0]}
-    return {figure: " ".join(TEXTS[figure].split()).format(**facts) for figure in figures_of(params)}
+    texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
+    return {figure: " ".join(texts[figure].split()).format(**facts) for figure in figures_of(params)}

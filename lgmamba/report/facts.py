@@ -11,14 +11,14 @@ from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL, TOTAL_BEHIND
 from lgmamba.analysis.families import describe_lengths, describe_run, families, kind_of, several_budgets, several_forms
 from lgmamba.config.study import Params
-from lgmamba.report.captions import TITLES, captions, sample_of
+from lgmamba.report.captions import captions, sample_of, titles
 from lgmamba.report.contrasts import contrast_facts
 from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.remedies import remedy_facts, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
 
-READ = ("curves", "summary", "contrasts", "envelope", "runs", "figure_retention")
+READ = ("curves", "summary", "contrasts", "envelope", "runs")
 
 
 def gather(study_json: Path, frames: Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "params": params,
         "title": params.report.title,
         "question": params.report.question,
-        "method": method_lines(params, sample),
+        "method": method_lines(params, sample) if params.task.IMAGES else [],
         "choices": CHOICES,
         "params_values": params.model_dump(mode="json"),
         "study": params.study,
@@ -46,6 +46,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "early": early_facts(params, found["summary"]),
         "levels": level_facts(params, found["summary"]),
         "account": account_facts(params, found["summary"]),
+        "asked_written": asked_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "far_factors": params.claims.far_factors,
         "forms": form_rows(frames) if several_forms(params) else [],
         "budgets": budget_rows(frames) if several_budgets(params) else [],
@@ -61,16 +62,30 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             }
             for name, run in runs.items()
         ],
-        "strategies": strategy_sentences(
-            found["figure_retention"], described_runs(params), max(params.claims.far_factors)
-        ),
+        "strategies": _strategies(params, frames),
         "costs": cost_facts(found["runs"]),
-        "titles": TITLES,
+        "titles": titles(params),
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
         "captions": captions(params, sample, remedies and remedies["sample"]),
         "remedies": remedies,
         "inside": None if params.inspect is None else inspect_facts(params, frames),
     }
+
+
+def _strategies(params: Params, frames: Path) -> list[str]:
+    """What the retention maps show, in sentences; nothing where there are none."""
+    if not params.task.TIED:
+        return []
+    maps = pl.read_parquet(frames / "figure_retention.parquet")
+    return strategy_sentences(maps, described_runs(params), max(params.claims.far_factors))
+
+
+def asked_facts(params: Params, frames: Path) -> list[dict[str, Any]]:
+    """What the queries write, of each run after its L0 and after the longest sequence: run, step, difference (dB)."""
+    written = pl.read_parquet(frames / "asked_written.parquet")
+    longest = written["step"].max()
+    at = [{"run": name, "step": step} for name, run in params.runs_by_name().items() for step in (run.L0, longest)]
+    return pl.DataFrame(at).join(written, on=["run", "step"], maintain_order="left").to_dicts()
 
 
 def form_rows(frames: Path) -> list[dict[str, Any]]:
@@ -114,7 +129,7 @@ def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
     psnr = {
         (run, step): value for run, step, value in headline.filter(method="model").select("run", "step", "psnr").rows()
     }
-    mean_image = headline.filter(method="mean_image")["psnr"].mean()
+    mean_image = headline.filter(method=params.task.NULL)["psnr"].mean()
     rows = []
     for name, run in params.runs_by_name().items():
         steps = [step for found, step in psnr if found == name and 1 < step < run.L0]
@@ -163,7 +178,7 @@ def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | Non
     ]
     if any(value is None for row in rows for value in row.values()):
         return None
-    mean_image = headline.filter(method="mean_image")["psnr"].mean()
+    mean_image = headline.filter(method=params.task.NULL)["psnr"].mean()
     return {"L0": family.L0, "early": steps["early"], "far": far, "mean_image": mean_image, "rows": rows}
 
 

@@ -16,7 +16,7 @@ what that returned. All randomness is a pure function of (seed, step) in trainin
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -42,6 +42,24 @@ class Scores:
 
     values: dict[str, Tensor]
     parts: Tensor | None = None
+
+
+class Details(ABC):
+    """Errors that only a task knows how to look at, summed up batch by batch, and written as a frame of their own.
+
+    Class attributes:
+        name: of the frame; one of the configuration's DETAILS.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def add(self, model: SequenceModel, id_hash: Tensor, sequences: Sequences, steps: list[int], chunk: int) -> None:
+        """Look at some samples, of id hashes (B,), read at most `chunk` steps at a time."""
+
+    @abstractmethod
+    def columns(self) -> dict[str, list[Any]]:
+        """The frame's columns, all of one length."""
 
 
 class Task(ABC):
@@ -182,6 +200,10 @@ class Task(ABC):
         if len(self.metrics) > 1:
             values = self.errors(prediction, sequences, steps) | values
         return Scores(values, parts)
+
+    def details(self) -> Details | None:
+        """What else is looked at in a trained model; None where the errors say it all."""
+        return None
 
     # Pictures
 

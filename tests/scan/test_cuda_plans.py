@@ -1,8 +1,12 @@
 """Plans of the CUDA scan: what they promise can be told without a GPU."""
 
+import re
+
 import pytest
 
+from lgmamba.scan import cuda_launch
 from lgmamba.scan.arguments import MAX_STATE
+from lgmamba.scan.cuda_loader import FOLDER
 from lgmamba.scan.cuda_mapping import CHUNK, TABLE, UNCUT, Mapping, cheapest_plan
 
 H100 = 132
@@ -55,3 +59,11 @@ def test_few_long_sequences_fill_the_gpu(kernel, shape):
 def test_a_group_is_served_by_one_block_where_it_fits():
     assert plan(64, 2049, 1920, 8, G=60, kernel="backward").walk.blocks(32) == 1
     assert plan(64, 64, 1920, 16, G=60, kernel="backward").walk.blocks(32) == 1
+
+
+@pytest.mark.parametrize(("name", "file"), [("Args", "scan"), ("Sums", "scan_sums"), ("Join", "scan_join")])
+def test_arguments_have_the_fields_of_the_source_in_its_order(name, file):
+    source = re.sub(r"//.*", "", (FOLDER / f"cuda_{file}.cu").read_text())
+    body = re.search(rf"struct {name} {{(.*?)}};", source, re.DOTALL)[1]
+    declared = [name for line in body.split(";") for name in re.findall(r"(\w+)\s*(?:,|$)", line.strip())]
+    assert declared == [field for field, _ in getattr(cuda_launch, name)._fields_]

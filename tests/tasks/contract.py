@@ -46,8 +46,20 @@ class Row:
 
 UP_TO_6 = {"kind": "uniform", "low": 1, "high": 6}
 LAST = {"kind": "last"}
+QUERIED = {
+    "kind": "queried",
+    "patch_size": 3,
+    "order": "uniform",
+    "lengths": UP_TO_6,
+    "queries": 5,
+    "position": {"kind": "append", "scale": 4},
+}
+NO_CONVOLUTION = {"mixer": RUN["model"]["mixer"] | {"conv": "none"}}
+LENGTH_TOKEN = {"adaptive": {"kind": "length_token", "scale": 4}}
 TASKS = {
     "draw": Row(tiny_run().task.model_dump(mode="json"), {"max_images": 60}),
+    "queried": Row(QUERIED, {"max_images": 60}, NO_ENDS | NO_CONVOLUTION),
+    "queried-length_token": Row(QUERIED | {"per": "sample"}, {"max_images": 60}, NO_ENDS | LENGTH_TOKEN),
     "regression": Row({"kind": "regression", "dim": 3, "lengths": UP_TO_6, "supervision": LAST}, NO_IMAGES, NO_ENDS),
     "regression-s6": Row(
         {"kind": "regression", "dim": 3, "body": "s6", "lengths": UP_TO_6, "supervision": LAST}, NO_IMAGES, NO_ENDS

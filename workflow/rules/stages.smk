@@ -1,12 +1,13 @@
 """Images -> trained runs -> reconstructions -> frames. Each rule is one call of `python -m lgmamba`."""
 
 from lgmamba.analysis import frames_of
+from lgmamba.config.files import probe_files
 from lgmamba.devices import wanted
 
 DATA = str(PARAMS.outputs.data)
 DATA_FILES = f"{DATA}/manifest.json"
 TRAIN_FILES = ["run.json", "train.json", "history.parquet", "model.safetensors"]
-PROBE_FILES = ["probe.json", "steps.parquet", "retention.parquet", "panel.safetensors"]
+PROBE_FILES = probe_files(PARAMS.task)
 REMEDY_FILES = ["remedies.json", "steps.parquet", "retention.parquet"]  # and artefacts/, of the remedies that have some
 INSPECT_FRAMES = ["attention", "distance", "receptive_field", "memory", "states", "cycles", "content"]
 INSPECT_FRAMES += ["modes", "explained", "groups", "touched"]

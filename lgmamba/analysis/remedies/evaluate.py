@@ -29,7 +29,7 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
     """
     found = collect_remedies(params, folders)
     readings = load_readings(found)
-    trainings = Trainings(readings.mse, params.claims.level)
+    trainings = Trainings(readings.mse, params.claims.level, params.task.METRICS[0])
     evidence = RemedyEvidence(params, remedies_of(found), readings, trainings)
     levels, differences = levels_frame(evidence), differences_frame(evidence)
     maps = [folder.folder.path / "remedies/retention.parquet" for folder in found]

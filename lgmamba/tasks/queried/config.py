@@ -17,14 +17,14 @@ class AppendPosition(Strict):
     """Two numbers of each token are its patch's place: (x, y) of its centre from the image centre, pixels / scale."""
 
     kind: Literal["append"]
-    scale: float = Field(100.0, gt=0, description="pixels that become 1")
+    scale: float = Field(100.0, gt=0, le=1e6, description="pixels that become 1")
 
 
 class SinePosition(Strict):
     """A code of sines and cosines of (x, y), pixels from the image centre, is added to each token."""
 
     kind: Literal["sine"]
-    temperature: float = Field(10000.0, gt=1, description="the longest wavelength is 2 pi times it, pixels")
+    temperature: float = Field(10000.0, gt=1, le=1e9, description="the longest wavelength is 2 pi times it, pixels")
 
 
 PositionConfig = Annotated[AppendPosition | SinePosition, Field(discriminator="kind")]
@@ -34,14 +34,14 @@ class PowerWeight(Strict):
     """A sequence of T patches weighs T^-s in the loss."""
 
     kind: Literal["power"]
-    s: float = Field(description="exponent; 0 = all the same")
+    s: float = Field(ge=-10, le=10, description="exponent; 0 = all the same")
 
 
 class TowerWeight(Strict):
     """A sequence of T patches weighs T^-(T^s) in the loss."""
 
     kind: Literal["tower"]
-    s: float = Field(description="exponent of the exponent")
+    s: float = Field(ge=-10, le=10, description="exponent of the exponent")
 
 
 WeightConfig = Annotated[PowerWeight | TowerWeight, Field(discriminator="kind")]
@@ -80,13 +80,14 @@ class QueriedConfig(TaskBase):
     """Patches at random pixel positions are read; patches at other positions are asked for by query tokens."""
 
     ORDERS: ClassVar[tuple[str, ...]] = get_args(Places)
-    IMAGES: ClassVar[bool] = True
     METRICS: ClassVar[tuple[Metric, ...]] = (PIXELS,)
     NULL: ClassVar[str] = "mean_image"
     ORACLE: ClassVar[str | None] = "oracle_memory"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
+    IMAGES: ClassVar[bool] = True
     READS: ClassVar[Literal["cells", "places"]] = "places"
+    DETAILS: ClassVar[tuple[str, ...]] = ("asked",)
     CONDITIONING: ClassVar[frozenset[str]] = frozenset({"length_token"})
 
     kind: Literal["queried"]
@@ -94,7 +95,9 @@ class QueriedConfig(TaskBase):
     order: Places = Field(description="law of the positions read in training")
     lengths: LengthConfig
     per: Literal["batch", "sample"] = Field("batch", description="one length for each batch, or for each sequence")
-    queries: Positive = Field(description="positions asked for in training, each sequence")
+    queries: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        description="positions asked for in training, each sequence"
+    )
     position: PositionConfig
     loss_range: Literal["signed", "unit"] = Field(
         "signed", description="squared error of pixels on [-1, 1] (signed; 4 times the other) or on [0, 1] (unit)"
@@ -102,6 +105,10 @@ class QueriedConfig(TaskBase):
     weight: WeightConfig | None = Field(None, description="weight of a sequence in the loss by its length; null: all 1")
     augment: AugmentConfig | None = Field(None, description="random affine map of training images; null: none")
     ask: AskConfig = Field(AskConfig(), description="how the whole picture is asked for")
+
+    @property
+    def model_width(self) -> tuple[int, int]:
+        return (3, 1) if isinstance(self.position, AppendPosition) else (4, 4)
 
     @property
     def least_side(self) -> int:

@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lgmamba.config.base import ConfigError
 from lgmamba.config.run import ModelConfig
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.model.stack import StackState
@@ -20,6 +19,9 @@ from lgmamba.tasks.queried.sequences import QueriedSequences
 
 TOKEN_STD = 0.02
 """Standard deviation of the learned delimiter and query at initialisation, as in the paper's code."""
+
+ALONE = 4096
+"""Queries that are asked independently in one pass."""
 
 
 class QueriedMamba(SequenceModel):
@@ -38,12 +40,6 @@ class QueriedMamba(SequenceModel):
         self.field = field_of(*shape[1:], task.patch_size, task.lengths.max)
         self.canvas = Canvas(self.field, grid_places(self.field, task.ask.stride), shape[0])
         self.appends = isinstance(task.position, AppendPosition)
-        least = 3 if self.appends else 4
-        if config.d_model < least or (not self.appends and config.d_model % 4):
-            expected = f"at least {least}" if self.appends else "a multiple of 4"
-            raise ConfigError(
-                f"model.d_model: found {config.d_model}, expected {expected} for task.position {task.position.kind}"
-            )
         super().__init__(config, task.lengths.max)
 
     def build_embedding(self) -> None:
@@ -99,12 +95,10 @@ class QueriedMamba(SequenceModel):
         places = self.canvas.places.to(self.device)
         # A fixed random order, since training asked in random ones.
         order = torch.randperm(len(places), generator=torch.Generator().manual_seed(0)).to(self.device)
-        patches = self.ask_at(state, places[order].expand(len(sequences), -1), self.task.ask.queries, target_length)
+        patches = self.ask_at(state, places[order].expand(len(sequences), -1), self.task.ask.queries)
         return self.canvas.picture(patches[:, order.argsort()])
 
-    def ask_at(
-        self, state: StackState, places: Tensor, queries: str = "sequential", target_length: Tensor | None = None
-    ) -> Tensor:
+    def ask_at(self, state: StackState, places: Tensor, queries: str = "sequential") -> Tensor:
         """Patches at places, from one state, which is not changed.
 
         Args:
@@ -119,12 +113,16 @@ class QueriedMamba(SequenceModel):
         """
         check_places(places, self.field)
         B = len(places)
-        _, state = self.encode(self.delimiter.expand(B, 1, -1), state, target_length)
+        _, state = self.encode(self.delimiter.expand(B, 1, -1), state)
         tokens = self.with_position(self.query.expand(B, places.shape[1], -1), places)
-        together = self.task.queries if queries == "sequential" else 1
-        outputs = [
-            self.encode(group, state, target_length, want_state=False)[0] for group in tokens.split(together, dim=1)
-        ]
+        if queries == "sequential":
+            groups = tokens.split(self.task.queries, dim=1)
+            return self.predict(torch.cat([self.encode(group, state, want_state=False)[0] for group in groups], dim=1))
+        outputs = []
+        for group in tokens.split(max(1, ALONE // B), dim=1):
+            copies = state.with_tensors([v.repeat_interleave(group.shape[1], dim=0) for v in state.tensors()])
+            alone, _ = self.encode(group.flatten(0, 1)[:, None], copies, want_state=False)
+            outputs.append(alone.unflatten(0, group.shape[:2])[:, :, 0])
         return self.predict(torch.cat(outputs, dim=1))
 
     def forward(

@@ -179,8 +179,10 @@ def check_places(places: Tensor, field: Field) -> None:
 
 
 def _along(n: int, stride: int) -> Tensor:
-    starts = torch.arange(0, n, stride)
-    return starts if int(starts[-1]) == n - 1 else torch.cat([starts, torch.tensor([n - 1])])
+    starts = [*range(0, n, stride)]
+    return torch.tensor(
+        starts if starts[-1] == n - 1 else [*starts, n - 1], device="cpu"
+    )  # also while sizes alone are asked for
 
 
 def _uniform(field: Field, batch: int, steps: int, g: torch.Generator) -> Tensor:

@@ -17,6 +17,7 @@ from lgmamba.config.run import ModelConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.model.stack import StackState
 from lgmamba.tasks.base import Invariance, Scores, Task
+from lgmamba.tasks.queried.asked import AskedErrors
 from lgmamba.tasks.queried.augment import apply_affine
 from lgmamba.tasks.queried.baselines import baseline_pictures
 from lgmamba.tasks.queried.batch import QueriedBatch, QueriedSampler
@@ -76,8 +77,9 @@ class QueriedTask(Task):
         """mse: mean squared error over pixels, (B, S)."""
         return {"mse": (prediction - sequences.targets[:, None]).square().flatten(2).mean(2)}
 
-    def mean_error(self, prediction: Tensor, sequences: QueriedSequences, steps: Tensor) -> Tensor:
-        return (prediction - sequences.targets[:, None]).square().mean()
+    def mean_error(self, prediction: Tensor, sequences: QueriedSequences, steps: Tensor, wide: bool = False) -> Tensor:
+        differences = prediction - sequences.targets[:, None]
+        return (differences.double() if wide else differences).square().mean()
 
     def parts(self, prediction: Tensor, sequences: QueriedSequences) -> Tensor:
         """Squared error of each pixel, mean over channels, (B, S, H W)."""
@@ -97,6 +99,9 @@ class QueriedTask(Task):
             parts = self.parts(picture, sequences)
             scores[name] = Scores({"mse": parts.mean(2)}, parts if name == self.config.ORACLE else None)
         return scores
+
+    def details(self) -> AskedErrors:
+        return AskedErrors(self.field, self.config.queries)
 
     def pictures(
         self, rows: Tensor, sequences: QueriedSequences, ages: Tensor, prediction: Tensor

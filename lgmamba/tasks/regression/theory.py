@@ -25,9 +25,14 @@ class Weights:
     s2: float
 
     @classmethod
-    def after(cls, N: int, dt: float, slow: float = 1.0, question: float = 1.0) -> "Weights":
-        """After N pairs read with the step size slow x dt, and a question read with question x dt."""
-        a, write = math.exp(-slow * dt), slow * dt * math.exp(-question * dt)
+    def after(cls, N: int, dt: float, slow: float = 1.0, question: float = 1.0, hold: bool = False) -> "Weights":
+        """After N pairs read with the step size slow x dt, and a question read with question x dt.
+
+        Args:
+            hold: whether a pair writes 1 - a, as with a zero-order hold, in place of dt; the same but for terms of the order dt.
+        """
+        a = math.exp(-slow * dt)
+        write = (1 - a if hold else slow * dt) * math.exp(-question * dt)
         return cls(write * (1 - a**N) / (1 - a), write**2 * (1 - a ** (2 * N)) / (1 - a**2))
 
     def mean_of(self, K: float) -> "Weights":
@@ -42,10 +47,12 @@ class Theory:
     Attributes:
         d: entries of x.
         N0: pairs of every training sequence.
+        hold: see `Weights.after`; the models here have none.
     """
 
     d: int
     N0: int
+    hold: bool = False
 
     @property
     def dt(self) -> float:
@@ -55,8 +62,11 @@ class Theory:
     @property
     def beta(self) -> float:
         """The best scale at N0."""
-        at_N0 = Weights.after(self.N0, self.dt)
+        at_N0 = self._after(self.N0)
         return at_N0.s1 / (at_N0.s1**2 + (self.d + 1) * at_N0.s2)
+
+    def _after(self, N: int, slow: float = 1.0, question: float = 1.0) -> Weights:
+        return Weights.after(N, self.dt, slow, question, self.hold)
 
     def loss_of(self, weights: Weights) -> float:
         """Half the mean squared error of answers with these weights."""
@@ -64,16 +74,16 @@ class Theory:
 
     def loss(self, N: int) -> float:
         """After N pairs, as trained."""
-        return self.loss_of(Weights.after(N, self.dt))
+        return self.loss_of(self._after(N))
 
     def slowed(self, N: int, question: bool = False) -> float:
         """With the step sizes of all pairs times N0 / N beyond N0, and that of the question too or as it is."""
         slow = min(1.0, self.N0 / N)
-        return self.loss_of(Weights.after(N, self.dt, slow, slow if question else 1.0))
+        return self.loss_of(self._after(N, slow, slow if question else 1.0))
 
     def windows(self, N: int) -> float:
         """Of the mean answer of N / N0 windows, N a multiple of N0."""
-        return self.loss_of(Weights.after(min(N, self.N0), self.dt).mean_of(max(1.0, N / self.N0)))
+        return self.loss_of(self._after(min(N, self.N0)).mean_of(max(1.0, N / self.N0)))
 
     def frozen(self, N: int) -> float:
         """With nothing written, and nothing forgotten, after N0."""

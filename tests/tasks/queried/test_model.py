@@ -180,10 +180,15 @@ def test_queries_outside_the_image_are_refused():
 
 
 @pytest.mark.parametrize("d, kind, expected", [(2, "append", "at least 3"), (6, "sine", "a multiple of 4")])
-def test_a_width_without_room_for_the_position_is_refused(d, kind, expected):
-    run = tiny_run(model={"d_model": d}, task={"position": {"kind": kind}})
-    with pytest.raises(ConfigError, match=rf"model\.d_model: found {d}, expected {expected}"):
-        build_model(run, SHAPE)
+def test_a_width_without_room_for_the_position_is_refused_before_anything_runs(d, kind, expected):
+    with pytest.raises(ValueError, match=rf"model\.d_model: found {d}, expected: {expected}"):
+        tiny_run(model={"d_model": d}, task={"position": {"kind": kind}})
+
+
+def test_a_model_can_be_built_of_sizes_alone():
+    with torch.device("meta"):
+        model = build_model(tiny_run(), SHAPE)
+    assert {p.device.type for p in model.parameters()} == {"meta"}
 
 
 def test_runs_can_be_stacked():

@@ -1,0 +1,55 @@
+"""Errors of single queries, of tasks that ask for what they predict; see `lgmamba.tasks.queried.asked`."""
+
+import polars as pl
+
+from lgmamba.analysis.collect import RunFolder
+from lgmamba.config.study import Params
+from lgmamba.metrics import psnr
+
+LEAST = 20
+"""Queries of a row that is drawn, at least."""
+
+
+def asked_frame(folders: list[RunFolder]) -> pl.DataFrame:
+    """asked.parquet over seeds: run, aspect, queries, step, value -> mse, its lowest and highest over seeds, count (a seed), n_seeds."""
+    keys = ("run", "aspect", "queries", "step", "value")
+    rows = pl.concat([pl.scan_parquet(folder.path / "probe/asked.parquet") for folder in folders])
+    over_seeds = rows.group_by(keys).agg(
+        mse=pl.col("mse").mean(),
+        mse_lo=pl.col("mse").min(),
+        mse_hi=pl.col("mse").max(),
+        count=pl.col("count").mean(),
+        n_seeds=pl.len(),
+    )
+    return over_seeds.collect().sort(keys)
+
+
+def asked_rows(params: Params, asked: pl.DataFrame) -> pl.DataFrame:
+    """At each run's own L0 and at the longest step: panel, run, L0, step, aspect, queries, value, psnr with lowest and highest seed."""
+    longest = asked["step"].max()
+    parts = []
+    for name, run in params.runs_by_name().items():
+        here = asked.filter(pl.col("run") == name, pl.col("count") >= LEAST)
+        for panel, step in (("L0", run.L0), ("longest", longest)):
+            rows = here.filter(pl.col("step") == step)
+            parts.append(rows.with_columns(panel=pl.lit(panel), L0=pl.lit(run.L0, pl.Int64)))
+    columns = ("panel", "run", "L0", "step", "aspect", "queries", "value")
+    return pl.concat(parts).select(
+        *columns,
+        psnr=psnr(pl.col("mse")),
+        psnr_lo=psnr(pl.col("mse_hi")),
+        psnr_hi=psnr(pl.col("mse_lo")),
+        n_seeds="n_seeds",
+    )
+
+
+def written_by_queries(asked: pl.DataFrame) -> pl.DataFrame:
+    """How much the queries write: run, step -> PSNR (dB) of queries asked one after the other minus that of the same asked alone."""
+    ranks = asked.filter(pl.col("aspect") == "rank")
+    means = ranks.group_by("run", "step", "queries").agg(
+        (pl.col("mse") * pl.col("count")).sum() / pl.col("count").sum()
+    )
+    wide = means.pivot("queries", index=["run", "step"], values="mse")
+    return wide.select("run", "step", difference=psnr(pl.col("sequential")) - psnr(pl.col("independent"))).sort(
+        "run", "step"
+    )
