@@ -73,7 +73,7 @@ readme: install
 
 # Weights and configurations of the default study as one file, for whom training them is too long.
 release: install
-	tar -czf digits-checkpoints.tar.gz $$(find results/digits/runs -path '*/train/*' '(' -name model.safetensors -o -name 'run.json' -o -name train.json ')' | sort)
+	tar -czf digits-checkpoints.tar.gz $$(find results/digits/runs -path '*/train/*' '(' -name model.safetensors -o -name 'run.json' -o -name train.json -o -name record.json ')' | sort)
 	ls -l digits-checkpoints.tar.gz
 
 # What figures and report of a study read, copied beside its report for git: make keep PRESET=cifar10. Afterwards
@@ -85,12 +85,11 @@ keep: install
 record: install
 	dvc commit --force
 
-# Results made elsewhere. They get the time stamps of now, so Snakemake knows them as current; never where DVC sees a difference.
+# Results made elsewhere; their records say what they were made from, so Snakemake knows which are current.
 pull: install
 	dvc pull $(if $(REMOTE),--remote $(REMOTE))
-	snakemake --dry-run --quiet all -- all
+	python -m lgmamba show --write --commands > /dev/null
 	dvc status --quiet || { dvc status; echo "Results and configuration differ: run dvc repro."; exit 1; }
-	snakemake --touch --cores 1 --quiet all -- all
 
 ui: install
 	@echo "Runs by study: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"

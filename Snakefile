@@ -8,7 +8,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 sys.path.insert(0, workflow.basedir)  # this checkout's lgmamba, wherever another one may be installed
 
-from lgmamba.config.files import Layout, write_config_files
+from lgmamba.config.files import Layout
 
 
 include: "workflow/rules/common.smk"
@@ -20,7 +20,7 @@ if not KEPT:
     check_images()
 RUNS = PARAMS.runs_by_name()
 LAYOUT = Layout(PARAMS.outputs.results)
-write_config_files(PARAMS)  # only files whose content changed
+JOBS = jobs_here()
 
 
 report: "workflow/report/workflow.rst"

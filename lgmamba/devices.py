@@ -6,14 +6,17 @@ device, evenly spread: small models leave most of a GPU idle. The lock ends with
 torch, because CUDA_VISIBLE_DEVICES must be set before torch looks at it.
 """
 
-import fcntl
+import errno
 import logging
 import os
+import socket
 import tempfile
 import time
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +25,7 @@ log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
 
-_held: list[IO] = []  # open lock files; closing one would free its device
+_held: list[FileLock] = []  # releasing one would free its device
 
 
 def gpus(environ: MutableMapping[str, str] = os.environ, dev: Path = Path("/dev")) -> list[str]:
@@ -71,7 +74,7 @@ def claim(
     Args:
         device: auto, cpu or cuda.
         environ: where CUDA_VISIBLE_DEVICES is read and set.
-        folder: where the lock files are; the same for all users of a machine by default.
+        folder: where the lock files are; by default a folder of this user on this host.
     Returns:
         The device taken, or None.
     """
@@ -79,7 +82,7 @@ def claim(
     already_one = "CUDA_VISIBLE_DEVICES" in environ and len(names) <= 1  # somebody chose
     if device == "cpu" or not names or already_one or "SLURM_JOB_ID" in environ:
         return None
-    name = _first_free(names, Path(folder or tempfile.gettempdir()), _jobs_per_gpu(environ))
+    name = _first_free(names, Path(folder or lock_folder()), _jobs_per_gpu(environ))
     environ["CUDA_VISIBLE_DEVICES"] = name
     return name
 
@@ -106,12 +109,27 @@ def _jobs_per_gpu(environ: MutableMapping[str, str]) -> int:
     return int(given)
 
 
+def lock_folder() -> Path:
+    """This user's folder of locks on this host; nobody else can hold or spoil what lies there.
+
+    Raises:
+        PermissionError: somebody else made a folder of that name.
+    """
+    user = os.getuid()
+    folder = Path(tempfile.gettempdir()) / f"lgmamba-{user}-{socket.gethostname()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != user:
+        raise PermissionError(
+            errno.EACCES, "belongs to another user; remove it, or set TMPDIR to a folder of yours", str(folder)
+        )
+    return folder
+
+
 def _lock(path: Path) -> bool:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    lock = FileLock(path)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
+        lock.acquire(blocking=False)
+    except Timeout:
         return False
-    _held.append(os.fdopen(fd))
+    _held.append(lock)
     return True

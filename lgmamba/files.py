@@ -1,7 +1,6 @@
-"""Writing files so that nobody ever reads half of one, and so that unchanged content keeps its time stamp.
+"""Writing files so that nobody ever reads half of one, and digests of what they hold.
 
-Snakemake decides by time stamps. A configuration file that is rewritten with the same content would retrain every run,
-and a half-written one would be taken for whole after a kill: hence `write_if_changed` and `write_atomic`.
+A half-written file would be taken for whole after a kill: hence `write_atomic`.
 """
 
 import hashlib
@@ -64,3 +63,8 @@ def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's content, hexadecimal."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of plain values as `to_json` writes them, hexadecimal."""
+    return hashlib.sha256(to_json(value).encode()).hexdigest()

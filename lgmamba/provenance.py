@@ -32,7 +32,7 @@ PACKAGES = (
     "dvc",
     "mlflow",
 )
-OBSERVERS = ("track", "provenance", "devices", "progress")
+OBSERVERS = ("track", "provenance", "devices", "progress", "records", "keys", "listing")
 """Modules of this package that watch or report and change no result: a change there reruns nothing."""
 NATIVE_SOURCES = (".cpp", ".cu", ".cuh", ".h")
 
@@ -173,9 +173,13 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str | None]:
 
 @cache
 def git_state() -> dict[str, Any]:
-    """Commit of the source tree and whether tracked files differ from it; both None outside git."""
-    commit = _git("rev-parse", "HEAD")
-    if commit is None:
+    """Commit of the source tree and whether tracked files differ from it; both None where it is no git repository's top.
+
+    A copy without history that lies inside another repository is not that repository's.
+    """
+    top = _git("rev-parse", "--show-toplevel")
+    commit = _git("rev-parse", "--verify", "HEAD")
+    if commit is None or top is None or Path(top).resolve() != PACKAGE.parent.resolve():
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": _git("status", "--porcelain", "--untracked-files=no") != ""}
 
@@ -192,7 +196,7 @@ def cpu_name() -> str:
     """The processor's model name."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
         if match:
             return match[1].strip()
     return platform.processor() or platform.machine()

@@ -123,6 +123,9 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
 }
 """Frame that is more than what one figure draws -> whether a study has it."""
 
+WITH_PICTURES = ("task", "gallery")
+"""Figures that also show panel.safetensors."""
+
 NOT_KEPT = ("retention", "history", "lengths", "degradation", "asked", "remedies_retention")
 NOT_KEPT += tuple(f"inspect_{name}" for name in ("attention", "receptive_field", "memory", "cycles", "modes"))
 """Frames that neither a figure nor the report reads."""
@@ -133,12 +136,28 @@ def figures_of(params: Params) -> tuple[str, ...]:
     return tuple(name for name, has in FIGURE_CONDITIONS.items() if has(params))
 
 
+def folders_read(params: Params) -> tuple[str, ...]:
+    """The folders that frames are made from, below the study's results."""
+    found = []
+    for run, seed in params.run_configs():
+        names = ["train", "probe"]
+        names += ["remedies"] if params.extension is not None and run in params.extension.runs else []
+        names += ["inspect"] if params.inspect is not None and run in params.inspect.runs else []
+        found += [f"runs/{run}/seed{seed}/{name}" for name in names]
+    return tuple(found)
+
+
 def frames_of(params: Params) -> tuple[str, ...]:
     """Every file that `evaluate.evaluate` writes for a study."""
     frames = [name for name, has in FRAME_CONDITIONS.items() if has(params)]
     frames += [f"figure_{name}" for name in figures_of(params)]
     pictures = ("panel.safetensors",) if _has_images(params) else ()
     return (*(f"{name}.parquet" for name in frames), *pictures, "contrasts.json")
+
+
+def frames_drawn(figure: str) -> tuple[str, ...]:
+    """The files of `frames_of` that a figure is made from."""
+    return (f"figure_{figure}.parquet", *(["panel.safetensors"] if figure in WITH_PICTURES else []))
 
 
 def kept_frames(params: Params) -> tuple[str, ...]:

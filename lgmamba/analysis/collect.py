@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lgmamba.analysis.files import read_json
-from lgmamba.config.base import validate
-from lgmamba.config.files import probe_files
+from lgmamba.config.files import probe_file, probe_files, read_config
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
+from lgmamba.keys import reading_key
+from lgmamba.records import ArtefactError, Key, checked_all, read_record
 
-TRAINED = ("train/run.json", "train/train.json", "train/history.parquet")
+TRAINED = ("run.json", "train.json", "history.parquet")
+"""Files of a training that frames are made of."""
 
 
 class CollectError(ValueError):
@@ -50,9 +52,7 @@ class RunFolder:
 
 def load_study(study_json: Path) -> Params:
     """The resolved parameters of a study, from config/study.json."""
-    if not study_json.is_file():
-        raise CollectError(f"{study_json}: no such file; it is written when the workflow starts, or by `lgmamba show`")
-    return validate(Params, read_json(study_json), str(study_json))
+    return read_config(study_json, Params)
 
 
 def collect_runs(params: Params, runs: Path) -> list[RunFolder]:
@@ -68,10 +68,10 @@ def collect_runs(params: Params, runs: Path) -> list[RunFolder]:
     folders, problems = [], []
     for (run, seed), config in params.run_configs().items():
         path = runs / run / f"seed{seed}"
-        needed = [*TRAINED, *(f"probe/{name}" for name in probe_files(params.task))]
-        missing = [name for name in needed if not (path / name).is_file()]
-        if missing:
-            problems.append(f"{run} seed {seed}: missing {', '.join(missing)} in {path}")
+        bad = unusable(path / "train", "train", TRAINED)
+        bad += unusable(path / "probe", "reconstruct", probe_files(params.task))
+        if bad:
+            problems += [f"{run} seed {seed}: {problem}" for problem in bad]
             continue
         folder = RunFolder(config, path, read_json(path / "train/train.json"), read_json(path / "probe/probe.json"))
         problems += [f"{run} seed {seed}: {problem}" for problem in _problems(folder, params)]
@@ -80,6 +80,25 @@ def collect_runs(params: Params, runs: Path) -> list[RunFolder]:
     if problems:
         raise CollectError(f"study {params.study!r} cannot be evaluated:\n" + "\n".join(f"  {p}" for p in problems))
     return folders
+
+
+def unusable(folder: Path, stage: str, names: tuple[str, ...]) -> list[str]:
+    """What is missing or damaged among a stage's files; nothing is read before this has looked at it."""
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        return [f"missing {', '.join(missing)} in {folder}; `lgmamba {stage}` makes them"]
+    try:
+        checked_all(folder, names, stage)
+    except ArtefactError as e:
+        return [str(e)]
+    return []
+
+
+def made_from_other_values(key: Key, folder: Path) -> list[str]:
+    """Whether a result was made with another configuration than the current one, whichever value it is that differs."""
+    if read_record(folder, key.stage).key.config == key.config:
+        return []
+    return [f"{folder}: made by `lgmamba {key.stage}` with another configuration than the current one; make it again"]
 
 
 def _problems(folder: RunFolder, params: Params) -> list[str]:
@@ -96,6 +115,9 @@ def _problems(folder: RunFolder, params: Params) -> list[str]:
         problems.append(
             f"trained on images {folder.train['data_digest']:.12} but reconstructed images {folder.probe['data_digest']:.12}"
         )
+    if not problems:
+        key = reading_key(probe_file(params, folder.config), "", "")
+        problems += made_from_other_values(key, folder.path / "probe")
     digest = folder.train["checkpoint_digest"]
     if folder.probe["checkpoint_digest"] != digest:
         problems.append(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lgmamba.analysis import figures_of, frames_of
+from lgmamba.analysis import figures_of, folders_read, frames_of
 from lgmamba.analysis.asked import asked_frame, asked_rows, written_by_queries
 from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.comparisons import budget_frame, form_frame
@@ -31,6 +31,8 @@ from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.samples import load_samples
 from lgmamba.analysis.statistics import Trainings
 from lgmamba.analysis.theory import theory_frame
+from lgmamba.keys import evaluate_key
+from lgmamba.records import begin, find_record, finish
 
 
 def evaluate(study_json: Path, results: Path, out: Path) -> None:
@@ -44,6 +46,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         CollectError: results are missing, or do not belong to the current configuration.
     """
     params = load_study(study_json)
+    records = {where: find_record(results / where) for where in folders_read(params)}  # of what is read from here on
     folders = collect_runs(params, results / "runs")
     order = params.probe.orders[0]
     samples, metric = load_samples(folders, order, params.task.NULL), params.task.METRICS[0]
@@ -90,11 +93,13 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
 
     pictures = set() if panel is None else {"panel.safetensors"}
     assert {f"{name}.parquet" for name in frames} | {"contrasts.json"} | pictures == set(frames_of(params))
+    begin(out)
     for name, frame in frames.items():
         write_frame(frame, out / f"{name}.parquet")
     if panel is not None:
         write_panel(shown(panel, frames["figure_task"], frames["figure_gallery"]), out / "panel.safetensors")
     write_json(contrast_metrics(frames["contrasts"]), out / "contrasts.json")
+    finish(evaluate_key(params, records), out, list(frames_of(params)))
 
 
 def contrast_metrics(contrasts: pl.DataFrame) -> dict[str, dict[str, object]]:

@@ -4,14 +4,37 @@
 """
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
+from lgmamba.analysis import kept_frames
 from lgmamba.analysis.collect import differing_keys, load_study
 from lgmamba.config.base import ConfigError
 from lgmamba.config.study import Params
+from lgmamba.files import to_json, write_atomic
+from lgmamba.keys import MAY_DIFFER
+from lgmamba.records import begin, checked_all, read_record, write_record
 
-MAY_DIFFER = ("outputs", "tracking", "device")
-"""Sections of the configuration that change no frame: where things lie, who is told, what computes."""
+
+def keep(study_json: Path, frames: Path, out: Path) -> None:
+    """Copy what figures and report read to a folder of its own, with the configuration, and a record as `evaluate` leaves it.
+
+    Args:
+        study_json: the study's resolved parameters.
+        frames: folder written by `evaluate`.
+        out: <reports>/frames; files that are no longer read are removed.
+    Raises:
+        ArtefactError: a frame is missing or damaged.
+    """
+    params, record = load_study(study_json), read_record(frames, "evaluate")
+    read = checked_all(frames, kept_frames(params), "evaluate")
+    begin(out)
+    for path in out.glob("*.parquet"):
+        path.unlink()
+    for name, path in read.items():
+        write_atomic(out / name, path.read_bytes())
+    write_atomic(out / "study.json", to_json(params.model_dump(mode="json")))
+    write_record(replace(record, files={name: record.files[name] for name in read}), out)
 
 
 def check_kept(params: Params, folder: Path) -> None:

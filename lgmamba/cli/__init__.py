@@ -5,18 +5,24 @@ machine that has neither polars nor MLflow.
 """
 
 import logging
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lgmamba import track
-from lgmamba.analysis import FIGURE_CONDITIONS
+from lgmamba.analysis import FIGURE_CONDITIONS, figures_of, frames_drawn, kept_frames
 from lgmamba.cli.new import new
-from lgmamba.cli.options import Device, Workers, log_level, told_of_system
+from lgmamba.cli.options import Device, Workers, log_level, say_current, told_of_system
 from lgmamba.cli.show import show
+from lgmamba.cli.training import train, train_stack
+from lgmamba.making import making
 from lgmamba.track.commands import app as track_app
+
+if TYPE_CHECKING:
+    from lgmamba.config.files import InspectFile, ProbeFile, RemedyFile
+    from lgmamba.records import Key
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Why Mamba models fail beyond their training lengths, made visible by reconstructing images step by step. "
     "Each stage of the workflow is one command; their configuration files are written by `lgmamba show --write` or by "
-    "any call of snakemake.",
+    "any call of snakemake that runs something. A result that is current is left as it is.",
 )
 app.command("new")(new)
 app.command("show")(show)
@@ -39,96 +45,26 @@ def data(
 ) -> None:
     """Decode images into one array, with fixed splits."""
     from lgmamba.config.files import DataFile, read_config
-    from lgmamba.data.build import build_dataset
+    from lgmamba.data.listing import images_digest, seen_digest, source_files
+    from lgmamba.keys import data_key
+    from lgmamba.records import find_record, finish
 
     read = read_config(config, DataFile)
-    manifest = build_dataset(read.data, read.patch_sizes, out, workers)
+    with making(out, lambda: data_key(read.data, images_digest(read.data, find_record(out)))) as needed:
+        if not needed:
+            return say_current(out)
+        from lgmamba.data.build import build_dataset
+
+        seen = seen_digest(source_files(read.data))  # before they are read: what changes meanwhile is noticed next time
+        key = data_key(read.data, images_digest(read.data, None))
+        manifest = build_dataset(read.data, read.patch_sizes, out, workers)
+        finish(key, out, ["manifest.json", manifest.file], seen=seen)
     counts = ", ".join(f"{name} {n}" for name, n in manifest.counts.items())
     typer.echo(f"{out}: images of shape {manifest.image_shape}; {counts}")
 
 
-@app.command()
-def train(
-    run: Annotated[Path, typer.Option(help="run.json of one run and seed")],
-    data: Annotated[Path, typer.Option(help="folder of the image artefact")],
-    out: Annotated[Path, typer.Option(help="folder of the results")],
-    work: Annotated[Path, typer.Option(help="folder of the resume checkpoint; survives a kill")],
-    track_store: Annotated[
-        Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Train one run with one seed, going on where an interrupted attempt stopped."""
-    from lgmamba.config.files import read_config
-    from lgmamba.config.run import RunConfig
-
-    config = read_config(run, RunConfig)
-    from lgmamba import devices
-
-    devices.claim(device)
-    from lgmamba.train.loop import train as train_run
-
-    tags = _training_tags(data)
-    tracker = track.open_tracker(track_store, config, work, tags)
-    try:
-        done = train_run(config, data, out, work, devices.torch_device(device), tracker)
-    except BaseException as e:  # a kill by Ctrl-C too: the store should not show it as running for ever
-        tracker.fail(f"{type(e).__name__}: {e}")
-        raise
-    typer.echo(_trained(out, done))
-
-
-@app.command("train-stack")
-def train_stack(
-    folders: Annotated[list[Path], typer.Argument(help="<results>/runs/<run>/seed<k>, each with its run.json")],
-    data: Annotated[Path, typer.Option(help="folder of the image artefact")],
-    track_store: Annotated[
-        Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Train several runs into their own folders (train/ and work/); on a GPU those of one shape side by side as one model."""
-    from lgmamba.config.files import read_config
-    from lgmamba.config.run import RunConfig
-
-    runs = {folder: read_config(folder / "run.json", RunConfig) for folder in folders}
-    from lgmamba import devices
-
-    devices.claim(device)
-    from lgmamba.train.checkpoint import remove_progress
-    from lgmamba.train.loop import Training, TrainingError
-    from lgmamba.train.loop import train_stack as train_runs
-    from lgmamba.train.stacks import stacks_of
-
-    tags, where, failures = _training_tags(data), devices.torch_device(device), []
-    for stack in stacks_of(list(runs), runs.__getitem__, data, where):
-        trainings = [
-            Training(
-                runs[folder],
-                folder / "train",
-                folder / "work",
-                track.open_tracker(track_store, runs[folder], folder / "work", tags),
-            )
-            for folder in stack
-        ]
-        try:
-            results = train_runs(trainings, data, where, keep=True)
-        except BaseException as e:  # a kill by Ctrl-C too: the store should not show them as running for ever
-            for training in trainings:
-                training.tracker.fail(f"{type(e).__name__}: {e}")
-            raise
-        for training, done in zip(trainings, results, strict=True):
-            if isinstance(done, TrainingError):
-                training.tracker.fail(f"TrainingError: {done}")
-                failures.append(str(done))
-            else:
-                typer.echo(_trained(training.out, done))
-    if (
-        failures
-    ):  # a workflow takes away the results of a call that fails: the next one writes them again, from the work folders
-        raise TrainingError("\n".join(failures))
-    for folder in runs:
-        remove_progress(folder / "work")
+app.command("train")(train)
+app.command("train-stack")(train_stack)
 
 
 @app.command()
@@ -144,10 +80,13 @@ def reconstruct(
     from lgmamba.config.files import ProbeFile, read_config
 
     config = read_config(probe, ProbeFile)
-    devices.claim(device)
-    from lgmamba.probe.reconstruct import reconstruct as probe_run
+    with making(out, lambda: _reading_key(config, data, train)) as needed:
+        if not needed:
+            return say_current(out)
+        devices.claim(device)
+        from lgmamba.probe.reconstruct import reconstruct as probe_run
 
-    done = probe_run(config, train, data, out, devices.torch_device(device))
+        done = probe_run(config, train, data, out, devices.torch_device(device))
     typer.echo(f"{out}: {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s")
 
 
@@ -171,10 +110,13 @@ def remedy(
     from lgmamba.config.files import RemedyFile, read_config
 
     read = read_config(config, RemedyFile)
-    devices.claim(device)
-    from lgmamba.probe.remedy import try_remedies
+    with making(out, lambda: _reading_key(read, data, train)) as needed:
+        if not needed:
+            return say_current(out)
+        devices.claim(device)
+        from lgmamba.probe.remedy import try_remedies
 
-    done = try_remedies(read, train, data, out, work, artefacts, devices.torch_device(device))
+        done = try_remedies(read, train, data, out, work, artefacts, devices.torch_device(device))
     from lgmamba.track.remedies import track_remedies
 
     track_remedies(track_store, read.run, out)
@@ -199,10 +141,13 @@ def inspect(
     from lgmamba.config.files import InspectFile, read_config
 
     read = read_config(config, InspectFile)
-    devices.claim(device)
-    from lgmamba.probe.inspect import inspect as inspect_run
+    with making(out, lambda: _reading_key(read, data, train)) as needed:
+        if not needed and what == "all":
+            return say_current(out)
+        devices.claim(device)
+        from lgmamba.probe.inspect import inspect as inspect_run
 
-    done = inspect_run(read, train, data, out, devices.torch_device(device), what)
+        done = inspect_run(read, train, data, out, devices.torch_device(device), what)
     looks = ", ".join(done["seconds"])
     typer.echo(f"{out}: {looks}; {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s")
 
@@ -213,10 +158,33 @@ def evaluate(
     results: Annotated[Path, typer.Option(help="folder of the study's results, with runs/")],
     out: Annotated[Path, typer.Option(help="folder of the frames")],
 ) -> None:
-    """Gather every run into frames, and test the claims."""
-    from lgmamba.analysis.evaluate import evaluate as evaluate_study
+    """Gather every run into frames, and test the contrasts."""
+    from lgmamba.config.files import read_config
+    from lgmamba.config.study import Params
+    from lgmamba.jobs import records_below
+    from lgmamba.keys import evaluate_key
 
-    evaluate_study(study, results, out)
+    params = read_config(study, Params)
+    with making(out, lambda: evaluate_key(params, records_below(results, params))) as needed:
+        if not needed:
+            return say_current(out)
+        from lgmamba.analysis.evaluate import evaluate as evaluate_study
+
+        evaluate_study(study, results, out)
+
+
+@app.command()
+def keep(
+    study: Annotated[Path, typer.Option(help="<results>/config/study.json")],
+    frames: Annotated[Path, typer.Option(help="folder written by `evaluate`")],
+    out: Annotated[Path, typer.Option(help="<reports>/frames")],
+) -> None:
+    """Copy what figures and report read beside the report, to be kept in git."""
+    from lgmamba.analysis.kept import keep as keep_frames
+
+    keep_frames(study, frames, out)
+    size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
+    typer.echo(f"{out}: {size / 1e6:.2f} MB")
 
 
 @app.command()
@@ -227,9 +195,18 @@ def figure(
     out: Annotated[Path, typer.Option(help="folder of the figures")],
 ) -> None:
     """Draw one figure as PNG and PDF, with the numbers behind it as CSV."""
-    from lgmamba.figures import draw
+    from lgmamba.config.files import read_config
+    from lgmamba.config.study import Params
+    from lgmamba.keys import figure_key
+    from lgmamba.records import find_record
 
-    draw(name, study, frames, out)
+    params = read_config(study, Params)
+    with making(out, lambda: figure_key(params, find_record(frames), frames_drawn(name)), name, alone=False) as needed:
+        if not needed:
+            return say_current(out / name)
+        from lgmamba.figures import draw
+
+        draw(name, study, frames, out)
 
 
 @app.command()
@@ -241,29 +218,37 @@ def report(
     readme: Annotated[Path | None, typer.Option(help="file whose generated headline is brought up to date")] = None,
 ) -> None:
     """Write report.md and report.html."""
-    from lgmamba.report import update_readme, write_report
+    from lgmamba.config.files import read_config
+    from lgmamba.config.study import Params
+    from lgmamba.keys import report_key
+    from lgmamba.records import find_record
 
-    write_report(study, frames, figures, out)
+    params = read_config(study, Params)
+
+    def key() -> "Key":
+        drawn = {name: find_record(figures, name) for name in figures_of(params)}
+        return report_key(params, find_record(frames), kept_frames(params), drawn)
+
+    with making(out, key, alone=False) as needed:
+        if needed:
+            from lgmamba.report import write_report
+
+            write_report(study, frames, figures, out)
+        else:
+            say_current(out)
     if readme is not None:
+        from lgmamba.report import update_readme
+
         update_readme(readme, out / "headline.json")
 
 
-def _training_tags(data: Path) -> dict[str, str]:
-    """By which a training is found in the tracking store."""
-    from lgmamba import provenance
+def _reading_key(file: "ProbeFile | RemedyFile | InspectFile", data: Path, train: Path) -> "Key":
     from lgmamba.data.artefact import read_manifest
+    from lgmamba.keys import reading_key
+    from lgmamba.records import read_record
 
-    return {
-        "data_digest": read_manifest(data).sha256,
-        "code_digest": provenance.code_digest("lgmamba.train.loop"),
-        "commit": str(provenance.git_state()["commit"]),
-    }
-
-
-def _trained(out: Path, done: dict[str, Any]) -> str:
-    """What is told of a finished training."""
-    speed = f"{done['steps']} steps in {done['wall_s']:.1f} s on {done['device_name']}"
-    return f"{out}: {speed}, loss {done['final']['loss']:.5f}"
+    images, trained = read_manifest(data).sha256, read_record(train, "train")
+    return reading_key(file, images, trained.files.get("model.safetensors", ""))
 
 
 def main() -> None:
@@ -271,6 +256,8 @@ def main() -> None:
     logging.basicConfig(
         format="%(message)s", stream=sys.stderr
     )  # warnings of all packages, and what this one has to say
+    # As Ctrl-C does: `finally` and trackers act.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         logging.getLogger("lgmamba").setLevel(log_level())
         app()
@@ -289,5 +276,5 @@ def _end(message: object) -> None:
     sys.exit(1)
 
 
-FOR_PEOPLE = {"ConfigError", "DataError", "BadImage", "CollectError", "TrainingError"}
+FOR_PEOPLE = {"ArtefactError", "ConfigError", "DataError", "BadImage", "CollectError", "TrainingError"}
 """Errors whose message says what to do; by name, because importing them all would import everything."""

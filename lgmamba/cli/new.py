@@ -33,11 +33,6 @@ claims: {{comparisons: [], far_factors: [2, 4, 8]}}  # or [{{generalist: a run, 
 remedies: []               # what is tried beyond L0; needs `extension`
 extension: null
 inspect: null              # what trained models are looked into for
-
-outputs:                   # relative to the repository
-  data: data/{name}
-  results: results/{name}
-  reports: reports/{name}
 """
 IMAGES = """
 data:

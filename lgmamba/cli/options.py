@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -45,3 +46,8 @@ def told_of_system(error: OSError) -> str | None:
         return None
     names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     return f"{names or 'writing'}: {error.strerror}{HINTS.get(error.errno, '')}"
+
+
+def say_current(out: Path) -> None:
+    """Tell that a command has nothing to do."""
+    typer.echo(f"{out}: is current, made from exactly this; nothing to do")

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from lgmamba.cli.options import Device
-from lgmamba.config.files import Layout, write_config_files
+from lgmamba.config.files import write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse_mapping
+from lgmamba.jobs import jobs_of
 
 
 def show(
@@ -22,7 +23,10 @@ def show(
         bool, typer.Option(help="time a few training steps of each kind of run on this machine")
     ] = False,
     commands: Annotated[
-        bool, typer.Option(help="print the command of every stage instead, for a machine without Snakemake")
+        bool,
+        typer.Option(
+            help="print the command of every job instead, in an order that works, for a machine without Snakemake"
+        ),
     ] = False,
     write: Annotated[bool, typer.Option(help="also write the stages' configuration files")] = False,
     device: Device = "auto",
@@ -35,8 +39,8 @@ def show(
     if told := missing_images(study):
         typer.echo(f"note: {told}", err=True)
     if commands:
-        for line in stage_commands(study):
-            typer.echo(line)
+        for job in jobs_of(study).values():
+            typer.echo(job.line)
         return
     show_table(study, _measured(study, device) if measure else None)
 
@@ -54,33 +58,6 @@ def missing_images(study: Params) -> str | None:
     except DataError as e:
         return f"data.source: {e}"
     return None
-
-
-def stage_commands(study: Params) -> list[str]:
-    """The lines that the workflow would run for images, trainings, reconstructions and remedies, in an order that works."""
-    layout, data = Layout(study.outputs.results), study.outputs.data
-    lines = [f"python -m lgmamba data --config {layout.data} --out {data}"]
-    for run, seed in study.run_configs():
-        home = layout.run_dir(run, seed)
-        lines.append(
-            f"python -m lgmamba train --run {layout.run_json(run, seed)} --data {data} --out {home}/train"
-            f" --work {home}/work --device {study.device}"
-        )
-        lines.append(
-            f"python -m lgmamba reconstruct --probe {layout.probe_json(run, seed)} --train {home}/train --data {data}"
-            f" --out {home}/probe --device {study.device}"
-        )
-        if study.extension is not None and run in study.extension.runs:
-            lines.append(
-                f"python -m lgmamba remedy --config {layout.remedy_json(run, seed)} --train {home}/train --data {data}"
-                f" --out {home}/remedies --work {home}/work --device {study.device}"
-            )
-        if study.inspect is not None and run in study.inspect.runs:
-            lines.append(
-                f"python -m lgmamba inspect --config {layout.inspect_json(run, seed)} --train {home}/train --data {data}"
-                f" --out {home}/inspect --device {study.device}"
-            )
-    return lines
 
 
 def image_shape(study: Params) -> tuple[int, int, int]:
@@ -141,12 +118,15 @@ def show_table(study: Params, seconds: dict[str, float] | None) -> None:
     console = Console(width=None if Console().is_terminal else 160)
     console.print(table)
     console.print(
-        f"training in all: {total / 1e12:,.4g} TFLOP (matrix products, forward and backward)", highlight=False
+        f"training in all: {total / 1e12:,.4g} TFLOP (matrix products, forward and backward); reconstructions, remedies and "
+        "probes come on top and are not counted",
+        highlight=False,
     )
     if seconds:
         every = sum(seconds.values()) * len(study.seeds)
         console.print(
-            f"predicted from steps timed here: {every / 60:.1f} minutes of training, one run at a time", highlight=False
+            f"predicted from steps timed here: {every / 60:.1f} minutes of training, one run at a time; of nothing else",
+            highlight=False,
         )
     longest = max(study.probe_steps(next(iter(study.runs_by_name().values()))))
     console.print(

@@ -1,15 +1,15 @@
 """The files through which a study's configuration reaches its stages, and where everything of a study lies.
 
-    <results>/config/{study,data,tracking}.json, code/<stage>.txt       written here, read by the stages
-    <results>/runs/<run>/seed<k>/{run,probe}.json                       written here, read by the stages
+    <results>/frozen/<stage>-...-<digest>.json                          what the stages read
+    <results>/config/{study,data,tracking}.json, code/<stage>.txt       the same as configured last, for people and DVC
+    <results>/runs/<run>/seed<k>/{run,probe}.json                       the same
     <results>/runs/<run>/seed<k>/remedy.json                            the same, for the runs of `extension`
     <results>/runs/<run>/seed<k>/inspect.json                           the same, for the runs of `inspect`
     <results>/runs/<run>/seed<k>/{train,probe,remedies,inspect,work}/   written by the stages
     <results>/{frames,logs,benchmarks,markers}/
 
-A stage reads its own file and nothing else, and Snakemake and DVC see that file as an input. So a changed value reruns
-the stages that depend on it, also on a machine that lost Snakemake's records; and since a file is only written when
-its content changes, nothing else runs.
+A stage reads one file and nothing else. That file is named by its own digest and never changes, so whatever another call
+configures meanwhile, a running one reads what it was started with.
 """
 
 import json
@@ -24,7 +24,7 @@ from lgmamba.config.remedies import ExtensionConfig, Remedies
 from lgmamba.config.run import Positive, RunConfig
 from lgmamba.config.study import Params, ProbeConfig, TrackingConfig
 from lgmamba.config.task import TaskBase
-from lgmamba.files import to_json, write_if_changed
+from lgmamba.files import digest_of, to_json, write_if_changed
 from lgmamba.provenance import code_digest
 
 M = TypeVar("M", bound=Strict)
@@ -64,11 +64,19 @@ class ProbeFile(Strict):
     steps: list[Positive]
 
 
+class ReadingConfig(Strict):
+    """What remedies share with the probe: images of which split, and how many of them and of their steps at a time."""
+
+    split: str
+    batch_images: Positive
+    piece: Positive
+
+
 class RemedyFile(Strict):
     """remedy.json of one run and seed: the run, what is done to it, and how it is read."""
 
     run: RunConfig
-    probe: ProbeConfig
+    probe: ReadingConfig
     remedies: Remedies
     extension: ExtensionConfig
     steps: list[Positive]
@@ -100,6 +108,11 @@ class Layout:
         return self.results / "config"
 
     @property
+    def frozen(self) -> Path:
+        """Configuration files that never change; nothing else lies here, and whatever no call is reading may be removed."""
+        return self.results / "frozen"
+
+    @property
     def study(self) -> Path:
         return self.config / "study.json"
 
@@ -117,7 +130,7 @@ class Layout:
 
     @property
     def markers(self) -> Path:
-        """Empty files that say that something outside the study's folders was done."""
+        """Records of what was done outside the study's folders."""
         return self.results / "markers"
 
     def code(self, stage: str) -> Path:
@@ -140,37 +153,114 @@ class Layout:
 
 
 def write_config_files(params: Params, root: str | Path = ".") -> list[Path]:
-    """Write the configuration files of a study, relative to `root`; returns those whose content changed."""
+    """Write the configuration files of a study, relative to `root`; returns those whose content changed.
+
+    Raises:
+        ConfigError: the folders hold another study.
+    """
+    refuse_other_study(params, root)
     layout = Layout(Path(root) / params.outputs.results)
     contents = config_contents(params, layout)
+    contents |= {frozen_path(layout, file): to_json(file.model_dump(mode="json")) for file in frozen_files(params)}
     return [path for path, content in contents.items() if write_if_changed(path, content)]
 
 
+def refuse_other_study(params: Params, root: str | Path = ".") -> None:
+    """Never write over another study.
+
+    Raises:
+        ConfigError: results or report of another study lie where this one's would go; says which and where.
+    """
+    outputs = params.outputs
+    marks = {
+        "results": Layout(Path(root) / outputs.results).study,
+        "reports": Path(root) / outputs.reports / "headline.json",
+    }
+    for name, path in marks.items():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["study"]
+        except (OSError, ValueError, KeyError, TypeError):  # nothing there, or nothing that says whose it is
+            continue
+        if found != params.study:
+            raise ConfigError(
+                f"outputs.{name}: found {getattr(outputs, name)}, which holds study {found!r}; expected: a folder of study "
+                f"{params.study!r} alone, such as {name}/{params.study} (the default), or take the other study away"
+            )
+
+
 def config_contents(params: Params, layout: Layout) -> dict[Path, str]:
-    """Path -> content of every configuration file of a study."""
-    patch_sizes = sorted({side for run in params.runs_by_name().values() for side in run.task.divisors})
+    """Path -> content of every file that says how the study is configured now."""
     models: dict[Path, Strict] = {
         layout.study: params,
-        layout.data: DataFile(data=params.data, patch_sizes=patch_sizes),
-        layout.tracking: TrackingFile(study=params.study, **params.tracking.model_dump()),
+        layout.data: data_file(params),
+        layout.tracking: tracking_file(params),
     }
     for (name, seed), run in params.run_configs().items():
         models[layout.run_json(name, seed)] = run
-        models[layout.probe_json(name, seed)] = ProbeFile(run=run, probe=params.probe, steps=params.probe_steps(run))
+        models[layout.probe_json(name, seed)] = probe_file(params, run)
         if params.extension is not None and name in params.extension.runs:
-            models[layout.remedy_json(name, seed)] = RemedyFile(
-                run=run,
-                probe=params.probe,
-                remedies=params.remedies,
-                extension=params.extension,
-                steps=params.extension.steps(run.L0),
-            )
+            models[layout.remedy_json(name, seed)] = remedy_file(params, run)
         if params.inspect is not None and name in params.inspect.runs:
-            models[layout.inspect_json(name, seed)] = InspectFile(
-                run=run, inspect=params.inspect, split=params.probe.split, steps=params.inspect.steps(run.L0)
-            )
+            models[layout.inspect_json(name, seed)] = inspect_file(params, run)
     contents = {path: to_json(model.model_dump(mode="json")) for path, model in models.items()}
     return contents | {layout.code(stage): code_digest(module) + "\n" for stage, module in ENTRY_MODULES.items()}
+
+
+def data_file(params: Params) -> DataFile:
+    """What the stage `data` reads."""
+    patch_sizes = sorted({side for run in params.runs_by_name().values() for side in run.task.divisors})
+    return DataFile(data=params.data, patch_sizes=patch_sizes)
+
+
+def tracking_file(params: Params) -> TrackingFile:
+    """What `lgmamba track` reads."""
+    return TrackingFile(study=params.study, **params.tracking.model_dump())
+
+
+def probe_file(params: Params, run: RunConfig) -> ProbeFile:
+    """What the stage `reconstruct` reads of one run and seed."""
+    return ProbeFile(run=run, probe=params.probe, steps=params.probe_steps(run))
+
+
+def remedy_file(params: Params, run: RunConfig) -> RemedyFile:
+    """What the stage `remedy` reads of one run and seed; the study has an extension."""
+    reading = ReadingConfig(**params.probe.model_dump(include=set(ReadingConfig.model_fields)))
+    steps = params.extension.steps(run.L0)
+    return RemedyFile(run=run, probe=reading, remedies=params.remedies, extension=params.extension, steps=steps)
+
+
+def inspect_file(params: Params, run: RunConfig) -> InspectFile:
+    """What the stage `inspect` reads of one run and seed; the study looks into runs."""
+    return InspectFile(run=run, inspect=params.inspect, split=params.probe.split, steps=params.inspect.steps(run.L0))
+
+
+def frozen_files(params: Params) -> list[Strict]:
+    """Every file that a stage of the study reads."""
+    files: list[Strict] = [params, data_file(params), tracking_file(params)]
+    for (name, _), run in params.run_configs().items():
+        files += [run, probe_file(params, run)]
+        files += [remedy_file(params, run)] if params.extension is not None and name in params.extension.runs else []
+        files += [inspect_file(params, run)] if params.inspect is not None and name in params.inspect.runs else []
+    return files
+
+
+FROZEN_NAMES = {
+    Params: "study",
+    DataFile: "data",
+    TrackingFile: "tracking",
+    RunConfig: "train",
+    ProbeFile: "reconstruct",
+    RemedyFile: "remedy",
+    InspectFile: "inspect",
+}
+
+
+def frozen_path(layout: Layout, file: Strict) -> Path:
+    """Where a stage finds its configuration, under a name that holds its digest."""
+    run = file if isinstance(file, RunConfig) else getattr(file, "run", None)
+    which = f"-{run.run}-seed{run.seed}" if isinstance(run, RunConfig) else ""
+    digest = digest_of(file.model_dump(mode="json"))
+    return layout.frozen / f"{FROZEN_NAMES[type(file)]}{which}-{digest[:16]}.json"
 
 
 def read_config(path: str | Path, model: type[M]) -> M:
@@ -180,11 +270,13 @@ def read_config(path: str | Path, model: type[M]) -> M:
         ConfigError: missing, not JSON, or with values that do not fit; names the file and each key.
     """
     try:
-        values: Any = json.loads(Path(path).read_text())
+        values: Any = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: no such file; it is written when the workflow starts (snakemake -n is enough)"
+            f"{path}: no such file; it is written when the workflow starts, and by `lgmamba show --write`"
         ) from None
-    except json.JSONDecodeError as e:
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read ({e.strerror})") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as e:
         raise ConfigError(f"{path} is not JSON: {e}") from None
     return validate(model, values, str(path))

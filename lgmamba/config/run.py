@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import LONGEST, Multiple, Positive, Seed, Strict
+from lgmamba.config.base import LONGEST, Multiple, Name, Positive, Seed, Strict
 from lgmamba.tasks.configs import TaskConfig
 
 ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
@@ -234,9 +234,10 @@ class TrainConfig(Strict):
 class RunConfig(Strict):
     """One training: a named entry of `runs:` with one seed. Written to run.json, and stored beside the checkpoint."""
 
-    study: str
-    run: str
+    study: Name
+    run: Name
     seed: Seed
+    images: str | None = Field(None, description="digest of the configuration of the images; null: any images will do")
     task: TaskConfig
     model: ModelConfig
     train: TrainConfig

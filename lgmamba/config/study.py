@@ -4,6 +4,7 @@ params.yaml  <-  workflow/presets/<preset>.yaml (after the one it extends)  <-  
 """
 
 import copy
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,7 @@ from lgmamba.config.run import ModelConfig, RunConfig, TrainConfig
 from lgmamba.config.task import Order
 from lgmamba.config.text import read_yaml
 from lgmamba.config.together import check_study
+from lgmamba.files import digest_of
 from lgmamba.tasks.configs import TaskConfig
 
 PRESETS = Path("workflow/presets")
@@ -65,11 +67,17 @@ class ReportConfig(Strict):
 
 
 class OutputsConfig(Strict):
-    """Where things go, relative to the repository."""
+    """Where things go, relative to the repository; what is not given is named after the study."""
 
-    data: Folder = Field(description="the image artefact")
-    results: Folder = Field(description="runs, frames, logs")
-    reports: Folder = Field(description="report and figures")
+    data: Folder = Field(description="the image artefact; data/<study>")
+    results: Folder = Field(description="runs, frames, logs; results/<study>")
+    reports: Folder = Field(description="report and figures; reports/<study>")
+    outside: Literal["refuse", "allow"] = Field(
+        "refuse", description="whether they, and tracking.store, may lie outside the repository"
+    )
+
+
+OUTPUTS = ("data", "results", "reports")
 
 
 class TrackingConfig(Strict):
@@ -97,12 +105,26 @@ class Params(Strict):
     remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field([], description="tried beyond L0; see extension")
     extension: ExtensionConfig | None = Field(None, description="how remedies are tried; null: they are not")
     inspect: InspectConfig | None = Field(None, description="how trained models are looked into; null: they are not")
-    outputs: OutputsConfig
+    outputs: OutputsConfig = Field(description="folders; by default named after the study")
     tracking: TrackingConfig
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto = CUDA where there is one")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _outputs_by_study(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("outputs", {}), dict | None):
+            own = {name: f"{name}/{values.get('study')}" for name in OUTPUTS}
+            return values | {"outputs": own | (values.get("outputs") or {})}
+        return values
+
     @model_validator(mode="after")
     def _consistent(self):
+        folders = {f"outputs.{name}": getattr(self.outputs, name) for name in OUTPUTS}
+        for key, path in (folders | {"tracking.store": self.tracking.store}).items():
+            if self.outputs.outside == "refuse" and (path.is_absolute() or os.path.normpath(path).startswith("..")):
+                raise ValueError(
+                    f"{key}: found {str(path)!r}, expected: a folder below the repository, or outputs.outside: allow"
+                )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: found {self.seeds}, expected: each seed once")
         self._expand()
@@ -112,6 +134,7 @@ class Params(Strict):
     def _expand(self) -> None:
         base = {s: getattr(self, s).model_dump(mode="json") for s in ("task", "model", "train")}
         base["task"] = {"kind": self.task.kind} | base["task"]  # left out of files by the kind that all had once
+        images = digest_of(self.data.model_dump(mode="json"))
         expanded, wrong = {}, []
         for run, override in self.runs.items():
             override = override or {}
@@ -124,7 +147,7 @@ class Params(Strict):
             values = merge(base, {key: value for key, value in override.items() if key in base})
             try:
                 expanded[run] = RunConfig.model_validate(
-                    values | {"study": self.study, "run": run, "seed": self.seeds[0]}
+                    values | {"study": self.study, "run": run, "seed": self.seeds[0], "images": images}
                 )
             except ValidationError as e:
                 wrong += problems(e, RunConfig, f"runs.{run}")

@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lgmamba.data.artefact import Manifest, check_tensors, read_manifest
+from lgmamba.data.errors import DataError
 from lgmamba.data.splits import CODES
+from lgmamba.files import digest_of
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,33 @@ def in_memory(images: Tensor) -> Dataset:
     return Dataset(images, nothing, codes, hashes, (images.float() / 255).mean(0), None)
 
 
-def load_dataset(directory: Path | str, device: torch.device | str = "cpu") -> Dataset:
+def check_configuration(folder: Path, manifest: Manifest, configured: str | None) -> None:
+    """Whether images were built with the configuration that a run is configured with.
+
+    Raises:
+        DataError: they are another study's, or older than a change of `data`.
+    """
+    if configured is not None and (found := digest_of(manifest.config)) != configured:
+        raise DataError(
+            f"{folder}: images of another configuration ({found[:12]}) than the run's ({configured[:12]}): those of another "
+            "study, or older than a change of `data`. Build the run's own with `lgmamba data`, in a folder of their own "
+            "(outputs.data) if another study needs these"
+        )
+
+
+def load_dataset(directory: Path | str, device: torch.device | str = "cpu", configured: str | None = None) -> Dataset:
     """Load an artefact made by `lgmamba.data.build.build_dataset`, once its digest is checked.
 
     Args:
         directory: the artefact's folder.
         device: where the tensors go.
+        configured: digest of the configuration that the images must have been built with (`RunConfig.images`); None: any.
     Raises:
-        DataError: the folder is missing, damaged, half copied, or of another version; says which.
+        DataError: the folder is missing, damaged, half copied, of another version or configuration; says which.
     """
     folder = Path(directory)
     manifest = read_manifest(folder)
+    check_configuration(folder, manifest, configured)
     tensors = load_file(check_tensors(folder, manifest), device=str(device))
     return Dataset(
         images=tensors["images"],

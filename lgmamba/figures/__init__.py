@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lgmamba.analysis import figures_of
+from lgmamba.analysis import WITH_PICTURES, figures_of, frames_drawn
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.panel import read_panel
 from lgmamba.config.base import ConfigError
@@ -25,6 +25,8 @@ from lgmamba.figures.style import Style, save_figure, use_style
 from lgmamba.figures.task import fig_task
 from lgmamba.figures.theory import fig_theory
 from lgmamba.figures.training import fig_training
+from lgmamba.keys import figure_key
+from lgmamba.records import begin, checked_all, finish, read_record
 
 FIGURES = {
     "task": fig_task,
@@ -45,11 +47,12 @@ FIGURES = {
     "training": fig_training,
     "lengths": fig_lengths,
 }
-WITH_PICTURES = {"task", "gallery"}
+
+SUFFIXES = ("png", "pdf", "csv")
 
 
 def draw(name: str, study_json: Path, frames: Path, out: Path) -> None:
-    """Draw one figure: <out>/<name>.png, .pdf and .csv.
+    """Draw one figure: <out>/<name>.png, .pdf and .csv, and last its record.
 
     Args:
         name: one of `lgmamba.analysis.figures_of` the study.
@@ -58,12 +61,15 @@ def draw(name: str, study_json: Path, frames: Path, out: Path) -> None:
         out: folder of the figures.
     Raises:
         ConfigError: no figure of this study; lists those that it has.
+        ArtefactError: a frame is missing or damaged.
     """
     params = load_study(study_json)
     if name not in (known := figures_of(params)):
         raise ConfigError(f"figure={name!r} is unknown; expected one of {', '.join(known)}")
     use_style()
     style = Style(list(params.runs), params.task)
-    frame = pl.read_parquet(frames / f"figure_{name}.parquet")
-    more = (read_panel(frames / "panel.safetensors"),) if name in WITH_PICTURES else ()
+    record, read = read_record(frames, "evaluate"), checked_all(frames, frames_drawn(name), "evaluate")
+    frame, *more = (pl.read_parquet(path) if path.suffix == ".parquet" else read_panel(path) for path in read.values())
+    begin(out, name)
     save_figure(FIGURES[name](frame, style, *more), frame, name, out, pictures=name in WITH_PICTURES)
+    finish(figure_key(params, record, frames_drawn(name)), out, [f"{name}.{suffix}" for suffix in SUFFIXES], name)

@@ -27,14 +27,15 @@ import torch
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import InspectFile
 from lgmamba.data.dataset import load_dataset
-from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
+from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
+from lgmamba.keys import reading_key
 from lgmamba.probe.looks import attention, content, distance, memory, receptive_field, states
 from lgmamba.probe.looks_at_modes import modes
 from lgmamba.probe.subject import Subject
-from lgmamba.provenance import code_digest
+from lgmamba.records import begin, finish
 from lgmamba.tasks.registry import build_task
-from lgmamba.train.checkpoint import load_model_of
+from lgmamba.train.checkpoint import check_trained_on, load_model_of
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +62,11 @@ def inspect(
         train: folder written by `lgmamba train`.
         data: folder of the image artefact.
         out: folder of the results.
-        what: one of `WHAT`; a single look leaves inspect.json, which speaks for all of them, as it is.
+        what: one of `WHAT`; a single look leaves inspect.json and the record, which speak for all of them, as they are.
     Returns:
         what inspect.json holds, or would.
     Raises:
+        ArtefactError: the checkpoint is missing, damaged, or trained on other images.
         ConfigError: unknown look; the checkpoint is another run's; or a split holds too few images.
         DataError: the images cannot be used.
     """
@@ -72,18 +74,21 @@ def inspect(
         raise ConfigError(f"--what: found {what!r}, expected one of {', '.join(WHAT)}")
     begun = time.monotonic()
     torch.set_num_threads(config.run.train.cpu_threads)
-    dataset = load_dataset(data, device)
+    dataset = load_dataset(data, device, config.run.images)
     model = load_model_of(config.run, train, device)
     model.requires_grad_(False)
+    weights = check_trained_on(train, dataset)
+    made_from = reading_key(config, dataset.manifest.sha256, weights)
     if what == "all":
-        (out / "inspect.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there
+        begin(out)
     subject = Subject(model, build_task(config.run, dataset), dataset, config)
     name = {"run": config.run.run, "seed": config.run.seed, "L0": model.L0}
-    seconds = {}
+    seconds, written = {}, []
     for look in LOOKS if what == "all" else [what]:
         started = time.monotonic()
         for frame, columns in LOOKS[look](subject).items():
             write_columns(out / f"{frame}.parquet", name | columns)
+            written.append(f"{frame}.parquet")
         seconds[look] = round(time.monotonic() - started, 3)
         log.info("%s seed %d: %s, %.1f s", config.run.run, config.run.seed, look, seconds[look])
     about = {
@@ -95,12 +100,13 @@ def inspect(
         "seconds": seconds,
         "attention_error": subject.attention_error,
         "data_digest": dataset.manifest.sha256,
-        "checkpoint_digest": file_digest(train / "model.safetensors"),
-        "code_digest": code_digest(__name__),
+        "checkpoint_digest": weights,
+        "code_digest": made_from.code,
         "inspect": config.inspect.model_dump(mode="json"),
         "split": config.split,
     }
     if what == "all":
-        write_atomic(out / "inspect.json", to_json(about))  # the last file: it says that all is there
+        write_atomic(out / "inspect.json", to_json(about))
+        finish(made_from, out, ["inspect.json", *written])
         remove_parts(out)
     return about

@@ -20,17 +20,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import ProbeFile
+from lgmamba.config.files import ProbeFile, probe_files
 from lgmamba.data.dataset import Dataset, load_dataset
-from lgmamba.files import atomic_path, file_digest, remove_parts, to_json, write_atomic
+from lgmamba.files import atomic_path, remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
+from lgmamba.keys import reading_key
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.runner import MODES, run_sequence
 from lgmamba.probe.retention import RetentionMap
-from lgmamba.provenance import code_digest
+from lgmamba.records import begin, finish
 from lgmamba.tasks.base import Scores, Task
 from lgmamba.tasks.registry import build_task
-from lgmamba.train.checkpoint import load_model_of
+from lgmamba.train.checkpoint import check_trained_on, load_model_of
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +51,17 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
     Returns:
         what probe.json holds.
     Raises:
+        ArtefactError: the checkpoint is missing, damaged, or trained on other images.
         ConfigError: the checkpoint is another run's, or the split that is asked for holds no image.
         DataError: the images cannot be used.
     """
     begun = time.monotonic()
     torch.set_num_threads(config.run.train.cpu_threads)
-    dataset = load_dataset(data, device)
+    dataset = load_dataset(data, device, config.run.images)
     model = load_model_of(config.run, train, device)
-    (out / "probe.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there
+    weights = check_trained_on(train, dataset)
+    made_from = reading_key(config, dataset.manifest.sha256, weights)
+    begin(out)
     probe = Probe(model, build_task(config.run, dataset), config, dataset)
     probe.run()
     probe.write(out)
@@ -70,11 +74,12 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
         "repeats": config.probe.repeats,
         "wall_s": time.monotonic() - begun,
         "data_digest": dataset.manifest.sha256,
-        "checkpoint_digest": file_digest(train / "model.safetensors"),
-        "code_digest": code_digest(__name__),
+        "checkpoint_digest": weights,
+        "code_digest": made_from.code,
         "probe": config.probe.model_dump(mode="json"),
     }
-    write_atomic(out / "probe.json", to_json(about))  # the last file: it says that all is there
+    write_atomic(out / "probe.json", to_json(about))
+    finish(made_from, out, list(probe_files(config.run.task)))
     remove_parts(out)
     return about
 

@@ -22,12 +22,14 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import RemedyFile
 from lgmamba.data.dataset import Dataset, load_dataset
-from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
+from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
+from lgmamba.keys import reading_key
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.reconstruct import rounded
 from lgmamba.probe.retention import RetentionMap
 from lgmamba.provenance import code_digest
+from lgmamba.records import begin, finish
 from lgmamba.remedies.artefacts import Artefact, read_artefact
 from lgmamba.remedies.build import Remedy, build, control_remedies
 from lgmamba.remedies.fit import CalibrationSet, fit, remarks
@@ -35,7 +37,7 @@ from lgmamba.remedies.read import read_with, record_vanilla, still_written
 from lgmamba.tasks.base import Scores, Task
 from lgmamba.tasks.registry import build_task
 from lgmamba.tasks.seeds import of_each, seed_of_repeat
-from lgmamba.train.checkpoint import load_model_of
+from lgmamba.train.checkpoint import check_trained_on, load_model_of
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +60,19 @@ def try_remedies(
     Returns:
         what remedies.json holds.
     Raises:
+        ArtefactError: the checkpoint is missing, damaged, or trained on other images.
         ConfigError: the checkpoint is another run's, a split holds too few images, or given values are another checkpoint's.
         DataError: the images cannot be used.
     """
     begun = time.monotonic()
     torch.set_num_threads(config.run.train.cpu_threads)
-    dataset = load_dataset(data, device)
+    dataset = load_dataset(data, device, config.run.images)
     model = load_model_of(config.run, train, device)
     model.requires_grad_(False)
-    (out / "remedies.json").unlink(missing_ok=True)  # of an earlier call: it says that all is there
-    trial = Trial(model, build_task(config.run, dataset), config, dataset, file_digest(train / "model.safetensors"))
+    weights = check_trained_on(train, dataset)
+    made_from = reading_key(config, dataset.manifest.sha256, weights)
+    begin(out)
+    trial = Trial(model, build_task(config.run, dataset), config, dataset, weights)
     trial.calibrate(out / "artefacts", work / "artefacts" if work else None, given)
     trial.run()
     trial.write(out)
@@ -81,11 +86,13 @@ def try_remedies(
         "wall_s": time.monotonic() - begun,
         "data_digest": dataset.manifest.sha256,
         "checkpoint_digest": trial.checkpoint,
-        "code_digest": code_digest(__name__),
+        "code_digest": made_from.code,
         "extension": config.extension.model_dump(mode="json"),
         "remedies": trial.about(),
     }
-    write_atomic(out / "remedies.json", to_json(about))  # the last file: it says that all is there
+    write_atomic(out / "remedies.json", to_json(about))
+    artefacts = [f"artefacts/{name}.json" for name in trial.artefacts]
+    finish(made_from, out, ["remedies.json", "steps.parquet", "retention.parquet", *artefacts])
     remove_parts(out)
     return about
 

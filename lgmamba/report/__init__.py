@@ -14,19 +14,26 @@ from typing import Any
 
 import jinja2
 import markdown
+from markupsafe import Markup
 
-from lgmamba.analysis import figures_of
+from lgmamba.analysis import figures_of, kept_frames
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.contrasts import VERDICTS
 from lgmamba.files import to_json, write_atomic
+from lgmamba.keys import report_key
+from lgmamba.records import begin, checked, checked_all, finish, read_record
 from lgmamba.report import words
 from lgmamba.report.facts import gather, headline, metrics
 
 TEMPLATES = Path(__file__).parent / "templates"
+PAGES = {"report": "{title}", "details": "{title}: tables and methods"}
+"""Page -> its title in the browser: the answer, and everything behind it."""
+WRITTEN = (*(f"{page}.{suffix}" for page in PAGES for suffix in ("md", "html")), "headline.json", "metrics.json")
+"""What a report's record is about."""
 
 
 def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> None:
-    """Write both pages, report and details, as .md and .html, and headline.json and metrics.json.
+    """Write both pages, report and details, as .md and .html, headline.json and metrics.json, and last the record of them all.
 
     Args:
         study_json: resolved parameters of the study.
@@ -34,18 +41,18 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
         figures: folder with <figure>.png of every figure.
         out: folder of the report.
     Raises:
-        ValueError: figures are missing; lists them.
+        ArtefactError: a frame or a figure is missing or damaged; says which.
     """
-    names = figures_of(load_study(study_json))
-    missing = [name for name in names if not (figures / f"{name}.png").is_file()]
-    if missing:
-        raise ValueError(
-            f"{figures}: no picture of {', '.join(missing)}; draw it with `lgmamba figure {missing[0]} ...`"
-        )
+    params = load_study(study_json)
+    names, read = figures_of(params), kept_frames(params)
+    record = read_record(frames, "evaluate")
+    checked_all(frames, read, "evaluate")
+    drawn = {name: read_record(figures, "figure", name) for name in names}
+    pictures = {name: checked(figures, f"{name}.png", "figure", name).read_bytes() for name in names}
     facts = gather(study_json, frames)
+    begin(out)
     where = Path(os.path.relpath(figures, out)).as_posix()
-    pictures = {name: (figures / f"{name}.png").read_bytes() for name in names}
-    kind = "" if facts["params"].task.IMAGES else "plain_"  # without pictures, without what is said about them
+    kind = "" if params.task.IMAGES else "plain_"  # without pictures, without what is said about them
     for page, title in PAGES.items():
         plain = render(f"{kind}{page}.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
         rich = render(
@@ -57,13 +64,12 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
             width=lambda name: width_rem(pictures[name]),
         )
         write_atomic(out / f"{page}.md", plain.replace("[TOC]\n\n", ""))
-        write_atomic(out / f"{page}.html", html_page(rich, title.format(**facts)))
+        write_atomic(out / f"{page}.html", html_page(rich, title.format(title=params.report.title)))
     write_atomic(out / "headline.json", to_json(headline(facts)))
     write_atomic(out / "metrics.json", to_json(metrics(facts)))
+    finish(report_key(params, record, read, drawn), out, list(WRITTEN))
 
 
-PAGES = {"report": "{title}", "details": "{title}: tables and methods"}
-"""Page -> its title in the browser: the answer, and everything behind it."""
 BLOCKS = {"headline": "readme.md.jinja", "account": "account.md.jinja", "remedies": "readme_remedies.md.jinja"}
 """What a README may have of a study between `<!-- generated:BLOCK:STUDY -->` and `<!-- /generated -->`."""
 
@@ -135,8 +141,10 @@ def html_page(text: str, title: str) -> str:
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
     body = re.sub(rf"<td>({'|'.join(VERDICTS)})(?=</td>| \(\d)", _badge, body)
     css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined)
-    return environment.get_template("page.html.jinja").render(body=body, title=title, css=css)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, autoescape=True
+    )
+    return environment.get_template("page.html.jinja").render(body=Markup(body), title=title, css=Markup(css))
 
 
 def _badge(match: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ import polars as pl
 
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, POWER, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE, VERDICTS
 from lgmamba.config.claims import ClaimsConfig
-from lgmamba.report.words import interval, listed, number, plural, signed
+from lgmamba.report.words import interval, listed, number, plain_text, plural, signed
 
 MEANINGS = {
     SHOWN: "the interval lies on the claimed side, and the effect is at least the margin",
@@ -26,7 +26,7 @@ def contrast_facts(contrasts: pl.DataFrame, claims: ClaimsConfig) -> dict[str, A
         rows: one mapping for each contrast, with `sentence` (claim, verdict and numbers in words); counts: verdicts in
         words; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None.
     """
-    rows = [row | {"sentence": sentence(row)} for row in contrasts.to_dicts()]
+    rows = [row | {"claim": plain_text(row["claim"]), "sentence": sentence(row)} for row in contrasts.to_dicts()]
     found = [row["verdict"] for row in rows]
     counts = [f"{found.count(word)} {word}" for word in VERDICTS if word in found]
     return {

@@ -17,6 +17,7 @@ from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.remedies import remedy_facts, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
+from lgmamba.report.words import plain_text
 
 READ = ("curves", "summary", "contrasts", "envelope", "runs")
 
@@ -35,8 +36,8 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     remedies = None if params.extension is None else remedy_facts(params, frames)
     return {
         "params": params,
-        "title": params.report.title,
-        "question": params.report.question,
+        "title": plain_text(params.report.title),
+        "question": plain_text(params.report.question),
         "method": method_lines(params, sample) if params.task.IMAGES else [],
         "choices": CHOICES,
         "params_values": params.model_dump(mode="json"),
@@ -58,7 +59,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
                 "kind": kind_of(run),
                 "words": describe_run(run),
                 "L0": run.L0,
-                "note": params.notes().get(name, ""),
+                "note": plain_text(params.notes().get(name)),
             }
             for name, run in runs.items()
         ],
@@ -94,7 +95,7 @@ def form_rows(frames: Path) -> list[dict[str, Any]]:
     for (family, run), here in frame.group_by("family", "run", maintain_order=True):
         by = {measure: here.filter(pl.col("measure") == measure) for measure in (ADAPTIVE_LEAD, CHANGE)}
         rows.append(
-            {"family": family, "run": run, "note": here["note"][0], "words": here["words"][0]}
+            {"family": family, "run": run, "note": plain_text(here["note"][0]), "words": here["words"][0]}
             | {"gains": {row["step"]: row for row in by[ADAPTIVE_LEAD].to_dicts()}}
             | {"changes": {f"{row['factor']:g}": row for row in by[CHANGE].to_dicts()}}
         )

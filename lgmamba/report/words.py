@@ -1,6 +1,8 @@
 """Numbers as a person reads them."""
 
+import html
 import math
+import re
 from collections.abc import Iterable
 
 MINUS = "\u2212"
@@ -75,3 +77,9 @@ def memory(megabytes: float | None) -> str:
     if megabytes is None:
         return "\u2013"
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
+
+
+def plain_text(text: str | None) -> str:
+    """What a person wrote, as text and nothing else in Markdown and in HTML: one line, no tags, links, pictures or cells."""
+    line = html.escape(" ".join((text or "").split()), quote=False)
+    return re.sub(r"([\\\[\]|])", r"\\\1", line)

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +13,10 @@ import typer
 from lgmamba.config.files import TrackingFile, read_config
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
+from lgmamba.keys import track_report_key
+from lgmamba.records import Record, find_record, write_record
 from lgmamba.track import store as stores
-from lgmamba.track.tracker import create_run, publish, result_digest
+from lgmamba.track.tracker import create_run, find_run, publish, result_digest
 
 log = logging.getLogger(__name__)
 app = typer.Typer(
@@ -24,8 +28,7 @@ app = typer.Typer(
 def init(config: Annotated[Path, typer.Option(help="tracking.json of the study")]) -> None:
     """Make the store, once, before trainings run side by side. Does nothing where tracking is off."""
     store = _store(config)
-    if store is not None:
-        stores.make(store)
+    if store is not None and _worked(lambda: stores.make(store)):
         typer.echo(f"MLflow store: {store}/mlflow.db")
 
 
@@ -45,11 +48,16 @@ def report(
     config: Annotated[Path, typer.Option(help="tracking.json of the study")],
     study: Annotated[Path, typer.Option(help="study.json")],
     reports: Annotated[Path, typer.Option(help="folder of the report")],
+    out: Annotated[Path | None, typer.Option(help="folder of the mark that says which report the store has")] = None,
 ) -> None:
     """Add the study's report, figures and headline numbers to the store, as one run of its own."""
-    store = _store(config)
-    if store is not None:
-        typer.echo(f"report in MLflow run {log_report(store, read_config(study, Params), reports)}")
+    store, params = _store(config), read_config(study, Params)
+    key = track_report_key(params, find_record(reports))
+    done = store is not None and _worked(lambda: log_report(store, params, reports))
+    if done:
+        typer.echo(f"report in the MLflow store {store}")
+    if out is not None:  # after a failure it is no mark of this report, and the next call tries again
+        write_record(Record(key if done else replace(key, inputs={}), {}), out)
 
 
 def import_run(store: Path, train_dir: Path) -> tuple[str, bool]:
@@ -60,10 +68,9 @@ def import_run(store: Path, train_dir: Path) -> tuple[str, bool]:
     """
     run = read_config(train_dir / "run.json", RunConfig)
     mlflow = stores.client(store)
-    experiment = stores.experiment_id(mlflow, run.study, store)
-    found = mlflow.search_runs([experiment], f"tags.result_digest = '{result_digest(train_dir)}'", max_results=1)
-    if found:
-        return found[0].info.run_id, False
+    found = find_run(mlflow, store, run, "result_digest", result_digest(train_dir))
+    if found is not None:
+        return found, False
     run_id = create_run(mlflow, store, run, _tags(train_dir) | {"imported": "true"})
     publish(mlflow, run_id, train_dir)
     return run_id, True
@@ -82,7 +89,7 @@ def log_report(store: Path, params: Params, reports: Path) -> str:
 
     for name in ("headline.json", "metrics.json"):
         if (reports / name).is_file():
-            values = stores.flatten(json.loads((reports / name).read_text()))
+            values = stores.flatten(json.loads((reports / name).read_text(encoding="utf-8")))
             numbers = [
                 (key, value) for key, value in values if isinstance(value, int | float) and not isinstance(value, bool)
             ]
@@ -98,8 +105,18 @@ def log_report(store: Path, params: Params, reports: Path) -> str:
 
 def _tags(train_dir: Path) -> dict[str, str]:
     """What train.json says about the origin of the result."""
-    values = dict(stores.flatten(json.loads((train_dir / "train.json").read_text())))
+    values = dict(stores.flatten(json.loads((train_dir / "train.json").read_text(encoding="utf-8"))))
     return {key: str(value) for key, value in values.items() if "digest" in key or key.endswith("commit")}
+
+
+def _worked(action: Callable[[], object]) -> bool:
+    """Whether the store could be written; tracking is for looking at, and its failures end nothing."""
+    try:
+        action()
+    except Exception as e:  # whatever MLflow, SQLAlchemy or the disk raise
+        log.warning("the MLflow store cannot be used (%s: %s); results are not touched by that", type(e).__name__, e)
+        return False
+    return True
 
 
 def _allowed(key: str) -> str:

@@ -36,7 +36,7 @@ def log_remedies(store: Path, run: RunConfig, out: Path) -> str:
     import polars as pl
     from mlflow.entities import Metric
 
-    about = json.loads((out / "remedies.json").read_text())
+    about = json.loads((out / "remedies.json").read_text(encoding="utf-8"))
     mlflow = stores.client(store)
     experiment = stores.experiment_id(mlflow, run.study, store)
     which = {"study": run.study, "run": run.run, "seed": str(run.seed), "stage": "remedy"}

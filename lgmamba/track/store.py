@@ -4,14 +4,15 @@
 <store>/artifacts/     <experiment>/<run id>/artifacts/...
 """
 
-import fcntl
 import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -52,7 +53,7 @@ def make(store: Path) -> None:
     """
     store.mkdir(parents=True, exist_ok=True)
     database = store / "mlflow.db"
-    with _locked(store / ".lock"):
+    with FileLock(store / ".lock"):
         if not database.is_file():
             part = store / "mlflow.part.db"
             part.unlink(missing_ok=True)
@@ -130,10 +131,3 @@ def _follow(database: Path, artifacts: Path) -> None:
 def _execute(database: Path, statement: str) -> None:
     with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
         connection.execute(statement)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, "w") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
-        yield

@@ -1,6 +1,5 @@
 """The tracker that a training talks to. See `lgmamba.track`."""
 
-import json
 import logging
 import os
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lgmamba.config.run import RunConfig
-from lgmamba.files import file_digest, to_json, write_atomic
+from lgmamba.files import file_digest
 from lgmamba.track import store as stores
 
 log = logging.getLogger(__name__)
@@ -34,6 +33,9 @@ class Tracker(Protocol):
     def fail(self, reason: str) -> None:
         """The training ended badly. It may be resumed, and is then tracked as the same run."""
 
+    def stop(self) -> None:
+        """Somebody ended the training. It may be resumed, and is then tracked as the same run."""
+
 
 class NullTracker:
     """Tracks nothing."""
@@ -47,15 +49,17 @@ class NullTracker:
     def fail(self, reason: str) -> None:
         pass
 
+    def stop(self) -> None:
+        pass
 
-def open_tracker(store: Path | None, run: RunConfig, work: Path, tags: dict[str, str] | None = None) -> Tracker:
+
+def open_tracker(store: Path | None, run: RunConfig, tags: dict[str, str]) -> Tracker:
     """The tracker of one training.
 
     Args:
         store: folder of the MLflow store, or None for no tracking.
         run: what is trained.
-        work: folder that survives a kill; the MLflow run's id is kept there, so that a resumed training goes on in it.
-        tags: digests of data and code, commit, and whatever else to find the run by.
+        tags: what to find the run by; a training with the same `key_digest` goes on in the run that it has already.
     """
     if store is None:
         return NullTracker()
@@ -64,15 +68,14 @@ def open_tracker(store: Path | None, run: RunConfig, work: Path, tags: dict[str,
             "MLflow is not installed: nothing is tracked. `lgmamba track import` adds the run afterwards, on a machine that has it."
         )
         return NullTracker()
-    return MlflowTracker(store, run, work, tags or {})
+    return MlflowTracker(store, run, tags)
 
 
 class MlflowTracker:
     """One MLflow run for one training. Values are buffered; every method survives a store that fails."""
 
-    def __init__(self, store: Path, run: RunConfig, work: Path, tags: dict[str, str]):
+    def __init__(self, store: Path, run: RunConfig, tags: dict[str, str]):
         self._store, self._config, self._tags = store, run, tags
-        self._id_file = work / "mlflow.json"
         self._values: list[tuple[str, float, int, int]] = []  # key, value, step, time stamp in ms
         self._known: dict[str, int] = {}  # key -> last step that the store had when it was opened
         self._flushed = time.monotonic()
@@ -96,7 +99,10 @@ class MlflowTracker:
         self._guard(self._finish, train_dir)
 
     def fail(self, reason: str) -> None:
-        self._guard(self._fail, reason)
+        self._guard(self._end, "FAILED", reason)
+
+    def stop(self) -> None:
+        self._guard(self._end, "KILLED")
 
     def _guard(self, action, *args) -> None:
         if not self._working:
@@ -116,31 +122,13 @@ class MlflowTracker:
 
     def _open(self) -> None:
         self._client = stores.client(self._store)
-        run_id = self._resumable()
+        run_id = find_run(self._client, self._store, self._config, "key_digest", self._tags["key_digest"])
         if run_id is None:
             self._run_id = create_run(self._client, self._store, self._config, self._tags)
-            write_atomic(
-                self._id_file, to_json({"run_id": self._run_id, "config": self._config.model_dump(mode="json")})
-            )
         else:
             self._run_id = run_id
             self._client.update_run(run_id, status="RUNNING")
             self._known = {key: self._last_step(key) for key in self._client.get_run(run_id).data.metrics}
-
-    def _resumable(self) -> str | None:
-        """Id of the MLflow run that an interrupted training of this configuration left behind."""
-        from mlflow.exceptions import MlflowException
-
-        if not self._id_file.is_file():
-            return None
-        left = json.loads(self._id_file.read_text())
-        if left["config"] != self._config.model_dump(mode="json"):
-            return None
-        try:
-            found = self._client.get_run(left["run_id"])
-        except MlflowException:  # another store, or it was removed there
-            return None
-        return left["run_id"] if found.info.lifecycle_stage == "active" else None
 
     def _last_step(self, key: str) -> int:
         return max(m.step for m in self._client.get_metric_history(self._run_id, key))
@@ -161,12 +149,19 @@ class MlflowTracker:
             self._open()
         self._flush()
         publish(self._client, self._run_id, train_dir)
-        self._id_file.unlink(missing_ok=True)
 
-    def _fail(self, reason: str) -> None:
+    def _end(self, status: str, reason: str | None = None) -> None:
         self._flush()
-        self._client.set_tag(self._run_id, "failure", reason[:4000])
-        self._client.set_terminated(self._run_id, "FAILED")
+        if reason is not None:
+            self._client.set_tag(self._run_id, "failure", reason[:4000])
+        self._client.set_terminated(self._run_id, status)
+
+
+def find_run(mlflow: Any, store: Path, run: RunConfig, tag: str, digest: str) -> str | None:
+    """Id of the study's MLflow run of a training that has this digest; None where there is none."""
+    experiment = stores.experiment_id(mlflow, run.study, store)
+    found = mlflow.search_runs([experiment], f"tags.stage = 'train' and tags.{tag} = '{digest}'", max_results=1)
+    return found[0].info.run_id if found else None
 
 
 def create_run(mlflow: Any, store: Path, run: RunConfig, tags: dict[str, str]) -> str:

@@ -15,8 +15,10 @@ from torch import Tensor
 from lgmamba.config.run import RunConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
+from lgmamba.keys import train_key
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.provenance import describe
+from lgmamba.records import begin, finish
 from lgmamba.scan import resolve_backend
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import Tracker
@@ -55,7 +57,6 @@ class Attempt:
         training: what is trained.
         dataset: images on the device.
         device: where.
-        code: digest of the code that decides the result.
         runs: trainings side by side, this one included.
     Attributes:
         model: with the weights of `step`.
@@ -64,7 +65,7 @@ class Attempt:
         runs: most trainings that it was ever trained beside, itself included.
     """
 
-    def __init__(self, training: Training, dataset: Dataset, device: torch.device, code: str, runs: int):
+    def __init__(self, training: Training, dataset: Dataset, device: torch.device, runs: int):
         run, config = training.run, training.run.train
         self.training, self.run, self.dataset, self.device = training, run, dataset, device
         self.task = build_task(run, dataset)
@@ -73,9 +74,9 @@ class Attempt:
         full_length = device.type == "cuda" or runs > 1  # a recorded graph, and runs in one batch, need equal shapes
         self.sampler = self.task.sampler(dataset.split("train"), config, run.seed, full_length)
         self.validation = Validation(self.task, dataset, config.validate_images)
-        self.key = {"run": run.model_dump(mode="json"), "code": code, "device": device.type}
-        self.key["data"] = dataset.manifest.sha256
-        found = load_progress(training.work, self.key)
+        self.made_from = train_key(run, dataset.manifest.sha256)
+        self.resume_key = {"made from": self.made_from.digest, "device": device.type}
+        found = load_progress(training.work, self.resume_key)
         self.moments: Moments | None = None
         progress = Progress()
         if found is not None:
@@ -91,8 +92,8 @@ class Attempt:
         return f"{self.run.run} seed {self.run.seed}"
 
     def begin(self) -> None:
-        """Take away what says that an earlier training's results are all there."""
-        (self.training.out / "train.json").unlink(missing_ok=True)
+        """Take away the record of an earlier training: its files are in the making again."""
+        begin(self.training.out)
 
     def add_row(self, done: int, recent: Tensor, lr: float, images_per_s: float, show: Show) -> None:
         """One row of the history, with a validation where one is due.
@@ -120,10 +121,10 @@ class Attempt:
     def save(self, moments: Moments) -> None:
         """A checkpoint from which another call goes on."""
         progress = Progress(self.step, self._trained_s(), tuple(self.history.rows), self.runs)
-        save_progress(self.training.work, progress, self.key, self.model.state_dict(), moments)
+        save_progress(self.training.work, progress, self.resume_key, self.model.state_dict(), moments)
 
     def finish(self, keep: bool) -> dict[str, Any]:
-        """Write run.json, history.parquet, model.safetensors and train.json; returns what that holds.
+        """Write run.json, history.parquet, model.safetensors, train.json, and last their record; returns what train.json holds.
 
         Args:
             keep: whether the work folder keeps a checkpoint, from which a later call writes all this again without a step.
@@ -141,15 +142,16 @@ class Attempt:
             "images_per_s": self.history.median("images_per_s"),
             "precision": "bf16" if self.bf16 else "fp32",
             **{name: self.history.last(name) for name in memory(self.device)},
-            "data_digest": self.key["data"],
-            "code_digest": self.key["code"],
+            "data_digest": self.made_from.inputs["images"],
+            "code_digest": self.made_from.code,
             "checkpoint_digest": file_digest(out / "model.safetensors"),
             "final": {
                 "loss": self.history.last("loss"),
                 self.validation.name: self.history.last_by_length(self.validation.name),
             },
         }
-        write_atomic(out / "train.json", to_json(about))  # the last file: it says that all is there
+        write_atomic(out / "train.json", to_json(about))
+        finish(self.made_from, out, ["run.json", "history.parquet", "model.safetensors", "train.json"])
         self.training.tracker.finish(out)
         if not keep:
             remove_progress(self.training.work)

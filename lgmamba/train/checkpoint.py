@@ -4,6 +4,7 @@ model.safetensors   in the output: the trained weights; the metadata holds the r
 resume.safetensors  in the work folder: weights, moments of AdamW, and as JSON the step and the history so far
 """
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from torch import Tensor
 
 from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.run import RunConfig
+from lgmamba.data.dataset import Dataset
 from lgmamba.files import atomic_path
 from lgmamba.model.sequences import SequenceModel
+from lgmamba.records import ArtefactError, checked, read_record
 from lgmamba.tasks.registry import build_model
 from lgmamba.train.optimizer import Moments
 
@@ -71,7 +74,7 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> tuple[Se
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         run = validate(RunConfig, known["run"], f"{path} (metadata)")
         shape = tuple(known["image_shape"])
-    except (OSError, SafetensorError, KeyError) as e:
+    except (OSError, SafetensorError, KeyError, ValueError) as e:
         raise ConfigError(
             f"{path}: expected a checkpoint written by `lgmamba train`; {type(e).__name__}: {e}"
         ) from None
@@ -90,16 +93,32 @@ def load_model_of(run: RunConfig, train: Path, device: torch.device | str = "cpu
     Returns:
         the model, in eval mode.
     Raises:
-        ConfigError: the file is missing, no checkpoint of this project, or another run's or another configuration's.
+        ArtefactError: the file is missing, damaged or not finished.
+        ConfigError: it is no checkpoint of this project, or another run's or another configuration's.
     """
-    path = train / "model.safetensors"
+    path = checked(train, "model.safetensors", "train")
     model, trained = load_model(path, device)
     if trained != run:
         raise ConfigError(
-            f"{path}: expected the checkpoint of run {run.run!r} seed {run.seed} as configured now, found one of "
-            f"{trained.run!r} seed {trained.seed}; train it again"
+            f"{path}: expected the checkpoint of run {run.run!r} seed {run.seed} of study {run.study!r} as configured now, "
+            f"found one of {trained.run!r} seed {trained.seed} of study {trained.study!r}; train it again"
         )
     return model
+
+
+def check_trained_on(train: Path, dataset: Dataset) -> str:
+    """Whether a training read these images; returns the digest of its checkpoint.
+
+    Raises:
+        ArtefactError: it is not finished, or it read others, so that what is held out here it may have seen.
+    """
+    record = read_record(train, "train")
+    found = record.key.inputs["images"]
+    if found != dataset.manifest.sha256:
+        raise ArtefactError(
+            f"{train}: trained on images {found:.12}, but the image artefact now holds {dataset.manifest.sha256:.12}; train it again"
+        )
+    return record.files["model.safetensors"]
 
 
 def save_progress(
@@ -116,7 +135,8 @@ def save_progress(
     for i, state in moments.items():
         tensors |= {f"optimizer.{i}.{name}": v for name, v in state.items()}
     values = {name: getattr(progress, name) for name in ("step", "elapsed_s", "history", "runs")}
-    _write(work / RESUME, tensors, {"key": json.dumps(key, sort_keys=True), "progress": json.dumps(values)})
+    known = {"key": json.dumps(key, sort_keys=True), "progress": json.dumps(values)}
+    _write(work / RESUME, tensors, known | {"digest": _digest(tensors, known)})
 
 
 def load_progress(work: Path, key: dict[str, Any]) -> tuple[Progress, dict[str, Tensor], Moments] | None:
@@ -128,11 +148,14 @@ def load_progress(work: Path, key: dict[str, Any]) -> tuple[Progress, dict[str, 
         with safe_open(path, framework="pt") as file:
             known = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as e:
+    except (OSError, SafetensorError) as e:
         log.warning("%s cannot be read (%s): training from the beginning", path, e)
         return None
     if known.get("key") != json.dumps(key, sort_keys=True):
         log.info("%s belongs to another configuration, code or set of images: training from the beginning", path)
+        return None
+    if known.pop("digest", None) != _digest(tensors, known):
+        log.warning("%s is damaged (its digest is another): training from the beginning", path)
         return None
     weights = {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
     moments: Moments = {}
@@ -147,6 +170,16 @@ def load_progress(work: Path, key: dict[str, Any]) -> tuple[Progress, dict[str, 
 def remove_progress(work: Path) -> None:
     """Take away what `save_progress` left, once nobody needs it any more."""
     (work / RESUME).unlink(missing_ok=True)
+
+
+def _digest(tensors: dict[str, Tensor], known: dict[str, str]) -> str:
+    """Of everything in a resume checkpoint, whatever order it lies in."""
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
+    for name in sorted(tensors):
+        v = tensors[name].contiguous().cpu()
+        digest.update(f"{name} {v.dtype} {list(v.shape)}\n".encode())
+        digest.update(v.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

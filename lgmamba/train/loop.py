@@ -11,7 +11,6 @@ import torch
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import load_dataset
-from lgmamba.provenance import code_digest
 from lgmamba.track import Tracker
 from lgmamba.train.attempt import Attempt, Training, TrainingError
 from lgmamba.train.optimizer import Moments, build_optimizer, learning_rate
@@ -22,7 +21,8 @@ from lgmamba.train.step import TrainStep
 
 
 def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.device, tracker: Tracker) -> dict[str, Any]:
-    """Train one run, resuming an interrupted attempt, and write run.json, history.parquet, model.safetensors, train.json.
+    """Train one run, resuming an interrupted attempt, and write run.json, history.parquet, model.safetensors,
+    train.json, and last the record of them all.
 
     On a CPU the result depends on `run`, the images and the code alone: a training that was killed at any moment and
     called again ends with the same bits.
@@ -70,12 +70,11 @@ def train_stack(
     check_one_shape([training.run for training in trainings])
     config = trainings[0].run.train
     torch.set_num_threads(config.cpu_threads)
-    dataset = load_dataset(data, device)
+    dataset = load_dataset(data, device, trainings[0].run.images)
     if not len(dataset.split("val")):
         raise ConfigError(f"{data}: found no image in split val, expected some to watch training (data.splits.val > 0)")
-    code = code_digest(__name__)
     try:
-        attempts = [Attempt(training, dataset, device, code, len(trainings)) for training in trainings]
+        attempts = [Attempt(training, dataset, device, len(trainings)) for training in trainings]
     except ConfigError as e:
         raise ConfigError(f"{data}: {e}") from None
     for attempt in attempts:

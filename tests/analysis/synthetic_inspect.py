@@ -12,10 +12,12 @@ from lgmamba.config.study import Params
 from lgmamba.data.dataset import Dataset
 from lgmamba.data.splits import CODES
 from lgmamba.frames import write_columns
+from lgmamba.keys import reading_key
 from lgmamba.probe.inspect import LOOKS
 from lgmamba.probe.subject import Subject
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.registry import build_task
+from tests.records import record
 
 INSPECT: dict[str, Any] = {
     "runs": ["uniform_short", "uniform"],
@@ -54,3 +56,4 @@ def write_inspected(path: Path, params: Params, run: RunConfig) -> None:
     digests = {key: train[key] for key in ("data_digest", "checkpoint_digest")}
     about = {"inspect": params.inspect.model_dump(mode="json"), "split": params.probe.split, "wall_s": 1.0}
     (out / "inspect.json").write_text(json.dumps(digests | about))
+    record(reading_key(config, digests["data_digest"], digests["checkpoint_digest"]), out)

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from lgmamba.config.files import remedy_file
 from lgmamba.config.remedies import CONTROLS, RESERVED
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.files import file_digest
+from lgmamba.keys import reading_key
+from tests.records import record
 
 VALUES: dict[str, Any] = {
     "remedies": [
@@ -78,6 +81,7 @@ def write_remedies(path: Path, params: Params, run: RunConfig, psnr_at_L0: float
         "remedies": entries,
     }
     (out / "remedies.json").write_text(json.dumps(found))
+    record(reading_key(remedy_file(params, run), found["data_digest"], found["checkpoint_digest"]), out)
 
 
 def _entries(params: Params, run: RunConfig, steps: list[int]) -> list[dict[str, Any]]:

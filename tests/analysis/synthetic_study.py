@@ -13,11 +13,14 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import save_file
 
+from lgmamba.config.files import probe_file
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.files import file_digest
+from lgmamba.keys import reading_key, train_key
 from tests.analysis.synthetic_inspect import write_inspected
 from tests.analysis.synthetic_remedies import write_remedies
+from tests.records import record
 
 DATA_DIGEST = "d" * 64
 MEAN_IMAGE_DB = 12.0
@@ -221,6 +224,8 @@ def write_run(path: Path, params: Params, run: RunConfig, pictures: np.ndarray) 
     cells = visiting(len(pictures), pictures.shape[2] // run.task.patch_size, max(steps))
     _retention(params, run, steps, psnr, cells.shape, rng).write_parquet(probe / "retention.parquet")
     save_file(_panel(run, steps, psnr, cells, pictures, rng), probe / "panel.safetensors")
+    record(train_key(run, DATA_DIGEST), train)
+    record(reading_key(probe_file(params, run), DATA_DIGEST, digest), probe)
 
 
 def visiting(images: int, side: int, steps: int) -> np.ndarray:

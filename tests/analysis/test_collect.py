@@ -7,10 +7,13 @@ import pytest
 
 from lgmamba.analysis.collect import CollectError, collect_runs, differing_keys, flatten, load_study
 from lgmamba.analysis.evaluate import evaluate
+from lgmamba.config.base import ConfigError
+from tests.records import record_again
 
 
 def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    record_again(path.parent)
 
 
 def test_runs_come_in_the_order_of_the_configuration(study):
@@ -25,8 +28,8 @@ def test_all_missing_files_are_named_at_once(fresh):
     with pytest.raises(CollectError) as error:
         evaluate(fresh.study, fresh.results, fresh.frames)
     message = str(error.value)
-    assert "uniform seed 1: missing train/run.json" in message
-    assert "adaptive seed 0: missing probe/steps.parquet in" in message
+    assert "uniform seed 1: missing run.json, train.json, history.parquet in" in message
+    assert "adaptive seed 0: missing steps.parquet in" in message
     assert not fresh.frames.exists()
 
 
@@ -35,6 +38,7 @@ def test_a_run_trained_with_another_configuration_is_refused(fresh):
     config = json.loads(path.read_text())
     config["train"]["lr"] = 0.5
     path.write_text(json.dumps(config))
+    record_again(path.parent)
     with pytest.raises(
         CollectError,
         match=r"uniform seed 1: trained with another configuration.*train\.lr: found 0\.5, expected 0\.002",
@@ -79,12 +83,13 @@ def test_another_probe_is_refused(fresh):
 def test_runs_measured_on_other_images_cannot_be_paired(fresh):
     path = fresh.results / "runs/uniform/seed0/probe/steps.parquet"
     pl.read_parquet(path).with_columns(pl.col("image") + 1).write_parquet(path)
+    record_again(path.parent)
     with pytest.raises(CollectError, match="uniform seed 0: reconstructed other images than fixed_16 seed 0"):
         evaluate(fresh.study, fresh.results, fresh.frames)
 
 
 def test_a_missing_study_file_is_named(tmp_path: Path):
-    with pytest.raises(CollectError, match=r"study\.json: no such file"):
+    with pytest.raises(ConfigError, match=r"study\.json: no such file"):
         load_study(tmp_path / "study.json")
 
 
@@ -102,7 +107,31 @@ def test_an_error_that_is_no_number_names_its_run(fresh):
     steps = pl.read_parquet(path)
     broken = (pl.col("image") == 101) & (pl.col("step") == 8) & (pl.col("method") == "model")
     steps.with_columns(mse=pl.when(broken).then(float("nan")).otherwise("mse").cast(pl.Float32)).write_parquet(path)
+    record_again(path.parent)
     with pytest.raises(
         CollectError, match=r"uniform seed 0: the error of 1 reconstructions .* image 101 at step 8 \(model\): nan"
+    ):
+        evaluate(fresh.study, fresh.results, fresh.frames)
+
+
+@pytest.mark.parametrize(
+    "file", ["train/train.json", "train/history.parquet", "probe/steps.parquet", "probe/panel.safetensors"]
+)
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1])], ids=["half", "a bit"]
+)
+def test_a_damaged_file_is_named_with_its_stage_and_never_read(fresh, file, damage):
+    path = fresh.results / "runs/uniform/seed1" / file
+    path.write_bytes(damage(path.read_bytes()))
+    stage = {"train": "train", "probe": "reconstruct"}[path.parent.name]
+    with pytest.raises(CollectError, match=rf"uniform seed 1: .*{path.name}: damaged .*`lgmamba {stage} \.\.\. --out"):
+        evaluate(fresh.study, fresh.results, fresh.frames)
+    assert not fresh.frames.exists()
+
+
+def test_a_result_that_was_not_finished_is_named(fresh):
+    (fresh.results / "runs/uniform/seed1/probe/record.json").unlink()
+    with pytest.raises(
+        CollectError, match=r"uniform seed 1: .*record\.json: missing, so that what is there was not fin"
     ):
         evaluate(fresh.study, fresh.results, fresh.frames)

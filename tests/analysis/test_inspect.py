@@ -14,6 +14,7 @@ from lgmamba.analysis.inspect.collect import collect_inspected
 from lgmamba.probe.dynamics import GROUPS
 from lgmamba.probe.touched import REMEDIES
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
+from tests.records import record_again
 
 RUNS = ["uniform_short", "uniform"]
 
@@ -117,6 +118,7 @@ def test_what_was_looked_into_otherwise_is_refused(small, tmp_path, spoil, messa
         about = json.loads(path.read_text())
         spoil(about)
         path.write_text(json.dumps(about))
+        record_again(path.parent)
     params = load_study(study_json)
     with pytest.raises(CollectError, match=message):
         collect_inspected(params, collect_runs(params, runs))

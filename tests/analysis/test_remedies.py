@@ -19,6 +19,7 @@ from lgmamba.figures import draw
 from lgmamba.report import write_report
 from tests.analysis.synthetic_remedies import SLOPES, VALUES
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
+from tests.records import record_again
 
 
 def frame(study, name: str) -> pl.DataFrame:
@@ -38,6 +39,7 @@ def spoilt(tmp_path: Path):
         def change(self, **values: object) -> None:
             path = self.folder / "remedies.json"
             path.write_text(json.dumps(json.loads(path.read_text()) | values))
+            record_again(self.folder)
 
         def frames(self) -> dict[str, pl.DataFrame]:
             params = load_study(study_json)
@@ -94,6 +96,7 @@ def test_a_remedy_that_changes_short_sequences_is_found_out(spoilt):
         steps = pl.read_parquet(path)
         short = (pl.col("remedy") == "dt_running") & (pl.col("step") == 8)
         steps.with_columns(mse=pl.when(short).then(pl.col("mse") * 1.01).otherwise("mse")).write_parquet(path)
+        record_again(path.parent)
     differences = spoilt.frames()["remedies_differences"]
     changed = differences.filter(pl.col("factor") <= 1, remedy="dt_running", run="uniform", order="permutation")
     worst = changed.sort(pl.col("effect").abs()).row(-1, named=True)
@@ -255,6 +258,7 @@ def test_missing_files_are_named(spoilt):
 def test_remedies_read_on_other_images_cannot_be_paired(spoilt):
     path = spoilt.folder / "steps.parquet"
     pl.read_parquet(path).with_columns(pl.col("image") + 1).write_parquet(path)
+    record_again(path.parent)
     with pytest.raises(CollectError, match="reconstructed other images than uniform seed 0"):
         spoilt.frames()
 

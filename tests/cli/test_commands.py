@@ -2,13 +2,22 @@
 
 import ast
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from lgmamba.cli import FOR_PEOPLE
-from tests.cli.programs import program
-from tests.train.tiny import FILES, build_digits, tiny_run
+from lgmamba.data.artefact import read_manifest
+from lgmamba.files import digest_of
+from lgmamba.making import held
+from lgmamba.track import NullTracker
+from lgmamba.train.loop import train
+from tests.cli.programs import ROOT, environment, program
+from tests.train.tiny import CPU, FILES, build_digits, tiny_run
 
 COMMANDS = (
     "show",
@@ -19,6 +28,7 @@ COMMANDS = (
     "remedy",
     "inspect",
     "evaluate",
+    "keep",
     "figure",
     "report",
     "track",
@@ -64,7 +74,8 @@ def test_a_missing_file_ends_the_real_process_with_one_line(paths):
     ended = program("-m", "lgmamba", *train_words(paths, run="gone.json"))
     assert (ended.code, ended.out) == (1, "")
     assert (
-        ended.err == "error: gone.json: no such file; it is written when the workflow starts (snakemake -n is enough)\n"
+        ended.err
+        == "error: gone.json: no such file; it is written when the workflow starts, and by `lgmamba show --write`\n"
     )
 
 
@@ -110,13 +121,15 @@ def test_a_configuration_without_validation_images_is_named(lgmamba, paths):
 @pytest.mark.parametrize("command", ["train", "reconstruct", "show"])
 def test_cuda_without_a_gpu_is_an_error_that_says_what_to_do(lgmamba, paths, monkeypatch, command):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    if command == "reconstruct":
+        lgmamba(*train_words(paths))
     words = {
         "train": train_words(paths, device="cuda"),
         "reconstruct": [*probe_words(paths), "--device", "cuda"],
         "show": ["show", "--preset", "smoke", "--measure", "--device", "cuda"],
     }[command]
     assert_told(lgmamba(*words), "device: found 'cuda', but torch finds no CUDA device", "expected auto or cpu")
-    assert not paths.out.exists()
+    assert not (paths.root / "probe" if command == "reconstruct" else paths.out).exists()
 
 
 def probe_words(paths) -> list:
@@ -148,7 +161,7 @@ def test_training_then_reconstruction_by_hand(lgmamba, paths):
 
 def test_a_missing_checkpoint_is_named(lgmamba, paths):
     ended = lgmamba(*probe_words(paths), "--device", "cpu")
-    assert_told(ended, f"{paths.out}/model.safetensors: expected a checkpoint written by `lgmamba train`")
+    assert_told(ended, f"{paths.out}/record.json: missing, so that what is there was not finished; `lgmamba train ...")
 
 
 def test_a_training_that_diverges_is_told_to_a_person_and_to_the_tracker(lgmamba, paths, monkeypatch):
@@ -176,15 +189,128 @@ def test_every_error_for_people_exists():
     from lgmamba.analysis.collect import CollectError
     from lgmamba.config.base import ConfigError
     from lgmamba.data.errors import BadImage, DataError
+    from lgmamba.records import ArtefactError
     from lgmamba.train.loop import TrainingError
 
-    assert {e.__name__ for e in (CollectError, ConfigError, BadImage, DataError, TrainingError)} == FOR_PEOPLE
+    errors = (ArtefactError, CollectError, ConfigError, BadImage, DataError, TrainingError)
+    assert {e.__name__ for e in errors} == FOR_PEOPLE
 
 
 def test_an_error_of_the_program_keeps_its_traceback(lgmamba, paths, monkeypatch):
     def broken(*args):
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr("lgmamba.train.loop.train", broken)
+    monkeypatch.setattr("lgmamba.train.loop.train_stack", broken)
     with pytest.raises(KeyError, match="a mistake of ours"):
         lgmamba(*train_words(paths))
+
+
+def remade(path, call):
+    """What a call says, and whether it wrote the file again."""
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    ended = call()
+    assert ended.code == 0, ended.err
+    return ended.out, (path.stat().st_mtime_ns, path.stat().st_ino) != before
+
+
+def test_a_result_that_is_current_is_left_alone_and_any_other_is_made_again(lgmamba, paths):
+    weights = paths.out / "model.safetensors"
+    lgmamba(*train_words(paths))
+    content = weights.read_bytes()
+    said, again = remade(weights, lambda: lgmamba(*train_words(paths)))
+    assert (said, again) == (f"{paths.out}: is current, made from exactly this; nothing to do\n", False)
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    _, again = remade(weights, lambda: lgmamba(*train_words(paths)))
+    assert again
+    assert weights.read_bytes() == content
+    paths.run.write_text(tiny_run(train={"steps": 4, "warmup_steps": 2}).model_dump_json())
+    said, _ = remade(weights, lambda: lgmamba(*train_words(paths)))
+    assert said.startswith(f"{paths.out}: 4 steps in ")
+
+
+def test_the_result_of_another_run_is_not_written_over(lgmamba, paths):
+    lgmamba(*train_words(paths))
+    before = (paths.out / "model.safetensors").read_bytes()
+    paths.run.write_text(tiny_run(run="other").model_dump_json())
+    ended = lgmamba(*train_words(paths))
+    assert_told(ended, f"{paths.out}: found a result of train for study 'tests', run 'tiny'", "expected", "'other'")
+    assert (paths.out / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "record.json"])
+def test_a_damaged_checkpoint_is_named_with_the_command_that_makes_it_again(lgmamba, paths, file):
+    lgmamba(*train_words(paths))
+    path = paths.out / file
+    path.write_bytes(path.read_bytes()[:-9])
+    ended = lgmamba(*probe_words(paths), "--device", "cpu")
+    assert_told(ended, str(path), "damaged", f"`lgmamba train ... --out {paths.out}` makes it again")
+    assert not (paths.root / "probe").exists()
+
+
+def test_images_of_another_configuration_are_refused_by_every_reader(lgmamba, paths):
+    """As where a second study builds its own images in the folder of the first."""
+    mine = digest_of(read_manifest(paths.data).config)
+    paths.run.write_text(tiny_run(images=mine).model_dump_json())
+    lgmamba(*train_words(paths))
+    other = build_digits(paths.root / "other", splits={"val": 0.2})
+    ended = lgmamba(*train_words(paths, data=other))
+    assert_told(ended, f"{other}: images of another configuration", f"than the run's ({mine[:12]})")
+    ended = lgmamba(*probe_words(paths), "--device", "cpu", "--data", other)
+    assert_told(ended, f"{other}: images of another configuration")
+
+
+def test_a_checkpoint_trained_on_other_images_is_refused(lgmamba, paths):
+    lgmamba(*train_words(paths))
+    other = build_digits(paths.root / "other", max_images=200)
+    assert_told(lgmamba(*probe_words(paths), "--device", "cpu", "--data", other), f"{paths.out}: trained on images")
+
+
+def test_images_that_are_current_are_not_decoded_again(lgmamba, paths):
+    config = paths.root / "data.json"
+    config.write_text(json.dumps({"data": read_manifest(paths.data).config, "patch_sizes": [2]}))
+    words = ("data", "--config", config, "--out", paths.root / "mine")
+    assert lgmamba(*words).code == 0
+    said, again = remade(paths.root / "mine/manifest.json", lambda: lgmamba(*words))
+    assert ("is current" in said, again) == (True, False)
+    next((paths.root / "mine").glob("*.safetensors")).write_bytes(b"half")
+    _, again = remade(paths.root / "mine/manifest.json", lambda: lgmamba(*words))
+    assert again
+
+
+def test_a_second_process_waits_for_the_one_that_trains_the_same_run_and_finds_it_done(paths):
+    """Also for one that its parent left behind: what is held here is all that such a process leaves to be seen."""
+    with held(paths.out.parent / f".{paths.out.name}.lock", "the first"):
+        second = subprocess.Popen(
+            [sys.executable, "-m", "lgmamba", *map(str, train_words(paths))],
+            cwd=ROOT,
+            env=environment() | {"PYTHONPATH": str(ROOT)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert second.stderr.readline() == f"another process is making {paths.out}: waiting for it\n"
+        train(tiny_run(), paths.data, paths.out, paths.work, CPU, NullTracker())
+    said, _ = second.communicate()
+    assert (second.returncode, said) == (0, f"{paths.out}: is current, made from exactly this; nothing to do\n")
+
+
+def test_a_training_told_to_end_says_so_to_the_tracker_and_can_go_on(lgmamba, paths, monkeypatch):
+    from lgmamba import track
+
+    told = []
+
+    class Recorder(track.NullTracker):
+        def log(self, step, metrics):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        def stop(self):
+            told.append("stopped")
+
+    monkeypatch.setattr(track, "open_tracker", lambda *args: Recorder())
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert lgmamba(*train_words(paths)).code == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == ["stopped"]
+    assert not (paths.out / "record.json").exists()

@@ -82,9 +82,9 @@ def test_training_reconstruction_and_remedies_need_none_of_the_packages_for_the_
     tried = bare(*remedy[1:])
     assert tried.code == 0, tried.err
     home = tmp_path / "results" / "runs" / "told" / "seed0"
-    assert len(list((home / "remedies").iterdir())) == 4
+    assert len(list((home / "remedies").iterdir())) == 5
     assert {p.name for p in (home / "train").iterdir()} == set(FILES)
-    assert len(list((home / "probe").iterdir())) == 4
-    assert len(list((home / "inspect").iterdir())) == 12
+    assert len(list((home / "probe").iterdir())) == 5
+    assert len(list((home / "inspect").iterdir())) == 13
     table = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml")
     assert table.code == 0, table.err

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from lgmamba.analysis import figures_of
 from lgmamba.cli.show import cost, image_shape
-from lgmamba.config.files import Layout, config_contents
+from lgmamba.config.files import Layout, config_contents, frozen_files, frozen_path
 from lgmamba.config.study import load_params
 from lgmamba.data.errors import DataError
 from lgmamba.tasks.registry import build_model
@@ -75,9 +76,9 @@ def test_images_have_the_configured_size_or_that_of_the_built_ones(tmp_path, dig
     assert shape() == shape(data={"image_size": None}) == (1, 8, 8)
     assert shape(data={"image_size": [16, 8], "channels": "rgb", "source": folder}) == (3, 16, 8)
     unknown = {"image_size": None, "source": folder}
-    assert shape(data=unknown, outputs={"data": str(digits)}) == (1, 8, 8)
+    assert shape(data=unknown, outputs={"data": str(digits), "outside": "allow"}) == (1, 8, 8)
     with pytest.raises(DataError, match=r"no data artefact at .*gone"):
-        shape(data=unknown, outputs={"data": str(tmp_path / "gone")})
+        shape(data=unknown, outputs={"data": str(tmp_path / "gone"), "outside": "allow"})
 
 
 def test_a_measured_prediction_adds_minutes(lgmamba):
@@ -89,11 +90,13 @@ def test_a_measured_prediction_adds_minutes(lgmamba):
 def test_write_makes_the_configuration_files_of_every_stage(lgmamba, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = load_params(ROOT / "params.yaml", preset="smoke")
-    for expected in (len(config_contents(params, Layout(params.outputs.results))), 0):  # a second call writes nothing
+    layout = Layout(params.outputs.results)
+    files = {*config_contents(params, layout), *(frozen_path(layout, file) for file in frozen_files(params))}
+    for expected in (len(files), 0):  # a second call writes nothing
         ended = lgmamba("show", ROOT / "params.yaml", "--preset", "smoke", "--write", "--commands")
         assert ended.code == 0
         assert ended.err.count("wrote ") == expected
-    for path, content in config_contents(params, Layout(params.outputs.results)).items():
+    for path, content in config_contents(params, layout).items():
         assert (tmp_path / path).read_text() == content
 
 
@@ -104,11 +107,21 @@ def test_the_commands_are_exactly_those_of_the_workflow(tmp_path):
     shown = program("-m", "lgmamba", "show", "--commands", cwd=checkout.path, PYTHONPATH=str(checkout.path))
     assert (shown.code, shown.err) == (0, "")
     printed = checkout.snakemake("--dry-run", "--printshellcmds")
-    lines = re.findall(r"Shell command: (python -m lgmamba (?:data|train|reconstruct|remedy|inspect) .*)", printed)
-    assert sum("--track mlflow" in line for line in lines) == 3
-    bare = [re.sub(r" --track \S+| > \S+ 2>&1$", "", line) for line in lines]
-    assert sorted(bare) == sorted(shown.out.splitlines())
-    assert len(bare) == 1 + 2 + 2 + 1 + 1
+    lines = re.findall(r"Shell command: (python -m lgmamba .*) > \S+ 2>&1", printed)
+    jobs = [line for line in lines if " track report " not in line]
+    assert len(jobs) == len(lines) - 1
+    assert sorted(jobs) == sorted(shown.out.splitlines())
+    assert sum("--track mlflow" in line for line in jobs) == 3
+    assert {line.split()[3] for line in jobs} == {
+        "data",
+        "train",
+        "reconstruct",
+        "remedy",
+        "inspect",
+        "evaluate",
+        "figure",
+        "report",
+    }
 
 
 def test_the_commands_stand_in_an_order_that_works(lgmamba):
@@ -119,8 +132,9 @@ def test_the_commands_stand_in_an_order_that_works(lgmamba):
     for run, _ in params.run_configs():
         expected += ["train", "reconstruct", *["remedy"] * (run in params.extension.runs)]
         expected += ["inspect"] * (run in params.inspect.runs)
+    expected += ["evaluate", *("figure" for _ in figures_of(params)), "report"]
     assert stages == expected
-    for before, line in pairwise(lines[1:]):
+    for before, line in pairwise(lines[1 : stages.index("evaluate")]):
         if " train " not in line:  # reads what was trained last
             trained = re.search(r"--(?:out|train) (\S+/train) ", before)[1]
             assert re.search(r"--train (\S+)", line)[1] == trained

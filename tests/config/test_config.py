@@ -6,14 +6,14 @@ from typing import get_args
 
 import pytest
 
-from lgmamba.config.base import validate
+from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.run import MambaConfig, RunConfig, ScanBackend
 from lgmamba.config.study import Params, load_params, merge
 from lgmamba.model.stack import MIXERS
 from lgmamba.scan.api import BACKENDS
 from lgmamba.tasks.draw.config import OrderName
 from lgmamba.tasks.draw.orders import ORDERS
-from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, error, study, values
+from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, ROOT, error, study, values
 
 LENGTHS = {
     "fixed": {"kind": "fixed", "value": 9},
@@ -167,3 +167,23 @@ def test_lengths_that_are_looked_into_begin_with_L0():
 )
 def test_a_wrong_look_is_refused(given, line):
     assert line in error(values(inspect=given))
+
+
+def test_folders_are_named_after_the_study_unless_they_are_given():
+    def outputs(**changes):
+        found = load_params(ROOT / "params.yaml", overrides=changes).outputs
+        return str(found.data), str(found.results), str(found.reports)
+
+    assert outputs(study="photos") == ("data/photos", "results/photos", "reports/photos")
+    assert outputs(study="photos", outputs={"data": "data/mine"}) == ("data/mine", "results/photos", "reports/photos")
+
+
+@pytest.mark.parametrize("path", ["/tmp/x", "../x", "results/../../x"])
+@pytest.mark.parametrize("section, key", [("outputs", "data"), ("outputs", "reports"), ("tracking", "store")])
+def test_folders_outside_the_repository_are_refused_unless_it_is_said(path, section, key):
+    changes = {section: {key: path}}
+    with pytest.raises(
+        ConfigError, match=rf"{section}\.{key}: found '{path}', expected: a folder below the repository"
+    ):
+        load_params(ROOT / "params.yaml", overrides=changes)
+    load_params(ROOT / "params.yaml", overrides=merge(changes, {"outputs": {"outside": "allow"}}))

@@ -24,6 +24,7 @@ from lgmamba.track import NullTracker
 from lgmamba.train.checkpoint import load_model, save_model
 from lgmamba.train.loop import train
 from tests.model.models import as_read
+from tests.records import record_again
 from tests.train.tiny import ADAPTIVE, CPU, DATA, RUN, build_digits
 from tests.workflow.checkouts import ROOT
 
@@ -108,6 +109,7 @@ class Study:
         save_model(model, config, path)
         about = json.loads((path.parent / "train.json").read_text())
         write_atomic(path.parent / "train.json", to_json(about | {"checkpoint_digest": file_digest(path)}))
+        record_again(path.parent)
 
     def reconstruct(self, run: str, seed: int = 0, out: Path | None = None, **changes: Any) -> dict[str, Any]:
         """Probe a run, perhaps in another way and to another folder than the study's; errors are not rounded."""

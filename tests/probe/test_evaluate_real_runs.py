@@ -10,6 +10,7 @@ from lgmamba.analysis import frames_of
 from lgmamba.analysis.collect import CollectError, collect_runs
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.panel import read_panel
+from tests.records import record_again
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def frames(study, tmp_path_factory):
 
 
 def test_a_real_study_is_evaluated_to_every_frame(study, frames):
-    assert {p.name for p in frames.iterdir()} == set(frames_of(study.params))
+    assert {p.name for p in frames.iterdir()} == {*frames_of(study.params), "record.json"}
     runs = pl.read_parquet(frames / "runs.parquet")
     assert sorted(runs.select("run", "seed").rows()) == sorted(study.params.run_configs())
     contrasts = json.loads((frames / "contrasts.json").read_text())
@@ -48,5 +49,6 @@ def test_a_probe_of_an_older_checkpoint_is_refused(study, tmp_path):
     about = runs / "plain" / "seed0" / "train" / "train.json"
     values = json.loads(about.read_text())
     about.write_text(json.dumps(values | {"checkpoint_digest": "0" * 64}))
+    record_again(about.parent)
     with pytest.raises(CollectError, match=r"plain seed 0: reconstructed with checkpoint .*, but train/ holds 0{12};"):
         collect_runs(study.params, runs)

@@ -50,7 +50,11 @@ def looked(request, study, tmp_path_factory):
 
 def test_every_file_is_there_and_says_what_was_looked_at(looked):
     run, out, about = looked
-    assert {path.name for path in out.iterdir()} == {"inspect.json", *(f"{name}.parquet" for name in NAMES)}
+    assert {path.name for path in out.iterdir()} == {
+        "inspect.json",
+        "record.json",
+        *(f"{name}.parquet" for name in NAMES),
+    }
     assert json.loads((out / "inspect.json").read_text()) == about
     assert (about["run"], about["L0"], about["steps"], about["images"]) == (run, 6, [6, 12, 54], 9)
     assert about["attention_error"] < 1e-5  # float32

@@ -12,16 +12,17 @@ from polars.testing import assert_frame_equal
 
 from lgmamba.config.base import ConfigError
 from lgmamba.data.artefact import read_manifest
+from lgmamba.data.dataset import load_dataset
 from lgmamba.files import file_digest
 from lgmamba.metrics import LIMIT
-from lgmamba.probe.reconstruct import reconstruct, rounded
+from lgmamba.probe.reconstruct import Probe, reconstruct, rounded
 from lgmamba.provenance import code_digest
-from tests.probe.study import small_study
+from lgmamba.train.checkpoint import load_model
 from tests.train.tiny import CPU, build_digits
 
 STEPS = [1, 2, 3, 4, 5, 6, 8, 12, 16, 17, 24]
 KEYS = ["mode", "order", "method", "repeat", "image", "step"]
-FILES = {"probe.json", "steps.parquet", "retention.parquet", "panel.safetensors"}
+FILES = {"probe.json", "steps.parquet", "retention.parquet", "panel.safetensors", "record.json"}
 TEXT, WHOLE = pl.String, pl.Int64
 SCHEMA = {
     "run": TEXT,
@@ -155,7 +156,7 @@ def test_files_are_readable_by_all_and_twice_gives_the_same_bytes(study, tmp_pat
     assert {p.name for p in tmp_path.iterdir()} == FILES
     for name in FILES:
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o644
-    for name in FILES - {"probe.json"}:
+    for name in FILES - {"probe.json", "record.json"}:
         assert (tmp_path / name).read_bytes() == (study.home("told") / "probe" / name).read_bytes()
 
 
@@ -169,7 +170,8 @@ def test_more_images_than_there_are_are_all_that_there_are(study, tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused(study, tmp_path):
     for run, seed in (("told", 0), ("plain", 1)):
-        text = rf"model\.safetensors: expected the checkpoint of run 'plain' seed 0 as configured now, found one of '{run}' seed {seed}; "
+        text = r"model\.safetensors: expected the checkpoint of run 'plain' seed 0 of study 'tiny' as configured now, "
+        text += rf"found one of '{run}' seed {seed} of study 'tiny'; "
         text += "train it again"
         with pytest.raises(ConfigError, match=text):
             reconstruct(study.probe_file("plain"), study.home(run, seed) / "train", study.data, tmp_path, CPU)
@@ -185,17 +187,15 @@ def test_what_is_no_checkpoint_is_named(study, tmp_path, content):
     if content is not None:
         (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(ConfigError, match=r"model\.safetensors: expected a checkpoint written by `lgmamba train`; "):
-        reconstruct(study.probe_file("plain"), tmp_path, study.data, tmp_path / "probe", CPU)
+        load_model(tmp_path / "model.safetensors")
 
 
-def test_a_split_without_images_is_refused(tmp_path):
-    study = small_study(tmp_path)
-    study.train("plain")
-    build_digits(study.data, splits={"test": 0.0})
+def test_a_split_without_images_is_refused(study, tmp_path):
+    images = load_dataset(build_digits(tmp_path / "data", splits={"test": 0.0}))
     with pytest.raises(
         ConfigError, match=r"probe\.split: found 'test', which holds no image; .*data\.splits\.test > 0"
     ):
-        study.reconstruct("plain")
+        Probe(study.model("plain"), study.probe_file("plain"), images)
 
 
 def test_errors_are_written_to_a_thousandth_of_a_decibel():

@@ -222,7 +222,13 @@ def test_twice_gives_the_same_bytes_and_leaves_nothing_else(study, folders, tmp_
     (tmp_path / "artefacts" / "of_an_earlier_call.json").write_text("{}")
     (tmp_path / ".steps.parquet.4711.part").write_bytes(b"left by a killed call")
     tried(study, "told", tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"remedies.json", "steps.parquet", "retention.parquet", "artefacts"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "remedies.json",
+        "steps.parquet",
+        "retention.parquet",
+        "artefacts",
+        "record.json",
+    }
     assert {p.stem for p in (tmp_path / "artefacts").iterdir()} == CALIBRATED
     for name in ("steps.parquet", "retention.parquet"):
         assert (tmp_path / name).read_bytes() == (folders["told"] / name).read_bytes()

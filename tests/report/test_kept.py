@@ -1,12 +1,12 @@
 """What figures and report read is what a study keeps, no more and no less."""
 
-import shutil
-
 import pytest
 
 from lgmamba.analysis import figures_of, frames_of, kept_frames
 from lgmamba.analysis.collect import load_study
+from lgmamba.analysis.kept import keep
 from lgmamba.figures import draw
+from lgmamba.records import ArtefactError
 from lgmamba.report import facts, inspect, remedies, write_report
 
 
@@ -22,9 +22,8 @@ def test_kept_frames_are_those_that_are_read_and_the_levels_of_every_training(st
 def test_figures_and_report_need_nothing_else(study, tmp_path):
     params = load_study(study.study)
     kept = tmp_path / "kept"
-    kept.mkdir()
-    for name in kept_frames(params):
-        shutil.copy(study.frames / name, kept)
+    keep(study.study, study.frames, kept)
+    assert {path.name for path in kept.iterdir()} == {*kept_frames(params), "study.json", "record.json"}
     made = []
     for frames, out in ((study.frames, tmp_path / "a"), (kept, tmp_path / "b")):
         for name in figures_of(params):
@@ -33,5 +32,5 @@ def test_figures_and_report_need_nothing_else(study, tmp_path):
         made.append({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()})
     assert made[0] == made[1]
     (kept / "runs.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match="runs"):
+    with pytest.raises(ArtefactError, match=r"runs\.parquet: missing; `lgmamba evaluate"):
         write_report(study.study, kept, tmp_path / "b/figures", tmp_path / "b")

@@ -1,3 +1,4 @@
+import html
 import json
 import re
 from pathlib import Path
@@ -10,8 +11,10 @@ from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.config.remedies import MODES
 from lgmamba.figures import draw
-from lgmamba.report import PAGES, update_readme, words, write_report
+from lgmamba.records import ArtefactError, Key, finish
+from lgmamba.report import PAGES, html_page, update_readme, words, write_report
 from lgmamba.report.contrasts import sentence
+from lgmamba.report.facts import gather
 from lgmamba.report.remedy_kinds import KINDS
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 
@@ -28,6 +31,7 @@ def report(study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     figures.mkdir()
     for name in figures_of(load_study(study.study)):
         (figures / f"{name}.png").write_bytes(PNG)
+        finish(Key("figure", {}, "", "", {}), figures, [f"{name}.png"], name)
     write_report(study.study, study.frames, figures, out)
     return out
 
@@ -143,7 +147,7 @@ def test_a_second_report_is_the_same(report, study, tmp_path):
 
 
 def test_missing_figures_are_named(study, tmp_path):
-    with pytest.raises(ValueError, match="no picture of task, curves"):
+    with pytest.raises(ArtefactError, match=r"task\.record\.json: missing.*`lgmamba figure"):
         write_report(study.study, study.frames, tmp_path, tmp_path / "out")
 
 
@@ -281,3 +285,32 @@ def test_strategies_are_told_in_numbers_of_the_map(study, report):
     )
     at_L0, beyond = (maps.filter(run="fixed_16", step=t, age_low=15)["mse"].item() for t in (16, 400))
     assert f"from {at_L0:.4f} to {beyond:.4f} at patches read 15\u201330 steps ago." in text
+
+
+HOSTILE = "a <script>alert(1)</script> [link](javascript:alert(2)) | cell\n\n# title ![](http://x/y.png)"
+
+
+def test_what_a_person_wrote_is_text_and_nothing_else():
+    text = words.plain_text(HOSTILE)
+    page = html_page(f"| run | note |\n| --- | --- |\n| a | {text} |\n", "title <b>")
+    assert "<script" not in page
+    assert "<a " not in page
+    assert "<img" not in page
+    assert page.count("<td>") == 2
+    assert "<title>title &lt;b&gt;</title>" in page
+    (cell,) = re.findall(r"<td>(a &lt;.*)</td>", page)
+    assert html.unescape(cell) == " ".join(HOSTILE.split())
+
+
+def test_notes_reach_the_report_as_text(tmp_path):
+    runs = {name: DIGITS_RUNS[name] for name in ("fixed_16", "uniform", "adaptive")}
+    runs["uniform"] = runs["uniform"] | {"note": HOSTILE}
+    study_json, results = make_study(tmp_path, study_values(runs, claims={"bootstrap": 20}))
+    evaluate(study_json, results, tmp_path / "frames")
+    facts = gather(study_json, tmp_path / "frames")
+    (noted,) = (row["note"] for row in facts["runs"] if row["note"])
+    assert noted == words.plain_text(HOSTILE)
+
+
+def test_a_page_runs_no_script_and_loads_nothing(report):
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in (report / "report.html").read_text()

@@ -14,7 +14,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lgmamba.train import loop
+from lgmamba import keys
+from lgmamba.train import checkpoint
 from lgmamba.train.checkpoint import RESUME
 from tests.train.tiny import (
     ADAPTIVE,
@@ -71,7 +72,8 @@ def test_time_trained_is_summed_over_attempts(digits, tmp_path):
     with safe_open(tmp_path / "work" / RESUME, framework="pt") as file:
         tensors, known = load_file(tmp_path / "work" / RESUME), file.metadata()
     known["progress"] = known["progress"].replace('"elapsed_s": ', '"elapsed_s": 100')  # 0.2 -> 1000.2
-    save_file(tensors, tmp_path / "work" / RESUME, known)
+    known.pop("digest")
+    save_file(tensors, tmp_path / "work" / RESUME, known | {"digest": checkpoint._digest(tensors, known)})
     interrupt(tmp_path, tiny_run(), digits, 20)
     assert train_at(tmp_path, tiny_run(), digits)["wall_s"] > 100
 
@@ -88,7 +90,7 @@ def test_a_checkpoint_of_another_training_is_left_alone(digits, tmp_path, monkey
     if other == "configuration":
         run = tiny_run(train={"lr": 0.004})
     elif other == "code":
-        monkeypatch.setattr(loop, "code_digest", lambda module: "other code")
+        monkeypatch.setattr(keys, "_code", lambda stage: "other code")
     else:
         data = build_digits(tmp_path / "data", splits={"calib": 0.2})
     with caplog.at_level(logging.INFO):
@@ -111,6 +113,22 @@ def test_a_damaged_checkpoint_is_reported_and_training_starts_over(digits, tmp_p
     with caplog.at_level(logging.WARNING):
         train_at(tmp_path, tiny_run(), digits)
     assert f"{path} cannot be read" in caplog.text
+    assert weights(tmp_path) == weights(uninterrupted)
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("at", [-1, -2000], ids=["last byte", "inside"])
+def test_a_single_wrong_bit_never_reaches_the_weights(digits, tmp_path, caplog, uninterrupted, at):
+    interrupt(tmp_path, tiny_run(), digits, 12)
+    path = tmp_path / "work" / RESUME
+    content = path.read_bytes()
+    path.write_bytes(flipped(content, len(content) + at))
+    with caplog.at_level(logging.WARNING):
+        train_at(tmp_path, tiny_run(), digits)
+    assert f"{path} is damaged (its digest is another): training from the beginning" in caplog.text
     assert weights(tmp_path) == weights(uninterrupted)
 
 

@@ -10,6 +10,7 @@ import torch
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import load_dataset
+from lgmamba.records import RECORD
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import NullTracker, Tracker
 from lgmamba.train import loop
@@ -229,11 +230,11 @@ def test_a_run_that_becomes_nan_ends_alone_and_changes_no_bit_of_the_others(digi
     monkeypatch.setattr(loop, "StackedStep", poisoned(at, 1))
     runs = runs_of_one_shape()
     (tmp_path / "run1" / "train").mkdir(parents=True)
-    (tmp_path / "run1" / "train" / "train.json").write_text("of an earlier training")
+    (tmp_path / "run1" / "train" / RECORD).write_text("of an earlier training")
     done = stack_at(tmp_path, runs, digits)
     assert isinstance(done[1], TrainingError)
     assert f"run 'run1', seed 1: the loss at step {at} is nan; " in str(done[1])
-    assert not (tmp_path / "run1" / "train" / "train.json").exists()
+    assert not (tmp_path / "run1" / "train" / RECORD).exists()
     for run in (runs[0], runs[2]):
         assert weights(tmp_path / run.run) == weights(stacked / run.run)
         assert reproducible_rows(tmp_path / run.run) == reproducible_rows(stacked / run.run)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 CPU = torch.device("cpu")
-FILES = ("run.json", "history.parquet", "model.safetensors", "train.json")
+FILES = ("run.json", "history.parquet", "model.safetensors", "train.json", "record.json")
 ADAPTIVE = {"kind": "both", "features": "T_and_t", "hidden": 8, "beyond": "extrapolate"}
 
 MIXER = {"kind": "mamba", "d_state": 4, "d_conv": 4, "expand": 2, "dt_rank": "auto", "dt_min": 0.001, "dt_max": 0.1}

@@ -99,6 +99,7 @@ def write_small_study(root: Path) -> None:
     values["runs"] = {name: values["runs"][name] for name in (pair.generalist, pair.adaptive)}
     values["claims"]["comparisons"] = [pair.model_dump()]
     values["seeds"] = values["seeds"][:1]
-    values["outputs"]["reports"] = "reports/small"  # a folder that git does not ignore, as in the default study
+    values["study"] = "small"
+    del values["outputs"]  # reports/small: a folder that git does not ignore, as in the default study
     values["tracking"] = {"kind": "mlflow", "store": "mlflow"}
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))

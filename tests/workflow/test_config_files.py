@@ -54,7 +54,10 @@ def test_one_run_changed_changes_that_runs_files_alone(params, tmp_path):
     changed = write_config_files(load_params(ROOT / "params.yaml", overrides={"runs": runs}), tmp_path)
     layout = Layout(tmp_path / params.outputs.results)
     mine = {f(name, seed) for f in (layout.run_json, layout.probe_json) for seed in params.seeds}
-    assert set(changed) == mine | {layout.study}
+    assert {path for path in changed if path.parent != layout.frozen} == mine | {layout.study}
+    frozen = sorted(path.name.rsplit("-", 1)[0] for path in changed if path.parent == layout.frozen)
+    stages = [f"{stage}-{name}-seed{seed}" for stage in ("reconstruct", "train") for seed in params.seeds]
+    assert frozen == sorted([*stages, "study"])
 
 
 def test_patch_sizes_of_all_runs_reach_the_data_stage(params, tmp_path):
@@ -72,3 +75,19 @@ def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "typo.json").write_text('{"studdy": "x"}')
     with pytest.raises(ConfigError, match=r"typo\.json is invalid"):
         read_config(tmp_path / "typo.json", RunConfig)
+
+
+def test_the_folders_of_another_study_are_not_written_over(params, tmp_path):
+    write_config_files(params, tmp_path)
+    photos = load_params(ROOT / "params.yaml", overrides={"study": "photos"})
+    assert write_config_files(photos, tmp_path)  # folders of its own, named after it
+    there = load_params(ROOT / "params.yaml", overrides={"study": "photos", "outputs": {"results": "results/digits"}})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    with pytest.raises(ConfigError, match=r"outputs\.results: found results/digits, which holds study 'digits'"):
+        write_config_files(there, tmp_path)
+    (tmp_path / "reports/digits").mkdir(parents=True)
+    (tmp_path / "reports/digits/headline.json").write_text('{"study": "digits"}')
+    there = load_params(ROOT / "params.yaml", overrides={"study": "photos", "outputs": {"reports": "reports/digits"}})
+    with pytest.raises(ConfigError, match=r"outputs\.reports: found reports/digits, which holds study 'digits'"):
+        write_config_files(there, tmp_path)
+    assert all(path.read_bytes() == content for path, content in before.items())

@@ -1,6 +1,9 @@
 """A process gets one GPU, and never one that another process holds."""
 
 import multiprocessing
+import os
+import stat
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from lgmamba import devices
 def release():
     yield
     while devices._held:
-        devices._held.pop().close()
+        devices._held.pop().release()
 
 
 @pytest.mark.parametrize(
@@ -46,7 +49,7 @@ def hold(folder: Path, seconds: float) -> tuple[str, float, float]:
     begin = time.monotonic()
     time.sleep(seconds)
     end = time.monotonic()
-    devices._held.pop().close()
+    devices._held.pop().release()
     return name, begin, end
 
 
@@ -65,3 +68,17 @@ def test_several_jobs_share_a_device_only_where_that_is_said(tmp_path):
     assert taken == ["0", "1", "0", "1"]
     with pytest.raises(ValueError, match="LGMAMBA_JOBS_PER_GPU: found 'two'"):
         devices.claim("auto", environ | {"LGMAMBA_JOBS_PER_GPU": "two"}, tmp_path)
+
+
+def test_every_user_has_locks_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mine = devices.lock_folder()
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o700
+    assert devices.claim("auto", {"CUDA_VISIBLE_DEVICES": "0,1"}) == "0"
+    assert list(mine.iterdir())
+    monkeypatch.setattr(os, "getuid", lambda: mine.stat().st_uid + 1)
+    other = tmp_path / mine.name.replace(f"-{mine.stat().st_uid}-", f"-{mine.stat().st_uid + 1}-")
+    assert other != mine
+    other.mkdir()
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        devices.lock_folder()

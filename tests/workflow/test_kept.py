@@ -11,6 +11,7 @@ from lgmamba.analysis.kept import check_kept
 from lgmamba.config.base import ConfigError
 from lgmamba.config.study import Params, load_params
 from lgmamba.files import to_json
+from lgmamba.records import checked_all
 from tests.workflow.checkouts import Checkout
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +51,11 @@ def made(checkout: Checkout) -> dict[str, bytes]:
 def test_figures_and_report_are_the_same_without_any_run(keeper, clone):
     params = load_params(clone.path / "params.yaml")
     reports, before = params.outputs.reports, made(keeper)
-    assert {path.name for path in (clone.path / reports / "frames").iterdir()} == {"study.json", *kept_frames(params)}
+    assert {path.name for path in (clone.path / reports / "frames").iterdir()} == {
+        "study.json",
+        "record.json",
+        *kept_frames(params),
+    }
     assert {f"figures/{name}.pdf" for name in figures_of(params)} | {"report.md", "report.html"} < set(before)
     assert not (clone.path / params.outputs.results).exists()
     for name in before:
@@ -121,5 +126,6 @@ def test_frames_in_git_are_those_of_their_preset_whole_and_small(folder):
     params = load_params(ROOT / "params.yaml", preset)
     check_kept(params, folder)
     files = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert set(files) == {"study.json", *kept_frames(params)}
+    assert set(files) == {"study.json", "record.json", *kept_frames(params)}
+    checked_all(folder, kept_frames(params), "evaluate")
     assert sum(files.values()) < MEGABYTES * 1e6

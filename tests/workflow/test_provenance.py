@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lgmamba import provenance
 from lgmamba.config.files import ENTRY_MODULES
 from lgmamba.provenance import PACKAGE, code_digest, describe, source_files
 
@@ -115,3 +116,18 @@ def test_description_names_versions_and_no_machine():
     assert found["packages"]["pydantic"]
     assert set(found["git"]) == {"commit", "dirty"}
     assert platform.node() not in str({k: v for k, v in found.items() if k != "git"}).split("'")
+
+
+def test_a_copy_without_history_inside_another_repository_has_no_commit(tmp_path, monkeypatch):
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=tests", "-c", "user.email=tests@localhost")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "--quiet", ".")
+    git("commit", "--quiet", "--allow-empty", "-m", "another project's")
+    (tmp_path / "copy/lgmamba").mkdir(parents=True)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "copy/lgmamba")
+    assert provenance.git_state.__wrapped__() == {"commit": None, "dirty": None}
+    (tmp_path / "lgmamba").mkdir()
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "lgmamba")
+    assert provenance.git_state.__wrapped__()["commit"] is not None

@@ -1,5 +1,6 @@
 """Tracking loses nothing, whoever writes at the same time or is killed, and never ends a training."""
 
+import json
 import logging
 import math
 import multiprocessing
@@ -9,15 +10,20 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import load_params
 from lgmamba.files import to_json, write_atomic
+from lgmamba.keys import track_report_key
+from lgmamba.records import reason_to_make
 from lgmamba.track import NullTracker, metric_name, open_tracker, store, tracker
 from lgmamba.track.commands import import_run, log_report
 from lgmamba.track.remedies import track_remedies
+from tests.cli.conftest import lgmamba  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).parents[2]
 STEPS = 1500
+TAGS = {"key_digest": "k"}
 
 
 def run_config(seed: int = 0) -> RunConfig:
@@ -38,8 +44,7 @@ def finish_training(folder: Path, run: RunConfig, rows: list[tuple]) -> Path:
 def train(root: Path, seed: int, steps: range, of: int, finish: bool = True) -> None:
     """A training that logs `steps`, and if it ends, leaves the history of all `of` steps."""
     run = run_config(seed)
-    (root / f"work{seed}").mkdir(exist_ok=True)
-    recorder = open_tracker(root / "store", run, root / f"work{seed}", {"code_digest": "c"})
+    recorder = open_tracker(root / "store", run, {"code_digest": "c", "key_digest": f"key{seed}"})
     for step in steps:
         recorder.log(step, {"loss": 1 / (step + 1), metric_name("val_psnr", 16): float(step)})
     if finish:
@@ -82,13 +87,47 @@ def test_a_killed_training_goes_on_in_the_same_run_and_lacks_nothing(tmp_path):
     (run,) = tracked(tmp_path)
     assert steps_of(tmp_path, run.info.run_id, "loss") == list(range(2000))
     assert run.info.status == "FINISHED"
-    train(tmp_path, 0, range(2000), 2000)  # trained again: another run
-    assert len(tracked(tmp_path)) == 2
+    train(tmp_path, 0, range(2000), 2000)  # trained again from exactly the same: no second run of it
+    (again,) = tracked(tmp_path)
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
+    assert steps_of(tmp_path, run.info.run_id, "loss") == list(range(2000))
+
+
+@pytest.mark.workflow
+def test_a_training_that_somebody_ends_is_not_shown_as_running(tmp_path):
+    recorder = open_tracker(tmp_path / "store", run_config(), TAGS)
+    recorder.log(0, {"loss": 1.0})
+    recorder.stop()
+    (run,) = tracked(tmp_path)
+    assert (run.info.status, run.data.metrics["loss"]) == ("KILLED", 1.0)
+
+
+@pytest.mark.workflow
+def test_a_store_that_cannot_be_written_ends_no_command(tmp_path, lgmamba):  # noqa: F811
+    (tmp_path / "store").write_text("a file where a folder should be")
+    config = {"study": "x", "kind": "mlflow", "store": str(tmp_path / "store")}
+    (tmp_path / "tracking.json").write_text(to_json(config))
+    (tmp_path / "study.json").write_text(load_params(ROOT / "params.yaml").model_dump_json())
+    made = lgmamba("track", "init", "--config", tmp_path / "tracking.json")
+    words = ("--config", tmp_path / "tracking.json", "--study", tmp_path / "study.json", "--reports", tmp_path)
+    told = lgmamba("track", "report", *words, "--out", tmp_path / "mark")
+    assert (made.code, told.code) == (0, 0)
+    key = track_report_key(load_params(ROOT / "params.yaml"), None)
+    assert reason_to_make(key, tmp_path / "mark") is not None  # the next call tries again
+
+
+def test_a_run_whose_study_is_a_path_is_refused(tmp_path):
+    folder = finish_training(tmp_path / "train", run_config(), [])
+    values = json.loads((folder / "run.json").read_text()) | {"study": "../../x"}
+    (folder / "run.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=r"run\.json is invalid:\s+study: found '\.\./\.\./x'"):
+        import_run(tmp_path / "store", folder)
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.workflow
 def test_a_failed_training_says_why(tmp_path):
-    recorder = open_tracker(tmp_path / "store", run_config(), tmp_path)
+    recorder = open_tracker(tmp_path / "store", run_config(), TAGS)
     recorder.log(0, {"loss": 1.0})
     recorder.fail("loss is NaN at step 1")
     (run,) = tracked(tmp_path)
@@ -152,7 +191,7 @@ def test_the_report_is_one_run_and_a_newer_one_replaces_it(tmp_path):
 def test_a_store_that_cannot_be_used_warns_once_and_ends_nothing(tmp_path, caplog):
     (tmp_path / "store").write_text("a file where a folder should be")
     with caplog.at_level(logging.WARNING):
-        recorder = open_tracker(tmp_path / "store", run_config(), tmp_path)
+        recorder = open_tracker(tmp_path / "store", run_config(), TAGS)
         for step in range(3000):
             recorder.log(step, {"loss": 1.0})
         recorder.fail("whatever")
@@ -160,10 +199,10 @@ def test_a_store_that_cannot_be_used_warns_once_and_ends_nothing(tmp_path, caplo
 
 
 def test_no_store_means_no_tracking_and_no_mlflow(tmp_path, monkeypatch, caplog):
-    assert isinstance(open_tracker(None, run_config(), tmp_path), NullTracker)
+    assert isinstance(open_tracker(None, run_config(), TAGS), NullTracker)
     monkeypatch.setattr(tracker, "find_spec", lambda name: None)
     with caplog.at_level(logging.WARNING):
-        assert isinstance(open_tracker(tmp_path / "store", run_config(), tmp_path), NullTracker)
+        assert isinstance(open_tracker(tmp_path / "store", run_config(), TAGS), NullTracker)
     assert "lgmamba track import" in caplog.text
     recorder = NullTracker()
     recorder.log(0, {"loss": 1.0})

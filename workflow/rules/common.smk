@@ -1,27 +1,37 @@
-"""What comes before the rules: the configuration given by hand, and the environment of the jobs."""
+"""What comes before the rules: the configuration given by hand, what is current, and the environment of the jobs.
+
+Reading this changes nothing anywhere, so that dry runs and calls in a second terminal disturb nobody. Files are written when
+a call that runs something holds its lock (`onstart`, tracking.smk).
+"""
 
 import shlex
 import shutil
-from glob import glob
+import time
+from functools import cache
 from os.path import dirname
 
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.study import load_params
+from lgmamba.config.files import read_config, refuse_other_study
+from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse
+from lgmamba.jobs import Currency, drawn_jobs, jobs_of, track_report_job
+from lgmamba.records import RECORD, record_path
 
 
 def study_params():
     """params.yaml <- preset <- values given by hand (--config, --configfile), validated."""
     try:
         given = {key: typed(value) for key, value in config.items() if key != "frames"}
-        return load_params(
+        params = load_params(
             os.path.relpath(os.path.join(workflow.basedir, "params.yaml")),
             preset=given.pop("preset", None),
             overrides=given,
         )
+        refuse_other_study(params)
+        return params
     except ConfigError as e:
         raise WorkflowError(str(e)) from None
 
@@ -69,17 +79,70 @@ def train_threads(wildcards):
     return RUNS[wildcards.run].train.cpu_threads
 
 
-def local_images():
-    """Files and folders on this machine that the images come from: where they are newer, they are decoded again."""
-    source = PARAMS.data.source
-    given = [getattr(source, name, None) or [] for name in ("path", "test_path")]
-    patterns = [p for paths in given for p in ([paths] if isinstance(paths, str) else paths)]
-    return [found for pattern in patterns for found in sorted(glob(pattern))]
+def jobs_here():
+    """Every job of the study, by stage and what tells its jobs apart; figures and report alone from frames that are kept."""
+    if KEPT:
+        frames = PARAMS.outputs.reports / "frames"
+        study = frames / "study.json"
+        return drawn_jobs(read_config(study, Params), frames, study, PARAMS.outputs.reports)
+    return jobs_of(PARAMS) | {("track_report",): track_report_job(PARAMS)}
+
+
+def named(stage, wildcards):
+    """The job of a stage that these wildcards mean."""
+    return (stage, *(getattr(wildcards, name) for name in ("run", "seed", "figure") if hasattr(wildcards, name)))
+
+
+def words(stage):
+    """For `params`: the command line of a job, as `lgmamba show --commands` prints it."""
+    return lambda wildcards: list(JOBS[named(stage, wildcards)].words)
+
+
+def why(stage):
+    """For `params`: why a job runs, in a few words."""
+    return lambda wildcards: currency().reason(named(stage, wildcards)) or "asked for"
+
+
+def unless_current(stage):
+    """For `input`: nothing, if the job's result is current. Else the job is made to run, after all that it follows from.
+
+    Digests decide that, with and without .snakemake, whatever the time stamps: other inputs are `ancient` and Snakemake's own
+    triggers are off. `dag.forcefiles` is what --forcerun fills; unlike that option, it asks for no job that the targets do not
+    need. Snakemake does not look at it for jobs that follow from one that runs: those run if an input is not ancient, hence
+    the records.
+    """
+
+    def look(wildcards):
+        job = JOBS[named(stage, wildcards)]
+        if currency().reason(job.name) is None:
+            return []
+        workflow.dag.forcefiles.add(record_of(job))
+        return [record_of(JOBS[name]) for name in followed(job.name)]
+
+    return look
+
+
+@cache
+def followed(name):
+    """Every job that one follows from, directly or not."""
+    return sorted({name for before in JOBS[name].after for name in (before, *followed(before))})
+
+
+def record_of(job):
+    return str(record_path(job.out, job.part))
+
+
+@cache
+def currency():
+    """Which jobs are current; asked for the first time while the jobs are laid out, when there are settings to be had."""
+    settings = workflow.dag_settings
+    settings.rerun_triggers = frozenset()  # records decide; semi-private like `deployment` below, and tested like it
+    return Currency(JOBS, lambda name: settings.forceall or name[0] in settings.forcerun)
 
 
 def every_run(folder, names):
     """These files in `folder` of every run and seed."""
-    return expand(f"{RUN}/{folder}/{{name}}", run=list(RUNS), seed=PARAMS.seeds, name=names)
+    return files_of(RUNS, folder, names)
 
 
 def extended_runs(folder, names):
@@ -93,18 +156,22 @@ def inspected_runs(folder, names):
 
 
 def files_of(runs, folder, names):
-    return [f"{LAYOUT.run_dir(run, seed)}/{folder}/{name}" for run in runs for seed in PARAMS.seeds for name in names]
-
-
-def folder_of_output(wildcards, output):
-    """What a stage is told to fill with the files that its rule names."""
-    return dirname(output[0])
+    homes = [LAYOUT.run_dir(run, seed) for run in runs for seed in PARAMS.seeds]
+    return [f"{home}/{folder}/{name}" for home in homes for name in names]
 
 
 def final_files():
     """What `snakemake` without a target makes: the report, and its mark in the tracking store if there is one."""
     tracked = rules.track_report.output if PARAMS.tracking.kind == "mlflow" and not KEPT else []
     return [*rules.report.output, *tracked]
+
+
+def none_from_the_future():
+    """Give files dated later than now the time of now: Snakemake refuses results that seem older than what they are made from."""
+    now = time.time()
+    for path in {str(f) for job in workflow.dag.jobs for f in (*job.input, *job.output)}:
+        if os.path.exists(path) and os.stat(path).st_mtime > now:
+            os.utime(path, (now, now))
 
 
 # `--use-conda` fails on a machine without conda, even for rules that name no environment. There, the current

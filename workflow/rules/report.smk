@@ -1,18 +1,17 @@
 """Frames -> figures -> report. Frames are those of `evaluate`, or (--config frames=kept) those kept beside the report."""
 
 from lgmamba.analysis import figures_of, kept_frames
+from lgmamba.config.files import frozen_path
 
 REPORTS = str(PARAMS.outputs.reports)
-KEPT_STUDY = f"{REPORTS}/frames/study.json"
-KEPT_FRAMES = [f"{REPORTS}/frames/{name}" for name in kept_frames(PARAMS)]
-STUDY, FRAMES = (KEPT_STUDY, KEPT_FRAMES) if KEPT else (str(LAYOUT.study), rules.evaluate.output)
+KEPT_FRAMES = [f"{REPORTS}/frames/{name}" for name in (*kept_frames(PARAMS), "study.json", RECORD)]
+FRAMES = [f for f in (KEPT_FRAMES if KEPT else rules.evaluate.output) if KEPT or not f.endswith(RECORD)]
 
 
 rule figure:
     input:
-        study=STUDY,
-        code=str(LAYOUT.code("figure")),
-        frames=FRAMES,
+        unless_current("figure"),
+        frames=ancient(FRAMES),
     output:
         png=report(
             f"{REPORTS}/figures/{{figure}}.png",
@@ -22,6 +21,7 @@ rule figure:
         ),
         pdf=f"{REPORTS}/figures/{{figure}}.pdf",
         csv=f"{REPORTS}/figures/{{figure}}.csv",
+        record=f"{REPORTS}/figures/{{figure}}.{RECORD}",
     log:
         f"{LOGS}/figure/{{figure}}.log",
     benchmark:
@@ -31,13 +31,12 @@ rule figure:
     conda:
         ENV
     params:
-        frames=lambda w, input: dirname(input.frames[0]),
-        out=folder_of_output,
+        words=words("figure"),
+        why=why("figure"),
     message:
-        "Draw {wildcards.figure}"
+        "Draw {wildcards.figure} ({params.why})"
     shell:
-        "python -m lgmamba figure {wildcards.figure} --study {input.study} --frames {params.frames}"
-        " --out {params.out} > {log} 2>&1"
+        "python -m {params.words:q} > {log:q} 2>&1"
 
 
 rule figures:
@@ -47,10 +46,9 @@ rule figures:
 
 rule report:
     input:
-        study=STUDY,
-        code=str(LAYOUT.code("report")),
-        frames=FRAMES,
-        figures=rules.figures.input,
+        unless_current("report"),
+        frames=ancient(FRAMES),
+        figures=ancient([f for f in rules.figures.input if not f.endswith(RECORD)]),
     output:
         f"{REPORTS}/report.md",
         f"{REPORTS}/details.md",
@@ -58,6 +56,7 @@ rule report:
         f"{REPORTS}/report.html",
         f"{REPORTS}/headline.json",
         f"{REPORTS}/metrics.json",
+        f"{REPORTS}/{RECORD}",
     log:
         f"{LOGS}/report.log",
     benchmark:
@@ -65,14 +64,12 @@ rule report:
     conda:
         ENV
     params:
-        frames=lambda w, input: dirname(input.frames[0]),
-        figures=lambda w, input: dirname(input.figures[0]),
-        out=folder_of_output,
+        words=words("report"),
+        why=why("report"),
     message:
-        "Write {params.out}/report.md and report.html"
+        "Write {output[0]} and report.html ({params.why})"
     shell:
-        "python -m lgmamba report --study {input.study} --frames {params.frames} --figures {params.figures}"
-        " --out {params.out} > {log} 2>&1"
+        "python -m {params.words:q} > {log:q} 2>&1"
 
 
 # Only when asked for. Its outputs are in git; while figures are made from them, nothing makes them.
@@ -80,11 +77,9 @@ if not KEPT:
 
     rule keep_frames:
         input:
-            study=str(LAYOUT.study),
-            frames=[f"{LAYOUT.frames}/{name}" for name in kept_frames(PARAMS)],
-            report=rules.report.output,
+            frames=ancient(rules.evaluate.output),
+            report=ancient(rules.report.output),
         output:
-            KEPT_STUDY,
             KEPT_FRAMES,
         log:
             f"{LOGS}/keep_frames.log",
@@ -94,9 +89,11 @@ if not KEPT:
         conda:
             ENV
         params:
-            out=folder_of_output,
+            study=lambda w: str(frozen_path(LAYOUT, PARAMS)),
+            frames=lambda w, input: dirname(input.frames[0]),
+            out=lambda w, output: dirname(output[0]),
         message:
             "Keep in {params.out} what figures and report read"
         shell:
-            "{{ rm -f {params.out}/*.parquet; cp {input.study} {input.frames} {params.out}; du -ch {params.out}/*; }}"
-            " > {log} 2>&1; tail -n 1 {log}"
+            "python -m lgmamba keep --study {params.study:q} --frames {params.frames:q} --out {params.out:q}"
+            " > {log:q} 2>&1; tail -n 1 {log:q}"

@@ -1,21 +1,21 @@
-"""Images -> trained runs -> reconstructions -> frames. Each rule is one call of `python -m lgmamba`."""
+"""Images -> trained runs -> reconstructions -> frames. Each rule is one call of `python -m lgmamba`, see lgmamba/jobs.py."""
 
 from lgmamba.analysis import frames_of
 from lgmamba.config.files import probe_files
 from lgmamba.devices import wanted
 
-DATA = str(PARAMS.outputs.data)
-DATA_FILES = f"{DATA}/manifest.json"
+DATA_FILES = [f"{PARAMS.outputs.data}/manifest.json"]
 TRAIN_FILES = ["run.json", "train.json", "history.parquet", "model.safetensors"]
 PROBE_FILES = probe_files(PARAMS.task)
-REMEDY_FILES = ["remedies.json", "steps.parquet", "retention.parquet"]  # and artefacts/, of the remedies that have some
+# and artefacts/, of the remedies that have some
+REMEDY_FILES = ["remedies.json", "steps.parquet", "retention.parquet"]
 INSPECT_FRAMES = ["attention", "distance", "receptive_field", "memory", "states", "cycles", "content"]
 INSPECT_FRAMES += ["modes", "explained", "groups", "touched"]
 INSPECT_FILES = ["inspect.json", *(f"{name}.parquet" for name in INSPECT_FRAMES)]
-RUN = str(LAYOUT.run_dir("{run}", "{seed}"))
-LOGS = f"{PARAMS.outputs.results}/logs"
-TIMES = f"{PARAMS.outputs.results}/benchmarks"
-TRACK = f"--track {PARAMS.tracking.store}" if PARAMS.tracking.kind == "mlflow" else ""
+RESULTS = str(PARAMS.outputs.results)
+RUN = f"{RESULTS}/runs/{{run}}/seed{{seed}}"
+LOGS = f"{RESULTS}/logs"
+TIMES = f"{RESULTS}/benchmarks"
 USES_GPU = wanted(PARAMS.device)
 ENV = "../envs/lgmamba.yaml"
 
@@ -27,11 +27,10 @@ wildcard_constraints:
 
 rule data:
     input:
-        config=str(LAYOUT.data),
-        code=str(LAYOUT.code("data")),
-        images=local_images(),
+        unless_current("data"),
     output:
         DATA_FILES,
+        f"{PARAMS.outputs.data}/{RECORD}",
     log:
         f"{LOGS}/data.log",
     benchmark:
@@ -40,20 +39,20 @@ rule data:
         ENV
     threads: 4
     params:
-        out=folder_of_output,
+        words=words("data"),
+        why=why("data"),
     message:
-        "Decode the images into {params.out}"
+        "Decode the images ({params.why})"
     shell:
-        "python -m lgmamba data --config {input.config} --out {params.out} > {log} 2>&1"
+        "python -m {params.words:q} > {log:q} 2>&1"
 
 
 rule train:
     input:
-        run=str(LAYOUT.run_json("{run}", "{seed}")),
-        code=str(LAYOUT.code("train")),
-        data=DATA_FILES,
+        unless_current("train"),
+        data=ancient(DATA_FILES),
     output:
-        [f"{RUN}/train/{name}" for name in TRAIN_FILES],
+        [f"{RUN}/train/{name}" for name in (*TRAIN_FILES, RECORD)],
     log:
         f"{LOGS}/train/{{run}}/seed{{seed}}.log",
     benchmark:
@@ -64,26 +63,21 @@ rule train:
     resources:
         gpu=USES_GPU,
     params:
-        data=lambda w, input: dirname(input.data),
-        out=folder_of_output,
-        work=f"{RUN}/work",  # resume checkpoints: no output, because a failed job loses its outputs
-        track=TRACK,
-        device=PARAMS.device,
+        words=words("train"),
+        why=why("train"),
     message:
-        "Train {wildcards.run}, seed {wildcards.seed} (progress: {log})"
+        "Train {wildcards.run}, seed {wildcards.seed} ({params.why}; progress: {log})"
     shell:
-        "python -m lgmamba train --run {input.run} --data {params.data} --out {params.out} --work {params.work}"
-        " {params.track} --device {params.device} > {log} 2>&1"
+        "python -m {params.words:q} > {log:q} 2>&1"
 
 
 rule reconstruct:
     input:
-        probe=str(LAYOUT.probe_json("{run}", "{seed}")),
-        code=str(LAYOUT.code("reconstruct")),
-        data=DATA_FILES,
-        train=rules.train.output,
+        unless_current("reconstruct"),
+        data=ancient(DATA_FILES),
+        train=ancient([f"{RUN}/train/{name}" for name in TRAIN_FILES]),
     output:
-        [f"{RUN}/probe/{name}" for name in PROBE_FILES],
+        [f"{RUN}/probe/{name}" for name in (*PROBE_FILES, RECORD)],
     log:
         f"{LOGS}/reconstruct/{{run}}/seed{{seed}}.log",
     benchmark:
@@ -94,25 +88,21 @@ rule reconstruct:
     resources:
         gpu=USES_GPU,
     params:
-        data=lambda w, input: dirname(input.data),
-        train=lambda w, input: dirname(input.train[0]),
-        out=folder_of_output,
-        device=PARAMS.device,
+        words=words("reconstruct"),
+        why=why("reconstruct"),
     message:
-        "Reconstruct held-out images at every step with {wildcards.run}, seed {wildcards.seed}"
+        "Reconstruct held-out images at every step with {wildcards.run}, seed {wildcards.seed} ({params.why})"
     shell:
-        "python -m lgmamba reconstruct --probe {input.probe} --train {params.train} --data {params.data}"
-        " --out {params.out} --device {params.device} > {log} 2>&1"
+        "python -m {params.words:q} > {log:q} 2>&1"
 
 
 rule remedy:
     input:
-        config=str(LAYOUT.remedy_json("{run}", "{seed}")),
-        code=str(LAYOUT.code("remedy")),
-        data=DATA_FILES,
-        train=rules.train.output,
+        unless_current("remedy"),
+        data=ancient(DATA_FILES),
+        train=ancient([f"{RUN}/train/{name}" for name in TRAIN_FILES]),
     output:
-        [f"{RUN}/remedies/{name}" for name in REMEDY_FILES],
+        [f"{RUN}/remedies/{name}" for name in (*REMEDY_FILES, RECORD)],
     log:
         f"{LOGS}/remedy/{{run}}/seed{{seed}}.log",
     benchmark:
@@ -123,27 +113,21 @@ rule remedy:
     resources:
         gpu=USES_GPU,
     params:
-        data=lambda w, input: dirname(input.data),
-        train=lambda w, input: dirname(input.train[0]),
-        out=folder_of_output,
-        work=f"{RUN}/work",  # calibrated values: no output, because a failed job loses its outputs
-        track=TRACK,
-        device=PARAMS.device,
+        words=words("remedy"),
+        why=why("remedy"),
     message:
-        "Try remedies on {wildcards.run}, seed {wildcards.seed} (progress: {log})"
+        "Try remedies on {wildcards.run}, seed {wildcards.seed} ({params.why}; progress: {log})"
     shell:
-        "python -m lgmamba remedy --config {input.config} --train {params.train} --data {params.data}"
-        " --out {params.out} --work {params.work} {params.track} --device {params.device} > {log} 2>&1"
+        "python -m {params.words:q} > {log:q} 2>&1"
 
 
 rule inspect:
     input:
-        config=str(LAYOUT.inspect_json("{run}", "{seed}")),
-        code=str(LAYOUT.code("inspect")),
-        data=DATA_FILES,
-        train=rules.train.output,
+        unless_current("inspect"),
+        data=ancient(DATA_FILES),
+        train=ancient([f"{RUN}/train/{name}" for name in TRAIN_FILES]),
     output:
-        [f"{RUN}/inspect/{name}" for name in INSPECT_FILES],
+        [f"{RUN}/inspect/{name}" for name in (*INSPECT_FILES, RECORD)],
     log:
         f"{LOGS}/inspect/{{run}}/seed{{seed}}.log",
     benchmark:
@@ -154,27 +138,23 @@ rule inspect:
     resources:
         gpu=USES_GPU,
     params:
-        data=lambda w, input: dirname(input.data),
-        train=lambda w, input: dirname(input.train[0]),
-        out=folder_of_output,
-        device=PARAMS.device,
+        words=words("inspect"),
+        why=why("inspect"),
     message:
-        "Look into {wildcards.run}, seed {wildcards.seed} (progress: {log})"
+        "Look into {wildcards.run}, seed {wildcards.seed} ({params.why}; progress: {log})"
     shell:
-        "python -m lgmamba inspect --config {input.config} --train {params.train} --data {params.data}"
-        " --out {params.out} --device {params.device} > {log} 2>&1"
+        "python -m {params.words:q} > {log:q} 2>&1"
 
 
 rule evaluate:
     input:
-        study=str(LAYOUT.study),
-        code=str(LAYOUT.code("evaluate")),
-        train=every_run("train", TRAIN_FILES),
-        probe=every_run("probe", PROBE_FILES),
-        remedies=extended_runs("remedies", REMEDY_FILES),
-        inspected=inspected_runs("inspect", INSPECT_FILES),
+        unless_current("evaluate"),
+        train=ancient(every_run("train", TRAIN_FILES)),
+        probe=ancient(every_run("probe", PROBE_FILES)),
+        remedies=ancient(extended_runs("remedies", REMEDY_FILES)),
+        inspected=ancient(inspected_runs("inspect", INSPECT_FILES)),
     output:
-        [f"{LAYOUT.frames}/{name}" for name in frames_of(PARAMS)],
+        [f"{RESULTS}/frames/{name}" for name in (*frames_of(PARAMS), RECORD)],
     log:
         f"{LOGS}/evaluate.log",
     benchmark:
@@ -183,9 +163,9 @@ rule evaluate:
         ENV
     threads: 4
     params:
-        results=lambda w: PARAMS.outputs.results,
-        out=folder_of_output,
+        words=words("evaluate"),
+        why=why("evaluate"),
     message:
-        "Gather every run into frames and test the claims"
+        "Gather every run into frames and test the claims ({params.why})"
     shell:
-        "python -m lgmamba evaluate --study {input.study} --results {params.results} --out {params.out} > {log} 2>&1"
+        "python -m {params.words:q} > {log:q} 2>&1"

@@ -1,24 +1,40 @@
-"""MLflow, where tracking.kind is mlflow: the store is made before the first job, and told of the report at the end."""
+"""What a call does when it begins and ends, and MLflow, where tracking.kind is mlflow."""
+
+import subprocess
+
+from lgmamba.config.files import tracking_file, write_config_files
 
 
 localrules:
     track_report,
 
 
-# Not a rule: were the store an input of `train`, then a lost store would retrain every run. Trainings that start at the
-# same moment could make it themselves (lgmamba/track/store.py holds a lock); this only saves them the wait.
+# Only a call that runs something comes here, and it holds its lock. The files that stages read are named by their digests:
+# whatever another call writes, they stay what they are. The store is no rule: were it an input of `train`, then a lost store
+# would retrain every run. Trainings could make it themselves (lgmamba/track/store.py holds a lock); this saves them the wait.
 onstart:
-    if PARAMS.tracking.kind == "mlflow" and not KEPT and not os.path.exists(PARAMS.tracking.store / "mlflow.db"):
-        shell("python -m lgmamba track init --config {LAYOUT.tracking}")
+    none_from_the_future()
+    if not KEPT:
+        write_config_files(PARAMS)
+        if PARAMS.tracking.kind == "mlflow" and not os.path.exists(PARAMS.tracking.store / "mlflow.db"):
+            config_file = str(frozen_path(LAYOUT, tracking_file(PARAMS)))
+            subprocess.run(
+                [sys.executable, "-m", "lgmamba", "track", "init", "--config", config_file],
+                env=os.environ | {"PYTHONPATH": workflow.basedir},
+            )  # what goes wrong it says itself; results do not depend on it
+
+
+onsuccess:
+    if any(job.rule.name == "report" for job in workflow.dag.jobs):
+        logger.info(f"Report of study {PARAMS.study}: {PARAMS.outputs.reports}/report.html (and report.md)")
 
 
 rule track_report:
     input:
-        config=str(LAYOUT.tracking),
-        study=str(LAYOUT.study),
-        report=rules.report.output,
+        unless_current("track_report"),
+        report=ancient([f for f in rules.report.output if not f.endswith(RECORD)]),
     output:
-        touch(f"{LAYOUT.markers}/tracked"),
+        f"{LAYOUT.markers}/{RECORD}",
     log:
         f"{LOGS}/track_report.log",
     benchmark:
@@ -26,9 +42,8 @@ rule track_report:
     conda:
         ENV
     params:
-        reports=lambda w, input: dirname(input.report[0]),
+        words=words("track_report"),
     message:
         "Show the report in the tracking store"
     shell:
-        "python -m lgmamba track report --config {input.config} --study {input.study} --reports {params.reports}"
-        " > {log} 2>&1"
+        "python -m {params.words:q} > {log:q} 2>&1"

@@ -9,10 +9,12 @@ report need nothing else.
 """
 
 import argparse
+import hashlib
 import io
 import json
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -22,11 +24,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lgmamba.files import file_digest
 from lgmamba.frames import write_columns
+from lgmamba.records import RECORD, checked, checked_all, read_record, record_text, write_record
 
 AXES = ("mode", "order", "repeat", "image", "step")
-SMALL = ("train/run.json", "train/train.json", "train/history.parquet", "probe/probe.json", "probe/retention.parquet")
-SMALL += ("probe/panel.safetensors", "remedies/remedies.json", "remedies/steps.parquet", "remedies/retention.parquet")
+SMALL = ("train/run.json", "train/train.json", "train/history.parquet", "train/record.json")
+SMALL += ("remedies/remedies.json", "remedies/steps.parquet", "remedies/retention.parquet", "remedies/record.json")
 FOLDERS = ("inspect", "remedies/artefacts")
 
 
@@ -47,7 +51,14 @@ def pack(results: Path, to: Path, mb: float) -> None:
             for f in sorted((home / folder).glob("*"))
             if f.is_file()
         }
-        members[f"{home.relative_to(results)}/probe/errors.parquet"] = errors(home / "probe/steps.parquet")
+        record = read_record(home / "probe", "reconstruct")
+        probed = checked_all(home / "probe", tuple(record.files), "reconstruct")
+        content = errors(probed.pop("steps.parquet"))
+        members |= {str(path.relative_to(results)): path.read_bytes() for path in probed.values()}
+        members[f"{home.relative_to(results)}/probe/errors.parquet"] = content
+        files = {"errors.parquet" if name == "steps.parquet" else name: digest for name, digest in record.files.items()}
+        files["errors.parquet"] = hashlib.sha256(content).hexdigest()
+        members[f"{home.relative_to(results)}/probe/{RECORD}"] = record_text(replace(record, files=files)).encode()
         here = sum(map(len, members.values())) + 1024 * len(members)
         if size + here > mb * 2**20:
             if tar:
@@ -103,7 +114,11 @@ def unpack(results: Path, source: Path) -> None:
         with tarfile.open(path) as tar:
             tar.extractall(results, filter="data")
     for part in sorted(results.glob("runs/*/seed*/probe/errors.parquet")):
-        rebuild(part)
+        record = read_record(part.parent, "reconstruct")
+        rebuild(checked(part.parent, "errors.parquet", "reconstruct"))
+        files = {name: digest for name, digest in record.files.items() if name != "errors.parquet"}
+        files["steps.parquet"] = file_digest(part.with_name("steps.parquet"))  # the same rows, in another order
+        write_record(replace(record, files=files), part.parent)
         part.unlink()
 
 

@@ -5,17 +5,19 @@
 
 A study is a preset, with the seeds wanted behind a colon, and the runs behind another (all, where nothing is said). Each
 stage is the command that `lgmamba show --commands` prints; its output goes where Snakemake would put it, <results>/logs.
-What is there already is not made again. Jobs are spread evenly over the GPUs; with more jobs than GPUs several share one, unless
-LGMAMBA_JOBS_PER_GPU says how many may. When the time is up no job is started any more, and what runs is stopped: trainings go on from their
-last checkpoint at the next call.
+What is current (the digests in its record say so, as for Snakemake) is not made again. A run that another process is training,
+such as one that outlived an earlier call, is waited for. Jobs are spread evenly over the GPUs; with more jobs than GPUs several share one, unless
+LGMAMBA_JOBS_PER_GPU says how many may. When the time is up, or this script is told to end (Ctrl-C, SIGTERM), no job is started any
+more, and what runs is stopped: trainings go on from their last checkpoint at the next call.
 """
 
 import argparse
 import math
 import os
-import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,29 +26,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from lgmamba.cli.show import stage_commands
-from lgmamba.config.files import Layout, write_config_files
+from lgmamba.config.files import write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse_mapping
 from lgmamba.devices import gpus
+from lgmamba.jobs import Currency, Job, jobs_of
 
-MARKS = {
-    "data": "manifest.json",
-    "train": "train.json",
-    "reconstruct": "probe.json",
-    "remedy": "remedies.json",
-    "inspect": "inspect.json",
-}
-"""Stage -> the last file that it writes into the folder given by --out."""
+STAGES = ("data", "train", "reconstruct", "remedy", "inspect")
 
 
 @dataclass
-class Stages:
-    """The commands of one training and what follows from it, in order."""
+class Chain:
+    """The jobs of one training and what follows from it, in order."""
 
     study: Params
-    lines: list[str]
+    jobs: list[Job]
     cost: float
 
 
@@ -55,13 +50,15 @@ def main() -> None:
     options = parse()
     share_gpus(options.jobs, os.environ)
     begun = time.monotonic()
-    end = begun + 60 * options.minutes
-    jobs = [job for study in options.study for job in jobs_of(study, options)]
-    first = {job.lines[0]: job.study for job in jobs if " data " in job.lines[0]}
-    done = [run(study, line, end) for line, study in first.items()]
-    chains = sorted((job for job in jobs if job.lines[0] not in first), key=lambda job: -job.cost)
+    runner = Runner(begun + 60 * options.minutes)
+    signal.signal(signal.SIGTERM, lambda *_: runner.stop())
+    signal.signal(signal.SIGINT, lambda *_: runner.stop())
+    chains = [chain for study in options.study for chain in chains_of(study, options)]
+    first = {chain.jobs[0].words: chain for chain in chains if chain.jobs[0].stage == "data"}
+    done = [runner.run(chain) for chain in first.values()]
+    rest = sorted((chain for chain in chains if chain.jobs[0].words not in first), key=lambda chain: -chain.cost)
     with ThreadPoolExecutor(options.jobs) as pool:
-        done += pool.map(lambda job: all(run(job.study, line, end) for line in job.lines), chains)
+        done += pool.map(runner.run, rest)
     print(f"{sum(done)} of {len(done)} chains of stages done in {time.monotonic() - begun:.1f} s", flush=True)
     sys.exit(0 if all(done) else 1)
 
@@ -81,26 +78,24 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--override", help="further values as YAML")
     parser.add_argument("--jobs", type=int, default=1, help="stages at a time")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="time for all of it")
-    parser.add_argument("--stages", default=",".join(MARKS), help="which stages")
+    parser.add_argument("--stages", default=",".join(STAGES), help="which stages")
     return parser.parse_args()
 
 
-def jobs_of(asked: str, options: argparse.Namespace) -> list[Stages]:
+def chains_of(asked: str, options: argparse.Namespace) -> list[Chain]:
     """The chains of a study: its images, then one chain for each run and seed, with its configuration files written."""
     preset, seeds, names = [*asked.split(":"), "", ""][:3]
     study = load_params(
         options.params, preset, parse_mapping(options.override, "--override") if options.override else None
     )
     write_config_files(study)
-    layout, wanted = Layout(study.outputs.results), options.stages.split(",")
-    lines = [line for line in stage_commands(study) if stage_of(line) in wanted]
-    found = [Stages(study, [line], 0.0) for line in lines if stage_of(line) == "data"]
+    jobs = [job for job in jobs_of(study).values() if job.stage in STAGES and job.stage in options.stages.split(",")]
+    found = [Chain(study, [job], 0.0) for job in jobs if job.stage == "data"]
     for (name, seed), run_config in study.run_configs().items():
-        home = f"{layout.run_dir(name, seed)}/"
-        here = [line for line in lines if home in line]
+        here = [job for job in jobs if job.name[1:] == (name, str(seed))]
         asked_for = (not seeds or str(seed) in seeds.split(",")) and (not names or name in names.split(","))
         if here and asked_for:
-            found.append(Stages(study, here, patches_read(study, run_config)))
+            found.append(Chain(study, here, patches_read(study, run_config)))
     return found
 
 
@@ -115,35 +110,64 @@ def patches_read(study: Params, run: RunConfig) -> float:
     return 3.0 * train.steps * train.batch_size * run.L0 + sequences * read
 
 
-def stage_of(line: str) -> str:
-    """`python -m lgmamba train --run ...` -> train."""
-    return shlex.split(line)[3]
+class Runner:
+    """Runs chains until the time is up or somebody says stop; then no child is left behind."""
 
+    def __init__(self, end: float):
+        self._end, self._stopped = end, False
+        self._running: set[subprocess.Popen] = set()
+        self._lock = threading.Lock()
 
-def run(study: Params, line: str, end: float) -> bool:
-    """One stage; says whether its result is there."""
-    words, stage = shlex.split(line), stage_of(line)
-    out = Path(words[words.index("--out") + 1])
-    if (out / MARKS[stage]).is_file():
-        return True
-    left = end - time.monotonic()
-    if left <= 0:
-        return False
-    name = "/".join(out.parts[-3:-1])
-    log = Path(study.outputs.results) / "logs" / stage / f"{name if stage != 'data' else 'images'}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
-    with log.open("w") as sink:
+    def stop(self) -> None:
+        """End what runs, as SIGTERM does, and begin nothing any more."""
+        self._stopped = True
+        for process in list(self._running):
+            process.terminate()
+
+    def run(self, chain: Chain) -> bool:
+        """One chain; says whether all its results are there."""
+        return all(self._job(chain.study, job) for job in chain.jobs)
+
+    def _job(self, study: Params, job: Job) -> bool:
+        reason = Currency(jobs_of(study)).reason(job.name)
+        if reason is None:
+            return True
+        log = Path(study.outputs.results) / "logs" / job.stage / f"{'/'.join(job.name[1:-1])}/seed{job.name[-1]}.log"
+        if job.stage == "data":
+            log = Path(study.outputs.results) / "logs/data.log"
+        begun = time.monotonic()
+        code = self._call(job, log)
+        if code is None:
+            return False
+        what = {0: "done", STOPPED: "stopped"}.get(code, f"FAILED, see {log}")
+        print(f"{study.study} {' '.join(job.name)} ({reason}): {what}, {time.monotonic() - begun:.1f} s", flush=True)
+        if code not in (0, STOPPED):
+            print("".join(log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[-3:]), flush=True)
+        return code == 0
+
+    def _call(self, job: Job, log: Path) -> int | None:
+        """Exit status of a job; None where there was no time to begin it."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock:  # of two threads, none begins a job that `stop` does not see
+            left = self._end - time.monotonic()
+            if self._stopped or left <= 0:
+                return None
+            with log.open("w") as sink:
+                process = subprocess.Popen([sys.executable, "-m", *job.words], stdout=sink, stderr=sink)
+            self._running.add(process)
+        if self._stopped:
+            process.terminate()
         try:
-            limit = None if left == float("inf") else left
-            code = subprocess.run([sys.executable, *words[1:]], stdout=sink, stderr=sink, timeout=limit).returncode
+            code = process.wait(None if left == float("inf") else left)
         except subprocess.TimeoutExpired:
-            code = -1
-    word = {0: "done", -1: "stopped, the time is up"}.get(code, f"FAILED, see {log}")
-    print(f"{study.study} {stage} {name}: {word}, {time.monotonic() - begun:.1f} s", flush=True)
-    if code not in (0, -1):
-        print("".join(log.read_text().splitlines(keepends=True)[-3:]), flush=True)
-    return code == 0
+            process.terminate()
+            process.wait()
+            code = STOPPED
+        self._running.discard(process)
+        return STOPPED if self._stopped and code else code
+
+
+STOPPED = 128 + signal.SIGTERM
 
 
 if __name__ == "__main__":

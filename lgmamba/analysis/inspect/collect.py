@@ -7,10 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys
+from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys, made_from_other_values, unusable
 from lgmamba.analysis.files import read_json
 from lgmamba.analysis.inspect import NAMES
+from lgmamba.config.files import inspect_file
 from lgmamba.config.study import Params
+from lgmamba.keys import reading_key
 
 
 def collect_inspected(params: Params, folders: list[RunFolder]) -> dict[str, pl.DataFrame]:
@@ -29,13 +31,8 @@ def collect_inspected(params: Params, folders: list[RunFolder]) -> dict[str, pl.
         if folder.run not in params.inspect.runs:
             continue
         path = folder.path / "inspect"
-        needed = ["inspect.json", *(f"{name}.parquet" for name in NAMES)]
-        missing = [name for name in needed if not (path / name).is_file()]
-        found = (
-            [f"missing {', '.join(missing)} in {path}"]
-            if missing
-            else _problems(read_json(path / needed[0]), folder, params)
-        )
+        needed = ("inspect.json", *(f"{name}.parquet" for name in NAMES))
+        found = unusable(path, "inspect", needed) or _problems(read_json(path / needed[0]), folder, params)
         problems += [f"{folder.run} seed {folder.seed}: {problem}" for problem in found]
         if not found:
             for name in NAMES:
@@ -52,6 +49,9 @@ def _problems(about: dict[str, Any], folder: RunFolder, params: Params) -> list[
         problems.append(
             f"looked into with another configuration than the current one, inspect again: {'; '.join(keys)}"
         )
+    else:
+        key = reading_key(inspect_file(params, folder.config), "", "")
+        problems += made_from_other_values(key, folder.path / "inspect")
     for digest, what in (("data_digest", "images"), ("checkpoint_digest", "checkpoint")):
         if about[digest] != folder.train[digest]:
             problems.append(

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys
+from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys, made_from_other_values, unusable
 from lgmamba.analysis.files import ENGINE, read_json
 from lgmamba.analysis.samples import image_block
+from lgmamba.config.files import remedy_file
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
+from lgmamba.keys import reading_key
 
 NEEDED = ("remedies.json", "steps.parquet", "retention.parquet")
 
@@ -62,9 +64,8 @@ def collect_remedies(params: Params, folders: list[RunFolder]) -> list[RemedyFol
         if folder.run not in params.extension.runs:
             continue
         path = folder.path / "remedies"
-        missing = [name for name in NEEDED if not (path / name).is_file()]
-        if missing:
-            problems.append(f"{folder.run} seed {folder.seed}: missing {', '.join(missing)} in {path}")
+        if bad := unusable(path, "remedy", NEEDED):
+            problems += [f"{folder.run} seed {folder.seed}: {problem}" for problem in bad]
             continue
         remedied = RemedyFolder(folder, read_json(path / "remedies.json"))
         problems += [f"{folder.run} seed {folder.seed}: {problem}" for problem in _problems(remedied, params)]
@@ -84,6 +85,9 @@ def _problems(remedied: RemedyFolder, params: Params) -> list[str]:
         keys.append(f"remedies: found {', '.join(tried) or 'none'}, expected {', '.join(asked) or 'none'}")
     if keys:
         problems.append(f"remedies tried with another configuration than the current one, try again: {'; '.join(keys)}")
+    else:
+        key = reading_key(remedy_file(params, remedied.folder.config), "", "")
+        problems += made_from_other_values(key, remedied.folder.path / "remedies")
     if found["data_digest"] != train["data_digest"]:
         problems.append(
             f"trained on images {train['data_digest']:.12} but remedies tried on images {found['data_digest']:.12}"

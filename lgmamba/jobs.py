@@ -1,0 +1,214 @@
+"""Every job of a study: its command line, its folder, and whether its result is current.
+
+One list for all who run stages: Snakemake's rules, `lgmamba show --commands`, and the script for machines without
+Snakemake. Nothing heavy is imported.
+"""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lgmamba import keys
+from lgmamba.analysis import figures_of, folders_read, frames_drawn, kept_frames
+from lgmamba.config.files import Layout, data_file, frozen_path, inspect_file, probe_file, remedy_file, tracking_file
+from lgmamba.config.run import RunConfig
+from lgmamba.config.study import Params
+from lgmamba.data.listing import images_digest
+from lgmamba.records import Key, Record, find_record, reason_to_make
+
+JobName = tuple[str, ...]
+"""("data",), ("train", run, seed), ("figure", name), ...: the stage, and which of its jobs."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of one stage.
+
+    Attributes:
+        name: stage, and what tells the jobs of a stage apart.
+        words: the command line after `python -m`.
+        out: folder of the result.
+        part: name of the result, where the folder holds several.
+        after: jobs whose results are read.
+        key: what the result is to be made from, given what is there now.
+    """
+
+    name: JobName
+    words: tuple[str, ...]
+    out: Path
+    after: tuple[JobName, ...]
+    key: Callable[[], Key] = field(repr=False)
+    part: str | None = None
+
+    @property
+    def stage(self) -> str:
+        return self.name[0]
+
+    @property
+    def line(self) -> str:
+        """The command as one line for a shell."""
+        return shlex.join(["python", "-m", *self.words])
+
+
+def jobs_of(params: Params) -> dict[JobName, Job]:
+    """Every job of a study, in an order that works."""
+    layout = Layout(params.outputs.results)
+    jobs = {("data",): _data(params)}
+    for (name, _), run in params.run_configs().items():
+        found = [_train(params, run), _reading(params, run, "reconstruct")]
+        if params.extension is not None and name in params.extension.runs:
+            found.append(_reading(params, run, "remedy"))
+        if params.inspect is not None and name in params.inspect.runs:
+            found.append(_reading(params, run, "inspect"))
+        jobs |= {job.name: job for job in found}
+    study = frozen_path(layout, params)
+    jobs["evaluate",] = Job(
+        ("evaluate",),
+        _words("evaluate", study=study, results=layout.results, out=layout.frames),
+        layout.frames,
+        tuple(name for name in jobs if name[0] != "data"),
+        lambda: keys.evaluate_key(params, records_below(layout.results, params)),
+    )
+    return jobs | drawn_jobs(params, layout.frames, study, params.outputs.reports, (("evaluate",),))
+
+
+def records_below(results: Path, params: Params) -> dict[str, Record | None]:
+    """Folder below `results` -> record of every result that frames are made from."""
+    return {where: find_record(results / where) for where in folders_read(params)}
+
+
+def drawn_jobs(
+    params: Params, frames: Path, study: Path, reports: Path, after: tuple[JobName, ...] = ()
+) -> dict[JobName, Job]:
+    """Figures and report.
+
+    Args:
+        params: the study, as the file `study` has it.
+        frames: folder of the frames.
+        study: configuration file.
+        reports: folder of the report.
+        after: jobs that make the frames; none where they are kept.
+    """
+    folder, names = reports / "figures", figures_of(params)
+    figures = [_figure(params, name, frames, study, folder, after) for name in names]
+    report = Job(
+        ("report",),
+        _words("report", study=study, frames=frames, figures=folder, out=reports),
+        reports,
+        (*after, *(job.name for job in figures)),
+        lambda: keys.report_key(
+            params, find_record(frames), kept_frames(params), {name: find_record(folder, name) for name in names}
+        ),
+    )
+    return {job.name: job for job in (*figures, report)}
+
+
+def _figure(params: Params, name: str, frames: Path, study: Path, folder: Path, after: tuple[JobName, ...]) -> Job:
+    words = ("lgmamba", "figure", name, *_options(study=study, frames=frames, out=folder))
+    return Job(
+        ("figure", name),
+        words,
+        folder,
+        after,
+        lambda: keys.figure_key(params, find_record(frames), frames_drawn(name)),
+        part=name,
+    )
+
+
+def track_report_job(params: Params) -> Job:
+    """Tell the tracking store of the report; not among `jobs_of`, since no result depends on it."""
+    layout = Layout(params.outputs.results)
+    given = {"config": frozen_path(layout, tracking_file(params)), "study": frozen_path(layout, params)}
+    return Job(
+        ("track_report",),
+        ("lgmamba", "track", "report", *_options(**given, reports=params.outputs.reports, out=layout.markers)),
+        layout.markers,
+        (("report",),),
+        lambda: keys.track_report_key(params, find_record(params.outputs.reports)),
+    )
+
+
+class Currency:
+    """Which jobs have a result that is there, whole, and made from what is configured and read now.
+
+    A job whose inputs are not current is not current either. Each job is looked at once.
+    """
+
+    def __init__(self, jobs: dict[JobName, Job], again: Callable[[JobName], bool] = lambda name: False):
+        self._jobs, self._again = jobs, again
+        self._reasons: dict[JobName, str | None] = {}
+
+    def reason(self, name: JobName) -> str | None:
+        """Why a job has to run, in a few words; None where its result is current."""
+        if name not in self._reasons:
+            self._reasons[name] = self._look(self._jobs[name])
+        return self._reasons[name]
+
+    def _look(self, job: Job) -> str | None:
+        if self._again(job.name):
+            return "asked for"
+        before = next((name for name in job.after if self.reason(name)), None)
+        if before is not None:
+            return f"after {' '.join(before)}"
+        return reason_to_make(job.key(), job.out, job.part)
+
+
+def _data(params: Params) -> Job:
+    out, file = params.outputs.data, data_file(params)
+    words = _words("data", config=frozen_path(Layout(params.outputs.results), file), out=out)
+    return Job(
+        ("data",), words, out, (), lambda: keys.data_key(params.data, images_digest(params.data, find_record(out)))
+    )
+
+
+def _train(params: Params, run: RunConfig) -> Job:
+    layout, data = Layout(params.outputs.results), params.outputs.data
+    home = layout.run_dir(run.run, run.seed)
+    given = {"run": frozen_path(layout, run), "data": data, "out": home / "train", "work": home / "work"}
+    return Job(
+        ("train", run.run, str(run.seed)),
+        _words("train", **given, **_track(params), device=params.device),
+        home / "train",
+        (("data",),),
+        lambda: keys.train_key(run, _digest(data, ".safetensors")),
+    )
+
+
+FOLDERS = {"reconstruct": "probe", "remedy": "remedies", "inspect": "inspect"}
+FILES = {"reconstruct": probe_file, "remedy": remedy_file, "inspect": inspect_file}
+
+
+def _reading(params: Params, run: RunConfig, stage: str) -> Job:
+    layout, data = Layout(params.outputs.results), params.outputs.data
+    home, file = layout.run_dir(run.run, run.seed), FILES[stage](params, run)
+    given = {"probe" if stage == "reconstruct" else "config": frozen_path(layout, file)}
+    given |= {"train": home / "train", "data": data, "out": home / FOLDERS[stage]}
+    given |= {"work": home / "work", **_track(params)} if stage == "remedy" else {}
+    which = (run.run, str(run.seed))
+    return Job(
+        (stage, *which),
+        _words(stage, **given, device=params.device),
+        home / FOLDERS[stage],
+        (("data",), ("train", *which)),
+        lambda: keys.reading_key(file, _digest(data, ".safetensors"), _digest(home / "train", "model.safetensors")),
+    )
+
+
+def _digest(folder: Path, end: str) -> str:
+    """Recorded digest of the file in a folder whose name ends so; "" where there is none."""
+    record = find_record(folder)
+    files = {} if record is None else record.files
+    return next((digest for name, digest in files.items() if name.endswith(end)), "")
+
+
+def _track(params: Params) -> dict[str, Path]:
+    return {"track": params.tracking.store} if params.tracking.kind == "mlflow" else {}
+
+
+def _words(stage: str, **options: Path | str) -> tuple[str, ...]:
+    return ("lgmamba", stage, *_options(**options))
+
+
+def _options(**options: Path | str) -> tuple[str, ...]:
+    return tuple(word for name, value in options.items() for word in (f"--{name}", str(value)))
