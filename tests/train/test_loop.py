@@ -14,6 +14,7 @@ from lgmamba.data.dataset import load_dataset
 from lgmamba.data.errors import DataError
 from lgmamba.files import file_digest
 from lgmamba.provenance import code_digest
+from lgmamba.records import RECORD
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import metric_name
 from lgmamba.train import loop
@@ -244,7 +245,7 @@ def test_a_training_that_fails_does_not_leave_the_old_ones_last_file(digits, tmp
     monkeypatch.setattr(loop, "TrainStep", poisoned(5, float("nan"), 1.0))
     with pytest.raises(TrainingError):
         train_at(tmp_path, tiny_run(), digits)
-    assert not (tmp_path / "train" / "train.json").exists()
+    assert not (tmp_path / "train" / RECORD).exists()
 
 
 def test_images_that_do_not_fit_are_refused_before_training(digits, tmp_path):
