@@ -201,6 +201,11 @@ def load_progress(work: Path, key: dict[str, Any]) -> tuple[Progress, dict[str, 
     return Progress(**(values | {"history": tuple(values["history"])})), weights, moments
 
 
+def remove_progress(work: Path) -> None:
+    """Take away what `save_progress` left, once nobody needs it any more."""
+    (work / RESUME).unlink(missing_ok=True)
+
+
 def _digest(tensors: dict[str, Tensor], known: dict[str, str]) -> str:
     """Of everything in a resume checkpoint, whatever order it lies in."""
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())

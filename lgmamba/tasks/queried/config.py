@@ -90,6 +90,7 @@ class QueriedConfig(TaskBase):
     READS: ClassVar[Literal["cells", "places"]] = "places"
     DETAILS: ClassVar[tuple[str, ...]] = ("asked",)
     CONDITIONING: ClassVar[frozenset[str]] = frozenset({"length_token"})
+    DRAWN: ClassVar[frozenset[str]] = frozenset({"lengths", "per", "weight"})
 
     kind: Literal["queried"]
     patch_size: Positive = Field(description="patch side, pixels; at most the image's sides")
