@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model import Plan, SequenceModel, Sequences
+from lgmamba.mixers.contract import Hook
+from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.account import Account, Moments
 from lgmamba.probe.dynamics import DecayRecorder, ModeMemory
 from lgmamba.probe.passes import Stop, stops
@@ -59,7 +60,7 @@ class Remedies:
             pass
         return cls(known, recorder, calibrate(recorder, known.L0))
 
-    def plan(self, name: str, T: int) -> tuple[Plan | None, float]:
+    def plan(self, name: str, T: int) -> tuple[Hook | None, float]:
         """The plan of one of `REMEDIES` for length T, and extra decay a step that it does not show in dt or A."""
         L0 = self.known.L0
         if name == "step_size":
@@ -108,7 +109,7 @@ class Touched:
 
 
 def touch(
-    model: SequenceModel, seq: Sequences, T: int, piece: int, plan: Plan | None, retention: float, known: Account
+    model: SequenceModel, seq: Sequences, T: int, piece: int, plan: Hook | None, retention: float, known: Account
 ) -> Touched:
     """Read to T with a remedy. What is written shrinks or grows with the step size: E[dt' B x] / E[dt B x] = E[dt'] / E[dt].
 

@@ -27,8 +27,8 @@ from lgmamba.config.remedies import (
     combined,
 )
 from lgmamba.config.run import ModelConfig
+from lgmamba.mixers.contract import Hook
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.model.plan import Plan
 from lgmamba.model.runner import MakeHook
 from lgmamba.remedies import controls
 from lgmamba.remedies.assemble import assemble
@@ -89,7 +89,7 @@ def build(
     if len(parts) == 1:
         return Remedy(entry.name, entry.kind, mode, entry.words, **parts[0])
 
-    def plan(T: int | None) -> Plan | None:
+    def plan(T: int | None) -> Hook | None:
         made = [p for p in (part["plan"](T) for part in parts) if p is not None]
         return chain(*made) if made else None
 
@@ -123,7 +123,7 @@ def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, factors: LengthFactors, 
     """Scale by factors of the length, constant in prefix mode; in stream mode those of A are constant within half of L0."""
 
     def of_layers(factors: Tensor) -> list[Tensor]:
-        return by_layer(factors, entry.scope, config.n_layer, config.mixer.d_state)
+        return by_layer(factors, entry.scope, config.n_layer, config.modes)
 
     if entry.kind == "step_size":
         schedules = [lambda t, n=n: of_layers(factors.at_each(t))[n] for n in range(config.n_layer)]
@@ -131,13 +131,13 @@ def factor_plan(entry: SpectrumRemedy | StepSizeRemedy, factors: LengthFactors, 
             scale_step_sizes(schedules) if T is None else scale_step_sizes(per_layer=of_layers(factors.at(T)))
         )
 
-    def constant(T: float) -> Plan:
+    def constant(T: float) -> Hook:
         return scale_spectrum(entry.form, of_layers(factors.at(T)))
 
     return lambda T: follow_length(factors.L0, max(1, factors.L0 // 2), constant) if T is None else constant(T)
 
 
-def power_plan(entry: StepSizeRemedy, factors: Tensor, L0: int) -> Plan:
+def power_plan(entry: StepSizeRemedy, factors: Tensor, L0: int) -> Hook:
     """dt (L0 / t)^(p f), f one of `factors` (M,) for each layer."""
     return scale_step_sizes([power_schedule(L0, entry.power * f) for f in factors])
 
@@ -145,7 +145,7 @@ def power_plan(entry: StepSizeRemedy, factors: Tensor, L0: int) -> Plan:
 def _factors(entry: SpectrumRemedy | StepSizeRemedy, values: Any, model: SequenceModel, last: int) -> MakeHook:
     config = model.config
     if values is None:
-        M = n_factors(entry.scope, config.n_layer, config.d_inner, config.mixer.d_state)
+        M = n_factors(entry.scope, config.n_layer, config.channels, config.modes)
         values = {"T": {last: {"factors": [entry.factor] * M}}}
     return factor_plan(entry, length_factors(model.L0, values), config)
 
@@ -154,7 +154,7 @@ def _spectrum(entry: SpectrumRemedy, values: Any, model: SequenceModel, last: in
     if entry.form != "clip":
         return {"plan": _factors(entry, values, model, last)}
 
-    def plan(T: int | None) -> Plan | None:
+    def plan(T: int | None) -> Hook | None:
         if T is None:
             return beyond(model.L0, clip_spectrum(*entry.band))
         return None if T <= model.L0 else clip_spectrum(*entry.band)
@@ -176,7 +176,7 @@ def _step_size(entry: StepSizeRemedy, values: Any, model: SequenceModel, last: i
     return {"plan": lambda T: power_plan(entry, torch.tensor(found["factors"], dtype=torch.float64), L0)}
 
 
-def _norm_plan(values: Any, T: int) -> Plan:
+def _norm_plan(values: Any, T: int) -> Hook:
     budgets, totals = (
         [torch.tensor(v, dtype=torch.float64) for v in found]
         for found in (values["budgets"], values["T"][str(T)]["totals"])
@@ -194,7 +194,7 @@ def _decimamba(entry: DeciMambaRemedy, values: Any, model: SequenceModel, last: 
 
         return {"reader": reader, "plan": lambda T: DeciStream(layer, table)}
 
-    def plan(T: int) -> Plan | None:
+    def plan(T: int) -> Hook | None:
         if T <= L0:
             return None
         generator = torch.Generator().manual_seed(T)
@@ -220,7 +220,7 @@ def _longmamba(entry: LongMambaRemedy, values: Any, model: SequenceModel, last: 
         return {"plan": lambda T: None if T <= model.L0 else keep_to_budget(budgets, channels), "whole": True}
     if entry.steps == "random":
 
-        def at_random(T: int) -> Plan | None:
+        def at_random(T: int) -> Hook | None:
             if T <= model.L0:
                 return None
             return mask_random_steps([torch.tensor(v) for v in values["shares"][str(T)]], T, channels)
@@ -233,7 +233,7 @@ def _longmamba(entry: LongMambaRemedy, values: Any, model: SequenceModel, last: 
 def _retain_insert(entry: RetainInsertRemedy, values: Any, model: SequenceModel, last: int) -> dict[str, Any]:
     L0, retention = model.L0, horizon_retention(model.L0, entry.horizon)
 
-    def plan(T: int | None) -> Plan | None:
+    def plan(T: int | None) -> Hook | None:
         if T is None:
             return retain_and_insert(retention, entry.insertion, after=L0)
         return None if T <= L0 else retain_and_insert(retention, entry.insertion)

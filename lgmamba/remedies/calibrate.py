@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model import Plan, SequenceModel, Sequences
+from lgmamba.mixers.contract import Hook
+from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.runner import read_at_steps
 from lgmamba.tasks.base import Task
 
@@ -155,7 +156,7 @@ def loss_at_steps(
     model: SequenceModel,
     task: Task,
     sequences: Sequences,
-    make_plan: Callable[[Tensor], Plan],
+    make_plan: Callable[[Tensor], Hook],
     steps: Sequence[int] | None = None,
     target_length: Tensor | None = None,
     piece: int | None = None,

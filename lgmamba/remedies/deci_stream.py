@@ -8,13 +8,12 @@ batch together. Glossary: `lgmamba.remedies`.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from lgmamba.mixers.contract import Call, gather_steps
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.model.plan import ScanCall, gather_steps
 from lgmamba.model.runner import ends, read_pieces, told
 from lgmamba.remedies.base import steps_of
 from lgmamba.remedies.longmamba import StepSizeRecorder, Thresholds
@@ -41,13 +40,13 @@ class DeciStream:
         self.layer, self.table = layer, table
         self.kept: Tensor | None = None
 
-    def __call__(self, call: ScanCall) -> ScanCall:
+    def __call__(self, call: Call) -> Call:
         if call.layer < self.layer:
             return call
         if call.layer == self.layer:
             # Up to L0 the threshold is 0, and norms are not; the first step is always one of them.
-            self.kept = call.dt.norm(dim=2) > self.table.at(steps_of(call))[:, 0]
-        return replace(call, dt=call.dt * self.kept[..., None])
+            self.kept = call.score().norm(dim=2) > self.table.at(steps_of(call))[:, 0]
+        return call.mask(self.kept[..., None])
 
 
 @torch.no_grad()

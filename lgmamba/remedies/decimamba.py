@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.mixers.contract import Call, Hook
 
 Score = Literal["step_size", "random", "newest"]
 
@@ -25,7 +25,7 @@ def decimate(
     protected: int = 1,
     score: Score = "step_size",
     generator: torch.Generator | None = None,
-) -> Plan:
+) -> Hook:
     """In the s-th of `layers`, keep floor(base beta^s) steps (at least `least`, at most all), and the protected ones.
 
     Args:
@@ -41,12 +41,12 @@ def decimate(
     if score == "random" and generator is None:
         raise ValueError("score='random' needs a generator")
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         if call.layer not in layers:
             return call
         if call.t0:
             raise ValueError(f"decimation reads a sequence in one piece; this piece starts after step {call.t0}")
-        candidates = call.dt.shape[1] - protected
+        candidates = call.shape[1] - protected
         wanted = min(candidates, max(least, int(base * beta ** list(layers).index(call.layer))))
         if wanted >= candidates:
             return call
@@ -66,10 +66,10 @@ class KeptSteps:
         self.kept: dict[int, Tensor] = {}
         self._here: Tensor | None = None
 
-    def __call__(self, call: ScanCall) -> ScanCall:
+    def __call__(self, call: Call) -> Call:
         if call.layer == 0:
-            B, L = call.dt.shape[:2]
-            self._here = torch.arange(L, device=call.dt.device).expand(B, -1)
+            B, L = call.shape
+            self._here = torch.arange(L, device=call.like.device).expand(B, -1)
         if call.keep is not None:
             self._here = self._here.gather(1, call.keep)
         self.kept[call.layer] = self._here
@@ -94,13 +94,14 @@ class KeptSteps:
         }
 
 
-def _scores(call: ScanCall, score: Score, generator: torch.Generator | None) -> Tensor:
+def _scores(call: Call, score: Score, generator: torch.Generator | None) -> Tensor:
     """(B, L), larger is kept."""
     if score == "step_size":
-        return call.dt.norm(dim=2)
+        return call.score().norm(dim=2)
+    device = call.like.device
     if score == "newest":
-        return torch.arange(call.dt.shape[1], device=call.dt.device).expand(call.dt.shape[:2]).float()
-    return torch.rand(call.dt.shape[:2], generator=generator, device=generator.device).to(call.dt.device)
+        return torch.arange(call.shape[1], device=device).expand(call.shape).float()
+    return torch.rand(call.shape, generator=generator, device=generator.device).to(device)
 
 
 def _keep(scores: Tensor, wanted: int, protected: int) -> Tensor:

@@ -48,15 +48,15 @@ def length_factors(L0: int, values: dict[str, Any]) -> LengthFactors:
     return LengthFactors(L0, [T for T, _ in given], logs)
 
 
-def n_factors(scope: Scope, n_layer: int, d_inner: int, d_state: int) -> int:
+def n_factors(scope: Scope, n_layer: int, channels: int, modes: int) -> int:
     """M of a scope."""
-    of_layer = {"layer": 1, "channel": d_inner, "mode": d_state, "channel_mode": d_inner * d_state}
+    of_layer = {"layer": 1, "channel": channels, "mode": modes, "channel_mode": channels * modes}
     return 1 if scope == "global" else n_layer * of_layer[scope]
 
 
-def by_layer(factors: Tensor, scope: Scope, n_layer: int, d_state: int) -> list[Tensor]:
+def by_layer(factors: Tensor, scope: Scope, n_layer: int, modes: int) -> list[Tensor]:
     """Factors (..., M) as one entry for each layer: (...), (..., D) by channel, (..., N) by mode, or (..., D, N)."""
     if scope == "global":
         return [factors[..., 0]] * n_layer
-    of_layer = {"layer": (), "channel": (-1,), "mode": (-1,), "channel_mode": (-1, d_state)}[scope]
+    of_layer = {"layer": (), "channel": (-1,), "mode": (-1,), "channel_mode": (-1, modes)}[scope]
     return list(factors.unflatten(-1, (n_layer, *of_layer)).unbind(factors.ndim - 1))

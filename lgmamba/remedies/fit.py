@@ -23,7 +23,8 @@ from lgmamba.config.remedies import (
     SpectrumRemedy,
     StepSizeRemedy,
 )
-from lgmamba.model import Plan, SequenceModel, Sequences
+from lgmamba.mixers.contract import Hook
+from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.runner import ends, read_pieces, told
 from lgmamba.remedies.build import build, factor_plan, power_plan
 from lgmamba.remedies.calibrate import Calibration, Objective, by_gradient, loss_at_steps, within, zeroth_order
@@ -92,13 +93,13 @@ class CalibrationSet:
         return told(self.model, len(self.sequences), T)
 
     @torch.no_grad()
-    def record(self, recorder: Plan, T: int, whole: bool = False) -> None:
+    def record(self, recorder: Hook, T: int, whole: bool = False) -> None:
         """Show a recorder one pass over the first T steps, told T; whole, or in pieces."""
         stops = [T] if whole else ends([T], self.piece)
         for _ in read_pieces(self.model, self.sequences, stops, self.told(T), recorder):
             pass
 
-    def loss(self, steps: list[int], mode: Mode, make_plan: Callable[[Tensor], Plan], piece: int | None) -> Objective:
+    def loss(self, steps: list[int], mode: Mode, make_plan: Callable[[Tensor], Hook], piece: int | None) -> Objective:
         """Mean error after some steps of one pass, as a function of ln factors (M,).
 
         A length-adaptive model is told the last of them in prefix mode, and L0 in stream mode.
@@ -143,13 +144,13 @@ def _fit_factors(entry: SpectrumRemedy | StepSizeRemedy, images: CalibrationSet)
     their mean error, for all of their factors at once.
     """
     L0, lengths, config = images.model.L0, images.lengths, images.model.config
-    M = n_factors(entry.scope, config.n_layer, config.d_inner, config.mixer.d_state)
+    M = n_factors(entry.scope, config.n_layer, config.channels, config.modes)
     problems = [lengths] if entry.mode == "stream" else [[T] for T in lengths]
     recorder = _record(images, L0) if "closed_form" in (entry.calibrate, entry.start) else None
     values, passes = {}, 0
     for steps in problems:
 
-        def make_plan(factors: Tensor, steps: list[int] = steps) -> Plan:
+        def make_plan(factors: Tensor, steps: list[int] = steps) -> Hook:
             given = LengthFactors(L0, steps, factors.reshape(len(steps), M).log())
             return factor_plan(entry, given, config)(None if entry.mode == "stream" else steps[-1])
 
@@ -182,7 +183,7 @@ def _as_it_is(theta: Tensor, held_out: Objective) -> Calibration:
 def _fit_power(entry: StepSizeRemedy, images: CalibrationSet) -> Fit:
     """Under "T" at the longest length: a factor on p for each layer, for the mean error over lengths of one pass."""
 
-    def make_plan(factors: Tensor) -> Plan:
+    def make_plan(factors: Tensor) -> Hook:
         return power_plan(entry, factors, images.model.L0)
 
     losses = [images.half(second).loss(images.lengths, "stream", make_plan, images.piece) for second in (False, True)]

@@ -13,13 +13,13 @@ sum goes on to grow, as 1 + ln(t / L0). Glossary: `lgmamba.remedies`; D channels
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.mixers.contract import Call, Hook
 from lgmamba.remedies.base import steps_of
 
 SURVIVAL = 0.05
@@ -35,9 +35,9 @@ class StepSizeRecorder:
         self.step_sizes: dict[int, list[Tensor]] = {}
         self.A: dict[int, Tensor] = {}
 
-    def __call__(self, call: ScanCall) -> ScanCall:
-        self.step_sizes.setdefault(call.layer, []).append(call.dt.detach().float())
-        self.A[call.layer] = call.A.detach()
+    def __call__(self, call: Call) -> Call:
+        self.step_sizes.setdefault(call.layer, []).append(call.score().detach().float())
+        self.A[call.layer] = -call.rates().detach()
         return call
 
 
@@ -170,7 +170,7 @@ def _stretched_threshold(curve: Tensor, T: int) -> Tensor:
     return torch.where(exceeds.any(2), theta, 0.0).mean(0)
 
 
-def mask_steps(tables: Sequence[Thresholds], channels: Sequence[Tensor] | None = None, T: int | None = None) -> Plan:
+def mask_steps(tables: Sequence[Thresholds], channels: Sequence[Tensor] | None = None, T: int | None = None) -> Hook:
     """dt <- dt where dt > theta, else 0.
 
     Args:
@@ -179,15 +179,15 @@ def mask_steps(tables: Sequence[Thresholds], channels: Sequence[Tensor] | None =
         T: length of the sequence, prefix mode; None for that of every step t, stream mode.
     """
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         t = steps_of(call)
         theta = tables[call.layer].at(t if T is None else torch.full_like(t, T))
-        return replace(call, dt=call.dt * _spared(call, call.dt > theta, channels))
+        return call.mask(_spared(call, call.score() > theta, channels))
 
     return plan
 
 
-def filter_steps(filters: Sequence[ChannelFilter], L0: int, T: int) -> Plan:
+def filter_steps(filters: Sequence[ChannelFilter], L0: int, T: int) -> Hook:
     """`mask_steps` in channels of long memory, for sequences of length T: prefix mode. The identity for T <= L0."""
     tables = thresholds(filters, L0, [T] if T > L0 else [])
     return mask_steps(tables, [f.long_memory for f in filters], T)
@@ -195,7 +195,7 @@ def filter_steps(filters: Sequence[ChannelFilter], L0: int, T: int) -> Plan:
 
 def mask_random_steps(
     shares: Sequence[Tensor], seed: int, channels: Sequence[Tensor] | None = None, after: int = 0
-) -> Plan:
+) -> Hook:
     """An ablation: as `mask_steps`, but which steps are kept is random.
 
     Args:
@@ -206,14 +206,14 @@ def mask_random_steps(
     """
     generator = torch.Generator()
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         draws = []
         for t in steps_of(call).long().tolist():
             generator.manual_seed((seed * 1_000_003 + call.layer) * 1_000_003 + t)
-            draws.append(torch.rand(call.dt.shape[2], generator=generator))
+            draws.append(torch.rand(len(shares[call.layer]), generator=generator))
         t = steps_of(call)[:, None]
-        keeps = (torch.stack(draws).to(call.dt.device) < shares[call.layer].to(call.dt.device)) | (t <= after)
-        return replace(call, dt=call.dt * _spared(call, keeps, channels))
+        keeps = (torch.stack(draws).to(t.device) < shares[call.layer].to(t.device)) | (t <= after)
+        return call.mask(_spared(call, keeps, channels))
 
     return plan
 
@@ -235,7 +235,7 @@ def random_channels(channels: Sequence[Tensor], generator: torch.Generator) -> l
     return [mask[torch.randperm(len(mask), generator=generator).to(mask.device)] for mask in channels]
 
 
-def keep_to_budget(budgets: Sequence[Tensor], channels: Sequence[Tensor] | None = None, scale: float = 1.0) -> Plan:
+def keep_to_budget(budgets: Sequence[Tensor], channels: Sequence[Tensor] | None = None, scale: float = 1.0) -> Hook:
     """dt <- 0 but for the largest dt of the sequence, whose sum stays within scale Q (`bound` of the release). Prefix mode.
 
     Args:
@@ -246,16 +246,16 @@ def keep_to_budget(budgets: Sequence[Tensor], channels: Sequence[Tensor] | None 
         ValueError: when called, if the sequence is not read in one piece.
     """
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         if call.t0:
             raise ValueError(f"a budget is that of a whole sequence; this piece starts after step {call.t0}")
-        ordered, order = call.dt.sort(dim=1, descending=True, stable=True)
-        within = ordered.double().cumsum(1) <= scale * budgets[call.layer].to(call.dt.device).double()
+        ordered, order = call.score().sort(dim=1, descending=True, stable=True)
+        within = ordered.double().cumsum(1) <= scale * budgets[call.layer].to(ordered.device).double()
         keeps = torch.zeros_like(within).scatter_(1, order, within)
-        return replace(call, dt=call.dt * _spared(call, keeps, channels))
+        return call.mask(_spared(call, keeps, channels))
 
     return plan
 
 
-def _spared(call: ScanCall, keeps: Tensor, channels: Sequence[Tensor] | None) -> Tensor:
+def _spared(call: Call, keeps: Tensor, channels: Sequence[Tensor] | None) -> Tensor:
     return keeps if channels is None else keeps | ~channels[call.layer].to(keeps.device)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from lgmamba.mixers.contract import Call, gather_steps
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.model.plan import ScanCall, gather_steps
 from lgmamba.model.runner import MakeHook, read_at_steps, run_sequence, told
 from lgmamba.remedies.base import chain
 from lgmamba.remedies.build import Remedy
@@ -55,16 +55,15 @@ class WriteRecorder:
         self.written, self.step_sizes = (torch.zeros(T, dtype=torch.float64, device=device) for _ in range(2))
         self._positions: Tensor | None = None
 
-    def __call__(self, call: ScanCall) -> ScanCall:
-        B, L, _ = call.dt.shape
+    def __call__(self, call: Call) -> Call:
+        score, (B, L) = call.score(), call.shape
         if call.layer == 0:
-            self._positions = torch.arange(call.t0, call.t0 + L, device=call.dt.device).expand(B, -1)
-        dt = call.dt
+            self._positions = torch.arange(call.t0, call.t0 + L, device=score.device).expand(B, -1)
         if call.keep is not None:  # later layers see these steps only
-            self._positions, dt = self._positions.gather(1, call.keep), gather_steps(dt, call.keep)
+            self._positions, score = self._positions.gather(1, call.keep), gather_steps(score, call.keep)
         at = self._positions.flatten()
-        self.written.index_add_(0, at, (dt > 0).double().mean(2).flatten() / self.n_layer)
-        self.step_sizes.index_add_(0, at, dt.double().mean(2).flatten() / self.n_layer)
+        self.written.index_add_(0, at, (score > 0).double().mean(2).flatten() / self.n_layer)
+        self.step_sizes.index_add_(0, at, score.double().mean(2).flatten() / self.n_layer)
         return call
 
 

@@ -15,14 +15,14 @@ Glossary: `lgmamba.remedies`; K knots, D channels, N modes, M factors.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model import SequenceModel
-from lgmamba.model.plan import Plan, ScanCall
 from lgmamba.remedies.base import steps_of
 
 Gains = Literal["step_size", "modes", "channels"]
@@ -37,7 +37,7 @@ class GainSchedule:
         L0: up to it nothing is changed.
         knots: K lengths in units of L0, ascending, above 1.
         gains: which factors there are, see above; each includes those before it.
-        n_layer, d_inner, d_state: of the model.
+        n_layer, channels, modes: of the model.
     Raises:
         ValueError: knots or gains out of range.
     """
@@ -46,8 +46,8 @@ class GainSchedule:
     knots: Sequence[float]
     gains: Gains
     n_layer: int
-    d_inner: int
-    d_state: int
+    channels: int
+    modes: int
 
     def __post_init__(self):
         if list(self.knots) != sorted(set(self.knots)) or not self.knots or self.knots[0] <= 1:
@@ -58,12 +58,12 @@ class GainSchedule:
     @classmethod
     def of(cls, model: SequenceModel, knots: Sequence[float], gains: Gains) -> "GainSchedule":
         """For a model as it was trained."""
-        return cls(model.L0, knots, gains, model.config.n_layer, model.config.d_inner, model.config.mixer.d_state)
+        return cls(model.L0, knots, gains, model.config.n_layer, model.config.channels, model.config.modes)
 
     @property
     def per_knot(self) -> int:
         """Factors of one layer at one knot."""
-        N, D = self.d_state, self.d_inner
+        N, D = self.modes, self.channels
         return {"step_size": 1, "modes": 1 + 2 * N, "channels": 1 + 2 * N + 2 * D}[self.gains]
 
     @property
@@ -71,23 +71,23 @@ class GainSchedule:
         """M."""
         return self.n_layer * len(self.knots) * self.per_knot
 
-    def plan(self, factors: Tensor) -> Plan:
+    def plan(self, factors: Tensor) -> Hook:
         """The plan of factors (M,), each above 0, by layer, then knot; gradients flow to them."""
         ln = factors.double().log().reshape(self.n_layer, len(self.knots), self.per_knot)
 
-        def plan(call: ScanCall) -> ScanCall:
+        def plan(call: Call) -> Call:
             weights = self._weights(steps_of(call))  # (L, K)
-            s = (weights @ ln[call.layer].to(weights.device)).exp().to(call.dt)  # (L, per_knot)
-            call = replace(call, dt=call.dt * s[:, :1])
+            s = (weights @ ln[call.layer].to(weights.device)).exp().to(call.like)  # (L, per_knot)
+            call = call.slow(s[:, :1])
             if self.gains == "step_size":
                 return call
-            N, D = self.d_state, self.d_inner
+            N, D = self.modes, self.channels
             write, read, rest = s[:, 1:].split([N, N, s.shape[1] - 1 - 2 * N], dim=1)
-            call = replace(call, Bmat=call.Bmat * write.to(call.Bmat), Cmat=call.Cmat * read.to(call.Cmat))
+            call = call.write(write).read(read)
             if self.gains == "modes":
                 return call
             step, enter = rest.split(D, dim=1)
-            return replace(call, dt=call.dt * step, x=call.x * enter.to(call.x))
+            return call.slow(step).enter(enter)
 
         return plan
 

@@ -15,16 +15,15 @@ Glossary: `lgmamba.remedies`; D channels, N modes.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.mixers.contract import Call, Hook
 
 
-def scale_spectrum(form: Literal["mult", "pow"], per_layer: Sequence[float | Tensor]) -> Plan:
+def scale_spectrum(form: Literal["mult", "pow"], per_layer: Sequence[float | Tensor]) -> Hook:
     """Scale |A| by factors that are the same at every step; gradients flow to them.
 
     Args:
@@ -39,15 +38,14 @@ def scale_spectrum(form: Literal["mult", "pow"], per_layer: Sequence[float | Ten
     if not smallest > 0:
         raise ValueError(f"factors must be above 0; got {smallest}")
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         s = per_layer[call.layer]
-        s = s.to(call.A) if isinstance(s, Tensor) else s
-        return replace(call, A=call.A * s if form == "mult" else -((-call.A) ** s))
+        return call.decay(s if form == "mult" else lambda rates: rates ** (s.to(rates) if isinstance(s, Tensor) else s))
 
     return plan
 
 
-def clip_spectrum(low: float, high: float) -> Plan:
+def clip_spectrum(low: float, high: float) -> Hook:
     """|A| within its layer's quantiles `low` and `high`, 0 <= low < high <= 1; needs no data.
 
     Raises:
@@ -56,9 +54,8 @@ def clip_spectrum(low: float, high: float) -> Plan:
     if not 0 <= low < high <= 1:
         raise ValueError(f"0 <= low < high <= 1; got low={low}, high={high}")
 
-    def plan(call: ScanCall) -> ScanCall:
-        size = -call.A
-        band = torch.quantile(size.flatten(), torch.tensor([low, high], device=size.device, dtype=size.dtype))
-        return replace(call, A=-size.clamp(band[0], band[1]))
+    def clipped(rates: Tensor) -> Tensor:
+        band = torch.quantile(rates.flatten(), torch.tensor([low, high], device=rates.device, dtype=rates.dtype))
+        return rates.clamp(band[0], band[1])
 
-    return plan
+    return lambda call: call.decay(clipped)

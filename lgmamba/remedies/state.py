@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.mixers.contract import Call, Hook
 from lgmamba.remedies.base import cuts_every, piecewise
 
 LARGEST_EXPONENT = 60.0
@@ -24,11 +23,12 @@ def horizon_retention(L0: int, c: float) -> float:
     return 1 - 1 / (c * L0)
 
 
-def retain_and_insert(retention: float, insertion: float = 1.0, after: int = 0) -> Plan:
+def retain_and_insert(retention: float, insertion: float = 1.0, after: int = 0) -> Hook:
     """h_t = m_r exp(dt_t A) h_{t-1} + m_i dt_t B_t x_t, for t > after.
 
     The extra decay is exact and costs nothing: with g_t = h_t m_r^(-t) the recurrence is the usual one on inputs times
-    m_r^(-t), read with m_r^t. Steps are counted inside pieces short enough for their gains; the state is carried as h.
+    m_r^(-t), read with m_r^t. Steps are counted inside pieces short enough for their gains, of one step where gates depend on the
+    state; the state is carried as h.
 
     Args:
         retention: m_r in (0, 1]; 1 / (1 - m_r) is the horizon that it imposes, in steps, see `horizon_retention`.
@@ -42,26 +42,21 @@ def retain_and_insert(retention: float, insertion: float = 1.0, after: int = 0) 
     rate = -math.log(retention)
     longest = max(1, int(min(LARGEST_EXPONENT / rate, 2**31))) if rate > 0 else 2**31
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         if call.t0 < after:
             return call
-        L = call.dt.shape[1]
-        steps = torch.arange(1, L + 1, device=call.dt.device, dtype=torch.float64)[:, None]
-        write = (insertion * torch.exp(rate * steps)).to(call.dt.dtype)
-        read = torch.exp(-rate * steps).to(call.dt.dtype)
-        before, last = call.post_state, retention**L
-
-        def post_state(h: Tensor) -> Tensor:
-            h = h * last
-            return before(h) if before else h
-
+        L, like = call.shape[1], call.like
+        steps = torch.arange(1, L + 1, device=like.device, dtype=torch.float64)[:, None]
         # float32 also where the projections are not: their gains span many powers of ten
-        return replace(call, Bmat=call.Bmat * write, Cmat=call.Cmat * read, post_state=post_state)
+        write = (insertion * torch.exp(rate * steps)).to(like.dtype)
+        read = torch.exp(-rate * steps).to(like.dtype)
+        return call.write(write).read(read).then(lambda h: h * retention**L, first=True)
 
-    return piecewise(cuts_every(longest, after), plan)
+    by_piece, by_step = (piecewise(cuts_every(n, after), plan) for n in (longest, 1))
+    return lambda call: (by_piece if call.LINEAR else by_step)(call)
 
 
-def normalise_state(largest: Sequence[float | Tensor], every: int = 1, after: int = 0) -> Plan:
+def normalise_state(largest: Sequence[float | Tensor], every: int = 1, after: int = 0) -> Hook:
     """h <- h min(1, p / ||h||) after every `every`-th step t > after.
 
     every = 1 is the definition; clipping less often costs less. Steps are counted from the start of the sequence, so the result
@@ -74,21 +69,20 @@ def normalise_state(largest: Sequence[float | Tensor], every: int = 1, after: in
         after: L0 for the identity up to the training length.
     """
 
-    def plan(call: ScanCall) -> ScanCall:
-        end = call.t0 + call.dt.shape[1]
+    def plan(call: Call) -> Call:
+        end = call.t0 + call.shape[1]
         if end % every or end <= after:
             return call
-        p, before = largest[call.layer], call.post_state
+        p = largest[call.layer]
 
-        def post_state(h: Tensor) -> Tensor:
-            h = before(h) if before else h
+        def clip(h: Tensor) -> Tensor:
             if isinstance(p, Tensor):
                 bound, norm = p.to(h)[:, None], _norms(h, "channel")[..., None]
             else:
                 bound, norm = p, _norms(h, "layer")[:, None, None]
             return h * (bound / norm.clamp(min=torch.finfo(h.dtype).tiny)).clamp(max=1.0)
 
-        return replace(call, post_state=post_state)
+        return call.then(clip)
 
     return piecewise(cuts_every(every), plan)
 
@@ -106,7 +100,7 @@ class StateNormRecorder:
         self._largest: dict[int, list[Tensor]] = {}
         self._plan = piecewise(cuts_every(every), self._look)
 
-    def __call__(self, call: ScanCall) -> ScanCall:
+    def __call__(self, call: Call) -> Call:
         return self._plan(call)
 
     def thresholds(self, quantile: float = 0.99) -> list[float | Tensor]:
@@ -117,10 +111,10 @@ class StateNormRecorder:
             found.append(p if self.groups == "channel" else float(p))
         return found
 
-    def _look(self, call: ScanCall) -> ScanCall:
+    def _look(self, call: Call) -> Call:
         largest = self._largest.setdefault(call.layer, [])
 
-        def post_state(h: Tensor) -> Tensor:
+        def look(h: Tensor) -> Tensor:
             norm = _norms(h.detach(), self.groups)
             if call.t0 == 0:  # new sequences
                 largest.append(norm)
@@ -128,7 +122,7 @@ class StateNormRecorder:
                 largest[-1] = torch.maximum(largest[-1], norm)
             return h
 
-        return replace(call, post_state=post_state)
+        return call.then(look)
 
 
 def _norms(h: Tensor, groups: Groups) -> Tensor:

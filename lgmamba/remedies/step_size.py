@@ -7,17 +7,16 @@ Scaling before softplus would be another, non-linear operation. Glossary: `lgmam
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from torch import Tensor
 
-from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.mixers.contract import Call, Hook
 from lgmamba.remedies.base import Schedule, steps_of
 
 
 def scale_step_sizes(
     schedule: Schedule | Sequence[Schedule] | None = None, per_layer: Sequence[float | Tensor] | None = None
-) -> Plan:
+) -> Hook:
     """dt <- s_layer s(t) dt.
 
     Args:
@@ -25,20 +24,16 @@ def scale_step_sizes(
         per_layer: one entry for each layer, a number or (D,); None for 1. Calibrated for one length: use them in prefix mode.
     """
 
-    def plan(call: ScanCall) -> ScanCall:
-        dt = call.dt
+    def plan(call: Call) -> Call:
         if schedule is not None:
             s = (schedule if callable(schedule) else schedule[call.layer])(steps_of(call))
-            dt = dt * s.reshape(len(s), -1).to(dt.dtype)
-        if per_layer is not None:
-            s = per_layer[call.layer]
-            dt = dt * (s.to(dt) if isinstance(s, Tensor) else s)
-        return replace(call, dt=dt)
+            call = call.slow(s.reshape(len(s), -1))
+        return call if per_layer is None else call.slow(per_layer[call.layer])
 
     return plan
 
 
-def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None = None) -> Plan:
+def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None = None) -> Hook:
     """dt_d <- dt_d Q_d / S_d(T): in every channel the cumulative step of the whole sequence becomes that of the training length.
 
     Prefix mode, for T > L0.
@@ -51,11 +46,12 @@ def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None =
         ValueError: when called, if totals are None and the sequence is not read in one piece.
     """
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         if totals is None and call.t0:
             raise ValueError(f"the sum over the sequence needs it in one piece; this piece starts after step {call.t0}")
-        total = call.dt.sum(1, keepdim=True) if totals is None else totals[call.layer].to(call.dt)
-        return replace(call, dt=call.dt * (budgets[call.layer].to(call.dt) / total))
+        score = call.score()
+        total = score.sum(1, keepdim=True) if totals is None else totals[call.layer].to(score)
+        return call.slow(budgets[call.layer].to(score) / total)
 
     return plan
 
@@ -68,10 +64,10 @@ def cumulative_steps(step_sizes: dict[int, list[Tensor]], T: int) -> list[Tensor
     ]
 
 
-def freeze(L0: int) -> Plan:
+def freeze(L0: int) -> Hook:
     """dt <- 0 for t > L0: the state keeps what it held at L0. A control: nothing new is learned about the image."""
 
-    def plan(call: ScanCall) -> ScanCall:
-        return replace(call, dt=call.dt * (steps_of(call) <= L0).to(call.dt.dtype)[:, None])
+    def plan(call: Call) -> Call:
+        return call.mask((steps_of(call) <= L0)[:, None])
 
     return plan

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.remedies import CalibrationConfig, Combination, Entry
-from lgmamba.model.plan import gather_steps
+from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.base import chain, cuts_every, piecewise
 from lgmamba.remedies.build import Remedy, build, control_remedies

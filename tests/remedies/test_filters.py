@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lgmamba.model.plan import gather_steps
+from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.runner import read_at_steps
 from lgmamba.remedies.deci_stream import norm_thresholds, read_decimated
 from lgmamba.remedies.decimamba import KeptSteps, decimate

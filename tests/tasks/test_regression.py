@@ -125,9 +125,9 @@ def test_nothing_is_asked_of_a_question_and_it_leaves_nothing():
     _, model = trained()
     few = pairs()[:3]
     (piece,) = read_pieces(model, few, [20])
-    h = piece.state.layers[0].h.clone()
+    h = piece.state.layers[0].memory.clone()
     model.ask(piece.state, few, 20)
-    assert torch.equal(piece.state.layers[0].h, h)
+    assert torch.equal(piece.state.layers[0].memory, h)
     outputs, _ = model.encode(torch.cat([model.tokens(few, 0, 20), model.questions(few)], dim=1))
     torch.testing.assert_close(model.ask(piece.state, few, 20), outputs[:, -1, -1])
 

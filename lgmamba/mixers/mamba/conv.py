@@ -8,14 +8,14 @@ from lgmamba.scan import cuda_conv
 
 
 def causal_conv1d_silu(
-    x: Tensor, weight: Tensor, bias: Tensor, carry: Tensor | None, fused: bool = True
+    x: Tensor, weight: Tensor, bias: Tensor | None, carry: Tensor | None, fused: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Depthwise causal convolution over the steps, then SiLU.
 
     Args:
         x: (B, L, D).
         weight: (D, W), tap W - 1 on the current step.
-        bias: (D,).
+        bias: (D,), or None for zeros.
         carry: (B, W - 1, D) the inputs before this piece, or None for zeros.
         fused: whether the CUDA kernel may be used, where it runs and covers W; the plain form is its reference.
     Returns:
@@ -23,6 +23,7 @@ def causal_conv1d_silu(
     Reference: Gu & Dao 2023 (arXiv:2312.00752), section 3.4; mirrors mamba_ssm `Mamba.conv1d` and its activation.
         A sum of W shifted products, since a depthwise convolution in this layout needs no transposes that way.
     """
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
     if fused and cuda_conv.runs(x, weight):
         return cuda_conv.causal_conv1d_silu(x, weight, bias, carry), _next_carry(x, weight.shape[1], carry)
     L, W = x.shape[1], weight.shape[1]
