@@ -22,10 +22,10 @@ from lgmamba.probe.dynamics import DecayRecorder, ModeMemory
 from lgmamba.probe.passes import Stop, stops
 from lgmamba.remedies.base import chain, constant_schedule
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors, series
-from lgmamba.remedies.longmamba import ChannelFilter, calibrate, mask_steps, thresholds
-from lgmamba.remedies.spectrum import scale_spectrum
-from lgmamba.remedies.state import horizon_retention, retain_and_insert
-from lgmamba.remedies.step_size import scale_step_sizes
+from lgmamba.remedies.longmamba.filters import ChannelFilter, calibrate, mask_steps, thresholds
+from lgmamba.remedies.retain_insert.remedy import horizon_retention, retain_and_insert
+from lgmamba.remedies.spectrum.remedy import scale_spectrum
+from lgmamba.remedies.step_size.remedy import scale_step_sizes
 
 REMEDIES = ("none", "step_size", "spectrum_mult", "spectrum_pow", "longmamba", "retain")
 HORIZON = 1.25

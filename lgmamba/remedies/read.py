@@ -7,7 +7,7 @@ from lgmamba.mixers.contract import Call, gather_steps
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.runner import MakeHook, read_at_steps, run_sequence, told
 from lgmamba.remedies.base import chain
-from lgmamba.remedies.build import Remedy
+from lgmamba.remedies.remedy import Remedy
 
 
 @torch.no_grad()
@@ -68,8 +68,10 @@ class WriteRecorder:
 
 
 @torch.no_grad()
-def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, piece: int) -> WriteRecorder:
-    """What a model as it is writes in one pass of T steps, told L0."""
+def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, piece: int) -> WriteRecorder | None:
+    """What a model as it is writes in one pass of T steps, told L0; None where its mixer has no score of a step."""
+    if model.config.mixer.refusal(["score"]):
+        return None
     recorder = WriteRecorder(model, T)
     read_at_steps(model, sequences, [T], told(model, len(sequences), model.L0), piece, recorder)
     return recorder
@@ -78,7 +80,7 @@ def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, piece: in
 def still_written(
     model: SequenceModel,
     remedy: Remedy,
-    vanilla: WriteRecorder,
+    vanilla: WriteRecorder | None,
     sequences: Sequences,
     keys: Tensor,
     steps: list[int],
@@ -91,7 +93,7 @@ def still_written(
         model, remedy, sequences, keys, steps, piece: as in `read_with`.
     Returns:
         T -> {"written": share of those steps whose dt is above 0, over layers and channels; "step_size": their dt over
-        that of the model as it is}.
+        that of the model as it is}; of a remedy with a plan nothing, where there is no score of a step.
     """
     L0, beyond = model.L0, [T for T in steps if T > model.L0]
     if remedy.steps_read is not None:
@@ -99,6 +101,8 @@ def still_written(
     if remedy.select is not None:
         kept = {T: remedy.select(sequences.upto(T), keys[:, :T]) >= L0 for T in beyond}
         return {T: _both(float(late.double().sum(1).mean()) / (T - L0)) for T, late in kept.items()}
+    if vanilla is None:
+        return {}
     found, stream = {}, None
     for T in beyond:
         recorder = stream or WriteRecorder(model, beyond[-1] if remedy.mode == "stream" else T)

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgmamba.config.remedies import CalibrationConfig, Combination, Entry
+from lgmamba.config.remedies import CalibrationConfig, Combination
 from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.base import chain, cuts_every, piecewise
-from lgmamba.remedies.build import Remedy, build, control_remedies
-from lgmamba.remedies.fit import CalibrationSet, fit
+from lgmamba.remedies.calibration import CalibrationSet
+from lgmamba.remedies.configs import Entry
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
+from lgmamba.remedies.registry import build, control_remedies, fit
+from lgmamba.remedies.remedy import Remedy
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.draw.orders import visiting_order
 from lgmamba.tasks.draw.sequences import DrawSequences

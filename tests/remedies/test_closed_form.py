@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors, series
-from lgmamba.remedies.step_size import cumulative_steps
+from lgmamba.remedies.step_size.remedy import cumulative_steps
 from tests.model.models import L0, exact, sequence
 from tests.model.passes import CUTS, in_pieces, seen
 

@@ -7,9 +7,9 @@ import torch
 
 from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.runner import read_at_steps
-from lgmamba.remedies.deci_stream import norm_thresholds, read_decimated
-from lgmamba.remedies.decimamba import KeptSteps, decimate
-from lgmamba.remedies.longmamba import (
+from lgmamba.remedies.decimamba.remedy import KeptSteps, decimate
+from lgmamba.remedies.decimamba.stream import norm_thresholds, read_decimated
+from lgmamba.remedies.longmamba.filters import (
     ChannelFilter,
     StepSizeRecorder,
     Thresholds,

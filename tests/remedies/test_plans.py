@@ -7,10 +7,12 @@ import torch
 
 from lgmamba.mixers.mamba.mixer import MambaCall
 from lgmamba.remedies.base import beyond, chain, constant_schedule, cuts_every, follow_length, power_schedule
-from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
-from lgmamba.remedies.state import StateNormRecorder, horizon_retention, normalise_state, retain_and_insert
-from lgmamba.remedies.step_size import freeze, norm_step_sizes, scale_step_sizes
-from lgmamba.remedies.window import sliding_window
+from lgmamba.remedies.controls import freeze
+from lgmamba.remedies.normalise_state.remedy import StateNormRecorder, normalise_state
+from lgmamba.remedies.retain_insert.remedy import horizon_retention, retain_and_insert
+from lgmamba.remedies.spectrum.remedy import clip_spectrum, scale_spectrum
+from lgmamba.remedies.step_size.remedy import norm_step_sizes, scale_step_sizes
+from lgmamba.remedies.window.remedy import sliding_window
 from lgmamba.scan import selective_scan
 from tests.model.models import EXACT, L0, exact, sequence
 from tests.model.passes import CUTS, assert_same_state, in_pieces

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lgmamba.remedies.calibrate import by_gradient, loss_at_steps
-from lgmamba.remedies.schedule import GAINS, GainSchedule
-from lgmamba.remedies.step_size import scale_step_sizes
+from lgmamba.remedies.schedule.remedy import GAINS, GainSchedule
+from lgmamba.remedies.search import by_gradient, loss_at_steps
+from lgmamba.remedies.step_size.remedy import scale_step_sizes
 from tests.model.models import EXACT, L0, exact, sequence, told
 from tests.model.passes import CUTS, in_pieces, seen
 

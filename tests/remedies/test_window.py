@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lgmamba.mixers.mamba.mixer import MambaCall
-from lgmamba.remedies.window import sliding_window
+from lgmamba.remedies.window.remedy import sliding_window
 from lgmamba.scan import selective_scan
 from tests.model.models import EXACT, exact, fresh, moved, sequence
 

@@ -8,8 +8,8 @@ import pytest
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.evaluate import evaluate
-from lgmamba.config.remedies import MODES
 from lgmamba.figures import draw
+from lgmamba.remedies.configs import MODES
 from lgmamba.report import PAGES, update_readme, words, write_report
 from lgmamba.report.contrasts import sentence
 from lgmamba.report.remedy_kinds import KINDS

@@ -10,8 +10,9 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError
 from lgmamba.data.dataset import in_memory
 from lgmamba.model.runner import read_pieces, run_sequence
-from lgmamba.remedies.assemble import assemble
-from lgmamba.remedies.step_size import freeze, scale_step_sizes
+from lgmamba.remedies.assemble.remedy import assemble
+from lgmamba.remedies.controls import freeze
+from lgmamba.remedies.step_size.remedy import scale_step_sizes
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.tasks.regression.theory import Theory, Weights
 from lgmamba.train.optimizer import build_optimizer, learning_rate, set_learning_rate

@@ -1,18 +1,26 @@
 """DeciMamba: a layer goes on with the steps of the largest step sizes only; later layers see the shorter sequence.
 
 A step size near zero already means that a step is ignored, so that dropping it is meant to be cheap. Prefix mode: the whole
-sequence in one piece, of which the last outputs are read; `lgmamba.remedies.deci_stream` has a causal form.
+sequence in one piece, of which the last outputs are read; `lgmamba.remedies.decimamba.stream` has a causal form.
 Glossary: `lgmamba.remedies`; r protected steps at the end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lgmamba.mixers.contract import Call, Hook
+from lgmamba.model import SequenceModel, Sequences
+from lgmamba.remedies.calibration import CalibrationSet, Fit
+from lgmamba.remedies.decimamba.config import DeciMambaConfig
+from lgmamba.remedies.decimamba.stream import DeciStream, norm_thresholds, read_decimated
+from lgmamba.remedies.longmamba.filters import Thresholds
+from lgmamba.remedies.longmamba.remedy import record_steps, tables_of
+from lgmamba.remedies.read import read_with
+from lgmamba.remedies.remedy import Kind, Parts, remedy_of
 
 Score = Literal["step_size", "random", "newest"]
 
@@ -112,3 +120,59 @@ def _keep(scores: Tensor, wanted: int, protected: int) -> Tensor:
     chosen = L - protected - 1 - chosen
     tail = torch.arange(L - protected, L, device=scores.device).expand(B, -1)
     return torch.cat([chosen.sort(dim=1).values, tail], dim=1)
+
+
+def build(entry: DeciMambaConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+    layers, L0 = entry.layers if values is None else values["layers"], model.L0
+    if entry.mode == "stream":
+        (layer,), table = layers, tables_of([values["theta"]], values["lengths"])[0]
+
+        def reader(model: SequenceModel, sequences: Sequences, steps: list[int], piece: int) -> Tensor:
+            return read_decimated(model, sequences, steps, layer, table, piece)
+
+        return {"reader": reader, "plan": lambda T: DeciStream(layer, table)}
+
+    def plan(T: int) -> Hook | None:
+        if T <= L0:
+            return None
+        generator = torch.Generator().manual_seed(T)
+        return decimate(layers, steps_kept(entry, L0), entry.beta, 1, entry.protected, entry.score, generator)
+
+    return {"plan": plan, "whole": True}
+
+
+def steps_kept(entry: DeciMambaConfig, L0: int) -> int:
+    """Steps that the first decimating layer keeps besides the protected ones, so that layers above see base x L0."""
+    return max(1, round(entry.base * L0) - entry.protected)
+
+
+@torch.no_grad()
+def calibrate(entry: DeciMambaConfig, images: CalibrationSet) -> Fit:
+    """The layer with the smallest error if it alone decimates, mean over the lengths calibrated for; in stream mode thresholds."""
+    candidates = range(images.model.config.n_layer) if isinstance(entry.layers, str) else entry.layers
+    tables = _norm_tables(images, candidates) if entry.mode == "stream" else {}
+    found: dict[int, dict[str, Any]] = {}
+    for layer in candidates:
+        values: dict[str, Any] = {"layers": [layer]}
+        if tables:
+            values |= {"lengths": list(tables[layer].lengths), "theta": tables[layer].theta.tolist()}
+        scored = entry.model_copy(update={"score": "step_size"})  # ablations of the score decimate where the score does
+        remedy = remedy_of(scored, build(scored, values, images.model, images.lengths[-1]))
+        sequences, steps = images.sequences, torch.tensor(images.lengths, device=images.sequences.device)
+        keys = torch.zeros(len(sequences), sequences.T, device=sequences.device)
+        prediction = read_with(images.model, remedy, sequences, keys, images.lengths, images.piece)
+        found[layer] = values | {"loss": float(images.task.mean_error(prediction, sequences, steps))}
+    best = min(found, key=lambda layer: found[layer]["loss"])
+    values = found[best] | {"loss_by_layer": {str(layer): v["loss"] for layer, v in found.items()}}
+    if entry.layers == "best_and_above":
+        values["layers"] = [layer for layer in candidates if layer >= best]
+    passes = 2 * len(found) * (1 if tables else len(images.lengths)) + 2 * bool(tables)
+    return Fit(values, passes)
+
+
+def _norm_tables(images: CalibrationSet, layers: Iterable[int]) -> dict[int, Thresholds]:
+    recorder = record_steps(images)
+    return {n: norm_thresholds(recorder, n, images.model.L0, images.tabulated("stream")[1:]) for n in layers}
+
+
+KIND = Kind(build, calibrate)

@@ -20,13 +20,15 @@ in the company of different ones. Prefix mode only.
 Glossary: `lgmamba.remedies`; B sequences, G cells, K values of a patch.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.runner import read_at_steps, run_sequence, told
+from lgmamba.remedies.assemble.config import AssembleConfig
+from lgmamba.remedies.remedy import Kind, Parts
 
 Windows = Literal["consecutive", "cover"]
 Combine = Literal["mean", "newest"]
@@ -168,3 +170,16 @@ class _Cells(_Means):
     def prediction(self) -> Tensor:
         of_cell = self.of_cell / self.count.clamp(min=1)
         return self.model.join(torch.where(self.count > 0, of_cell, self.total / max(1, self.windows)))
+
+
+def build(entry: AssembleConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+    def reader(model: SequenceModel, sequences: Sequences, steps: list[int], piece: int) -> Tensor:
+        return assemble(model, sequences, steps, entry.mode, entry.windows, entry.take, piece, entry.groupings)
+
+    def after_L0(T: int) -> int:
+        return (T if entry.mode == "prefix" else T // model.L0 * model.L0) - model.L0
+
+    return {"reader": reader, "steps_read": after_L0}
+
+
+KIND = Kind(build)

@@ -3,9 +3,12 @@
 How is the mixer's business: see `lgmamba.mixers.mamba.window`.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from lgmamba.mixers.contract import Hook
+from lgmamba.model import SequenceModel
+from lgmamba.remedies.remedy import Kind, Parts
+from lgmamba.remedies.window.config import WindowConfig
 
 
 def sliding_window(r: int, form: Literal["exact", "overlap"] = "exact") -> Hook:
@@ -21,3 +24,11 @@ def sliding_window(r: int, form: Literal["exact", "overlap"] = "exact") -> Hook:
     if r < 1 or form not in ("exact", "overlap"):
         raise ValueError(f"expected r >= 1 and form 'exact' or 'overlap'; got r={r}, form={form!r}")
     return lambda call: call.window(r, form)
+
+
+def build(entry: WindowConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+    r = max(1, round(entry.r * model.L0))
+    return {"plan": lambda T: None if T is not None and T <= model.L0 else sliding_window(r, entry.form)}
+
+
+KIND = Kind(build)

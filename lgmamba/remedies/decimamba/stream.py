@@ -16,7 +16,7 @@ from lgmamba.mixers.contract import Call, gather_steps
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.runner import ends, read_pieces, told
 from lgmamba.remedies.base import steps_of
-from lgmamba.remedies.longmamba import StepSizeRecorder, Thresholds
+from lgmamba.remedies.longmamba.filters import StepSizeRecorder, Thresholds
 
 
 def norm_thresholds(recorder: StepSizeRecorder, layer: int, L0: int, lengths: Sequence[int]) -> Thresholds:

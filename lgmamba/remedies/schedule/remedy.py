@@ -8,7 +8,7 @@ In every layer l, for t > L0,
 
 with the logarithm of each factor piece-wise linear in ln(t / L0) between knots, 0 at L0 and constant beyond the last knot. What the
 published remedies set by a rule (dt L0 / t, an insertion gain) or calibrate for one length is here found by back-propagation
-through the frozen model (`lgmamba.remedies.calibrate.loss_at_steps`, at several steps of one pass), so that it is one remedy for
+through the frozen model (`lgmamba.remedies.search.loss_at_steps`, at several steps of one pass), so that it is one remedy for
 every length, and causal.
 Glossary: `lgmamba.remedies`; K knots, D channels, N modes, M factors.
 """
@@ -16,7 +16,7 @@ Glossary: `lgmamba.remedies`; K knots, D channels, N modes, M factors.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ from torch import Tensor
 from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model import SequenceModel
 from lgmamba.remedies.base import steps_of
+from lgmamba.remedies.calibration import CalibrationSet, Fit, search
+from lgmamba.remedies.remedy import Kind, Parts
+from lgmamba.remedies.schedule.config import ScheduleConfig
 
 Gains = Literal["step_size", "modes", "channels"]
 GAINS = ("step_size", "modes", "channels")
@@ -101,3 +104,25 @@ class GainSchedule:
         weights.scatter_(1, upper[:, None], share[:, None])
         weights.scatter_(1, upper[:, None] - 1, 1 - share[:, None])
         return weights[:, 1:]
+
+
+def build(entry: ScheduleConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+    (found,) = values["T"].values()
+    device = model.device
+    plan = GainSchedule.of(model, values["knots"], entry.gains).plan(torch.tensor(found["factors"], device=device))
+    return {"plan": lambda T: plan}
+
+
+def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Fit:
+    """Under "T" at the longest length: factors at the knots, the lengths calibrated for; for the mean error at those and all reported."""
+    L0, last = images.model.L0, images.lengths[-1]
+    knots = [T / L0 for T in images.lengths]
+    schedule = GainSchedule.of(images.model, knots, entry.gains)
+    steps = sorted({*images.lengths, *(T for T in images.steps if L0 < T <= last)})
+    losses = [images.half(second).loss(steps, "stream", schedule.plan, images.piece) for second in (False, True)]
+    found = search("gradient", *losses, schedule.n_factors, images)
+    values = {"factors": found.factors, "before": found.before, "after": found.after}
+    return Fit({"knots": knots, "T": {str(last): values}}, found.passes)
+
+
+KIND = Kind(build, calibrate)

@@ -1,59 +1,19 @@
-"""Holding the state down (Stuffed Mamba, arXiv:2410.07145): forget more, write less, or clip. Glossary: `lgmamba.remedies`."""
+"""Clipping the norm of states (Stuffed Mamba, arXiv:2410.07145, method 2). Glossary: `lgmamba.remedies`."""
 
-import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lgmamba.mixers.contract import Call, Hook
+from lgmamba.model import SequenceModel
 from lgmamba.remedies.base import cuts_every, piecewise
-
-LARGEST_EXPONENT = 60.0
-"""Gains inside one piece stay below exp of this, far from the end of float32."""
+from lgmamba.remedies.calibration import CalibrationSet, Fit
+from lgmamba.remedies.normalise_state.config import NormaliseStateConfig
+from lgmamba.remedies.remedy import Kind, Parts
 
 Groups = Literal["layer", "channel"]
-
-
-def horizon_retention(L0: int, c: float) -> float:
-    """m_r = 1 - 1 / (c L0): the retention that forgets over c training lengths. Raises ValueError unless c L0 > 1."""
-    if c * L0 <= 1:
-        raise ValueError(f"a horizon of c L0 steps must be above 1; got c={c}, L0={L0}")
-    return 1 - 1 / (c * L0)
-
-
-def retain_and_insert(retention: float, insertion: float = 1.0, after: int = 0) -> Hook:
-    """h_t = m_r exp(dt_t A) h_{t-1} + m_i dt_t B_t x_t, for t > after.
-
-    The extra decay is exact and costs nothing: with g_t = h_t m_r^(-t) the recurrence is the usual one on inputs times
-    m_r^(-t), read with m_r^t. Steps are counted inside pieces short enough for their gains, of one step where gates depend on the
-    state; the state is carried as h.
-
-    Args:
-        retention: m_r in (0, 1]; 1 / (1 - m_r) is the horizon that it imposes, in steps, see `horizon_retention`.
-        insertion: m_i > 0.
-        after: L0 for the identity up to the training length.
-    Raises:
-        ValueError: a factor out of range.
-    """
-    if not 0 < retention <= 1 or insertion <= 0:
-        raise ValueError(f"0 < retention <= 1 and insertion > 0; got {retention} and {insertion}")
-    rate = -math.log(retention)
-    longest = max(1, int(min(LARGEST_EXPONENT / rate, 2**31))) if rate > 0 else 2**31
-
-    def plan(call: Call) -> Call:
-        if call.t0 < after:
-            return call
-        L, like = call.shape[1], call.like
-        steps = torch.arange(1, L + 1, device=like.device, dtype=torch.float64)[:, None]
-        # float32 also where the projections are not: their gains span many powers of ten
-        write = (insertion * torch.exp(rate * steps)).to(like.dtype)
-        read = torch.exp(-rate * steps).to(like.dtype)
-        return call.write(write).read(read).then(lambda h: h * retention**L, first=True)
-
-    by_piece, by_step = (piecewise(cuts_every(n, after), plan) for n in (longest, 1))
-    return lambda call: (by_piece if call.LINEAR else by_step)(call)
 
 
 def normalise_state(largest: Sequence[float | Tensor], every: int = 1, after: int = 0) -> Hook:
@@ -128,3 +88,21 @@ class StateNormRecorder:
 def _norms(h: Tensor, groups: Groups) -> Tensor:
     """(B, D, N) -> (B,) or (B, D)."""
     return h.norm(dim=2) if groups == "channel" else h.flatten(1).norm(dim=1)
+
+
+def build(entry: NormaliseStateConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+    device = model.device
+    largest = [torch.tensor(p, device=device) if isinstance(p, list) else p for p in values["largest"]]
+    return {"plan": lambda T: normalise_state(largest, entry.every, after=model.L0)}
+
+
+@torch.no_grad()
+def calibrate(entry: NormaliseStateConfig, images: CalibrationSet) -> Fit:
+    """The norms that states are held below: a quantile over images of their largest norm within L0 steps."""
+    recorder = StateNormRecorder(entry.groups, entry.every)
+    images.record(recorder, images.model.L0, whole=True)
+    thresholds = recorder.thresholds(entry.quantile)
+    return Fit({"largest": [p.tolist() if isinstance(p, Tensor) else p for p in thresholds]}, 2)
+
+
+KIND = Kind(build, calibrate)

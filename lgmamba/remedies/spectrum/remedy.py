@@ -15,12 +15,20 @@ Glossary: `lgmamba.remedies`; D channels, N modes.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Call, Hook
+from lgmamba.model import SequenceModel
+from lgmamba.model.runner import MakeHook
+from lgmamba.remedies.base import beyond, follow_length
+from lgmamba.remedies.calibration import CalibrationSet, Fit
+from lgmamba.remedies.factors import LengthFactors, by_layer, calibrate_factors, given_or_found
+from lgmamba.remedies.remedy import Kind, Parts
+from lgmamba.remedies.spectrum.config import SpectrumConfig
 
 
 def scale_spectrum(form: Literal["mult", "pow"], per_layer: Sequence[float | Tensor]) -> Hook:
@@ -59,3 +67,31 @@ def clip_spectrum(low: float, high: float) -> Hook:
         return rates.clamp(band[0], band[1])
 
     return lambda call: call.decay(clipped)
+
+
+def factor_hooks(entry: SpectrumConfig, factors: LengthFactors, config: ModelConfig) -> MakeHook:
+    """Scale by factors of the length, constant in prefix mode; in stream mode within half of L0."""
+
+    def constant(T: float) -> Hook:
+        return scale_spectrum(entry.form, by_layer(factors.at(T), entry.scope, config))
+
+    return lambda T: follow_length(factors.L0, max(1, factors.L0 // 2), constant) if T is None else constant(T)
+
+
+def build(entry: SpectrumConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+    if entry.form != "clip":
+        return {"plan": given_or_found(entry, values, model, last, factor_hooks)}
+
+    def plan(T: int | None) -> Hook | None:
+        if T is None:
+            return beyond(model.L0, clip_spectrum(*entry.band))
+        return None if T <= model.L0 else clip_spectrum(*entry.band)
+
+    return {"plan": plan}
+
+
+def calibrate(entry: SpectrumConfig, images: CalibrationSet) -> Fit:
+    return calibrate_factors(entry, images, factor_hooks)
+
+
+KIND = Kind(build, calibrate)
