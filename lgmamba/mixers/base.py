@@ -39,12 +39,19 @@ class MixerBase(Strict):
     Class attributes:
         SUPPORTS: verb -> `EXACT`, or in words what stands in for it.
         WHY_NOT: every other verb -> the reason.
+        TITLE: its name, for the report.
         OFFSETS: whether a length-adaptive model can offset its step sizes (`adaptive.kind: dt_bias` and `both`).
     """
 
     SUPPORTS: ClassVar[dict[Verb, str]]
     WHY_NOT: ClassVar[dict[Verb, str]]
+    TITLE: ClassVar[str]
     OFFSETS: ClassVar[bool] = False
+
+    @property
+    def words(self) -> str:
+        """Its size, for the report."""
+        raise NotImplementedError
 
     def channels(self, model: "ModelConfig") -> int:
         """Channels of the memory."""

@@ -33,8 +33,14 @@ class GruConfig(MixerBase):
         "attention": "a GRU is not linear in its state, so that its output is no weighted sum of inputs",
     }
 
+    TITLE: ClassVar[str] = "GRU"
+
     kind: Literal["gru"]
     hidden: Width = Field(description="size of the state, H")
+
+    @property
+    def words(self) -> str:
+        return f"state {self.hidden}"
 
     def channels(self, model: "ModelConfig") -> int:
         """H."""

@@ -21,6 +21,7 @@ class MambaConfig(MixerBase):
 
     SUPPORTS: ClassVar[dict[Verb, str]] = dict.fromkeys(VERBS, EXACT)
     WHY_NOT: ClassVar[dict[Verb, str]] = {}
+    TITLE: ClassVar[str] = "Mamba-1"
     OFFSETS: ClassVar[bool] = True
 
     kind: Literal["mamba"]
@@ -58,6 +59,10 @@ class MambaConfig(MixerBase):
         if self.dt_min >= self.dt_max:
             raise ValueError(f"dt_min < dt_max; got {self.dt_min}, {self.dt_max}")
         return self
+
+    @property
+    def words(self) -> str:
+        return f"state {self.d_state}" + (", without its short convolution" if self.conv == "none" else "")
 
     def channels(self, model: "ModelConfig") -> int:
         """D."""
