@@ -53,6 +53,11 @@ class MixerBase(Strict):
         """Its size, for the report."""
         raise NotImplementedError
 
+    @property
+    def alone(self) -> str | None:
+        """What keeps its trainings from running side by side as one model (`torch.vmap`), or None."""
+        return None
+
     def channels(self, model: "ModelConfig") -> int:
         """Channels of the memory."""
         raise NotImplementedError

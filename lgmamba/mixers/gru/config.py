@@ -42,6 +42,10 @@ class GruConfig(MixerBase):
     def words(self) -> str:
         return f"state {self.hidden}"
 
+    @property
+    def alone(self) -> str | None:
+        return "torch's GRU"
+
     def channels(self, model: "ModelConfig") -> int:
         """H."""
         return self.hidden

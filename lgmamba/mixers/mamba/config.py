@@ -64,6 +64,10 @@ class MambaConfig(MixerBase):
     def words(self) -> str:
         return f"state {self.d_state}" + (", without its short convolution" if self.conv == "none" else "")
 
+    @property
+    def alone(self) -> str | None:
+        return "dropout" if self.dropout else None
+
     def channels(self, model: "ModelConfig") -> int:
         """D."""
         return int(self.expand * model.d_model)
