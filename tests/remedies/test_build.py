@@ -155,7 +155,7 @@ SCOPES = {
 
 
 @pytest.mark.parametrize("mode", ["prefix", "stream"])
-@pytest.mark.parametrize(("scope", "expected"), SCOPES.items(), ids=str)
+@pytest.mark.parametrize(("scope", "expected"), SCOPES.items(), ids=[" ".join(scope) for scope in SCOPES])
 def test_factors_of_a_scope_reach_their_channels_and_modes(scope, expected, mode):
     """Two layers of 24 channels and 4 modes; all of M factors differ, and hold from 2 L0 on."""
     (kind, form), (M, of_layers) = scope, expected
@@ -178,7 +178,7 @@ def test_factors_of_a_scope_reach_their_channels_and_modes(scope, expected, mode
 
     plan, (patches, cells, _) = found.plan(LAST if mode == "prefix" else None), images()
     plan = chain(enter, plan, piecewise(cuts_every(1), leave))
-    model().encode(gather_steps(patches, cells), cells, plan=plan)
+    model().encode(model().embed(gather_steps(patches, cells), cells), hook=plan)
     for layer, s in enumerate(of_layers(factors)):
         if kind == "spectrum":
             torch.testing.assert_close(after[layer].A, before[layer].A * s, **EXACT)
