@@ -195,7 +195,7 @@ def test_a_combination_is_its_parts_one_after_the_other():
     assert made[2].mode == "stream"
     one, two, together = (read(m, LONG) for m in made)
     assert min(float((together - v).abs().max()) for v in (one, two)) > 1e-4
-    again = entry(("retain_insert", "gains"), "stream", name="second", horizon=1e12, insertion=1.0)
+    again = second.model_copy(update={"horizon": 1e12, "insertion": 1.0})  # longer than an entry may ask for
     neutral = build(both, [first, again, both], {}, model(), LAST)
     torch.testing.assert_close(read(neutral, LONG), one, rtol=1e-8, atol=1e-8)  # a retention of 1 - 1e-13 a step
 
