@@ -10,7 +10,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.study import load_params
-from lgmamba.config.text import parse
+from lgmamba.config.text import parse as parse_text  # not parse, a name of Snakemake's
 
 
 def study_params():
@@ -61,7 +61,7 @@ def typed(value):
         return {k: typed(v) for k, v in value.items()}
     if isinstance(value, list):
         return [typed(v) for v in value]
-    return parse(value, f"--config: {value}") if isinstance(value, str) and value else value
+    return parse_text(value, f"--config: {value}") if isinstance(value, str) and value else value
 
 
 def train_threads(wildcards):
