@@ -170,7 +170,7 @@ def run(call: Call, ordinary: Ordinary) -> tuple[Tensor, Tensor, Remembered | No
 class Mixer(nn.Module):
     """Base of all mixers: (B, L, d) -> (B, L, d), causal, in pieces of any size.
 
-    Subclasses have `prepare`, `recur`, `finish` and `start`, and may have a `fast` path for when there is no hook.
+    Subclasses have `prepare`, `recur` and `finish`, and may have `carries`, and a `fast` path for when there is no hook.
 
     Args:
         config: the model's.

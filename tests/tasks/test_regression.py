@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lgmamba.config.base import ConfigError
 from lgmamba.data.dataset import in_memory
+from lgmamba.mixers.gru.config import GruConfig
 from lgmamba.model.runner import read_pieces, run_sequence
 from lgmamba.remedies.assemble.remedy import assemble
 from lgmamba.remedies.controls import freeze
@@ -147,3 +148,10 @@ def test_a_bare_layer_cannot_be_told_a_length():
     adaptive = {"kind": "film", "features": "T", "hidden": 4, "beyond": "clamp"}
     with pytest.raises(ConfigError, match=r"model\.adaptive: expected: null with task.body s6"):
         build_model(TASKS["regression-s6"].run(model={"adaptive": adaptive}), (0, 0, 0))
+
+
+def test_a_bare_layer_is_mambas():
+    run = TASKS["regression-s6"].run()
+    run = run.model_copy(update={"model": run.model.model_copy(update={"mixer": GruConfig(kind="gru", hidden=4)})})
+    with pytest.raises(ConfigError, match=r"model\.mixer\.kind: found gru, expected: mamba with task\.body s6"):
+        build_model(run, (0, 0, 0))
