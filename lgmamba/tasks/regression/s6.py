@@ -29,7 +29,8 @@ class BareS6(Asked):
 
     def __init__(self, config: ModelConfig, dim: int, L0: int):
         nn.Module.__init__(self)  # a stack's parts are not wanted
-        self.config, self.dim, self.L0, self.conditioning = config, dim, L0, None
+        self.config, self.dim, self.L0 = config, dim, L0
+        self.conditioning = self.length_token = None
         self.step_size = math.log(2) / L0
         self.write = nn.Linear(dim + 1, config.mixer.d_state)
         self.read = nn.Linear(dim + 1, config.mixer.d_state)
