@@ -20,7 +20,7 @@ def test_horizons_and_survival_equal_brute_force():
                 for d in range(0, 24, 5):
                     S = [0.0, *total[b, :, d].tolist()]
                     for n in range(4):
-                        size = -call.rates()[d, n].item()
+                        size = call.rates()[d, n].item()
                         found = [w for w in range(1, t + 1) if size * (S[t] - S[t - w]) >= 1 - 1e-12]
                         assert float(got[b, d, n]) == (found[0] if found else math.inf)
                         assert abs(float(left[b, d, n]) - math.exp(-size * S[t])) < 1e-14
