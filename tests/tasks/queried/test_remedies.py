@@ -1,14 +1,12 @@
 """Remedies and controls act on what is read; queries are asked as trained."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from lgmamba.model.runner import run_sequence
-from lgmamba.remedies.assemble import assemble
-from lgmamba.remedies.build import control_remedies
+from lgmamba.remedies.assemble.remedy import assemble
 from lgmamba.remedies.read import read_with
+from lgmamba.remedies.registry import control_remedies
 from tests.tasks.queried.tiny import EXACT, TOKEN, exact_model, task_of, tiny_run
 
 STEPS = [3, 6, 14]
@@ -49,8 +47,8 @@ def test_freezing_holds_the_state_and_not_the_queries():
 @torch.no_grad()
 def test_slower_steps_of_what_is_read_are_no_slower_queries():
     _, model, sequences = read({})
-    state = model.encode(model.tokens(sequences, 0, 6), None, None, lambda call: replace(call, dt=0.5 * call.dt))[1]
-    found = run_sequence(model, sequences, [6], "prefix", hook=lambda T: lambda call: replace(call, dt=0.5 * call.dt))
+    state = model.encode(model.tokens(sequences, 0, 6), None, None, lambda call: call.slow(torch.tensor(0.5)))[1]
+    found = run_sequence(model, sequences, [6], "prefix", hook=lambda T: lambda call: call.slow(torch.tensor(0.5)))
     torch.testing.assert_close(found[:, 0], model.ask(state, sequences, 6), **EXACT)
 
 
