@@ -10,12 +10,12 @@ __version__ = "0.1.0"
 _HOME = {
     "LengthDistribution": "lgmamba.tasks.lengths",
     "PatchMamba": "lgmamba.tasks.draw.model",
-    "SelectiveScanState": "lgmamba.model",
+    "State": "lgmamba.mixers.contract",
     "load_params": "lgmamba.config.study",
     "selective_scan": "lgmamba.scan",
 }
 
-__all__ = ["LengthDistribution", "PatchMamba", "SelectiveScanState", "load_params", "selective_scan"]
+__all__ = ["LengthDistribution", "PatchMamba", "State", "load_params", "selective_scan"]
 
 
 def __getattr__(name: str):

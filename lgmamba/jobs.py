@@ -12,10 +12,11 @@ from pathlib import Path
 from lgmamba import keys
 from lgmamba.analysis import figures_of, folders_read, frames_drawn, kept_frames
 from lgmamba.config.files import Layout, data_file, frozen_path, inspect_file, probe_file, remedy_file, tracking_file
-from lgmamba.config.run import RunConfig
+from lgmamba.config.run import RunConfig, is_run_name, weights_path
 from lgmamba.config.study import Params
 from lgmamba.data.listing import images_digest
 from lgmamba.records import Key, Record, find_record, reason_to_make
+from lgmamba.train.shapes import by_shape
 
 JobName = tuple[str, ...]
 """("data",), ("train", run, seed), ("figure", name), ...: the stage, and which of its jobs."""
@@ -71,6 +72,31 @@ def jobs_of(params: Params) -> dict[JobName, Job]:
         lambda: keys.evaluate_key(params, records_below(layout.results, params)),
     )
     return jobs | drawn_jobs(params, layout.frames, study, params.outputs.reports, (("evaluate",),))
+
+
+def stack_jobs(params: Params) -> list[Job]:
+    """One call of `train-stack` for all trainings of one shape, where there are several; not among `jobs_of`.
+
+    A short cut for a GPU: afterwards the trainings in its `after` are current, or as far as they came.
+    """
+    layout, runs = Layout(params.outputs.results), list(params.run_configs().values())
+    jobs = []
+    for group in by_shape(runs, lambda run: run):
+        if len(group) == 1:
+            continue
+        folders = [str(layout.run_dir(run.run, run.seed)) for run in group]
+        options = _options(data=params.outputs.data, **_track(params), device=params.device)
+        first = _train(params, group[0])
+        jobs.append(
+            Job(
+                ("train-stack", *first.name[1:]),
+                ("lgmamba", "train-stack", *folders, *options),
+                first.out,
+                tuple(("train", run.run, str(run.seed)) for run in group),
+                first.key,
+            )
+        )
+    return jobs
 
 
 def records_below(results: Path, params: Params) -> dict[str, Record | None]:
@@ -164,14 +190,14 @@ def _data(params: Params) -> Job:
 
 def _train(params: Params, run: RunConfig) -> Job:
     layout, data = Layout(params.outputs.results), params.outputs.data
-    home = layout.run_dir(run.run, run.seed)
+    home, source = layout.run_dir(run.run, run.seed), run.train.init_from
     given = {"run": frozen_path(layout, run), "data": data, "out": home / "train", "work": home / "work"}
     return Job(
         ("train", run.run, str(run.seed)),
         _words("train", **given, **_track(params), device=params.device),
         home / "train",
-        (("data",),),
-        lambda: keys.train_key(run, _digest(data, ".safetensors")),
+        (("data",), *((("train", source, str(run.seed)),) if source is not None and is_run_name(source) else ())),
+        lambda: keys.train_key(run, _digest(data, ".safetensors"), weights_path(run, home / "train")),
     )
 
 

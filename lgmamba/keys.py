@@ -6,12 +6,13 @@ Both ask here, so that they cannot differ. Nothing heavy is imported: Snakemake 
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from lgmamba.config.data import DataConfig
 from lgmamba.config.files import ENTRY_MODULES, InspectFile, ProbeFile, RemedyFile
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
-from lgmamba.files import digest_of
+from lgmamba.files import digest_of, file_digest
 from lgmamba.provenance import code_digest
 from lgmamba.records import Key, Record
 
@@ -24,9 +25,12 @@ def data_key(config: DataConfig, images: str) -> Key:
     return Key("data", {}, digest_of(config.model_dump(mode="json")), _code("data"), {"images": images})
 
 
-def train_key(run: RunConfig, images: str) -> Key:
-    """Of one training; `images` is the digest of the image artefact's tensors."""
-    return Key("train", _of(run), digest_of(run.model_dump(mode="json")), _code("train"), {"images": images})
+def train_key(run: RunConfig, images: str, weights: Path | None = None) -> Key:
+    """Of one training; `images` is the digest of the image artefact's tensors, `weights` what it starts from, if not random."""
+    inputs = {"images": images}
+    if weights is not None:
+        inputs["init_from"] = file_digest(weights) if weights.is_file() else ""
+    return Key("train", _of(run), digest_of(run.model_dump(mode="json")), _code("train"), inputs)
 
 
 def reading_key(file: ProbeFile | RemedyFile | InspectFile, images: str, weights: str) -> Key:

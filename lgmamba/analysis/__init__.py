@@ -101,6 +101,7 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "contrasts": _always,
     "asked": _asks,
     "asked_written": _asks,
+    "asked_told": _asks,
     "runs": _always,
     "remedies": _tries_remedies,
     "remedies_levels": _tries_remedies,

@@ -43,6 +43,16 @@ def asked_rows(params: Params, asked: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def told_frame(asked: pl.DataFrame) -> pl.DataFrame:
+    """What wrong lengths do to a model that is told one: run, step T, told (0 = another sequence's) -> psnr, difference from its own."""
+    rows = asked.filter(pl.col("aspect").is_in(["told", "told_other"])).select(
+        "run", "step", told="value", psnr=psnr(pl.col("mse"))
+    )
+    own = rows.filter(pl.col("told") == pl.col("step")).select("run", "step", own="psnr")
+    joined = rows.join(own, on=["run", "step"])
+    return joined.with_columns(difference=pl.col("psnr") - pl.col("own")).drop("own").sort("run", "step", "told")
+
+
 def written_by_queries(asked: pl.DataFrame) -> pl.DataFrame:
     """How much the queries write: run, step -> PSNR (dB) of queries asked one after the other minus that of the same asked alone."""
     ranks = asked.filter(pl.col("aspect") == "rank")

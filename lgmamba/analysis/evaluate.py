@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from lgmamba.analysis import figures_of, folders_read, frames_of
-from lgmamba.analysis.asked import asked_frame, asked_rows, written_by_queries
+from lgmamba.analysis.asked import asked_frame, asked_rows, told_frame, written_by_queries
 from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.comparisons import budget_frame, form_frame
 from lgmamba.analysis.contrasts import LEVELS, contrasts_frame
@@ -79,6 +79,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     if "asked" in params.task.DETAILS:
         frames["asked"] = asked_frame(folders)
         frames["asked_written"] = written_by_queries(frames["asked"])
+        frames["asked_told"] = told_frame(frames["asked"])
         frames["figure_asked"] = asked_rows(params, frames["asked"])
     if params.extension is not None:
         frames |= remedy_frames(params, folders)

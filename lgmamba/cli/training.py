@@ -37,7 +37,7 @@ def train(
     from lgmamba.config.run import RunConfig
 
     config = read_config(run, RunConfig)
-    with making(out, partial(_key, config, data)) as needed:
+    with making(out, partial(_key, config, data, out)) as needed:
         if not needed:
             return say_current(out)
         devices.claim(device)
@@ -49,9 +49,6 @@ def train_stack(
     folders: Annotated[list[Path], typer.Argument(help="<results>/runs/<run>/seed<k>, each with its run.json")],
     data: Data,
     track_store: Store = None,
-    hand_over: Annotated[
-        bool, typer.Option("--hand-over", help="leave each training after its last step, for `train` to end it at once")
-    ] = False,
     device: Device = "auto",
 ) -> None:
     """Train several runs into their own folders (train/ and work/); on a GPU those of one shape side by side as one model."""
@@ -66,13 +63,14 @@ def train_stack(
         needed = []
         for _, folder in sorted(places.items()):
             out = folder / "train"
-            if held.enter_context(making(out, partial(_key, runs[folder], data))):
+            if held.enter_context(making(out, partial(_key, runs[folder], data, out))):
                 needed.append(folder)
             else:
                 say_current(out)
         if not needed:
             return
         devices.claim(device)
+        from lgmamba.train.checkpoint import remove_progress
         from lgmamba.train.loop import TrainingError
         from lgmamba.train.stacks import stacks_of
 
@@ -80,16 +78,21 @@ def train_stack(
         asked = [folder for folder in runs if folder in needed]
         for stack in stacks_of(asked, runs.__getitem__, data, devices.torch_device(device)):
             trainings = [_training(runs[f], data, f / "train", f / "work", track_store) for f in stack]
-            failures += _train(trainings, data, device, finish=not hand_over)
-    if failures:
-        raise TrainingError("\n".join(map(str, failures)))
+            failures += _train(trainings, data, device, keep=True)
+        if (
+            failures
+        ):  # a workflow takes away what a failed call made: the next one writes it again, from the work folders
+            raise TrainingError("\n".join(map(str, failures)))
+        for folder in needed:
+            remove_progress(folder / "work")
 
 
-def _key(run: RunConfig, data: Path) -> Key:
+def _key(run: RunConfig, data: Path, out: Path) -> Key:
+    from lgmamba.config.run import weights_path
     from lgmamba.data.artefact import read_manifest
     from lgmamba.keys import train_key
 
-    return train_key(run, read_manifest(data).sha256)
+    return train_key(run, read_manifest(data).sha256, weights_path(run, out))
 
 
 def _training(run: RunConfig, data: Path, out: Path, work: Path, store: Path | None) -> Training:
@@ -97,19 +100,19 @@ def _training(run: RunConfig, data: Path, out: Path, work: Path, store: Path | N
     from lgmamba import provenance
     from lgmamba.train.loop import Training
 
-    key, commit = _key(run, data), str(provenance.git_state()["commit"])
+    key, commit = _key(run, data, out), str(provenance.git_state()["commit"])
     tags = {"key_digest": key.digest, "data_digest": key.inputs["images"], "code_digest": key.code, "commit": commit}
     return Training(run, out, work, track.open_tracker(store, run, tags))
 
 
-def _train(trainings: Sequence[Training], data: Path, device: str, finish: bool = True) -> list[TrainingError]:
+def _train(trainings: Sequence[Training], data: Path, device: str, keep: bool = False) -> list[TrainingError]:
     """Train side by side and tell of each that ends; returns why the others did not."""
     from lgmamba import devices
     from lgmamba.train.loop import TrainingError
     from lgmamba.train.loop import train_stack as train_runs
 
     try:
-        results = train_runs(trainings, data, devices.torch_device(device), finish)
+        results = train_runs(trainings, data, devices.torch_device(device), keep)
     except (KeyboardInterrupt, SystemExit):  # the store should not show them as running for ever
         for training in trainings:
             training.tracker.stop()

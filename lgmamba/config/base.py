@@ -21,6 +21,7 @@ Name = Annotated[
     ),
 ]
 Positive = Annotated[int, Field(ge=1, lt=1 << 31)]
+Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Multiple = Annotated[float, Field(ge=1, le=1e6)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
 

@@ -1,11 +1,31 @@
 """How trained models are looked into: the section `inspect` of params.yaml."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Name, Positive, Strict
+from lgmamba.config.run import ModelConfig
 from lgmamba.config.task import Order
+from lgmamba.mixers.base import Verb
+
+LOOKS: Mapping[str, frozenset[Verb]] = {
+    "attention": frozenset({"attention"}),
+    "distance": frozenset({"attention"}),
+    "receptive_field": frozenset({"attention"}),
+    "memory": frozenset({"score", "modes"}),
+    "states": frozenset({"state", "score", "modes"}),
+    "content": frozenset({"state", "read"}),
+    "modes": frozenset({"state", "score", "modes", "attention", "slow", "decay", "write", "read", "mask"}),
+}
+"""What can be looked at -> the verbs that it takes of a mixer."""
+
+
+def why_not(look: str, model: ModelConfig) -> str | None:
+    """Why a model cannot be looked at like this; None where it can."""
+    reason = model.mixer.refusal(LOOKS[look])
+    return None if reason is None else f"{look} is not defined for mixer {model.mixer.kind}: {reason}"
 
 
 class InspectConfig(Strict):

@@ -1,44 +1,17 @@
 """What one training run is: task, model, optimisation. `RunConfig` is the only thing that the training stage reads."""
 
-import math
+import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import LONGEST, Multiple, Name, Positive, Seed, Strict
+from lgmamba.config.base import LONGEST, Multiple, Name, Positive, Seed, Strict, Width
+from lgmamba.mixers.configs import MixerConfig
 from lgmamba.tasks.configs import TaskConfig
 
 ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
-Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-
-
-class MambaConfig(Strict):
-    """The sequence mixer: Mamba-1, with mamba_ssm's names."""
-
-    kind: Literal["mamba"]
-    d_state: int = Field(ge=1, le=256, description="state size N")
-    d_conv: int = Field(ge=1, le=16, description="width of the short convolution, steps")
-    conv: Literal["standard", "none"] = Field(
-        "standard",
-        exclude_if=lambda conv: conv == "standard",  # files of trainings without it stay what they are, to the byte
-        description="standard: short convolution, then SiLU | none: SiLU alone, and d_conv has no meaning",
-    )
-    expand: float = Field(gt=0, le=64, description="inner width / model width")
-    dt_rank: Width | Literal["auto"] = Field(description="rank of the step-size projection; auto = ceil(d_model / 16)")
-    dt_min: float = Field(gt=0, description="smallest step size at initialisation")
-    dt_max: float = Field(gt=0, description="largest step size at initialisation")
-
-    @property
-    def conv_carry(self) -> int:
-        """Steps that the short convolution looks back."""
-        return self.d_conv - 1 if self.conv == "standard" else 0
-
-    @model_validator(mode="after")
-    def _ordered(self):
-        if self.dt_min >= self.dt_max:
-            raise ValueError(f"dt_min < dt_max; got {self.dt_min}, {self.dt_max}")
-        return self
 
 
 class MlpDecoder(Strict):
@@ -119,7 +92,7 @@ class ModelConfig(Strict):
 
     d_model: Width = Field(description="model width")
     n_layer: int = Field(ge=1, le=1000, description="number of blocks")
-    mixer: MambaConfig
+    mixer: MixerConfig
     position: Literal["absolute", "relative_move"] | None = Field(
         None,
         exclude_if=lambda position: position is None,
@@ -134,18 +107,31 @@ class ModelConfig(Strict):
     scan_backend: ScanBackend = Field(description="backend of selective_scan; auto = the best one on the device")
 
     @model_validator(mode="after")
-    def _not_empty(self):
-        if self.d_inner < 1:
+    def _mixer_fits(self):
+        if self.channels < 1:
             raise ValueError(f"mixer.expand x d_model >= 1, the inner width; got {self.mixer.expand} x {self.d_model}")
+        if self.adaptive is None or self.adaptive.kind == "length_token":
+            return self
+        if self.adaptive.kind in ("dt_bias", "both") and not self.mixer.OFFSETS:
+            raise ValueError(
+                f"adaptive.kind: found {self.adaptive.kind}, but mixer {self.mixer.kind} has no step sizes to be offset; expected film "
+                "or film_readout"
+            )
+        if self.adaptive.beyond == "rescale" and (reason := self.mixer.refusal(["slow"])):
+            raise ValueError(
+                f"adaptive.beyond: found rescale, but mixer {self.mixer.kind} has {reason}; expected extrapolate or clamp"
+            )
         return self
 
     @property
-    def d_inner(self) -> int:
-        return int(self.mixer.expand * self.d_model)
+    def channels(self) -> int:
+        """Channels of a mixer's memory; Mamba's inner width D."""
+        return self.mixer.channels(self)
 
     @property
-    def dt_rank(self) -> int:
-        return math.ceil(self.d_model / 16) if self.mixer.dt_rank == "auto" else self.mixer.dt_rank
+    def modes(self) -> int:
+        """Modes of each channel; Mamba's N."""
+        return self.mixer.modes(self)
 
 
 class _Passing(Strict):
@@ -182,16 +168,72 @@ class PassNoise(_Passing):
 StatePassingConfig = Annotated[PassSameImage | PassOtherImage | PassNoise, Field(discriminator="kind")]
 
 
+def is_run_name(init_from: str) -> bool:
+    """Whether `train.init_from` names a run of the study, and is no path."""
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", init_from) is not None
+
+
+def weights_path(run: "RunConfig", out: Path) -> Path | None:
+    """Where the weights lie that a training starts from (`train.init_from`); None where it starts from random ones.
+
+    Args:
+        out: the training's own folder of results, beside which other runs of the study have theirs.
+    """
+    source = run.train.init_from
+    if source is None:
+        return None
+    if is_run_name(source):
+        return out.parents[2] / source / f"seed{run.seed}" / "train" / "model.safetensors"
+    return Path(source.replace("{seed}", str(run.seed)))
+
+
+class AdamWConfig(Strict):
+    """AdamW."""
+
+    kind: Literal["adamw"]
+
+
+class LambConfig(Strict):
+    """LAMB: Adam's update, scaled for each tensor by the norms of its weights and of the update."""
+
+    kind: Literal["lamb"]
+    eps: float = Field(1e-6, gt=0, description="added to the root of the second moment")
+    adapt: Literal["all", "decayed"] = Field(
+        "all",
+        description="which tensors' updates are scaled; decayed: those with weight decay, so that without any this is Adam, as in the "
+        "code of arXiv:2603.12499",
+    )
+
+
+OptimizerConfig = Annotated[AdamWConfig | LambConfig, Field(discriminator="kind")]
+
+
 class TrainConfig(Strict):
-    """Optimisation: AdamW, linear warm-up, cosine decay."""
+    """Optimisation: AdamW or LAMB, linear warm-up, cosine decay or none."""
 
     steps: Positive = Field(description="optimiser steps")
     batch_size: Positive = Field(description="images a step")
     lr: float = Field(gt=0, description="peak learning rate")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
     final_lr: float = Field(ge=0, le=1, description="learning rate at the end, as a fraction of the peak")
-    weight_decay: float = Field(ge=0, description="AdamW, only on weight matrices")
-    betas: tuple[Decay, Decay] = Field(description="AdamW moments")
+    weight_decay: float = Field(ge=0, description="only on weight matrices")
+    betas: tuple[Decay, Decay] = Field(description="decay rates of the moments")
+    optimizer: OptimizerConfig = Field(
+        AdamWConfig(kind="adamw"),
+        exclude_if=lambda optimizer: optimizer.kind == "adamw",  # here and below: files without it stay what they are
+        description="adamw | lamb",
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine",
+        exclude_if=lambda schedule: schedule == "cosine",
+        description="learning rate after the warm-up: cosine to final_lr, or constant",
+    )
+    init_from: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        exclude_if=lambda source: source is None,
+        description="weights to start from, in place of random ones: name of another run of the study (the same seed), or path of a "
+        "model.safetensors, in which {seed} stands for the seed",
+    )
     grad_clip: float = Field(gt=0, description="largest gradient norm")
     precision: Literal["auto", "fp32", "bf16"] = Field(description="auto = bf16 autocast on CUDA, fp32 on a CPU")
     log_every: Positive = Field(description="steps between two rows of the training history")

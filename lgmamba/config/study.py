@@ -237,18 +237,26 @@ def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
         return result
     claims = result.get("claims")
     if isinstance(claims, dict) and "comparisons" not in _mapping(overlay.get("claims")):
-        inherited = claims.get("comparisons") or []
-        claims["comparisons"] = [c for c in inherited if all(name in runs for name in _mapping(c).values())]
+        inherited = claims.get("comparisons")
+        if isinstance(inherited, list):
+            claims["comparisons"] = [
+                c for c in inherited if all(_may_stay(name, runs) for name in _mapping(c).values())
+            ]
     for section in ("extension", "inspect"):
         inherited = _mapping(result.get(section)).get("runs")
         if not isinstance(inherited, list) or "runs" in _mapping(overlay.get(section)):
             continue
-        if left := [name for name in inherited if name in runs]:
+        if left := [name for name in inherited if _may_stay(name, runs)]:
             result[section]["runs"] = left
         elif section not in overlay and not (section == "extension" and "remedies" in overlay):
             result[section] = None
             result |= {"remedies": []} if section == "extension" else {}
     return result
+
+
+def _may_stay(name: Any, runs: dict[str, Any]) -> bool:
+    """Whether a name is that of a run; what is no name at all stays, to be refused with its key."""
+    return not isinstance(name, str) or name in runs
 
 
 def _mapping(value: Any) -> dict[str, Any]:

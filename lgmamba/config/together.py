@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lgmamba.config.base import LONGEST
-from lgmamba.config.remedies import RESERVED, LongMambaRemedy, check_names
+from lgmamba.config.inspect import LOOKS, why_not
+from lgmamba.config.remedies import RESERVED, check_mixers, check_names
+from lgmamba.config.run import is_run_name
 
 if TYPE_CHECKING:
     from lgmamba.config.run import RunConfig
@@ -31,6 +33,7 @@ def check_study(study: Params) -> None:
         check_extension,
         check_inspect,
         check_lengths,
+        check_initial_weights,
         check_splits,
     )
     for check in checks:
@@ -155,11 +158,12 @@ def check_extension(study: Params) -> None:
                 raise ValueError(
                     f"remedies.{j}.layers: found {layers}, expected: layers 0..{runs[name].model.n_layer - 1} of run {name!r}"
                 )
-            if isinstance(entry, LongMambaRemedy) and round((entry.clamp or 0) * runs[name].L0) >= runs[name].L0:
+            if entry.kind == "longmamba" and round((entry.clamp or 0) * runs[name].L0) >= runs[name].L0:
                 raise ValueError(
                     f"remedies.{j}.clamp: found {entry.clamp}, expected: a share that leaves one of the L0 = {runs[name].L0} steps "
                     f"of run {name!r}"
                 )
+    check_mixers(study.remedies, {name: runs[name] for name in study.extension.runs})
     if max(study.extension.factors) < JUDGED_FROM:
         raise ValueError(
             f"extension.factors: found {study.extension.factors}, expected: one of {JUDGED_FROM:g} or more, from where on "
@@ -168,9 +172,29 @@ def check_extension(study: Params) -> None:
 
 
 def check_inspect(study: Params) -> None:
-    """Runs that are looked into exist."""
+    """Runs that are looked into exist, and have mixers that can be looked into."""
+    runs = study.runs_by_name()
     for i, name in enumerate([] if study.inspect is None else study.inspect.runs):
-        _known(f"inspect.runs.{i}", name, study.runs_by_name())
+        _known(f"inspect.runs.{i}", name, runs)
+        if reasons := [reason for look in LOOKS if (reason := why_not(look, runs[name].model))]:
+            raise ValueError(
+                f"inspect.runs.{i}: found {name!r}, which cannot be looked into: {reasons[0]}; expected runs of another mixer"
+            )
+
+
+def check_initial_weights(study: Params) -> None:
+    """Runs that start from another run's weights name one of the study's, and not each other in a circle."""
+    runs = study.runs_by_name()
+    for name, run in runs.items():
+        seen, source = [name], run.train.init_from
+        while source is not None and is_run_name(source):
+            _known(f"runs.{seen[-1]}.train.init_from", source, runs)
+            if source in seen:
+                raise ValueError(
+                    f"runs.{name}.train.init_from: found {run.train.init_from!r}, expected: weights that do not come from {source!r} itself"
+                )
+            seen.append(source)
+            source = runs[source].train.init_from
 
 
 def check_lengths(study: Params) -> None:

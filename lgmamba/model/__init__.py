@@ -14,9 +14,7 @@ Glossary, for every file of this package
     L0                 longest training length
 """
 
-from lgmamba.model.mixer import MambaMixer, SelectiveScanState
-from lgmamba.model.plan import Plan, ScanCall
 from lgmamba.model.sequences import SequenceModel, Sequences
 from lgmamba.model.stack import Stack, StackState
 
-__all__ = ["MambaMixer", "Plan", "ScanCall", "SelectiveScanState", "SequenceModel", "Sequences", "Stack", "StackState"]
+__all__ = ["SequenceModel", "Sequences", "Stack", "StackState"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from lgmamba.config.run import AdaptiveConfig
-from lgmamba.model.plan import gather_steps
+from lgmamba.mixers.contract import gather_steps
 
 N_FEATURES = {"T": 2, "T_and_t": 5}
 """Features of each kind; see `LengthConditioning.features`."""

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import Plan
+from lgmamba.mixers.contract import Hook
 from lgmamba.model.sequences import SequenceModel, Sequences
 from lgmamba.model.stack import StackState
 
 MODES = ("stream", "prefix")
-MakeHook = Callable[[int | None], Plan | None]
+MakeHook = Callable[[int | None], Hook | None]
 """Length T (None in stream mode, where nobody knows it) -> hook of one pass, or None to read as the model is."""
 
 
@@ -58,7 +58,7 @@ def read_pieces(
     sequences: Sequences,
     stops: Iterable[int],
     target_length: Tensor | None = None,
-    hook: Plan | None = None,
+    hook: Hook | None = None,
     state: StackState | None = None,
 ) -> Iterator[Piece]:
     """One causal pass, in pieces that end where it is said.
@@ -83,7 +83,7 @@ def read_at_steps(
     steps: list[int],
     target_length: Tensor | None = None,
     chunk: int = 64,
-    hook: Plan | None = None,
+    hook: Hook | None = None,
 ) -> Tensor:
     """One causal pass; the predictions after some of its steps. Gradients are made where they are enabled.
 
@@ -153,7 +153,7 @@ def run_sequence(
     return torch.cat(found, dim=1)
 
 
-def read_whole(model: SequenceModel, sequences: Sequences, target_length: Tensor | None, hook: Plan) -> Tensor:
+def read_whole(model: SequenceModel, sequences: Sequences, target_length: Tensor | None, hook: Hook) -> Tensor:
     """The prediction at the end of sequences that are read in one piece, by a hook that may drop steps: (B, 1, *shape)."""
     T = sequences.T
     (piece,) = read_pieces(model, sequences, [T], target_length, hook)

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import gather_steps
+from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.stack import Stack, StackState
 
 

@@ -3,19 +3,16 @@
 Glossary: `lgmamba.model`.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lgmamba.config.run import LengthTokenConfig, ModelConfig
+from lgmamba.mixers.contract import Hook, State, gather_steps
+from lgmamba.mixers.registry import MIXERS
 from lgmamba.model.conditioning import BlockCondition, LengthConditioning
 from lgmamba.model.length_token import LengthToken
-from lgmamba.model.mixer import MambaMixer, SelectiveScanState
-from lgmamba.model.plan import Plan, gather_steps
-
-MIXERS = {"mamba": MambaMixer}
-"""`model.mixer.kind` -> class; another mixer takes and returns what `MambaMixer.forward` does."""
 
 
 @dataclass(frozen=True)
@@ -24,25 +21,21 @@ class StackState:
 
     Attributes:
         t: steps read so far.
-        layers: one carry per block.
+        layers: one for each block.
     """
 
     t: int
-    layers: tuple[SelectiveScanState, ...]
+    layers: tuple[State, ...]
 
     def tensors(self) -> list[Tensor]:
         """All tensors, layer by layer; batch is axis 0 of each."""
-        return [v for layer in self.layers for v in _values(layer).values()]
+        return [v for layer in self.layers for v in layer.tensors]
 
     def with_tensors(self, tensors: list[Tensor], t: int | None = None) -> "StackState":
         """The same with other tensors, in the order of `tensors`, and perhaps at another step."""
         left = iter(tensors)
-        layers = tuple(replace(layer, **{name: next(left) for name in _values(layer)}) for layer in self.layers)
+        layers = tuple(layer.with_tensors(tuple(next(left) for _ in layer.tensors)) for layer in self.layers)
         return StackState(self.t if t is None else t, layers)
-
-
-def _values(layer: SelectiveScanState) -> dict[str, Tensor]:
-    return {f.name: v for f in fields(layer) if isinstance(v := getattr(layer, f.name), Tensor)}
 
 
 class Block(nn.Module):
@@ -56,14 +49,14 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        state: SelectiveScanState | None,
+        state: State | None,
         t0: int,
         told: Tensor | None,
         condition: BlockCondition,
-        plan: Plan | None,
+        plan: Hook | None,
         want_state: bool,
-    ) -> tuple[Tensor, SelectiveScanState | None, Tensor | None]:
-        """(B, L, d) -> (B, K, d), the mixer's carry, and the positions kept (None: all, K = L)."""
+    ) -> tuple[Tensor, State | None, Tensor | None]:
+        """(B, L, d) -> (B, K, d), the mixer's state, and the positions kept (None: all, K = L)."""
         u = self.norm(x)
         if condition.scale is not None:
             u = u * (1 + condition.scale) + condition.shift
@@ -94,14 +87,11 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm_out = nn.RMSNorm(config.d_model, eps=1e-5)
         self.build_read_out()
-        with torch.no_grad():  # as mamba_ssm's `_init_weights`: the residual stream keeps its scale with depth
-            for block in self.blocks:
-                block.mixer.out_proj.weight /= config.n_layer**0.5
         self.conditioning, self.length_token = None, None
         if isinstance(config.adaptive, LengthTokenConfig):
             self.length_token = LengthToken(config.adaptive, config.d_model, L0)
         elif config.adaptive is not None:
-            self.conditioning = LengthConditioning(config.adaptive, config.n_layer, config.d_model, config.d_inner, L0)
+            self.conditioning = LengthConditioning(config.adaptive, config.n_layer, config.d_model, config.channels, L0)
 
     def build_embedding(self) -> None:
         """Modules that make tokens; none in a bare stack."""
@@ -134,7 +124,7 @@ class Stack(nn.Module):
         tokens: Tensor,
         state: StackState | None = None,
         target_length: Tensor | None = None,
-        hook: Plan | None = None,
+        hook: Hook | None = None,
         want_state: bool = True,
     ) -> tuple[Tensor, StackState | None]:
         """Read one piece of a sequence.
@@ -143,7 +133,7 @@ class Stack(nn.Module):
             tokens: (B, L, d), of the next L steps.
             state: where the sequence stands, or None at its start.
             target_length: (B,) length at which the output will be read; required by a length-adaptive model.
-            hook: changes what enters each scan, see `lgmamba.model.plan`.
+            hook: changes what enters each scan, see `lgmamba.mixers.contract`.
             want_state: whether the state after the piece is needed.
         Returns:
             outputs (B, L, d) after the final norm (fewer rows if the hook drops steps), and the state after the piece
@@ -154,7 +144,7 @@ class Stack(nn.Module):
         return self._encode(tokens, state, 0 if state is None else state.t, target_length, hook, want_state)
 
     def _encode_after_length(
-        self, tokens: Tensor, target_length: Tensor | None, hook: Plan | None, want_state: bool
+        self, tokens: Tensor, target_length: Tensor | None, hook: Hook | None, want_state: bool
     ) -> tuple[Tensor, StackState | None]:
         """The first piece of a sequence, after its length token, which is no step and which no hook sees."""
         first = self.length_token(target_length, len(tokens))
@@ -170,38 +160,28 @@ class Stack(nn.Module):
         state: StackState | None,
         t0: int,
         target_length: Tensor | None,
-        hook: Plan | None,
+        hook: Hook | None,
         want_state: bool,
     ) -> tuple[Tensor, StackState | None]:
         """`encode` after `t0` steps."""
         x = tokens
         code, dt_factor = self._told(target_length, t0, tokens.shape[1], tokens.device)
-        carries = []
+        layers = []
         for layer, block in enumerate(self.blocks):
             condition = BlockCondition() if code is None else self.conditioning.block(layer, code, dt_factor)
-            carry = None if state is None else state.layers[layer]
-            x, carry, keep = block(x, carry, t0, target_length, condition, hook, want_state)
-            carries.append(carry)
+            before = None if state is None else state.layers[layer]
+            x, after, keep = block(x, before, t0, target_length, condition, hook, want_state)
+            layers.append(after)
             if keep is not None and code is not None:
                 code = self.conditioning.keep(code, keep)
                 dt_factor = None if dt_factor is None else gather_steps(dt_factor, keep)
-        end = StackState(t0 + tokens.shape[1], tuple(carries)) if want_state else None
+        end = StackState(t0 + tokens.shape[1], tuple(layers)) if want_state else None
         outputs = self.norm_out(x)
         return (outputs if code is None else self.conditioning.readout(outputs, code)), end
 
     def start(self, batch: int) -> StackState:
         """The state before the first step, which `encode` takes for None: zeros, in the types that a pass leaves."""
-        config, weight, device = self.config, self.norm_out.weight, self.device.type
-        narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.dtype
-        wide = torch.promote_types(self.dtype, torch.float32)
-        layers = tuple(
-            SelectiveScanState(
-                weight.new_zeros(batch, config.mixer.conv_carry, config.d_inner, dtype=narrow),
-                weight.new_zeros(batch, config.d_inner, config.mixer.d_state, dtype=wide),
-            )
-            for _ in range(config.n_layer)
-        )
-        return StackState(0, layers)
+        return StackState(0, tuple(block.mixer.start(batch) for block in self.blocks))
 
     def _told(self, told: Tensor | None, t0: int, L: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """Code of lengths and steps, and factor of the step sizes; None where there is none."""

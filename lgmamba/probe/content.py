@@ -6,15 +6,14 @@ Glossary: `lgmamba.probe`; n images, B samples, D channels, N modes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lgmamba import metrics
-from lgmamba.model import Plan, ScanCall
+from lgmamba.mixers.contract import Call, Hook
 from lgmamba.remedies.base import steps_of
-from lgmamba.scan import selective_scan
 
 PENALTIES = [10.0**k for k in range(-7, 3)]
 """Ridge penalties tried, in units of the mean eigenvalue of the Gram matrix."""
@@ -77,25 +76,22 @@ def psnr(drawn: Tensor, targets: Tensor) -> float:
     return float(metrics.psnr((drawn - targets.flatten(1)).double().square().mean()))
 
 
-def restore_norm(norm: Sequence[float], L0: int) -> Plan:
+def restore_norm(norm: Sequence[float], L0: int) -> Hook:
     """Beyond L0 every state is read as if it had the norm that it has at L0; the states themselves go on as they are.
 
-    Exact at every step, whatever the pieces: C_t is multiplied by p / ||h_t||. States of all steps of a piece are made, so read in
+    Exact at every step, whatever the pieces: what is read is multiplied by p / ||h_t||. States of all steps of a piece are made, so read in
     short pieces.
 
     Args:
         norm: p for each layer.
     """
 
-    def plan(call: ScanCall) -> ScanCall:
-        if call.t0 + call.dt.shape[1] <= L0:
+    def plan(call: Call) -> Call:
+        if call.t0 + call.shape[1] <= L0:
             return call
-        skip = torch.zeros_like(call.A[:, 0])
-        states = selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, skip, h0=call.h0, states_every=1)[
-            1
-        ]  # (B, L, D, N)
+        states = call.states()  # (B, L, D, N)
         size = states.flatten(2).norm(dim=2).clamp(min=torch.finfo(states.dtype).tiny)
         gain = torch.where(steps_of(call) > L0, norm[call.layer] / size, torch.ones_like(size))
-        return replace(call, Cmat=call.Cmat * gain[..., None].to(call.Cmat.dtype))
+        return call.read(gain[..., None])
 
     return plan

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model import ScanCall
+from lgmamba.mixers.contract import Call
+from lgmamba.mixers.mamba.mixer import MambaCall
 from lgmamba.remedies.closed_form import series
 from lgmamba.scan import selective_scan
 
@@ -36,8 +37,8 @@ class DecayRecorder:
         self._steps: dict[int, Tensor] = {}
         self._counts: dict[int, int] = {}
 
-    def __call__(self, call: ScanCall) -> ScanCall:
-        A, dt = call.A.double(), call.dt[: self.samples].detach().double().flatten(0, 1)  # (B L, D)
+    def __call__(self, call: Call) -> Call:
+        A, dt = -call.rates().double(), call.score()[: self.samples].detach().double().flatten(0, 1)  # (B L, D)
         decays = torch.stack([torch.exp(dt * A[:, n]).sum(0) for n in range(A.shape[1])], dim=1)  # of all modes: large
         self._sums[call.layer] = self._sums.get(call.layer, 0) + decays
         self._steps[call.layer] = self._steps.get(call.layer, 0) + dt.sum(0)
@@ -99,7 +100,7 @@ class DistanceRecorder:
     def __init__(self) -> None:
         self._sums: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def __call__(self, call: ScanCall) -> ScanCall:
+    def __call__(self, call: MambaCall) -> MambaCall:
         B, L, D = call.dt.shape
         size, dt = call.Bmat.to(call.dt.dtype).abs(), call.dt
         none = torch.zeros_like(call.A)
@@ -132,7 +133,7 @@ class WriteRecorder:
         self.memory = memory
         self._sums: dict[int, Tensor] = {}
 
-    def __call__(self, call: ScanCall) -> ScanCall:
+    def __call__(self, call: MambaCall) -> MambaCall:
         dt = call.dt.detach().double()
         B, L, _ = dt.shape
         rho = self.memory[call.layer].rho

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lgmamba.model import Plan, ScanCall
+from lgmamba.mixers.contract import Call, Hook
 from lgmamba.probe.dynamics import ModeMemory, series
 from lgmamba.remedies.base import cuts_every, piecewise
 
@@ -27,7 +27,7 @@ def group_norms(h: Tensor, mask: Tensor) -> Tensor:
     return (h * mask).flatten(1).norm(dim=1)
 
 
-def size_at_L0(masks: Masks, norm: Sequence[Tensor], L0: int, every: int) -> Plan:
+def size_at_L0(masks: Masks, norm: Sequence[Tensor], L0: int, every: int) -> Hook:
     """`size` above.
 
     Args:
@@ -36,19 +36,19 @@ def size_at_L0(masks: Masks, norm: Sequence[Tensor], L0: int, every: int) -> Pla
         every: steps between two looks at the state.
     """
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         mask = masks[call.layer]
         if call.t0 < L0 or not mask.any():
             return call
         found = group_norms(call.h0, mask).clamp(min=torch.finfo(call.h0.dtype).tiny)
         read = torch.where(mask, call.h0 * (norm[call.layer] / found)[:, None, None], call.h0)
-        left = torch.exp(call.dt.sum(1)[..., None] * call.A)  # what is still there of h0 after the piece
-        return replace(call, h0=read, post_state=lambda h: h + left * (call.h0 - read))
+        left = torch.exp(-call.score().sum(1)[..., None] * call.rates())  # what is still there of h0 after the piece
+        return replace(call, h0=read).then(lambda h: h + left * (call.h0 - read))
 
     return piecewise(cuts_every(every, L0), plan)
 
 
-def clamp_inflation(masks: Masks, memory: Sequence[ModeMemory], L0: int, every: int) -> Plan:
+def clamp_inflation(masks: Masks, memory: Sequence[ModeMemory], L0: int, every: int) -> Hook:
     """`clamp` above: with E[h] = w F(L0) before a piece of c steps it is w F(L0 + c) after it, and is brought back.
 
     Args:
@@ -56,27 +56,27 @@ def clamp_inflation(masks: Masks, memory: Sequence[ModeMemory], L0: int, every: 
         every: steps between two times that the group forgets.
     """
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         mask = masks[call.layer]
         if call.t0 < L0 or not mask.any():
             return call
         rho = memory[call.layer].rho
-        keep = torch.where(mask, series(rho, L0) / series(rho, L0 + call.dt.shape[1]), 1.0).to(call.A.dtype)
-        return replace(call, post_state=lambda h: h * keep)
+        keep = torch.where(mask, series(rho, L0) / series(rho, L0 + call.shape[1]), 1.0).to(call.like.dtype)
+        return call.then(lambda h: h * keep)
 
     return piecewise(cuts_every(every, L0), plan)
 
 
-def hold_at_L0(masks: Masks, L0: int, every: int) -> Plan:
+def hold_at_L0(masks: Masks, L0: int, every: int) -> Hook:
     """`hold` above, `every` so many steps. For one pass from the first step on: it remembers that pass's states at L0."""
     held: dict[int, Tensor] = {}
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         mask = masks[call.layer]
         if call.t0 < L0 or not mask.any():
             return call
         if call.t0 == L0:
             held[call.layer] = call.h0
-        return replace(call, post_state=lambda h: torch.where(mask, held[call.layer], h))
+        return call.then(lambda h: torch.where(mask, held[call.layer], h))
 
     return piecewise(cuts_every(every, L0), plan)

@@ -26,6 +26,7 @@ import torch
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import InspectFile
+from lgmamba.config.inspect import why_not
 from lgmamba.data.dataset import load_dataset
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
@@ -72,6 +73,9 @@ def inspect(
     """
     if what not in WHAT:
         raise ConfigError(f"--what: found {what!r}, expected one of {', '.join(WHAT)}")
+    for look in LOOKS if what == "all" else [what]:
+        if reason := why_not(look, config.run.model):
+            raise ConfigError(f"--what: found {what!r}, but {reason}")
     begun = time.monotonic()
     torch.set_num_threads(config.run.train.cpu_threads)
     dataset = load_dataset(data, device, config.run.images)

@@ -10,15 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgmamba.probe.attention import (
-    AGGREGATIONS,
-    aggregate,
-    attention_rows,
-    attention_tiles,
-    mean_distance,
-    mixer_rows,
-    reach,
-)
+from lgmamba.mixers.mamba.attention import attention_rows, attention_tiles, mixer_rows
+from lgmamba.probe.attention import AGGREGATIONS, aggregate, mean_distance, reach
 from lgmamba.probe.content import fit_read_out, psnr, restore_norm
 from lgmamba.probe.memory import cumulative_steps, horizons, survival
 from lgmamba.probe.passes import LayerPass, layer_passes, level_of, stops
@@ -170,12 +163,12 @@ def memory(subject: Subject) -> dict[str, Columns]:
     """Quantiles over channels (and images) of S(T) / S(L0), over modes of what survives of the first state, and of horizons."""
     rows = []
     for layer, one in enumerate(subject.passes):
-        total, A = cumulative_steps(one.call), one.call.A
+        total, rates = cumulative_steps(one.call), one.call.rates()
         for T in subject.steps:
             for quantity, values in (
                 ("cumulative_step", total[:, T - 1] / total[:, subject.L0 - 1]),
-                ("survival", survival(total, A, T)),
-                ("horizon", horizons(total, A, T)),
+                ("survival", survival(total, rates, T)),
+                ("horizon", horizons(total, rates, T)),
             ):
                 ordered = values.flatten().sort().values
                 at = [ordered[min(len(ordered) - 1, int(q * len(ordered)))].item() for q in QUANTILES]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lgmamba.model import Plan
+from lgmamba.mixers.contract import Hook
 from lgmamba.probe.account import ACCOUNTS, ESTIMATORS, Account, explained, growth, mode_account
 from lgmamba.probe.dynamics import GROUPS
 from lgmamba.probe.groups import clamp_inflation, group_norms, hold_at_L0, size_at_L0
@@ -134,7 +134,7 @@ def _groups(subject: Subject, account: Account) -> Iterator[dict[str, Any]]:
                 )
 
 
-def _read(subject: Subject, plan: Plan | None) -> dict[int, float]:
+def _read(subject: Subject, plan: Hook | None) -> dict[int, float]:
     """PSNR at every step, dB."""
     passes = stops(subject.model, subject.held_out, subject.steps, subject.piece, plan)
     return {stop.t: level_of(subject.task, subject.model, stop, subject.held_out) for stop in passes}

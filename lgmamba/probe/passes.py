@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lgmamba.model import Plan, ScanCall, SequenceModel, Sequences, StackState
-from lgmamba.model.plan import PER_STEP
+from lgmamba.mixers.contract import Call, Hook
+from lgmamba.model import SequenceModel, Sequences, StackState
 from lgmamba.model.runner import ends, read_pieces, told
 from lgmamba.tasks.base import Task
 
@@ -37,12 +37,12 @@ class Stop:
     @property
     def h(self) -> list[Tensor]:
         """(B, D, N) for each layer."""
-        return [layer.h for layer in self.state.layers]
+        return [layer.memory for layer in self.state.layers]
 
 
 @torch.no_grad()
 def stops(
-    model: SequenceModel, seq: Sequences, steps: list[int], piece: int, plan: Plan | None = None
+    model: SequenceModel, seq: Sequences, steps: list[int], piece: int, plan: Hook | None = None
 ) -> Iterator[Stop]:
     """One pass in pieces that end at each of some steps.
 
@@ -61,12 +61,12 @@ class LayerPass:
     """One layer's part of a pass over whole sequences: its mixer's input u (B, L, d), and what it scans."""
 
     u: Tensor
-    call: ScanCall
+    call: Call
 
     def upto(self, sample: int, T: int) -> "LayerPass":
         """The same of one sample and its first T steps, which is what a pass that ends there sees."""
         one = slice(sample, sample + 1)
-        steps = {name: getattr(self.call, name)[one, :T] for name in PER_STEP}
+        steps = {name: getattr(self.call, name)[one, :T] for name in self.call.PER_STEP}
         return LayerPass(self.u[one, :T], replace(self.call, **steps))
 
 
@@ -74,7 +74,7 @@ class LayerPass:
 def layer_passes(model: SequenceModel, seq: Sequences, steps: int) -> list[LayerPass]:
     """What every layer reads in one pass over the first steps, kept whole: for few images."""
     inputs: list[Tensor] = []
-    calls: list[ScanCall] = []
+    calls: list[Call] = []
     handles = [
         block.mixer.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for block in model.blocks
     ]

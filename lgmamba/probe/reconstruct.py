@@ -36,6 +36,8 @@ from lgmamba.train.checkpoint import check_trained_on, load_model_of
 log = logging.getLogger(__name__)
 
 KEYS = ("mode", "order", "method", "repeat")
+DETAILED = 128
+"""Samples that a task's details are about, at most."""
 MANTISSA = 12
 """Binary digits kept of each image's error: a step of 0.001 dB, in half the space."""
 
@@ -126,9 +128,10 @@ class Probe:
             for method, scores in {"model": found, **known}.items():
                 self._add({"mode": mode, "order": order, "method": method, "repeat": repeat, "image": rows}, scores)
         if order == self.config.probe.orders[0] and repeat == 0:
-            if self.details is not None:
-                hashes = self.dataset.id_hash[rows]
-                self.details.add(self.model, hashes, seq, self.steps, self.config.probe.piece)
+            few = max(0, min(DETAILED - start, len(rows)))
+            if self.details is not None and few:
+                hashes = self.dataset.id_hash[rows[:few]]
+                self.details.add(self.model, hashes, seq[:few], self.steps, self.config.probe.piece)
             self._keep_pictures(start, rows, seq, ages, prediction)
 
     def _add(self, block: dict[str, Any], scores: Scores) -> None:

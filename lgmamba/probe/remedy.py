@@ -31,9 +31,10 @@ from lgmamba.probe.retention import RetentionMap
 from lgmamba.provenance import code_digest
 from lgmamba.records import begin, finish
 from lgmamba.remedies.artefacts import Artefact, read_artefact
-from lgmamba.remedies.build import Remedy, build, control_remedies
-from lgmamba.remedies.fit import CalibrationSet, fit, remarks
+from lgmamba.remedies.calibration import CalibrationSet
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
+from lgmamba.remedies.registry import build, control_remedies, fit, remarks
+from lgmamba.remedies.remedy import Remedy
 from lgmamba.tasks.base import Scores, Task
 from lgmamba.tasks.registry import build_task
 from lgmamba.tasks.seeds import of_each, seed_of_repeat
@@ -185,7 +186,7 @@ class Trial:
             "steps": self.steps,
             "piece": images.piece,
             "images": hashlib.sha256(hashes.tobytes()).hexdigest(),
-            "code": code_digest("lgmamba.remedies.fit"),
+            "code": code_digest("lgmamba.remedies.registry"),
         }
 
     def run(self) -> None:
@@ -266,9 +267,11 @@ class Trial:
         """One entry for each row of the table."""
         rows = [self._about(remedy) for remedy in self.remedies]
         nothing = {"calibration": None, "read_s": 0.0, "identity": 0.0, "written_share": {}, "step_size_share": {}}
-        paste = {"name": "paste", "kind": "control", "mode": "prefix", "words": "patches read pasted on the mean image"}
+        if (name := self.task.config.ORACLE) is None:
+            return rows
+        oracle = {"name": name, "kind": "control", "mode": "prefix", "words": self.task.config.ORACLE_WORDS}
         at = 1 + max(i for i, row in enumerate(rows) if row["control"])
-        return [*rows[:at], paste | {"control": True} | nothing, *rows[at:]]
+        return [*rows[:at], oracle | {"control": True} | nothing, *rows[at:]]
 
     def _about(self, remedy: Remedy) -> dict[str, Any]:
         artefact, written = self.artefacts.get(remedy.name), self.written[remedy.name]

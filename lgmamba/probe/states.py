@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model import ScanCall, SequenceModel, Sequences
+from lgmamba.mixers.contract import Call
+from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.passes import Stop, stops
 
 SMALLEST_CHANGE = 1e-4
@@ -111,9 +112,9 @@ class _CycleDecay:
         self._sums: dict[int, Tensor] = {}
         self._A: dict[int, Tensor] = {}
 
-    def __call__(self, call: ScanCall) -> ScanCall:
-        self._A[call.layer] = call.A.double()
-        self._sums[call.layer] = self._sums.get(call.layer, 0) + call.dt.double().sum(1)
+    def __call__(self, call: Call) -> Call:
+        self._A[call.layer] = -call.rates().double()
+        self._sums[call.layer] = self._sums.get(call.layer, 0) + call.score().double().sum(1)
         return call
 
     def take(self) -> list[Tensor]:

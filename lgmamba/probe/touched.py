@@ -15,16 +15,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.model import Plan, SequenceModel, Sequences
+from lgmamba.mixers.contract import Hook
+from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.account import Account, Moments
 from lgmamba.probe.dynamics import DecayRecorder, ModeMemory
 from lgmamba.probe.passes import Stop, stops
 from lgmamba.remedies.base import chain, constant_schedule
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors, series
-from lgmamba.remedies.longmamba import ChannelFilter, calibrate, mask_steps, thresholds
-from lgmamba.remedies.spectrum import scale_spectrum
-from lgmamba.remedies.state import horizon_retention, retain_and_insert
-from lgmamba.remedies.step_size import scale_step_sizes
+from lgmamba.remedies.longmamba.filters import ChannelFilter, calibrate, mask_steps, thresholds
+from lgmamba.remedies.retain_insert.remedy import horizon_retention, retain_and_insert
+from lgmamba.remedies.spectrum.remedy import scale_spectrum
+from lgmamba.remedies.step_size.remedy import scale_step_sizes
 
 REMEDIES = ("none", "step_size", "spectrum_mult", "spectrum_pow", "longmamba", "retain")
 HORIZON = 1.25
@@ -59,7 +60,7 @@ class Remedies:
             pass
         return cls(known, recorder, calibrate(recorder, known.L0))
 
-    def plan(self, name: str, T: int) -> tuple[Plan | None, float]:
+    def plan(self, name: str, T: int) -> tuple[Hook | None, float]:
         """The plan of one of `REMEDIES` for length T, and extra decay a step that it does not show in dt or A."""
         L0 = self.known.L0
         if name == "step_size":
@@ -108,7 +109,7 @@ class Touched:
 
 
 def touch(
-    model: SequenceModel, seq: Sequences, T: int, piece: int, plan: Plan | None, retention: float, known: Account
+    model: SequenceModel, seq: Sequences, T: int, piece: int, plan: Hook | None, retention: float, known: Account
 ) -> Touched:
     """Read to T with a remedy. What is written shrinks or grows with the step size: E[dt' B x] / E[dt B x] = E[dt'] / E[dt].
 

@@ -1,6 +1,6 @@
 """What is done to a trained model, or to its input, so that it reads sequences longer than those of its training.
 
-Remedies act through plans (`lgmamba.model.plan`), in one of two modes: prefix, where the length T at which the output will be
+Remedies act through hooks (`lgmamba.mixers.contract`), in one of two modes: prefix, where the length T at which the output will be
 read is known, and stream, where only the step t is. Controls select which steps are read at all. Up to the training length
 every one of them is the identity.
 

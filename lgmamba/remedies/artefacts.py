@@ -20,7 +20,7 @@ class Artefact:
         remedy: name of the entry.
         key: what the values depend on: checkpoint and data digests, L0, seed, the entry, how it was calibrated, the code,
             and a hash of the calibration images' ids.
-        values: JSON values that `lgmamba.remedies.build` makes a plan of; factors by length under "T".
+        values: JSON values that `lgmamba.remedies.registry` makes a remedy of; factors by length under "T".
         images: calibration images.
         passes: forward passes over half of them (one with gradients counts as three).
         seconds: time it took.

@@ -10,7 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import PER_STEP, Ordinary, Plan, ScanCall
+from lgmamba.mixers.contract import Call, Hook, Ordinary
 
 Schedule = Callable[[Tensor], Tensor]
 """Steps t (L,) -> factors (L,), or (L, D) by channel."""
@@ -18,14 +18,14 @@ Cuts = Callable[[int, int], set[int]]
 """(t0, t1) -> steps t, t0 < t < t1, after which a piece that goes from step t0 + 1 to t1 is cut."""
 
 
-def steps_of(call: ScanCall) -> Tensor:
+def steps_of(call: Call) -> Tensor:
     """Steps t of a piece, (L,) float64, from 1 at the start of the sequence."""
-    L = call.dt.shape[1]
-    return torch.arange(call.t0 + 1, call.t0 + L + 1, device=call.dt.device, dtype=torch.float64)
+    L = call.shape[1]
+    return torch.arange(call.t0 + 1, call.t0 + L + 1, device=call.like.device, dtype=torch.float64)
 
 
-def chain(*plans: Plan) -> Plan:
-    """Plans applied one after the other, from left to right."""
+def chain(*plans: Hook) -> Hook:
+    """Hooks applied one after the other, from left to right."""
     return lambda call: reduce(lambda done, plan: plan(done), plans, call)
 
 
@@ -57,13 +57,13 @@ def cuts_every(n: int, after: int = 0) -> Cuts:
     return cuts
 
 
-def beyond(L0: int, plan: Plan) -> Plan:
+def beyond(L0: int, plan: Hook) -> Hook:
     """A plan for the steps t > L0 only, in stream mode; h, and so what was written before, goes on as it is."""
     return piecewise(cuts_at(L0), lambda call: call if call.t0 < L0 else plan(call))
 
 
-def follow_length(L0: int, block: int, make_plan: Callable[[float], Plan]) -> Plan:
-    """Plans made for a length, in stream mode: beyond L0 each block of steps has the plan of its middle step.
+def follow_length(L0: int, block: int, make_plan: Callable[[float], Hook]) -> Hook:
+    """Hooks made for a length, in stream mode: beyond L0 each block of steps has the plan of its middle step.
 
     Args:
         L0: up to it nothing is changed.
@@ -71,7 +71,7 @@ def follow_length(L0: int, block: int, make_plan: Callable[[float], Plan]) -> Pl
         make_plan: length -> plan; called anew for every piece, so that its factors may change between passes.
     """
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: Call) -> Call:
         if call.t0 < L0:
             return call
         return make_plan(L0 + ((call.t0 - L0) // block + 0.5) * block)(call)
@@ -79,7 +79,7 @@ def follow_length(L0: int, block: int, make_plan: Callable[[float], Plan]) -> Pl
     return piecewise(cuts_every(block, L0), plan)
 
 
-def piecewise(cuts: Cuts, plan: Plan) -> Plan:
+def piecewise(cuts: Cuts, plan: Hook) -> Hook:
     """Apply a plan to pieces between fixed steps, however the sequence is read: for what is constant within a piece.
 
     Cuts are counted from the start of the sequence, so that reading it whole, in pieces or step by step is the same. Of
@@ -89,7 +89,7 @@ def piecewise(cuts: Cuts, plan: Plan) -> Plan:
         ValueError: when called, if an earlier plan of the chain has put another recurrence in place of the scan.
     """
 
-    def outer(call: ScanCall) -> ScanCall:
+    def outer(call: Call) -> Call:
         if call.scan is None:
             return replace(call, scan=_Pieces(cuts, plan))
         if not isinstance(call.scan, _Pieces):
@@ -106,14 +106,14 @@ class _Pieces:
     """The ordinary scan, piece after piece."""
 
     cuts: Cuts
-    plan: Plan
+    plan: Hook
 
-    def __call__(self, call: ScanCall, ordinary: Ordinary) -> tuple[Tensor, Tensor, None]:
-        t1 = call.t0 + call.dt.shape[1]
+    def __call__(self, call: Call, ordinary: Ordinary) -> tuple[Tensor, Tensor, None]:
+        t1 = call.t0 + call.shape[1]
         start, h, ys = call.t0, call.h0, []
         for end in sorted(self.cuts(call.t0, t1) | {t1}):
-            steps = {name: getattr(call, name)[:, start - call.t0 : end - call.t0] for name in PER_STEP}
-            part = self.plan(replace(call, t0=start, h0=h, scan=None, post_state=None, **steps))
+            part = call.cut(start - call.t0, end - call.t0)
+            part = self.plan(replace(part, h0=h, scan=None, post_state=None))
             y, h = ordinary(part)
             h = part.post_state(h) if part.post_state else h
             ys.append(y)

@@ -12,13 +12,12 @@ Glossary: `lgmamba.remedies`; D channels, N modes, n recorded steps.
 """
 
 import math
-from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import ScanCall
+from lgmamba.mixers.contract import Call
 
 PENALTY = 1e-3
 """Weight of (ln s)^2 beside the squared distance of logarithms."""
@@ -42,15 +41,15 @@ class StateRecorder:
         self.A: dict[int, Tensor] = {}
         self.energy: dict[int, Tensor] = {}
 
-    def __call__(self, call: ScanCall) -> ScanCall:
-        self.step_sizes.setdefault(call.layer, []).append(call.dt.detach())
-        self.A[call.layer] = call.A.detach()
+    def __call__(self, call: Call) -> Call:
+        self.step_sizes.setdefault(call.layer, []).append(call.score().detach())
+        self.A[call.layer] = -call.rates().detach()
 
-        def post_state(h: Tensor) -> Tensor:
+        def look(h: Tensor) -> Tensor:
             self.energy[call.layer] = h.detach().square().mean(0)
             return h
 
-        return replace(call, post_state=post_state)
+        return call.then(look)
 
 
 def closed_form_factors(

@@ -8,6 +8,9 @@ length T, and all of them where T <= L0. Glossary: `lgmamba.remedies`; keys (B, 
 import torch
 from torch import Tensor
 
+from lgmamba.mixers.contract import Call, Hook
+from lgmamba.remedies.base import steps_of
+
 
 def truncate(keys: Tensor, L0: int) -> Tensor:
     """The last L0 steps: (B, min(T, L0))."""
@@ -40,3 +43,12 @@ def subset_cover(cells: Tensor, L0: int, n_cells: int) -> Tensor:
     is_newest = newest.gather(1, cells) == steps
     rank = steps + T * is_newest  # newest visits before all others; among them, and among the rest, newest first
     return rank.argsort(1, descending=True)[:, : min(T, L0)].sort(1).values
+
+
+def freeze(L0: int) -> Hook:
+    """dt <- 0 for t > L0: the state keeps what it held at L0. A control: nothing new is learned about the image."""
+
+    def plan(call: Call) -> Call:
+        return call.mask((steps_of(call) <= L0)[:, None])
+
+    return plan

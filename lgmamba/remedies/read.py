@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from lgmamba.mixers.contract import Call, gather_steps
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.model.plan import ScanCall, gather_steps
 from lgmamba.model.runner import MakeHook, read_at_steps, run_sequence, told
 from lgmamba.remedies.base import chain
-from lgmamba.remedies.build import Remedy
+from lgmamba.remedies.remedy import Remedy
 
 
 @torch.no_grad()
@@ -55,22 +55,23 @@ class WriteRecorder:
         self.written, self.step_sizes = (torch.zeros(T, dtype=torch.float64, device=device) for _ in range(2))
         self._positions: Tensor | None = None
 
-    def __call__(self, call: ScanCall) -> ScanCall:
-        B, L, _ = call.dt.shape
+    def __call__(self, call: Call) -> Call:
+        score, (B, L) = call.score(), call.shape
         if call.layer == 0:
-            self._positions = torch.arange(call.t0, call.t0 + L, device=call.dt.device).expand(B, -1)
-        dt = call.dt
+            self._positions = torch.arange(call.t0, call.t0 + L, device=score.device).expand(B, -1)
         if call.keep is not None:  # later layers see these steps only
-            self._positions, dt = self._positions.gather(1, call.keep), gather_steps(dt, call.keep)
+            self._positions, score = self._positions.gather(1, call.keep), gather_steps(score, call.keep)
         at = self._positions.flatten()
-        self.written.index_add_(0, at, (dt > 0).double().mean(2).flatten() / self.n_layer)
-        self.step_sizes.index_add_(0, at, dt.double().mean(2).flatten() / self.n_layer)
+        self.written.index_add_(0, at, (score > 0).double().mean(2).flatten() / self.n_layer)
+        self.step_sizes.index_add_(0, at, score.double().mean(2).flatten() / self.n_layer)
         return call
 
 
 @torch.no_grad()
-def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, piece: int) -> WriteRecorder:
-    """What a model as it is writes in one pass of T steps, told L0."""
+def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, piece: int) -> WriteRecorder | None:
+    """What a model as it is writes in one pass of T steps, told L0; None where its mixer has no score of a step."""
+    if model.config.mixer.refusal(["score"]):
+        return None
     recorder = WriteRecorder(model, T)
     read_at_steps(model, sequences, [T], told(model, len(sequences), model.L0), piece, recorder)
     return recorder
@@ -79,7 +80,7 @@ def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, piece: in
 def still_written(
     model: SequenceModel,
     remedy: Remedy,
-    vanilla: WriteRecorder,
+    vanilla: WriteRecorder | None,
     sequences: Sequences,
     keys: Tensor,
     steps: list[int],
@@ -92,7 +93,7 @@ def still_written(
         model, remedy, sequences, keys, steps, piece: as in `read_with`.
     Returns:
         T -> {"written": share of those steps whose dt is above 0, over layers and channels; "step_size": their dt over
-        that of the model as it is}.
+        that of the model as it is}; of a remedy with a plan nothing, where there is no score of a step.
     """
     L0, beyond = model.L0, [T for T in steps if T > model.L0]
     if remedy.steps_read is not None:
@@ -100,6 +101,8 @@ def still_written(
     if remedy.select is not None:
         kept = {T: remedy.select(sequences.upto(T), keys[:, :T]) >= L0 for T in beyond}
         return {T: _both(float(late.double().sum(1).mean()) / (T - L0)) for T, late in kept.items()}
+    if vanilla is None:
+        return {}
     found, stream = {}, None
     for T in beyond:
         recorder = stream or WriteRecorder(model, beyond[-1] if remedy.mode == "stream" else T)

@@ -146,12 +146,10 @@ PLAIN_TEXTS = {
         training. {Lines}; {sample}. Level = 10 log10(1 / mean error).""",
     "envelope": """
         Above: level at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
-        trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: share of the specialists' lead
-        over the generalist that the length-adaptive run closes, with {percent} intervals over samples and seeds, where that lead is
-        itself shown. Measured on {sample}.""",
+        trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: the length-adaptive run
+        minus the generalist and minus the specialists, with {percent} intervals over trainings. Measured on {sample}.""",
     "degradation": """
-        Level at sequence length T minus level at the run's own training length. Bands: {percent} bootstrap intervals over samples and
-        seeds; {sample}.""",
+        Level at sequence length T minus level at the run's own training length. Bands: {percent} intervals over trainings; {sample}.""",
     "theory": """
         Dots: one bare S6 layer, mean over {seeds}; bars: lowest to highest. Lines: the closed form of its error, as it is, with steps
         slower by T / L0 beyond L0, and of the mean over windows of L0 steps. Measured on {sample}.""",

@@ -47,6 +47,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "early": early_facts(params, found["summary"]),
         "levels": level_facts(params, found["summary"]),
         "account": account_facts(params, found["summary"]),
+        "asked_told": told_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "asked_written": asked_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "far_factors": params.claims.far_factors,
         "forms": form_rows(frames) if several_forms(params) else [],
@@ -79,6 +80,13 @@ def _strategies(params: Params, frames: Path) -> list[str]:
         return []
     maps = pl.read_parquet(frames / "figure_retention.parquet")
     return strategy_sentences(maps, described_runs(params), max(params.claims.far_factors))
+
+
+def told_facts(params: Params, frames: Path) -> list[dict[str, Any]]:
+    """What wrong lengths do at L0 to runs that are told one: run, step, told (0: another sequence's), psnr, difference (dB)."""
+    told = pl.read_parquet(frames / "asked_told.parquet")
+    L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
+    return [row for row in told.to_dicts() if row["step"] == L0[row["run"]]]
 
 
 def asked_facts(params: Params, frames: Path) -> list[dict[str, Any]]:

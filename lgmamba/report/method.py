@@ -19,7 +19,7 @@ def method_lines(params: Params, sample: Sample) -> list[str]:
     adaptive = adaptive_words(params)
     return [
         *task_lines(params, sample),
-        f"**Model.** Pre-norm residual Mamba-1 blocks ({model.n_layer} layers, width {model.d_model}, state {model.mixer.d_state}).",
+        f"**Model.** Pre-norm residual {model.mixer.TITLE} blocks ({model.n_layer} layers, width {model.d_model}, {model.mixer.words}).",
         f"**Training.** {train.steps:,} steps of {train.batch_size} images, peak learning rate {train.lr:g}. L0 is the longest length "
         "that a run was trained on. Runs differ only in what the table below says.",
         *([f"**Length-adaptive.** {adaptive}"] if adaptive else []),

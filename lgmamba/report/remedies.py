@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA
+from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, ORACLES, VANILLA
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
 from lgmamba.report.remedy_kinds import kind_facts
@@ -52,7 +52,7 @@ def far_levels(levels: pl.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """{run: {order: {remedy: PSNR in dB}}}; without the ideal memory."""
     result: dict[str, dict[str, dict[str, float]]] = {}
     for run, order, remedy, psnr in levels.select("run", "order", "remedy", "psnr").rows():
-        if remedy != "paste":
+        if remedy not in ORACLES:
             result.setdefault(run, {}).setdefault(order, {})[remedy] = psnr
     return result
 
@@ -105,7 +105,7 @@ def _calibration(cost: dict[str, Any]) -> str:
 def _change(mine: pl.DataFrame, name: str) -> str:
     """The largest difference from vanilla at T <= L0."""
     cells = mine.filter(pl.col("factor") <= 1, against=VANILLA)
-    if name in (VANILLA, "paste") or cells.is_empty():
+    if name in (VANILLA, *ORACLES) or cells.is_empty():
         return "\u2013"
     worst = cells.sort(pl.col("effect").abs()).row(-1, named=True)["effect"]
     return "none" if abs(worst) < 0.005 else f"{signed(worst)} dB"

@@ -4,63 +4,21 @@ import polars as pl
 
 from lgmamba.analysis.remedies import VANILLA
 from lgmamba.config.study import Params
+from lgmamba.remedies.configs import CONFIGS
 from lgmamba.report.words import number, plural, span
 
-KINDS = {
-    "step_size": (
-        "Step sizes",
-        "Step sizes are scaled. A smaller one writes less and forgets less, by the same factor, so that the sum of step sizes, "
-        "which decides what survives, stays nearer to that of a sequence of training.",
-    ),
-    "spectrum": (
-        "Spectrum of A",
-        "The decay rates are changed, what a step writes is not. Slower decay keeps old steps and lets the state grow; faster "
-        "decay bounds the state and forgets.",
-    ),
-    "decimamba": (
-        "DeciMamba",
-        "From one layer on, only some steps enter the states, about as many as in training; the others are dropped, whatever they "
-        "show. With random or newest steps in place of those of the largest step size it is its own ablation.",
-    ),
-    "longmamba": (
-        "LongMamba",
-        "In channels of long memory, steps of small step size neither write nor erase. Other channels are as they were.",
-    ),
-    "retain_insert": (
-        "Retention and insertion",
-        "The state decays a little more at every step, so that it is bounded and reaches back no further than that decay allows.",
-    ),
-    "normalise_state": (
-        "State normalisation",
-        "Every step is written, and where the norm of a state exceeds what it was within L0 the state is scaled down as a whole: "
-        "old and new content lose alike.",
-    ),
-    "window": (
-        "Sliding window",
-        "A state holds what the last steps wrote and nothing older: it never exceeds one of training, and older steps are lost.",
-    ),
-    "schedule": (
-        "Gains that follow t",
-        "Beyond L0, what is written, erased and read at step t is scaled by factors that follow t, found for all lengths of one stream "
-        "at once: the state stays one, and goes on to take in new steps at the strength that keeps it readable.",
-    ),
-    "assemble": (
-        "Assembly from windows",
-        "No state is carried beyond L0: windows of L0 steps are read from fresh states, and the image is put together from what "
-        "each of them drew.",
-    ),
-    "combine": ("Combinations", "Several of the above, one after the other."),
-}
-"""Kind of a remedy -> its title, and what it does to the state."""
+COMBINE = ("combine", "Combinations", "Several of the above, one after the other.")
 
 
 def kind_facts(found: dict[str, pl.DataFrame], drawn: pl.DataFrame, params: Params, far: float) -> list[dict[str, str]]:
     """One paragraph for each kind of remedy: what it does to the state, in numbers."""
     tried = drawn.filter(pl.col("rank").is_not_null())
-    kinds = [kind for kind in KINDS if kind in set(tried["kind"])]
+    kinds = [*((kind, config.TITLE, config.ABOUT) for kind, config in CONFIGS.items()), COMBINE]
+    here = set(tried["kind"])
     return [
-        {"title": KINDS[kind][0], "text": " ".join([KINDS[kind][1], *_kind_numbers(kind, found, tried, params, far)])}
-        for kind in kinds
+        {"title": title, "text": " ".join([about, *_kind_numbers(kind, found, tried, params, far)])}
+        for kind, title, about in kinds
+        if kind in here
     ]
 
 

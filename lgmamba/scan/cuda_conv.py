@@ -219,7 +219,9 @@ def _(info, in_dims, *args):
 
 
 def _no_double_backward(ctx, *_):
-    raise RuntimeError("the CUDA convolution has no second derivative; use the plain form in lgmamba.model.conv for it")
+    raise RuntimeError(
+        "the CUDA convolution has no second derivative; use the plain form in lgmamba.mixers.mamba.conv for it"
+    )
 
 
 _backward.register_autograd(_no_double_backward)

@@ -2,7 +2,7 @@
 
 A compiled kernel knows values and, through its operator's backward pass, first derivatives. Forward-mode differentiation
 and the differentiating transforms of `torch.func` see through such an operator: unless somebody looks, its tangent is
-silently zero. `torch.func.vmap` alone is served, by one call for each sample.
+silently zero. `torch.func.vmap` alone is served, see `lgmamba.scan.vmap`.
 """
 
 from collections.abc import Iterable

@@ -28,7 +28,7 @@ from lgmamba.model.sequences import SequenceModel, Sequences
 from lgmamba.model.stack import StackState
 from lgmamba.tasks.batch import Batch, PassedPart, Sampler
 
-Invariance = Literal["order", "subset", "prefix_drop"]
+Invariance = Literal["order", "subset", "cover", "prefix_drop"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Task(ABC):
     Class attributes:
         appends: whether the first t steps of a longer sequence are the shorter one, so that stream mode means something.
         invariant: what may be done to a sequence without changing its target, which decides the controls that make sense:
-            "order" (steps may be read in any order), "subset" (some may be left out), "prefix_drop" (the oldest may).
+            "order" (steps may be read in any order), "subset" (some may be left out), "cover" (those
+            that show a part of the target again may), "prefix_drop" (the oldest may).
     """
 
     appends: ClassVar[bool] = True

@@ -22,7 +22,15 @@ from lgmamba.records import begin, finish
 from lgmamba.scan import resolve_backend
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import Tracker
-from lgmamba.train.checkpoint import RESUME, Progress, load_progress, save_model, save_progress
+from lgmamba.train.checkpoint import (
+    Progress,
+    initial_weights,
+    load_progress,
+    remove_progress,
+    save_model,
+    save_progress,
+    start_from,
+)
 from lgmamba.train.history import History
 from lgmamba.train.optimizer import Moments
 from lgmamba.train.progress import Show
@@ -74,14 +82,17 @@ class Attempt:
         full_length = device.type == "cuda" or runs > 1  # a recorded graph, and runs in one batch, need equal shapes
         self.sampler = self.task.sampler(dataset.split("train"), config, run.seed, full_length)
         self.validation = Validation(self.task, dataset, config.validate_images)
-        self.made_from = train_key(run, dataset.manifest.sha256)
+        weights = initial_weights(run, training.out)
+        self.made_from = train_key(run, dataset.manifest.sha256, weights)
         self.resume_key = {"made from": self.made_from.digest, "device": device.type}
         found = load_progress(training.work, self.resume_key)
         self.moments: Moments | None = None
         progress = Progress()
         if found is not None:
-            progress, weights, self.moments = found
-            self.model.load_state_dict(weights)
+            progress, own, self.moments = found
+            self.model.load_state_dict(own)
+        elif weights is not None:
+            start_from(self.model, weights, run)
         self.step, self.elapsed_s, self.runs = progress.step, progress.elapsed_s, max(progress.runs, runs)
         self.history = History(run, training.tracker, list(progress.history))
         self.begun = time.monotonic()
@@ -123,44 +134,42 @@ class Attempt:
         progress = Progress(self.step, self._trained_s(), tuple(self.history.rows), self.runs)
         save_progress(self.training.work, progress, self.resume_key, self.model.state_dict(), moments)
 
-    def finish(self) -> dict[str, Any]:
-        """Write run.json, history.parquet, model.safetensors, train.json, and last their record; returns what train.json holds."""
+    def finish(self, keep: bool) -> dict[str, Any]:
+        """Write run.json, history.parquet, model.safetensors, train.json, and last their record; returns what train.json holds.
+
+        Args:
+            keep: whether the work folder keeps a checkpoint, from which a later call writes all this again without a step.
+        """
         out, run = self.training.out, self.run
+        if keep:
+            self.save(self.moments)
         write_atomic(out / "run.json", to_json(run.model_dump(mode="json")))
         self.history.write(out / "history.parquet")
         save_model(self.model, run, out / "model.safetensors")
-        about = self.about() | {"checkpoint_digest": file_digest(out / "model.safetensors")}
-        write_atomic(out / "train.json", to_json(about))
-        finish(self.made_from, out, ["run.json", "history.parquet", "model.safetensors", "train.json"])
-        self.training.tracker.finish(out)
-        (self.training.work / RESUME).unlink(missing_ok=True)
-        for folder in (out, self.training.work):
-            remove_parts(folder)
-        return about
-
-    def hand_over(self) -> dict[str, Any]:
-        """Leave everything to a call of `train` that has no step to do any more; returns what train.json will hold, but for
-        the digest of the checkpoint.
-        """
-        self.save(self.moments)
-        return self.about()
-
-    def about(self) -> dict[str, Any]:
-        """What train.json holds of a training that has done its last step, but for the digest of the checkpoint."""
-        return {
-            **origin(self.run, self.model, self.device),
+        about = {
+            **origin(run, self.model, self.device),
             **({"side_by_side": self.runs} if self.runs > 1 else {}),
+            **{name: digest for name, digest in self.made_from.inputs.items() if name == "init_from"},
             "wall_s": self._trained_s(),
             "images_per_s": self.history.median("images_per_s"),
             "precision": "bf16" if self.bf16 else "fp32",
             **{name: self.history.last(name) for name in memory(self.device)},
             "data_digest": self.made_from.inputs["images"],
             "code_digest": self.made_from.code,
+            "checkpoint_digest": file_digest(out / "model.safetensors"),
             "final": {
                 "loss": self.history.last("loss"),
                 self.validation.name: self.history.last_by_length(self.validation.name),
             },
         }
+        write_atomic(out / "train.json", to_json(about))
+        finish(self.made_from, out, ["run.json", "history.parquet", "model.safetensors", "train.json"])
+        self.training.tracker.finish(out)
+        if not keep:
+            remove_progress(self.training.work)
+        for folder in (out, self.training.work):
+            remove_parts(folder)
+        return about
 
     def _trained_s(self) -> float:
         """Seconds trained, over all attempts."""

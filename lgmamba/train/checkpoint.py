@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.run import RunConfig
+from lgmamba.config.run import RunConfig, weights_path
 from lgmamba.data.dataset import Dataset
 from lgmamba.files import atomic_path
 from lgmamba.model.sequences import SequenceModel
@@ -106,6 +106,40 @@ def load_model_of(run: RunConfig, train: Path, device: torch.device | str = "cpu
     return model
 
 
+def initial_weights(run: RunConfig, out: Path) -> Path | None:
+    """The file of weights that a training starts from (`train.init_from`), or None.
+
+    Args:
+        out: the training's own folder of results, beside which other runs of the study have theirs.
+    Raises:
+        ConfigError: there is no such file.
+    """
+    path = weights_path(run, out)
+    if path is not None and not path.is_file():
+        raise ConfigError(
+            f"run {run.run!r}, seed {run.seed}: train.init_from: found {run.train.init_from!r}, expected trained weights in {path}, "
+            "where no file is"
+        )
+    return path
+
+
+def start_from(model: SequenceModel, path: Path, run: RunConfig) -> None:
+    """Give a model the weights of another training.
+
+    Raises:
+        ConfigError: the file is no checkpoint, or one of a model with other weights; names some of them.
+    """
+    other, _ = load_model(path, model.device)
+    mine, theirs = ({name: tuple(v.shape) for name, v in m.state_dict().items()} for m in (model, other))
+    if mine != theirs:
+        differ = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+        raise ConfigError(
+            f"run {run.run!r}: train.init_from: {path} holds a model of another form; expected the same names and shapes, found "
+            + "; ".join(f"{name}: {theirs.get(name, 'nothing')} for {mine.get(name, 'nothing')}" for name in differ[:3])
+        )
+    model.load_state_dict(other.state_dict())
+
+
 def check_trained_on(train: Path, dataset: Dataset) -> str:
     """Whether a training read these images; returns the digest of its checkpoint.
 
@@ -165,6 +199,11 @@ def load_progress(work: Path, key: dict[str, Any]) -> tuple[Progress, dict[str, 
             moments.setdefault(int(i), {})[moment] = v
     values = json.loads(known["progress"])
     return Progress(**(values | {"history": tuple(values["history"])})), weights, moments
+
+
+def remove_progress(work: Path) -> None:
+    """Take away what `save_progress` left, once nobody needs it any more."""
+    (work / RESUME).unlink(missing_ok=True)
 
 
 def _digest(tensors: dict[str, Tensor], known: dict[str, str]) -> str:

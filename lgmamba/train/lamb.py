@@ -1,8 +1,7 @@
 """LAMB: Adam's update, scaled for each parameter tensor by the ratio of the norms of the weights and of the update.
 
 Library forms keep step counts and rates on the host, so that a recorded CUDA graph would repeat the first step's, and take norms
-over a whole tensor, which in a stack of runs would mix them. Hence an own one; a test holds it to the published update and
-to pytorch-optimizer's.
+over a whole tensor, which in a stack of runs would mix them. Hence an own one, which a test holds to the published update.
 
 Reference: You et al. 2020 (arXiv:1904.00962), algorithm 2, with the scaling function phi(z) = z.
 """
@@ -38,7 +37,7 @@ class Lamb(torch.optim.Optimizer):
         stacked: int = 0,
     ):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "adapt": adapt}
-        super().__init__(params, defaults | {"stacked": stacked})
+        super().__init__(params, defaults | {"stacked": stacked, "capturable": True})  # loaded counts go to the device
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:

@@ -48,7 +48,7 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
 
 
 def train_stack(
-    trainings: Sequence[Training], data: Path, device: torch.device, finish: bool = True
+    trainings: Sequence[Training], data: Path, device: torch.device, keep: bool = False
 ) -> list[dict[str, Any] | TrainingError]:
     """Train runs of one shape side by side as one model; each gets what `train` gives it alone, to rounding.
 
@@ -59,10 +59,10 @@ def train_stack(
         trainings: which `lgmamba.train.stacks` put together.
         data: folder of the image artefact.
         device: where to train.
-        finish: whether to write the results; else each training is left in its work folder, as interrupted after its last
-            step, and `train` ends it without training any more.
+        keep: whether the work folders keep a checkpoint after the last step, from which a later call writes the results
+            again without training, should somebody take them away.
     Returns:
-        what each train.json holds, or would hold but for its checkpoint's digest, or why there is none.
+        what each train.json holds, or why there is none.
     Raises:
         ConfigError: the images do not fit the configuration, or the runs have different shapes.
         DataError: the images cannot be used.
@@ -85,13 +85,12 @@ def train_stack(
     with training_progress(label, starts[0], config.steps, attempts[0].validation.metric) as show:
         # Those that a kill left behind catch up first: a stack is at one step.
         for start, stop in pairwise([*starts, config.steps]):
-            if start == stop:  # some were handed over
+            if start == stop:  # some have done their last step
                 continue
             ready = [i for i, attempt in enumerate(attempts) if attempt.step <= start and i not in failed]
             found = advance([attempts[i] for i in ready], stop, show) if ready else {}
             failed |= {ready[i]: error for i, error in found.items()}
-    end = Attempt.finish if finish else Attempt.hand_over
-    return [failed[i] if i in failed else end(attempt) for i, attempt in enumerate(attempts)]
+    return [failed[i] if i in failed else attempt.finish(keep) for i, attempt in enumerate(attempts)]
 
 
 def advance(attempts: Sequence[Attempt], stop: int, show: Show) -> dict[int, TrainingError]:

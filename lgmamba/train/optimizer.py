@@ -1,4 +1,4 @@
-"""AdamW with weight decay where it belongs, and its learning rate. Glossary: `lgmamba.train`."""
+"""AdamW or LAMB with weight decay where it belongs, and the learning rate. Glossary: `lgmamba.train`."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -6,15 +6,16 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from lgmamba.config.run import TrainConfig
+from lgmamba.config.run import LambConfig, TrainConfig
+from lgmamba.train.lamb import Lamb
 
 Moments = dict[int, dict[str, Tensor]]
-"""What AdamW keeps for each parameter of one training, by the number that `torch.optim` gives it."""
+"""What the optimiser keeps for each parameter of one training, by the number that `torch.optim` gives it."""
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW for the parameters of a model; see `adamw`."""
-    return adamw(dict(model.named_parameters()), decaying(model), config)
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The configured optimiser for the parameters of a model; see `optimizer_of`."""
+    return optimizer_of(dict(model.named_parameters()), decaying(model), config)
 
 
 def decaying(model: nn.Module) -> frozenset[str]:
@@ -26,29 +27,35 @@ def decaying(model: nn.Module) -> frozenset[str]:
     return frozenset(f"{name}.weight" for name, m in model.named_modules() if isinstance(m, nn.Linear))
 
 
-def adamw(parameters: Mapping[str, Tensor], decay: Collection[str], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW in two groups, the parameters whose names are in `decay` and the rest.
+def optimizer_of(
+    parameters: Mapping[str, Tensor], decay: Collection[str], config: TrainConfig, stacked: int = 0
+) -> torch.optim.Optimizer:
+    """The configured optimiser in two groups, the parameters whose names are in `decay` and the rest.
 
-    Every element of a parameter is updated on its own, so that a parameter with a leading axis of runs is that many
-    parameters that know nothing of each other.
+    AdamW updates every element of a parameter on its own, so that a parameter with a leading axis of runs is that many
+    parameters that know nothing of each other. LAMB takes norms, of each run apart.
+
+    Args:
+        stacked: leading axes of the parameters that count runs.
     """
     decayed = [p for name, p in parameters.items() if name in decay]
     rest = [p for name, p in parameters.items() if name not in decay]
     cuda = rest[0].is_cuda
-    return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-        # On CUDA a tensor, so that a recorded graph of the step reads the current value.
-        lr=torch.tensor(config.lr, device="cuda") if cuda else config.lr,
-        betas=config.betas,
-        fused=True,
-        capturable=cuda,
-    )
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    # On CUDA a tensor, so that a recorded graph of the step reads the current value.
+    lr = torch.tensor(config.lr, device="cuda") if cuda else config.lr
+    chosen = config.optimizer
+    if isinstance(chosen, LambConfig):
+        return Lamb(groups, lr, config.betas, chosen.eps, adapt=chosen.adapt, stacked=stacked)
+    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, fused=True, capturable=cuda)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up from lr / warmup_steps at step 0 to lr, then a cosine to final_lr x lr at the last step."""
+    """Linear warm-up from lr / warmup_steps at step 0 to lr; then constant, or a cosine to final_lr x lr at the last step."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.lr
     done = (step - config.warmup_steps) / max(1, config.steps - 1 - config.warmup_steps)
     return config.lr * (config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * done)) / 2)
 

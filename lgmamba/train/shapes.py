@@ -26,9 +26,9 @@ def shape_of(run: RunConfig) -> str:
     return to_json(values | {"L0": run.L0})
 
 
-def one_by_one(run: RunConfig) -> bool:
-    """Whether a run is only trained alone: the passed part of its batches has another length at every step."""
-    return run.train.state_passing is not None
+def why_alone(run: RunConfig) -> str | None:
+    """Why a run is only trained alone, or None: the passed part of its batches has another length at every step, or by its mixer."""
+    return "state passing" if run.train.state_passing is not None else run.model.mixer.alone
 
 
 def check_one_shape(runs: Sequence[RunConfig]) -> None:
@@ -38,8 +38,8 @@ def check_one_shape(runs: Sequence[RunConfig]) -> None:
         ConfigError: they may not; says which and why.
     """
     for run in runs[1:]:
-        if one_by_one(run) or one_by_one(runs[0]):
-            raise ConfigError(f"run {run.run!r}, seed {run.seed}: trained with state passing, which is done alone")
+        if reason := why_alone(run) or why_alone(runs[0]):
+            raise ConfigError(f"run {run.run!r}, seed {run.seed}: trained with {reason}, which is done alone")
         if shape_of(run) != shape_of(runs[0]):
             raise ConfigError(
                 f"runs {runs[0].run!r} and {run.run!r} have different shapes; expected: the same but for name, seed, lengths "
@@ -52,7 +52,7 @@ def by_shape(items: Sequence[T], run_of: Callable[[T], RunConfig]) -> list[list[
     groups: dict[str, list[T]] = {}
     for i, item in enumerate(items):
         run = run_of(item)
-        groups.setdefault(f"alone {i}" if one_by_one(run) else shape_of(run), []).append(item)
+        groups.setdefault(f"alone {i}" if why_alone(run) else shape_of(run), []).append(item)
     return list(groups.values())
 
 

@@ -16,7 +16,7 @@ from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.base import Task
 from lgmamba.tasks.batch import Batch, stack_batches
 from lgmamba.train.graph import Replayed
-from lgmamba.train.optimizer import Moments, adamw, decaying, load_moments, moments_of, set_learning_rate
+from lgmamba.train.optimizer import Moments, decaying, load_moments, moments_of, optimizer_of, set_learning_rate
 
 CLIP_EPS = 1e-6
 """Added to a norm before it divides, as `torch.nn.utils.clip_grad_norm_` does."""
@@ -38,7 +38,7 @@ class StackedStep:
         self.bf16, self.grad_clip = bf16, config.grad_clip
         self._device = models[0].device.type
         self.parameters = stack_parameters(models)
-        self.optimizer = adamw(self.parameters, decaying(models[0]), config)
+        self.optimizer = optimizer_of(self.parameters, decaying(models[0]), config, stacked=1)
         self._shell = _Loss(models[0], task)
         self._run_or_replay = Replayed(self._run, self.optimizer.zero_grad) if graph else self._run
 

@@ -60,6 +60,13 @@ def test_one_that_fails_is_told_of_when_the_others_are_done(digits, tmp_path, lg
     assert told == [("bad", "TrainingError"), ("good", "finished")]
     assert not (folders[0] / "train" / "train.json").exists()
     assert {path.name for path in (folders[1] / "train").iterdir()} == set(FILES)
+    whole = weights(folders[1])
+    shutil.rmtree(folders[1] / "train")  # as a workflow does with the results of a call that failed
+    monkeypatch.setattr("lgmamba.train.loop.advance", None)  # nobody calls it
+    ended = lgmamba("train-stack", folders[1], "--data", digits, "--device", "cpu")
+    assert ended.code == 0, ended.err
+    assert weights(folders[1]) == whole
+    assert not list((folders[1] / "work").iterdir())
 
 
 def test_a_folder_without_a_run_is_named_before_anything_is_trained(digits, tmp_path, lgmamba):

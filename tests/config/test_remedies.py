@@ -5,8 +5,9 @@ import re
 import pytest
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.remedies import MODES, RESERVED, mode_of
+from lgmamba.config.remedies import RESERVED, mode_of
 from lgmamba.config.study import Params, load_params
+from lgmamba.remedies.configs import MODES
 from tests.config.studies import PARAMS, ROOT, error, study, values
 from tests.remedies.entries import ALL, FORMS
 from tests.remedies.entries import values as entry

@@ -127,6 +127,16 @@ def test_what_is_inherited_about_runs_that_are_still_there_stays():
     assert one.extension.runs == one.inspect.runs == ["uniform_16"]
 
 
+@pytest.mark.parametrize("odd", [1.0, "a", [1], [[1]], [{"generalist": ["a"]}], {"a": 1}, None], ids=repr)
+@pytest.mark.parametrize("section", ["claims.comparisons", "inspect.runs", "extension.runs"])
+def test_what_is_inherited_and_wrong_is_refused_with_its_key(section, odd):
+    name, _, key = section.partition(".")
+    base = values()
+    base[name][key] = odd
+    message = error(overlaid(base, {"runs": {"mine": {}}}))
+    assert f"{section}" in message
+
+
 def test_what_an_overlay_says_itself_is_never_left_out():
     base = {"runs": {"a": {}}, "extension": {"runs": ["a"], "images": 3}, "remedies": [1], "inspect": None}
     named = overlaid(base, {"runs": {"b": {}}, "extension": {"runs": ["c"]}})

@@ -6,7 +6,7 @@ from lgmamba.train.batch import BatchSampler
 
 from lgmamba.config.run import TrainConfig
 from lgmamba.config.study import load_params
-from lgmamba.model import MambaMixer
+from lgmamba.mixers.mamba.mixer import MambaMixer
 from lgmamba.scan import available_backends
 from lgmamba.tasks.registry import build_model
 from lgmamba.train.optimizer import build_optimizer
@@ -195,4 +195,4 @@ def test_pieces_and_steps_equal_the_whole():
             # float32 arithmetic in another order, over 150 steps and four layers
             assert relative_rms(torch.cat(outputs, 1), whole) < 1e-5
             for a, b in zip(state.layers, end.layers, strict=True):
-                assert relative_rms(a.h, b.h) < 1e-5
+                assert relative_rms(a.memory, b.memory) < 1e-5

@@ -45,7 +45,9 @@ def told(form: str = "both", features: str = "T_and_t", beyond: str = "extrapola
 
 
 def config(mixer: dict | None = None, **overrides) -> ModelConfig:
-    return ModelConfig.model_validate(BASE | overrides | {"mixer": BASE["mixer"] | (mixer or {})})
+    mixer = mixer or {}
+    base = BASE["mixer"] if mixer.get("kind", "mamba") == "mamba" else {}
+    return ModelConfig.model_validate(BASE | overrides | {"mixer": base | mixer})
 
 
 def fresh(

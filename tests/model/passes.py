@@ -2,7 +2,7 @@
 
 import torch
 
-from lgmamba.model import ScanCall
+from lgmamba.mixers.mamba.mixer import MambaCall
 from tests.model.models import as_read
 
 CUTS = [(13,), (1, 12), (12, 1), (2, 1, 1, 9), (3, 4, 6), (1, 2, 3, 1, 6), (1,) * 13]
@@ -22,11 +22,11 @@ def in_pieces(model, patches, cells, told, sizes, plan=None):
 def assert_same_state(a, b, tolerance):
     assert a.t == b.t
     for mine, other in zip(a.layers, b.layers, strict=True):
-        torch.testing.assert_close(mine.h, other.h, **tolerance)
-        torch.testing.assert_close(mine.conv, other.conv, **tolerance)
+        torch.testing.assert_close(mine.memory, other.memory, **tolerance)
+        torch.testing.assert_close(mine.carry[0], other.carry[0], **tolerance)
 
 
-def seen(model, patches, cells, state=None, told=None) -> list[ScanCall]:
+def seen(model, patches, cells, state=None, told=None) -> list[MambaCall]:
     """The calls that a pass makes."""
     calls = []
     model.encode(model.embed(patches, cells), state, told, lambda call: calls.append(call) or call)

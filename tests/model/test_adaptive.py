@@ -35,7 +35,7 @@ def test_the_plain_model_with_the_same_seed_is_equal_at_initialisation(adaptive)
     for lengths in ([1, 5, L0], [3 * L0, 25 * L0, 2]):
         outputs, state = adapted.encode(adapted.embed(patches, cells), target_length=torch.tensor(lengths))
         assert torch.equal(outputs, want)
-        assert all(torch.equal(a.h, b.h) for a, b in zip(state.layers, end.layers, strict=True))
+        assert all(torch.equal(a.memory, b.memory) for a, b in zip(state.layers, end.layers, strict=True))
 
 
 @every_form

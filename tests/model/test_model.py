@@ -125,15 +125,15 @@ def run_python(code: str) -> None:
 
 
 def test_public_names_are_those_of_their_modules():
-    from lgmamba import LengthDistribution, PatchMamba, SelectiveScanState, load_params, selective_scan
+    from lgmamba import LengthDistribution, PatchMamba, State, load_params, selective_scan
     from lgmamba.config import study
-    from lgmamba.model import mixer
+    from lgmamba.mixers import contract
     from lgmamba.scan import api
     from lgmamba.tasks import lengths
     from lgmamba.tasks.draw import model as draw
 
     assert PatchMamba is draw.PatchMamba
-    assert SelectiveScanState is mixer.SelectiveScanState
+    assert State is contract.State
     assert selective_scan is api.selective_scan
     assert LengthDistribution is lengths.LengthDistribution
     assert load_params is study.load_params

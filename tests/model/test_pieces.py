@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from lgmamba.model.plan import gather_steps
+from lgmamba.mixers.contract import gather_steps
 from tests.model.models import EXACT, SINGLE, VARIANTS, as_read, exact, fresh, lengths_told, moved, sequence
 from tests.model.passes import CUTS, assert_same_state, in_pieces
 
@@ -51,19 +51,19 @@ def test_a_state_can_be_kept_and_continued_twice():
     patches, cells = sequence(model, L=13)
     whole, _ = model.encode(model.embed(patches, cells))
     _, state = model.encode(model.embed(patches[:, :6], cells[:, :6]))
-    kept = [(layer.h.clone(), layer.conv.clone()) for layer in state.layers]
+    kept = [(layer.memory.clone(), layer.carry[0].clone()) for layer in state.layers]
     for _ in range(2):
         outputs, _ = model.encode(model.tokens(as_read(patches, cells), 6, 13), state)
         torch.testing.assert_close(outputs, whole[:, 6:], **EXACT)
     for layer, (h, conv) in zip(state.layers, kept, strict=True):
-        assert torch.equal(layer.h, h) and torch.equal(layer.conv, conv)
+        assert torch.equal(layer.memory, h) and torch.equal(layer.carry[0], conv)
 
 
 def test_a_start_is_a_state_of_zeros():
     model = exact()
     patches, cells = sequence(model)
     whole, end = model.encode(model.embed(patches, cells))
-    zeros = [type(s)(torch.zeros_like(s.conv), torch.zeros_like(s.h)) for s in end.layers]
+    zeros = [s.with_tensors(tuple(map(torch.zeros_like, s.tensors))) for s in end.layers]
     outputs, _ = model.encode(model.embed(patches, cells), type(end)(0, tuple(zeros)))
     torch.testing.assert_close(outputs, whole, **EXACT)
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lgmamba.model import Plan, ScanCall, StackState
+from lgmamba.mixers.contract import Hook, gather_steps
+from lgmamba.mixers.mamba.mixer import MambaCall
+from lgmamba.model import StackState
 from lgmamba.model.conditioning import BlockCondition
-from lgmamba.model.plan import gather_steps
 from lgmamba.scan import available_backends
 from tests.model.models import EXACT, SINGLE, VARIANTS, exact, fresh, lengths_told, moved, sequence, told
 from tests.model.passes import CUTS, assert_same_state, in_pieces, seen
@@ -16,23 +17,23 @@ B, L = 3, 13
 SKIPPED = torch.tensor([0, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 1, 0], dtype=torch.bool)
 
 
-def neutral(call: ScanCall) -> ScanCall:
+def neutral(call: MambaCall) -> MambaCall:
     return call
 
 
-def masked(call: ScanCall) -> ScanCall:
+def masked(call: MambaCall) -> MambaCall:
     """Some steps write nothing and let nothing decay."""
     here = SKIPPED[call.t0 : call.t0 + call.dt.shape[1]]
     return replace(call, dt=call.dt.where(~here[:, None], 0.0))
 
 
-def slowed(call: ScanCall) -> ScanCall:
+def slowed(call: MambaCall) -> MambaCall:
     """A stream-mode remedy: step sizes shrink in proportion beyond step 4, and A with the layer."""
     t = call.t0 + 1 + torch.arange(call.dt.shape[1], dtype=call.dt.dtype)
     return replace(call, dt=call.dt * (4 / t).clamp(max=1)[:, None], A=call.A * (1 + call.layer))
 
 
-def at(layer: int, plan: Plan) -> Plan:
+def at(layer: int, plan: Hook) -> Hook:
     """The plan at one layer only."""
     return lambda call: plan(call) if call.layer == layer else call
 
@@ -76,7 +77,7 @@ def test_a_plan_sees_every_layer_and_piece_with_its_place_and_shapes():
     assert all(c.h0 is None for c in first)
     for call, layer in zip(second, state.layers, strict=True):
         assert call.told is lengths
-        assert torch.equal(call.h0, layer.h)
+        assert torch.equal(call.h0, layer.memory)
         assert call.x.shape == call.z.shape == call.dt.shape == (3, 9, 24)
         assert (call.A.shape, call.Bmat.shape, call.Cmat.shape, call.h0.shape) == (
             (24, 4),
@@ -93,14 +94,14 @@ def test_a_step_of_size_0_writes_nothing_into_the_state():
     patches, cells = sequence(model)
     noise = torch.Generator().manual_seed(3)
 
-    def masked_noise(call: ScanCall) -> ScanCall:
+    def masked_noise(call: MambaCall) -> MambaCall:
         call = masked(call)
         x = call.x.where(~SKIPPED[:, None], torch.rand(call.x.shape, generator=noise, dtype=call.x.dtype))
         return replace(call, x=x, Bmat=call.Bmat.where(~SKIPPED[:, None], 7.0))
 
     want, end = model.encode(model.embed(patches, cells), hook=at(1, masked))
     outputs, state = model.encode(model.embed(patches, cells), hook=at(1, masked_noise))
-    assert torch.equal(state.layers[1].h, end.layers[1].h)
+    assert torch.equal(state.layers[1].memory, end.layers[1].memory)
     assert torch.equal(outputs[:, ~SKIPPED], want[:, ~SKIPPED])
     assert not torch.equal(outputs[:, SKIPPED], want[:, SKIPPED])  # the skip connection still reads x
 
@@ -114,7 +115,7 @@ def test_freezing_keeps_the_state_bit_for_bit(backend):
         model.embed(patches[:, 6:], cells[:, 6:]), early, hook=lambda call: replace(call, dt=0 * call.dt)
     )
     for a, b in zip(early.layers, late.layers, strict=True):
-        assert torch.equal(a.h, b.h)
+        assert torch.equal(a.memory, b.memory)
 
 
 def test_dropping_steps_equals_masking_them_at_the_steps_kept():
@@ -159,14 +160,14 @@ def test_a_gain_on_what_is_written_scales_the_state():
     patches, cells = sequence(model)
     _, end = model.encode(model.embed(patches, cells))
     _, tripled = model.encode(model.embed(patches, cells), hook=at(0, lambda call: replace(call, Bmat=3 * call.Bmat)))
-    torch.testing.assert_close(tripled.layers[0].h, 3 * end.layers[0].h, **EXACT)
+    torch.testing.assert_close(tripled.layers[0].memory, 3 * end.layers[0].memory, **EXACT)
     gain = (torch.arange(L) >= 5)[:, None]
     _, late = model.encode(model.embed(patches, cells), hook=at(0, lambda call: replace(call, Bmat=call.Bmat * gain)))
     _, empty = model.encode(
         model.embed(patches[:, :5], cells[:, :5]), hook=at(0, lambda call: replace(call, Bmat=call.Bmat * gain[:5]))
     )
-    assert (empty.layers[0].h == 0).all()
-    assert (late.layers[0].h != 0).all()
+    assert (empty.layers[0].memory == 0).all()
+    assert (late.layers[0].memory != 0).all()
 
 
 def test_a_gain_on_what_is_read_changes_outputs_and_not_the_state():
@@ -174,7 +175,7 @@ def test_a_gain_on_what_is_read_changes_outputs_and_not_the_state():
     patches, cells = sequence(model)
     want, end = model.encode(model.embed(patches, cells))
     muted, state = model.encode(model.embed(patches, cells), hook=lambda call: replace(call, Cmat=0 * call.Cmat))
-    assert torch.equal(state.layers[0].h, end.layers[0].h)
+    assert torch.equal(state.layers[0].memory, end.layers[0].memory)
     assert not torch.allclose(muted, want)
     unwritten, _ = model.encode(model.embed(patches, cells), hook=lambda call: replace(call, Bmat=0 * call.Bmat))
     torch.testing.assert_close(muted, unwritten, **EXACT)  # both leave the skip connection alone
@@ -206,11 +207,11 @@ def test_post_state_changes_what_the_next_piece_starts_from():
         model, patches, cells, None, (5, 8), lambda call: replace(call, post_state=lambda h: h / 2)
     )
     first, state = model.encode(model.embed(patches[:, :5], cells[:, :5]))
-    half = tuple(replace(layer, h=layer.h / 2) for layer in state.layers)
+    half = tuple(replace(layer, memory=layer.memory / 2) for layer in state.layers)
     second, last = model.encode(model.embed(patches[:, 5:], cells[:, 5:]), StackState(state.t, half))
     torch.testing.assert_close(outputs, torch.cat([first, second], dim=1), **EXACT)
     for mine, other in zip(end.layers, last.layers, strict=True):
-        torch.testing.assert_close(mine.h, other.h / 2, **EXACT)
+        torch.testing.assert_close(mine.memory, other.memory / 2, **EXACT)
 
 
 def test_gather_steps_takes_rows_per_sample():
@@ -230,7 +231,7 @@ def test_a_scan_takes_the_place_of_the_ordinary_one_after_steps_are_dropped_and_
         y, h = ordinary(call)
         return 2 * y, 3 * h, None
 
-    def plan(call: ScanCall) -> ScanCall:
+    def plan(call: MambaCall) -> MambaCall:
         return replace(call, keep=keep, scan=scan, post_state=lambda h: h + 1)
 
     calls = []
@@ -238,7 +239,7 @@ def test_a_scan_takes_the_place_of_the_ordinary_one_after_steps_are_dropped_and_
         model.embed(patches, cells), hook=at(1, lambda call: calls.append(plan(call)) or calls[-1])
     )
     assert got.shape == want.shape
-    torch.testing.assert_close(state.layers[1].h, 3 * end.layers[1].h + 1, **EXACT)
+    torch.testing.assert_close(state.layers[1].memory, 3 * end.layers[1].memory + 1, **EXACT)
     assert not torch.allclose(got, want)
 
 
@@ -248,7 +249,7 @@ def test_what_a_scan_remembers_comes_back_with_the_next_piece():
     seen_before = []
 
     def scan(call, ordinary):
-        seen_before.append((call.layer, None if call.memory is None else [v.tolist() for v in call.memory]))
+        seen_before.append((call.layer, None if call.remembered is None else [v.tolist() for v in call.remembered]))
         return *ordinary(call), (torch.tensor([call.t0 + call.dt.shape[1], call.layer]),)
 
     want, _ = model.encode(model.embed(patches, cells))

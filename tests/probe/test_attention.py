@@ -3,15 +3,9 @@
 import pytest
 import torch
 
-from lgmamba.model import ScanCall
-from lgmamba.probe.attention import (
-    aggregate,
-    attention_rows,
-    attention_tiles,
-    mean_distance,
-    mixer_rows,
-    reach,
-)
+from lgmamba.mixers.mamba.attention import attention_rows, attention_tiles, mixer_rows
+from lgmamba.mixers.mamba.mixer import MambaCall
+from lgmamba.probe.attention import aggregate, mean_distance, reach
 from lgmamba.scan import selective_scan
 from tests.model.models import exact, sequence
 from tests.model.passes import seen
@@ -21,7 +15,7 @@ TIGHT = {"rtol": 1e-12, "atol": 1e-12}
 """float64 sums of a dozen terms."""
 
 
-def layer_call(layer: int) -> ScanCall:
+def layer_call(layer: int) -> MambaCall:
     model = exact()
     return seen(model, *sequence(model))[layer]
 
@@ -50,17 +44,17 @@ def test_decays_that_would_overflow_do_not():
     """exp(+S) alone would be infinite: over 400 steps of 10 with A = -16, S A = -64,000."""
     L, D, N = 400, 2, 3
     A = -torch.tensor([[1.0, 4.0, 16.0], [1e-4, 1e-3, 1e-2]], dtype=torch.float64)
-    call = ScanCall(
-        0,
-        0,
-        None,
-        torch.ones(1, L, D).double(),
-        torch.ones(1, L, D).double(),
-        torch.full((1, L, D), 10.0).double(),
-        A,
-        torch.ones(1, L, N).double(),
-        torch.ones(1, L, N).double(),
-        None,
+    call = MambaCall(
+        layer=0,
+        t0=0,
+        told=None,
+        x=torch.ones(1, L, D).double(),
+        z=torch.ones(1, L, D).double(),
+        dt=torch.full((1, L, D), 10.0).double(),
+        A=A,
+        Bmat=torch.ones(1, L, N).double(),
+        Cmat=torch.ones(1, L, N).double(),
+        h0=None,
     )
     rows = [5, 200, 260, 399]
     alpha = attention_rows(call, rows, span=100)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lgmamba.model import ScanCall
+from lgmamba.mixers.mamba.mixer import MambaCall
 from lgmamba.probe.dynamics import DecayRecorder, ModeMemory, mode_memory, series
 from lgmamba.probe.groups import clamp_inflation, hold_at_L0, size_at_L0
 from lgmamba.scan import selective_scan
@@ -55,8 +55,10 @@ def test_an_empty_group_and_steps_up_to_L0_change_nothing(model, masks):
 def test_a_group_that_is_read_at_another_size_goes_on_as_it_is(model, masks, every):
     _, plain = read(model, None)
     _, end = read(model, size_at_L0(masks, [torch.tensor(0.7)] * 2, L0, every), (8, 5))
-    torch.testing.assert_close(end.layers[0].h, plain.layers[0].h, **CLOSE)  # nothing before the first layer changed
-    assert not torch.allclose(end.layers[1].h, plain.layers[1].h)
+    torch.testing.assert_close(
+        end.layers[0].memory, plain.layers[0].memory, **CLOSE
+    )  # nothing before the first layer changed
+    assert not torch.allclose(end.layers[1].memory, plain.layers[1].memory)
 
 
 def test_what_is_read_is_the_scaled_state_and_the_rest_untouched(model, masks):
@@ -92,14 +94,25 @@ def test_a_clamped_group_forgets_so_much_more(model, masks, sizes):
         h = h + (call.dt * call.x)[:, t, :, None] * call.Bmat[:, t, None]
         if t >= L0:
             h = torch.where(mask, h * series(memory[0].rho, L0) / series(memory[0].rho, L0 + 1), h)
-    torch.testing.assert_close(end.layers[0].h, h, **CLOSE)
+    torch.testing.assert_close(end.layers[0].memory, h, **CLOSE)
 
 
 def test_clamping_keeps_an_average_state_at_its_size():
     """Inputs and decays that are always the same: then E[h] = w F(t) exactly, and stays w F(L0), whatever the interval."""
     rho = torch.tensor([[0.5, 0.9, 0.99, 0.9999]], dtype=torch.float64)
     A, one = rho.log(), torch.ones(1, 12, 1, dtype=torch.float64)
-    call = ScanCall(0, L0, None, one, one, one, A, one.expand(1, 12, 4), one.expand(1, 12, 4), series(rho, L0)[None])
+    call = MambaCall(
+        layer=0,
+        t0=L0,
+        told=None,
+        x=one,
+        z=one,
+        dt=one,
+        A=A,
+        Bmat=one.expand(1, 12, 4),
+        Cmat=one.expand(1, 12, 4),
+        h0=series(rho, L0)[None],
+    )
 
     def ordinary(part):
         skip = torch.zeros(1, dtype=torch.float64)
@@ -121,7 +134,7 @@ def test_a_held_group_keeps_its_state_of_L0(model, masks):
 
     read(model, spy)
     _, end = read(model, hold_at_L0(masks, L0, 1))
-    torch.testing.assert_close(end.layers[0].h[:, mask], at_L0[0][:, mask], **CLOSE)
+    torch.testing.assert_close(end.layers[0].memory[:, mask], at_L0[0][:, mask], **CLOSE)
     _, plain = read(model, None)
-    torch.testing.assert_close(end.layers[0].h[:, ~mask], plain.layers[0].h[:, ~mask], **CLOSE)
-    assert not torch.allclose(end.layers[0].h[:, mask], plain.layers[0].h[:, mask])
+    torch.testing.assert_close(end.layers[0].memory[:, ~mask], plain.layers[0].memory[:, ~mask], **CLOSE)
+    assert not torch.allclose(end.layers[0].memory[:, mask], plain.layers[0].memory[:, mask])

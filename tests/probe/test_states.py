@@ -122,7 +122,7 @@ def test_the_norm_is_restored_at_every_step_whatever_the_pieces():
     for sizes in CUTS:
         got, state = in_pieces(model, patches, cells, None, sizes, restore_norm(targets, L0))
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
-        torch.testing.assert_close(state.layers[1].h, end.layers[1].h, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(state.layers[1].memory, end.layers[1].memory, rtol=1e-9, atol=1e-11)
     plain, _ = in_pieces(model, patches, cells, None, CUTS[0])
     torch.testing.assert_close(want[:, :L0], plain[:, :L0], rtol=1e-12, atol=1e-12)
     assert not torch.allclose(want[:, L0:], plain[:, L0:])

@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from lgmamba.config.remedies import MODES, Entry, RemedyConfig
+from lgmamba.config.remedies import RemedyConfig
+from lgmamba.remedies.configs import MODES, Entry
 
 FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("spectrum", "mult"): {"form": "mult", "calibrate": "gradient"},

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lgmamba.model.runner import read_at_steps, run_sequence
-from lgmamba.remedies.assemble import assemble, consecutive_windows, cover_windows, random_windows
+from lgmamba.remedies.assemble.remedy import assemble, consecutive_windows, cover_windows, random_windows
 from lgmamba.tasks.draw.orders import visiting_order
 from lgmamba.tasks.draw.patches import patchify
 from tests.model.models import EXACT, L0, PATCH_SIZE, along, exact, sequence, told

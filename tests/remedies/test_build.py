@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lgmamba.config.remedies import CalibrationConfig, Combination, Entry
-from lgmamba.model.plan import gather_steps
+from lgmamba.config.remedies import CalibrationConfig, Combination
+from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.base import chain, cuts_every, piecewise
-from lgmamba.remedies.build import Remedy, build, control_remedies
-from lgmamba.remedies.fit import CalibrationSet, fit
+from lgmamba.remedies.calibration import CalibrationSet
+from lgmamba.remedies.configs import Entry
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
+from lgmamba.remedies.registry import build, control_remedies, fit
+from lgmamba.remedies.remedy import Remedy
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.draw.orders import visiting_order
 from lgmamba.tasks.draw.sequences import DrawSequences
@@ -153,7 +155,7 @@ SCOPES = {
 
 
 @pytest.mark.parametrize("mode", ["prefix", "stream"])
-@pytest.mark.parametrize(("scope", "expected"), SCOPES.items(), ids=str)
+@pytest.mark.parametrize(("scope", "expected"), SCOPES.items(), ids=[" ".join(scope) for scope in SCOPES])
 def test_factors_of_a_scope_reach_their_channels_and_modes(scope, expected, mode):
     """Two layers of 24 channels and 4 modes; all of M factors differ, and hold from 2 L0 on."""
     (kind, form), (M, of_layers) = scope, expected
@@ -176,7 +178,7 @@ def test_factors_of_a_scope_reach_their_channels_and_modes(scope, expected, mode
 
     plan, (patches, cells, _) = found.plan(LAST if mode == "prefix" else None), images()
     plan = chain(enter, plan, piecewise(cuts_every(1), leave))
-    model().encode(gather_steps(patches, cells), cells, plan=plan)
+    model().encode(model().embed(gather_steps(patches, cells), cells), hook=plan)
     for layer, s in enumerate(of_layers(factors)):
         if kind == "spectrum":
             torch.testing.assert_close(after[layer].A, before[layer].A * s, **EXACT)
@@ -193,7 +195,7 @@ def test_a_combination_is_its_parts_one_after_the_other():
     assert made[2].mode == "stream"
     one, two, together = (read(m, LONG) for m in made)
     assert min(float((together - v).abs().max()) for v in (one, two)) > 1e-4
-    again = entry(("retain_insert", "gains"), "stream", name="second", horizon=1e12, insertion=1.0)
+    again = second.model_copy(update={"horizon": 1e12, "insertion": 1.0})  # longer than an entry may ask for
     neutral = build(both, [first, again, both], {}, model(), LAST)
     torch.testing.assert_close(read(neutral, LONG), one, rtol=1e-8, atol=1e-8)  # a retention of 1 - 1e-13 a step
 

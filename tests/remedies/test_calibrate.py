@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lgmamba.remedies.calibrate import by_gradient, loss_at_steps, zeroth_order
-from lgmamba.remedies.spectrum import scale_spectrum
-from lgmamba.remedies.step_size import scale_step_sizes
+from lgmamba.remedies.search import by_gradient, loss_at_steps, zeroth_order
+from lgmamba.remedies.spectrum.remedy import scale_spectrum
+from lgmamba.remedies.step_size.remedy import scale_step_sizes
 from tests.model.models import as_read, draw_task, exact, sequence
 
 MINIMUM = torch.tensor([0.4, -0.7, 0.0], dtype=torch.float64)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors, series
-from lgmamba.remedies.step_size import cumulative_steps
+from lgmamba.remedies.step_size.remedy import cumulative_steps
 from tests.model.models import L0, exact, sequence
 from tests.model.passes import CUTS, in_pieces, seen
 
@@ -58,7 +58,7 @@ def test_the_recorder_sees_a_models_steps_and_states_whatever_the_pieces(sizes):
     _, end = in_pieces(model, patches, cells, None, sizes, recorder)
     for layer, call in enumerate(seen(model, patches, cells)):
         torch.testing.assert_close(torch.cat(recorder.step_sizes[layer], 1), call.dt)
-        torch.testing.assert_close(recorder.energy[layer], end.layers[layer].h.square().mean(0))
+        torch.testing.assert_close(recorder.energy[layer], end.layers[layer].memory.square().mean(0))
     sums = cumulative_steps(recorder.step_sizes, 13)
     torch.testing.assert_close(sums[1], seen(model, patches, cells)[1].dt.sum(1).mean(0))
     assert len(closed_form_factors(recorder, "spectrum", L0, 4 * L0)) == 2

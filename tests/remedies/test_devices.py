@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lgmamba.remedies.assemble import assemble
+from lgmamba.remedies.assemble.remedy import assemble
 from lgmamba.remedies.base import beyond, chain, follow_length, power_schedule
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors
-from lgmamba.remedies.deci_stream import norm_thresholds, read_decimated
-from lgmamba.remedies.decimamba import decimate
-from lgmamba.remedies.longmamba import (
+from lgmamba.remedies.decimamba.remedy import decimate
+from lgmamba.remedies.decimamba.stream import norm_thresholds, read_decimated
+from lgmamba.remedies.longmamba.filters import (
     StepSizeRecorder,
     calibrate,
     keep_to_budget,
@@ -18,11 +18,12 @@ from lgmamba.remedies.longmamba import (
     mask_steps,
     thresholds,
 )
-from lgmamba.remedies.schedule import GainSchedule
-from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
-from lgmamba.remedies.state import StateNormRecorder, normalise_state, retain_and_insert
-from lgmamba.remedies.step_size import cumulative_steps, norm_step_sizes, scale_step_sizes
-from lgmamba.remedies.window import sliding_window
+from lgmamba.remedies.normalise_state.remedy import StateNormRecorder, normalise_state
+from lgmamba.remedies.retain_insert.remedy import retain_and_insert
+from lgmamba.remedies.schedule.remedy import GainSchedule
+from lgmamba.remedies.spectrum.remedy import clip_spectrum, scale_spectrum
+from lgmamba.remedies.step_size.remedy import cumulative_steps, norm_step_sizes, scale_step_sizes
+from lgmamba.remedies.window.remedy import sliding_window
 from tests.model.models import L0, along, exact, fresh, moved, sequence
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from lgmamba.model.plan import gather_steps
+from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.runner import read_at_steps
-from lgmamba.remedies.deci_stream import norm_thresholds, read_decimated
-from lgmamba.remedies.decimamba import KeptSteps, decimate
-from lgmamba.remedies.longmamba import (
+from lgmamba.remedies.decimamba.remedy import KeptSteps, decimate
+from lgmamba.remedies.decimamba.stream import norm_thresholds, read_decimated
+from lgmamba.remedies.longmamba.filters import (
     ChannelFilter,
     StepSizeRecorder,
     Thresholds,

@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lgmamba.model import ScanCall
+from lgmamba.mixers.mamba.mixer import MambaCall
 from lgmamba.remedies.base import beyond, chain, constant_schedule, cuts_every, follow_length, power_schedule
-from lgmamba.remedies.spectrum import clip_spectrum, scale_spectrum
-from lgmamba.remedies.state import StateNormRecorder, horizon_retention, normalise_state, retain_and_insert
-from lgmamba.remedies.step_size import freeze, norm_step_sizes, scale_step_sizes
-from lgmamba.remedies.window import sliding_window
+from lgmamba.remedies.controls import freeze
+from lgmamba.remedies.normalise_state.remedy import StateNormRecorder, normalise_state
+from lgmamba.remedies.retain_insert.remedy import horizon_retention, retain_and_insert
+from lgmamba.remedies.spectrum.remedy import clip_spectrum, scale_spectrum
+from lgmamba.remedies.step_size.remedy import norm_step_sizes, scale_step_sizes
+from lgmamba.remedies.window.remedy import sliding_window
 from lgmamba.scan import selective_scan
 from tests.model.models import EXACT, L0, exact, sequence
 from tests.model.passes import CUTS, assert_same_state, in_pieces
@@ -108,22 +110,31 @@ def test_what_comes_later_changes_nothing(plan):
     assert torch.equal(got[:, :10], want[:, :10])
 
 
-def random_call(L: int = 7, D: int = 3, N: int = 4) -> ScanCall:
+def random_call(L: int = 7, D: int = 3, N: int = 4) -> MambaCall:
     g = torch.Generator().manual_seed(0)
 
     def normal(*shape):
         return torch.randn(*shape, generator=g, dtype=torch.float64)
 
     A = -normal(D, N).exp()
-    return ScanCall(
-        0, 0, None, normal(2, L, D), normal(2, L, D), normal(2, L, D).exp(), A, normal(2, L, N), normal(2, L, N), None
+    return MambaCall(
+        layer=0,
+        t0=0,
+        told=None,
+        x=normal(2, L, D),
+        z=normal(2, L, D),
+        dt=normal(2, L, D).exp(),
+        A=A,
+        Bmat=normal(2, L, N),
+        Cmat=normal(2, L, N),
+        h0=None,
     )
 
 
-def ssm(call: ScanCall) -> tuple[torch.Tensor, torch.Tensor]:
+def ssm(call: MambaCall) -> tuple[torch.Tensor, torch.Tensor]:
     """The scan without skip and gate, and the end state."""
 
-    def ordinary(c: ScanCall) -> tuple[torch.Tensor, torch.Tensor]:
+    def ordinary(c: MambaCall) -> tuple[torch.Tensor, torch.Tensor]:
         zeros = torch.zeros(c.A.shape[0], dtype=torch.float64)
         return selective_scan(c.x, c.dt, c.A, c.Bmat, c.Cmat, zeros, h0=c.h0, return_last_state=True)
 
@@ -256,7 +267,7 @@ def test_thresholds_are_quantiles_of_the_largest_norms(sizes):
     for t in range(13):
         _, state = model.encode(model.embed(patches[:, t : t + 1], cells[:, t : t + 1]), state)
         for layer in (0, 1):
-            norms[layer].append(state.layers[layer].h)
+            norms[layer].append(state.layers[layer].memory)
     by_layer, by_channel = StateNormRecorder("layer"), StateNormRecorder("channel")
     for recorder in (by_layer, by_channel):
         in_pieces(model, patches, cells, None, sizes, recorder)
@@ -290,7 +301,7 @@ def test_freeze_keeps_the_state_of_the_training_length():
     _, at_L0 = model.encode(model.embed(patches[:, :L0], cells[:, :L0]))
     _, later = model.encode(model.embed(patches, cells), hook=freeze(L0))
     for frozen, before in zip(later.layers, at_L0.layers, strict=True):
-        torch.testing.assert_close(frozen.h, before.h, **EXACT)
+        torch.testing.assert_close(frozen.memory, before.memory, **EXACT)
 
 
 @pytest.mark.parametrize(

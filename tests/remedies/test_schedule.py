@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from lgmamba.remedies.calibrate import by_gradient, loss_at_steps
-from lgmamba.remedies.schedule import GAINS, GainSchedule
-from lgmamba.remedies.step_size import scale_step_sizes
-from tests.model.models import EXACT, L0, exact, sequence, told
+from lgmamba.remedies.schedule.remedy import GAINS, GainSchedule
+from lgmamba.remedies.search import by_gradient, loss_at_steps
+from lgmamba.remedies.step_size.remedy import scale_step_sizes
+from tests.model.models import EXACT, L0, as_read, draw_task, exact, sequence, told
 from tests.model.passes import CUTS, in_pieces, seen
 
 D, N = 24, 4
@@ -75,7 +75,8 @@ def test_gradients_of_the_loss_over_lengths_are_those_of_finite_differences(sche
     model = exact(adaptive=told())
     patches, cells = sequence(model)
     targets = torch.rand(3, *model.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    loss = loss_at_steps(model, patches, cells, targets, schedule.plan, [9, 11, 13], torch.full((3,), L0))
+    sequences = as_read(patches, cells, targets)
+    loss = loss_at_steps(model, draw_task(), sequences, schedule.plan, [9, 11, 13], torch.full((3,), L0))
     theta = factors(schedule).log().requires_grad_(True)
     assert torch.autograd.gradcheck(loss, theta, fast_mode=True)
 
@@ -90,7 +91,8 @@ def test_calibration_finds_the_schedule_that_the_targets_were_made_with():
         )
         targets = model.predict(outputs[:, 12])
     first, second = (
-        loss_at_steps(model, patches[s], cells[s], targets[s], schedule.plan, [13]) for s in (slice(0, 4), slice(4, 8))
+        loss_at_steps(model, draw_task(), as_read(patches, cells, targets)[s], schedule.plan, [13])
+        for s in (slice(0, 4), slice(4, 8))
     )
     found = by_gradient(first, second, n=4, steps=100, penalty=0.0)
     assert found.after < 0.05 * found.before

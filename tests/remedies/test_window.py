@@ -3,33 +3,42 @@
 import pytest
 import torch
 
-from lgmamba.model.plan import ScanCall
-from lgmamba.remedies.window import sliding_window
+from lgmamba.mixers.mamba.mixer import MambaCall
+from lgmamba.remedies.window.remedy import sliding_window
 from lgmamba.scan import selective_scan
 from tests.model.models import EXACT, exact, fresh, moved, sequence
 
 
-def random_call(L: int, dtype=torch.float64, slow: float = 1.0) -> ScanCall:
+def random_call(L: int, dtype=torch.float64, slow: float = 1.0) -> MambaCall:
     g = torch.Generator().manual_seed(0)
 
     def normal(*shape):
         return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
 
     A = -slow * normal(3, 4).exp()
-    return ScanCall(
-        0, 0, None, normal(2, L, 3), normal(2, L, 3), normal(2, L, 3).exp(), A, normal(2, L, 4), normal(2, L, 4), None
+    return MambaCall(
+        layer=0,
+        t0=0,
+        told=None,
+        x=normal(2, L, 3),
+        z=normal(2, L, 3),
+        dt=normal(2, L, 3).exp(),
+        A=A,
+        Bmat=normal(2, L, 4),
+        Cmat=normal(2, L, 4),
+        h0=None,
     )
 
 
-def ordinary(c: ScanCall):
+def ordinary(c: MambaCall):
     skip = torch.linspace(-1, 1, c.A.shape[0], dtype=c.x.dtype)
     return selective_scan(c.x, c.dt, c.A, c.Bmat, c.Cmat, skip, c.z, h0=c.h0, return_last_state=True)
 
 
-def windowed(call: ScanCall, first: int, t: int):
+def windowed(call: MambaCall, first: int, t: int):
     """Output and state at 0-based step t, of steps first .. t alone."""
     part = {name: getattr(call, name)[:, first : t + 1] for name in ("x", "z", "dt", "Bmat", "Cmat")}
-    y, h = ordinary(ScanCall(0, 0, None, A=call.A, h0=None, **part))
+    y, h = ordinary(MambaCall(layer=0, t0=0, told=None, A=call.A, h0=None, **part))
     return y[:, -1], h
 
 

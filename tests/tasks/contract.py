@@ -28,11 +28,13 @@ class Row:
         task: the section `task:`; lengths up to 6 steps.
         data: changes of the section `data:` of tests/train/tiny.py.
         model: changes of its section `model:`.
+        own_loss: whether training asks for something else than what is read afterwards, so that its loss is no mean of errors.
     """
 
     task: dict[str, Any]
     data: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
+    own_loss: bool = False
 
     def run(self, **changes: Any) -> RunConfig:
         values = RUN | {"task": self.task, "model": RUN["model"] | self.model}
@@ -58,8 +60,8 @@ NO_CONVOLUTION = {"mixer": RUN["model"]["mixer"] | {"conv": "none"}}
 LENGTH_TOKEN = {"adaptive": {"kind": "length_token", "scale": 4}}
 TASKS = {
     "draw": Row(tiny_run().task.model_dump(mode="json"), {"max_images": 60}),
-    "queried": Row(QUERIED, {"max_images": 60}, NO_ENDS | NO_CONVOLUTION),
-    "queried-length_token": Row(QUERIED | {"per": "sample"}, {"max_images": 60}, NO_ENDS | LENGTH_TOKEN),
+    "queried": Row(QUERIED, {"max_images": 60}, NO_ENDS | NO_CONVOLUTION, own_loss=True),
+    "queried-length_token": Row(QUERIED | {"per": "sample"}, {"max_images": 60}, NO_ENDS | LENGTH_TOKEN, own_loss=True),
     "regression": Row({"kind": "regression", "dim": 3, "lengths": UP_TO_6, "supervision": LAST}, NO_IMAGES, NO_ENDS),
     "regression-s6": Row(
         {"kind": "regression", "dim": 3, "body": "s6", "lengths": UP_TO_6, "supervision": LAST}, NO_IMAGES, NO_ENDS

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from lgmamba.config.base import ConfigError
 from lgmamba.data.dataset import in_memory
+from lgmamba.mixers.gru.config import GruConfig
 from lgmamba.model.runner import read_pieces, run_sequence
-from lgmamba.remedies.assemble import assemble
-from lgmamba.remedies.step_size import freeze, scale_step_sizes
+from lgmamba.remedies.assemble.remedy import assemble
+from lgmamba.remedies.controls import freeze
+from lgmamba.remedies.step_size.remedy import scale_step_sizes
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.tasks.regression.theory import Theory, Weights
 from lgmamba.train.optimizer import build_optimizer, learning_rate, set_learning_rate
@@ -125,9 +127,9 @@ def test_nothing_is_asked_of_a_question_and_it_leaves_nothing():
     _, model = trained()
     few = pairs()[:3]
     (piece,) = read_pieces(model, few, [20])
-    h = piece.state.layers[0].h.clone()
+    h = piece.state.layers[0].memory.clone()
     model.ask(piece.state, few, 20)
-    assert torch.equal(piece.state.layers[0].h, h)
+    assert torch.equal(piece.state.layers[0].memory, h)
     outputs, _ = model.encode(torch.cat([model.tokens(few, 0, 20), model.questions(few)], dim=1))
     torch.testing.assert_close(model.ask(piece.state, few, 20), outputs[:, -1, -1])
 
@@ -146,3 +148,10 @@ def test_a_bare_layer_cannot_be_told_a_length():
     adaptive = {"kind": "film", "features": "T", "hidden": 4, "beyond": "clamp"}
     with pytest.raises(ConfigError, match=r"model\.adaptive: expected: null with task.body s6"):
         build_model(TASKS["regression-s6"].run(model={"adaptive": adaptive}), (0, 0, 0))
+
+
+def test_a_bare_layer_is_mambas():
+    run = TASKS["regression-s6"].run()
+    run = run.model_copy(update={"model": run.model.model_copy(update={"mixer": GruConfig(kind="gru", hidden=4)})})
+    with pytest.raises(ConfigError, match=r"model\.mixer\.kind: found gru, expected: mamba with task\.body s6"):
+        build_model(run, (0, 0, 0))

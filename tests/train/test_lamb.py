@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from lgmamba.train.lamb import Lamb
+from tests.train.tiny import FakeTracker, Stopped, tiny_run, train_at
+from tests.train.tiny import weights as trained_weights
 
 BETAS, EPS = (0.9, 0.99), 1e-6
 SHAPES = [(3, 4), (5,), ()]
@@ -76,3 +78,12 @@ def test_weights_of_zero_move_as_adam_moves_them():
     p.grad = torch.ones(3)
     Lamb([p], 0.1).step()
     torch.testing.assert_close(p.detach(), torch.full((3,), -0.1), rtol=1e-5, atol=0)
+
+
+def test_an_interrupted_training_ends_the_same(digits, tmp_path):
+    run = tiny_run(train={"optimizer": {"kind": "lamb"}})
+    train_at(tmp_path / "whole", run, digits)
+    with pytest.raises(Stopped):
+        train_at(tmp_path / "stopped", run, digits, FakeTracker(stop_at=12))
+    train_at(tmp_path / "stopped", run, digits)
+    assert trained_weights(tmp_path / "stopped") == trained_weights(tmp_path / "whole")

@@ -14,6 +14,7 @@ from lgmamba.data.dataset import load_dataset
 from lgmamba.data.errors import DataError
 from lgmamba.files import file_digest
 from lgmamba.provenance import code_digest
+from lgmamba.records import RECORD
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import metric_name
 from lgmamba.train import loop
@@ -244,12 +245,13 @@ def test_a_training_that_fails_does_not_leave_the_old_ones_record(digits, tmp_pa
     monkeypatch.setattr(loop, "TrainStep", poisoned(5, float("nan"), 1.0))
     with pytest.raises(TrainingError):
         train_at(tmp_path, tiny_run(), digits)
-    assert not (tmp_path / "train" / "record.json").exists()
+    assert not (tmp_path / "train" / RECORD).exists()
 
 
 def test_images_that_do_not_fit_are_refused_before_training(digits, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"run 'tiny' does not fit the images: patch_size=3 does not divide the image of 8 x 8"
+        ConfigError,
+        match=r"run 'tiny': the run does not fit the images: patch_size=3 does not divide the image of 8 x 8",
     ):
         train_at(tmp_path, tiny_run(task={"patch_size": 3}), digits)
     with pytest.raises(DataError, match=r"no data artefact at .*gone"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lgmamba.tasks.registry import build_model
+from lgmamba.train.lamb import Lamb
 from lgmamba.train.optimizer import build_optimizer, learning_rate, set_learning_rate
 from tests.train.tiny import ADAPTIVE, tiny_run
 
@@ -82,3 +83,23 @@ def test_the_rate_is_set_in_every_group():
     optimizer = build_optimizer(build_model(run, (1, 8, 8)), run.train)
     set_learning_rate(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+
+
+def test_a_constant_rate_stays_after_the_warm_up():
+    config = tiny_run(train={"schedule": "constant"}).train
+    rates = [learning_rate(step, config) for step in range(config.steps)]
+    assert rates[: config.warmup_steps] == [
+        config.lr * (i + 1) / config.warmup_steps for i in range(config.warmup_steps)
+    ]
+    assert set(rates[config.warmup_steps :]) == {config.lr}
+
+
+def test_the_configured_optimizer_decays_the_same_weights():
+    model = build_model(tiny_run(), (1, 8, 8))
+    for adapt in ("all", "decayed"):
+        config = tiny_run(train={"optimizer": {"kind": "lamb", "adapt": adapt}}).train
+        optimizer = build_optimizer(model, config)
+        assert isinstance(optimizer, Lamb)
+        decayed, rest = optimizer.param_groups
+        assert (decayed["weight_decay"], rest["weight_decay"]) == (config.weight_decay, 0.0)
+        assert all(group["adapt"] == adapt and group["lr"] == config.lr for group in (decayed, rest))

@@ -226,7 +226,7 @@ def test_noise_has_the_moments_of_the_states_entry_by_entry(digits):
         std = v.std(0)
         assert ((n.mean(0) - v.mean(0)).abs() <= 5 * std / math.sqrt(20_000)).all()  # standard errors
         assert ((n.std(0) / std - 1).abs() <= 5 / math.sqrt(40_000)).all()
-    h, n = like.layers[0].h.flatten(1), noise.layers[0].h.flatten(1)
+    h, n = like.layers[0].memory.flatten(1), noise.layers[0].memory.flatten(1)
     assert (torch.corrcoef(torch.cat([h[:, :1], n[:, :1]], 1).T)[0, 1]).abs() < 5 / math.sqrt(20_000)  # nothing is kept
 
 
@@ -257,7 +257,7 @@ def test_no_gradient_enters_the_passed_part(digits, kind):
         return torch.autograd.grad(task.loss(model, batch, given), list(model.parameters()))
 
     # Numbers from anywhere give the same gradients: the step knows nothing of where they came from.
-    layers = tuple(replace(c, conv=torch.tensor(c.conv.numpy()), h=torch.tensor(c.h.numpy())) for c in state.layers)
+    layers = tuple(c.with_tensors(tuple(torch.tensor(v.numpy()) for v in c.tensors)) for c in state.layers)
     for a, b in zip(gradients(state), gradients(replace(state, layers=layers)), strict=True):
         assert torch.equal(a, b)
 

@@ -1,6 +1,7 @@
 """The jobs of a study: their lines, and which of their results are current."""
 
 import os
+import runpy
 import shlex
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from lgmamba import keys
 from lgmamba.config.files import Layout, frozen_files, frozen_path, remedy_file, write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
-from lgmamba.jobs import Currency, JobName, jobs_of
+from lgmamba.jobs import Currency, JobName, jobs_of, stack_jobs
 from lgmamba.records import finish
 
 ROOT = Path(__file__).parents[2]
@@ -165,3 +166,27 @@ def test_every_job_finds_its_configuration_under_a_name_that_no_other_content_ha
         if isinstance(file, RunConfig):
             assert frozen_path(layout, file).is_file()
             assert frozen_path(layout, file) not in before
+
+
+def test_trainings_of_one_shape_are_one_call_side_by_side():
+    params = configured(seeds=[0, 1])
+    (plain, adaptive) = stack_jobs(params)
+    assert plain.after == tuple(("train", run, seed) for run in ("uniform_16", "fixed_16") for seed in ("0", "1"))
+    assert adaptive.after == (("train", "adaptive_16", "0"), ("train", "adaptive_16", "1"))
+    folders = [str(Layout(params.outputs.results).run_dir(run, seed)) for _, run, seed in plain.after]
+    assert plain.words[:2] == ("lgmamba", "train-stack")
+    assert list(plain.words[2:6]) == folders
+    assert plain.words[6:] == ("--data", str(params.outputs.data), "--device", params.device)
+    assert [stack.after for stack in stack_jobs(configured(seeds=[0]))] == [
+        (("train", "uniform_16", "0"), ("train", "fixed_16", "0"))
+    ]
+
+
+@pytest.mark.parametrize(("device", "stacks"), [("cuda", 2), ("cpu", 0)])
+def test_without_snakemake_they_are_trained_before_their_chains_on_a_gpu_alone(device, stacks):
+    script = runpy.run_path(str(ROOT / "workflow/scripts/without_snakemake.py"))
+    params = configured(seeds=[0, 1], device=device)
+    jobs = [job for job in jobs_of(params).values() if job.stage == "train"]
+    chains = [script["Chain"](params, [job], 0.0) for job in jobs]
+    assert [chain.jobs[0].name[0] for chain in script["stack_chains"](chains)] == ["train-stack"] * stacks
+    assert len(script["stack_chains"](chains[:-1])) < max(stacks, 1)  # of a stack all have to be asked for

@@ -93,7 +93,8 @@ def test_every_stage_has_its_module_and_stages_see_only_what_they_use():
     folders = {stage: {f.relative_to(PACKAGE).parts[0] for f in source_files(m)} for stage, m in ENTRY_MODULES.items()}
     assert not folders["data"] & {"scan", "model", "train", "probe", "analysis", "figures", "report", "track"}
     assert not folders["train"] & {"probe", "analysis", "figures", "report", "track"}
-    assert {"data", "tasks", "scan", "model"} <= folders["train"]
+    assert {"data", "tasks", "scan", "mixers", "model"} <= folders["train"]
+    assert not any("remedy.py" in f.name for f in source_files(ENTRY_MODULES["reconstruct"]))
     assert {"scan", "model"} <= folders["reconstruct"]
     assert any(f.suffix == ".jinja" for f in source_files(ENTRY_MODULES["report"]))
     assert not folders["figure"] & {"scan", "model", "train", "report"}

@@ -79,6 +79,16 @@ def train_threads(wildcards):
     return RUNS[wildcards.run].train.cpu_threads
 
 
+def initial_weights(wildcards):
+    """The trained weights that a run starts from; none where it starts from random ones."""
+    source = RUNS[wildcards.run].train.init_from
+    if source is None:
+        return []
+    if source in RUNS:
+        return f"{LAYOUT.run_dir(source, wildcards.seed)}/train/model.safetensors"
+    return source.replace("{seed}", wildcards.seed)
+
+
 def jobs_here():
     """Every job of the study, by stage and what tells its jobs apart; figures and report alone from frames that are kept."""
     if KEPT:

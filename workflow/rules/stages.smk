@@ -51,6 +51,7 @@ rule train:
     input:
         unless_current("train"),
         data=ancient(DATA_FILES),
+        weights=lambda w: ancient(initial_weights(w)),
     output:
         [f"{RUN}/train/{name}" for name in (*TRAIN_FILES, RECORD)],
     log:

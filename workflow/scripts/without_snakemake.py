@@ -7,7 +7,8 @@ A study is a preset, with the seeds wanted behind a colon, and the runs behind a
 stage is the command that `lgmamba show --commands` prints; its output goes where Snakemake would put it, <results>/logs.
 What is current (the digests in its record say so, as for Snakemake) is not made again. A run that another process is training,
 such as one that outlived an earlier call, is waited for. Jobs are spread evenly over the GPUs; with more jobs than GPUs several share one, unless
-LGMAMBA_JOBS_PER_GPU says how many may. When the time is up, or this script is told to end (Ctrl-C, SIGTERM), no job is started any
+LGMAMBA_JOBS_PER_GPU says how many may. On a GPU, trainings of one shape run side by side as one (`lgmamba train-stack`), where all
+of them are asked for. When the time is up, or this script is told to end (Ctrl-C, SIGTERM), no job is started any
 more, and what runs is stopped: trainings go on from their last checkpoint at the next call.
 """
 
@@ -30,8 +31,8 @@ from lgmamba.config.files import write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse_mapping
-from lgmamba.devices import gpus
-from lgmamba.jobs import Currency, Job, jobs_of
+from lgmamba.devices import gpus, wanted
+from lgmamba.jobs import Currency, Job, jobs_of, stack_jobs
 
 STAGES = ("data", "train", "reconstruct", "remedy", "inspect")
 
@@ -58,6 +59,10 @@ def main() -> None:
     done = [runner.run(chain) for chain in first.values()]
     rest = sorted((chain for chain in chains if chain.jobs[0].words not in first), key=lambda chain: -chain.cost)
     with ThreadPoolExecutor(options.jobs) as pool:
+        for _ in pool.map(
+            runner.run, stack_chains(rest)
+        ):  # what did not come to its end there is trained in its own chain
+            pass
         done += pool.map(runner.run, rest)
     print(f"{sum(done)} of {len(done)} chains of stages done in {time.monotonic() - begun:.1f} s", flush=True)
     sys.exit(0 if all(done) else 1)
@@ -99,6 +104,17 @@ def chains_of(asked: str, options: argparse.Namespace) -> list[Chain]:
     return found
 
 
+def stack_chains(chains: list[Chain]) -> list[Chain]:
+    """The trainings of these chains that have one shape, side by side, on a machine with a GPU; they come before the chains."""
+    found = []
+    for study in {id(chain.study): chain.study for chain in chains}.values():
+        asked = {job.name for chain in chains if chain.study is study for job in chain.jobs}
+        if wanted(study.device):
+            stacks = (stack for stack in stack_jobs(study) if asked.issuperset(stack.after))
+            found += [Chain(study, [stack], 0.0) for stack in stacks]
+    return found
+
+
 def patches_read(study: Params, run: RunConfig) -> float:
     """Roughly what a chain costs, for the longest to begin first: patches read, with gradients counted three times.
 
@@ -129,7 +145,9 @@ class Runner:
         return all(self._job(chain.study, job) for job in chain.jobs)
 
     def _job(self, study: Params, job: Job) -> bool:
-        reason = Currency(jobs_of(study)).reason(job.name)
+        currency = Currency(jobs_of(study))
+        names = job.after if job.stage == "train-stack" else (job.name,)
+        reason = next((reason for name in names if (reason := currency.reason(name))), None)
         if reason is None:
             return True
         log = Path(study.outputs.results) / "logs" / job.stage / f"{'/'.join(job.name[1:-1])}/seed{job.name[-1]}.log"

@@ -3,7 +3,7 @@
 import polars as pl
 
 from lgmamba.analysis.drawn import in_octaves
-from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, BEYOND, VANILLA
+from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, BEYOND, ORACLES, VANILLA
 from lgmamba.analysis.remedies.frames import longer_generalist
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
@@ -25,7 +25,7 @@ def remedy_rows(params: Params, levels: pl.DataFrame, differences: pl.DataFrame)
     ahead = differences.filter(against=BEST_CONTROL).select(
         *keys, ahead="effect", ahead_lo="effect_lo", ahead_hi="effect_hi"
     )
-    rows = levels.filter(pl.col("factor") >= 1, pl.col("remedy") != "paste")
+    rows = levels.filter(pl.col("factor") >= 1, pl.col("remedy").is_in(ORACLES).not_())
     rows = rows.join(delta, on=keys, how="left", maintain_order="left")
     at_L0 = pl.when(factor=1.0).then(0.0)
     rows = rows.with_columns(at_L0.otherwise(pl.col("delta", "delta_lo", "delta_hi")).name.keep())

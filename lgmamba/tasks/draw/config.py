@@ -19,6 +19,7 @@ class DrawConfig(TaskBase):
     METRICS: ClassVar[tuple[Metric, ...]] = (PIXELS,)
     NULL: ClassVar[str] = "mean_image"
     ORACLE: ClassVar[str | None] = "paste"
+    ORACLE_WORDS: ClassVar[str] = "patches read pasted on the mean image"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
     ENDS: ClassVar[frozenset[str]] = frozenset({"position", "decoder"})

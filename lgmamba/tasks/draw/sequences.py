@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lgmamba.model.plan import gather_steps
+from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.sequences import Sequences
 from lgmamba.tasks.draw.orders import last_visit
 from lgmamba.tasks.draw.patches import patchify

@@ -24,7 +24,7 @@ from lgmamba.tasks.draw.sequences import DrawSequences, ages_at, last_read, sequ
 class DrawTask(Task):
     """See the module."""
 
-    invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
+    invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "cover", "prefix_drop"})
 
     config: DrawConfig
 

@@ -9,25 +9,25 @@ from lgmamba.config.run import TrainConfig
 from lgmamba.tasks.batch import Batch, Sampler
 from lgmamba.tasks.queried.augment import draw_affine
 from lgmamba.tasks.queried.config import PowerWeight, QueriedConfig, WeightConfig
-from lgmamba.tasks.queried.layout import slot_kinds, slot_places
 from lgmamba.tasks.queried.places import Field, draw_places
 from lgmamba.tasks.seeds import seed_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueriedBatch(Batch):
-    """Sequences in slots, see `lgmamba.tasks.queried.layout`.
+    """Images with places.
 
     Attributes:
         rows: (B,) int64 images, drawn with replacement.
-        kinds, places: (B, S) int64 what each slot is, and where its patch lies.
+        read: (B, L) int64 places read, those of a shorter sequence up to its length.
+        asked: (B, Q) int64 places asked for.
         others: (B,) int64 lengths of other sequences, for models that are told those in place of their own.
         maps: (B, 2, 3) random affine maps of the images, or None.
     """
 
     rows: Tensor
-    kinds: Tensor
-    places: Tensor
+    read: Tensor
+    asked: Tensor
     others: Tensor
     maps: Tensor | None = None
 
@@ -67,8 +67,8 @@ class QueriedSampler(Sampler[QueriedBatch]):
             maps = draw_affine(config.augment, B, self.field.height, self.field.width, generator)
         return {
             "rows": self.rows[drawn],
-            "kinds": slot_kinds(lengths, longest, config.queries),
-            "places": slot_places(read, asked, lengths),
+            "read": read,
+            "asked": asked,
             "others": self.lengths.sample(B, other, step / self.train.steps),
             "maps": maps,
         }

@@ -83,12 +83,14 @@ class QueriedConfig(TaskBase):
     METRICS: ClassVar[tuple[Metric, ...]] = (PIXELS,)
     NULL: ClassVar[str] = "mean_image"
     ORACLE: ClassVar[str | None] = "oracle_memory"
+    ORACLE_WORDS: ClassVar[str] = "pixels read, and the mean image elsewhere"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
     IMAGES: ClassVar[bool] = True
     READS: ClassVar[Literal["cells", "places"]] = "places"
     DETAILS: ClassVar[tuple[str, ...]] = ("asked",)
     CONDITIONING: ClassVar[frozenset[str]] = frozenset({"length_token"})
+    DRAWN: ClassVar[frozenset[str]] = frozenset({"lengths", "per", "weight"})
 
     kind: Literal["queried"]
     patch_size: Positive = Field(description="patch side, pixels; at most the image's sides")

@@ -22,7 +22,7 @@ from lgmamba.tasks.queried.augment import apply_affine
 from lgmamba.tasks.queried.baselines import baseline_pictures
 from lgmamba.tasks.queried.batch import QueriedBatch, QueriedSampler
 from lgmamba.tasks.queried.config import QueriedConfig
-from lgmamba.tasks.queried.layout import QUERY
+from lgmamba.tasks.queried.layout import QUERY, slot_kinds, slot_places
 from lgmamba.tasks.queried.model import QueriedMamba
 from lgmamba.tasks.queried.patches import last_covered_at
 from lgmamba.tasks.queried.places import HeldOutPlaces, field_of
@@ -51,20 +51,21 @@ class QueriedTask(Task):
         return QueriedSampler(self.config, rows, train, seed, full_length, self.field)
 
     def sequences(self, batch: QueriedBatch) -> QueriedSequences:
-        """The images of a batch, mapped, with the place of each slot."""
+        """The images of a batch, mapped, with the places read."""
         images = self.dataset.images[batch.rows]
         if batch.maps is not None:
             images = apply_affine(images.float() / 255, batch.maps, self.config.augment.fill)
-        return QueriedSequences(images, batch.places)
+        return QueriedSequences(images, batch.read)
 
     def loss(self, model: QueriedMamba, batch: QueriedBatch, state: StackState | None = None) -> Tensor:
         """Mean squared error of the patches asked for, on the configuration's range, weighted as the batch says."""
-        sequences = self.sequences(batch)
-        patches = model.cut(sequences.images, batch.places)  # (B, S, K)
-        tokens = model.slot_tokens(patches, batch.places, batch.kinds)
+        kinds = slot_kinds(batch.lengths, batch.read.shape[1], self.config.queries)  # (B, S) slots
+        places = slot_places(batch.read, batch.asked, batch.lengths)
+        patches = model.cut(self.sequences(batch).images, places)  # (B, S, K)
+        tokens = model.slot_tokens(patches, places, kinds)
         told = batch.others if model.told_others else batch.lengths
         outputs, _ = model.encode(tokens, state, told, want_state=False)
-        errors = (model.predict(outputs) - patches).square().mean(2) * (batch.kinds == QUERY)  # (B, S)
+        errors = (model.predict(outputs) - patches).square().mean(2) * (kinds == QUERY)  # (B, S)
         means = errors.sum(1) * (RANGE[self.config.loss_range] / self.config.queries)
         return (means * batch.weights[:, 0]).mean()
 
@@ -101,7 +102,7 @@ class QueriedTask(Task):
         return scores
 
     def details(self) -> AskedErrors:
-        return AskedErrors(self.field, self.config.queries)
+        return AskedErrors(self.field, self.config.queries, self.config.lengths)
 
     def pictures(
         self, rows: Tensor, sequences: QueriedSequences, ages: Tensor, prediction: Tensor

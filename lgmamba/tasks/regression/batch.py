@@ -28,7 +28,9 @@ class RegressionSampler(Sampler[RegressionBatch]):
 
     batch = RegressionBatch
 
-    def content(self, step: int, drawn: Tensor, longest: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def content(
+        self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         options = {"generator": generator, "device": generator.device}
         B, d = len(drawn), self.config.dim
         return {

@@ -16,6 +16,7 @@ class RegressionConfig(TaskBase):
     METRICS: ClassVar[tuple[Metric, ...]] = (HALF_SQUARE,)
     NULL: ClassVar[str] = "zero"
     ORACLE: ClassVar[str | None] = "least_squares"
+    ORACLE_WORDS: ClassVar[str] = "least squares on the pairs read"
     STEPS: ClassVar[str] = "pairs"
 
     kind: Literal["regression"]

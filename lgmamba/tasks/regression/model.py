@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
-from lgmamba.model.plan import gather_steps
+from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.model.stack import StackState
 from lgmamba.tasks.regression.sequences import Pairs

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
-from lgmamba.model.mixer import SelectiveScanState
-from lgmamba.model.plan import Plan, ScanCall
+from lgmamba.mixers.contract import Hook, State, run
+from lgmamba.mixers.mamba.mixer import MambaCall
 from lgmamba.model.stack import StackState
 from lgmamba.scan import selective_scan
 from lgmamba.tasks.regression.model import Asked
@@ -29,7 +29,8 @@ class BareS6(Asked):
 
     def __init__(self, config: ModelConfig, dim: int, L0: int):
         nn.Module.__init__(self)  # a stack's parts are not wanted
-        self.config, self.dim, self.L0, self.conditioning = config, dim, L0, None
+        self.config, self.dim, self.L0 = config, dim, L0
+        self.conditioning = self.length_token = None  # nothing is told
         self.step_size = math.log(2) / L0
         self.write = nn.Linear(dim + 1, config.mixer.d_state)
         self.read = nn.Linear(dim + 1, config.mixer.d_state)
@@ -44,7 +45,7 @@ class BareS6(Asked):
 
     def start(self, batch: int) -> StackState:
         D, zeros = self.dim + 1, self.write.weight.new_zeros
-        return StackState(0, (SelectiveScanState(zeros(batch, 0, D), zeros(batch, D, self.config.mixer.d_state)),))
+        return StackState(0, (State(zeros(batch, D, self.config.mixer.d_state)),))
 
     def embed(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.cat([x, y[..., None]], dim=-1).to(self.dtype)
@@ -57,37 +58,33 @@ class BareS6(Asked):
         tokens: Tensor,
         state: StackState | None = None,
         target_length: Tensor | None = None,
-        hook: Plan | None = None,
+        hook: Hook | None = None,
         want_state: bool = True,
     ) -> tuple[Tensor, StackState | None]:
         """As of a stack; outputs are (B, L, d + 1)."""
-        t0, h0 = (0, None) if state is None else (state.t, state.layers[0].h)
+        t0, before = (0, None) if state is None else (state.t, state.layers[0])
         N, D = self.config.mixer.d_state, self.dim + 1
-        dt, A = torch.full_like(tokens, self.step_size), -tokens.new_ones(D, N)
-        zeros = tokens.new_zeros(D)
-        memory = state.layers[0].memory if state is not None else None
-        call = ScanCall(
-            0,
-            t0,
-            target_length,
-            tokens,
-            torch.zeros_like(tokens),
-            dt,
-            A,
-            self.write(tokens),
-            self.read(tokens),
-            h0,
-            memory=memory,
+        call = MambaCall(
+            layer=0,
+            t0=t0,
+            told=target_length,
+            x=tokens,
+            z=torch.zeros_like(tokens),
+            dt=torch.full_like(tokens, self.step_size),
+            A=-tokens.new_ones(D, N),
+            Bmat=self.write(tokens),
+            Cmat=self.read(tokens),
+            h0=None if before is None else before.memory,
+            remembered=None if before is None else before.remembered,
         )
 
-        def ordinary(call: ScanCall) -> tuple[Tensor, Tensor]:
+        def ordinary(call: MambaCall) -> tuple[Tensor, Tensor]:
             options = {"h0": call.h0, "return_last_state": True, "backend": self.config.scan_backend}
-            return selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, zeros, **options)
+            return selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, tokens.new_zeros(D), **options)
 
         call = call if hook is None else hook(call)
         if call.keep is not None:
             raise ValueError("a bare S6 layer goes on with every step; expected a hook that drops none")
-        y, h, memory = call.scan(call, ordinary) if call.scan else (*ordinary(call), None)
-        h = call.post_state(h) if call.post_state else h
-        carry = SelectiveScanState(tokens.new_zeros(len(tokens), 0, D), h, memory)
-        return y, StackState(t0 + tokens.shape[1], (carry,)) if want_state else None
+        y, h, remembered = run(call, ordinary)
+        after = State(h, (), remembered)
+        return y, StackState(t0 + tokens.shape[1], (after,)) if want_state else None

@@ -36,6 +36,8 @@ class RegressionTask(Task):
         body = BareS6 if config.body == "s6" else RegressionStack
         if config.body == "s6" and model.adaptive is not None:
             raise ConfigError("model.adaptive: expected: null with task.body s6, a bare layer that is told nothing")
+        if config.body == "s6" and model.mixer.kind != "mamba":
+            raise ConfigError(f"model.mixer.kind: found {model.mixer.kind}, expected: mamba with task.body s6")
         return body(model, config.dim, config.lengths.max)
 
     def sampler(self, rows: Tensor, train: TrainConfig, seed: int, full_length: bool) -> RegressionSampler:

@@ -7,7 +7,7 @@ import torch
 
 from lgmamba.config.base import ConfigError
 from lgmamba.model.runner import run_sequence
-from lgmamba.tasks.queried.layout import QUERY
+from lgmamba.tasks.queried.layout import QUERY, slot_kinds, slot_places
 from lgmamba.tasks.registry import build_model
 from tests.tasks.queried.tiny import EXACT, SHAPE, TOKEN, batch_of, exact_model, task_of, tiny_run
 
@@ -25,7 +25,7 @@ def asked_one_by_one(model, task, batch, b):
     T = int(batch.lengths[b])
     sequences = task.sequences(batch)[b : b + 1]
     state = model.encode(model.tokens(sequences, 0, T), None, batch.lengths[b : b + 1])[1]
-    places = batch.places[b : b + 1][batch.kinds[b : b + 1] == QUERY][None]
+    places = batch.asked[b : b + 1]
     return model.ask_at(state, places), model.cut(sequences.images, places)
 
 
@@ -50,7 +50,7 @@ def test_full_length_batches_hold_the_same_sequences_in_shapes_that_never_change
         short, full = (batch_of(task, run, step, full_length) for full_length in (False, True))
         torch.testing.assert_close(task.loss(model, short), task.loss(model, full), **EXACT)
         shapes.add(tuple((name, v.shape) for name, v in full.tensors().items()))
-        assert full.places.shape == full.kinds.shape == (4, 6 + 1 + 5)
+        assert full.read.shape == (4, 6) and full.asked.shape == (4, 5)
     assert len(shapes) == 1
 
 
@@ -136,13 +136,11 @@ def test_controls_of_the_length_token():
 def own_loss(task, batch, lengths):
     """Of the same weights, told `lengths` of its own."""
     model = exact_model(tiny_run(**TOKEN))
-    outputs, _ = model.encode(
-        model.slot_tokens(model.cut(task.sequences(batch).images, batch.places), batch.places, batch.kinds),
-        None,
-        lengths,
-    )
-    true = model.cut(task.sequences(batch).images, batch.places)
-    return 4 * (model.predict(outputs) - true).square().mean(2)[batch.kinds == QUERY].mean()
+    kinds = slot_kinds(batch.lengths, batch.read.shape[1], 5)
+    places = slot_places(batch.read, batch.asked, batch.lengths)
+    true = model.cut(task.sequences(batch).images, places)
+    outputs, _ = model.encode(model.slot_tokens(true, places, kinds), None, lengths)
+    return 4 * (model.predict(outputs) - true).square().mean(2)[kinds == QUERY].mean()
 
 
 def test_independent_queries_are_each_asked_from_the_same_state():

@@ -6,7 +6,6 @@ import torch
 from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import merge
-from lgmamba.tasks.queried.layout import QUERY, slot_kinds
 from tests.tasks.queried.tiny import RUN, TOKEN, batch_of, exact_model, task_of, tiny_run
 
 
@@ -19,14 +18,14 @@ def test_a_batch_has_one_length_or_one_for_each_sequence():
         assert sorted(lengths.unique().tolist()) == [1, 2, 3, 4, 5, 6]
         one = batch_of(task, run, 7)
         assert all(torch.equal(v, batch_of(task, run, 7).tensors()[name]) for name, v in one.tensors().items())
-        assert torch.equal(one.kinds, slot_kinds(one.lengths, int(one.lengths.max()), 5))
+        assert one.read.shape == (4, int(one.lengths.max()))
 
 
 def test_places_asked_for_are_uniform_whatever_is_read():
     run = tiny_run(task={"order": "raster"})
     task = task_of(run)
-    asked = [b.places[b.kinds == QUERY] for b in (batch_of(task, run, step) for step in range(200))]
-    counts = torch.bincount(torch.cat(asked), minlength=35).double()
+    asked = torch.stack([batch_of(task, run, step).asked for step in range(200)])
+    counts = torch.bincount(asked.flatten(), minlength=35).double()
     assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < 34 + 5 * (2 * 34) ** 0.5
 
 

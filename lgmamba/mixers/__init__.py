@@ -1,0 +1,15 @@
+"""Sequence mixers: what a block does along the sequence, and the verbs in which remedies and probes act on any of them.
+
+    base.py         the verbs; what a mixer's configuration says of itself (imports no torch)
+    configs.py      `model.mixer` of params.yaml, by kind (imports no torch)
+    contract.py     State, Call and Mixer: how a mixer is run, and where a hook acts
+    registry.py     `model.mixer.kind` -> class
+    <kind>/         one folder for each mixer: config.py and mixer.py
+
+Glossary, besides that of `lgmamba.model`
+
+    call         what one layer is about to do with one piece of a sequence; a hook takes one and returns another
+    memory       what a mixer has of the past and a remedy may scale, clip or measure: (B, channels, modes)
+    carry        inputs that it needs again, such as those of a short convolution: touched by nothing but a reset
+    E_t, f_t     a step maps memory to E_t memory + f_t: what it retains, and what it writes
+"""

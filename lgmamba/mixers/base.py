@@ -1,0 +1,72 @@
+"""The verbs of remedies and probes, and what a mixer's configuration says of them. Imports no torch.
+
+A step of a mixer maps its memory h to E_t h + f_t, and its output is read from the memory. In these terms a verb is defined once,
+so that one remedy serves every mixer that supports the verbs it is written in.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from lgmamba.config.base import Strict
+
+if TYPE_CHECKING:
+    from lgmamba.config.run import ModelConfig
+
+Verb = Literal[
+    "slow", "decay", "write", "read", "mask", "keep", "state", "reset", "window", "score", "modes", "attention"
+]
+VERBS: dict[Verb, str] = {
+    "slow": "time runs s times as fast: E_t becomes E_t^s, and what is written shrinks as it does in the mixer's own steps",
+    "decay": "E_t becomes E_t^s and nothing else changes; or its rates -ln E_t are mapped by a function",
+    "write": "f_t is multiplied by g_t",
+    "read": "what is read of the memory at step t is multiplied by g_t",
+    "mask": "a masked step leaves the memory exactly as it was",
+    "keep": "the layer, and all above it, go on with some of the steps only",
+    "state": "the memory at the end of a piece is changed, or looked at",
+    "reset": "memory and carry are zero again",
+    "window": "the memory holds what the last r steps wrote",
+    "score": "how much a step matters, (B, L, channels), >= 0, known before it is read",
+    "modes": "a step retains exp(-score rate) of each mode, with rates (channels, modes) that no input changes",
+    "attention": "the layer is a selective scan with x, dt, A, Bmat, Cmat, so that its weights of earlier steps can be written down",
+}
+"""Verb -> what it means."""
+EXACT = "exact"
+
+
+class MixerBase(Strict):
+    """What every mixer's configuration has.
+
+    Class attributes:
+        SUPPORTS: verb -> `EXACT`, or in words what stands in for it.
+        WHY_NOT: every other verb -> the reason.
+        TITLE: its name, for the report.
+        OFFSETS: whether a length-adaptive model can offset its step sizes (`adaptive.kind: dt_bias` and `both`).
+    """
+
+    SUPPORTS: ClassVar[dict[Verb, str]]
+    WHY_NOT: ClassVar[dict[Verb, str]]
+    TITLE: ClassVar[str]
+    OFFSETS: ClassVar[bool] = False
+
+    @property
+    def words(self) -> str:
+        """Its size, for the report."""
+        raise NotImplementedError
+
+    @property
+    def alone(self) -> str | None:
+        """What keeps its trainings from running side by side as one model (`torch.vmap`), or None."""
+        return None
+
+    def channels(self, model: "ModelConfig") -> int:
+        """Channels of the memory."""
+        raise NotImplementedError
+
+    def modes(self, model: "ModelConfig") -> int:
+        """Modes of each channel."""
+        raise NotImplementedError
+
+    def refusal(self, verbs: Iterable[Verb]) -> str | None:
+        """Why something that needs these verbs cannot be done with this mixer; None where it can."""
+        missing = [verb for verb in VERBS if verb in set(verbs) and verb not in self.SUPPORTS]
+        return "; ".join(f"no {verb}: {self.WHY_NOT[verb]}" for verb in missing) or None

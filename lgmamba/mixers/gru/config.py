@@ -1,0 +1,55 @@
+"""`model.mixer` with kind gru."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from lgmamba.config.base import Width
+from lgmamba.mixers.base import EXACT, MixerBase, Verb
+
+if TYPE_CHECKING:
+    from lgmamba.config.run import ModelConfig
+
+UNKNOWN = "a GRU's gates depend on its state, so that nothing is known of a step before it is read"
+
+
+class GruConfig(MixerBase):
+    """A gated recurrent unit with an out-projection."""
+
+    SUPPORTS: ClassVar[dict[Verb, str]] = {
+        "slow": "the update gate z becomes z^s, and what is written 1 - z^s of the candidate",
+        "decay": EXACT,
+        "write": EXACT,
+        "read": EXACT,
+        "mask": EXACT,
+        "keep": EXACT,
+        "state": EXACT,
+        "reset": EXACT,
+    }
+    WHY_NOT: ClassVar[dict[Verb, str]] = {
+        "window": "what a step writes depends on the state before it, so that it is no sum of writes",
+        "score": UNKNOWN,
+        "modes": UNKNOWN,
+        "attention": "a GRU is not linear in its state, so that its output is no weighted sum of inputs",
+    }
+
+    TITLE: ClassVar[str] = "GRU"
+
+    kind: Literal["gru"]
+    hidden: Width = Field(description="size of the state, H")
+
+    @property
+    def words(self) -> str:
+        return f"state {self.hidden}"
+
+    @property
+    def alone(self) -> str | None:
+        return "torch's GRU"
+
+    def channels(self, model: "ModelConfig") -> int:
+        """H."""
+        return self.hidden
+
+    def modes(self, model: "ModelConfig") -> int:
+        """1: every channel is one number."""
+        return 1

@@ -1,0 +1,81 @@
+"""`model.mixer` with kind mamba."""
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from lgmamba.config.base import Width
+from lgmamba.mixers.base import EXACT, VERBS, MixerBase, Verb
+
+if TYPE_CHECKING:
+    from lgmamba.config.run import ModelConfig
+
+Conv = Literal["standard", "none"]
+Biases = Literal["conv", "none", "projections", "all"]
+OutInit = Literal["by_depth", "plain"]
+
+
+class MambaConfig(MixerBase):
+    """The sequence mixer: Mamba-1, with mamba_ssm's names."""
+
+    SUPPORTS: ClassVar[dict[Verb, str]] = dict.fromkeys(VERBS, EXACT)
+    WHY_NOT: ClassVar[dict[Verb, str]] = {}
+    TITLE: ClassVar[str] = "Mamba-1"
+    OFFSETS: ClassVar[bool] = True
+
+    kind: Literal["mamba"]
+    d_state: int = Field(ge=1, le=256, description="state size N")
+    d_conv: int = Field(ge=1, le=16, description="width of the short convolution, steps")
+    expand: float = Field(gt=0, le=64, description="inner width / model width")
+    dt_rank: Width | Literal["auto"] = Field(description="rank of the step-size projection; auto = ceil(d_model / 16)")
+    dt_min: float = Field(gt=0, description="smallest step size at initialisation")
+    dt_max: float = Field(gt=0, description="largest step size at initialisation")
+    conv: Conv = Field(
+        "standard",
+        exclude_if=lambda conv: conv == "standard",  # here and below: files without it stay what they are, to the byte
+        description="none: no short convolution, SiLU alone (d_conv is then not used), as in the code of arXiv:2603.12499",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        exclude_if=lambda p: p == 0,
+        description="share of the in-projection's outputs set to 0 in training",
+    )
+    biases: Biases = Field(
+        "conv",
+        exclude_if=lambda biases: biases == "conv",
+        description="layers with biases: the convolution's, as in mamba_ssm; of neither; of in- and out-projection; of all",
+    )
+    out_init: OutInit = Field(
+        "by_depth",
+        exclude_if=lambda init: init == "by_depth",
+        description="whether the out-projection starts divided by the square root of n_layer, as in mamba_ssm's models, or plain",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.dt_min >= self.dt_max:
+            raise ValueError(f"dt_min < dt_max; got {self.dt_min}, {self.dt_max}")
+        return self
+
+    @property
+    def words(self) -> str:
+        return f"state {self.d_state}" + (", without its short convolution" if self.conv == "none" else "")
+
+    @property
+    def alone(self) -> str | None:
+        return "dropout" if self.dropout else None
+
+    def channels(self, model: "ModelConfig") -> int:
+        """D."""
+        return int(self.expand * model.d_model)
+
+    def modes(self, model: "ModelConfig") -> int:
+        """N."""
+        return self.d_state
+
+    def rank(self, model: "ModelConfig") -> int:
+        """Rank of the step-size projection."""
+        return math.ceil(model.d_model / 16) if self.dt_rank == "auto" else self.dt_rank

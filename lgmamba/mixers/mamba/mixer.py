@@ -1,0 +1,180 @@
+"""The Mamba-1 mixer. Parameter names, shapes and initialisation are mamba_ssm's `Mamba`, so weights load both ways.
+
+Glossary: `lgmamba.mixers`, `lgmamba.model`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lgmamba.config.run import ModelConfig
+from lgmamba.mixers.contract import Call, Factor, Mixer, State
+from lgmamba.mixers.mamba.conv import causal_conv1d_silu
+from lgmamba.mixers.mamba.window import windowed
+from lgmamba.scan import selective_scan
+
+DT_INIT_FLOOR = 1e-4
+"""Smallest step size at initialisation, as in mamba_ssm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MambaCall(Call):
+    """What one layer is about to scan: h_t = exp(dt_t A) h_(t-1) + dt_t B_t x_t.
+
+    Attributes:
+        x, z: (B, L, D) scan input after convolution and SiLU, and gate.
+        dt: (B, L, D) step size after bias and softplus, > 0; like A and h0 float32 (float64 in a float64 model). 0 masks a step.
+        A: (D, N) state matrix, < 0.
+        Bmat, Cmat: (B, L, N).
+    """
+
+    PER_STEP: ClassVar[tuple[str, ...]] = ("x", "z", "dt", "Bmat", "Cmat")
+
+    x: Tensor
+    z: Tensor
+    dt: Tensor
+    A: Tensor
+    Bmat: Tensor
+    Cmat: Tensor
+
+    @property
+    def like(self) -> Tensor:
+        return self.dt
+
+    def slow(self, s: Factor) -> Self:
+        return replace(self, dt=self.dt * (s.to(self.dt) if isinstance(s, Tensor) else s))
+
+    def decay(self, s: Factor | Callable[[Tensor], Tensor]) -> Self:
+        if callable(s):
+            return replace(self, A=-s(-self.A))
+        return replace(self, A=self.A * (s.to(self.A) if isinstance(s, Tensor) else s))
+
+    def write(self, g: Tensor) -> Self:
+        return replace(self, Bmat=self.Bmat * g)
+
+    def enter(self, g: Tensor) -> Self:
+        return replace(self, x=self.x * g)
+
+    def read(self, g: Tensor) -> Self:
+        return replace(self, Cmat=self.Cmat * g)
+
+    def mask(self, m: Tensor) -> Self:
+        return replace(self, dt=self.dt * m)
+
+    def score(self) -> Tensor:
+        return self.dt
+
+    def rates(self) -> Tensor:
+        return -self.A
+
+    def states(self) -> Tensor:
+        skip = torch.zeros_like(self.A[:, 0])
+        return selective_scan(self.x, self.dt, self.A, self.Bmat, self.Cmat, skip, h0=self.h0, states_every=1)[1]
+
+    def window(self, r: int, form: str) -> Self:
+        return windowed(self, r, form)
+
+
+class MambaMixer(Mixer):
+    """Mamba-1: in-projection, short convolution, selective scan, gate, out-projection.
+
+    Args:
+        config: sizes, see `ModelConfig`.
+        layer: number of the layer, passed on to hooks.
+    Reference: Gu & Dao 2023 (arXiv:2312.00752), section 3.4 and figure 3; mamba_ssm `modules/mamba_simple.py`.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__(config, layer)
+        self.backend = config.scan_backend
+        mixer, (D, N) = config.mixer, self.shape
+        projections = mixer.biases in ("projections", "all")
+        R = mixer.rank(config)
+        self.in_proj = nn.Linear(config.d_model, 2 * D, bias=projections)
+        self.conv1d = None
+        if mixer.conv == "standard":  # holds parameters
+            self.conv1d = nn.Conv1d(
+                D, D, mixer.d_conv, groups=D, padding=mixer.d_conv - 1, bias=mixer.biases in ("conv", "all")
+            )
+        self.x_proj = nn.Linear(D, R + 2 * N, bias=False)
+        self.dt_proj = nn.Linear(R, D)
+        self.A_log = nn.Parameter(torch.arange(1, N + 1, dtype=torch.float32).log().repeat(D, 1))
+        self.D = nn.Parameter(torch.ones(D))
+        self.out_proj = nn.Linear(D, config.d_model, bias=projections)
+        self._init_dt(mixer.dt_min, mixer.dt_max)
+        with torch.no_grad():
+            if (
+                projections
+            ):  # as mamba_ssm's `_init_weights`, here and below: the residual stream keeps its scale with depth
+                self.in_proj.bias.zero_()
+                self.out_proj.bias.zero_()
+            if mixer.out_init == "by_depth":
+                self.out_proj.weight /= config.n_layer**0.5
+
+    @torch.no_grad()
+    def _init_dt(self, dt_min: float, dt_max: float) -> None:
+        """softplus(bias) log-uniform in [dt_min, dt_max]; weights uniform in +-1/sqrt(R)."""
+        bound = self.dt_proj.in_features**-0.5
+        self.dt_proj.weight.uniform_(-bound, bound)
+        u = torch.rand(self.dt_proj.out_features)
+        dt = torch.exp(u * (math.log(dt_max) - math.log(dt_min)) + math.log(dt_min)).clamp(min=DT_INIT_FLOOR)
+        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
+
+    def carries(self) -> tuple[tuple[int, ...], ...]:
+        """The last W - 1 inputs of the short convolution, (B, W - 1, D)."""
+        return () if self.config.conv == "none" else ((self.config.d_conv - 1, self.shape[0]),)
+
+    def fast(
+        self, u: Tensor, state: State | None, dt_offset: Tensor | None, want_state: bool
+    ) -> tuple[Tensor, State | None]:
+        """With bias and softplus of the step size inside the scan."""
+        x, z, dt_raw, Bmat, Cmat, carry = self._project(u, state, dt_offset)
+        options = {"return_last_state": want_state, "backend": self.backend}
+        h0 = state.memory if state else None
+        found = selective_scan(x, dt_raw, self._A(), Bmat, Cmat, self.D, z, self.dt_proj.bias, True, h0, **options)
+        y, after = (found[0], State(found[1], carry)) if want_state else (found, None)
+        return self.out_proj(y), after
+
+    def prepare(
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+    ) -> tuple[MambaCall, tuple[Tensor, ...]]:
+        x, z, dt_raw, Bmat, Cmat, carry = self._project(u, state, dt_offset)
+        A = self._A()
+        dt = F.softplus(dt_raw.to(A.dtype) + self.dt_proj.bias.to(A.dtype))
+        before = {"h0": state.memory, "remembered": state.remembered} if state else {"h0": None}
+        tensors = {"x": x, "z": z, "dt": dt, "A": A, "Bmat": Bmat, "Cmat": Cmat}
+        return MambaCall(layer=self.layer, t0=t0, told=told, **before, **tensors), carry
+
+    def _A(self) -> Tensor:
+        return -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
+
+    def _project(self, u: Tensor, state: State | None, dt_offset: Tensor | None) -> tuple:
+        """x, z, step size before bias and softplus, Bmat, Cmat, and the carry."""
+        xz = self.in_proj(u)
+        if self.config.dropout and self.training:
+            xz = F.dropout(xz, self.config.dropout)
+        x, z = xz.chunk(2, dim=-1)  # (B, L, D) each
+        if self.config.conv == "none":
+            x, carry = F.silu(x), ()
+        else:
+            before = state.carry[0] if state else None
+            fused = self.backend in ("auto", "cuda")
+            x, after = causal_conv1d_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, before, fused)
+            carry = (after,)
+        rank, N = self.dt_proj.in_features, self.shape[1]
+        dt_low, Bmat, Cmat = self.x_proj(x).split([rank, N, N], dim=-1)
+        dt_raw = F.linear(dt_low, self.dt_proj.weight)  # (B, L, D), the bias is added later
+        return x, z, dt_raw if dt_offset is None else dt_raw + dt_offset, Bmat, Cmat, carry
+
+    def recur(self, call: MambaCall) -> tuple[Tensor, Tensor]:
+        """y (B, L, D) after skip and gate, and h (B, D, N)."""
+        options = {"h0": call.h0, "return_last_state": True, "backend": self.backend}
+        return selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, self.D, call.z, **options)
+
+    def finish(self, y: Tensor) -> Tensor:
+        return self.out_proj(y)

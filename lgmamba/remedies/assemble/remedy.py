@@ -1,0 +1,185 @@
+"""Assembling an image from windows of the training length: long sequences without a single step beyond it. This project's own.
+
+A sequence of T > L0 steps is read in windows of exactly L0 steps, each from a fresh state: an ordinary pass of the kind that the
+model was trained on (a length-adaptive model is told L0). Every window draws the whole image. Which cells a window read is known,
+because the visiting order is part of the task, so the image is put together cell by cell from the windows that read the cell:
+
+    x[g] = mean of x_w[g] over the windows w that read cell g; over all windows where none of them did
+
+Every step is read (nothing is frozen or dropped), at the cost of about one ordinary pass. What is carried along is not one state
+but, for each image, running sums of reconstructions: memory does not grow with T.
+
+    consecutive   windows of consecutive steps
+    cover         windows of steps that visit different cells where they can: the newest visits of all cells fill the first windows,
+                  their second newest visits the next ones, and so on; inside a window steps keep their order. Prefix mode only.
+
+There may be several groupings: each further one cuts the same steps, in random order, into other windows (in which steps keep
+their order; with cover, cells still differ where they can), at the cost of one more pass. A patch that was read once is then drawn
+in the company of different ones. Prefix mode only.
+
+Glossary: `lgmamba.remedies`; B sequences, G cells, K values of a patch.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lgmamba.model import SequenceModel, Sequences
+from lgmamba.model.runner import read_at_steps, run_sequence, told
+from lgmamba.remedies.assemble.config import AssembleConfig
+from lgmamba.remedies.remedy import Kind, Parts
+
+Windows = Literal["consecutive", "cover"]
+Combine = Literal["mean", "newest"]
+
+
+@torch.no_grad()
+def assemble(
+    model: SequenceModel,
+    sequences: Sequences,
+    steps: list[int],
+    mode: str,
+    windows: Windows = "consecutive",
+    combine: Combine = "mean",
+    piece: int = 64,
+    groupings: int = 1,
+) -> Tensor:
+    """Reconstructions at several steps; arguments and result as in `lgmamba.model.runner.run_sequence`.
+
+    Args:
+        model, sequences, steps, piece: as there. Steps up to L0 are ordinary reading.
+        mode: prefix, windows end at T, T - L0, T - 2 L0, ..., and the first is moved to start at the first step, so that it
+            overlaps the next but is no shorter; or stream, windows end at L0, 2 L0, ..., and count once they are complete.
+        windows: which steps make a window, see above.
+        combine: mean over the windows that read a cell, or the newest of them alone.
+        groupings: ways in which the steps are cut into windows, >= 1: the first as `windows` says, the others at random.
+    Raises:
+        ValueError: an unknown mode or form, cover or several groupings in stream mode, several with the newest, or steps out of
+            range.
+    """
+    if windows not in ("consecutive", "cover") or combine not in ("mean", "newest"):
+        raise ValueError(
+            f"windows={windows!r}, combine={combine!r}; expected 'consecutive' or 'cover', and 'mean' or 'newest'"
+        )
+    if mode != "prefix" and (windows == "cover" or groupings > 1):
+        raise ValueError(
+            f"windows='cover' and several groupings need to know the whole sequence: mode 'prefix'; got mode={mode!r}"
+        )
+    if groupings < 1 or (groupings > 1 and combine == "newest"):
+        raise ValueError(f"groupings >= 1, and 1 with combine='newest'; got {groupings} with combine={combine!r}")
+    short = [t for t in steps if t <= model.L0]
+    found = [run_sequence(model, sequences, short, mode, piece)] if short else []
+    sums = sums_of(model, sequences, piece)
+    for T in steps[len(short) :]:
+        if mode == "prefix":
+            sums = sums_of(model, sequences, piece)
+        ahead = sequences.upto(T if mode == "prefix" else T // model.L0 * model.L0)
+        for n in range(groupings):
+            for window in _windows(ahead, model.L0, windows, n)[sums.windows if mode == "stream" else 0 :]:
+                sums.add(ahead.take(window), combine)
+        found.append(sums.prediction()[:, None])
+    return torch.cat(found, dim=1)
+
+
+def _windows(sequences: Sequences, L0: int, windows: Windows, n: int) -> Tensor:
+    """Those of the n-th grouping. Random orders are the same for all sequences of one length, whatever else is read with them."""
+    order = None
+    if n:
+        order = torch.randperm(sequences.T, generator=torch.Generator().manual_seed(n)).to(sequences.device)
+    if windows == "cover":
+        return cover_windows(sequences.cells, L0, order)
+    positions = consecutive_windows(len(sequences), sequences.T, L0).to(sequences.device)
+    return positions if order is None else random_windows(positions, order)
+
+
+def consecutive_windows(B: int, T: int, L0: int) -> Tensor:
+    """Positions (n, B, L0) of the windows of B sequences of T >= L0 steps: oldest window first, ascending in each."""
+    starts = torch.tensor([max(0, end - L0) for end in range(T, 0, -L0)][::-1])
+    return (starts[:, None] + torch.arange(L0))[:, None].expand(-1, B, -1)
+
+
+def cover_windows(cells: Tensor, L0: int, order: Tensor | None = None) -> Tensor:
+    """As `consecutive_windows`, of steps that visit different cells (B, T) where they can.
+
+    Args:
+        order: (T,) positions; of the visits of a cell, the first in this order go to the last windows. None: the newest first.
+    """
+    T = cells.shape[1]
+    order = torch.arange(T - 1, -1, -1, device=cells.device) if order is None else order
+    visited = cells[:, order]
+    by_cell = visited.argsort(dim=1, stable=True)
+    sorted_cells = visited.gather(1, by_cell)
+    rank = torch.arange(T, device=cells.device) - torch.searchsorted(sorted_cells, sorted_cells)
+    visits_before = torch.zeros_like(cells).scatter_(1, by_cell, rank)
+    steps = order[visits_before.argsort(dim=1, stable=True).flip(1)]  # most visits before, in this order, come first
+    windows = consecutive_windows(1, T, L0)[:, 0].to(cells.device)
+    return steps[:, windows].transpose(0, 1).sort(dim=2).values
+
+
+def random_windows(positions: Tensor, order: Tensor) -> Tensor:
+    """Windows of the steps in another order, (T,) positions, cut as `consecutive_windows` cuts them."""
+    return order[positions].sort(dim=2).values
+
+
+def sums_of(model: SequenceModel, sequences: Sequences, piece: int) -> "_Means":
+    """Running sums over windows: cell by cell where steps show cells, of whole predictions elsewhere."""
+    return (_Cells if sequences.TIED else _Means)(model, sequences, piece)
+
+
+class _Means:
+    """The mean of what the windows predict, or what the newest does."""
+
+    def __init__(self, model: SequenceModel, sequences: Sequences, piece: int):
+        self.model, self.piece = model, piece
+        self.windows = self.counted = 0
+        self.total: Tensor | float = 0.0
+
+    def add(self, window: Sequences, combine: Combine) -> None:
+        """Read one window of L0 steps."""
+        newest = combine == "newest"
+        self.total = self._read(window) if newest else self.total + self._read(window)
+        self.windows, self.counted = self.windows + 1, 1 if newest else self.windows + 1
+
+    def _read(self, window: Sequences) -> Tensor:
+        L0 = window.T
+        return read_at_steps(self.model, window, [L0], told(self.model, len(window), L0), self.piece)[:, 0]
+
+    def prediction(self) -> Tensor:
+        """(B, *shape)."""
+        return self.total / self.counted
+
+
+class _Cells(_Means):
+    """The same cell by cell, over the windows that read the cell; over all of them where none did."""
+
+    def __init__(self, model: SequenceModel, sequences: Sequences, piece: int):
+        super().__init__(model, sequences, piece)
+        self.of_cell: Tensor | float = 0.0  # (B, G, K) over windows that read the cell
+        size = (len(sequences), sequences.n_cells, 1)
+        self.count = torch.zeros(size, device=sequences.device, dtype=model.dtype)  # how many did
+
+    def add(self, window: Sequences, combine: Combine) -> None:
+        drawn = self.model.split(self._read(window))
+        was_read = torch.zeros_like(self.count).scatter_(1, window.cells[..., None], 1.0)
+        keep = 1 - was_read if combine == "newest" else 1.0
+        self.of_cell = keep * self.of_cell + was_read * drawn
+        self.count = keep * self.count + was_read
+        self.total, self.windows = self.total + drawn, self.windows + 1
+
+    def prediction(self) -> Tensor:
+        of_cell = self.of_cell / self.count.clamp(min=1)
+        return self.model.join(torch.where(self.count > 0, of_cell, self.total / max(1, self.windows)))
+
+
+def build(entry: AssembleConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+    def reader(model: SequenceModel, sequences: Sequences, steps: list[int], piece: int) -> Tensor:
+        return assemble(model, sequences, steps, entry.mode, entry.windows, entry.take, piece, entry.groupings)
+
+    def after_L0(T: int) -> int:
+        return (T if entry.mode == "prefix" else T // model.L0 * model.L0) - model.L0
+
+    return {"reader": reader, "steps_read": after_L0}
+
+
+KIND = Kind(build)

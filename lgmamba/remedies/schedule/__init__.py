@@ -1,0 +1,1 @@
+"""Gains that follow t."""

@@ -1,0 +1,128 @@
+"""Gains that follow t, calibrated for all lengths at once: one state, read in one stream. This project's own remedy.
+
+In every layer l, for t > L0,
+
+    step_size     dt <- s dt         one factor a layer
+    modes         and, for every mode n,      B[n] <- w_n B[n],     C[n] <- r_n C[n]      what is written, what is read
+    channels      and, for every channel d,   dt[d] <- s_d dt[d],   x[d] <- g_d x[d]      (x also on its way past the state)
+
+with the logarithm of each factor piece-wise linear in ln(t / L0) between knots, 0 at L0 and constant beyond the last knot. What the
+published remedies set by a rule (dt L0 / t, an insertion gain) or calibrate for one length is here found by back-propagation
+through the frozen model (`lgmamba.remedies.search.loss_at_steps`, at several steps of one pass), so that it is one remedy for
+every length, and causal.
+Glossary: `lgmamba.remedies`; K knots, D channels, N modes, M factors.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lgmamba.mixers.contract import Call, Hook
+from lgmamba.model import SequenceModel
+from lgmamba.remedies.base import steps_of
+from lgmamba.remedies.calibration import CalibrationSet, Fit, search
+from lgmamba.remedies.remedy import Kind, Parts
+from lgmamba.remedies.schedule.config import ScheduleConfig
+
+Gains = Literal["step_size", "modes", "channels"]
+GAINS = ("step_size", "modes", "channels")
+
+
+@dataclass(frozen=True)
+class GainSchedule:
+    """What is scheduled, for a model of some size.
+
+    Attributes:
+        L0: up to it nothing is changed.
+        knots: K lengths in units of L0, ascending, above 1.
+        gains: which factors there are, see above; each includes those before it.
+        n_layer, channels, modes: of the model.
+    Raises:
+        ValueError: knots or gains out of range.
+    """
+
+    L0: int
+    knots: Sequence[float]
+    gains: Gains
+    n_layer: int
+    channels: int
+    modes: int
+
+    def __post_init__(self):
+        if list(self.knots) != sorted(set(self.knots)) or not self.knots or self.knots[0] <= 1:
+            raise ValueError(f"knots must ascend from above 1; got {list(self.knots)}")
+        if self.gains not in GAINS:
+            raise ValueError(f"gains={self.gains!r}; expected one of {', '.join(GAINS)}")
+
+    @classmethod
+    def of(cls, model: SequenceModel, knots: Sequence[float], gains: Gains) -> "GainSchedule":
+        """For a model as it was trained."""
+        return cls(model.L0, knots, gains, model.config.n_layer, model.config.channels, model.config.modes)
+
+    @property
+    def per_knot(self) -> int:
+        """Factors of one layer at one knot."""
+        N, D = self.modes, self.channels
+        return {"step_size": 1, "modes": 1 + 2 * N, "channels": 1 + 2 * N + 2 * D}[self.gains]
+
+    @property
+    def n_factors(self) -> int:
+        """M."""
+        return self.n_layer * len(self.knots) * self.per_knot
+
+    def plan(self, factors: Tensor) -> Hook:
+        """The plan of factors (M,), each above 0, by layer, then knot; gradients flow to them."""
+        ln = factors.double().log().reshape(self.n_layer, len(self.knots), self.per_knot)
+
+        def plan(call: Call) -> Call:
+            weights = self._weights(steps_of(call))  # (L, K)
+            s = (weights @ ln[call.layer].to(weights.device)).exp().to(call.like)  # (L, per_knot)
+            call = call.slow(s[:, :1])
+            if self.gains == "step_size":
+                return call
+            N, D = self.modes, self.channels
+            write, read, rest = s[:, 1:].split([N, N, s.shape[1] - 1 - 2 * N], dim=1)
+            call = call.write(write).read(read)
+            if self.gains == "modes":
+                return call
+            step, enter = rest.split(D, dim=1)
+            return call.slow(step).enter(enter)
+
+        return plan
+
+    def _weights(self, t: Tensor) -> Tensor:
+        """Weight of each knot at steps (L,): (L, K), rows sum to 1 from the first knot on and to 0 up to L0."""
+        known = torch.tensor([0.0, *(math.log(k) for k in self.knots)], device=t.device, dtype=torch.float64)
+        where = (t.double() / self.L0).log().clamp(known[0], known[-1])
+        upper = torch.searchsorted(known, where).clamp(min=1)
+        share = (where - known[upper - 1]) / (known[upper] - known[upper - 1])
+        weights = torch.zeros(len(t), len(known), device=t.device, dtype=torch.float64)
+        weights.scatter_(1, upper[:, None], share[:, None])
+        weights.scatter_(1, upper[:, None] - 1, 1 - share[:, None])
+        return weights[:, 1:]
+
+
+def build(entry: ScheduleConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+    (found,) = values["T"].values()
+    device = model.device
+    plan = GainSchedule.of(model, values["knots"], entry.gains).plan(torch.tensor(found["factors"], device=device))
+    return {"plan": lambda T: plan}
+
+
+def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Fit:
+    """Under "T" at the longest length: factors at the knots, the lengths calibrated for; for the mean error at those and all reported."""
+    L0, last = images.model.L0, images.lengths[-1]
+    knots = [T / L0 for T in images.lengths]
+    schedule = GainSchedule.of(images.model, knots, entry.gains)
+    steps = sorted({*images.lengths, *(T for T in images.steps if L0 < T <= last)})
+    losses = [images.half(second).loss(steps, "stream", schedule.plan, images.piece) for second in (False, True)]
+    found = search("gradient", *losses, schedule.n_factors, images)
+    values = {"factors": found.factors, "before": found.before, "after": found.after}
+    return Fit({"knots": knots, "T": {str(last): values}}, found.passes)
+
+
+KIND = Kind(build, calibrate)

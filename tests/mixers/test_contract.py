@@ -1,0 +1,167 @@
+"""Every mixer: what it computes, in pieces and under a hook, and what its verbs mean. A new mixer needs a row in `contract.py`."""
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+import torch
+
+from lgmamba.mixers.base import VERBS, Verb
+from lgmamba.mixers.configs import MixerConfig
+from lgmamba.mixers.registry import MIXERS
+from tests.mixers.contract import ROWS, B, L, build, inputs
+from tests.model.models import EXACT
+
+KINDS = {get_args(c.model_fields["kind"].annotation)[0]: c for c in get_args(get_args(MixerConfig)[0])}
+MASK = torch.tensor([1, 0, 1, 1, 0, 0, 1], dtype=torch.bool)
+POSITIONS = torch.where(MASK)[0].expand(B, -1)
+LOUD = {
+    "slow": lambda call: call.slow(0.5),
+    "decay": lambda call: call.decay(3.0),
+    "write": lambda call: call.write(torch.full((L, 1), 0.5, dtype=torch.float64)),
+    "read": lambda call: call.read(torch.full((L, 1), 0.5, dtype=torch.float64)),
+    "mask": lambda call: call.mask(MASK[:, None]),
+    "keep": lambda call: replace(call, keep=POSITIONS),
+    "state": lambda call: call.then(lambda h: 0.5 * h),
+    "reset": lambda call: replace(call, h0=None),
+    "window": lambda call: call.window(2, "exact"),
+    "score": lambda call: call.mask(call.score() > call.score().mean()),
+    "modes": lambda call: call.decay(lambda rates: rates.clamp(max=call.rates().median())),
+}
+"""A hook for each verb that must be noticed."""
+one = torch.ones(1, 1, dtype=torch.float64)
+QUIET = {
+    "slow": lambda call: call.slow(1.0).slow(one),
+    "decay": lambda call: call.decay(1.0).decay(lambda rates: rates**1.0),
+    "write": lambda call: call.write(one).enter(one),
+    "read": lambda call: call.read(one),
+    "mask": lambda call: call.mask(torch.ones(L, 1, dtype=torch.bool)),
+    "keep": lambda call: replace(call, keep=torch.arange(L).expand(B, -1)),
+    "state": lambda call: call.then(lambda h: h),
+    "window": lambda call: call.window(L + 3, "exact"),
+}
+"""The same with nothing to notice."""
+
+rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+
+
+def supported(verbs) -> list:
+    found = [(row, verb) for row in ROWS.values() for verb in verbs if verb in KINDS[row.mixer["kind"]].SUPPORTS]
+    return pytest.mark.parametrize(("row", "verb"), found, ids=lambda v: v if isinstance(v, str) else str(v.mixer))
+
+
+def test_every_kind_is_registered_has_a_row_and_says_of_every_verb_whether_it_supports_it():
+    assert set(MIXERS) == set(KINDS) == {row.mixer["kind"] for row in ROWS.values()}
+    assert set(VERBS) == set(get_args(Verb))
+    for config in KINDS.values():
+        assert set(config.SUPPORTS) | set(config.WHY_NOT) == set(VERBS)
+        assert not set(config.SUPPORTS) & set(config.WHY_NOT)
+        assert all(config.SUPPORTS.values()) and all(config.WHY_NOT.values())
+
+
+@rows
+def test_parameters_are_counted(row):
+    assert sum(p.numel() for p in build(row).parameters()) == row.parameters
+
+
+@rows
+def test_outputs_are_those_of_the_step_by_step_oracle(row):
+    mixer, u = build(row), inputs()
+    torch.testing.assert_close(mixer(u)[0], row.oracle(mixer, u), **EXACT)
+
+
+@rows
+@pytest.mark.parametrize("hook", [None, lambda call: call], ids=["fast", "hooked"])
+@pytest.mark.parametrize("sizes", [(7,), (3, 4), (1, 5, 1), (1,) * 7], ids=str)
+def test_pieces_and_steps_equal_the_whole_with_and_without_a_hook(row, hook, sizes):
+    mixer, u = build(row), inputs()
+    want, end, _ = mixer(u)
+    state, outputs = None, []
+    for part in u.split(sizes, dim=1):
+        out, state, _ = mixer(part, state, t0=sum(o.shape[1] for o in outputs), plan=hook)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=1), want, **EXACT)
+    for mine, other in zip(state.tensors, end.tensors, strict=True):
+        torch.testing.assert_close(mine, other, **EXACT)
+
+
+@rows
+def test_in_single_precision_a_hook_changes_nothing_to_a_millionth(row):
+    mixer, u = build(row, double=False), inputs(dtype=torch.float32)
+    torch.testing.assert_close(mixer(u, plan=lambda call: call)[0], mixer(u)[0], rtol=1e-6, atol=1e-6)
+
+
+@rows
+def test_a_start_is_what_no_state_stands_for(row):
+    mixer, u = build(row), inputs()
+    start, (_, end, _) = mixer.start(B), mixer(u)
+    assert [v.shape for v in start.tensors] == [v.shape for v in end.tensors]
+    assert [v.dtype for v in start.tensors] == [v.dtype for v in end.tensors]
+    for hook in (None, lambda call: call):
+        torch.testing.assert_close(mixer(u, start, plan=hook)[0], mixer(u)[0], **EXACT)
+
+
+@rows
+@pytest.mark.parametrize("hook", [None, lambda call: call.slow(0.7)], ids=["fast", "slow"])
+def test_gradients_are_those_of_finite_differences(row, hook):
+    mixer, u = build(row), inputs(4).requires_grad_()
+    state = replace(mixer.start(B), memory=torch.rand(B, *mixer.shape, dtype=torch.float64).requires_grad_())
+
+    def run(u, memory):
+        out, end, _ = mixer(u, replace(state, memory=memory), plan=hook)
+        return out, end.memory
+
+    assert torch.autograd.gradcheck(run, (u, state.memory))
+
+
+@supported(QUIET)
+def test_a_verb_with_nothing_to_do_changes_nothing(row, verb):
+    mixer, u = build(row), inputs()
+    torch.testing.assert_close(mixer(u, plan=QUIET[verb])[0], mixer(u)[0], **EXACT)
+
+
+@supported(LOUD)
+def test_a_verb_that_is_supported_is_noticed(row, verb):
+    mixer, u = build(row), inputs()
+    _, before, _ = mixer(inputs(seed=1))
+    want, plain, _ = mixer(u, before, t0=L)
+    out, end, _ = mixer(u, before if verb != "window" else None, t0=L if verb != "window" else 0, plan=LOUD[verb])
+    assert out.shape != want.shape or not torch.allclose(out, want) or not torch.allclose(end.memory, plain.memory)
+
+
+@rows
+def test_masking_steps_equals_dropping_them(row):
+    mixer, u = build(row), inputs()
+    masked, end, _ = mixer(u, plan=LOUD["mask"])
+    dropped, same, keep = mixer(u, plan=LOUD["keep"])
+    assert torch.equal(keep, POSITIONS)
+    torch.testing.assert_close(dropped, masked[:, MASK], **EXACT)
+    torch.testing.assert_close(same.memory, end.memory, **EXACT)
+
+
+@rows
+def test_a_sequence_that_is_masked_throughout_leaves_the_memory_bit_for_bit(row):
+    mixer = build(row)
+    _, before, _ = mixer(inputs(seed=1))
+    _, end, _ = mixer(inputs(), before, t0=L, plan=lambda call: call.mask(torch.zeros(L, 1, dtype=torch.bool)))
+    assert torch.equal(end.memory, before.memory)
+
+
+@supported(["modes"])
+def test_what_is_retained_follows_from_score_and_rates(row, verb):
+    mixer, seen = build(row), []
+    _, before, _ = mixer(inputs(seed=1))
+    nothing = torch.zeros(L, 1, dtype=torch.float64)
+    _, end, _ = mixer(inputs(), before, t0=L, plan=lambda call: seen.append(call) or call.write(nothing))
+    left = torch.exp(-seen[0].score().sum(1)[..., None] * seen[0].rates())
+    torch.testing.assert_close(end.memory, left * before.memory, **EXACT)
+
+
+@rows
+def test_states_end_where_the_recurrence_ends(row):
+    mixer, seen = build(row), []
+    _, before, _ = mixer(inputs(seed=1))
+    _, end, _ = mixer(inputs(), before, t0=L, plan=lambda call: seen.append(call) or call)
+    states = seen[0].states()
+    assert states.shape == (B, L, *mixer.shape)
+    torch.testing.assert_close(states[:, -1], end.memory, **EXACT)

@@ -1,0 +1,100 @@
+"""Every remedy on every mixer: it acts beyond the training length and nowhere else, or it is refused with the reason."""
+
+from functools import cache
+
+import pytest
+import torch
+
+from lgmamba.config.base import validate
+from lgmamba.config.study import Params
+from lgmamba.mixers.registry import MIXERS
+from lgmamba.remedies.registry import build, fit
+from tests.config.studies import error, values
+from tests.mixers.contract import ROWS
+from tests.model.models import EXACT, exact
+from tests.remedies import test_build as remedies
+from tests.remedies.entries import ALL, entry
+from tests.remedies.entries import values as as_written
+
+OTHERS = {
+    kind: next(row.mixer for row in ROWS.values() if row.mixer["kind"] == kind) for kind in MIXERS if kind != "mamba"
+}
+"""Mamba's own pairs are in `tests/remedies/test_build.py`, and none is refused."""
+MORE = {
+    ("decimamba", "random"): {"layers": [1]},  # without a search of the layer by step sizes
+    ("step_size", "layer"): {"calibrate": "none", "factor": 0.5},  # without the closed form
+}
+"""What lets an entry do with fewer verbs."""
+
+
+@cache
+def model(kind: str):
+    return exact(mixer=OTHERS[kind]).requires_grad_(False)
+
+
+def with_mixer(mixer: dict, **more) -> dict:
+    """A study one of whose runs has another mixer."""
+    wrong = values(extension={"runs": ["other"]}, inspect={"runs": ["plain"]}, **more)
+    wrong["runs"]["other"] = {"model": {"mixer": mixer, "adaptive": None}}
+    return wrong
+
+
+def off_one(values: dict) -> dict:
+    """A search may find that 1 is best."""
+    T = {T: found | {"factors": [0.7] * len(found["factors"])} for T, found in values.get("T", {}).items()}
+    return values | ({"T": T} if T else {})
+
+
+@pytest.mark.parametrize(("kind", "key", "mode"), [(kind, *pair) for kind in OTHERS for pair in ALL], ids=str)
+def test_a_remedy_acts_beyond_the_training_length_or_is_refused_with_the_reason(kind, key, mode, monkeypatch):
+    tried, more = entry(key, mode, **MORE.get(key, {})), MORE.get(key, {})
+    reason = model(kind).config.mixer.refusal(tried.requires)
+    if reason is not None:
+        message = error(with_mixer(OTHERS[kind], remedies=[as_written(key, mode, **more)]))
+        assert (
+            f"remedies.0: found 'tried' of kind {key[0]}, but run 'other' has mixer {kind}, which has {reason}"
+            in message
+        )
+        return
+    monkeypatch.setattr(remedies, "model", lambda name="plain": model(kind))
+    values = {"tried": off_one(fit(tried, remedies.calibration_set("plain")).values)} if tried.calibrated else {}
+    made = build(tried, [tried], values, model(kind), remedies.LAST)
+    found = remedies.read(made, remedies.SHORT + remedies.LONG)
+    plain = remedies.vanilla(mode, remedies.SHORT + remedies.LONG)
+    short = len(remedies.SHORT)
+    torch.testing.assert_close(found[:, :short], plain[:, :short], **EXACT)
+    assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_controls_act_on_every_mixer(kind, monkeypatch):
+    monkeypatch.setattr(remedies, "model", lambda name="plain": model(kind))
+    for control in remedies.control_remedies(model(kind), remedies.DrawTask.invariant):
+        found, plain = (
+            remedies.read(control, remedies.SHORT + remedies.LONG),
+            remedies.vanilla(control.mode, remedies.SHORT + remedies.LONG),
+        )
+        torch.testing.assert_close(found[:, : len(remedies.SHORT)], plain[:, : len(remedies.SHORT)], **EXACT)
+        assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_look_that_a_mixer_does_not_have_is_refused_before_any_job(kind):
+    wrong = with_mixer(OTHERS[kind], remedies=[]) | {"extension": None}
+    wrong["inspect"] |= {"runs": ["other"]}
+    message = error(wrong)
+    assert "inspect.runs.0: found 'other', which cannot be looked into" in message
+    assert f"not defined for mixer {kind}: no attention" in message
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "found"),
+    [({"kind": "dt_bias"}, "adaptive.kind: found dt_bias"), ({"kind": "both"}, "adaptive.kind: found both")],
+)
+def test_what_a_length_adaptive_model_tells_its_mixer_must_be_something_that_it_has(adaptive, found):
+    wrong = with_mixer(OTHERS["gru"], remedies=[])
+    told = {"features": "T", "hidden": 8, "beyond": "rescale"}
+    wrong["runs"]["other"]["model"]["adaptive"] = told | adaptive
+    assert found in error(wrong)
+    wrong["runs"]["other"]["model"]["adaptive"] = told | {"kind": "film"}
+    assert validate(Params, wrong, "params.yaml").runs_by_name()["other"].model.adaptive.kind == "film"
