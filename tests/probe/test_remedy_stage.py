@@ -13,7 +13,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import RemedyFile
+from lgmamba.config.files import RemedyFile, remedy_file
 from lgmamba.config.remedies import CONTROLS, ExtensionConfig
 from lgmamba.config.study import Params, validate
 from lgmamba.data.artefact import read_manifest
@@ -59,9 +59,7 @@ def file(study, run: str, seed: int = 0, remedies: list | None = None, **extensi
         "extension": EXTENSION | extension,
     }
     params = validate(Params, values, "study")
-    config = params.run_configs()[run, seed]
-    steps = params.extension.steps(config.L0)
-    return RemedyFile(run=config, probe=params.probe, remedies=params.remedies, extension=params.extension, steps=steps)
+    return remedy_file(params, params.run_configs()[run, seed])
 
 
 def tried(study, run: str, out: Path, seed: int = 0, work: Path | None = None, given: Path | None = None, **how: Any):
