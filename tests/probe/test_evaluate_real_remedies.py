@@ -54,7 +54,7 @@ def frame(extended, name: str) -> pl.DataFrame:
 
 
 def test_every_frame_is_there(extended):
-    assert {path.name for path in extended.frames.iterdir()} == set(frames_of(extended.study.params))
+    assert {path.name for path in extended.frames.iterdir()} == {*frames_of(extended.study.params), "record.json"}
     levels = frame(extended, "remedies")
     # 6 = L0: 1 and 3 below it, 12 and 24 beyond; a told run is also read as told L0 all the way
     assert levels.group_by("run").len().sort("run").rows() == [("plain", 9 * 2 * 5), ("told", 10 * 2 * 5)]

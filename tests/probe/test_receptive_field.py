@@ -5,7 +5,7 @@ import torch
 
 from lgmamba.probe.receptive_field import gradient_sizes, swap_patches
 from lgmamba.tasks.draw.sequences import DrawSequences
-from tests.model.models import PATCH_SIZE, G, along, exact
+from tests.model.models import PATCH_SIZE, G, exact
 from tests.model.models import told as told_config
 
 T = 9
@@ -66,7 +66,7 @@ def test_swaps_are_what_a_pass_with_another_patch_gives():
         outputs, _ = model.encode(model.embed(values, cells))
         return model.predict(outputs[:, -1])
 
-    plain = along(patches)
+    plain = drawn(patches)
     for k, age in enumerate(got.age.tolist()):
         b, step = k // 2, T - 1 - age
         cell = int(cells[b, step])
@@ -75,7 +75,7 @@ def test_swaps_are_what_a_pass_with_another_patch_gives():
         other[b, step] = seq.patches[(b + 1) % 3, cell]
         row, col = divmod(cell, 3)
         place = (slice(None), slice(2 * row, 2 * row + 2), slice(2 * col, 2 * col + 2))
-        moved = (along(other) - plain)[b][place]
+        moved = (drawn(other) - plain)[b][place]
         asked = (seq.targets[(b + 1) % 3] - seq.targets[b])[place]
         assert got.given[k].item() == pytest.approx(asked.square().mean().item(), rel=1e-12)
         assert got.change[k].item() == pytest.approx(moved.square().mean().item(), rel=1e-9)

@@ -17,6 +17,7 @@ from lgmamba.files import file_digest
 from lgmamba.metrics import LIMIT
 from lgmamba.probe.reconstruct import Probe, reconstruct, rounded
 from lgmamba.provenance import code_digest
+from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import load_model
 from tests.train.tiny import CPU, build_digits
 
@@ -195,7 +196,9 @@ def test_a_split_without_images_is_refused(study, tmp_path):
     with pytest.raises(
         ConfigError, match=r"probe\.split: found 'test', which holds no image; .*data\.splits\.test > 0"
     ):
-        Probe(study.model("plain"), study.probe_file("plain"), images)
+        Probe(
+            study.model("plain"), build_task(study.probe_file("plain").run, images), study.probe_file("plain"), images
+        )
 
 
 def test_errors_are_written_to_a_thousandth_of_a_decibel():

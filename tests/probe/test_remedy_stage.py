@@ -13,15 +13,16 @@ import torch
 from polars.testing import assert_frame_equal
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import RemedyFile
+from lgmamba.config.files import RemedyFile, remedy_file
 from lgmamba.config.remedies import CONTROLS, ExtensionConfig
 from lgmamba.config.study import Params, validate
 from lgmamba.data.artefact import read_manifest
+from lgmamba.data.dataset import load_dataset
 from lgmamba.files import file_digest
 from lgmamba.probe import remedy as stage
-from lgmamba.probe.remedy import try_remedies
+from lgmamba.probe.remedy import Trial, try_remedies
 from lgmamba.provenance import code_digest
-from tests.probe.study import small_study
+from lgmamba.tasks.registry import build_task
 from tests.train.tiny import CPU, build_digits
 
 L0 = 6
@@ -59,9 +60,7 @@ def file(study, run: str, seed: int = 0, remedies: list | None = None, **extensi
         "extension": EXTENSION | extension,
     }
     params = validate(Params, values, "study")
-    config = params.run_configs()[run, seed]
-    steps = params.extension.steps(config.L0)
-    return RemedyFile(run=config, probe=params.probe, remedies=params.remedies, extension=params.extension, steps=steps)
+    return remedy_file(params, params.run_configs()[run, seed])
 
 
 def tried(study, run: str, out: Path, seed: int = 0, work: Path | None = None, given: Path | None = None, **how: Any):
@@ -294,12 +293,9 @@ def test_a_calibration_split_that_is_too_small_is_named_with_its_size(study, tmp
 def test_another_checkpoint_and_an_empty_split_are_refused(study, tmp_path):
     with pytest.raises(ConfigError, match=r"expected the checkpoint of run 'plain' seed 0 .*one of 'plain' seed 1"):
         try_remedies(file(study, "plain"), study.home("plain", 1) / "train", study.data, tmp_path, None, None, CPU)
-    bare = small_study(tmp_path / "bare")
-    bare.train("plain")
-    build_digits(bare.data, splits={"test": 0.0})
+    images, config = load_dataset(build_digits(tmp_path / "data", splits={"test": 0.0})), file(study, "plain")
     with pytest.raises(ConfigError, match=r"probe\.split: found 'test', which holds no image"):
-        tried(bare, "plain", tmp_path / "out")
-    assert not (tmp_path / "out" / "steps.parquet").exists()
+        Trial(study.model("plain"), build_task(config.run, images), config, images, "")
 
 
 def test_random_numbers_belong_to_the_image(study):

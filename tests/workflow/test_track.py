@@ -15,6 +15,7 @@ from lgmamba.config.run import RunConfig
 from lgmamba.config.study import load_params
 from lgmamba.files import to_json, write_atomic
 from lgmamba.keys import track_report_key
+from lgmamba.metrics import LIMIT
 from lgmamba.records import reason_to_make
 from lgmamba.track import NullTracker, metric_name, open_tracker, store, tracker
 from lgmamba.track.commands import import_run, log_report
@@ -232,6 +233,7 @@ def test_remedies_are_one_run_that_a_newer_one_replaces_and_no_store_is_no_matte
     )
     assert found.data.metrics == {
         "psnr/permutation/vanilla": pytest.approx(-10 * math.log10(0.02)),
+        "psnr/permutation/paste": LIMIT,
         "seconds/vanilla": 2.5,
     }
     assert found.data.params == {"L0": "4", "extension.images": "2", "remedy.vanilla": "as it is"}
