@@ -88,6 +88,10 @@ class TaskBase(Strict):
         """Least `model.d_model`, and the number that it must be a multiple of."""
         return 1, 1
 
+    def described(self, order: str) -> str:
+        """What is read and what is asked for, in a sentence or two of the report; `order` is that of the held-out sequences."""
+        raise NotImplementedError
+
     @property
     def divisors(self) -> tuple[int, ...]:
         """Pixels that must divide the height and width of the images."""

@@ -158,6 +158,14 @@ PLAIN_TEXTS = {
 }
 """Where they differ for a task without pictures."""
 
+PLACES_TEXTS = {
+    "task": """
+        One held-out image, of which patches are read at random places, one at each step. Below each step t: the patch read at that
+        step, all pixels read so far, and the whole image as two runs draw it when they are asked for every place of it. Small
+        numbers: PSNR of that picture in dB. All pictures show pixel values from 0 to 1; the chequered pattern is what was not read.""",
+}
+"""Where they differ for a task that reads patches at any pixel."""
+
 
 def titles(params: Params) -> dict[str, str]:
     """{figure: title}, of the figures that the study has."""
@@ -195,4 +203,5 @@ def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[s
     if params.extension is not None:
         facts |= {"tried": tried, "first_order": params.extension.orders[0]}
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
+    texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
     return {figure: " ".join(texts[figure].split()).format(**facts) for figure in figures_of(params)}

@@ -18,7 +18,7 @@ def method_lines(params: Params, sample: Sample) -> list[str]:
     train, model = params.train, params.model
     adaptive = adaptive_words(params)
     return [
-        *task_lines(params, sample),
+        f"**Task.** {params.task.described(sample.order)}",
         f"**Model.** Pre-norm residual {model.mixer.TITLE} blocks ({model.n_layer} layers, width {model.d_model}, {model.mixer.words}).",
         f"**Training.** {train.steps:,} steps of {train.batch_size} images, peak learning rate {train.lr:g}. L0 is the longest length "
         "that a run was trained on. Runs differ only in what the table below says.",
@@ -26,14 +26,4 @@ def method_lines(params: Params, sample: Sample) -> list[str]:
         f"**Measurement.** {str(sample).capitalize()}. PSNR = 10 log10(1 / mean squared error), the mean over images taken before the "
         'logarithm. For each length T a pass of its own reads the first T patches ("prefix mode"), and a length-adaptive run is told T.',
         "**Intervals.** Student's over trainings, of the paired differences where two runs are compared; figures name other bands.",
-    ]
-
-
-def task_lines(params: Params, sample: Sample) -> list[str]:
-    """What is read, and what is asked for."""
-    P = params.task.patch_size
-    return [
-        f"**Task.** An image of pixel values in [0, 1] is cut into cells of {P} \u00d7 {P} pixels. A sequence visits cells in the order "
-        f"`{params.task.order}` in training, and `{sample.order}` in the headline measurements; it may be longer than the image has "
-        "cells. Each token is a patch with the code of its cell; a decoder turns the output at one step into the whole image."
     ]

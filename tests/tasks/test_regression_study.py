@@ -58,12 +58,13 @@ def study(tmp_path_factory):
 
 def test_every_file_is_there_and_none_about_pictures(study):
     params, layout, _ = study
-    assert {path.name for path in layout.frames.iterdir()} == set(frames_of(params))
+    assert {path.name for path in layout.frames.iterdir()} == {*frames_of(params), "record.json"}
     assert not {"task", "gallery", "retention"} & set(figures_of(params))
     assert "theory" in figures_of(params)
     for run in params.runs:
         files = {path.name for path in (layout.run_dir(run, 0) / "probe").iterdir()}
-        assert files == set(probe_files(params.task)) == {"probe.json", "steps.parquet"}
+        assert set(probe_files(params.task)) == {"probe.json", "steps.parquet"}
+        assert files == {*probe_files(params.task), "record.json"}
 
 
 def test_errors_are_those_of_the_task_and_the_level_is_of_their_mean(study):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lgmamba.config.run import SuperviseAll, SuperviseLast, SuperviseRandom
+from lgmamba.config.task import SuperviseAll, SuperviseLast, SuperviseRandom
 from lgmamba.tasks.supervision import supervised_steps
 from tests.tasks.counts import assert_drawn_from, seeded
 

@@ -46,11 +46,11 @@ def test_other_weights_to_start_from_are_another_training(tmp_path, data):
     trained(tmp_path, data, "before")
     run = tiny_run(run="after", train={"init_from": "before"})
     home = tmp_path / "after/seed0"
-    attempt = Attempt(Training(run, home / "train", home / "work", NullTracker()), load_dataset(data), CPU, "code", 1)
-    first = attempt.key["init_from"]
+    attempt = Attempt(Training(run, home / "train", home / "work", NullTracker()), load_dataset(data), CPU, 1)
+    first = attempt.made_from.inputs["init_from"]
     trained(tmp_path, data, "before", train={"steps": 25})
-    again = Attempt(Training(run, home / "train", home / "work", NullTracker()), load_dataset(data), CPU, "code", 1)
-    assert again.key["init_from"] != first
+    again = Attempt(Training(run, home / "train", home / "work", NullTracker()), load_dataset(data), CPU, 1)
+    assert again.made_from.inputs["init_from"] != first
 
 
 def test_weights_that_are_not_there_or_of_another_form_are_named(tmp_path, data):

@@ -251,7 +251,7 @@ def test_a_training_that_fails_does_not_leave_the_old_ones_record(digits, tmp_pa
 def test_images_that_do_not_fit_are_refused_before_training(digits, tmp_path):
     with pytest.raises(
         ConfigError,
-        match=r"run 'tiny': the run does not fit the images: patch_size=3 does not divide the image of 8 x 8",
+        match=r"run 'tiny' does not fit the images: patch_size=3 does not divide the image of 8 x 8",
     ):
         train_at(tmp_path, tiny_run(task={"patch_size": 3}), digits)
     with pytest.raises(DataError, match=r"no data artefact at .*gone"):

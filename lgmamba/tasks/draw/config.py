@@ -37,6 +37,14 @@ class DrawConfig(TaskBase):
     lengths: LengthConfig
     supervision: SupervisionConfig
 
+    def described(self, order: str) -> str:
+        P = self.patch_size
+        return (
+            f"An image of pixel values in [0, 1] is cut into cells of {P} \u00d7 {P} pixels. A sequence visits cells in the order "
+            f"`{self.order}` in training, and `{order}` in the headline measurements; it may be longer than the image has cells. Each "
+            "token is a patch with the code of its cell; a decoder turns the output at one step into the whole image."
+        )
+
     @property
     def divisors(self) -> tuple[int, ...]:
         return (self.patch_size,)

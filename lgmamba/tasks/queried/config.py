@@ -112,6 +112,15 @@ class QueriedConfig(TaskBase):
     def model_width(self) -> tuple[int, int]:
         return (3, 1) if isinstance(self.position, AppendPosition) else (4, 4)
 
+    def described(self, order: str) -> str:
+        P = self.patch_size
+        return (
+            f"Each step reads a patch of {P} \u00d7 {P} pixels at a place drawn anew: order `{self.order}` in training, `{order}` in the "
+            "headline measurements; the same pixels may come again. After the last patch a delimiter and query tokens follow, each with "
+            "a place, and the output at a query is the patch there. A picture is drawn by asking for every place of it, from a copy "
+            f"of the state, so that asking at one step changes nothing later. Training asks for {self.queries} random places."
+        )
+
     @property
     def least_side(self) -> int:
         return self.patch_size

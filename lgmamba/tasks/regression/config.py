@@ -19,6 +19,12 @@ class RegressionConfig(TaskBase):
     ORACLE_WORDS: ClassVar[str] = "least squares on the pairs read"
     STEPS: ClassVar[str] = "pairs"
 
+    def described(self, order: str) -> str:
+        return (
+            f"Each step reads a pair of a random vector of {self.dim} numbers and its product with hidden weights; the question is "
+            "another vector, whose product is to be told. Every sequence has weights of its own, and pairs are independent."
+        )
+
     kind: Literal["regression"]
     dim: int = Field(ge=1, le=1024, description="d, entries of x")
     body: Literal["stack", "s6"] = Field(
