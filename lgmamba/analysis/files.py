@@ -30,7 +30,6 @@ def write_arrays(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, 
 
     with atomic_path(path) as part:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, metadata=metadata)
-        part.chmod(0o644)  # safetensors makes files that nobody else can read
 
 
 def read_json(path: Path) -> Any:

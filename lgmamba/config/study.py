@@ -31,6 +31,7 @@ from lgmamba.config.task import Order
 from lgmamba.config.text import read_yaml
 from lgmamba.config.together import check_study
 from lgmamba.files import digest_of
+from lgmamba.shipped import workflow_home
 from lgmamba.tasks.configs import TaskConfig
 
 PRESETS = Path("workflow/presets")
@@ -192,7 +193,7 @@ def load_params(
 
     Args:
         path: params.yaml.
-        preset: name of a file in workflow/presets, or the path of a YAML overlay.
+        preset: name of a file in workflow/presets (beside params.yaml, or of this package), or the path of a YAML overlay.
         overrides: further values on top, nested as in the file.
     Raises:
         ConfigError: missing or unreadable file, or invalid values; names each key.
@@ -277,10 +278,10 @@ def _overlays(preset: str | None, root: Path) -> list[tuple[Path, dict[str, Any]
 
 
 def _preset_path(preset: str, root: Path) -> Path:
-    named = root / PRESETS / f"{preset}.yaml"
-    if named.is_file():
-        return named
-    if Path(preset).is_file():
-        return Path(preset)
-    known = sorted(p.stem for p in (root / PRESETS).glob("*.yaml"))
+    """Of presets beside params.yaml and those of the workflow, the former go first."""
+    folders = [root / PRESETS, workflow_home() / PRESETS]
+    for path in (*(folder / f"{preset}.yaml" for folder in folders), Path(preset)):
+        if path.is_file():
+            return path
+    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
     raise ConfigError(f"preset {preset!r}: neither one of {known} nor a YAML file")

@@ -162,7 +162,6 @@ class Probe:
         panel["steps"] = torch.tensor(self.steps)
         with atomic_path(out / "panel.safetensors") as part:
             save_file({key: v.contiguous() for key, v in panel.items()}, part)
-            part.chmod(0o644)
 
     def _step_columns(self) -> dict[str, Any]:
         steps = np.array(self.steps)

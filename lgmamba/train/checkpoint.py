@@ -219,4 +219,3 @@ def _digest(tensors: dict[str, Tensor], known: dict[str, str]) -> str:
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with atomic_path(path) as part:
         save_file({name: v.contiguous().cpu() for name, v in tensors.items()}, part, metadata=metadata)
-        part.chmod(0o644)  # safetensors makes files that nobody else can read

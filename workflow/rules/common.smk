@@ -26,7 +26,7 @@ def study_params():
     try:
         given = {key: typed(value) for key, value in config.items() if key != "frames"}
         params = load_params(
-            os.path.relpath(os.path.join(workflow.basedir, "params.yaml")),
+            params_file(),
             preset=given.pop("preset", None),
             overrides=given,
         )
@@ -34,6 +34,12 @@ def study_params():
         return params
     except ConfigError as e:
         raise WorkflowError(str(e)) from None
+
+
+def params_file():
+    """The params.yaml beside the Snakefile that was called; else that of the workflow."""
+    beside = os.path.join(workflow.basedir, "params.yaml")
+    return os.path.relpath(beside if os.path.isfile(beside) else os.path.join(HOME, "params.yaml"))
 
 
 def frames_are_kept():
@@ -188,13 +194,14 @@ def none_from_the_future():
 # environment is the right one. The attribute is semi-private: a test runs this, and pyproject.toml bounds snakemake.
 deployment = workflow.deployment_settings
 with_conda = DeploymentMethod.CONDA in deployment.deployment_method
-if with_conda and shutil.which("conda") is None:
-    logger.warning("--use-conda, but no conda on PATH: every rule runs in the current environment.")
+no_conda = "no conda on PATH" if shutil.which("conda") is None else "the package is installed, not a checkout"
+if with_conda and (shutil.which("conda") is None or not CHECKOUT):
+    logger.warning(f"--use-conda, but {no_conda}: every rule runs in the current environment.")
     deployment.deployment_method = set(deployment.deployment_method) - {DeploymentMethod.CONDA}
     with_conda = False
 
-# Jobs find this checkout's package, and without conda the interpreter that runs Snakemake, also where .venv is not activated.
-PREFIX = f"export PYTHONPATH={shlex.quote(workflow.basedir)}; "
+# Jobs find a checkout's package, and without conda the interpreter that runs Snakemake, also where .venv is not activated.
+PREFIX = f"export PYTHONPATH={shlex.quote(HOME)}; " if CHECKOUT else ""
 if not with_conda:
     PREFIX += f"export PATH={shlex.quote(dirname(sys.executable))}:$PATH; "
 shell.prefix(f"set -euo pipefail; {PREFIX}")
