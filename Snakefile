@@ -1,1 +1,1 @@
-include: "workflow/Snakefile"
+workflow.include("workflow/Snakefile", overwrite_default_target=True)  # `include:` would not take over what is made by default

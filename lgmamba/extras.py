@@ -1,7 +1,19 @@
 """Packages that only parts of this project need, and the extras of pyproject.toml that bring them."""
 
 EXTRAS = {
-    "study": ("PIL", "jinja2", "markdown", "matplotlib", "numba", "polars", "scipy", "seaborn", "sklearn", "snakemake"),
+    "study": (
+        "PIL",
+        "jinja2",
+        "llvmlite",
+        "markdown",
+        "matplotlib",
+        "numba",
+        "polars",
+        "scipy",
+        "seaborn",
+        "sklearn",
+        "snakemake",
+    ),
     "track": ("dvc", "mlflow", "psutil"),
     "gpu": ("cuda",),
     "mamba": ("mamba_ssm",),

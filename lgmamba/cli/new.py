@@ -47,9 +47,8 @@ data:
 SNAKEFILE = """\
 from lgmamba.shipped import workflow_home
 
-
-# Whichever lgmamba is installed where snakemake is.
-include: str(workflow_home() / "workflow" / "Snakefile")
+# The workflow of the lgmamba that is installed where snakemake is. (`include:` would not take over what is made by default.)
+workflow.include(str(workflow_home() / "workflow" / "Snakefile"), overwrite_default_target=True)
 """
 PROFILE = "profiles/default/config.yaml"
 SIZE, PATCH = 32, 4
