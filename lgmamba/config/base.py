@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 Name = Annotated[
     str,
@@ -102,7 +103,7 @@ def unknown_key(path: str, value: Any, known: Iterable[str]) -> str:
     return f"{path}: unknown key (value {_short(value)}); {hint}"
 
 
-def _line(problem: dict[str, Any], model: type[BaseModel], under: str) -> str:
+def _line(problem: ErrorDetails, model: type[BaseModel], under: str) -> str:
     loc, value = problem["loc"], problem["input"]
     path = ".".join(([under] if under else []) + _written(model, loc))
     expected = problem["msg"].removeprefix("Value error, ")

@@ -6,7 +6,7 @@ params.yaml  <-  workflow/presets/<preset>.yaml (after the one it extends)  <-  
 import copy
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
@@ -97,7 +97,8 @@ class Params(Strict):
     model: ModelConfig
     train: TrainConfig
     runs: dict[Name, dict[str, Any] | None] = Field(
-        min_length=1, description="named entries; each overrides task, model or train, and may have a note and more_seeds"
+        min_length=1,
+        description="named entries; each overrides task, model or train, and may have a note and more_seeds",
     )
     seeds: list[Seed] = Field(min_length=1)
     probe: ProbeConfig
@@ -109,6 +110,9 @@ class Params(Strict):
     outputs: OutputsConfig = Field(description="folders; by default named after the study")
     tracking: TrackingConfig
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto = CUDA where there is one")
+
+    if TYPE_CHECKING:  # set by `_expand`; no field, and no part of what makes two studies equal
+        _expanded: dict[str, RunConfig]
 
     @model_validator(mode="before")
     @classmethod
@@ -185,6 +189,20 @@ class Params(Strict):
     def notes(self) -> dict[str, str]:
         """Run name -> what its author has to say about it (why it is there, what is expected), for the report."""
         return {name: override["note"] for name, override in self.runs.items() if override and "note" in override}
+
+    @property
+    def the_extension(self) -> ExtensionConfig:
+        """`extension`, of a study that tries remedies."""
+        if self.extension is None:
+            raise ValueError(f"study {self.study!r} tries no remedies: extension is null")
+        return self.extension
+
+    @property
+    def the_inspect(self) -> InspectConfig:
+        """`inspect`, of a study that looks into runs."""
+        if self.inspect is None:
+            raise ValueError(f"study {self.study!r} looks into no run: inspect is null")
+        return self.inspect
 
     @property
     def L0(self) -> int:

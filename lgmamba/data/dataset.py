@@ -39,7 +39,8 @@ class Dataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height, width; zeros where samples are no images."""
-        return tuple(self.images.shape[1:])
+        C, H, W = self.images.shape[1:]
+        return C, H, W
 
     def split(self, name: str) -> Tensor:
         """Rows of one split, ascending.

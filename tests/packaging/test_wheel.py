@@ -129,8 +129,7 @@ TINY = {
     "model": {"d_model": 8, "n_layer": 1, "mixer": {"d_state": 2}, "decoder": {"hidden": 8}},
     "probe": {"images": 4, "panel_images": 2, "max_factor": 2, "factors": [2]},
     "claims": {"far_factors": [2]},
-    "runs": {"fixed_16": {"task": {"lengths": {"kind": "fixed", "value": 16}}}, "uniform_16": {}},
-    "tracking": {"kind": "none"},
+    "runs": {"uniform_16": {}},
     "device": "cpu",
 }
 
@@ -144,7 +143,7 @@ def test_a_new_study_runs_to_its_report_in_an_empty_folder(study, tmp_path):
     # Without --cores 4: two processes at a time are what the machines of CI have.
     call = ("-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", "--config", "preset=studies/mine.yaml")
     study.run(*call, cwd=tmp_path)
-    assert "Study `mine`: 2 runs" in (tmp_path / "reports/mine/report.md").read_text(encoding="utf-8")
+    assert "Study `mine`: 1 run" in (tmp_path / "reports/mine/report.md").read_text(encoding="utf-8")
     assert "Nothing to be done" in study.run(*call, cwd=tmp_path)
 
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import time
 from functools import cache
+from importlib.util import find_spec
 from os.path import dirname
 
 from snakemake.exceptions import WorkflowError
@@ -178,7 +179,8 @@ def files_of(runs, folder, names):
 
 def final_files():
     """What `snakemake` without a target makes: the report, and its mark in the tracking store if there is one."""
-    tracked = rules.track_report.output if PARAMS.tracking.kind == "mlflow" and not KEPT else []
+    tracks = PARAMS.tracking.kind == "mlflow" and not KEPT and find_spec("mlflow") is not None
+    tracked = rules.track_report.output if tracks else []
     return [*rules.report.output, *tracked]
 
 
