@@ -148,9 +148,9 @@ def check_trained_on(train: Path, dataset: Dataset) -> str:
     """
     record = read_record(train, "train")
     found = record.key.inputs["images"]
-    if found != dataset.manifest.sha256:
+    if found != dataset.digest:
         raise ArtefactError(
-            f"{train}: trained on images {found:.12}, but the image artefact now holds {dataset.manifest.sha256:.12}; train it again"
+            f"{train}: trained on images {found:.12}, but the image artefact now holds {dataset.digest:.12}; train it again"
         )
     return record.files["model.safetensors"]
 
