@@ -1,1 +1,2 @@
-workflow.include("workflow/Snakefile", overwrite_default_target=True)  # `include:` would not take over what is made by default
+# `include:` would not take over what is made by default.
+workflow.include("workflow/Snakefile", overwrite_default_target=True)

@@ -56,7 +56,10 @@ def test_every_figure_has_a_caption_for_snakemakes_report():
 
 
 def test_snakefile_fits_on_a_page():
-    assert len((ROOT / "Snakefile").read_text().splitlines()) == 1  # the catalogue looks below workflow/
+    lines = (ROOT / "Snakefile").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        'workflow.include("workflow/Snakefile", overwrite_default_target=True)'  # the catalogue looks below workflow/
+    ]
     assert len((ROOT / "workflow/Snakefile").read_text().splitlines()) <= 45
 
 
