@@ -5,6 +5,7 @@ compatibility decomposition takes apart, so no accented letters, ligatures or ma
 of its Unicode name.
 """
 
+import itertools
 import logging
 import unicodedata
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ def find_fonts(folder: str | None) -> list[Path]:
     fonts = sorted((p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES), key=lambda p: (p.name, p))
     if not fonts:
         raise DataError(f"data.source.path: found no font in {folder!r}, expected: files {' or '.join(SUFFIXES)}")
-    for before, font in zip(fonts, fonts[1:], strict=False):
+    for before, font in itertools.pairwise(fonts):
         if before.name == font.name:
             raise DataError(
                 f"{font} and {before} have one name; expected: a name for each font, which the ids of its letters hold"
