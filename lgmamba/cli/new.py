@@ -6,16 +6,17 @@ from typing import Annotated
 import typer
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.study import Params, overlaid
+from lgmamba.config.study import Params, overlaid, overlays
 from lgmamba.config.text import parse_mapping, read_yaml
 from lgmamba.files import write_atomic
 
 TEMPLATE = """\
-# Study {name}: what differs from params.yaml, where every key stands with a comment. Change what you like; what is not said
-# here is as it is there.
+# Study {name}: what differs from preset digits (workflow/presets/digits.yaml) and params.yaml, where every key stands with a
+# comment. Change what you like; what is not said here is as it is there.
 #
 #   lgmamba show --preset {path}                       what it will do, and what that costs
 #   snakemake --cores 4 --config preset={path}         does it; then open reports/{name}/report.html
+extends: digits            # images read cell by cell and drawn as a whole
 study: {name}
 {data}
 task:
@@ -60,9 +61,10 @@ def new(
     if path.exists():
         raise ConfigError(f"{path} is there already; name another study, or another file with --out")
     text, found = study_text(name, folder, path)
-    validate(
-        Params, overlaid(read_yaml(params), parse_mapping(text, str(path))), str(path)
-    )  # before anything is written
+    values, own = read_yaml(params), parse_mapping(text, str(path))
+    for _, overlay in overlays(own.pop("extends"), params.parent):
+        values = overlaid(values, overlay)
+    validate(Params, overlaid(values, own), str(path))  # before anything is written
     write_atomic(path, text)
     typer.echo(
         f"{found}\nwrote {path}; next:\n  lgmamba show --preset {path}\n  snakemake --cores 4 --config preset={path}"

@@ -86,7 +86,8 @@ TEXTS = {
         PSNR of single patches that query tokens ask for, after L0 steps (above) and after the longest sequence (below). Left: at random
         places, by the number of the query. Middle: the same queries by the distance between the centres of the patch asked for and of the
         nearest one read. Right: at the places read last, by the steps since. Lines: one query after the other, as in training; dotted:
-        each alone from the same state; what lies between is what the queries write. A length-adaptive run is told L0. Bands: lowest to
+        each alone from the same state; what lies between is what the queries write. Numbers and steps in octaves; values of less than
+        one query in a hundred are left out. A length-adaptive run is told L0. Bands: lowest to
         highest of {seeds}; {sample}.""",
     "envelope": """
         Above: PSNR at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each

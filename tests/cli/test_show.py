@@ -70,7 +70,7 @@ def test_cost_counts_the_passed_part_forward_only():
 
 def test_images_have_the_configured_size_or_that_of_the_built_ones(tmp_path, digits):
     def shape(**overrides):
-        return image_shape(load_params(ROOT / "params.yaml", overrides=overrides))
+        return image_shape(load_params(ROOT / "params.yaml", "digits", overrides))
 
     folder = {"kind": "image_folder", "path": "somewhere"}
     assert shape() == shape(data={"image_size": None}) == (1, 8, 8)

@@ -197,6 +197,8 @@ def serve_preloaded():
         return
     groups = Counter(preloaded.group_of(job.rule.name) for job in workflow.dag.needrun_jobs())
     names = [name for name, jobs in groups.items() if name is not None and jobs > 1]
+    if USES_GPU:  # each job chooses its own before torch is loaded
+        names = [name for name in names if name != "models"]
     if not names:
         return
     folder = tempfile.mkdtemp(prefix="lgmamba-")
@@ -213,6 +215,7 @@ def serve_preloaded():
         while server.poll() is None and not os.path.exists(os.path.join(folder, name)):
             time.sleep(0.01)
     os.environ[preloaded.FOLDER] = folder
+    logger.info(f"Packages are loaded once for all jobs of a kind: {', '.join(sorted(names))}.")
 
 
 SERVERS = []  # while this process lives, they do

@@ -14,6 +14,7 @@ told to end. When PIPE closes, since whoever started the server has ended, it ta
 Linux only: elsewhere a process with these packages may not be copied.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -60,7 +61,8 @@ def call(words: list[str]) -> int:
         return 1
     status = int.from_bytes(answer, "big", signed=True)
     if status < 0:  # ended by a signal: end by the same
-        signal.signal(-status, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # some cannot be handled anyway
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 
@@ -88,10 +90,8 @@ def serve(folder: str, name: str) -> dict | None:
     listener.bind(path)
     listener.listen(256)  # callers that come while packages are loaded wait
     for package in GROUPS[name][1]:
-        try:
+        with contextlib.suppress(ImportError):  # the job that needs it says so
             __import__(package)
-        except ImportError:  # the job that needs it says so
-            continue
     jobs: dict[int, tuple[int, int, socket.socket]] = {}  # descriptor that says when a process ended -> it, pid, caller
     watched = select.poll()
     for source in (0, listener.fileno()):
@@ -130,11 +130,9 @@ def serve(folder: str, name: str) -> dict | None:
                 watched.unregister(end)
                 os.close(end)
                 if caller.fileno() >= 0:
-                    _unwatch(watched, caller)
-                    try:
+                    watched.unregister(caller.fileno())
+                    with contextlib.suppress(OSError):  # it died
                         caller.sendall(status.to_bytes(4, "big", signed=True))
-                    except OSError:  # it died
-                        pass
                     caller.close()
             else:
                 found = next(((pid, caller) for _, pid, caller in jobs.values() if caller.fileno() == descriptor), None)
@@ -145,17 +143,11 @@ def serve(folder: str, name: str) -> dict | None:
                 for number in numbers or [signal.SIGTERM]:
                     os.kill(pid, number)
                 if not numbers:
-                    _unwatch(watched, caller)
+                    watched.unregister(caller.fileno())
                     caller.close()
-    try:
+    with contextlib.suppress(OSError):  # another group's socket is still there
         os.rmdir(folder)
-    except OSError:  # another group's socket is still there
-        pass
     return None
-
-
-def _unwatch(watched: select.poll, caller: socket.socket) -> None:
-    watched.unregister(caller.fileno())
 
 
 def _request(caller: socket.socket) -> dict | None:
