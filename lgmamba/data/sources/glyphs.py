@@ -19,6 +19,7 @@ from lgmamba.config.data import GlyphsSource
 from lgmamba.data.artefact import SourceRecord
 from lgmamba.data.decode import Payload
 from lgmamba.data.errors import DataError
+from lgmamba.data.local import check_folder
 from lgmamba.data.sources import Index, Place
 from lgmamba.files import file_digest
 
@@ -108,7 +109,7 @@ def find_fonts(folder: str | None) -> list[Path]:
     """The fonts of a folder and those below it, sorted by name; null: matplotlib's DejaVu.
 
     Raises:
-        DataError: no folder, no font, or two of one name, which ids could not tell apart.
+        DataError: no folder (as `check_folder` says), no font, or two of one name, which ids could not tell apart.
     """
     if folder is None:
         from matplotlib import get_data_path
@@ -116,8 +117,7 @@ def find_fonts(folder: str | None) -> list[Path]:
         fonts = (Path(get_data_path()) / "fonts" / "ttf").glob("DejaVu*.ttf")
         return sorted(font for font in fonts if "Display" not in font.name)  # which has no letters
     root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise DataError(f"data.source.path: found {folder!r}, expected: a folder of fonts")
+    check_folder(root, "fonts")
     fonts = sorted((p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES), key=lambda p: (p.name, p))
     if not fonts:
         raise DataError(f"data.source.path: found no font in {folder!r}, expected: files {' or '.join(SUFFIXES)}")
