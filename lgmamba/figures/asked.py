@@ -29,15 +29,7 @@ def fig_asked(frame: pl.DataFrame, style: Style) -> Figure:
             look, rows = style[run], rows.sort("value")
             ax.fill_between(rows["value"], rows["psnr_lo"], rows["psnr_hi"], color=look.colour, alpha=0.2, linewidth=0)
             label = look.label if way == "sequential" and aspect == "rank" else None
-            ax.plot(
-                rows["value"],
-                rows["psnr"],
-                color=look.colour,
-                linestyle=DASHES[way],
-                linewidth=1.1,
-                marker=".",
-                label=label,
-            )
+            ax.plot(rows["value"], rows["psnr"], color=look.colour, linestyle=DASHES[way], linewidth=1.1, label=label)
         if aspect == "distance":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         elif len(here):
