@@ -61,7 +61,8 @@ def test_one_run_changed_changes_that_runs_files_alone(params, tmp_path):
     assert frozen == sorted([*stages, "study"])
 
 
-def test_patch_sizes_of_all_runs_reach_the_data_stage(params, tmp_path):
+def test_patch_sizes_of_all_runs_reach_the_data_stage(tmp_path):
+    params = load_params(ROOT / "params.yaml", "digits")  # cells of a grid, which must fit
     contents = config_contents(params, Layout(tmp_path))
     sizes = sorted({run.task.patch_size for run in params.run_configs().values()})
     assert DataFile.model_validate_json(contents[Layout(tmp_path).data]).patch_sizes == sizes

@@ -138,7 +138,7 @@ def code_points(font: Path) -> list[int]:
     from fontTools.ttLib import TTFont, TTLibError
 
     try:
-        with TTFont(font, lazy=True) as opened:
+        with font.open("rb") as file, TTFont(file, lazy=True) as opened:
             return sorted(opened.getBestCmap() or {})
     except (OSError, TTLibError, KeyError) as e:
         raise DataError(f"{font}: cannot be read as a font ({e}); remove it from the folder") from None
