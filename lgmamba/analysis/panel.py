@@ -10,6 +10,8 @@ from lgmamba.analysis.collect import CollectError, RunFolder
 from lgmamba.analysis.files import write_arrays
 from lgmamba.analysis.strips import Strip, pack_all
 from lgmamba.metrics import psnr
+from lgmamba.tasks.draw.config import DrawConfig
+from lgmamba.tasks.queried.config import QueriedConfig
 
 BYTES = 850_000
 """That pictures of a study may take: what holds them is kept in git and sent as one page."""
@@ -112,7 +114,8 @@ def collect_panel(folders: list[RunFolder]) -> Panel:
     """
     from safetensors.numpy import load_file
 
-    seed, config = folders[0].seed, folders[0].config
+    seed, task = folders[0].seed, folders[0].config.task
+    assert isinstance(task, DrawConfig | QueriedConfig)  # those with pictures
     panels = {
         folder.run: load_file(folder.path / "probe/panel.safetensors") for folder in folders if folder.seed == seed
     }
@@ -135,9 +138,9 @@ def collect_panel(folders: list[RunFolder]) -> Panel:
         targets=first["targets"],
         cells=_narrow(first["cells"]),
         strips=strips,
-        patch_size=config.task.patch_size,
+        patch_size=task.patch_size,
         seed=seed,
-        reads=config.task.READS,
+        reads=task.READS,
     )
 
 

@@ -56,7 +56,11 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
         "L0": params.L0,
         "most": MOST_RUNS,
         "shown": shown_runs(params),
-        "n": {"images": models["n_images"].min(), "seeds": models["n_seeds"].min(), "split": params.probe.split},
+        "n": {
+            "images": models["n_images"].min(),
+            "seeds": sorted(models["n_seeds"].unique()),
+            "split": params.probe.split,
+        },
         "runs": [
             {
                 "name": run,
