@@ -7,17 +7,18 @@ from typing import Annotated
 import typer
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.study import Params, overlaid
+from lgmamba.config.study import Params, overlaid, overlays
 from lgmamba.config.text import parse_mapping, read_yaml
 from lgmamba.files import write_atomic, write_if_changed
 from lgmamba.shipped import workflow_home
 
 TEMPLATE = """\
-# Study {name}: what differs from params.yaml, where every key stands with a comment. Change what you like; what is not said
-# here is as it is there.
+# Study {name}: what differs from preset digits (workflow/presets/digits.yaml) and params.yaml, where every key stands with a
+# comment. Change what you like; what is not said here is as it is there.
 #
 #   lgmamba show --preset {path}                       what it will do, and what that costs
 #   snakemake --cores 4 --config preset={path}         does it; then open reports/{name}/report.html
+extends: digits            # images read cell by cell and drawn as a whole
 study: {name}
 {data}
 task:
@@ -75,10 +76,13 @@ def new(
         raise ConfigError(f"{path} is there already; name another study, or another file with --out")
     text, found = study_text(name, folder, path)
     around = surroundings() if params is None else {}
-    base = (
+    values = (
         read_yaml(params or Path("params.yaml")) if not around else parse_mapping(around["params.yaml"], "params.yaml")
     )
-    validate(Params, overlaid(base, parse_mapping(text, str(path))), str(path))  # before anything is written
+    own = parse_mapping(text, str(path))
+    for _, overlay in overlays(own.pop("extends"), (params or Path("params.yaml")).parent):
+        values = overlaid(values, overlay)
+    validate(Params, overlaid(values, own), str(path))  # before anything is written
     written = [str(path), *(name for name, content in around.items() if write_if_changed(name, content))]
     write_atomic(path, text)
     typer.echo(f"{found}\nwrote {', '.join(written)}; next:\n  lgmamba show --preset {path}\n  {how_to_run(path)}")

@@ -38,7 +38,9 @@ def check_folder(path: Path) -> Path:
     """
     text = str(path)
     if any(ord(c) < 32 or c in "{}" for c in text):
-        raise ValueError("a folder without braces and control characters in its name; Snakemake takes braces for wildcards")
+        raise ValueError(
+            "a folder without braces and control characters in its name; Snakemake takes braces for wildcards"
+        )
     if max(len(part.encode()) for part in (*path.parts, "")) > 200 or len(text.encode()) > 2000:
         raise ValueError("a folder with names of at most 200 bytes, and 2000 in all")
     return path

@@ -21,7 +21,9 @@ from lgmamba.remedies.entry import Mode
 
 CONTROLS = ("truncate", "reset", "subset_random", "subset_cover", "freeze", "paste")
 """Rows of every table besides `vanilla`, the model as it is; see `lgmamba.remedies.controls`."""
-RESERVED = ("vanilla", "vanilla_stream", *CONTROLS)
+ORACLES = ("paste", "oracle_memory", "least_squares")
+"""Rows that know all that can be known of what was read, by task: a floor for remedies, no competitors."""
+RESERVED = ("vanilla", "vanilla_stream", *dict.fromkeys((*CONTROLS, *ORACLES)))
 
 
 class Combination(Strict):

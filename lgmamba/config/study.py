@@ -233,7 +233,7 @@ def load_params(
         ConfigError: missing or unreadable file, or invalid values; names each key.
     """
     values, source = read_yaml(Path(path)), str(path)
-    for overlay, content in _overlays(preset, Path(path).parent):
+    for overlay, content in overlays(preset, Path(path).parent):
         values, source = overlaid(values, content), f"{source} with {overlay}"
     if overrides:
         values, source = overlaid(values, overrides), f"{source} with values given by hand"
@@ -263,20 +263,24 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
 def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     """`merge`, where an overlay with `runs` of its own inherits nothing about runs that it does not have.
 
-    Comparisons, runs that remedies are tried on, and runs that are looked into are kept as far as their runs are still there.
-    Without any, the section is null, unless the overlay writes in it.
+    Comparisons, contrasts, runs that remedies are tried on, and runs that are looked into are kept as far as their runs are still
+    there. Without any, the section is null, unless the overlay writes in it. A study of another name has words of its own, and
+    its contrasts were fixed on no day that it does not name.
     """
     result = merge(base, overlay)
+    claims, own_claims = result.get("claims"), _mapping(overlay.get("claims"))
+    if overlay.get("study", base.get("study")) != base.get("study"):
+        if "report" not in overlay:
+            result.pop("report", None)
+        if isinstance(claims, dict) and "fixed" not in own_claims:
+            claims.pop("fixed", None)
     runs = overlay.get("runs")
     if not isinstance(runs, dict):
         return result
-    claims = result.get("claims")
-    if isinstance(claims, dict) and "comparisons" not in _mapping(overlay.get("claims")):
-        inherited = claims.get("comparisons")
-        if isinstance(inherited, list):
-            claims["comparisons"] = [
-                c for c in inherited if all(_may_stay(name, runs) for name in _mapping(c).values())
-            ]
+    for name, runs_of in (("comparisons", _compared), ("primary", _contrasted)):
+        inherited = _mapping(claims).get(name)
+        if isinstance(inherited, list) and name not in own_claims:
+            claims[name] = [entry for entry in inherited if all(_may_stay(run, runs) for run in runs_of(entry))]
     for section in ("extension", "inspect"):
         inherited = _mapping(result.get(section)).get("runs")
         if not isinstance(inherited, list) or "runs" in _mapping(overlay.get(section)):
@@ -289,6 +293,14 @@ def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _compared(entry: Any) -> list[Any]:
+    return list(_mapping(entry).values())
+
+
+def _contrasted(entry: Any) -> list[Any]:
+    return [_mapping(_mapping(entry).get(side)).get("run") for side in ("of", "minus")]
+
+
 def _may_stay(name: Any, runs: dict[str, Any]) -> bool:
     """Whether a name is that of a run; what is no name at all stays, to be refused with its key."""
     return not isinstance(name, str) or name in runs
@@ -298,7 +310,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _overlays(preset: str | None, root: Path) -> list[tuple[Path, dict[str, Any]]]:
+def overlays(preset: str | None, root: Path) -> list[tuple[Path, dict[str, Any]]]:
     """A preset and those that it extends (`extends: another preset`), the one that all others build on first."""
     found: list[tuple[Path, dict[str, Any]]] = []
     while preset is not None:

@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 
 from lgmamba.analysis.numbers import greatest, least, mean
-from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, ORACLES, VANILLA
-from lgmamba.config.remedies import RESERVED
+from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA
+from lgmamba.config.remedies import ORACLES, RESERVED
 from lgmamba.config.study import Params
 from lgmamba.report.remedy_kinds import kind_facts
 from lgmamba.report.words import duration, interval, listed, number, plural, signed

@@ -6,7 +6,10 @@ a call that runs something holds its lock (`onstart`, tracking.smk).
 
 import shlex
 import shutil
+import subprocess
+import tempfile
 import time
+from collections import Counter
 from functools import cache
 from importlib.util import find_spec
 from os.path import dirname
@@ -20,6 +23,7 @@ from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse as read_value  # `parse` itself is a name of Snakemake's
 from lgmamba.jobs import Currency, drawn_jobs, jobs_of, track_report_job
 from lgmamba.records import RECORD, record_path
+from workflow.scripts import preloaded
 
 
 def study_params():
@@ -192,6 +196,38 @@ def none_from_the_future():
             os.utime(path, (now, now))
 
 
+def serve_preloaded():
+    """Start what has packages loaded for the jobs of this call, one process for each group of stages with several jobs.
+
+    Only where jobs run on this machine, in this environment; otherwise they load their packages themselves, as one job would.
+    """
+    if sys.platform != "linux" or with_conda or not workflow.local_exec:
+        return
+    groups = Counter(preloaded.group_of(job.rule.name) for job in workflow.dag.needrun_jobs())
+    names = [name for name, jobs in groups.items() if name is not None and jobs > 1]
+    if USES_GPU:  # each job chooses its own before torch is loaded
+        names = [name for name in names if name != "models"]
+    if not names:
+        return
+    folder = tempfile.mkdtemp(prefix="lgmamba-")
+    one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    for name in names:
+        server = subprocess.Popen(
+            [sys.executable, preloaded.__file__, "serve", folder, name],
+            stdin=subprocess.PIPE,  # closes when this process ends, however it ends
+            stdout=subprocess.DEVNULL,
+            env=os.environ | one_thread | {"PYTHONPATH": workflow.basedir},
+            start_new_session=True,
+        )
+        SERVERS.append(server)
+        while server.poll() is None and not os.path.exists(os.path.join(folder, name)):
+            time.sleep(0.01)
+    os.environ[preloaded.FOLDER] = folder
+    logger.info(f"Packages are loaded once for all jobs of a kind: {', '.join(sorted(names))}.")
+
+
+SERVERS = []  # while this process lives, they do
+
 # `--use-conda` fails on a machine without conda, even for rules that name no environment. There, the current
 # environment is the right one. The attribute is semi-private: a test runs this, and pyproject.toml bounds snakemake.
 deployment = workflow.deployment_settings
@@ -206,6 +242,9 @@ if with_conda and (shutil.which("conda") is None or not CHECKOUT):
 PREFIX = f"export PYTHONPATH={shlex.quote(HOME)}; " if CHECKOUT else ""
 if not with_conda:
     PREFIX += f"export PATH={shlex.quote(dirname(sys.executable))}:$PATH; "
+# `python` in a rule is a process that has its packages loaded, where one is served. (Snakemake reads {{ as {.)
+SERVED = f"${{{{{preloaded.FOLDER}:+-SE {shlex.quote(preloaded.__file__)}}}}}"
+PREFIX += f'python() {{{{ command python {SERVED} "$@"; }}}}; '
 shell.prefix(f"set -euo pipefail; {PREFIX}")
 
 # No tool of this project reports its use to anyone, unless the person says otherwise.

@@ -22,6 +22,7 @@ onstart:
                 [sys.executable, "-m", "lgmamba", "track", "init", "--config", config_file],
                 env=os.environ | ({"PYTHONPATH": HOME} if CHECKOUT else {}),
             )  # what goes wrong it says itself; results do not depend on it
+    serve_preloaded()
 
 
 onsuccess:

@@ -3,9 +3,9 @@
 import polars as pl
 
 from lgmamba.analysis.drawn import in_octaves
-from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, BEYOND, ORACLES, VANILLA
+from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, BEYOND, VANILLA
 from lgmamba.analysis.remedies.frames import longer_generalist
-from lgmamba.config.remedies import RESERVED
+from lgmamba.config.remedies import ORACLES, RESERVED
 from lgmamba.config.study import Params
 
 MAPS = 3  # remedies with a retention map

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lgmamba.config.data import DigitsSource, ImageFolderSource, NoImages, Source
+from lgmamba.config.data import DigitsSource, GlyphsSource, ImageFolderSource, NoImages, Source
 from lgmamba.data.artefact import SourceRecord
 from lgmamba.data.decode import Payload
 
@@ -83,6 +83,10 @@ def open_source(config: Source, scratch: Path, progress: bool | None) -> ImageSo
         from lgmamba.data.sources.digits import Digits
 
         return Digits()
+    if isinstance(config, GlyphsSource):
+        from lgmamba.data.sources.glyphs import Glyphs
+
+        return Glyphs(config)
     if isinstance(config, NoImages):
         from lgmamba.data.sources.nothing import Nothing
 
