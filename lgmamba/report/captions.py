@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from lgmamba.analysis import figures_of
-from lgmamba.analysis.numbers import least
+from lgmamba.analysis.numbers import greatest, least
 from lgmamba.config.study import Params
 from lgmamba.report.words import plural
 
@@ -14,7 +14,8 @@ from lgmamba.report.words import plural
 class Sample:
     """What the headline numbers rest on."""
 
-    seeds: int
+    seeds: tuple[int, int]
+    """Fewest and most trainings of a run."""
     images: int
     split: str
     repeats: int
@@ -25,9 +26,17 @@ class Sample:
     def __str__(self) -> str:
         one, each = ("image", "visiting orders an image") if self.pictures else ("sample", "sequences a sample")
         orders = "" if self.repeats == 1 else f", {self.repeats} {each}"
-        return (
-            f"{plural(self.images, f'{self.split} {one}')}{orders}, {plural(self.seeds, 'seed')}, order `{self.order}`"
-        )
+        return f"{plural(self.images, f'{self.split} {one}')}{orders}, {self.counted('seed')}, order `{self.order}`"
+
+    @property
+    def trainings(self) -> str:
+        """Of a run, in words."""
+        return self.counted("training")
+
+    def counted(self, noun: str) -> str:
+        """1 seed, 5 seeds, or 5 to 10 seeds where some runs have more than others."""
+        fewest, most = self.seeds
+        return plural(most, noun) if fewest == most else f"{fewest} to {plural(most, noun)}"
 
 
 def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
@@ -35,8 +44,9 @@ def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
     found = curves.filter(
         pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model"
     )
+    counts = found.group_by("run").agg(pl.col("seed").n_unique())["seed"]
     return Sample(
-        found["seed"].n_unique(),
+        (int(least(counts)), int(greatest(counts))),
         int(least(found["n_images"])),
         params.probe.split,
         int(least(found["n_repeats"])),
@@ -157,23 +167,21 @@ def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[s
         sample: what the headline numbers rest on.
         tried: the same of the remedies, in words; of a study that tries some.
     """
-    one_seed = sample.seeds == 1
+    one_seed = sample.seeds == (1, 1)
     facts = {
         "Lines": "One training"
         if one_seed
-        else f"Line: mean over {plural(sample.seeds, 'seed')}; band: lowest to highest seed",
+        else f"Line: mean over {sample.counted('seed')}; band: lowest to highest seed",
         "percent": f"{100 * params.claims.level:g} %",
         "sample": sample,
         "seed": params.seeds[0],
-        "seeds": plural(sample.seeds, "seed"),
+        "seeds": sample.counted("seed"),
         "split": sample.split,
     }
     if params.inspect is not None:
         look = params.inspect
         facts["Bars"] = (
-            "One training"
-            if one_seed
-            else f"Symbols: mean over {plural(sample.seeds, 'seed')}; bars: lowest to highest seed"
+            "One training" if one_seed else f"Symbols: mean over {sample.counted('seed')}; bars: lowest to highest seed"
         )
         facts["looked"] = f"{plural(look.images, f'{sample.split} image')} at most, order `{look.order}`"
     if params.extension is not None:

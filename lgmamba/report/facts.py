@@ -227,7 +227,7 @@ def headline(facts: dict[str, Any]) -> dict[str, Any]:
         "study": facts["study"],
         "sample": {
             "runs": len(facts["runs"]),
-            "seeds": facts["sample"].seeds,
+            "trainings": facts["sample"].trainings,
             "images": facts["sample"].images,
             "split": facts["sample"].split,
         },
