@@ -51,6 +51,7 @@ lint: install
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	codespell
+	mypy
 	snakemake --lint
 
 format: install

@@ -21,7 +21,8 @@ class Samples:
         mse: (I, K) mean squared error of each image on [0, 1] pixels, mean over its visiting orders.
         columns: {(run, seed, method, step): column of mse}. The null baseline does not depend on the step and
             has the one step 0.
-        seeds: in the order of params.yaml.
+        seeds: those that all runs have, in the order of params.yaml. What is paired by seed over many runs is of these; a
+            run's `more_seeds` count in the primary contrasts and in the curves.
     """
 
     images: np.ndarray
@@ -32,7 +33,15 @@ class Samples:
     def of(self, run: str, step: int, method: str = MODEL) -> list[int] | None:
         """Columns of one setting, seed by seed; None where the run was not probed at this step."""
         found = [self.columns.get((run, seed, method, step)) for seed in self.seeds]
-        return None if None in found else found
+        known = [column for column in found if column is not None]
+        return known if len(known) == len(found) else None
+
+    def at(self, run: str, step: int) -> list[int]:
+        """Columns of a setting that every training was probed in."""
+        found = self.of(run, step)
+        if found is None:
+            raise ValueError(f"run {run!r} was not probed at {step} steps with every one of the seeds {self.seeds}")
+        return found
 
     def steps(self, run: str, method: str = MODEL) -> list[int]:
         """Steps at which a run was probed, ascending."""
@@ -50,7 +59,9 @@ def load_samples(folders: list[RunFolder], order: str, null: str, methods: tuple
     Raises:
         CollectError: runs were reconstructed on different images.
     """
-    blocks, columns, images = [], {}, None
+    blocks: list[np.ndarray] = []
+    columns: dict[tuple[str, int, str, int], int] = {}
+    images = None
     for folder in folders:
         frame = (
             pl.scan_parquet(folder.path / "probe/steps.parquet")
@@ -69,8 +80,16 @@ def load_samples(folders: list[RunFolder], order: str, null: str, methods: tuple
         for method, step in settings:
             columns[folder.run, folder.seed, NULL if method == null else method, step] = len(columns)
         blocks.append(block)
-    seeds = tuple(dict.fromkeys(folder.seed for folder in folders))
-    return Samples(images, np.concatenate(blocks, axis=1), columns, seeds)
+    assert images is not None  # a study has trainings
+    return Samples(images, np.concatenate(blocks, axis=1), columns, shared_seeds(folders))
+
+
+def shared_seeds(folders: list[RunFolder]) -> tuple[int, ...]:
+    """Seeds that every run among the folders has, in their order."""
+    of_run: dict[str, set[int]] = {}
+    for folder in folders:
+        of_run.setdefault(folder.run, set()).add(folder.seed)
+    return tuple(dict.fromkeys(f.seed for f in folders if all(f.seed in seeds for seeds in of_run.values())))
 
 
 def image_block(

@@ -156,7 +156,8 @@ class DataConfig(Strict):
         """Height and width in pixels, or None where the source decides."""
         if self.image_size is None:
             return None
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else tuple(self.image_size)
+        height, width = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
+        return height, width
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataConfig":

@@ -109,7 +109,7 @@ def combined(entry: Entry | Combination, entries: Remedies) -> list[Entry]:
     """The entries that one entry applies, in their order."""
     if not isinstance(entry, Combination):
         return [entry]
-    by_name = {e.name: e for e in entries}
+    by_name = {e.name: e for e in entries if not isinstance(e, Combination)}
     return [by_name[name] for name in entry.combine]
 
 

@@ -6,9 +6,9 @@ params.yaml  <-  workflow/presets/<preset>.yaml (after the one it extends)  <-  
 import copy
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from lgmamba.config.base import (
     ConfigError,
@@ -31,6 +31,7 @@ from lgmamba.config.task import Order
 from lgmamba.config.text import read_yaml
 from lgmamba.config.together import check_study
 from lgmamba.files import digest_of
+from lgmamba.shipped import workflow_home
 from lgmamba.tasks.configs import TaskConfig
 
 PRESETS = Path("workflow/presets")
@@ -96,7 +97,8 @@ class Params(Strict):
     model: ModelConfig
     train: TrainConfig
     runs: dict[Name, dict[str, Any] | None] = Field(
-        min_length=1, description="named entries; each overrides task, model or train, and may have a note"
+        min_length=1,
+        description="named entries; each overrides task, model or train, and may have a note and more_seeds",
     )
     seeds: list[Seed] = Field(min_length=1)
     probe: ProbeConfig
@@ -108,6 +110,9 @@ class Params(Strict):
     outputs: OutputsConfig = Field(description="folders; by default named after the study")
     tracking: TrackingConfig
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto = CUDA where there is one")
+
+    if TYPE_CHECKING:  # set by `_expand`; no field, and no part of what makes two studies equal
+        _expanded: dict[str, RunConfig]
 
     @model_validator(mode="before")
     @classmethod
@@ -138,12 +143,13 @@ class Params(Strict):
         expanded, wrong = {}, []
         for run, override in self.runs.items():
             override = override or {}
-            known = {**base, "note": ""}
+            known = {**base, "note": "", "more_seeds": []}
             wrong += [
                 unknown_key(f"runs.{run}.{key}", value, known) for key, value in override.items() if key not in known
             ]
             if not isinstance(override.get("note", ""), str):
                 wrong.append(f"runs.{run}.note: found {override['note']!r}, expected: a text")
+            wrong += self._wrong_seeds(run, override.get("more_seeds", []))
             values = merge(base, {key: value for key, value in override.items() if key in base})
             try:
                 expanded[run] = RunConfig.model_validate(
@@ -155,6 +161,19 @@ class Params(Strict):
             raise ValueError("\n  ".join(wrong))  # on lines of their own in `explain`
         object.__setattr__(self, "_expanded", expanded)
 
+    def _wrong_seeds(self, run: str, more: Any) -> list[str]:
+        try:
+            seeds = TypeAdapter(list[Seed]).validate_python(more)
+        except ValidationError:
+            seeds = None
+        if seeds is None or len({*self.seeds, *seeds}) != len(self.seeds) + len(seeds):
+            return [f"runs.{run}.more_seeds: found {more!r}, expected: a list of seeds, each once, none among seeds"]
+        return []
+
+    def seeds_of(self, run: str) -> list[int]:
+        """Seeds that a run is trained with: those of the study, which all runs share, then its `more_seeds`."""
+        return [*self.seeds, *(self.runs[run] or {}).get("more_seeds", [])]
+
     def runs_by_name(self) -> dict[str, RunConfig]:
         """Run name -> its configuration with the first seed."""
         return dict(self._expanded)
@@ -162,12 +181,28 @@ class Params(Strict):
     def run_configs(self) -> dict[tuple[str, int], RunConfig]:
         """(run, seed) -> configuration, in the order of params.yaml."""
         return {
-            (name, s): run.model_copy(update={"seed": s}) for name, run in self._expanded.items() for s in self.seeds
+            (name, s): run.model_copy(update={"seed": s})
+            for name, run in self._expanded.items()
+            for s in self.seeds_of(name)
         }
 
     def notes(self) -> dict[str, str]:
         """Run name -> what its author has to say about it (why it is there, what is expected), for the report."""
         return {name: override["note"] for name, override in self.runs.items() if override and "note" in override}
+
+    @property
+    def the_extension(self) -> ExtensionConfig:
+        """`extension`, of a study that tries remedies."""
+        if self.extension is None:
+            raise ValueError(f"study {self.study!r} tries no remedies: extension is null")
+        return self.extension
+
+    @property
+    def the_inspect(self) -> InspectConfig:
+        """`inspect`, of a study that looks into runs."""
+        if self.inspect is None:
+            raise ValueError(f"study {self.study!r} looks into no run: inspect is null")
+        return self.inspect
 
     @property
     def L0(self) -> int:
@@ -192,7 +227,7 @@ def load_params(
 
     Args:
         path: params.yaml.
-        preset: name of a file in workflow/presets, or the path of a YAML overlay.
+        preset: name of a file in workflow/presets (beside params.yaml, or of this package), or the path of a YAML overlay.
         overrides: further values on top, nested as in the file.
     Raises:
         ConfigError: missing or unreadable file, or invalid values; names each key.
@@ -289,10 +324,10 @@ def overlays(preset: str | None, root: Path) -> list[tuple[Path, dict[str, Any]]
 
 
 def _preset_path(preset: str, root: Path) -> Path:
-    named = root / PRESETS / f"{preset}.yaml"
-    if named.is_file():
-        return named
-    if Path(preset).is_file():
-        return Path(preset)
-    known = sorted(p.stem for p in (root / PRESETS).glob("*.yaml"))
+    """Of presets beside params.yaml and those of the workflow, the former go first."""
+    folders = [root / PRESETS, workflow_home() / PRESETS]
+    for path in (*(folder / f"{preset}.yaml" for folder in folders), Path(preset)):
+        if path.is_file():
+            return path
+    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
     raise ConfigError(f"preset {preset!r}: neither one of {known} nor a YAML file")

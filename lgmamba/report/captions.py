@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from lgmamba.analysis import figures_of
+from lgmamba.analysis.numbers import least
 from lgmamba.config.study import Params
 from lgmamba.report.words import plural
 
@@ -36,9 +37,9 @@ def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
     )
     return Sample(
         found["seed"].n_unique(),
-        found["n_images"].min(),
+        int(least(found["n_images"])),
         params.probe.split,
-        found["n_repeats"].min(),
+        int(least(found["n_repeats"])),
         params.probe.orders[0],
         params.task.IMAGES,
     )

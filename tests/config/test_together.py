@@ -58,7 +58,10 @@ WRONG = {
     "a study's name of 300 characters": ({"study": "s" * 300}, "at most 64"),
     "a remedy's name of 300 characters": ({"remedies": [FREE | {"name": "n" * 300}]}, "at most 64"),
     "a folder's name of 300 characters": ({"outputs": {"results": "r/" + "s" * 300}}, "names of at most 200 bytes"),
-    "braces, which Snakemake fills": ({"outputs": {"results": "results/{run}"}}, "without braces and control"),
+    "braces, which Snakemake fills": (
+        {"outputs": {"results": "results/{run}"}},
+        "Snakemake takes braces for wildcards",
+    ),
     "a folder over two lines": ({"outputs": {"data": "data/a\nb"}}, "without braces and control characters"),
     "a model of a million layers": ({"model": {"n_layer": 10**6}}, "model.n_layer: found 1000000"),
     "a wide model": ({"model": {"d_model": 10**9}}, "model.d_model: found 1000000000"),

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from functools import cache
+from importlib.util import find_spec
 from os.path import dirname
 
 from snakemake.exceptions import WorkflowError
@@ -30,7 +31,7 @@ def study_params():
     try:
         given = {key: typed(value) for key, value in config.items() if key != "frames"}
         params = load_params(
-            os.path.relpath(os.path.join(workflow.basedir, "params.yaml")),
+            params_file(),
             preset=given.pop("preset", None),
             overrides=given,
         )
@@ -38,6 +39,12 @@ def study_params():
         return params
     except ConfigError as e:
         raise WorkflowError(str(e)) from None
+
+
+def params_file():
+    """The params.yaml beside the Snakefile that was called; else that of the workflow."""
+    beside = os.path.join(workflow.basedir, "params.yaml")
+    return os.path.relpath(beside if os.path.isfile(beside) else os.path.join(HOME, "params.yaml"))
 
 
 def frames_are_kept():
@@ -170,13 +177,14 @@ def inspected_runs(folder, names):
 
 
 def files_of(runs, folder, names):
-    homes = [LAYOUT.run_dir(run, seed) for run in runs for seed in PARAMS.seeds]
+    homes = [LAYOUT.run_dir(run, seed) for run in runs for seed in PARAMS.seeds_of(run)]
     return [f"{home}/{folder}/{name}" for home in homes for name in names]
 
 
 def final_files():
     """What `snakemake` without a target makes: the report, and its mark in the tracking store if there is one."""
-    tracked = rules.track_report.output if PARAMS.tracking.kind == "mlflow" and not KEPT else []
+    tracks = PARAMS.tracking.kind == "mlflow" and not KEPT and find_spec("mlflow") is not None
+    tracked = rules.track_report.output if tracks else []
     return [*rules.report.output, *tracked]
 
 
@@ -224,13 +232,14 @@ SERVERS = []  # while this process lives, they do
 # environment is the right one. The attribute is semi-private: a test runs this, and pyproject.toml bounds snakemake.
 deployment = workflow.deployment_settings
 with_conda = DeploymentMethod.CONDA in deployment.deployment_method
-if with_conda and shutil.which("conda") is None:
-    logger.warning("--use-conda, but no conda on PATH: every rule runs in the current environment.")
+no_conda = "no conda on PATH" if shutil.which("conda") is None else "the package is installed, not a checkout"
+if with_conda and (shutil.which("conda") is None or not CHECKOUT):
+    logger.warning(f"--use-conda, but {no_conda}: every rule runs in the current environment.")
     deployment.deployment_method = set(deployment.deployment_method) - {DeploymentMethod.CONDA}
     with_conda = False
 
-# Jobs find this checkout's package, and without conda the interpreter that runs Snakemake, also where .venv is not activated.
-PREFIX = f"export PYTHONPATH={shlex.quote(workflow.basedir)}; "
+# Jobs find a checkout's package, and without conda the interpreter that runs Snakemake, also where .venv is not activated.
+PREFIX = f"export PYTHONPATH={shlex.quote(HOME)}; " if CHECKOUT else ""
 if not with_conda:
     PREFIX += f"export PATH={shlex.quote(dirname(sys.executable))}:$PATH; "
 # `python` in a rule is a process that has its packages loaded, where one is served. (Snakemake reads {{ as {.)

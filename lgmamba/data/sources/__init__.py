@@ -50,8 +50,10 @@ class Index:
 class ImageSource(Protocol):
     """What every kind of source can do; N counts the images of `index()`."""
 
-    packages: tuple[str, ...]
-    """Packages that read this source, whose versions belong in the manifest."""
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages that read this source, whose versions belong in the manifest."""
+        ...
 
     def index(self) -> Index:
         """List every image.
