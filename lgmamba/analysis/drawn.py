@@ -137,7 +137,7 @@ def unlike(pictures: list[np.ndarray], wanted: int) -> list[int]:
 
 def gallery_rows(params: Params, panel: Panel) -> pl.DataFrame:
     """Tiles of the gallery: image (of the panel), artefact_row, row ("patches read" or a run), step, beyond (step > L0 of the run), psnr."""
-    steps = _nearest(panel.steps.tolist(), [f * params.L0 for f in GALLERY_FACTORS])
+    steps = _nearest(panel.steps, [f * params.L0 for f in GALLERY_FACTORS])
     runs = _about_runs(params)
     rows = []
     for image in unlike([panel.target(i) for i in range(len(panel.images))], GALLERY_IMAGES):
@@ -158,7 +158,7 @@ def task_rows(params: Params, panel: Panel) -> pl.DataFrame:
     """
     runs = exemplary_runs(params)
     L0 = params.runs_by_name()[runs[-1]].L0
-    steps = _nearest([t for t in panel.steps.tolist() if t <= panel.cells.shape[1]], [f * L0 for f in TASK_FACTORS])
+    steps = _nearest([t for t in panel.steps if t <= panel.cells.shape[1]], [f * L0 for f in TASK_FACTORS])
     rows = []
     for step in steps:
         tile: dict[str, Any] = {

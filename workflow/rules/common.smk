@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from functools import cache
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from os.path import dirname
 
 from snakemake.exceptions import WorkflowError
@@ -23,6 +23,7 @@ from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse as read_value  # `parse` itself is a name of Snakemake's
 from lgmamba.jobs import Currency, drawn_jobs, jobs_of, track_report_job
 from lgmamba.records import RECORD, record_path
+from workflow.scripts import preloaded
 
 
 def study_params():
@@ -195,18 +196,6 @@ def none_from_the_future():
             os.utime(path, (now, now))
 
 
-def load_script(name):
-    """A module of workflow/scripts; they are no package, and lie elsewhere in an installed one."""
-    spec = spec_from_file_location(name, os.path.join(HOME, "workflow", "scripts", f"{name}.py"))
-    loaded = module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-preloaded = load_script("preloaded")
-SERVERS = []  # while this process lives, they do
-
-
 def serve_preloaded():
     """Start what has packages loaded for the jobs of this call, one process for each group of stages with several jobs.
 
@@ -227,7 +216,7 @@ def serve_preloaded():
             [sys.executable, preloaded.__file__, "serve", folder, name],
             stdin=subprocess.PIPE,  # closes when this process ends, however it ends
             stdout=subprocess.DEVNULL,
-            env=os.environ | one_thread | ({"PYTHONPATH": HOME} if CHECKOUT else {}),
+            env=os.environ | one_thread | {"PYTHONPATH": HOME},
             start_new_session=True,
         )
         SERVERS.append(server)
@@ -236,6 +225,8 @@ def serve_preloaded():
     os.environ[preloaded.FOLDER] = folder
     logger.info(f"Packages are loaded once for all jobs of a kind: {', '.join(sorted(names))}.")
 
+
+SERVERS = []  # while this process lives, they do
 
 # `--use-conda` fails on a machine without conda, even for rules that name no environment. There, the current
 # environment is the right one. The attribute is semi-private: a test runs this, and pyproject.toml bounds snakemake.
