@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from lgmamba.analysis.families import KINDS, describe_lengths, exemplary_runs, kind_of
@@ -125,13 +126,21 @@ def length_rows(params: Params, lengths: pl.DataFrame) -> pl.DataFrame:
     return first.join(lengths, on="run", maintain_order="left").select("distribution", "runs", "length", "probability")
 
 
+def unlike(pictures: list[np.ndarray], wanted: int) -> list[int]:
+    """The first picture, and again and again that which is least like any chosen before: `wanted` positions at most."""
+    chosen = [0]
+    while len(chosen) < min(wanted, len(pictures)):
+        apart = [min(float(((p - pictures[c]) ** 2).mean()) for c in chosen) for p in pictures]
+        chosen.append(int(np.argmax(apart)))
+    return chosen
+
+
 def gallery_rows(params: Params, panel: Panel) -> pl.DataFrame:
     """Tiles of the gallery: image (of the panel), artefact_row, row ("patches read" or a run), step, beyond (step > L0 of the run), psnr."""
     steps = _nearest(panel.steps, [f * params.L0 for f in GALLERY_FACTORS])
     runs = _about_runs(params)
-    images = min(len(panel.images), GALLERY_IMAGES)
     rows = []
-    for image in range(images):
+    for image in unlike([panel.target(i) for i in range(len(panel.images))], GALLERY_IMAGES):
         for step in steps:
             tile = {"image": image, "artefact_row": int(panel.images[image]), "step": step}
             rows.append(tile | {"row": "patches read", "run": None, "L0": None, "beyond": None, "psnr": None})

@@ -29,8 +29,10 @@ def fig_asked(frame: pl.DataFrame, style: Style) -> Figure:
             look, rows = style[run], rows.sort("value")
             ax.fill_between(rows["value"], rows["psnr_lo"], rows["psnr_hi"], color=look.colour, alpha=0.2, linewidth=0)
             label = look.label if way == "sequential" and aspect == "rank" else None
-            ax.plot(rows["value"], rows["psnr"], color=look.colour, linestyle=DASHES[way], linewidth=1.1, label=label)
+            (line,) = ax.plot(rows["value"], rows["psnr"], color=look.colour, linestyle=DASHES[way], label=label)
+            line.set(linewidth=1.1, marker="o" if len(rows) == 1 else None, markersize=4)
         if aspect == "distance":
+            ax.set_xlim(-0.5, max([1, *here["value"]]) + 0.5)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         elif len(here):
             log2_axis(ax.xaxis, here["value"].to_list())

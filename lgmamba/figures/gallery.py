@@ -11,7 +11,7 @@ from lgmamba.figures.style import BOUNDARY, WIDTH, Style
 
 PITCH = 1.06  # from one tile to the next, tile widths
 BLOCK_GAP = 0.35  # between two images, tile widths
-NUMBER = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.4}  # behind the PSNR of a tile
+NUMBER: dict[str, Any] = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.4}  # behind the PSNR of a tile
 LABELS = 1.0  # room for the names of the rows, inches
 
 
@@ -39,8 +39,8 @@ def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
             )
         else:
             show(ax, panel.reconstruction(run, step, image), at=(x, y))
-            corner: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 4.5, "bbox": NUMBER}
-            ax.text(x + 0.96, y + H / W - 0.04, f"{psnr:.0f}", **corner)
+            corner = (x + 0.96, y + H / W - 0.04)
+            ax.text(*corner, f"{psnr:.0f}", ha="right", va="bottom", fontsize=4.5, bbox=NUMBER)
     for position, row in enumerate(rows):
         words = style[row].label if row in style.looks else row
         ax.text(-0.12, position * down + H / W / 2, words, ha="right", va="center", fontsize=7)

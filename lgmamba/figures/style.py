@@ -131,9 +131,9 @@ def use_style() -> None:
 
 
 def grid_of_axes(n: int, columns: int, height: float, width: float = WIDTH, **shared: Any) -> tuple[Figure, list[Axes]]:
-    """n axes in rows of at most `columns`, row height in inches; places that stay empty are removed."""
-    columns = min(n, columns)
+    """n axes in rows of at most `columns`, as even as can be, row height in inches; places that stay empty are removed."""
     rows = math.ceil(n / columns)
+    columns = math.ceil(n / rows)
     figure = Figure(figsize=(width, rows * height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     flat = list(axes.flat)

@@ -66,9 +66,9 @@ TEXTS = {
         training. {Lines}; {sample}. PSNR is that of the mean squared error over images. The ideal memory shows the patches read so
         far and the mean image elsewhere; once every cell has been read it is perfect and has left the plot.""",
     "gallery": """
-        The same {split} images in all rows; the first row shows the patches read so far, chequered where none was. Right of the
-        red line a run is beyond its training length. Small numbers: PSNR of that picture in dB. Seed {seed}; all pictures show pixel
-        values from 0 to 1.""",
+        The same {split} images in all rows: the first, and of those kept the one least like it. The first row shows the patches read so
+        far, chequered where none was. Right of the red line a run is beyond its training length. Small numbers: PSNR of that picture
+        in dB. Seed {seed}; all pictures show pixel values from 0 to 1.""",
     "retention": """
         Mean squared error of a cell's pixels against the step t and the time since the cell was last read (octaves of steps; lowest
         strip: not read so far). A run that keeps what it read is dark in every row; one that forgets brightens towards old ages; one

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lgmamba.config.study import load_params
+from tests.config.studies import leaves
 from tests.workflow.checkouts import Checkout, copy_repository, write_small_study
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -41,6 +42,12 @@ def test_stages_are_those_of_the_parameters(checkout):
     expected |= {f"remedy@{run}-{seed}" for run in params.extension.runs for seed in params.seeds}
     assert params.inspect is None  # or dvc.yaml needs the stage
     assert set(checkout.run("dvc", "stage", "list", "--name-only").split()) == expected
+
+
+def test_parameters_hold_nothing_that_dvc_refuses():
+    """It takes no dates, so a day is written as a text."""
+    values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    assert {type(value) for _, value in leaves(values)} <= {str, int, float, bool, type(None)}
 
 
 def test_repro_gives_what_snakemake_gives(reproduced, finished):
