@@ -11,11 +11,12 @@ _HOME = {
     "LengthDistribution": "lgmamba.tasks.lengths",
     "PatchMamba": "lgmamba.tasks.draw.model",
     "State": "lgmamba.mixers.contract",
+    "extend": "lgmamba.hosts.extension",
     "load_params": "lgmamba.config.study",
     "selective_scan": "lgmamba.scan",
 }
 
-__all__ = ["LengthDistribution", "PatchMamba", "State", "load_params", "selective_scan"]
+__all__ = ["LengthDistribution", "PatchMamba", "State", "extend", "load_params", "selective_scan"]
 
 
 def __getattr__(name: str):
