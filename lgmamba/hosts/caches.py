@@ -60,7 +60,9 @@ def keep_states(cache: Any, layer: ForeignLayer, owner: int, states: RowStates) 
     conv = F.pad(states.carry.mT, (1, 0))  # the packages keep one input more, which no step reads
     if hasattr(cache, "update_recurrent_state"):
         if cache.is_recording_past(layer.index):
-            raise HostError("speculative decoding takes tokens back, and a remedy's steps cannot be; generate without it")
+            raise HostError(
+                "speculative decoding takes tokens back, and a remedy's steps cannot be; generate without it"
+            )
         cache.update_conv_state(conv, layer.index, conv_kernel_size=layer.width)
         cache.update_recurrent_state(memory, layer.index)
     else:

@@ -98,7 +98,14 @@ def _thinned(recorder: Hook, every: int) -> Hook:
 
 
 def calibrate(
-    host: Host, entry: RemedyEntry, tokens: Tokens, n: int, steps: int, lengths: list[float], reported: list[int], seed: int
+    host: Host,
+    entry: RemedyEntry,
+    tokens: Tokens,
+    n: int,
+    steps: int,
+    lengths: list[float],
+    reported: list[int],
+    seed: int,
 ) -> Fit:
     """The values of one entry.
 

@@ -34,7 +34,11 @@ WINDOW_BYTES = 1 << 31
 NO_TEXT = {
     ("assemble", "consecutive", None): "it puts a picture together from windows that each show parts of it",
     ("assemble", "cover", None): "it puts a picture together from windows that each show parts of it",
-    ("decimamba", "step_size", "stream"): "after a step that is left out it says again what it said before, which of text is another token",
+    (
+        "decimamba",
+        "step_size",
+        "stream",
+    ): "after a step that is left out it says again what it said before, which of text is another token",
 }
 """(kind, form, mode) that mean nothing for text -> why."""
 NO_GENERATION = {
@@ -132,7 +136,9 @@ class Extension:
         """
         beams = kwargs.get("num_beams") or getattr(kwargs.get("generation_config"), "num_beams", None) or 1
         if beams > 1 and self._carries:
-            raise HostError("a window carries the steps that it may still reach, which beam search does not reorder; use num_beams=1")
+            raise HostError(
+                "a window carries the steps that it may still reach, which beam search does not reorder; use num_beams=1"
+            )
         return self.model.generate(*args, **kwargs)
 
     def remove(self) -> None:
@@ -198,7 +204,9 @@ def extend(
     host.target_length = _told(target_length, parts)
     found = _values(host, parts, calibrate, values, list(lengths), windows, steps, seed)
     last = round(max(lengths) * host.L0)
-    made = build(whole, [*parts, whole] if whole not in parts else parts, {n: a.values for n, a in found.items()}, host, last)
+    made = build(
+        whole, [*parts, whole] if whole not in parts else parts, {n: a.values for n, a in found.items()}, host, last
+    )
     return Extension(host, made, found, carries=any(e.kind == "window" for e in parts))
 
 
@@ -208,7 +216,9 @@ def _joined(parts: list[Entry]) -> Entry | Combination:
         raise HostError("found no remedy; expected one entry or more")
     if len(parts) == 1:
         return parts[0]
-    values = [e.model_dump(exclude_none=True) for e in parts] + [{"name": "all_of_them", "combine": [e.name for e in parts]}]
+    values = [e.model_dump(exclude_none=True) for e in parts] + [
+        {"name": "all_of_them", "combine": [e.name for e in parts]}
+    ]
     return wanted(values)[-1]
 
 

@@ -119,7 +119,9 @@ class Host:
     @property
     def device(self) -> torch.device:
         """Where the text goes in."""
-        return self.model.get_input_embeddings().weight.device if self._of_transformers else self._official.weight.device
+        return (
+            self.model.get_input_embeddings().weight.device if self._of_transformers else self._official.weight.device
+        )
 
     def tokens(self, sequences: TokenSequences, start: int, stop: int) -> Tensor:
         """Ids (B, stop - start)."""
@@ -196,7 +198,9 @@ class Host:
             HostError: another host is attached to the model.
         """
         if any(getattr(layer.mixer.__dict__.get("forward"), "func", None) is Host._forward for layer in self.layers):
-            raise HostError("this model is extended already; remove() that extension first, or list both remedies in one")
+            raise HostError(
+                "this model is extended already; remove() that extension first, or list both remedies in one"
+            )
         self._before = {layer.number: layer.mixer.__dict__.get("forward") for layer in self.layers}
         for layer in self.layers:
             layer.mixer.forward = partial(Host._forward, self, layer, layer.mixer.forward)
@@ -231,13 +235,19 @@ class Host:
         if self._encoding is not None:
             return self._encoded(layer, hidden_states)
         if hidden_states.is_cuda and torch.cuda.is_current_stream_capturing():
-            raise HostError("a CUDA graph would repeat the step number it was captured at; generate without one (cg=False)")
+            raise HostError(
+                "a CUDA graph would repeat the step number it was captured at; generate without one (cg=False)"
+            )
         kept = cache if cache is not None else inference_params
         before = states_in(kept, layer, self._number, B)
         if before is None:
             before = RowStates.start([self._told(n) for n in self._pass.counts])
         if self._nothing_done(before) and (not any(before.t) or L == 1):
-            given = {"cache": cache, "attention_mask": attention_mask} if self._of_transformers else {"inference_params": inference_params}
+            given = (
+                {"cache": cache, "attention_mask": attention_mask}
+                if self._of_transformers
+                else {"inference_params": inference_params}
+            )
             out = original(hidden_states, **given, **rest)
             if kept is not None:
                 note_states(kept, layer, self._number, _moved(before, self._pass.counts))
@@ -295,7 +305,9 @@ class Host:
         if not self.hybrid:
             return None
         if not self._of_transformers:
-            raise HostError("mamba_ssm's models with attention layers are not read here; convert the model to transformers")
+            raise HostError(
+                "mamba_ssm's models with attention layers are not read here; convert the model to transformers"
+            )
         from transformers import DynamicCache
 
         return DynamicCache(config=self.model.config)

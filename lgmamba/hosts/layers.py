@@ -73,9 +73,7 @@ class ForeignLayer:
         """W."""
         return self.mixer.conv1d.kernel_size[0]
 
-    def read(
-        self, u: Tensor, before: State | None, t0: int, hook: Hook | None
-    ) -> tuple[Tensor, State, Tensor | None]:
+    def read(self, u: Tensor, before: State | None, t0: int, hook: Hook | None) -> tuple[Tensor, State, Tensor | None]:
         """One piece of sequences that stand at the same step.
 
         Args:
@@ -135,8 +133,7 @@ class Mamba1Layer(ForeignLayer):
         rank = mixer.dt_proj.weight.shape[1]
         dt_low, Bmat, Cmat = mixer.x_proj(x).split([rank, self.modes, self.modes], dim=-1)
         dt_low, Bmat, Cmat = (
-            v if norm is None else norm(v)
-            for v, norm in zip((dt_low, Bmat, Cmat), self._norms(), strict=True)
+            v if norm is None else norm(v) for v, norm in zip((dt_low, Bmat, Cmat), self._norms(), strict=True)
         )
         A = _rates(mixer.A_log)
         dt = F.softplus(F.linear(dt_low, mixer.dt_proj.weight).to(A.dtype) + mixer.dt_proj.bias.to(A.dtype))

@@ -5,7 +5,14 @@ import torch
 
 VOCABULARY, L0 = 32, 12
 
-SMALL = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+SMALL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 HYBRID = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 24}
 CONFIGS = {
     "Mamba": SMALL | {"state_size": 4, "time_step_rank": 2},
@@ -13,14 +20,26 @@ CONFIGS = {
     "Mamba2": SMALL | {"state_size": 4, "num_heads": 4, "head_dim": 8, "n_groups": 2, "expand": 2, "chunk_size": 8},
     "Jamba": SMALL
     | HYBRID
-    | {"num_hidden_layers": 3, "attn_layer_period": 3, "attn_layer_offset": 1, "expert_layer_period": 100, "expert_layer_offset": 99}
+    | {
+        "num_hidden_layers": 3,
+        "attn_layer_period": 3,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 100,
+        "expert_layer_offset": 99,
+    }
     | {"mamba_d_state": 4, "mamba_dt_rank": 2, "num_experts": 1, "num_experts_per_tok": 1},
     "Bamba": SMALL
     | HYBRID
     | {"num_hidden_layers": 3, "attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 2}
     | {"mamba_d_state": 4, "mamba_chunk_size": 8},
     "Zamba2": SMALL
-    | {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 24, "num_hidden_layers": 3, "num_mem_blocks": 1}
+    | {
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 24,
+        "num_hidden_layers": 3,
+        "num_mem_blocks": 1,
+    }
     | {"layers_block_type": ["mamba", "hybrid", "mamba"], "mamba_d_state": 4, "mamba_headdim": 8, "mamba_ngroups": 2}
     | {"n_mamba_heads": 4, "mamba_expand": 2, "chunk_size": 8, "use_mem_rope": False, "adapter_rank": 4},
 }
