@@ -24,6 +24,7 @@ def audit(
     factor: Annotated[
         list[float] | None, typer.Option(help="T / L0 that is read; several times. 1 2 4 8 by default")
     ] = None,
+    passkey: Annotated[bool, typer.Option("--passkey", help="also ask for numbers told once in a long text")] = False,
     windows: Annotated[int, typer.Option(min=2, help="windows of text reported on; as many are calibrated on")] = 16,
     remedies: Annotated[
         Path | None,
@@ -39,13 +40,14 @@ def audit(
     from lgmamba.config.text import read_yaml
     from lgmamba.hosts.audit.run import FACTORS
     from lgmamba.hosts.audit.run import audit as run_audit
-    from lgmamba.hosts.loading import load_model, load_tokens
+    from lgmamba.hosts.loading import load_encoder, load_model, load_tokens
 
     entries = None if remedies is None else read_yaml(remedies).get("remedies", [])
     factors = tuple(factor or FACTORS)
     devices.claim(device)
     loaded = load_model(model, dtype, devices.torch_device(device))
-    tokens = load_tokens(loaded, model, text or [], of_bytes, 2 * windows * (round(max(factors) * L0) + 1))
+    encode = load_encoder(loaded, model, of_bytes)
+    tokens = load_tokens(encode, text or [], 2 * windows * (round(max(factors) * L0) + 1))
     name = Path(model).name if Path(model).is_dir() else model
     found = run_audit(
         loaded,

@@ -130,7 +130,7 @@ def calibrate(
         host, NextToken(), sequences, config, sorted({*reported, *(round(f * host.L0) for f in config.lengths)}),
         piece=host.L0, seed=seed, tail=max(1, host.L0 // 4),
     )  # fmt: skip
-    with frozen(host.model), host.attached():
+    with torch.inference_mode(False), torch.enable_grad(), frozen(host.model), host.attached():
         return fit(entry, images)
 
 

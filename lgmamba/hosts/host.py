@@ -6,7 +6,7 @@ each Mamba layer is replaced on the instance, and everything else of the model r
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,39 +20,15 @@ from lgmamba.hosts.caches import keep_states, note_states, states_in
 from lgmamba.hosts.errors import HostError
 from lgmamba.hosts.find import find_layers, has_attention
 from lgmamba.hosts.layers import ForeignLayer
+from lgmamba.hosts.packages import HostConfig, HostMixer, package_of
 from lgmamba.hosts.rows import RowStates, read_rows
 from lgmamba.hosts.sequences import TokenSequences
-from lgmamba.mixers.base import VERBS, Verb
 from lgmamba.mixers.contract import Hook
 from lgmamba.remedies.remedy import Remedy
 
 MOST_LOGITS = 1 << 26
 """Logits made at a time, at most."""
 _numbers = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class HostMixer:
-    """What a host's layers support: every verb, but for what attention layers in between would undo."""
-
-    kind: str
-    hybrid: bool
-
-    def refusal(self, verbs: Iterable[Verb]) -> str | None:
-        """As `lgmamba.mixers.base.MixerBase.refusal`."""
-        if self.hybrid and "keep" in set(verbs):
-            return f"no keep ({VERBS['keep']}): attention layers between the Mamba layers would read the dropped steps still"
-        return None
-
-
-@dataclass(frozen=True)
-class HostConfig:
-    """Sizes that remedies ask for; `n_layer` counts Mamba layers."""
-
-    n_layer: int
-    channels: int
-    modes: int
-    mixer: HostMixer
 
 
 @dataclass(frozen=True)
@@ -105,8 +81,8 @@ class Host:
                 "is in the model card, and no file of a checkpoint says it)"
             )
         self.model, self.L0 = model, L0
-        first, self.hybrid = self.layers[0], has_attention(model)
-        mixer = HostMixer(first.KIND, self.hybrid)
+        first, self.package = self.layers[0], package_of(model, has_attention(model))
+        mixer = HostMixer(first.KIND, self.package.hybrid)
         self.config = HostConfig(len(self.layers), first.channels, first.modes, mixer)
         self.remedy: Remedy | None = None
         self.target_length: int | None = None
@@ -119,9 +95,7 @@ class Host:
     @property
     def device(self) -> torch.device:
         """Where the text goes in."""
-        return (
-            self.model.get_input_embeddings().weight.device if self._of_transformers else self._official.weight.device
-        )
+        return self.package.embedding.weight.device
 
     def tokens(self, sequences: TokenSequences, start: int, stop: int) -> Tensor:
         """Ids (B, stop - start)."""
@@ -147,17 +121,17 @@ class Host:
         """
         t = 0 if state is None else state.t
         encoding = self._encoding = _Encoding(hook, state)
-        cache = self._attention_cache() if state is None else state.cache
+        cache = self.package.attention_cache() if state is None else state.cache
         try:
             with self.attached():
-                outputs = self._backbone(tokens, t, cache)
+                outputs = self.package.outputs(tokens, t, cache)
         finally:
             self._encoding = None
         return outputs, HostState(t + tokens.shape[1], tuple(encoding.after), cache)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Logits (..., vocabulary), float32 (float64 in a float64 model)."""
-        head = self.model.get_output_embeddings() if self._of_transformers else self.model.lm_head
+        head = self.package.head
         logits = head(outputs.to(head.weight.dtype))
         return logits if logits.dtype == torch.float64 else logits.float()
 
@@ -174,8 +148,7 @@ class Host:
     @property
     def vocabulary(self) -> int:
         """Rows of the output embedding."""
-        head = self.model.get_output_embeddings() if self._of_transformers else self.model.lm_head
-        return head.weight.shape[0]
+        return self.package.head.weight.shape[0]
 
     # ---- the model's own passes -------------------------------------------------------------------------------------
 
@@ -243,12 +216,7 @@ class Host:
         if before is None:
             before = RowStates.start([self._told(n) for n in self._pass.counts])
         if self._nothing_done(before) and (not any(before.t) or L == 1):
-            given = (
-                {"cache": cache, "attention_mask": attention_mask}
-                if self._of_transformers
-                else {"inference_params": inference_params}
-            )
-            out = original(hidden_states, **given, **rest)
+            out = original(hidden_states, **self.package.arguments(cache, attention_mask, inference_params), **rest)
             if kept is not None:
                 note_states(kept, layer, self._number, _moved(before, self._pass.counts))
             return out
@@ -284,43 +252,6 @@ class Host:
 
     def _nothing_done(self, before: RowStates) -> bool:
         return all(self._plan(t, told) is None for t, told in zip(before.t, before.told, strict=True))
-
-    # ---- differences between the packages ---------------------------------------------------------------------------
-
-    @property
-    def _of_transformers(self) -> bool:
-        return hasattr(self.model, "get_input_embeddings")
-
-    @property
-    def _official(self) -> nn.Module:
-        return self.model.backbone.embedding
-
-    @property
-    def embedding(self) -> nn.Module:
-        """What makes vectors (B, L, d) of ids."""
-        return self.model.get_input_embeddings() if self._of_transformers else self._official
-
-    def _attention_cache(self) -> Any:
-        """An empty one; None in a model without attention."""
-        if not self.hybrid:
-            return None
-        if not self._of_transformers:
-            raise HostError(
-                "mamba_ssm's models with attention layers are not read here; convert the model to transformers"
-            )
-        from transformers import DynamicCache
-
-        return DynamicCache(config=self.model.config)
-
-    def _backbone(self, ids: Tensor, t: int, cache: Any) -> Tensor:
-        """Outputs (B, L, d) after the final norm."""
-        if not self._of_transformers:
-            return self.model.backbone(ids)
-        more = {}
-        if self.hybrid:
-            positions = torch.arange(t, t + ids.shape[1], device=ids.device)
-            more = {"position_ids": positions.expand(len(ids), -1)}
-        return self.model.base_model(ids, cache=cache, use_cache=cache is not None, **more).last_hidden_state
 
 
 def _started(B: int, L: int, mask: Tensor | None) -> _Pass:

@@ -2,16 +2,21 @@
 
 import json
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lgmamba.hosts.audit.passkey import Encode
 from lgmamba.hosts.errors import HostError
+from lgmamba.hosts.packages import package_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 INSTALL = 'it needs transformers: pip install "lgmamba[lm]"'
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+"""Files of which every tokenizer has one."""
 BYTES_A_TOKEN = 8
 """Text read for each token that is wanted, at most."""
 
@@ -38,41 +43,48 @@ def load_model(name: str, dtype: str, device: torch.device) -> nn.Module:
     return model.to(device).eval()
 
 
-def load_tokens(model: nn.Module, name: str, texts: list[Path], of_bytes: bool, wanted: int) -> Tensor:
+def load_encoder(model: nn.Module, name: str, of_bytes: bool) -> Encode:
+    """What makes token ids of text.
+
+    Args:
+        model, name: whose tokenizer it is, as in `load_model`.
+        of_bytes: whether tokens are bytes, for a model that was trained on these.
+    Raises:
+        HostError: there is no tokenizer, or the vocabulary has no room for bytes.
+    """
+    if of_bytes:
+        rows = package_of(model, False).embedding.weight.shape[0]
+        if rows < 256:
+            raise HostError(f"{name}: found a vocabulary of {rows}; expected 256 or more for a model of bytes")
+        return lambda text: list(text.encode())
+    local = Path(name).is_dir()
+    missing = f"{name}: found no tokenizer; expected tokenizer.json beside the weights, or --bytes for a model of bytes"
+    if local and not any(
+        (Path(name) / file).is_file() for file in TOKENIZERS
+    ):  # transformers would make one that knows no word
+        raise HostError(missing)
+    try:
+        tokenizer = _transformers().AutoTokenizer.from_pretrained(name, local_files_only=local)
+    except (OSError, ValueError, KeyError) as e:
+        raise HostError(f"{missing}. transformers says: {_first_line(e)}") from None
+    return lambda text: tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def load_tokens(encode: Encode, texts: list[Path], wanted: int) -> Tensor:
     """Token ids (L,) of text files, and of the *.txt files of folders, one after the other, until there are enough.
 
     Args:
-        model, name: whose tokenizer reads them, as in `load_model`.
         texts: files and folders; none: the sources of Python's standard library, which every machine has.
-        of_bytes: whether tokens are bytes, for a model that was trained on these.
         wanted: tokens.
     Raises:
-        HostError: a file is missing or no text, or the tokenizer is.
+        HostError: a file is missing or no text.
     """
-    content = _read(texts, wanted * (1 if of_bytes else BYTES_A_TOKEN))
-    if of_bytes:
-        rows = model.get_input_embeddings().weight.shape[0] if hasattr(model, "get_input_embeddings") else 256
-        if rows < 256:
-            raise HostError(f"{name}: found a vocabulary of {rows}; expected 256 or more for a model of bytes")
-        return torch.frombuffer(bytearray(content), dtype=torch.uint8).long()[:wanted]
-    try:
-        tokenizer = _transformers().AutoTokenizer.from_pretrained(name, local_files_only=Path(name).is_dir())
-    except (OSError, ValueError, KeyError) as e:
-        raise HostError(
-            f"{name}: found no tokenizer that can be loaded; expected tokenizer.json beside the weights, or --bytes for a model of "
-            f"bytes. transformers says: {_first_line(e)}"
-        ) from None
-    return torch.tensor(tokenizer(content.decode("utf-8", "replace"), add_special_tokens=False)["input_ids"][:wanted])
+    content = _read(texts, wanted * BYTES_A_TOKEN).decode("utf-8", "replace")
+    return torch.tensor(encode(content)[:wanted])
 
 
 def _read(texts: list[Path], most: int) -> bytes:
-    if not texts:
-        library = Path(sysconfig.get_path("stdlib"))
-        files = sorted(p for p in library.rglob("*.py") if not {"site-packages", "test", "tests"} & set(p.parts))
-    else:
-        files = [file for path in texts for file in (sorted(path.rglob("*.txt")) if path.is_dir() else [path])]
-    if not files:
-        raise HostError(f"{', '.join(map(str, texts))}: found no file; expected text files, or folders with *.txt")
+    files = _sources() if not texts else (file for path in texts for file in _text_files(path))
     parts, size = [], 0
     for file in files:
         parts.append(file.read_bytes())
@@ -82,6 +94,20 @@ def _read(texts: list[Path], most: int) -> bytes:
         if size >= most:
             break
     return b"\n".join(parts)
+
+
+def _sources() -> Iterator[Path]:
+    """Of Python's standard library: modules, then packages."""
+    library = Path(sysconfig.get_path("stdlib"))
+    yield from sorted(library.glob("*.py"))
+    yield from sorted(p for p in library.glob("*/**/*.py") if not {"site-packages", "test", "tests"} & set(p.parts))
+
+
+def _text_files(path: Path) -> list[Path]:
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    if not files:
+        raise HostError(f"{path}: found no *.txt in this folder; expected text files, or folders with some")
+    return files
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Mamba(nn.Module):
         self.conv1d = nn.Conv1d(D, D, d_conv, groups=D, padding=d_conv - 1)
         self.x_proj = nn.Linear(D, rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(rank, D)
+        nn.init.constant_(self.dt_proj.bias, -3.0)  # small steps: a long memory
         self.A_log = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(D, 1))
         self.D = nn.Parameter(torch.ones(D))
         self.out_proj = nn.Linear(D, d_model, bias=False)
@@ -94,7 +95,7 @@ class Mamba2(nn.Module):
         self.in_proj = nn.Linear(d_model, 2 * d_inner + 2 * ngroups * d_state + self.nheads, bias=False)
         self.conv_dim = self.d_ssm + 2 * ngroups * d_state
         self.conv1d = nn.Conv1d(self.conv_dim, self.conv_dim, d_conv, groups=self.conv_dim, padding=d_conv - 1)
-        self.dt_bias = nn.Parameter(torch.randn(self.nheads))
+        self.dt_bias = nn.Parameter(torch.randn(self.nheads) - 3)
         self.A_log = nn.Parameter(torch.rand(self.nheads) + 0.5)
         self.D = nn.Parameter(torch.rand(self.d_ssm if D_has_hdim else self.nheads))
         if rmsnorm:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 import lgmamba
 from lgmamba.hosts import calibration as bounded
 from lgmamba.hosts.audit.answer import breaks_at
+from lgmamba.hosts.audit.passkey import Passkeys
 from lgmamba.hosts.audit.scores import VANILLA, at_the_end, by_position, reset
 from lgmamba.hosts.calibration import LanguageCalibration
 from lgmamba.hosts.errors import HostError
@@ -208,3 +210,41 @@ def test_texts_that_are_too_short_are_refused_with_what_is_missing():
         windows_of(torch.rand(5), 1, 2, "audit")
     with pytest.raises(HostError, match="the longest of 2 or more"):
         lgmamba.audit(trained(), text(8, 200), L0, factors=(0.5, 1))
+
+
+def test_passkeys_are_told_where_it_is_said_and_asked_for_at_the_end():
+    class Knows:
+        """A host whose answer is what stands after the last "is " of the text that it was given."""
+
+        device = torch.device("cpu")
+
+        def encode(self, tokens, state=None, target_length=None, hook=None):
+            seen = tokens if state is None else torch.cat([state.ids, tokens], 1)
+            return tokens.double()[..., None], SimpleNamespace(ids=seen)
+
+        def tokens(self, sequences, start, stop):
+            return sequences.ids[:, start:stop]
+
+        def predict(self, outputs):
+            return F.one_hot(torch.full(outputs.shape[:2], ord("7")), 256).double()
+
+        def surprise(self, outputs, targets):
+            return F.cross_entropy(self.predict(outputs).mT, targets, reduction="none")
+
+    keys = Passkeys(lambda text: list(text.encode()), [200, 400])
+    for T, texts in keys._texts.items():
+        for (depth, key), ids in zip(keys.cases, texts, strict=True):
+            said = bytes(ids.tolist())
+            assert len(said) == T + 1 and said.endswith(b"The pass key is %d" % key) and said.count(b"%d" % key) == 3
+            room = (
+                T
+                + 1
+                - len(said[said.index(b"What is the") :])
+                - len("The pass key is 12345. Remember it. 12345 is the pass key. ")
+            )
+            assert said.index(b"The pass key is") == round(depth * room)
+    keys.ask(Knows(), "vanilla", VANILLA, 400)
+    assert keys.share("vanilla", 400) == 0 and keys.share("vanilla", 200) is None
+    assert len(keys.columns["bits"]) == len(keys.cases) and keys.answer == 6
+    with pytest.raises(HostError, match=r"texts of 1.. tokens or more; found a length of 50"):
+        Passkeys(lambda text: list(text.encode()), [50])

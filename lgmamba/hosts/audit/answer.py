@@ -9,7 +9,12 @@ from lgmamba.hosts.audit.scores import CONTROLS
 def answer(found: Audit) -> list[str]:
     """The plain answer: how far it reads, what repairs it, who needs the length, what was predicted."""
     L0, lengths = found.about["L0"], found.about["lengths"]
-    return [_reads(found, L0, lengths), *_repairs(found, L0, lengths[-1]), *_predicted(found, L0)]
+    return [
+        _reads(found, L0, lengths),
+        *_repairs(found, L0, lengths[-1]),
+        *_recalls(found, L0, lengths),
+        *_predicted(found, L0),
+    ]
 
 
 def breaks_at(found: Audit) -> int | None:
@@ -64,6 +69,19 @@ def _repairs(found: Audit, L0: int, T: int) -> list[str]:
         "read a difference near 0 as none, and confirm the one you choose on other text."
     )
     return lines
+
+
+def _recalls(found: Audit, L0: int, lengths: list[int]) -> list[str]:
+    if found.passkeys is None:
+        return []
+    share = found.passkeys.share
+    shares = ", ".join(f"{share('vanilla', T):.0%} at {T:,} tokens" for T in lengths)
+    asked = f"Asked for a number told once, it is right in {shares}"
+    if share("vanilla", L0) < 0.5:
+        return [f"{asked}: it cannot do this within L0, so that recall says nothing of what lies beyond."]
+    right = {n: share(n, lengths[-1]) for n in dict.fromkeys(found.passkeys.columns["remedy"])}
+    best = max((n for n, v in right.items() if v is not None), key=right.get)
+    return [f"{asked}; at {lengths[-1]:,} tokens best with `{best}`, {right[best]:.0%}."]
 
 
 def _predicted(found: Audit, L0: int) -> list[str]:

@@ -3,6 +3,7 @@
     scores.parquet    remedy, kind, mode, tokens, window -> bits for each scored token
     levels.parquet    remedy, kind, mode, tokens -> bits, and the difference from vanilla at L0 and from the best control, with intervals
     position.parquet  first, last, window -> bits of one pass from the start
+    passkey.parquet   see `passkey`, where it was asked for
     watched/          what `lgmamba.watch` saw
     values/           calibrated values, for `lgmamba.extend(values=...)`
     audit.json        what was done with what, and the answer
@@ -18,6 +19,7 @@ from typing import Any
 
 from lgmamba.files import to_json, write_atomic
 from lgmamba.frames import write_columns
+from lgmamba.hosts.audit.passkey import Passkeys
 from lgmamba.hosts.watch import Watched
 from lgmamba.remedies.artefacts import Artefact
 
@@ -46,6 +48,7 @@ class Audit:
         scores: bits by (remedy, tokens), (n,) of each window.
         position: columns of that frame.
         watched: see `lgmamba.watch`.
+        passkeys: what was asked for and found; None where nothing was.
         refused: name of a remedy -> why it is not for this model.
         words: name -> what is done, in words.
         modes: name -> kind and mode.
@@ -58,6 +61,7 @@ class Audit:
     scores: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     position: dict[str, list[Any]] = field(default_factory=dict)
     watched: Watched | None = None
+    passkeys: Passkeys | None = None
     refused: dict[str, str] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
     modes: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -80,6 +84,8 @@ class Audit:
         write_columns(out / "scores.parquet", dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
         write_columns(out / "levels.parquet", self.level_columns())
         write_columns(out / "position.parquet", self.position)
+        if self.passkeys is not None:
+            write_columns(out / "passkey.parquet", self.passkeys.columns)
         self.watched.write(out / "watched")
         for artefact in self.artefacts.values():
             artefact.write(out / "values")

@@ -37,6 +37,7 @@ def _text(found: Audit, figures: Path) -> str:
         "## By the length that is read",
         _picture(figures, "lengths", "Bits for each token against the tokens read, with remedies and controls"),
         _levels_table(found),
+        *([] if found.passkeys is None else ["## Recall of a number told once", _passkey_table(found)]),
         "## By position, in one pass from the start",
         _picture(figures, "position", "Bits for each token against its position in the text"),
         "Tokens at different positions are different tokens: read this curve for a rise that goes on, not for its ripples.",
@@ -60,6 +61,18 @@ def _levels_table(found: Audit) -> str:
         mean, low, high = last.from_control
         rows.append([f"`{name}`", *cells, f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"])
     return _table(head, rows) + f"\n\nThe last column is at {lengths[-1]:,} tokens; negative is better."
+
+
+def _passkey_table(found: Audit) -> str:
+    lengths, asked = found.about["lengths"], found.passkeys
+    rows = []
+    for name in dict.fromkeys(asked.columns["remedy"]):
+        cells = ["" if (v := asked.share(name, T)) is None else f"{v:.0%}" for T in lengths]
+        rows.append([f"`{name}`", *cells])
+    return _table(["right answers", *(f"{T:,}" for T in lengths)], rows) + (
+        f"\n\nOf {len(asked.cases)} numbers for each length, told between the start of the text and right before the question; `truncate` can "
+        "know those alone that were told within L0. By depth in `passkey.parquet`."
+    )
 
 
 def _layers_table(found: Audit) -> str:

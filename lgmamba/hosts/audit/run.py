@@ -18,6 +18,7 @@ from lgmamba.analysis.statistics import effect_of
 from lgmamba.config.remedies import Combination, Remedies
 from lgmamba.hosts.audit.answer import answer
 from lgmamba.hosts.audit.found import Audit, Level
+from lgmamba.hosts.audit.passkey import Encode, Passkeys
 from lgmamba.hosts.audit.scores import CONTROLS, VANILLA, at_the_end, by_position, freeze, reset
 from lgmamba.hosts.calibration import calibrate, frozen
 from lgmamba.hosts.errors import HostError
@@ -28,6 +29,7 @@ from lgmamba.hosts.watch import bins_of, watch
 from lgmamba.remedies.artefacts import Artefact
 from lgmamba.remedies.configs import Entry
 from lgmamba.remedies.registry import build
+from lgmamba.remedies.remedy import Remedy
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ def audit(
     seed: int = 0,
     out: str | Path | None = None,
     named: str = "",
+    encode: Encode | None = None,
 ) -> Audit:
     """Read a text at several lengths with and without remedies, and say what breaks and what repairs it.
 
@@ -76,6 +79,7 @@ def audit(
         steps: iterations of a search.
         out: folder for frames, figures and the page; None: nothing is written.
         named: what the page calls the model.
+        encode: text -> token ids, with which passkeys are asked for too; None: they are not.
     Raises:
         ConfigError, HostError: as `lgmamba.extend`; too little text.
     """
@@ -89,6 +93,8 @@ def audit(
     sequences = TokenSequences.of(evaluation).to(host.device)
     found = Audit(_about(host, named, lengths, windows, tail, seed))
     with frozen(model), host.attached():
+        if encode is not None:
+            found.passkeys = Passkeys(encode, lengths, seed)
         trial = _Trial(host, found, sequences, lengths, tail)
         trial.controls()
         for entry in entries:
@@ -117,16 +123,25 @@ class _Trial:
     def controls(self) -> None:
         L0 = self.host.L0
         for T in self.lengths:
-            self.keep("vanilla", T, at_the_end(self.host, VANILLA, self.sequences, T, self.tail))
+            self.read("vanilla", VANILLA, T)
         again = reset(self.host, self.sequences, self.tail)
         frozen_at_L0 = freeze(L0)
         for T in self.lengths:
             if T > L0:
                 self.found.scores["truncate", T] = self.found.scores["vanilla", L0]
+                self.ask("truncate", VANILLA, T, read=L0)
                 self.keep("reset", T, again)
-                self.keep("freeze", T, at_the_end(self.host, frozen_at_L0, self.sequences, T, self.tail))
+                self.read("freeze", frozen_at_L0, T)
         self.found.modes |= {"vanilla": ("vanilla", "stream")} | dict.fromkeys(CONTROLS, ("control", "stream"))
         self.found.words |= {"vanilla": VANILLA.words} | CONTROLS
+
+    def read(self, name: str, remedy: Remedy, T: int) -> None:
+        self.keep(name, T, at_the_end(self.host, remedy, self.sequences, T, self.tail))
+        self.ask(name, remedy, T)
+
+    def ask(self, name: str, remedy: Remedy, T: int, read: int | None = None) -> None:
+        if self.found.passkeys is not None:
+            self.found.passkeys.ask(self.host, name, remedy, T, read)
 
     def keep(self, name: str, T: int, scored: Tensor) -> None:
         log.info("%s at %d tokens: %.4f bits", name, T, float(scored.double().mean()) / math.log(2))
@@ -161,7 +176,7 @@ def _try(
     remedy = build(entry, [entry], values, host, lengths[-1])
     found.modes[entry.name], found.words[entry.name] = (entry.kind, entry.mode), entry.words
     for T in beyond:
-        trial.keep(entry.name, T, at_the_end(host, remedy, trial.sequences, T, trial.tail))
+        trial.read(entry.name, remedy, T)
 
 
 def _levels(found: Audit, L0: int) -> list[Level]:
@@ -207,7 +222,7 @@ def _about(host: Host, named: str, lengths: list[int], windows: int, tail: int, 
         "model": named or type(model).__name__,
         "class": type(model).__name__,
         "layers": f"{host.config.n_layer} of {host.config.mixer.kind}"
-        + (", between attention layers" if host.hybrid else ""),
+        + (", between attention layers" if host.package.hybrid else ""),
         "parameters": sum(p.numel() for p in model.parameters()),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "device": str(host.device),

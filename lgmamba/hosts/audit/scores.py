@@ -41,8 +41,8 @@ def freeze(L0: int) -> Remedy:
 
 
 @torch.no_grad()
-def at_the_end(host: Host, remedy: Remedy, sequences: TokenSequences, T: int, tail: int) -> Tensor:
-    """-ln p of the last `tail` tokens after the last T were read: (n, tail)."""
+def outputs_at_the_end(host: Host, remedy: Remedy, sequences: TokenSequences, T: int, tail: int) -> Tensor:
+    """Outputs after each of the last `tail` tokens where the last T were read: (n, tail, d)."""
     found = []
     for some in _portions(sequences.last(T), T if remedy.whole else min(T, PIECE)):
         plan = remedy.plan(T if remedy.mode == "prefix" else None)
@@ -50,10 +50,15 @@ def at_the_end(host: Host, remedy: Remedy, sequences: TokenSequences, T: int, ta
         parts = []
         for part in read_pieces(host, some, stops, None, plan):
             if part.stop > T - tail:
-                start = max(part.start, T - tail)
-                parts.append(host.surprise(part.outputs[:, start - part.start :], some.targets[:, start : part.stop]))
+                parts.append(part.outputs[:, max(0, T - tail - part.start) :])
         found.append(torch.cat(parts, 1))
     return torch.cat(found)
+
+
+@torch.no_grad()
+def at_the_end(host: Host, remedy: Remedy, sequences: TokenSequences, T: int, tail: int) -> Tensor:
+    """-ln p of the last `tail` tokens after the last T were read: (n, tail)."""
+    return host.surprise(outputs_at_the_end(host, remedy, sequences, T, tail), sequences.targets[:, -tail:])
 
 
 @torch.no_grad()
