@@ -76,6 +76,15 @@ def note_states(cache: Any, layer: ForeignLayer, owner: int, states: RowStates) 
         setattr(cache, NOTES, {})
     bare = RowStates(states.t, states.told, remembered=states.remembered)
     getattr(cache, NOTES)[layer.number] = Note(owner, bare)
+    if any(v is not None for v in states.remembered) and hasattr(cache, "reorder_cache"):
+        cache.reorder_cache = _cannot_reorder
+
+
+def _cannot_reorder(rows: Any) -> None:
+    """What stands in for a cache's own `reorder_cache` where it would leave out what a remedy carries."""
+    raise HostError(
+        "beam search: a window carries the steps that it may still reach, which a cache does not reorder; use num_beams=1"
+    )
 
 
 def _held(cache: Any, layer: ForeignLayer) -> tuple[Tensor, Tensor] | None:

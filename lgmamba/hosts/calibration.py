@@ -25,9 +25,9 @@ from lgmamba.remedies.entry import Mode, RemedyEntry
 from lgmamba.remedies.registry import fit
 from lgmamba.remedies.search import Objective
 
-RECORDED_BYTES = 1 << 29
+RECORDED_BYTES = 1 << 28
 """Step sizes that one recorder may hold; of more, every k-th is kept, of all sequences alike."""
-TOKENS_AT_ONCE = 1 << 14
+TOKENS_AT_ONCE = 1 << 13
 """Tokens read at a time while recording, at most, and one sequence at least."""
 
 
@@ -97,6 +97,8 @@ def _thinned(recorder: Hook, every: int) -> Hook:
     return hook
 
 
+@torch.inference_mode(False)  # whoever calls this may have switched gradients off
+@torch.enable_grad()
 def calibrate(
     host: Host,
     entry: RemedyEntry,
@@ -130,7 +132,7 @@ def calibrate(
         host, NextToken(), sequences, config, sorted({*reported, *(round(f * host.L0) for f in config.lengths)}),
         piece=host.L0, seed=seed, tail=max(1, host.L0 // 4),
     )  # fmt: skip
-    with torch.inference_mode(False), torch.enable_grad(), frozen(host.model), host.attached():
+    with frozen(host.model), host.attached():
         return fit(entry, images)
 
 

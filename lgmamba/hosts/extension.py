@@ -110,13 +110,10 @@ class Extension:
         host: what remedies see of it.
         remedy: what is done.
         values: calibrated values by name of the entry.
-
-    Args:
-        carries: whether the remedy carries more from step to step than the packages' caches hold.
     """
 
-    def __init__(self, host: Host, remedy: Remedy, artefacts: dict[str, Artefact], carries: bool = False):
-        self.host, self.remedy, self._artefacts, self._carries = host, remedy, artefacts, carries
+    def __init__(self, host: Host, remedy: Remedy, artefacts: dict[str, Artefact]):
+        self.host, self.remedy, self._artefacts = host, remedy, artefacts
         self.model = host.model
         host.remedy = remedy
         host.attach()
@@ -129,16 +126,7 @@ class Extension:
         return self.model(*args, **kwargs)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's own `generate`.
-
-        Raises:
-            HostError: beam search with a remedy that carries more than the cache holds.
-        """
-        beams = kwargs.get("num_beams") or getattr(kwargs.get("generation_config"), "num_beams", None) or 1
-        if beams > 1 and self._carries:
-            raise HostError(
-                "a window carries the steps that it may still reach, which beam search does not reorder; use num_beams=1"
-            )
+        """The model's own `generate`."""
         return self.model.generate(*args, **kwargs)
 
     def remove(self) -> None:
@@ -207,7 +195,7 @@ def extend(
     made = build(
         whole, [*parts, whole] if whole not in parts else parts, {n: a.values for n, a in found.items()}, host, last
     )
-    return Extension(host, made, found, carries=any(e.kind == "window" for e in parts))
+    return Extension(host, made, found)
 
 
 def _joined(parts: list[Entry]) -> Entry | Combination:

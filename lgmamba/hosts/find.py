@@ -60,6 +60,8 @@ def _check(mixer: nn.Module) -> None:
             f"found quantised weights ({type(mixer).__name__}.{quantised[0]}); expected float32, bfloat16 or float16: load the model "
             "without quantization_config"
         )
+    if any(p.is_meta for p in mixer.parameters()):
+        raise HostError(f"found weights of {type(mixer).__name__} that are offloaded; expected all of them on a device")
     activation = getattr(mixer, "activation", "silu")
     if activation not in ("silu", "swish"):
         raise HostError(f"found activation {activation!r} in {type(mixer).__name__}; expected silu")

@@ -26,7 +26,7 @@ from lgmamba.hosts.sequences import TokenSequences
 from lgmamba.mixers.contract import Hook
 from lgmamba.remedies.remedy import Remedy
 
-MOST_LOGITS = 1 << 26
+MOST_LOGITS = 1 << 25
 """Logits made at a time, at most."""
 _numbers = itertools.count(1)
 

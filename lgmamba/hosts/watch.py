@@ -112,11 +112,11 @@ def watch(model: nn.Module, tokens: Tensor, L0: int | None = None) -> Watched:
     """Look at what each layer's recurrence does with a text.
 
     Args:
-        model: as of `lgmamba.extend`; a remedy that it is extended with is not looked at.
+        model: as of `lgmamba.extend`, without a remedy.
         tokens: (B, T) ids, all of them text; T of a few L0 shows what is beyond.
         L0: the length that the model was trained to read, tokens.
     Raises:
-        HostError: a model that is not known, no L0, or fewer than 4 tokens.
+        HostError: a model that is not known or extended, no L0, or fewer than 4 tokens.
     """
     host = Host(model, L0)
     if tokens.ndim != 2 or tokens.shape[1] < 4:

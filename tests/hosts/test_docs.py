@@ -24,17 +24,12 @@ def test_the_walk_and_the_command(tmp_path, monkeypatch, lgmamba):
         "L0, STEPS = 64, 400": "L0, STEPS = 8, 3",
         "hidden_size=64": "hidden_size=8",
         "state_size=16": "state_size=4",
+        "factors=(1, 2, 4, 8), windows=16": "factors=(1, 2), windows=3",
+        "(8 * L0 + 1)": "(2 * L0 + 1)",
+        "(16, 1)": "(2, 1)",
+        "steps=10": "steps=1",
     }
-    for old, new in (
-        smaller
-        | {
-            "windows=16": "windows=3",
-            "factors=(1, 2, 4, 8)": "factors=(1, 2)",
-            "(8 * L0 + 1)": "(2 * L0 + 1)",
-            "(16, 1)": "(2, 1)",
-            "steps=10": "steps=1",
-        }
-    ).items():
+    for old, new in smaller.items():
         assert old in code
         code = code.replace(old, new)
     exec(compile(code, str(PAGE), "exec"), {})

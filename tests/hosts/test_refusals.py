@@ -62,10 +62,19 @@ def test_models_that_are_not_known_or_cannot_be_read():
         Host(model, L0)
 
 
+def test_weights_that_are_elsewhere_are_refused():
+    model = make("Mamba")
+    model.backbone.layers[1].to("meta")
+    with pytest.raises(HostError, match="offloaded"):
+        Host(model, L0)
+
+
 def test_one_model_has_one_extension():
     model = make("Mamba")
-    with lgmamba.extend(model, POWER, L0), pytest.raises(HostError, match="extended already"):
-        lgmamba.extend(model, POWER, L0)
+    with lgmamba.extend(model, POWER, L0):
+        for again in (lambda: lgmamba.extend(model, POWER, L0), lambda: lgmamba.watch(model, tokens(1, 9), L0)):
+            with pytest.raises(HostError, match="extended already"):
+                again()
     with lgmamba.extend(model, POWER, L0):
         pass
 

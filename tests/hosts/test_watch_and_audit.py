@@ -119,7 +119,7 @@ def test_recorders_keep_within_their_bounds_and_say_nearly_the_same(monkeypatch)
     host = Host(trained(), L0)
     images = LanguageCalibration(host, None, TokenSequences.of(text(32, L0 + 1, seed=6)), None, [], L0, 0)
     found = {}
-    for limit in (1 << 29, 40_000):
+    for limit in (1 << 28, 40_000):
         monkeypatch.setattr(bounded, "RECORDED_BYTES", limit)
         found[limit] = StepSizeRecorder(), StateRecorder()
         with torch.no_grad():
