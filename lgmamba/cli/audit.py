@@ -60,6 +60,7 @@ def audit(
         seed=seed,
         out=out,
         named=name,
+        encode=encode if passkey else None,
     )
     for line in found.answer:
         typer.echo(line.replace("**", ""))
