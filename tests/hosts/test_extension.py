@@ -154,6 +154,17 @@ def test_other_classes_read_token_by_token_alike(name):
         torch.testing.assert_close(token_by_token(model, ids, L0 + 3), logits(model, ids), rtol=0, atol=2e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["Mamba", "Mamba2", "Jamba"])
+def test_a_text_is_gone_on_with_by_several_tokens_at_a_time(name):
+    model, ids = make(name), tokens(2, T, seed=1)
+    with extended(model, STREAM["window"]):
+        first = model(ids[:, : L0 + 4], use_cache=True)
+        held = {"cache": first.cache} if hasattr(first, "cache") else {"past_key_values": first.past_key_values}
+        rest = model(ids[:, L0 + 4 :], use_cache=True, **held).logits
+        torch.testing.assert_close(torch.cat([first.logits, rest], 1), logits(model, ids), rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("remedy", ["power", "window", "longmamba"])
 @pytest.mark.parametrize("name", ["Mamba", "Mamba2", "FalconMamba"])
 def test_padding_on_the_left_changes_nothing(name, remedy):
