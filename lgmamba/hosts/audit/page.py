@@ -184,5 +184,6 @@ def _draw_layers(found: Audit, out: Path) -> None:
     right.fill_between(memory["layer"], memory["tau_low"], memory["tau_high"], color="0.85")
     right.plot(memory["layer"], memory["tau_median"], color="0.2")
     right.axhline(found.about["L0"], color="0.45", linewidth=0.7, linestyle=(0, (4, 3)))
+    right.xaxis.get_major_locator().set_params(integer=True)
     right.set(xlabel="Layer", ylabel="tau, tokens", yscale="log", title="Memory of the modes: median, 5 to 95 %")
     save_figure(figure, states, "layers", out)
