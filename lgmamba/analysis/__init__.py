@@ -11,7 +11,9 @@ remedies     what remedies do beyond the training length
 drawn        the frames that the figures draw, row for row
 theory       the closed form of one layer beside what it was measured to do
 asked        errors of single queries, of tasks that ask
-panel        the pictures that the figures show
+panel        pictures: what every run draws of the same images, step after step
+strips       how they are packed
+titles       what the figures are called
 evaluate     all of it, in order
 """
 
