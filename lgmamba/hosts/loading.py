@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lgmamba.extras import missing
 from lgmamba.hosts.audit.passkey import Encode
 from lgmamba.hosts.errors import HostError
 from lgmamba.hosts.packages import package_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-INSTALL = 'it needs transformers: pip install "lgmamba[lm]"'
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 """Files of which every tokenizer has one."""
 BYTES_A_TOKEN = 8
@@ -58,15 +58,15 @@ def load_encoder(model: nn.Module, name: str, of_bytes: bool) -> Encode:
             raise HostError(f"{name}: found a vocabulary of {rows}; expected 256 or more for a model of bytes")
         return lambda text: list(text.encode())
     local = Path(name).is_dir()
-    missing = f"{name}: found no tokenizer; expected tokenizer.json beside the weights, or --bytes for a model of bytes"
+    none = f"{name}: found no tokenizer; expected tokenizer.json beside the weights, or --bytes for a model of bytes"
     if local and not any(
         (Path(name) / file).is_file() for file in TOKENIZERS
     ):  # transformers would make one that knows no word
-        raise HostError(missing)
+        raise HostError(none)
     try:
         tokenizer = _transformers().AutoTokenizer.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError, KeyError) as e:
-        raise HostError(f"{missing}. transformers says: {_first_line(e)}") from None
+        raise HostError(f"{none}. transformers says: {_first_line(e)}") from None
     return lambda text: tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
@@ -133,7 +133,7 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise HostError(INSTALL) from None
+        raise HostError(missing("transformers")) from None
     return transformers
 
 
