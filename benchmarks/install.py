@@ -1,7 +1,7 @@
 """What `pip install` of the wheel brings: packages, size and import time, into docs/install.md.
 
     python benchmarks/install.py                       # environments in a temporary folder
-    python benchmarks/install.py --folder /tmp/envs    # kept there, and used again
+    python benchmarks/install.py --folder /tmp/envs    # kept there, and used again with the wheel of today
 
 Each row is an empty environment outside the checkout, with pip's own choice of versions within constraints.txt. The import time is
 that of the core beside torch's own, the median of seven processes; it is processor time, so that a busy machine changes it little.
@@ -39,13 +39,16 @@ def main() -> None:
     """Make the environments, measure, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where environments are kept")
+    parser.add_argument(
+        "--rows", nargs="+", choices=EXTRAS, default=list(EXTRAS), help="which; torch and core are needed"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.folder or Path(scratch)).resolve()
         build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", scratch]
         subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         (wheel,) = Path(scratch).glob("*.whl")
-        rows = {name: measured(folder / name, wheel, extras) for name, extras in EXTRAS.items()}
+        rows = {name: measured(folder / name, wheel, extras) for name, extras in EXTRAS.items() if name in options.rows}
     page = PAGE.read_text(encoding="utf-8")
     before, after = page.partition(BEGIN)[0], page.partition(END)[2]
     write_atomic(PAGE, f"{before}{BEGIN}\n{table(rows)}\n{END}{after}")
@@ -55,13 +58,13 @@ def main() -> None:
 def measured(path: Path, wheel: Path, extras: str | None) -> dict:
     """Packages (pip itself left out), megabytes and seconds of an environment, which is made if it is not there."""
     python = path / "bin" / "python"
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
     if not python.exists():
         subprocess.run([sys.executable, ROOT / "workflow/scripts/make_venv.py", path], check=True)
-    wanted = "torch" if extras is None else f"lgmamba{extras} @ {wheel.as_uri()}"
-    pip = [python, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--quiet", "-c", ROOT / "constraints.txt", wanted], check=True)
-    if extras is not None:  # of a kept environment, the wheel of today
-        subprocess.run([*pip, "install", "--quiet", "--no-deps", "--force-reinstall", wheel], check=True)
+        wanted = "torch" if extras is None else f"lgmamba{extras} @ {wheel.as_uri()}"
+        subprocess.run([*pip, "install", "--quiet", "-c", ROOT / "constraints.txt", wanted], check=True)
+    elif extras is not None:
+        subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", wheel], check=True)
     listed = json.loads(subprocess.run([*pip, "list", "--format=json"], capture_output=True, check=True).stdout)
     packages = {package["name"].lower() for package in listed} - {"pip", "lgmamba"}
     seconds = {} if extras is None else {name: timed(python, modules) for name, modules in IMPORTS.items()}

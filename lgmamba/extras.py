@@ -3,6 +3,7 @@
 EXTRAS = {
     "study": (
         "PIL",
+        "fontTools",
         "jinja2",
         "llvmlite",
         "markdown",

@@ -302,7 +302,7 @@ def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
         return result
     for name, runs_of in (("comparisons", _compared), ("primary", _contrasted)):
         inherited = _mapping(claims).get(name)
-        if isinstance(inherited, list) and name not in own_claims:
+        if isinstance(claims, dict) and isinstance(inherited, list) and name not in own_claims:
             claims[name] = [entry for entry in inherited if all(_may_stay(run, runs) for run in runs_of(entry))]
     for section in ("extension", "inspect"):
         inherited = _mapping(result.get(section)).get("runs")

@@ -1,5 +1,7 @@
 """The same held-out images as every run reconstructs them after more and more patches."""
 
+from typing import Any
+
 import polars as pl
 from matplotlib.figure import Figure
 
@@ -37,7 +39,7 @@ def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
             )
         else:
             show(ax, panel.reconstruction(run, step, image), at=(x, y))
-            corner = {"ha": "right", "va": "bottom", "fontsize": 4.5, "bbox": NUMBER}
+            corner: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 4.5, "bbox": NUMBER}
             ax.text(x + 0.96, y + H / W - 0.04, f"{psnr:.0f}", **corner)
     for position, row in enumerate(rows):
         words = style[row].label if row in style.looks else row

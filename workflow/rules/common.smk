@@ -216,7 +216,7 @@ def serve_preloaded():
             [sys.executable, preloaded.__file__, "serve", folder, name],
             stdin=subprocess.PIPE,  # closes when this process ends, however it ends
             stdout=subprocess.DEVNULL,
-            env=os.environ | one_thread | {"PYTHONPATH": workflow.basedir},
+            env=os.environ | one_thread | {"PYTHONPATH": HOME},
             start_new_session=True,
         )
         SERVERS.append(server)

@@ -44,9 +44,9 @@ class Glyphs:
 
     def index(self) -> Index:
         self.fonts = find_fonts(self.config.path)
-        found = [(font, code) for font in self.fonts for code in self._letters(font)]
+        letters = [(font, code) for font in self.fonts for code in self._letters(font)]
         found = [
-            (font, code, image) for font, code in found if (image := draw(font, code, self.config.side)) is not None
+            (font, code, image) for font, code in letters if (image := draw(font, code, self.config.side)) is not None
         ]
         alphabets = sorted({alphabet_of(code) for _, code, _ in found})
         tested = self.config.test_alphabets
@@ -114,8 +114,8 @@ def find_fonts(folder: str | None) -> list[Path]:
     if folder is None:
         from matplotlib import get_data_path
 
-        fonts = (Path(get_data_path()) / "fonts" / "ttf").glob("DejaVu*.ttf")
-        return sorted(font for font in fonts if "Display" not in font.name)  # which has no letters
+        shipped = (Path(get_data_path()) / "fonts" / "ttf").glob("DejaVu*.ttf")
+        return sorted(font for font in shipped if "Display" not in font.name)  # which has no letters
     root = Path(folder).expanduser()
     check_folder(root, "fonts")
     fonts = sorted((p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES), key=lambda p: (p.name, p))
