@@ -11,11 +11,14 @@ _HOME = {
     "LengthDistribution": "lgmamba.tasks.lengths",
     "PatchMamba": "lgmamba.tasks.draw.model",
     "State": "lgmamba.mixers.contract",
+    "audit": "lgmamba.hosts.audit.run",
+    "extend": "lgmamba.hosts.extension",
+    "watch": "lgmamba.hosts.watch",
     "load_params": "lgmamba.config.study",
     "selective_scan": "lgmamba.scan",
 }
 
-__all__ = ["LengthDistribution", "PatchMamba", "State", "load_params", "selective_scan"]
+__all__ = ["LengthDistribution", "PatchMamba", "State", "audit", "extend", "load_params", "selective_scan", "watch"]
 
 
 def __getattr__(name: str):

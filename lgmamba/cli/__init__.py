@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lgmamba.analysis import FIGURE_CONDITIONS, figures_of, frames_drawn, kept_frames
+from lgmamba.cli.audit import audit
 from lgmamba.cli.new import new
 from lgmamba.cli.options import Device, Workers, log_level, say_current, told_of_system
 from lgmamba.cli.show import show
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command("new")(new)
 app.command("show")(show)
+app.command("audit")(audit)
 app.add_typer(track_app, name="track")
 
 
@@ -281,5 +283,5 @@ def _end(message: object) -> None:
     sys.exit(1)
 
 
-FOR_PEOPLE = {"ArtefactError", "ConfigError", "DataError", "BadImage", "CollectError", "TrainingError"}
+FOR_PEOPLE = {"ArtefactError", "ConfigError", "DataError", "BadImage", "CollectError", "TrainingError", "HostError"}
 """Errors whose message says what to do; by name, because importing them all would import everything."""

@@ -11,6 +11,8 @@ from typing import Any
 from lgmamba.config.base import ConfigError
 from lgmamba.files import write_atomic
 
+EXPECTED = "calibrated values written by `lgmamba remedy`, or by `lgmamba audit` or `Extension.save`"
+
 
 @dataclass(frozen=True)
 class Artefact:
@@ -52,9 +54,9 @@ def read_artefact(path: Path, key: dict[str, Any]) -> Artefact:
     try:
         found = Artefact(**json.loads(path.read_text()))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; expected calibrated values written by `lgmamba remedy`") from None
+        raise ConfigError(f"{path}: no such file; expected {EXPECTED}") from None
     except (TypeError, json.JSONDecodeError) as e:
-        raise ConfigError(f"{path}: expected calibrated values written by `lgmamba remedy`; {e}") from None
+        raise ConfigError(f"{path}: expected {EXPECTED}; {e}") from None
     wrong = [name for name in key if found.key.get(name) != key[name]]
     if wrong:
         name = wrong[0]

@@ -69,15 +69,16 @@ def _with_remembered(call: MambaCall) -> MambaCall:
     m = call.remembered[0].shape[1]
     old = zip(REMEMBERED, call.remembered, strict=True)
     steps = {name: torch.cat([before, getattr(call, name)], 1) for name, before in old}
-    for name in ("z", "Cmat"):
-        steps[name] = F.pad(getattr(call, name), (0, 0, m, 0))
+    for name in set(call.PER_STEP) - set(REMEMBERED):
+        v = getattr(call, name)
+        steps[name] = torch.cat([v.new_zeros(v.shape[0], m, *v.shape[2:]), v], 1)
     return replace(call, t0=call.t0 - m, h0=None, **steps)
 
 
 def _exact(rows: MambaCall, ordinary: Ordinary, r: int) -> tuple[Tensor, Tensor]:
     """Gated outputs and end state of rows read from an empty state, block by block."""
     L = rows.dt.shape[1]
-    gate = F.silu(rows.z)
+    gate = None if rows.z is None else F.silu(rows.z)
     ys, Q = [], None
     for start in range(0, L, r):
         block = rows.cut(start, start + r)
@@ -85,8 +86,9 @@ def _exact(rows: MambaCall, ordinary: Ordinary, r: int) -> tuple[Tensor, Tensor]
         if Q is not None:
             n = block.dt.shape[1]
             older = torch.exp(block.dt.cumsum(1)[..., None] * rows.A) * Q[:, :n]  # (B, n, D, N)
-            correction = torch.einsum("bldn,bln->bld", older, block.Cmat.to(older.dtype))
-            y = y + (correction * gate[:, start : start + r]).to(y.dtype)
+            correction = _read(older, block.Cmat.to(older.dtype))
+            correction = correction if gate is None else correction * gate[:, start : start + r]
+            y = y + correction.to(y.dtype)
             h = h + older[:, -1]
         ys.append(y)
         Q = _suffixes(block) if start + r < L else None
@@ -96,8 +98,20 @@ def _exact(rows: MambaCall, ordinary: Ordinary, r: int) -> tuple[Tensor, Tensor]
 def _suffixes(block: MambaCall) -> Tensor:
     """Q_j (B, r, D, N): what steps j + 1 .. r of a block wrote, at its end; 0 for j = r."""
     to_go = _sum_of_later(block.dt)
-    wrote = (block.dt * block.x)[..., None] * block.Bmat[:, :, None]
+    wrote = (block.dt * block.x)[..., None] * _of_channels(block.Bmat, block.dt.shape[2])
     return _sum_of_later(torch.exp(to_go[..., None] * block.A) * wrote)
+
+
+def _read(h: Tensor, Cmat: Tensor) -> Tensor:
+    """What (B, L, N), or (B, L, G, N) by group of channels, read of states (B, L, D, N): (B, L, D)."""
+    if Cmat.ndim == 3:
+        return torch.einsum("bldn,bln->bld", h, Cmat)
+    return torch.einsum("blgpn,blgn->blgp", h.unflatten(2, (Cmat.shape[2], -1)), Cmat).flatten(2)
+
+
+def _of_channels(Bmat: Tensor, D: int) -> Tensor:
+    """(B, L, N) as (B, L, 1, N), for all channels alike; (B, L, G, N) as (B, L, D, N)."""
+    return Bmat[:, :, None] if Bmat.ndim == 3 else Bmat.repeat_interleave(D // Bmat.shape[2], dim=2)
 
 
 def _sum_of_later(v: Tensor) -> Tensor:
@@ -114,7 +128,8 @@ def _overlap(rows: MambaCall, ordinary: Ordinary, hop: int) -> tuple[Tensor, Ten
     missing = lead + (segments + 1) * hop - L
     parts = {}
     for name in rows.PER_STEP:  # steps of size 0 fill the last segment: they change no state
-        v = F.pad(getattr(rows, name), (0, 0, 0, missing))[:, lead:]
+        v = getattr(rows, name)
+        v = torch.cat([v, v.new_zeros(B, missing, *v.shape[2:])], 1)[:, lead:]
         v = v.unfold(1, 2 * hop, hop).movedim(-1, 2)  # (B, segments, 2 hop, ...)
         parts[name] = v.reshape(B * segments, 2 * hop, *v.shape[3:])
     y, h = ordinary(replace(rows, **parts))

@@ -1,0 +1,69 @@
+"""`lgmamba audit`: how far somebody's language model can read, and what repairs it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lgmamba.cli.options import Device
+
+
+def audit(
+    model: Annotated[
+        str, typer.Argument(help="folder of a checkpoint (config.json, model.safetensors), or a name on the hub")
+    ],
+    L0: Annotated[int, typer.Option("--L0", min=1, help="length that the model was trained to read, tokens")],
+    out: Annotated[Path, typer.Option(help="folder of the page, its frames and figures")],
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(help="text file, or folder of *.txt; several times. Python's own sources by default"),
+    ] = None,
+    of_bytes: Annotated[
+        bool, typer.Option("--bytes", help="tokens are bytes: for a model without a tokenizer")
+    ] = False,
+    factor: Annotated[
+        list[float] | None, typer.Option(help="T / L0 that is read; several times. 1 2 4 8 by default")
+    ] = None,
+    passkey: Annotated[bool, typer.Option("--passkey", help="also ask for numbers told once in a long text")] = False,
+    windows: Annotated[int, typer.Option(min=2, help="windows of text reported on; as many are calibrated on")] = 16,
+    remedies: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with `remedies:` as in params.yaml; ten that need no search by default"),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="iterations of a search, for remedies that have one")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="of random signs")] = 0,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="of the weights")] = "float32",
+    device: Device = "auto",
+) -> None:
+    """Read a text at several lengths with a language model, with and without remedies: what breaks, and what repairs it."""
+    from lgmamba import devices
+    from lgmamba.config.text import read_yaml
+    from lgmamba.hosts.audit.run import FACTORS
+    from lgmamba.hosts.audit.run import audit as run_audit
+    from lgmamba.hosts.loading import load_encoder, load_model, load_tokens
+
+    entries = None if remedies is None else read_yaml(remedies).get("remedies", [])
+    factors = tuple(factor or FACTORS)
+    devices.claim(device)
+    loaded = load_model(model, dtype, devices.torch_device(device))
+    encode = load_encoder(loaded, model, of_bytes)
+    tokens = load_tokens(encode, text or [], 2 * windows * (round(max(factors) * L0) + 1))
+    name = Path(model).name if Path(model).is_dir() else model
+    found = run_audit(
+        loaded,
+        tokens,
+        L0,
+        factors=factors,
+        remedies=entries,
+        windows=windows,
+        steps=steps,
+        seed=seed,
+        out=out,
+        named=name,
+        encode=encode if passkey else None,
+    )
+    for line in found.answer:
+        typer.echo(line.replace("**", ""))
+    typer.echo(
+        f"{out / 'audit.html'}: {len(found.modes)} rows at {len(found.about['lengths'])} lengths, in {found.about['seconds']} s"
+    )

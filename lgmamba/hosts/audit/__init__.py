@@ -1,0 +1,1 @@
+"""How far a language model can read, what breaks, and what repairs it: `lgmamba.audit` and `lgmamba audit` (docs/hosts.md)."""
