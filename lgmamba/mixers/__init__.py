@@ -4,6 +4,11 @@
     configs.py      `model.mixer` of params.yaml, by kind (imports no torch)
     contract.py     State, Call and Mixer: how a mixer is run, and where a hook acts
     registry.py     `model.mixer.kind` -> class
+    paced.py        calls whose verbs are gains, read one step after the other
+    segments.py     a sliding window for any mixer
+    scans.py        recurrences in parallel, in plain torch
+    sizes.py        mixers of equal size (imports no torch)
+    memory.py       how long a mixer remembers as it is initialised
     <kind>/         one folder for each mixer: config.py and mixer.py
 
 Glossary, besides that of `lgmamba.model`

@@ -35,7 +35,7 @@ def model(kind: str):
 def with_mixer(mixer: dict, **more) -> dict:
     """A study one of whose runs has another mixer."""
     wrong = values(extension={"runs": ["other"]}, inspect={"runs": ["plain"]}, **more)
-    wrong["runs"]["other"] = {"model": {"mixer": mixer, "adaptive": None}}
+    wrong["runs"]["other"] = {"model": {"mixer": mixer, "adaptive": None, "d_model": 12}}
     return wrong
 
 

@@ -1,0 +1,63 @@
+"""Several sequence mixers in one study: what each keeps beyond its training length, beside the size and length of its memory."""
+
+from typing import Any
+
+import polars as pl
+
+from lgmamba.analysis.families import GENERALIST, SPECIALIST, describe_mixer, kind_of
+from lgmamba.analysis.frames import Evidence, interval_of, level
+from lgmamba.config.lengths import Fixed
+from lgmamba.config.run import RunConfig
+
+SCHEMA = dict.fromkeys(("run", "kind", "mixer"), pl.String)
+SCHEMA |= dict.fromkeys(("numbers", "L0", "step"), pl.Int64)
+SCHEMA |= dict.fromkeys(("tau", "tau_low", "tau_high", "factor"), pl.Float64)
+SCHEMA |= dict.fromkeys(("psnr", "psnr_lo", "psnr_hi", "seeds_lo", "seeds_hi"), pl.Float64)
+SCHEMA |= dict.fromkeys(("n_seeds", "n_images"), pl.Int64)
+SCHEMA |= dict.fromkeys(("change", "change_lo", "change_hi", "regret", "regret_lo", "regret_hi"), pl.Float64)
+
+
+def mixer_frame(ev: Evidence) -> pl.DataFrame:
+    """One row for each plain specialist or generalist and each length: in the order of the runs.
+
+    Columns: run, kind, mixer (in words), numbers (that one layer keeps of the past), tau with its tenths (steps, of the first layer as
+    it is initialised; null where everything is kept), L0, step, factor = step / L0, psnr with interval; change (PSNR minus that at L0,
+    dB) and, at lengths to which a run of the same mixer was trained alone, regret (PSNR minus that run's, dB), with intervals.
+    """
+    runs = {name: run for name, run in ev.params.runs_by_name().items() if kind_of(run) in (SPECIALIST, GENERALIST)}
+    taus: dict[str, dict[str, float | None]] = {}
+    rows = []
+    for name, run in runs.items():
+        model = run.model.model_dump_json()
+        tau = taus[model] = taus.get(model) or _tau(run)
+        at_L0 = ev.samples.of(name, run.L0)
+        about = {"run": name, "kind": kind_of(run), "mixer": describe_mixer(run), "L0": run.L0, **tau}
+        about["numbers"] = run.model.mixer.numbers(run.model)
+        for step in ev.samples.steps(name):
+            columns = ev.samples.of(name, step)
+            row = about | {"step": step, "factor": step / run.L0} | level(ev.trainings.level_of(columns), "psnr")
+            if at_L0:
+                row |= interval_of(ev.trainings.difference(columns, at_L0), "change")
+            rival = ev.samples.of(specialist_of(run, runs, step), step)
+            if rival and rival != columns:
+                row |= interval_of(ev.trainings.difference(columns, rival), "regret")
+            rows.append(row)
+    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def specialist_of(run: RunConfig, runs: dict[str, RunConfig], length: int) -> str | None:
+    """The run of the same model that was trained on that length alone, or None."""
+    for name, other in runs.items():
+        lengths = other.task.lengths
+        if isinstance(lengths, Fixed) and lengths.value == length and other.model == run.model:
+            return name
+    return None
+
+
+def _tau(run: RunConfig) -> dict[str, Any]:
+    from lgmamba.mixers.memory import memory_at_start  # torch, which the rest of the analysis does without
+
+    found = memory_at_start(run.model)
+    if found is None:
+        return {"tau": None, "tau_low": None, "tau_high": None}
+    return {"tau": found.median, "tau_low": found.low, "tau_high": found.high}
