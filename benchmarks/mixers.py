@@ -1,6 +1,7 @@
 """Times one training step of every mixer beside Mamba-1, at two sizes, on whatever device there is.
 
-    python benchmarks/mixers.py [--device auto] [--size small|large|both] [--steps 10] [--kinds mamba,mamba2] [--rounds 3] [--eager] [--out table.md]
+    python benchmarks/mixers.py [--device auto] [--size small|large|both] [--kinds mamba,mamba2] [--steps 10] [--rounds 3] [--batch 4]
+                                [--eager] [--out table.md]
 
     small   the paper's task: 8 blocks of width 16, batch 64, 1,537 tokens (1,025 patches and 512 queries)
     large   4 blocks of width 256, batch 256, 64 tokens
@@ -24,7 +25,7 @@ from lgmamba.devices import torch_device
 from lgmamba.files import write_atomic
 from lgmamba.mixers.sizes import LARGE, SMALL
 from lgmamba.model.stack import Stack
-from lgmamba.train.graph import Replayed
+from lgmamba.train.graph import WARM_UP, Replayed
 
 SIZES = {"small": (SMALL, 16, 8, 64, 1537), "large": (LARGE, 256, 4, 256, 64)}
 """Name -> mixers, d, blocks, batch, tokens."""
@@ -75,15 +76,15 @@ def peak(step: Step, device: torch.device) -> float:
     return (torch.cuda.max_memory_allocated(device) - before) / 1e9
 
 
-def measure(
-    size: str, kinds: list[str] | None, steps: int, rounds: int, device: torch.device, eager: bool
-) -> list[str]:
+def measure(size: str, kinds: list[str] | None, device: torch.device, args: argparse.Namespace) -> list[str]:
     """Rows of a table; each mixer is timed next to Mamba-1, and freed before the next one."""
     mixers, d, blocks, batch, tokens = SIZES[size]
-    recorded = device.type == "cuda" and not eager
+    batch = args.batch or batch
+    recorded = device.type == "cuda" and not args.eager
+    warm = WARM_UP + 1 if recorded else 1
     known = Step(mixers["mamba"], d, blocks, batch, tokens, device, recorded)
     base_memory, base_parameters = peak(known, device), known.parameters
-    known.seconds(5)
+    known.seconds(warm)
     rows = []
     for name, mixer in mixers.items():
         if kinds and name not in kinds:
@@ -91,10 +92,10 @@ def measure(
         try:
             mine = known if name == "mamba" else Step(mixer, d, blocks, batch, tokens, device, recorded)
             memory = base_memory if mine is known else peak(mine, device)
-            mine.seconds(5)
+            mine.seconds(warm)
             times, ratios = [], []
-            for _ in range(rounds):
-                base, own = known.seconds(steps), mine.seconds(steps)
+            for _ in range(args.rounds):
+                base, own = known.seconds(args.steps), mine.seconds(args.steps)
                 times.append(own)
                 ratios.append(own / base)
             found = f"{1e3 * statistics.median(times):.2f} | {statistics.median(ratios):.2f} | {memory:.2f}"
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--kinds", help="names, with commas; all by default")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, help="in place of the size's own, for a CPU")
     parser.add_argument("--eager", action="store_true", help="record no CUDA graph")
     parser.add_argument("--out")
     args = parser.parse_args()
@@ -138,7 +140,7 @@ def main() -> None:
     rows = []
     for size in SIZES if args.size == "both" else [args.size]:
         kinds = args.kinds.split(",") if args.kinds else None
-        rows += measure(size, kinds, args.steps, args.rounds, device, args.eager)
+        rows += measure(size, kinds, device, args)
     if args.out:
         write_atomic(args.out, "\n".join([*head, *rows]) + "\n")
 

@@ -72,7 +72,7 @@ def _combined(a: Tensor, b: Tensor) -> Tensor:
 def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """Causal convolution over the steps by FFT: x (B, L, ...), kernel (L, ...) by lag, both real or both complex -> (B, L, ...)."""
     L = x.shape[1]
-    n = 2 * L
+    n = 1 << (2 * L - 1).bit_length()  # a power of two, for which FFTs are fast on every device
     if x.is_complex():
         return torch.fft.ifft(torch.fft.fft(x, n, dim=1) * torch.fft.fft(kernel, n, dim=0), n, dim=1)[:, :L]
     return torch.fft.irfft(torch.fft.rfft(x, n, dim=1) * torch.fft.rfft(kernel, n, dim=0), n, dim=1)[:, :L]
