@@ -50,19 +50,26 @@ def diag_scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> Tensor:
     Returns:
         every h_t, (B, L, ...).
     """
-    if h0 is not None:
-        b = torch.cat([b[:, :1] + a[:, :1] * h0[:, None], b[:, 1:]], dim=1)
-    return _combined(a, b)
+    return _combined(a, _after(a, b, h0, torch.mul), torch.mul)
 
 
-def _combined(a: Tensor, b: Tensor) -> Tensor:
+Times = Callable[[Tensor, Tensor], Tensor]
+"""How what there is, or a transition, is followed by a transition: element by element, or by matrices from the right."""
+
+
+def _after(a: Tensor, b: Tensor, h0: Tensor | None, times: Times) -> Tensor:
+    """b with what is left of h0 after the first step."""
+    return b if h0 is None else torch.cat([times(h0[:, None], a[:, :1]) + b[:, :1], b[:, 1:]], dim=1)
+
+
+def _combined(a: Tensor, b: Tensor, times: Times) -> Tensor:
     L = b.shape[1]
     if L == 1:
         return b
     pairs = L // 2
-    first, second = a[:, 0 : 2 * pairs : 2], a[:, 1::2]
-    odd = _combined(first * second, second * b[:, 0 : 2 * pairs : 2] + b[:, 1::2])  # h at steps 1, 3, 5, ...
-    later = a[:, 2::2] * odd[:, : (L - 1) // 2] + b[:, 2::2]
+    first, second = slice(0, 2 * pairs, 2), slice(1, None, 2)
+    odd = _combined(times(a[:, first], a[:, second]), times(b[:, first], a[:, second]) + b[:, second], times)
+    later = times(odd[:, : (L - 1) // 2], a[:, 2::2]) + b[:, 2::2]  # odd: h at steps 1, 3, 5, ...
     even = torch.cat([b[:, :1], later], dim=1)
     woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
     return woven if L == 2 * pairs else torch.cat([woven, even[:, pairs:]], dim=1)
@@ -129,7 +136,8 @@ def delta_scan(
         S_t = exp(s_t) S + sum_(j <= t) exp(s_t - s_j) u_j k_j^T,    u_t = b_t (v_t - a_t S_(t-1) k_t)
 
     so that (I + tril(b_t exp(s_t - s_j) k_t.k_j, -1)) U = b V - b exp(s) K S^T: one triangular system for all steps of a chunk,
-    which is solved for every chunk at once, before the states are known.
+    which is solved for every chunk at once, before the states are known. What a chunk does to the state is then a matrix (N, N), and
+    these are combined as in `diag_scan`.
 
     Args:
         b: (B, L, H), strength of a write; 0 for none.
@@ -142,15 +150,13 @@ def delta_scan(
     known = torch.cat([b * v, b * grown * k], dim=-1)
     solved = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
     own, of_state = solved.split([v.shape[-1], k.shape[-1]], dim=-1)
-    inside, read = decays * (q @ k.mT), grown * q
     left = torch.exp(s[..., -1:] - s)[..., None] * k  # what of a write is left at the end of its chunk
-    h = v.new_zeros(*v.shape[:2], v.shape[-1], k.shape[-1]) if h0 is None else h0
-    ys = []
-    for c in range(v.shape[2]):
-        u = own[:, :, c] - of_state[:, :, c] @ h.mT
-        ys.append(read[:, :, c] @ h.mT + inside[:, :, c] @ u)
-        h = grown[:, :, c, -1:] * h + u.mT @ left[:, :, c]
-    return _steps(torch.stack(ys, dim=2), L), h
+    same = torch.eye(k.shape[-1], dtype=k.dtype, device=k.device)
+    over_chunk = grown[..., -1:, :] * same - of_state.mT @ left  # S goes over a chunk to S over_chunk + own^T left
+    before, last = _through(over_chunk, own.mT @ left, h0, torch.matmul)
+    u = own - of_state @ before.mT
+    y = (grown * q) @ before.mT + (decays * (q @ k.mT)) @ u
+    return _steps(y, L), last
 
 
 def _chunks(x: Tensor, longest: int) -> Tensor:
@@ -172,9 +178,10 @@ def _decays(s: Tensor) -> Tensor:
     return (s[..., :, None] - s[..., None, :]).masked_fill(later, -torch.inf).exp()
 
 
-def _through(total: Tensor, wrote: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
-    """From chunk to chunk: decays over a chunk and what it wrote, (B, H, n, P, N) -> states before each chunk, and the last."""
+def _through(a: Tensor, wrote: Tensor, h0: Tensor | None, times: Times = torch.mul) -> tuple[Tensor, Tensor]:
+    """From chunk to chunk: transitions over a chunk and what it wrote, (B, H, n, P, N) -> states before each chunk, and the last."""
     start = wrote.new_zeros(wrote[:, :, 0].shape) if h0 is None else h0.to(wrote)
-    after = diag_scan(total.movedim(2, 1), wrote.movedim(2, 1), start)
+    a, wrote = a.movedim(2, 1), wrote.movedim(2, 1)
+    after = _combined(a, _after(a, wrote, start, times), times)
     before = torch.cat([start[:, None], after[:, :-1]], dim=1)
     return before.movedim(1, 2), after[:, -1]
