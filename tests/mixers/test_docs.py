@@ -99,7 +99,7 @@ def test_the_example_of_a_mixer_runs_from_a_module_of_the_users_own(leaky):
         ({"path": "add_a_mixer:Missing"}, "module 'add_a_mixer' has no attribute 'Missing'"),
         ({"path": "no_such_module:Mixer"}, "No module named 'no_such_module'"),
         ({"path": "add_a_mixer:LeakyCall"}, "LeakyCall has no Config"),
-        ({"options": {"widht": 5}}, "widht: unknown key"),
+        ({"options": {"wide": 5}}, "wide: unknown key"),
         ({"options": {"width": 0}}, "width: found 0"),
     ],
     ids=str,
