@@ -74,7 +74,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     if several_budgets(params):
         frames["figure_budget"] = budget_frame(evidence)
     if several_mixers(params):
-        frames["figure_mixers"] = mixer_frame(evidence)
+        frames["figure_mixers"] = mixer_frame(evidence, folders)
     if several_forms(params):  # one picture of many forms would show none
         frames["figure_forms"] = form_frame(evidence)
     elif params.claims.comparisons:

@@ -1,37 +1,37 @@
 """Several sequence mixers in one study: what each keeps beyond its training length, beside the size and length of its memory."""
 
-from typing import Any
+import statistics
 
 import polars as pl
 
+from lgmamba.analysis.collect import RunFolder
 from lgmamba.analysis.families import GENERALIST, SPECIALIST, describe_mixer, kind_of
 from lgmamba.analysis.frames import Evidence, interval_of, level
 from lgmamba.config.lengths import Fixed
 from lgmamba.config.run import RunConfig
 
+TAUS = ("tau_low", "tau", "tau_high", "tau_end")
 SCHEMA = dict.fromkeys(("run", "kind", "mixer"), pl.String)
 SCHEMA |= dict.fromkeys(("numbers", "L0", "step"), pl.Int64)
-SCHEMA |= dict.fromkeys(("tau", "tau_low", "tau_high", "factor"), pl.Float64)
+SCHEMA |= dict.fromkeys((*TAUS, "factor"), pl.Float64)
 SCHEMA |= dict.fromkeys(("psnr", "psnr_lo", "psnr_hi", "seeds_lo", "seeds_hi"), pl.Float64)
 SCHEMA |= dict.fromkeys(("n_seeds", "n_images"), pl.Int64)
 SCHEMA |= dict.fromkeys(("change", "change_lo", "change_hi", "regret", "regret_lo", "regret_hi"), pl.Float64)
 
 
-def mixer_frame(ev: Evidence) -> pl.DataFrame:
+def mixer_frame(ev: Evidence, folders: list[RunFolder]) -> pl.DataFrame:
     """One row for each plain specialist or generalist and each length: in the order of the runs.
 
-    Columns: run, kind, mixer (in words), numbers (that one layer keeps of the past), tau with its tenths (steps, of the first layer as
-    it is initialised; null where everything is kept), L0, step, factor = step / L0, psnr with interval; change (PSNR minus that at L0,
-    dB) and, at lengths to which a run of the same mixer was trained alone, regret (PSNR minus that run's, dB), with intervals.
+    Columns: run, kind, mixer (in words), numbers (that one layer keeps of the past), tau with its tenths at the start of training and tau_end
+    after it (steps, of `lgmamba.mixers.memory`; null where everything is kept or nothing was measured), L0, step, factor = step / L0,
+    psnr with interval; change (PSNR minus that at L0, dB) and, at lengths to which a run of the same mixer was trained alone, regret
+    (PSNR minus that run's, dB), with intervals.
     """
     runs = {name: run for name, run in ev.params.runs_by_name().items() if kind_of(run) in (SPECIALIST, GENERALIST)}
-    taus: dict[str, dict[str, float | None]] = {}
     rows = []
     for name, run in runs.items():
-        model = run.model.model_dump_json()
-        tau = taus[model] = taus.get(model) or _tau(run)
         at_L0 = ev.samples.of(name, run.L0)
-        about = {"run": name, "kind": kind_of(run), "mixer": describe_mixer(run), "L0": run.L0, **tau}
+        about = {"run": name, "kind": kind_of(run), "mixer": describe_mixer(run), "L0": run.L0, **_taus(folders, name)}
         about["numbers"] = run.model.mixer.numbers(run.model)
         for step in ev.samples.steps(name):
             columns = ev.samples.of(name, step)
@@ -54,10 +54,10 @@ def specialist_of(run: RunConfig, runs: dict[str, RunConfig], length: int) -> st
     return None
 
 
-def _tau(run: RunConfig) -> dict[str, Any]:
-    from lgmamba.mixers.memory import memory_at_start  # torch, which the rest of the analysis does without
-
-    found = memory_at_start(run.model)
-    if found is None:
-        return {"tau": None, "tau_low": None, "tau_high": None}
-    return {"tau": found.median, "tau_low": found.low, "tau_high": found.high}
+def _taus(folders: list[RunFolder], run: str) -> dict[str, float | None]:
+    """Mean over the trainings of a run that have measured it."""
+    known = [folder.train["tau"] for folder in folders if folder.run == run and folder.train.get("tau")]
+    if not known:
+        return dict.fromkeys(TAUS)
+    rows = [[*tau["start"], tau["end"][1]] for tau in known]
+    return {name: statistics.fmean(values) for name, values in zip(TAUS, zip(*rows, strict=True), strict=True)}

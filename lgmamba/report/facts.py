@@ -107,12 +107,14 @@ def asked_facts(params: Params, frames: Path) -> list[dict[str, Any]]:
 
 
 def mixer_rows(params: Params, frames: Path) -> list[dict[str, Any]]:
-    """One entry for each run of figure_mixers: run, mixer, numbers, tau (steps), L0, at {factor: row} at L0 and beyond."""
+    """One entry for each run of figure_mixers: run, mixer, numbers, tau at the start and the end (steps), L0, at {factor: row} at L0 and beyond."""
     frame, rows = pl.read_parquet(frames / "figure_mixers.parquet"), []
     factors = [1.0, *(f for f in params.claims.far_factors if f in set(frame["factor"]))]
     for _, here in frame.group_by("run", maintain_order=True):
         at = {row["factor"]: row for row in here.to_dicts()}
-        about = {key: here[key][0] for key in ("run", "mixer", "numbers", "tau", "tau_low", "tau_high", "L0")}
+        about = {
+            key: here[key][0] for key in ("run", "mixer", "numbers", "tau", "tau_low", "tau_high", "tau_end", "L0")
+        }
         rows.append(about | {"at": {f"{factor:g}": at.get(factor) for factor in factors}})
     return rows
 

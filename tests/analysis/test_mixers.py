@@ -7,7 +7,6 @@ from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.figures import FIGURES, draw
 from lgmamba.figures.style import Style
-from lgmamba.mixers.memory import memory_at_start
 from lgmamba.report import write_report
 
 
@@ -31,13 +30,12 @@ def test_a_row_has_the_change_from_L0_and_the_regret_against_the_same_mixers_spe
 
 
 def test_a_row_has_the_size_and_the_length_of_the_memory(mixed):
-    runs = load_study(mixed.study).runs_by_name()
     about = read(mixed, "figure_mixers").unique("run", maintain_order=True)
     numbers = dict(about.select("run", "numbers").iter_rows())
     assert numbers == {"uniform": 64 * 4, "gru": 8, "gru_fixed": 8, "attention": 0}
-    taus = dict(about.select("run", "tau").iter_rows())
-    assert taus["attention"] is None
-    assert taus["gru"] == pytest.approx(memory_at_start(runs["gru"].model).median)
+    taus = {run: list(taus) for run, *taus in about.select("run", "tau_low", "tau", "tau_high", "tau_end").iter_rows()}
+    assert [taus.pop("attention")] == [[None] * 4]
+    assert list(taus.values()) == [[1.0, 8.0, 32.0, 16.0]] * 3
 
 
 def test_the_figure_has_a_row_for_each_run_and_a_column_for_each_length(mixed):
@@ -69,6 +67,12 @@ def test_the_report_has_the_table(mixed, tmp_path):
         draw(name, mixed.study, mixed.frames, tmp_path / "figures")
     write_report(mixed.study, mixed.frames, tmp_path / "figures", tmp_path)
     details = (tmp_path / "details.md").read_text()
-    assert "| run | mixer | numbers | tau | tau / L0 | 1 \u00d7 L0 | 2 \u00d7 L0 | 25 \u00d7 L0 |" in details
-    (row,) = (line for line in details.splitlines() if line.startswith("| attention | attention, 2 heads"))
-    assert "keeps everything" in row and f"{psnr(mixed, 'attention', 400):.1f}" in row
+    assert (
+        "| run | mixer | numbers | tau at the start | by L0 | after training | 1 \u00d7 L0 | 2 \u00d7 L0 | 25 \u00d7 L0 |"
+        in details
+    )
+    attention, gru = (
+        next(line for line in details.splitlines() if line.startswith(f"| {run} |")) for run in ("attention", "gru")
+    )
+    assert "| grows | | | |" in attention and f"{psnr(mixed, 'attention', 400):.1f}" in attention
+    assert "| 8 (1 to 32) | 0.5 | 16 |" in gru
