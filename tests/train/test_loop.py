@@ -27,6 +27,7 @@ from lgmamba.train.step import TrainStep
 from lgmamba.train.validation import Validation
 from tests.train.tiny import (
     ADAPTIVE,
+    CPU,
     FILES,
     FakeTracker,
     build_digits,
