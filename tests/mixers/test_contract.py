@@ -79,7 +79,7 @@ def test_outputs_are_those_of_the_step_by_step_oracle(row):
 
 @rows
 @pytest.mark.parametrize("hook", [None, lambda call: call], ids=["fast", "hooked"])
-@pytest.mark.parametrize("sizes", [(7,), (3, 4), (1, 5, 1), (1,) * 7], ids=str)
+@pytest.mark.parametrize("sizes", [(1, 2, 4), (1,) * 7], ids=str)
 def test_pieces_and_steps_equal_the_whole_with_and_without_a_hook(row, hook, sizes):
     mixer, u = build(row), inputs()
     want, end, _ = mixer(u)

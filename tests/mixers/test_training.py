@@ -62,7 +62,9 @@ def test_a_mixer_trains_and_its_checkpoint_reads_images(mixer, passing, data, tm
     )
 
 
-@OTHERS
+@pytest.mark.parametrize(
+    "mixer", [KINDS["gru"], KINDS["s4d"]], ids=["gru", "s4d"]
+)  # nothing else is a mixer's own in this
 def test_a_training_that_was_stopped_ends_with_the_same_bits(mixer, data, tmp_path):
     run = run_with(mixer)
     train_at(tmp_path / "whole", run, data)
