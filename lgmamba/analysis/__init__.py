@@ -135,7 +135,7 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
 WITH_PICTURES = ("task", "gallery")
 """Figures that also show panel.safetensors."""
 
-NOT_KEPT = ("retention", "history", "lengths", "degradation", "asked", "remedies_retention")
+NOT_KEPT: tuple[str, ...] = ("retention", "history", "lengths", "degradation", "asked", "remedies_retention")
 NOT_KEPT += tuple(f"inspect_{name}" for name in ("attention", "receptive_field", "memory", "cycles", "modes"))
 """Frames that neither a figure nor the report reads."""
 

@@ -14,6 +14,7 @@ the interval is Student's over these differences. How much images differ says no
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -33,7 +34,7 @@ GRID = 4000
 LEVELS = ("run", "seed", "method", "mode", "order", "step", "value")
 """Columns of the frame of levels: one row for each training and setting; value is the metric of the mean error."""
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "name": pl.String,
     "claim": pl.String,
     "of": pl.String,
@@ -113,7 +114,7 @@ def contrasts_frame(levels: pl.DataFrame, claims: ClaimsConfig, L0: dict[str, in
         columns SCHEMA; intervals, p-values and spread are null for fewer than two trainings.
     """
     sides = [
-        (contrast, *(_by_seed(levels, side, L0, order) for side in (contrast.of, contrast.minus)))
+        (contrast, _by_seed(levels, contrast.of, L0, order), _by_seed(levels, contrast.minus, L0, order))
         for contrast in claims.primary
     ]
     found = []
@@ -213,7 +214,7 @@ def side_words(side: Side) -> str:
         what = side.method.replace("_", " ")
     if side.told:
         what += f" told {side.told}"
-    more = [] if side.mode == "prefix" else [side.mode]
+    more: list[str] = [] if side.mode == "prefix" else [side.mode]
     more += [] if side.order is None else [f"order {side.order}"]
     less = f" less that at {' and '.join(side.less)}" if side.less else ""
     return ", ".join([f"{what} at {' and '.join(side.at)}{less}", *more])

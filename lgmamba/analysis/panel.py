@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,8 @@ import polars as pl
 from lgmamba.analysis.collect import CollectError, RunFolder
 from lgmamba.analysis.files import write_arrays
 from lgmamba.metrics import psnr
+from lgmamba.tasks.draw.config import DrawConfig
+from lgmamba.tasks.queried.config import QueriedConfig
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def collect_panel(folders: list[RunFolder]) -> Panel:
         rows = zip(steps, panel["reconstructions"][at(panel)], strict=True)
         return {(step, image): picture for step, row in rows for image, picture in enumerate(row)}
 
+    task = folders[0].config.task
+    assert isinstance(task, DrawConfig | QueriedConfig)  # those with pictures
     return Panel(
         steps=np.array(steps),
         images=first["images"],
@@ -130,9 +135,9 @@ def collect_panel(folders: list[RunFolder]) -> Panel:
         seen=first["seen"][at(first)],
         cells=first["cells"][:, :T],
         reconstructions={run: pictures(panel) for run, panel in panels.items()},
-        patch_size=folders[0].config.task.patch_size,
+        patch_size=task.patch_size,
         seed=seed,
-        reads=folders[0].config.task.READS,
+        reads=task.READS,
     )
 
 
@@ -158,7 +163,7 @@ def write_panel(panel: Panel, path: Path) -> None:
             f"reconstructions/{run}": np.stack(list(pictures.values())),
             f"tiles/{run}": np.array(list(pictures)),
         }
-    known = {"patch_size": panel.patch_size, "seed": panel.seed}
+    known: dict[str, Any] = {"patch_size": panel.patch_size, "seed": panel.seed}
     if panel.reads != "cells":  # files of studies of cells stay what they are
         known["reads"] = panel.reads
     write_arrays(arrays, path, {"panel": json.dumps(known)})

@@ -17,6 +17,7 @@ from lgmamba.cli.new import new
 from lgmamba.cli.options import Device, Workers, log_level, say_current, told_of_system
 from lgmamba.cli.show import show
 from lgmamba.cli.training import train, train_stack
+from lgmamba.extras import told_of_import
 from lgmamba.making import making
 from lgmamba.track.commands import app as track_app
 
@@ -263,6 +264,10 @@ def main() -> None:
         app()
     except OSError as e:
         if (told := told_of_system(e)) is None:
+            raise
+        _end(told)
+    except ModuleNotFoundError as e:
+        if (told := told_of_import(e)) is None:
             raise
         _end(told)
     except Exception as e:

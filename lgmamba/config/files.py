@@ -225,13 +225,15 @@ def probe_file(params: Params, run: RunConfig) -> ProbeFile:
 def remedy_file(params: Params, run: RunConfig) -> RemedyFile:
     """What the stage `remedy` reads of one run and seed; the study has an extension."""
     reading = ReadingConfig(**params.probe.model_dump(include=set(ReadingConfig.model_fields)))
-    steps = params.extension.steps(run.L0)
-    return RemedyFile(run=run, probe=reading, remedies=params.remedies, extension=params.extension, steps=steps)
+    steps = params.the_extension.steps(run.L0)
+    return RemedyFile(run=run, probe=reading, remedies=params.remedies, extension=params.the_extension, steps=steps)
 
 
 def inspect_file(params: Params, run: RunConfig) -> InspectFile:
     """What the stage `inspect` reads of one run and seed; the study looks into runs."""
-    return InspectFile(run=run, inspect=params.inspect, split=params.probe.split, steps=params.inspect.steps(run.L0))
+    return InspectFile(
+        run=run, inspect=params.the_inspect, split=params.probe.split, steps=params.the_inspect.steps(run.L0)
+    )
 
 
 def frozen_files(params: Params) -> list[Strict]:

@@ -62,7 +62,7 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
     dataset = load_dataset(data, device, config.run.images)
     model = load_model_of(config.run, train, device)
     weights = check_trained_on(train, dataset)
-    made_from = reading_key(config, dataset.manifest.sha256, weights)
+    made_from = reading_key(config, dataset.digest, weights)
     begin(out)
     probe = Probe(model, build_task(config.run, dataset), config, dataset)
     probe.run()
@@ -75,7 +75,7 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
         "images": len(probe.rows),
         "repeats": config.probe.repeats,
         "wall_s": time.monotonic() - begun,
-        "data_digest": dataset.manifest.sha256,
+        "data_digest": dataset.digest,
         "checkpoint_digest": weights,
         "code_digest": made_from.code,
         "probe": config.probe.model_dump(mode="json"),
@@ -162,7 +162,6 @@ class Probe:
         panel["steps"] = torch.tensor(self.steps)
         with atomic_path(out / "panel.safetensors") as part:
             save_file({key: v.contiguous() for key, v in panel.items()}, part)
-            part.chmod(0o644)
 
     def _step_columns(self) -> dict[str, Any]:
         steps = np.array(self.steps)

@@ -77,7 +77,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "costs": cost_facts(found["runs"]),
         "titles": titles(params),
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
-        "captions": captions(params, sample, remedies and remedies["sample"]),
+        "captions": captions(params, sample, remedies["sample"] if remedies else None),
         "remedies": remedies,
         "inside": None if params.inspect is None else inspect_facts(params, frames),
     }
@@ -165,7 +165,7 @@ def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
     for name, run in params.runs_by_name().items():
         steps = [step for found, step in psnr if found == name and 1 < step < run.L0]
         if steps:
-            step = min(steps, key=lambda t, L0=run.L0: (abs(math.log(4 * t / L0)), t))
+            _, step = min((abs(math.log(4 * t / run.L0)), t) for t in steps)
             rows.append({"run": name, "L0": run.L0, "step": step, "psnr": psnr[name, step], "mean_image": mean_image})
     return rows
 

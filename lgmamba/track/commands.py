@@ -13,6 +13,7 @@ import typer
 from lgmamba.config.files import TrackingFile, read_config
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
+from lgmamba.extras import install
 from lgmamba.keys import track_report_key
 from lgmamba.records import Record, find_record, write_record
 from lgmamba.track import store as stores
@@ -131,6 +132,8 @@ def _store(config: Path) -> Path | None:
         typer.echo("tracking is off (tracking.kind: none)")
         return None
     if find_spec("mlflow") is None:
-        log.warning("MLflow is not installed: nothing is tracked (tracking.kind: none says so for good)")
+        log.warning(
+            "MLflow is not installed: nothing is tracked (%s; tracking.kind: none says so for good)", install("mlflow")
+        )
         return None
     return tracking.store

@@ -115,7 +115,7 @@ def test_a_configuration_of_another_version_is_named(params, tmp_path):
 
 
 def test_nothing_kept_is_said(params, tmp_path):
-    with pytest.raises(ConfigError, match=r"study\.json: no such file; study 'digits' has kept no frames"):
+    with pytest.raises(ConfigError, match=rf"study\.json: no such file; study '{params.study}' has kept no frames"):
         check_kept(params, tmp_path)
 
 
