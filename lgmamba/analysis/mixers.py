@@ -1,6 +1,7 @@
 """Several sequence mixers in one study: what each keeps beyond its training length, beside the size and length of its memory."""
 
 import statistics
+from typing import Any
 
 import polars as pl
 
@@ -11,12 +12,15 @@ from lgmamba.config.lengths import Fixed
 from lgmamba.config.run import RunConfig
 
 TAUS = ("tau_low", "tau", "tau_high", "tau_end")
-SCHEMA = dict.fromkeys(("run", "kind", "mixer"), pl.String)
-SCHEMA |= dict.fromkeys(("numbers", "L0", "step"), pl.Int64)
-SCHEMA |= dict.fromkeys((*TAUS, "factor"), pl.Float64)
-SCHEMA |= dict.fromkeys(("psnr", "psnr_lo", "psnr_hi", "seeds_lo", "seeds_hi"), pl.Float64)
-SCHEMA |= dict.fromkeys(("n_seeds", "n_images"), pl.Int64)
-SCHEMA |= dict.fromkeys(("change", "change_lo", "change_hi", "regret", "regret_lo", "regret_hi"), pl.Float64)
+NUMBERS = ("psnr", "psnr_lo", "psnr_hi", "seeds_lo", "seeds_hi")
+DIFFERENCES = ("change", "change_lo", "change_hi", "regret", "regret_lo", "regret_hi")
+SCHEMA: dict[str, type[pl.DataType]] = {
+    **dict.fromkeys(("run", "kind", "mixer"), pl.String),
+    **dict.fromkeys(("numbers", "L0", "step"), pl.Int64),
+    **dict.fromkeys((*TAUS, "factor", *NUMBERS), pl.Float64),
+    **dict.fromkeys(("n_seeds", "n_images"), pl.Int64),
+    **dict.fromkeys(DIFFERENCES, pl.Float64),
+}
 
 
 def mixer_frame(ev: Evidence, folders: list[RunFolder]) -> pl.DataFrame:
@@ -31,14 +35,23 @@ def mixer_frame(ev: Evidence, folders: list[RunFolder]) -> pl.DataFrame:
     rows = []
     for name, run in runs.items():
         at_L0 = ev.samples.of(name, run.L0)
-        about = {"run": name, "kind": kind_of(run), "mixer": describe_mixer(run), "L0": run.L0, **_taus(folders, name)}
+        about: dict[str, Any] = {
+            "run": name,
+            "kind": kind_of(run),
+            "mixer": describe_mixer(run),
+            "L0": run.L0,
+            **_taus(folders, name),
+        }
         about["numbers"] = run.model.mixer.numbers(run.model)
         for step in ev.samples.steps(name):
             columns = ev.samples.of(name, step)
+            if columns is None:
+                continue
             row = about | {"step": step, "factor": step / run.L0} | level(ev.trainings.level_of(columns), "psnr")
             if at_L0:
                 row |= interval_of(ev.trainings.difference(columns, at_L0), "change")
-            rival = ev.samples.of(specialist_of(run, runs, step), step)
+            specialist = specialist_of(run, runs, step)
+            rival = None if specialist is None else ev.samples.of(specialist, step)
             if rival and rival != columns:
                 row |= interval_of(ev.trainings.difference(columns, rival), "regret")
             rows.append(row)

@@ -24,8 +24,8 @@ def fig_mixers(frame: pl.DataFrame, style: Style) -> Figure:
     rows = {kind: shown.filter(kind=kind)["run"].unique(maintain_order=True).to_list() for kind in panels}
     figure = Figure(figsize=(WIDTH, 0.9 + 0.21 * max(map(len, rows.values()))), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    change = shown["change"].drop_nulls()
-    norm = TwoSlopeNorm(0.0, min(change.min(), -1e-3), max(change.max(), 1e-3))
+    change = [*shown["change"].drop_nulls().to_list(), -1e-3, 1e-3]
+    norm = TwoSlopeNorm(0.0, min(change), max(change))
     for ax, kind in zip(axes, panels, strict=True):
         table = {(row["run"], row["factor"]): row["change"] for row in shown.iter_rows(named=True)}
         values = [[table.get((run, factor)) for factor in factors] for run in rows[kind]]

@@ -36,7 +36,7 @@ def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None, carry: Tensor 
     if carry is None:
         carry = x.new_zeros(x.shape[0], W - 1, x.shape[2])
     padded = torch.cat([carry.to(x.dtype), x], dim=1)  # (B, W - 1 + L, D)
-    y = 0 if bias is None else bias.to(x.dtype)
+    y = x.new_zeros(()) if bias is None else bias.to(x.dtype)
     for k, tap in enumerate(weight.to(x.dtype).unbind(1)):
         y = y + padded[:, k : k + L] * tap
     return y, padded[:, L:]

@@ -32,9 +32,11 @@ def widely(scan: Callable[..., Any]) -> Callable[..., Any]:
     """In float32 at least, whatever autocast would do: states are sums of many steps."""
 
     @wraps(scan)
-    def wide(*given: Tensor | None) -> Any:
-        with torch.autocast(given[0].device.type, enabled=False):
-            return scan(*(v if v is None else v.to(torch.promote_types(v.dtype, torch.float32)) for v in given))
+    def wide(first: Tensor, *more: Tensor | None) -> Any:
+        with torch.autocast(first.device.type, enabled=False):
+            return scan(
+                *(v if v is None else v.to(torch.promote_types(v.dtype, torch.float32)) for v in (first, *more))
+            )
 
     return wide
 

@@ -24,7 +24,7 @@ def tables() -> str:
     """Sizes and sources, then verbs, then in words what is analogue or missing."""
     mixers = {name: configured(values) for name, values in LARGE.items()}
     lines = [
-        "| `kind` | mixer | source | numbers a layer, width 256 | width 16 | stacked training |",
+        "| name | mixer | source | numbers a layer, width 256 | width 16 | stacked training |",
         "| --- | --- | --- | ---: | ---: | --- |",
     ]
     for name, mixer in mixers.items():
@@ -39,9 +39,7 @@ def tables() -> str:
                 else "grows"
             )
         alone = f"alone: {mixer.alone}" if mixer.alone else "yes"
-        lines.append(
-            f"| `{mixer.kind}` | {mixer.TITLE}: {mixer.words} | {mixer.SOURCE} | {sizes[0]} | {sizes[1]} | {alone} |"
-        )
+        lines.append(f"| {name} | {mixer.TITLE}: {mixer.words} | {mixer.SOURCE} | {sizes[0]} | {sizes[1]} | {alone} |")
     lines += ["", f"| mixer |{''.join(f' {verb} |' for verb in VERBS)}", f"| --- |{' --- |' * len(VERBS)}"]
     for name, mixer in mixers.items():
         cells = ["-" if verb not in mixer.supports else SIGNS[mixer.supports[verb] == EXACT] for verb in VERBS]
