@@ -159,7 +159,12 @@ def track_report_job(params: Params) -> Job:
     given = {"config": frozen_path(layout, tracking_file(params)), "study": frozen_path(layout, params)}
     return Job(
         ("track_report",),
-        ("lgmamba", "track", "report", *_options(**given, reports=params.outputs.reports, out=layout.markers)),
+        (
+            "lgmamba",
+            "track",
+            "report",
+            *_options(**given, reports=params.outputs.reports, frames=layout.frames, out=layout.markers),
+        ),
         layout.markers,
         (("report",),),
         lambda: keys.track_report_key(params, find_record(params.outputs.reports)),

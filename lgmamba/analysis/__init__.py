@@ -12,7 +12,9 @@ drawn        the frames that the figures draw, row for row
 theory       the closed form of one layer beside what it was measured to do
 mixers       several sequence mixers side by side
 asked        errors of single queries, of tasks that ask
-panel        the pictures that the figures show
+panel        pictures: what every run draws of the same images, step after step
+strips       how they are packed
+titles       what the figures are called
 evaluate     all of it, in order
 """
 

@@ -127,7 +127,7 @@ def length_rows(params: Params, lengths: pl.DataFrame) -> pl.DataFrame:
 
 def gallery_rows(params: Params, panel: Panel) -> pl.DataFrame:
     """Tiles of the gallery: image (of the panel), artefact_row, row ("patches read" or a run), step, beyond (step > L0 of the run), psnr."""
-    steps = _nearest(panel.steps.tolist(), [f * params.L0 for f in GALLERY_FACTORS])
+    steps = _nearest(panel.steps, [f * params.L0 for f in GALLERY_FACTORS])
     runs = _about_runs(params)
     images = min(len(panel.images), GALLERY_IMAGES)
     rows = []
@@ -149,7 +149,7 @@ def task_rows(params: Params, panel: Panel) -> pl.DataFrame:
     """
     runs = exemplary_runs(params)
     L0 = params.runs_by_name()[runs[-1]].L0
-    steps = _nearest([t for t in panel.steps.tolist() if t <= panel.cells.shape[1]], [f * L0 for f in TASK_FACTORS])
+    steps = _nearest([t for t in panel.steps if t <= panel.cells.shape[1]], [f * L0 for f in TASK_FACTORS])
     rows = []
     for step in steps:
         tile: dict[str, Any] = {

@@ -218,7 +218,7 @@ def report(
     out: Annotated[Path, typer.Option(help="folder of the report")],
     readme: Annotated[Path | None, typer.Option(help="file whose generated headline is brought up to date")] = None,
 ) -> None:
-    """Write report.md and report.html."""
+    """Write report.md, report.html, their pages of details, and explorer.html."""
     from lgmamba.config.files import read_config
     from lgmamba.config.study import Params
     from lgmamba.keys import report_key

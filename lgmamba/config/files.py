@@ -57,11 +57,12 @@ class DataFile(Strict):
 
 
 class ProbeFile(Strict):
-    """probe.json of one run and seed: the run, how to probe it, and at which steps."""
+    """probe.json of one run and seed: the run, how to probe it, at which steps, and at which steps pictures are kept."""
 
     run: RunConfig
     probe: ProbeConfig
     steps: list[Positive]
+    panel_steps: list[Positive]
 
 
 class ReadingConfig(Strict):
@@ -219,7 +220,7 @@ def tracking_file(params: Params) -> TrackingFile:
 
 def probe_file(params: Params, run: RunConfig) -> ProbeFile:
     """What the stage `reconstruct` reads of one run and seed."""
-    return ProbeFile(run=run, probe=params.probe, steps=params.probe_steps(run))
+    return ProbeFile(run=run, probe=params.probe, steps=params.probe_steps(run), panel_steps=params.panel_steps())
 
 
 def remedy_file(params: Params, run: RunConfig) -> RemedyFile:

@@ -4,7 +4,10 @@ params.yaml  <-  workflow/presets/<preset>.yaml (after the one it extends)  <-  
 """
 
 import copy
+import math
 import os
+from bisect import insort
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,6 +36,9 @@ from lgmamba.config.together import check_study
 from lgmamba.files import digest_of
 from lgmamba.shipped import workflow_home
 from lgmamba.tasks.configs import TaskConfig
+
+PANEL_STEPS = 60
+"""Steps, at least, of which pictures are kept; fewer where a study reads fewer."""
 
 PRESETS = Path("workflow/presets")
 
@@ -218,6 +224,23 @@ class Params(Strict):
         own |= needed_steps(self.claims.primary, run.run, run.L0)
         steps = powers | lengths | own | set(self.probe.extra_steps) | {last}
         return sorted(t for t in steps if 1 <= t <= last)
+
+    def panel_steps(self) -> list[int]:
+        """Steps of which pictures are kept, the same for every run: those that a study names for all, then the middles of the
+        widest gaps on a log scale, until there are PANEL_STEPS or every step is one.
+        """
+        last = int(self.probe.max_factor * self.L0)
+        named = {2**k for k in range(last.bit_length())} | {run.L0 for run in self._expanded.values()}
+        named |= {round(f * self.L0) for f in (*self.probe.factors, *self.claims.far_factors)}
+        named |= {*self.probe.extra_steps, last}
+        steps = sorted(t for t in named if 1 <= t <= last)
+        while len(steps) < PANEL_STEPS:
+            gaps = [(b / a, a, b) for a, b in pairwise(steps) if b - a > 1]
+            if not gaps:
+                break
+            _, a, b = max(gaps)
+            insort(steps, min(max(round(math.sqrt(a * b)), a + 1), b - 1))
+        return steps
 
 
 def load_params(

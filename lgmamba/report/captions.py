@@ -1,4 +1,4 @@
-"""Titles and captions of the figures: what is drawn, of how many seeds and images, and what the bands are."""
+"""Captions of the figures: what is drawn, of how many seeds and images, and what the bands are."""
 
 from dataclasses import dataclass
 
@@ -43,27 +43,6 @@ def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
         params.probe.orders[0],
         params.task.IMAGES,
     )
-
-
-TITLES = {
-    "task": "The task",
-    "curves": "PSNR against the number of patches read",
-    "gallery": "Reconstructions step by step",
-    "retention": "Retention maps",
-    "asked": "What single queries find",
-    "envelope": "Specialists, generalist and length-adaptive run",
-    "budget": "How much training is enough",
-    "forms": "Forms of the length-adaptive run",
-    "degradation": "What is lost beyond the training length",
-    "mixers": "Whose memory survives length",
-    "remedies": "What remedies do beyond the training length",
-    "remedies_retention": "Retention maps with remedies",
-    "modes": "Which modes break a model, and which remedy touches them",
-    "states": "States beyond the training length",
-    "receptive_field": "How far back a model reads",
-    "training": "Validation during training",
-    "lengths": "The distributions of training lengths",
-}
 
 
 TEXTS = {
@@ -145,7 +124,6 @@ TEXTS = {
 }
 
 
-PLAIN_TITLES = {"curves": "Level against the number of {steps} read", "theory": "Theory and model"}
 PLAIN_TEXTS = {
     "curves": """
         Every point is a sequence of its own, ended at t and asked there. A length-adaptive run is told the true length of each
@@ -175,12 +153,6 @@ PLACES_TEXTS = {
         numbers: PSNR of that picture in dB. All pictures show pixel values from 0 to 1; the chequered pattern is what was not read.""",
 }
 """Where they differ for a task that reads patches at any pixel."""
-
-
-def titles(params: Params) -> dict[str, str]:
-    """{figure: title}, of the figures that the study has."""
-    named = TITLES if params.task.IMAGES else TITLES | PLAIN_TITLES
-    return {figure: named[figure].format(steps=params.task.STEPS) for figure in figures_of(params)}
 
 
 def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[str, str]:

@@ -18,13 +18,15 @@ from lgmamba.analysis.families import (
     several_forms,
     several_mixers,
 )
+from lgmamba.analysis.titles import titles
 from lgmamba.config.study import Params
-from lgmamba.report.captions import captions, sample_of, titles
+from lgmamba.report.captions import captions, sample_of
 from lgmamba.report.contrasts import contrast_facts
 from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.remedies import remedy_facts, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
+from lgmamba.report.views import claim_views, figure_views
 from lgmamba.report.words import plain_text
 
 READ = ("curves", "summary", "contrasts", "envelope", "runs")
@@ -76,6 +78,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "strategies": _strategies(params, frames),
         "costs": cost_facts(found["runs"]),
         "titles": titles(params),
+        "views": {"figures": figure_views(params), "claims": claim_views(params)},
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
         "captions": captions(params, sample, remedies["sample"] if remedies else None),
         "remedies": remedies,
