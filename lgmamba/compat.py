@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lgmamba.mixers.mamba.conv import causal_conv1d_silu
+from lgmamba.mixers.conv import causal_conv1d_silu
 from lgmamba.scan import selective_scan
 
 

@@ -10,6 +10,7 @@ inspect      what the probes found inside trained runs
 remedies     what remedies do beyond the training length
 drawn        the frames that the figures draw, row for row
 theory       the closed form of one layer beside what it was measured to do
+mixers       several sequence mixers side by side
 asked        errors of single queries, of tasks that ask
 panel        pictures: what every run draws of the same images, step after step
 strips       how they are packed
@@ -67,6 +68,12 @@ def _compares_forms(params: Params) -> bool:
     return several_forms(params)
 
 
+def _compares_mixers(params: Params) -> bool:
+    from lgmamba.analysis.families import several_mixers
+
+    return several_mixers(params)
+
+
 def _compares_one_form_each(params: Params) -> bool:
     return bool(params.claims.comparisons) and not _compares_forms(params)
 
@@ -81,6 +88,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "budget": _compares_budgets,
     "forms": _compares_forms,
     "degradation": _always,
+    "mixers": _compares_mixers,
     "theory": _has_theory,
     "remedies": _tries_remedies,
     "remedies_retention": _tries_remedies,

@@ -169,11 +169,23 @@ def _row(entry: tuple, result: Effect | None, p_holm: float, claims: ClaimsConfi
 
 
 def _by_seed(levels: pl.DataFrame, side: Side, L0: dict[str, int], order: str) -> dict[int, float]:
-    """Seed -> mean level over the side's lengths; only seeds that have all of them."""
-    steps = side.steps(L0[side.run])
+    """Seed -> what the side comes to, the mean over its runs; only seeds that have all of it."""
+    parts = []
+    for run in side.runs:
+        found = _levels(levels, side, run, side.steps(L0[run]), order)
+        if less := side.steps_less(L0[run]):
+            off = _levels(levels, side, run, less, order)
+            found = {seed: found[seed] - off[seed] for seed in found.keys() & off.keys()}
+        parts.append(found)
+    complete = set.intersection(*(set(part) for part in parts))
+    return {seed: float(np.mean([part[seed] for part in parts])) for seed in sorted(complete)}
+
+
+def _levels(levels: pl.DataFrame, side: Side, run: str, steps: list[int], order: str) -> dict[int, float]:
+    """Seed -> mean level of a run over some lengths; only seeds that have all of them."""
     methods = side.treated or [side.method if side.told is None else f"told_{side.told}"]
     here = levels.filter(
-        pl.col("run") == side.run,
+        pl.col("run") == run,
         pl.col("method").is_in(methods),
         pl.col("order") == (side.order or order),
         pl.col("step").is_in(steps),
@@ -191,7 +203,7 @@ def _by_seed(levels: pl.DataFrame, side: Side, L0: dict[str, int], order: str) -
 
 def side_words(side: Side) -> str:
     """A side in a few words: fixed_64 at 4 L0, stream; best of truncate, reset on fixed_64 at 25 L0."""
-    what = side.run
+    what = side.run if side.also is None else f"the mean of {', '.join(side.runs)}"
     if side.best_of:
         what = f"best of {', '.join(side.best_of)} on {side.run}"
     elif side.remedy:
@@ -204,4 +216,5 @@ def side_words(side: Side) -> str:
         what += f" told {side.told}"
     more: list[str] = [] if side.mode == "prefix" else [side.mode]
     more += [] if side.order is None else [f"order {side.order}"]
-    return ", ".join([f"{what} at {' and '.join(side.at)}", *more])
+    less = f" less that at {' and '.join(side.less)}" if side.less else ""
+    return ", ".join([f"{what} at {' and '.join(side.at)}{less}", *more])

@@ -10,7 +10,7 @@ from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.comparisons import budget_frame, form_frame
 from lgmamba.analysis.contrasts import LEVELS, contrasts_frame
 from lgmamba.analysis.drawn import drawn_frames
-from lgmamba.analysis.families import several_budgets, several_forms
+from lgmamba.analysis.families import several_budgets, several_forms, several_mixers
 from lgmamba.analysis.files import write_frame, write_json
 from lgmamba.analysis.frames import (
     SETTING,
@@ -26,6 +26,7 @@ from lgmamba.analysis.frames import (
 )
 from lgmamba.analysis.inspect.collect import collect_inspected
 from lgmamba.analysis.inspect.drawn import inspect_drawn
+from lgmamba.analysis.mixers import mixer_frame
 from lgmamba.analysis.panel import collect_panel, write_panel
 from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.samples import load_samples
@@ -72,6 +73,8 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         frames["figure_theory"] = theory_frame(params, curves)
     if several_budgets(params):
         frames["figure_budget"] = budget_frame(evidence)
+    if several_mixers(params):
+        frames["figure_mixers"] = mixer_frame(evidence, folders)
     if several_forms(params):  # one picture of many forms would show none
         frames["figure_forms"] = form_frame(evidence)
     elif params.claims.comparisons:

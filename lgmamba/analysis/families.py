@@ -8,6 +8,8 @@ from lgmamba.config.run import LengthTokenConfig, RunConfig
 from lgmamba.config.study import Params
 
 SPECIALIST, GENERALIST, SEVERAL, ADAPTIVE = "specialist", "generalist", "several read-outs", "length-adaptive"
+MANY_MIXERS = 3
+"""Sequence mixers in one study from which on they are compared with each other."""
 MANY_FORMS = 3
 """Length-adaptive runs with one generalist from which on they are compared with each other."""
 KINDS = (SPECIALIST, GENERALIST, SEVERAL, ADAPTIVE)  # the order in which figures and tables list them
@@ -22,6 +24,17 @@ def kind_of(run: RunConfig) -> str:
     if run.task.supervision.kind != "last":
         return SEVERAL
     return SPECIALIST if isinstance(run.task.lengths, Fixed) else GENERALIST
+
+
+def describe_mixer(run: RunConfig) -> str:
+    """The sequence mixer and its size, in a few words."""
+    mixer = run.model.mixer
+    return f"{mixer.TITLE}, {mixer.words}"
+
+
+def several_mixers(params: Params) -> bool:
+    """Whether a study compares sequence mixers."""
+    return len({run.model.mixer.model_dump_json() for run in params.runs_by_name().values()}) >= MANY_MIXERS
 
 
 def describe_lengths(lengths: LengthConfig) -> str:

@@ -13,6 +13,7 @@ TITLES = {
     "budget": "How much training is enough",
     "forms": "Forms of the length-adaptive run",
     "degradation": "What is lost beyond the training length",
+    "mixers": "Whose memory survives length",
     "remedies": "What remedies do beyond the training length",
     "remedies_retention": "Retention maps with remedies",
     "modes": "Which modes break a model, and which remedy touches them",

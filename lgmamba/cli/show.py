@@ -130,12 +130,35 @@ def show_table(study: Params, seconds: dict[str, float] | None) -> None:
             f"predicted from steps timed here: {every / 60:.1f} minutes of training, one run at a time; of nothing else",
             highlight=False,
         )
+    for line in memory_lines(study):
+        console.print(line, highlight=False)
     longest = max(study.probe_steps(next(iter(study.runs_by_name().values()))))
     console.print(
         f"probe: {study.probe.images} images of {study.probe.split}, {study.probe.repeats} orders each of {', '.join(study.probe.orders)}, "
         f"up to {longest} patches",
         highlight=False,
     )
+
+
+def memory_lines(study: Params) -> list[str]:
+    """How long the mixers of the study remember as they are initialised, against L0; a line for each that differs."""
+    from lgmamba.mixers.memory import memory_at_start
+
+    runs: dict[tuple[str, int, int], list[str]] = {}
+    for name, run in study.runs_by_name().items():
+        runs.setdefault((run.model.mixer.model_dump_json(), run.model.d_model, run.L0), []).append(name)
+    lines = []
+    for names in runs.values():
+        run = study.runs_by_name()[names[0]]
+        memory, mixer = memory_at_start(run.model), run.model.mixer
+        found = "keeps everything"
+        if memory is not None:
+            found = f"tau {memory.median:.3g} steps ({memory.low:.3g} to {memory.high:.3g}), {memory.median / run.L0:.2g} L0"
+        lines.append(
+            f"memory at initialisation, {mixer.TITLE} ({mixer.numbers(run.model):,} numbers a layer), L0 = {run.L0}: {found}; "
+            f"runs {', '.join(names)}"
+        )
+    return lines
 
 
 def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float]:

@@ -49,6 +49,17 @@ class Side(Strict):
 
     run: Name
     at: Lengths = Field(description="lengths in units of the run's L0; of several the mean is taken")
+    less: Lengths | None = Field(
+        None,
+        exclude_if=lambda less: less is None,
+        description="lengths whose level is taken off, so that the side is a change; null: a level",
+    )
+    also: list[Name] | None = Field(
+        None,
+        min_length=1,
+        exclude_if=lambda also: also is None,
+        description="further runs; of all of them the mean is taken, seed by seed",
+    )
     remedy: Name | None = Field(None, description="an entry of remedies or a control; null: the run as it is")
     best_of: list[Name] | None = Field(None, min_length=1, description="remedies or controls of which the best counts")
     method: Literal["model", "refitted", "mean_image", "white", "oracle_memory", "nearest"] = Field(
@@ -66,7 +77,18 @@ class Side(Strict):
             raise ValueError(f"remedy or best_of, not both; got {self.remedy!r} and {self.best_of}")
         if self.method != "model" and (self.remedy or self.best_of):
             raise ValueError(f"method: model where a remedy is named; got {self.method!r}")
+        if (self.less or self.also) and self.treated:
+            raise ValueError(
+                "less and also belong to runs that are read as they are; found a remedy or best_of besides"
+            )
+        if len(set(self.runs)) != len(self.runs):
+            raise ValueError(f"run and also with each run once; got {self.runs}")
         return self
+
+    @property
+    def runs(self) -> list[str]:
+        """All runs of the side."""
+        return [self.run, *(self.also or [])]
 
     @property
     def treated(self) -> list[str]:
@@ -75,7 +97,19 @@ class Side(Strict):
 
     def steps(self, L0: int) -> list[int]:
         """The lengths in steps, ascending, for a run of this L0."""
-        return sorted({step for text in self.at for step in steps_of(text, L0)})
+        return _steps(self.at, L0)
+
+    def steps_less(self, L0: int) -> list[int]:
+        """The lengths whose level is taken off, likewise."""
+        return _steps(self.less or [], L0)
+
+    def steps_read(self, L0: int) -> list[int]:
+        """All lengths that the side needs."""
+        return sorted({*self.steps(L0), *self.steps_less(L0)})
+
+
+def _steps(lengths: list[str], L0: int) -> list[int]:
+    return sorted({step for text in lengths for step in steps_of(text, L0)})
 
 
 def steps_of(text: str, L0: int) -> list[int]:
@@ -165,4 +199,4 @@ class ClaimsConfig(Strict):
 def needed_steps(contrasts: list[Contrast], run: str, L0: int) -> set[int]:
     """Steps at which a run must be read as it is for the contrasts; remedies are read at the steps of `extension`."""
     sides = [side for contrast in contrasts for side in (contrast.of, contrast.minus)]
-    return {step for side in sides if side.run == run and not side.treated for step in side.steps(L0)}
+    return {step for side in sides if run in side.runs and not side.treated for step in side.steps_read(L0)}

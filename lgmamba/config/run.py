@@ -112,6 +112,8 @@ class ModelConfig(Strict):
             raise ValueError(
                 f"mixer.expand x d_model >= 1, the inner width; got {getattr(self.mixer, 'expand', 1)} x {self.d_model}"
             )
+        if problem := self.mixer.problem(self):
+            raise ValueError(problem)
         if self.adaptive is None or self.adaptive.kind == "length_token":
             return self
         if self.adaptive.kind in ("dt_bias", "both") and not self.mixer.OFFSETS:
@@ -323,6 +325,11 @@ class RunConfig(Strict):
         if not self.task.PASSES_STATES:
             raise ValueError(
                 f"train.state_passing: found {passing.kind}, expected: null for task {self.task.kind}, which passes no states"
+            )
+        if not self.model.mixer.PASSES_STATES:
+            raise ValueError(
+                f"train.state_passing: found {passing.kind}, expected: null with mixer {self.model.mixer.kind}, whose state grows with "
+                "every step, so that sequences of a batch would have states of different sizes"
             )
         if self.model.adaptive is not None:
             # Told T without the passed part, it would never hear of the lengths at which it is then read; told n + T, it

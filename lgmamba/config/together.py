@@ -122,6 +122,8 @@ def check_contrasts(study: Params) -> None:
         for role, side in (("of", contrast.of), ("minus", contrast.minus)):
             path = f"claims.primary.{i}.{role}"
             _known(f"{path}.run", side.run, runs)
+            for j, name in enumerate(side.also or []):
+                _known(f"{path}.also.{j}", name, runs)
             L0 = runs[side.run].L0
             for name in side.treated:
                 if treated is None or side.run not in treated.runs:
@@ -131,7 +133,7 @@ def check_contrasts(study: Params) -> None:
                 if name not in remedies:
                     raise ValueError(f"{path}: found remedy {name!r}, expected: one of {sorted(remedies)}")
             read = set(treated.steps(L0)) if side.treated and treated is not None else None
-            for step in side.steps(L0):
+            for step in sorted({step for name in side.runs for step in side.steps_read(runs[name].L0)}):
                 if read is not None and step not in read:
                     raise ValueError(f"{path}.at: found {step} steps, expected: one of extension's, {sorted(read)}")
                 if step > study.probe.max_factor * study.L0:

@@ -18,6 +18,7 @@ from lgmamba.figures.envelope import fig_envelope
 from lgmamba.figures.forms import fig_forms
 from lgmamba.figures.gallery import fig_gallery
 from lgmamba.figures.lengths import fig_lengths
+from lgmamba.figures.mixers import fig_mixers
 from lgmamba.figures.modes import fig_modes
 from lgmamba.figures.receptive_field import fig_receptive_field
 from lgmamba.figures.remedies import fig_remedies, fig_remedies_retention
@@ -40,6 +41,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "budget": fig_budget,
     "forms": fig_forms,
     "degradation": fig_degradation,
+    "mixers": fig_mixers,
     "theory": fig_theory,
     "remedies": fig_remedies,
     "remedies_retention": fig_remedies_retention,

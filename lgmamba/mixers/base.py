@@ -31,6 +31,9 @@ VERBS: dict[Verb, str] = {
 }
 """Verb -> what it means."""
 EXACT = "exact"
+OVERLAPPING = "segments that overlap, each read from an empty state: a state holds the last r / 2 to r steps, also where exact is asked for"
+BY_INPUT = "its decays are made of each step's input, so that no mode has a rate that stays"
+NOT_SELECTIVE = "it does not select: every step matters as much as every other, whatever it shows"
 
 
 class MixerBase(Strict):
@@ -40,12 +43,16 @@ class MixerBase(Strict):
         SUPPORTS: verb -> `EXACT`, or in words what stands in for it.
         WHY_NOT: every other verb -> the reason.
         TITLE: its name, for the report.
+        SOURCE: paper and equations.
+        PASSES_STATES: whether a training may start from the state of another sequence (`train.state_passing`).
         OFFSETS: whether a length-adaptive model can offset its step sizes (`adaptive.kind: dt_bias` and `both`).
     """
 
     SUPPORTS: ClassVar[dict[Verb, str]]
     WHY_NOT: ClassVar[dict[Verb, str]]
     TITLE: ClassVar[str]
+    SOURCE: ClassVar[str]
+    PASSES_STATES: ClassVar[bool] = True
     OFFSETS: ClassVar[bool] = False
 
     @property
@@ -66,7 +73,25 @@ class MixerBase(Strict):
         """Modes of each channel."""
         raise NotImplementedError
 
+    def numbers(self, model: "ModelConfig") -> int:
+        """Numbers that one layer keeps of the past for one sequence, without the carry."""
+        return self.channels(model) * self.modes(model)
+
+    def problem(self, model: "ModelConfig") -> str | None:
+        """What keeps it from standing in this model, or None."""
+        return None
+
+    @property
+    def supports(self) -> dict[Verb, str]:
+        """`SUPPORTS`, where it depends on the mixer's options."""
+        return self.SUPPORTS
+
+    @property
+    def why_not(self) -> dict[Verb, str]:
+        """`WHY_NOT`, where it depends on the mixer's options."""
+        return self.WHY_NOT
+
     def refusal(self, verbs: Iterable[Verb]) -> str | None:
         """Why something that needs these verbs cannot be done with this mixer; None where it can."""
-        missing = [verb for verb in VERBS if verb in set(verbs) and verb not in self.SUPPORTS]
-        return "; ".join(f"no {verb}: {self.WHY_NOT[verb]}" for verb in missing) or None
+        missing = [verb for verb in VERBS if verb in set(verbs) and verb not in self.supports]
+        return "; ".join(f"no {verb}: {self.why_not[verb]}" for verb in missing) or None

@@ -4,7 +4,33 @@ from typing import Annotated
 
 from pydantic import Field
 
+from lgmamba.mixers.attention.config import AttentionConfig
+from lgmamba.mixers.gated_delta.config import GatedDeltaConfig
+from lgmamba.mixers.gla.config import GlaConfig
 from lgmamba.mixers.gru.config import GruConfig
+from lgmamba.mixers.lru.config import LruConfig
+from lgmamba.mixers.lstm.config import LstmConfig
 from lgmamba.mixers.mamba.config import MambaConfig
+from lgmamba.mixers.mamba2.config import Mamba2Config
+from lgmamba.mixers.mamba3.config import Mamba3Config
+from lgmamba.mixers.mingru.config import MingruConfig
+from lgmamba.mixers.python.config import PythonConfig
+from lgmamba.mixers.rglru.config import RglruConfig
+from lgmamba.mixers.s4d.config import S4dConfig
 
-MixerConfig = Annotated[MambaConfig | GruConfig, Field(discriminator="kind")]
+MixerConfig = Annotated[
+    MambaConfig
+    | Mamba2Config
+    | Mamba3Config
+    | GlaConfig
+    | GatedDeltaConfig
+    | RglruConfig
+    | S4dConfig
+    | LruConfig
+    | GruConfig
+    | LstmConfig
+    | MingruConfig
+    | AttentionConfig
+    | PythonConfig,
+    Field(discriminator="kind"),
+]

@@ -6,7 +6,7 @@ A hook is a function Call -> Call, called by every layer for every piece of a se
 a pass in pieces and step-by-step reading are changed alike. It acts in verbs (`lgmamba.mixers.base`): the methods of `Call`, and
 
     keep         set `keep`; all later layers then see a shorter sequence
-    reset        set `h0` to None
+    reset        `reset`
     state        `then`, which is applied to the memory at the end of the piece; or replace `h0`
     window       what another recurrence does: set `scan`, which is called in place of the mixer's own, and may carry tensors on
 
@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
+from lgmamba.mixers.base import MixerBase
 
 Factor = float | Tensor
 """A number, or a tensor that is broadcast to what it multiplies."""
@@ -35,8 +36,8 @@ class State:
     """What one layer takes from one piece of a sequence to the next. Batch is axis 0 of every tensor.
 
     Attributes:
-        memory: (B, channels, modes), float32 (float64 in a float64 model).
-        carry: inputs that are needed again; not for remedies.
+        memory: (B, channels, modes), float32 (float64 in a float64 model), or complex.
+        carry: inputs that are needed again, and what the recurrence holds besides the memory; not for remedies.
         remembered: what a hook's `scan` carries besides, or None.
     """
 
@@ -68,6 +69,7 @@ class Call:
         post_state: function on the memory at the end of the piece, or None.
         scan: takes the place of the mixer's own recurrence, or None; see `Scan`.
         remembered: what `scan` left at the end of the piece before, or None.
+        held: what the recurrence goes on with besides the memory, of `Mixer.holds`; touched by nothing but a reset; () at the start.
 
     Class attributes:
         PER_STEP: names of what it holds for each step, (B, L, ...).
@@ -85,6 +87,7 @@ class Call:
     post_state: Callable[[Tensor], Tensor] | None = None
     scan: Scan | None = None
     remembered: Remembered | None = None
+    held: tuple[Tensor, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -136,6 +139,14 @@ class Call:
         """See `lgmamba.mixers.mamba.window`."""
         raise NotImplementedError
 
+    def retained(self) -> Tensor | None:
+        """The share of each mode that a step retains, in [0, 1], broadcast to (B, L, channels, modes); None where that is not defined."""
+        return None
+
+    def reset(self) -> Self:
+        """As at the start of a sequence."""
+        return replace(self, h0=None, held=())
+
     def then(self, f: Callable[[Tensor], Tensor], first: bool = False) -> Self:
         """f on the memory at the end of the piece, after what is done to it already; or before that."""
         g = self.post_state
@@ -153,29 +164,38 @@ class Call:
 
 
 Hook = Callable[[Call], Call]
-Ordinary = Callable[[Call], tuple[Tensor, Tensor]]
-"""The mixer's own recurrence on a call: what `Mixer.finish` is given (B, L, ...), and the memory at its end."""
-Scan = Callable[[Call, Ordinary], tuple[Tensor, Tensor, Remembered | None]]
-"""What to finish, memory and remembered of a call, whose steps to be dropped are gone. It may ask for the ordinary recurrence of any
-call, any number of times; post_state is applied to the memory that it returns."""
+Ordinary = Callable[[Call], tuple[Tensor, Tensor, tuple[Tensor, ...]]]
+"""The mixer's own recurrence on a call: what `Mixer.finish` is given (B, L, ...), and memory and `held` at its end."""
+Scan = Callable[[Call, Ordinary], tuple[Tensor, Tensor, tuple[Tensor, ...], Remembered | None]]
+"""What to finish, memory, held and remembered of a call, whose steps to be dropped are gone. It may ask for the ordinary recurrence
+of any call, any number of times; post_state is applied to the memory that it returns."""
 
 
-def run(call: Call, ordinary: Ordinary) -> tuple[Tensor, Tensor, Remembered | None]:
-    """What a hooked call comes to, with the mixer's own recurrence or the hook's: what to finish, memory, and remembered."""
+def run(call: Call, ordinary: Ordinary) -> tuple[Tensor, Tensor, tuple[Tensor, ...], Remembered | None]:
+    """What a hooked call comes to, with the mixer's own recurrence or the hook's: what to finish, memory, held and remembered."""
     call = call if call.keep is None else call.take(call.keep)
-    y, h, remembered = call.scan(call, ordinary) if call.scan else (*ordinary(call), None)
-    return y, call.post_state(h) if call.post_state else h, remembered
+    y, h, held, remembered = call.scan(call, ordinary) if call.scan else (*ordinary(call), None)
+    return y, call.post_state(h) if call.post_state else h, held, remembered
 
 
 class Mixer(nn.Module):
     """Base of all mixers: (B, L, d) -> (B, L, d), causal, in pieces of any size.
 
-    Subclasses have `prepare`, `recur` and `finish`, and may have `carries`, and a `fast` path for when there is no hook.
+    Subclasses have `prepare`, `recur` and `finish`, and may have `carries`, `holds`, and a `fast` path for when there is no hook.
+
+    Class attributes:
+        Config: the mixer's own configuration, for one that is named by `kind: python`.
+        COMPLEX: whether the memory is complex.
+        GROWS: whether what is held grows with every step, along axis 1 of each.
 
     Args:
         config: the model's.
         layer: number of the layer, passed on to hooks.
     """
+
+    Config: ClassVar[type[MixerBase]]
+    COMPLEX: ClassVar[bool] = False
+    GROWS: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
@@ -208,28 +228,28 @@ class Mixer(nn.Module):
             out (B, K, d), the new state (None if it is not wanted), and the positions kept (B, K), or None where all are (K = L).
         """
         if plan is None and dt_factor is None:
-            return *self.fast(u, state, dt_offset, want_state), None
+            return *self.fast(u, state, t0, dt_offset, want_state), None
         call, carry = self.prepare(u, state, t0, dt_offset, told)
         call = call if dt_factor is None else call.slow(dt_factor)
         call = call if plan is None else plan(call)
-        y, h, remembered = run(call, self.recur)
-        return self.finish(y), State(h, carry, remembered), call.keep
+        y, h, held, remembered = run(call, self.recur)
+        return self.finish(y), State(h, (*carry, *held), remembered), call.keep
 
     def fast(
-        self, u: Tensor, state: State | None, dt_offset: Tensor | None, want_state: bool
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool
     ) -> tuple[Tensor, State | None]:
         """Output and new state where nothing acts on the call; arguments as in `forward`."""
-        call, carry = self.prepare(u, state, 0, dt_offset, None)
-        y, h = self.recur(call)
-        return self.finish(y), State(h, carry) if want_state else None
+        call, carry = self.prepare(u, state, t0, dt_offset, None)
+        y, h, held = self.recur(call)
+        return self.finish(y), State(h, (*carry, *held)) if want_state else None
 
     def prepare(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
     ) -> tuple[Call, tuple[Tensor, ...]]:
-        """Everything before the recurrence: the call, and the carry after the piece."""
+        """Everything before the recurrence: the call, and the carry after the piece, without what the recurrence holds."""
         raise NotImplementedError
 
-    def recur(self, call: Call) -> tuple[Tensor, Tensor]:
+    def recur(self, call: Call) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """The recurrence, in parallel where there is a way; see `Ordinary`."""
         raise NotImplementedError
 
@@ -238,8 +258,18 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
     def carries(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the carry, without batch; none by default."""
+        """Shapes of what `prepare` carries on, without batch; none by default."""
         return ()
+
+    def holds(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of what the recurrence holds besides the memory, without batch; none by default."""
+        return ()
+
+    def before(self, state: State | None) -> dict[str, Any]:
+        """The fields of a call that come from the piece before."""
+        if state is None:
+            return {"h0": None}
+        return {"h0": state.memory, "held": state.carry[len(self.carries()) :], "remembered": state.remembered}
 
     def start(self, batch: int) -> State:
         """The state before the first step, which `forward` takes for None: zeros, in the types that a pass leaves."""
@@ -247,8 +277,10 @@ class Mixer(nn.Module):
         device = weight.device.type
         narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         wide = torch.promote_types(weight.dtype, torch.float32)
-        carry = tuple(weight.new_zeros(batch, *shape, dtype=narrow) for shape in self.carries())
-        return State(weight.new_zeros(batch, *self.shape, dtype=wide), carry)
+        carry = [weight.new_zeros(batch, *shape, dtype=narrow) for shape in self.carries()]
+        carry += [weight.new_zeros(batch, *shape, dtype=wide) for shape in self.holds()]
+        memory = weight.new_zeros(batch, *self.shape, dtype=wide.to_complex() if self.COMPLEX else wide)
+        return State(memory, tuple(carry))
 
 
 def gather_steps(v: Tensor, keep: Tensor) -> Tensor:

@@ -1,8 +1,40 @@
 """Mixers by kind."""
 
+from lgmamba.config.run import ModelConfig
+from lgmamba.mixers.attention.mixer import AttentionMixer
 from lgmamba.mixers.contract import Mixer
+from lgmamba.mixers.gated_delta.mixer import GatedDeltaMixer
+from lgmamba.mixers.gla.mixer import GlaMixer
 from lgmamba.mixers.gru.mixer import GruMixer
+from lgmamba.mixers.lru.mixer import LruMixer
+from lgmamba.mixers.lstm.mixer import LstmMixer
 from lgmamba.mixers.mamba.mixer import MambaMixer
+from lgmamba.mixers.mamba2.mixer import Mamba2Mixer
+from lgmamba.mixers.mamba3.mixer import Mamba3Mixer
+from lgmamba.mixers.mingru.mixer import MingruMixer
+from lgmamba.mixers.python.config import PythonConfig
+from lgmamba.mixers.rglru.mixer import RglruMixer
+from lgmamba.mixers.s4d.mixer import S4dMixer
 
-MIXERS: dict[str, type[Mixer]] = {"mamba": MambaMixer, "gru": GruMixer}
-"""`model.mixer.kind` -> class."""
+MIXERS: dict[str, type[Mixer]] = {
+    "mamba": MambaMixer,
+    "mamba2": Mamba2Mixer,
+    "mamba3": Mamba3Mixer,
+    "gla": GlaMixer,
+    "gated_delta": GatedDeltaMixer,
+    "rglru": RglruMixer,
+    "s4d": S4dMixer,
+    "lru": LruMixer,
+    "gru": GruMixer,
+    "lstm": LstmMixer,
+    "mingru": MingruMixer,
+    "attention": AttentionMixer,
+}
+"""`model.mixer.kind` -> class, of those that are part of this package."""
+
+
+def build_mixer(config: ModelConfig, layer: int) -> Mixer:
+    """The mixer of one layer; a user's own gets its own configuration in the place of `mixer`."""
+    if isinstance(config.mixer, PythonConfig):
+        return config.mixer.mixer(config.model_copy(update={"mixer": config.mixer.own}), layer)
+    return MIXERS[config.mixer.kind](config, layer)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lgmamba.config.run import LengthTokenConfig, ModelConfig
 from lgmamba.mixers.contract import Hook, State, gather_steps
-from lgmamba.mixers.registry import MIXERS
+from lgmamba.mixers.registry import build_mixer
 from lgmamba.model.conditioning import BlockCondition, LengthConditioning
 from lgmamba.model.length_token import LengthToken
 from lgmamba.model.norm import RMSNorm
@@ -46,7 +46,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         self.norm = RMSNorm(config.d_model, eps=1e-5)
-        self.mixer = MIXERS[config.mixer.kind](config, layer)
+        self.mixer = build_mixer(config, layer)
 
     def forward(
         self,

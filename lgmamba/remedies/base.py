@@ -108,14 +108,14 @@ class _Pieces:
     cuts: Cuts
     plan: Hook
 
-    def __call__(self, call: Call, ordinary: Ordinary) -> tuple[Tensor, Tensor, None]:
+    def __call__(self, call: Call, ordinary: Ordinary) -> tuple[Tensor, Tensor, tuple[Tensor, ...], None]:
         t1 = call.t0 + call.shape[1]
-        start, h, ys = call.t0, call.h0, []
+        start, h, held, ys = call.t0, call.h0, call.held, []
         for end in sorted(self.cuts(call.t0, t1) | {t1}):
             part = call.cut(start - call.t0, end - call.t0)
-            part = self.plan(replace(part, h0=h, scan=None, post_state=None))
-            y, h = ordinary(part)
+            part = self.plan(replace(part, h0=h, held=held, scan=None, post_state=None))
+            y, h, held = ordinary(part)
             h = part.post_state(h) if part.post_state else h
             ys.append(y)
             start = end
-        return torch.cat(ys, dim=1), h, None
+        return torch.cat(ys, dim=1), h, held, None

@@ -46,7 +46,7 @@ class StateRecorder:
         self.A[call.layer] = -call.rates().detach()
 
         def look(h: Tensor) -> Tensor:
-            self.energy[call.layer] = h.detach().square().mean(0)
+            self.energy[call.layer] = h.detach().abs().square().mean(0)
             return h
 
         return call.then(look)

@@ -95,6 +95,9 @@ TEXTS = {
         trainings; bars: each seed's lowest and highest. {sample}.""",
     "degradation": """
         PSNR at sequence length T minus PSNR at the run's own training length. Bands: {percent} intervals over trainings; {sample}.""",
+    "mixers": """
+        PSNR at sequence length T minus PSNR at the run's own training length, for every sequence mixer; grey line: what lies right of it is
+        beyond training. Mean over {seeds}; {sample}.""",
     "remedies": """
         Above: PSNR against T / L0 of the best remedy of each of the best kinds (colours), of the model as it is and of controls (black);
         faint: all other remedies; bands: lowest to highest of {seeds}. Below: PSNR at the longest T minus PSNR at L0, the best remedies
@@ -142,6 +145,9 @@ PLAIN_TEXTS = {
         minus the generalist and minus the specialists, with {percent} intervals over trainings. Measured on {sample}.""",
     "degradation": """
         Level at sequence length T minus level at the run's own training length. Bands: {percent} intervals over trainings; {sample}.""",
+    "mixers": """
+        Level at sequence length T minus Level at the run's own training length, for every sequence mixer; grey line: what lies right of it is
+        beyond training. Mean over {seeds}; {sample}.""",
     "theory": """
         Dots: one bare S6 layer, mean over {seeds}; bars: lowest to highest. Lines: the closed form of its error, as it is, with steps
         slower by T / L0 beyond L0, and of the mean over windows of L0 steps. Measured on {sample}.""",

@@ -9,7 +9,15 @@ import polars as pl
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL, TOTAL_BEHIND
-from lgmamba.analysis.families import describe_lengths, describe_run, families, kind_of, several_budgets, several_forms
+from lgmamba.analysis.families import (
+    describe_lengths,
+    describe_run,
+    families,
+    kind_of,
+    several_budgets,
+    several_forms,
+    several_mixers,
+)
 from lgmamba.analysis.titles import titles
 from lgmamba.config.study import Params
 from lgmamba.report.captions import captions, sample_of
@@ -52,6 +60,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "asked_told": told_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "asked_written": asked_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "far_factors": params.claims.far_factors,
+        "mixers": mixer_rows(params, frames) if several_mixers(params) else [],
         "forms": form_rows(frames) if several_forms(params) else [],
         "budgets": budget_rows(frames) if several_budgets(params) else [],
         "totals": total_rows(frames) if several_budgets(params) else [],
@@ -98,6 +107,19 @@ def asked_facts(params: Params, frames: Path) -> list[dict[str, Any]]:
     longest = written["step"].max()
     at = [{"run": name, "step": step} for name, run in params.runs_by_name().items() for step in (run.L0, longest)]
     return pl.DataFrame(at).join(written, on=["run", "step"], maintain_order="left").to_dicts()
+
+
+def mixer_rows(params: Params, frames: Path) -> list[dict[str, Any]]:
+    """One entry for each run of figure_mixers: run, mixer, numbers, tau at the start and the end (steps), L0, at {factor: row} at L0 and beyond."""
+    frame, rows = pl.read_parquet(frames / "figure_mixers.parquet"), []
+    factors = [1.0, *(f for f in params.claims.far_factors if f in set(frame["factor"]))]
+    for _, here in frame.group_by("run", maintain_order=True):
+        at = {row["factor"]: row for row in here.to_dicts()}
+        about = {
+            key: here[key][0] for key in ("run", "mixer", "numbers", "tau", "tau_low", "tau_high", "tau_end", "L0")
+        }
+        rows.append(about | {"at": {f"{factor:g}": at.get(factor) for factor in factors}})
+    return rows
 
 
 def form_rows(frames: Path) -> list[dict[str, Any]]:

@@ -220,7 +220,7 @@ def _(info, in_dims, *args):
 
 def _no_double_backward(ctx, *_):
     raise RuntimeError(
-        "the CUDA convolution has no second derivative; use the plain form in lgmamba.mixers.mamba.conv for it"
+        "the CUDA convolution has no second derivative; use the plain form in lgmamba.mixers.conv for it"
     )
 
 

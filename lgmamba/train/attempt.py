@@ -16,6 +16,8 @@ from lgmamba.config.run import RunConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
 from lgmamba.keys import train_key
+from lgmamba.mixers.contract import Mixer
+from lgmamba.mixers.memory import memory_of
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.provenance import describe
 from lgmamba.records import begin, finish
@@ -78,6 +80,7 @@ class Attempt:
         self.training, self.run, self.dataset, self.device = training, run, dataset, device
         self.task = build_task(run, dataset)
         self.model = build_model(run, dataset.image_shape).to(device)
+        self.tau_at_start = self._tau()
         self.bf16 = computes_in_bf16(config, device)
         full_length = device.type == "cuda" or runs > 1  # a recorded graph, and runs in one batch, need equal shapes
         self.sampler = self.task.sampler(dataset.split("train"), config, run.seed, full_length)
@@ -158,6 +161,7 @@ class Attempt:
             "data_digest": self.made_from.inputs["images"],
             "code_digest": self.made_from.code,
             "checkpoint_digest": file_digest(out / "model.safetensors"),
+            **({"tau": {"start": self.tau_at_start, "end": self._tau()}} if self.tau_at_start else {}),
             "final": {
                 "loss": self.history.last("loss"),
                 self.validation.name: self.history.last_by_length(self.validation.name),
@@ -171,6 +175,12 @@ class Attempt:
         for folder in (out, self.training.work):
             remove_parts(folder)
         return about
+
+    def _tau(self) -> list[float] | None:
+        """Low, median and high of what the mixers remember, steps; None without any that retain."""
+        mixers = [module for module in self.model.modules() if isinstance(module, Mixer)]
+        found = memory_of(mixers, self.run.model.d_model)
+        return None if found is None else found.listed()
 
     def _trained_s(self) -> float:
         """Seconds trained, over all attempts."""

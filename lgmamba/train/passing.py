@@ -43,11 +43,13 @@ def passed_state(model: SequenceModel, task: Task, batch: Batch) -> StackState |
 
 
 def noise_like(state: StackState, seed: int) -> StackState:
-    """Independent Gaussian entries, each with the mean and standard deviation that it has over the sequences of `state`."""
+    """Independent Gaussian entries, each with the mean and standard deviation that it has over the sequences; of complex ones both parts."""
     values = state.tensors()
     g = torch.Generator(values[0].device).manual_seed(seed)
     noise = []
     for v in values:
-        std, mean = torch.std_mean(v.float(), dim=0, correction=0)
-        noise.append((mean + std * torch.randn(v.shape, generator=g, device=v.device)).to(v.dtype))
+        parts = torch.view_as_real(v) if v.is_complex() else v
+        std, mean = torch.std_mean(parts.float(), dim=0, correction=0)
+        drawn = (mean + std * torch.randn(parts.shape, generator=g, device=v.device)).to(parts.dtype)
+        noise.append(torch.view_as_complex(drawn) if v.is_complex() else drawn)
     return state.with_tensors(noise)

@@ -42,6 +42,24 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(study=study_json, results=results, frames=root / "frames")
 
 
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """An evaluated synthetic study of three sequence mixers, of which one has a specialist."""
+    root = tmp_path_factory.mktemp("mixed")
+    gru, attention = {"kind": "gru", "hidden": 8}, {"kind": "attention", "heads": 2, "mlp": 8, "position": "nope"}
+    runs = {
+        "uniform": {},
+        "gru": {"model": {"mixer": gru}},
+        "gru_fixed": {"model": {"mixer": gru}, "task": {"lengths": {"kind": "fixed", "value": 16}}},
+        "attention": {"model": {"mixer": attention}},
+    }
+    probe = {"images": 4, "factors": [1.5, 2, 4]}
+    values = study_values(runs, probe=probe, claims={"comparisons": [], "far_factors": [2, 25]})
+    study_json, results = make_study(root, values)
+    evaluate(study_json, results, root / "frames")
+    return SimpleNamespace(study=study_json, results=results, frames=root / "frames")
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> SimpleNamespace:
     """A small synthetic study that a test may spoil."""

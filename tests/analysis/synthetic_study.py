@@ -197,6 +197,11 @@ def write_run(path: Path, params: Params, run: RunConfig, pictures: np.ndarray) 
     summary = {
         "steps": run.train.steps,
         "wall_s": 20.5,
+        **(
+            {}
+            if run.model.mixer.kind == "attention"
+            else {"tau": {"start": [1.0, 8.0, 32.0], "end": [2.0, 16.0, 64.0]}}
+        ),
         "images_per_s": 1234.5,
         "parameters": 54321,
         "device": "cpu",

@@ -220,3 +220,25 @@ def test_the_steps_that_contrasts_need_are_known_before_any_job():
     config = claims(contrast(of={"run": "special", "at": ["L0", "L0 / 3"]}))
     assert needed_steps(config.primary, "special", 64) == {64, 21}
     assert needed_steps(config.primary, "general", 64) == {64}
+
+
+def test_a_side_may_be_a_change_and_the_mean_of_several_runs():
+    """Falls of 1 and 3 dB, mean 2, against one of 5 dB; a seed that one of the runs lacks does not count."""
+    at, far = [20.0, 21.0, 22.0], 256
+    found = {("a", 64): at, ("a", far): [19.0, 20.1, 21.0], ("b", 64): at[:2], ("b", far): [17.0, 18.0]}
+    found |= {("c", 64): at, ("c", far): [15.0, 16.2, 17.0]}
+    of, minus = {"run": "a", "also": ["b"], "at": "4 L0", "less": "L0"}, {"run": "c", "at": "4 L0", "less": "L0"}
+    config = claims(contrast(of=of, minus=minus))
+    (row,) = contrasts_frame(levels(found), config, dict.fromkeys("abc", 64), "replacement").to_dicts()
+    assert row["seeds"] == [0, 1]
+    assert row["per_seed"] == pytest.approx([3.0, (-0.9 - 3.0) / 2 + 4.8])
+    assert row["of"] == "the mean of a, b at 4 L0 less that at L0"
+    assert needed_steps(config.primary, "b", 64) == {64, 256}
+
+
+@pytest.mark.parametrize(
+    "side", [{"also": ["special"]}, {"also": ["general"], "remedy": "truncate"}, {"less": "L0", "best_of": ["reset"]}]
+)
+def test_changes_and_means_are_of_runs_as_they_are(side):
+    with pytest.raises(ConfigError, match=r"each run once|read as they are"):
+        claims(contrast(of={"run": "special", "at": "4 L0"} | side))

@@ -44,7 +44,7 @@ def test_runs_of_one_name_are_the_same_training_in_every_study_on_cifar10():
 @pytest.mark.parametrize("preset", [None, *PRESETS])
 def test_params_and_presets_load_and_expand(preset):
     params = load_params(PARAMS, preset)
-    assert set(params.run_configs()) == {(name, seed) for name in params.runs for seed in params.seeds}
+    assert set(params.run_configs()) == {(name, seed) for name in params.runs for seed in params.seeds_of(name)}
     assert all((run.run, run.seed) == key for key, run in params.run_configs().items())
     assert params.L0 == max(run.L0 for run in params.runs_by_name().values())
 

@@ -35,9 +35,9 @@ LABELS = {  # axis labels that must be there, with their units
 
 
 COMPARISONS = ("budget", "forms")
-OTHER_TASKS = ("asked", "theory")
-"""Figures of tasks that the made-up studies here are not about; tests of these tasks draw them."""
-DRAWN = [name for name in FIGURE_CONDITIONS if name not in OTHER_TASKS]
+ELSEWHERE = ("asked", "theory", "mixers")
+"""Figures of studies that the made-up ones here are not like; the tests of these draw them."""
+DRAWN = [name for name in FIGURE_CONDITIONS if name not in ELSEWHERE]
 
 
 def build(name: str, study) -> tuple[Figure, pl.DataFrame]:

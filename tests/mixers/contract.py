@@ -1,16 +1,16 @@
-"""What a mixer shows to be one: a row for each, and an oracle that reads it step by step in plain words."""
+"""What a mixer shows to be one: a row for each of its forms."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer
 from lgmamba.mixers.registry import MIXERS
+from tests.mixers.oracles import attention, gated_delta, gla, gru, lru, lstm, mamba, mamba2, mamba3, mingru, rglru, s4d
 from tests.model.models import BASE
 
 B, L, D_MODEL = 2, 7, 6
@@ -31,38 +31,39 @@ class Row:
     parameters: int
 
 
-def mamba(m: Mixer, u: Tensor) -> Tensor:
-    """Gu & Dao 2023, section 3.4: channels first, as in the paper."""
-    L, N, R = u.shape[1], m.A_log.shape[1], m.dt_proj.in_features
-    x, z = m.in_proj(u).transpose(1, 2).chunk(2, dim=1)
-    x = F.silu(m.conv1d(x)[..., :L] if m.conv1d is not None else x)
-    projected = m.x_proj(x.transpose(1, 2))
-    dt = F.softplus(m.dt_proj(projected[..., :R]))
-    h, ys = torch.zeros(len(u), x.shape[1], N, dtype=u.dtype), []
-    for t in range(L):
-        step, Bvec, Cvec = dt[:, t, :, None], projected[:, t, None, R : R + N], projected[:, t, None, R + N :]
-        h = torch.exp(step * -torch.exp(m.A_log)) * h + step * Bvec * x[:, :, t, None]
-        ys.append((h * Cvec).sum(-1) + m.D * x[:, :, t])
-    return m.out_proj(torch.stack(ys, dim=1) * F.silu(z.transpose(1, 2)))
-
-
-def gru(m: Mixer, u: Tensor) -> Tensor:
-    """torch's cell, as its documentation has it."""
-    cell = torch.nn.GRUCell(u.shape[2], m.gru.hidden_size).to(u.dtype)
-    cell.load_state_dict({name.removesuffix("_l0"): v for name, v in m.gru.state_dict().items()})
-    h, hs = torch.zeros(len(u), m.gru.hidden_size, dtype=u.dtype), []
-    for step in u.unbind(1):
-        h = cell(step, h)
-        hs.append(h)
-    return m.out_proj(torch.stack(hs, dim=1))
-
-
 ROWS = {
     "mamba": Row(BASE["mixer"], mamba, 468),
     "mamba without convolution": Row(BASE["mixer"] | {"conv": "none"}, mamba, 408),
     "mamba with all biases": Row(BASE["mixer"] | {"biases": "all", "out_init": "plain"}, mamba, 498),
     "mamba without biases": Row(BASE["mixer"] | {"biases": "none"}, mamba, 456),
     "gru": Row({"kind": "gru", "hidden": 5}, gru, 225),
+    "mamba2": Row({"kind": "mamba2", "d_state": 3, "head": 4}, mamba2, 381),
+    "mamba2 without convolution": Row({"kind": "mamba2", "d_state": 3, "head": 4, "conv": "none"}, mamba2, 291),
+    "s4d": Row({"kind": "s4d", "d_state": 3}, s4d, 384),
+    "lru": Row({"kind": "lru", "hidden": 5}, lru, 225),
+    "rglru": Row({"kind": "rglru", "width": 6, "blocks": 2}, rglru, 84 + 30 + 36 + 12 + 6 + 42),
+    "rglru without convolution": Row(
+        {"kind": "rglru", "width": 6, "blocks": 3, "conv": "none"}, rglru, 84 + 24 + 12 + 6 + 42
+    ),
+    "mingru": Row({"kind": "mingru", "hidden": 5}, mingru, 70 + 30),
+    "mamba3": Row({"kind": "mamba3", "d_state": 5, "head": 4}, mamba3, 382),
+    "gla": Row({"kind": "gla", "heads": 2, "key": 3, "value": 4, "rank": 2}, gla, 250),
+    "gated_delta": Row({"kind": "gated_delta", "heads": 2, "key": 3, "value": 4}, gated_delta, 328),
+    "gated_delta with negative eigenvalues": Row(
+        {"kind": "gated_delta", "heads": 1, "key": 3, "value": 4, "eigenvalues": "negative", "conv": "none"},
+        gated_delta,
+        126,
+    ),
+    **{
+        f"attention {position}": Row(
+            {"kind": "attention", "heads": 3, "mlp": 4, "position": position}, attention, 144 + 72
+        )
+        for position in ("nope", "rope", "alibi", "sinusoid")
+    },
+    "attention absolute": Row(
+        {"kind": "attention", "heads": 2, "mlp": 0, "position": "absolute", "rows": 6}, attention, 144 + 36
+    ),
+    "lstm": Row({"kind": "lstm", "hidden": 4}, lstm, 4 * 4 * (6 + 4) + 32 + 24),
 }
 
 

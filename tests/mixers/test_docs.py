@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.run import ModelConfig
 from lgmamba.remedies.read import read_with
 from lgmamba.remedies.remedy import remedy_of
 from tests.mixers import test_contract as conformance
 from tests.mixers.contract import D_MODEL
-from tests.model.models import BASE, EXACT, L0, along, exact
+from tests.model.models import BASE, EXACT, L0, along, exact, sequence
+from tests.model.passes import in_pieces
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -64,7 +66,7 @@ def test_the_example_of_a_mixer_conforms(check, build_leaky):
 @pytest.mark.parametrize("hook", [None, lambda call: call])
 def test_the_example_of_a_mixer_reads_in_pieces(hook, build_leaky):
     conformance.test_pieces_and_steps_equal_the_whole_with_and_without_a_hook(build_leaky, hook, (1, 5, 1))
-    conformance.test_gradients_are_those_of_finite_differences(build_leaky, hook)
+    conformance.test_gradients_are_those_of_finite_differences(build_leaky, hook is not None)
     conformance.test_what_is_retained_follows_from_score_and_rates(build_leaky, "modes")
 
 
@@ -75,6 +77,38 @@ def test_the_example_of_a_mixer_means_what_it_says_of_its_verbs(leaky, build_lea
         conformance.test_a_verb_that_is_supported_is_noticed(build_leaky, verb)
     for verb in conformance.QUIET.keys() & config.SUPPORTS.keys():
         conformance.test_a_verb_with_nothing_to_do_changes_nothing(build_leaky, verb)
+
+
+def test_the_example_of_a_mixer_runs_from_a_module_of_the_users_own(leaky):
+    mixer = {"kind": "python", "path": "add_a_mixer:LeakyMixer", "options": {"width": 5}}
+    model = exact(mixer=mixer)
+    assert isinstance(model.blocks[0].mixer, leaky.LeakyMixer)
+    assert (model.config.channels, model.config.modes) == (5, 1)
+    assert type(model.config).model_validate_json(model.config.model_dump_json()) == model.config
+    assert model.config.mixer.refusal(["slow", "mask"]) is None
+    assert model.config.mixer.refusal(["window"]) == "no window: nobody has written it yet"
+    patches, cells = sequence(model)
+    want, _ = model.encode(model.embed(patches, cells))
+    got, _ = in_pieces(model, patches, cells, None, (3, 4, 6), lambda call: call)
+    torch.testing.assert_close(got, want, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"path": "add_a_mixer:Missing"}, "module 'add_a_mixer' has no attribute 'Missing'"),
+        ({"path": "no_such_module:Mixer"}, "No module named 'no_such_module'"),
+        ({"path": "add_a_mixer:LeakyCall"}, "LeakyCall has no Config"),
+        ({"options": {"wide": 5}}, "wide: unknown key"),
+        ({"options": {"width": 0}}, "width: found 0"),
+    ],
+    ids=str,
+)
+def test_a_module_that_has_no_mixer_is_refused_with_the_reason(changes, found, leaky):
+    mixer = {"kind": "python", "path": "add_a_mixer:LeakyMixer", "options": {"width": 5}} | changes
+    with pytest.raises(ConfigError) as e:
+        validate(ModelConfig, BASE | {"mixer": mixer}, "params.yaml")
+    assert found in str(e.value)
 
 
 @pytest.mark.parametrize("mode", ["prefix", "stream"])

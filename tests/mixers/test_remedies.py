@@ -1,17 +1,20 @@
 """Every remedy on every mixer: it acts beyond the training length and nowhere else, or it is refused with the reason."""
 
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from lgmamba.config.base import validate
+from lgmamba.config.remedies import check_mixers
 from lgmamba.config.study import Params
 from lgmamba.mixers.registry import MIXERS
+from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.registry import build, fit
 from tests.config.studies import error, values
 from tests.mixers.contract import ROWS
-from tests.model.models import EXACT, exact
+from tests.model.models import EXACT, along, exact
 from tests.remedies import test_build as remedies
 from tests.remedies.entries import ALL, entry
 from tests.remedies.entries import values as as_written
@@ -35,46 +38,70 @@ def model(kind: str):
 def with_mixer(mixer: dict, **more) -> dict:
     """A study one of whose runs has another mixer."""
     wrong = values(extension={"runs": ["other"]}, inspect={"runs": ["plain"]}, **more)
-    wrong["runs"]["other"] = {"model": {"mixer": mixer, "adaptive": None}}
+    wrong["runs"]["other"] = {"model": {"mixer": mixer, "adaptive": None, "d_model": 12}}
     return wrong
 
 
 def off_one(values: dict) -> dict:
     """A search may find that 1 is best."""
-    T = {T: found | {"factors": [0.7] * len(found["factors"])} for T, found in values.get("T", {}).items()}
-    return values | ({"T": T} if T else {})
+    T = values.get("T", {})
+    moved = {T: found | {"factors": [0.7] * len(found["factors"])} for T, found in T.items() if "factors" in found}
+    return values | {"T": T | moved} if moved else values
+
+
+CALIBRATION = {"steps": 1, "lengths": [2]}
+"""As little as will do: how well calibration finds is tested on Mamba."""
+STEPS = [3, remedies.L0, remedies.LAST]
+SHORT = 2
+
+
+@cache
+def vanilla(kind: str, mode: str) -> torch.Tensor:
+    patches, cells, _ = remedies.images()
+    return run_sequence(model(kind), along(patches, cells), STEPS, mode, 20)
 
 
 @pytest.mark.parametrize(("kind", "key", "mode"), [(kind, *pair) for kind in OTHERS for pair in ALL], ids=str)
 def test_a_remedy_acts_beyond_the_training_length_or_is_refused_with_the_reason(kind, key, mode, monkeypatch):
-    tried, more = entry(key, mode, **MORE.get(key, {})), MORE.get(key, {})
+    tried = entry(key, mode, **MORE.get(key, {}))
     reason = model(kind).config.mixer.refusal(tried.requires)
     if reason is not None:
-        message = error(with_mixer(OTHERS[kind], remedies=[as_written(key, mode, **more)]))
-        assert (
-            f"remedies.0: found 'tried' of kind {key[0]}, but run 'other' has mixer {kind}, which has {reason}"
-            in message
-        )
+        run = SimpleNamespace(model=model(kind).config)
+        with pytest.raises(ValueError) as e:
+            check_mixers([tried], {"other": run})
+        found = f"remedies.0: found 'tried' of kind {key[0]}, but run 'other' has mixer {kind}, which has {reason}"
+        assert found in str(e.value)
         return
     monkeypatch.setattr(remedies, "model", lambda name="plain": model(kind))
-    values = {"tried": off_one(fit(tried, remedies.calibration_set("plain")).values)} if tried.calibrated else {}
+    values = {}
+    if tried.calibrated:
+        values["tried"] = off_one(fit(tried, remedies.calibration_set("plain", **CALIBRATION)).values)
     made = build(tried, [tried], values, model(kind), remedies.LAST)
-    found = remedies.read(made, remedies.SHORT + remedies.LONG)
-    plain = remedies.vanilla(mode, remedies.SHORT + remedies.LONG)
-    short = len(remedies.SHORT)
-    torch.testing.assert_close(found[:, :short], plain[:, :short], **EXACT)
+    found, plain = remedies.read(made, STEPS, piece=20), vanilla(kind, mode)
+    torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)
     assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_an_entry_that_needs_more_than_a_mixer_has_is_refused_with_the_study(kind):
+    needs = {
+        (key, mode): reason
+        for key, mode in ALL
+        if (reason := model(kind).config.mixer.refusal(entry(key, mode).requires))
+    }
+    if not needs:
+        return
+    (key, mode), reason = next(iter(needs.items()))
+    message = error(with_mixer(OTHERS[kind], remedies=[as_written(key, mode)]))
+    assert f"run 'other' has mixer {kind}, which has {reason}" in message
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_controls_act_on_every_mixer(kind, monkeypatch):
     monkeypatch.setattr(remedies, "model", lambda name="plain": model(kind))
     for control in remedies.control_remedies(model(kind), remedies.DrawTask.invariant):
-        found, plain = (
-            remedies.read(control, remedies.SHORT + remedies.LONG),
-            remedies.vanilla(control.mode, remedies.SHORT + remedies.LONG),
-        )
-        torch.testing.assert_close(found[:, : len(remedies.SHORT)], plain[:, : len(remedies.SHORT)], **EXACT)
+        found, plain = remedies.read(control, STEPS, piece=20), vanilla(kind, control.mode)
+        torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)
         assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6
 
 
@@ -82,6 +109,9 @@ def test_controls_act_on_every_mixer(kind, monkeypatch):
 def test_a_look_that_a_mixer_does_not_have_is_refused_before_any_job(kind):
     wrong = with_mixer(OTHERS[kind], remedies=[]) | {"extension": None}
     wrong["inspect"] |= {"runs": ["other"]}
+    if "attention" in model(kind).config.mixer.supports:
+        assert validate(Params, wrong, "params.yaml").inspect.runs == ["other"]
+        return
     message = error(wrong)
     assert "inspect.runs.0: found 'other', which cannot be looked into" in message
     assert f"not defined for mixer {kind}: no attention" in message

@@ -6,15 +6,23 @@ import pytest
 import torch
 
 from lgmamba.config.base import ConfigError
-from lgmamba.data.dataset import load_dataset
+from lgmamba.config.run import RunConfig
+from lgmamba.data.dataset import in_memory, load_dataset
 from lgmamba.model.runner import run_sequence
-from lgmamba.tasks.registry import build_task
+from lgmamba.model.sequences import SequenceModel
+from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.train.checkpoint import load_model
+from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.shapes import by_shape, check_one_shape
-from tests.mixers.contract import ROWS
+from lgmamba.train.stacked import StackedStep
+from lgmamba.train.step import TrainStep
+from tests.mixers.contract import ROWS, Row
+from tests.mixers.test_contract import configured
 from tests.train.tiny import CPU, FakeTracker, Stopped, build_digits, history, tiny_run, train_at, weights
 
 KINDS = {row.mixer["kind"]: row.mixer for row in ROWS.values()}
+PASSES = {kind: configured(Row(mixer, None, 0)).PASSES_STATES for kind, mixer in KINDS.items()}
+IMAGES = torch.randint(256, (8, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 OTHERS = pytest.mark.parametrize("mixer", [m for kind, m in KINDS.items() if kind != "mamba"], ids=lambda m: m["kind"])
 
 
@@ -24,16 +32,24 @@ def data(tmp_path_factory):
 
 
 def run_with(mixer: dict, **train):
-    run = tiny_run(train=train)
-    return run.model_copy(update={"model": type(run.model).model_validate(run.model.model_dump() | {"mixer": mixer})})
+    values = tiny_run().model_dump()
+    values["train"] |= train
+    values["model"]["mixer"] = mixer
+    return RunConfig.model_validate(values)
 
 
 @OTHERS
 @pytest.mark.parametrize("passing", [None, {"kind": "noise", "max_factor": 2, "share": 0.5}], ids=["plain", "passed"])
 def test_a_mixer_trains_and_its_checkpoint_reads_images(mixer, passing, data, tmp_path):
+    if passing and not PASSES[mixer["kind"]]:
+        with pytest.raises(ValueError, match=f"found {passing['kind']}, expected: null with mixer {mixer['kind']}"):
+            run_with(mixer, state_passing=passing)
+        return
     run = run_with(mixer, state_passing=passing)
     about = train_at(tmp_path, run, data)
     assert about["run"] == "tiny"
+    assert ("tau" in about) == (mixer["kind"] != "attention")
+    assert all(low <= median <= high for low, median, high in about.get("tau", {}).values())
     losses = history(tmp_path).filter(metric="loss")["value"].to_list()
     assert losses and all(math.isfinite(v) for v in losses)
     model, _ = load_model(tmp_path / "train" / "model.safetensors", CPU)
@@ -46,7 +62,9 @@ def test_a_mixer_trains_and_its_checkpoint_reads_images(mixer, passing, data, tm
     )
 
 
-@OTHERS
+@pytest.mark.parametrize(
+    "mixer", [KINDS["gru"], KINDS["s4d"]], ids=["gru", "s4d"]
+)  # nothing else is a mixer's own in this
 def test_a_training_that_was_stopped_ends_with_the_same_bits(mixer, data, tmp_path):
     run = run_with(mixer)
     train_at(tmp_path / "whole", run, data)
@@ -56,7 +74,38 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(mixer, data, tmp_pa
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("mixer", [KINDS["gru"], KINDS["mamba"] | {"dropout": 0.1}], ids=["gru", "dropout"])
+SIDE_BY_SIDE = [mixer for mixer in KINDS.values() if configured(Row(mixer, None, 0)).alone is None]
+
+
+@pytest.mark.parametrize("mixer", SIDE_BY_SIDE, ids=lambda mixer: mixer["kind"])
+def test_runs_of_a_mixer_trained_side_by_side_step_as_each_alone(mixer):
+    runs, dataset = [run_with(mixer).model_copy(update={"seed": seed}) for seed in (0, 1)], in_memory(IMAGES)
+    assert len(by_shape(runs, lambda run: run)) == 1
+
+    def models() -> list[SequenceModel]:
+        made = []
+        for run in runs:
+            torch.manual_seed(run.seed)
+            made.append(build_model(run, (1, 8, 8)).double())
+        return made
+
+    task = build_task(runs[0], dataset)
+    batches = [task.sampler(torch.arange(8), run.train, run.seed, True).draw(0) for run in runs]
+    together = StackedStep(models(), runs[0].train, task, bf16=False, graph=False)
+    alone = [
+        TrainStep(m, build_optimizer(m, runs[0].train), task, runs[0].train.grad_clip, False, False) for m in models()
+    ]
+    for _ in range(2):
+        want = [
+            torch.stack(found) for found in zip(*(step(b) for step, b in zip(alone, batches, strict=True)), strict=True)
+        ]
+        torch.testing.assert_close(list(together(batches)), want, rtol=1e-8, atol=0)
+
+
+ALONE = [mixer for mixer in KINDS.values() if mixer not in SIDE_BY_SIDE]
+
+
+@pytest.mark.parametrize("mixer", [*ALONE, KINDS["mamba"] | {"dropout": 0.1}], ids=lambda mixer: mixer["kind"])
 def test_runs_that_cannot_train_side_by_side_are_kept_apart(mixer):
     runs = [run_with(mixer).model_copy(update={"seed": seed}) for seed in (0, 1)]
     assert by_shape(runs, lambda run: run) == [[runs[0]], [runs[1]]]

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lgmamba.mixers.mamba.conv import causal_conv1d_silu
+from lgmamba.mixers.conv import causal_conv1d_silu
 from lgmamba.mixers.mamba.mixer import MambaMixer
 from tests.model.models import EXACT, config, exact, fresh, moved, sequence
 from tests.tasks.counts import assert_drawn_from

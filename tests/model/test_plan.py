@@ -228,8 +228,8 @@ def test_a_scan_takes_the_place_of_the_ordinary_one_after_steps_are_dropped_and_
 
     def scan(call, ordinary):
         assert call.keep is None
-        y, h = ordinary(call)
-        return 2 * y, 3 * h, None
+        y, h, held = ordinary(call)
+        return 2 * y, 3 * h, held, None
 
     def plan(call: MambaCall) -> MambaCall:
         return replace(call, keep=keep, scan=scan, post_state=lambda h: h + 1)

@@ -134,11 +134,11 @@ def random_call(L: int = 7, D: int = 3, N: int = 4) -> MambaCall:
 def ssm(call: MambaCall) -> tuple[torch.Tensor, torch.Tensor]:
     """The scan without skip and gate, and the end state."""
 
-    def ordinary(c: MambaCall) -> tuple[torch.Tensor, torch.Tensor]:
+    def ordinary(c: MambaCall) -> tuple[torch.Tensor, torch.Tensor, tuple]:
         zeros = torch.zeros(c.A.shape[0], dtype=torch.float64)
-        return selective_scan(c.x, c.dt, c.A, c.Bmat, c.Cmat, zeros, h0=c.h0, return_last_state=True)
+        return *selective_scan(c.x, c.dt, c.A, c.Bmat, c.Cmat, zeros, h0=c.h0, return_last_state=True), ()
 
-    y, h = call.scan(call, ordinary)[:2] if call.scan else ordinary(call)
+    y, h = (call.scan(call, ordinary) if call.scan else ordinary(call))[:2]
     return y, call.post_state(h) if call.post_state else h
 
 

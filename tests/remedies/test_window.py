@@ -32,20 +32,20 @@ def random_call(L: int, dtype=torch.float64, slow: float = 1.0) -> MambaCall:
 
 def ordinary(c: MambaCall):
     skip = torch.linspace(-1, 1, c.A.shape[0], dtype=c.x.dtype)
-    return selective_scan(c.x, c.dt, c.A, c.Bmat, c.Cmat, skip, c.z, h0=c.h0, return_last_state=True)
+    return *selective_scan(c.x, c.dt, c.A, c.Bmat, c.Cmat, skip, c.z, h0=c.h0, return_last_state=True), ()
 
 
 def windowed(call: MambaCall, first: int, t: int):
     """Output and state at 0-based step t, of steps first .. t alone."""
     part = {name: getattr(call, name)[:, first : t + 1] for name in ("x", "z", "dt", "Bmat", "Cmat")}
-    y, h = ordinary(MambaCall(layer=0, t0=0, told=None, A=call.A, h0=None, **part))
+    y, h, _ = ordinary(MambaCall(layer=0, t0=0, told=None, A=call.A, h0=None, **part))
     return y[:, -1], h
 
 
 @pytest.mark.parametrize("r", [1, 2, 5, 7, 22, 23])
 def test_the_exact_window_is_a_scan_of_the_last_r_steps(r):
     call = random_call(23)
-    y, h, _ = sliding_window(r)(call).scan(call, ordinary)
+    y, h, *_ = sliding_window(r)(call).scan(call, ordinary)
     for t in range(23):
         want, end = windowed(call, max(0, t + 1 - r), t)
         torch.testing.assert_close(y[:, t], want, **EXACT)
@@ -55,7 +55,7 @@ def test_the_exact_window_is_a_scan_of_the_last_r_steps(r):
 @pytest.mark.parametrize("r", [2, 5, 8])
 def test_the_overlapping_window_is_between_half_of_r_and_r(r):
     call, hop = random_call(23), (r + 1) // 2
-    y, h, _ = sliding_window(r, "overlap")(call).scan(call, ordinary)
+    y, h, *_ = sliding_window(r, "overlap")(call).scan(call, ordinary)
     for t in range(23):
         first = max(0, t // hop - 1) * hop
         assert t + 1 <= r or r / 2 <= t + 1 - first <= 2 * hop
@@ -66,7 +66,7 @@ def test_the_overlapping_window_is_between_half_of_r_and_r(r):
 
 def test_the_window_is_the_difference_of_two_states():
     call, r = random_call(23), 6
-    _, h, _ = sliding_window(r)(call).scan(call, ordinary)
+    _, h, *_ = sliding_window(r)(call).scan(call, ordinary)
     (_, now), (_, before) = windowed(call, 0, 22), windowed(call, 0, 16)
     decay = torch.exp(call.dt[:, 17:].sum(1)[..., None] * call.A)
     torch.testing.assert_close(h, now - decay * before, **EXACT)
@@ -75,8 +75,8 @@ def test_the_window_is_the_difference_of_two_states():
 def test_nothing_cancels_in_float32():
     """Slow modes and a long past: the difference of states would lose three digits, the window loses none."""
     exactly, call = random_call(2000, slow=1e-5), random_call(2000, torch.float32, slow=1e-5)
-    y, h, _ = sliding_window(8)(call).scan(call, ordinary)
-    want, end, _ = sliding_window(8)(exactly).scan(exactly, ordinary)
+    y, h, *_ = sliding_window(8)(call).scan(call, ordinary)
+    want, end, *_ = sliding_window(8)(exactly).scan(exactly, ordinary)
     torch.testing.assert_close(h.double(), end, rtol=2e-6, atol=2e-6)
     torch.testing.assert_close(y.double(), want, rtol=1e-5, atol=1e-5)
 

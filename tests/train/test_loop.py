@@ -13,6 +13,7 @@ from lgmamba.data.artefact import read_manifest
 from lgmamba.data.dataset import load_dataset
 from lgmamba.data.errors import DataError
 from lgmamba.files import file_digest
+from lgmamba.mixers.memory import memory_of
 from lgmamba.provenance import code_digest
 from lgmamba.records import RECORD
 from lgmamba.tasks.registry import build_model, build_task
@@ -26,6 +27,7 @@ from lgmamba.train.step import TrainStep
 from lgmamba.train.validation import Validation
 from tests.train.tiny import (
     ADAPTIVE,
+    CPU,
     FILES,
     FakeTracker,
     build_digits,
@@ -121,7 +123,10 @@ def test_train_json_says_what_was_done(trained, digits):
         },
     }
     assert {key: about[key] for key in expected} == expected
-    assert about.keys() - expected == {"device_name", "backend", "git", "versions", "wall_s", "peak_rss_mb"}
+    assert about.keys() - expected == {"device_name", "backend", "git", "versions", "wall_s", "peak_rss_mb", "tau"}
+    mixers = [block.mixer for block in load_model(home / "train" / "model.safetensors", CPU)[0].blocks]
+    assert about["tau"]["end"] == pytest.approx(memory_of(mixers, 8).listed())
+    assert about["tau"]["start"] != about["tau"]["end"]
     assert about["backend"] in ("cpu", "cpu_numba", "reference")
     assert about["versions"]["torch"]
     assert about["wall_s"] > 0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import EXACT, MixerBase, Verb
+from lgmamba.mixers.base import EXACT, OVERLAPPING, MixerBase, Verb
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
@@ -25,15 +25,16 @@ class GruConfig(MixerBase):
         "keep": EXACT,
         "state": EXACT,
         "reset": EXACT,
+        "window": OVERLAPPING,
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
-        "window": "what a step writes depends on the state before it, so that it is no sum of writes",
         "score": UNKNOWN,
         "modes": UNKNOWN,
         "attention": "a GRU is not linear in its state, so that its output is no weighted sum of inputs",
     }
 
     TITLE: ClassVar[str] = "GRU"
+    SOURCE: ClassVar[str] = "Cho et al. 2014 (arXiv:1406.1078), as torch has it"
 
     kind: Literal["gru"]
     hidden: Width = Field(description="size of the state, H")

@@ -8,72 +8,51 @@ so that z is what a step retains. A hook acts on that step; without one, torch's
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
-from lgmamba.mixers.contract import Call, Factor, Mixer, State
+from lgmamba.mixers.contract import Mixer, State
+from lgmamba.mixers.paced import PacedCall, Walk, gains
 
 
 @dataclass(frozen=True, kw_only=True)
-class GruCall(Call):
+class GruCall(PacedCall):
     """What one layer is about to read: h_t = exp(-pace_t change(-ln z)) h_(t-1) + (1 - z^pace_t) wrote_t n.
 
     Attributes:
         gates: (B, L, 3 H) what the input gives to reset gate, update gate and candidate.
-        pace, wrote, seen: (B, L, H) how fast time runs, and gains on what is written and read; 1 as the layer is.
         step: the layer's own step, gates (B, 3 H) and h (B, H) -> candidate and ln z, (B, H).
-        change: function of the rates -ln z, (B, H, 1), or None.
     """
 
-    PER_STEP: ClassVar[tuple[str, ...]] = ("gates", "pace", "wrote", "seen")
+    OWN: ClassVar[tuple[str, ...]] = ("gates",)
     LINEAR: ClassVar[bool] = False
 
     gates: Tensor
-    pace: Tensor
-    wrote: Tensor
-    seen: Tensor
     step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    change: Callable[[Tensor], Tensor] | None = None
 
-    @property
-    def like(self) -> Tensor:
-        return self.gates
+    enter = PacedCall.write
 
-    def slow(self, s: Factor) -> Self:
-        return replace(self, pace=self.pace * (s.to(self.pace) if isinstance(s, Tensor) else s))
-
-    def decay(self, s: Factor | Callable[[Tensor], Tensor]) -> Self:
-        f = s if callable(s) else lambda rates: rates * (s.to(rates) if isinstance(s, Tensor) else s)
-        g = self.change
-        return replace(self, change=f if g is None else lambda rates: f(g(rates)))
-
-    def write(self, g: Tensor) -> Self:
-        return replace(self, wrote=self.wrote * g)
-
-    enter = write
-
-    def read(self, g: Tensor) -> Self:
-        return replace(self, seen=self.seen * g)
-
-    def mask(self, m: Tensor) -> Self:
-        return replace(self, pace=self.pace * m)
-
-    def states(self) -> Tensor:
-        B, H = self.pace.shape[0], self.pace.shape[2]
-        h = self.gates.new_zeros(B, H) if self.h0 is None else self.h0[..., 0]
-        found = []
-        for gates, pace, wrote in zip(*(v.unbind(1) for v in (self.gates, self.pace, self.wrote)), strict=True):
-            candidate, ln_z = self.step(gates, h)
-            rate = -ln_z if self.change is None else self.change(-ln_z[..., None])[..., 0]
-            h = torch.exp(-pace * rate) * h - torch.expm1(pace * ln_z) * wrote * candidate
-            found.append(h)
+    def retained(self) -> Tensor:
+        h, found = self.start(self.gates.shape[-1] // 3, 1)[..., 0], []
+        for now, (_, after, _) in zip(self.each(), self.walk(), strict=True):
+            _, ln_z = self.step(now.gates, h)
+            found.append(torch.exp(-now.pace * self.changed(-ln_z[..., None])[..., 0]))
+            h = after[..., 0]
         return torch.stack(found, dim=1)[..., None]
+
+    def walk(self) -> Walk:
+        h = self.start(self.gates.shape[-1] // 3, 1)[..., 0]
+        for now in self.each():
+            candidate, ln_z = self.step(now.gates, h)
+            rate = self.changed(-ln_z[..., None])[..., 0]
+            h = torch.exp(-now.pace * rate) * h - torch.expm1(now.pace * ln_z) * now.wrote * candidate
+            yield now.seen * h, h[..., None], ()
 
 
 class GruMixer(Mixer):
@@ -93,7 +72,7 @@ class GruMixer(Mixer):
             self.out_proj.weight /= config.n_layer**0.5
 
     def fast(
-        self, u: Tensor, state: State | None, dt_offset: Tensor | None, want_state: bool
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool
     ) -> tuple[Tensor, State | None]:
         """By torch's GRU, in the precision of its weights."""
         dtype = self.gru.weight_ih_l0.dtype
@@ -108,17 +87,14 @@ class GruMixer(Mixer):
         gru = self.gru
         with torch.autocast(u.device.type, enabled=False):
             gates = F.linear(u.to(gru.weight_ih_l0.dtype), gru.weight_ih_l0, gru.bias_ih_l0)
-        one = gates.new_ones(*gates.shape[:2], self.shape[0])
-        before = {"h0": state.memory, "remembered": state.remembered} if state else {"h0": None}
         step = partial(_step, weight=gru.weight_hh_l0, bias=gru.bias_hh_l0)
-        tensors = {"gates": gates, "pace": one, "wrote": one, "seen": one}
-        return GruCall(layer=self.layer, t0=t0, told=told, step=step, **before, **tensors), ()
+        tensors = {"gates": gates, "step": step, **gains(*u.shape[:2], gates)}
+        return GruCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
 
-    def recur(self, call: GruCall) -> tuple[Tensor, Tensor]:
+    def recur(self, call: GruCall) -> tuple[Tensor, Tensor, tuple[()]]:
         """What is read of the state after every step, (B, L, H), and the last state (B, H, 1)."""
         with torch.autocast(call.gates.device.type, enabled=False):
-            states = call.states()
-        return states[..., 0] * call.seen, states[:, -1]
+            return call.read_all()
 
     def finish(self, y: Tensor) -> Tensor:
         return self.out_proj(y)

@@ -22,6 +22,7 @@ class MambaConfig(MixerBase):
     SUPPORTS: ClassVar[dict[Verb, str]] = dict.fromkeys(VERBS, EXACT)
     WHY_NOT: ClassVar[dict[Verb, str]] = {}
     TITLE: ClassVar[str] = "Mamba-1"
+    SOURCE: ClassVar[str] = "Gu & Dao 2023 (arXiv:2312.00752), equations 1 and 2 and section 3.4"
     OFFSETS: ClassVar[bool] = True
 
     kind: Literal["mamba"]

@@ -3,7 +3,6 @@
 Glossary: `lgmamba.mixers`, `lgmamba.model`.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -14,12 +13,11 @@ from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Call, Factor, Mixer, State
-from lgmamba.mixers.mamba.conv import causal_conv1d_silu
+from lgmamba.mixers.conv import causal_conv1d_silu
+from lgmamba.mixers.init import init_step_bias
 from lgmamba.mixers.mamba.window import windowed
 from lgmamba.scan import selective_scan
 
-DT_INIT_FLOOR = 1e-4
-"""Smallest step size at initialisation, as in mamba_ssm."""
 WHOLE_TILE = 8
 """On a GPU the projection to dt, B and C gets rows of zeros up to a multiple of it: the products of rank + 2 N = 17 rows that
 stacked trainings of the paper's model need run 8 times slower, as no kernel with wide loads fits."""
@@ -75,6 +73,9 @@ class MambaCall(Call):
     def rates(self) -> Tensor:
         return -self.A
 
+    def retained(self) -> Tensor:
+        return torch.exp(self.dt[..., None] * self.A)
+
     def states(self) -> Tensor:
         skip = torch.zeros_like(self.A[:, 0])
         return selective_scan(self.x, self.dt, self.A, self.Bmat, self.Cmat, skip, h0=self.h0, states_every=1)[1]
@@ -124,16 +125,14 @@ class MambaMixer(Mixer):
         """softplus(bias) log-uniform in [dt_min, dt_max]; weights uniform in +-1/sqrt(R)."""
         bound = self.dt_proj.in_features**-0.5
         self.dt_proj.weight.uniform_(-bound, bound)
-        u = torch.rand(self.dt_proj.out_features)
-        dt = torch.exp(u * (math.log(dt_max) - math.log(dt_min)) + math.log(dt_min)).clamp(min=DT_INIT_FLOOR)
-        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
+        init_step_bias(self.dt_proj.bias, dt_min, dt_max)
 
     def carries(self) -> tuple[tuple[int, ...], ...]:
         """The last W - 1 inputs of the short convolution, (B, W - 1, D)."""
         return () if self.config.conv == "none" else ((self.config.d_conv - 1, self.shape[0]),)
 
     def fast(
-        self, u: Tensor, state: State | None, dt_offset: Tensor | None, want_state: bool
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool
     ) -> tuple[Tensor, State | None]:
         """With bias and softplus of the step size inside the scan."""
         x, z, dt_raw, Bmat, Cmat, carry = self._project(u, state, dt_offset)
@@ -149,9 +148,8 @@ class MambaMixer(Mixer):
         x, z, dt_raw, Bmat, Cmat, carry = self._project(u, state, dt_offset)
         A = self._A()
         dt = F.softplus(dt_raw.to(A.dtype) + self.dt_proj.bias.to(A.dtype))
-        before = {"h0": state.memory, "remembered": state.remembered} if state else {"h0": None}
         tensors = {"x": x, "z": z, "dt": dt, "A": A, "Bmat": Bmat, "Cmat": Cmat}
-        return MambaCall(layer=self.layer, t0=t0, told=told, **before, **tensors), carry
+        return MambaCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), carry
 
     def _A(self) -> Tensor:
         return -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))
@@ -176,10 +174,10 @@ class MambaMixer(Mixer):
         dt_raw = F.linear(dt_low, self.dt_proj.weight)  # (B, L, D), the bias is added later
         return x, z, dt_raw if dt_offset is None else dt_raw + dt_offset, Bmat, Cmat, carry
 
-    def recur(self, call: MambaCall) -> tuple[Tensor, Tensor]:
+    def recur(self, call: MambaCall) -> tuple[Tensor, Tensor, tuple[()]]:
         """y (B, L, D) after skip and gate, and h (B, D, N)."""
         options = {"h0": call.h0, "return_last_state": True, "backend": self.backend}
-        return selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, self.D, call.z, **options)
+        return *selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, self.D, call.z, **options), ()
 
     def finish(self, y: Tensor) -> Tensor:
         return self.out_proj(y)

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lgmamba.mixers.contract import Ordinary, Remembered
+from lgmamba.mixers.segments import read_segments
 
 if TYPE_CHECKING:
     from lgmamba.mixers.mamba.mixer import MambaCall
@@ -48,14 +49,14 @@ def windowed(call: MambaCall, r: int, form: str) -> MambaCall:
     hop = -(-r // 2)
     reach = r - 1 if form == "exact" else 2 * hop - 1
 
-    def scan(call: MambaCall, ordinary: Ordinary) -> tuple[Tensor, Tensor, Remembered]:
+    def scan(call: MambaCall, ordinary: Ordinary) -> tuple[Tensor, Tensor, tuple[()], Remembered]:
         L = call.dt.shape[1]
         rows = _with_remembered(call)
         remembered = tuple(getattr(rows, name)[:, max(0, rows.dt.shape[1] - reach) :] for name in REMEMBERED)
         if call.t0 + L <= r:
             return *ordinary(call), remembered
-        y, h = _exact(rows, ordinary, r) if form == "exact" else _overlap(rows, ordinary, hop)
-        return y[:, -L:], h, remembered
+        y, h = _exact(rows, ordinary, r) if form == "exact" else read_segments(rows, ordinary, hop)[:2]
+        return y[:, -L:], h, (), remembered
 
     return replace(call, scan=scan)
 
@@ -82,7 +83,7 @@ def _exact(rows: MambaCall, ordinary: Ordinary, r: int) -> tuple[Tensor, Tensor]
     ys, Q = [], None
     for start in range(0, L, r):
         block = rows.cut(start, start + r)
-        y, h = ordinary(block)
+        y, h, _ = ordinary(block)
         if Q is not None:
             n = block.dt.shape[1]
             older = torch.exp(block.dt.cumsum(1)[..., None] * rows.A) * Q[:, :n]  # (B, n, D, N)
@@ -118,21 +119,3 @@ def _sum_of_later(v: Tensor) -> Tensor:
     """Sums over all later steps: v (B, L, ...) -> the same shape, 0 at the last step."""
     later = torch.cat([v[:, 1:], torch.zeros_like(v[:, :1])], dim=1)
     return later.flip(1).cumsum(1).flip(1)
-
-
-def _overlap(rows: MambaCall, ordinary: Ordinary, hop: int) -> tuple[Tensor, Tensor]:
-    """As `_exact`, from segments of 2 hop steps that start at multiples of hop, counted from the sequence's start."""
-    B, L = rows.dt.shape[:2]
-    lead = -rows.t0 % hop if rows.t0 else 0  # rows before the first segment start at hand: no step asks for them
-    segments = max(1, -(-(L - lead) // hop) - 1)
-    missing = lead + (segments + 1) * hop - L
-    parts = {}
-    for name in rows.PER_STEP:  # steps of size 0 fill the last segment: they change no state
-        v = getattr(rows, name)
-        v = torch.cat([v, v.new_zeros(B, missing, *v.shape[2:])], 1)[:, lead:]
-        v = v.unfold(1, 2 * hop, hop).movedim(-1, 2)  # (B, segments, 2 hop, ...)
-        parts[name] = v.reshape(B * segments, 2 * hop, *v.shape[3:])
-    y, h = ordinary(replace(rows, **parts))
-    y = y.unflatten(0, (B, segments))
-    y = torch.cat([y[:, 0, :hop], y[:, :, hop:].flatten(1, 2)], dim=1)[:, : L - lead]
-    return y, h.unflatten(0, (B, segments))[:, -1]

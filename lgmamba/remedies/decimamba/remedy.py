@@ -171,7 +171,7 @@ def calibrate(entry: DeciMambaConfig, images: CalibrationSet) -> Fit:
 
 
 def _norm_tables(images: CalibrationSet, layers: Iterable[int]) -> dict[int, Thresholds]:
-    recorder = record_steps(images)
+    recorder = record_steps(images, rates=False)
     return {n: norm_thresholds(recorder, n, images.model.L0, images.tabulated("stream")[1:]) for n in layers}
 
 

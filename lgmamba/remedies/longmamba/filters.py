@@ -29,15 +29,21 @@ Form = Literal["slow", "mean", "stepmean"]
 
 
 class StepSizeRecorder:
-    """A plan that changes nothing and keeps every layer's step sizes: the calibration pass."""
+    """A plan that changes nothing and keeps every layer's step sizes: the calibration pass.
 
-    def __init__(self) -> None:
+    Args:
+        rates: whether to keep A as well, which takes a mixer with modes.
+    """
+
+    def __init__(self, rates: bool = True) -> None:
+        self.rates = rates
         self.step_sizes: dict[int, list[Tensor]] = {}
         self.A: dict[int, Tensor] = {}
 
     def __call__(self, call: Call) -> Call:
         self.step_sizes.setdefault(call.layer, []).append(call.score().detach().float())
-        self.A[call.layer] = -call.rates().detach()
+        if self.rates:
+            self.A[call.layer] = -call.rates().detach()
         return call
 
 

@@ -68,9 +68,9 @@ def calibrate(entry: LongMambaConfig, images: CalibrationSet) -> Fit:
     return Fit(values, 2)
 
 
-def record_steps(images: CalibrationSet) -> StepSizeRecorder:
-    """Step sizes of sequences of the training length, read whole."""
-    recorder = StepSizeRecorder()
+def record_steps(images: CalibrationSet, rates: bool = True) -> StepSizeRecorder:
+    """Step sizes of sequences of the training length, read whole; and A, if it is asked for."""
+    recorder = StepSizeRecorder(rates)
     images.record(recorder, images.model.L0, whole=True)
     return recorder
 

@@ -37,10 +37,11 @@ def normalise_state(largest: Sequence[float | Tensor], every: int = 1, after: in
 
         def clip(h: Tensor) -> Tensor:
             if isinstance(p, Tensor):
-                bound, norm = p.to(h)[:, None], _norms(h, "channel")[..., None]
+                norm = _norms(h, "channel")[..., None]
+                bound = p.to(norm)[:, None]
             else:
                 bound, norm = p, _norms(h, "layer")[:, None, None]
-            return h * (bound / norm.clamp(min=torch.finfo(h.dtype).tiny)).clamp(max=1.0)
+            return h * (bound / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1.0)
 
         return call.then(clip)
 
@@ -86,7 +87,7 @@ class StateNormRecorder:
 
 
 def _norms(h: Tensor, groups: Groups) -> Tensor:
-    """(B, D, N) -> (B,) or (B, D)."""
+    """(B, D, N), real or complex -> (B,) or (B, D)."""
     return h.norm(dim=2) if groups == "channel" else h.flatten(1).norm(dim=1)
 
 

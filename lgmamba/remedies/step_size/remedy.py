@@ -18,7 +18,8 @@ from lgmamba.model import SequenceModel
 from lgmamba.model.runner import MakeHook
 from lgmamba.remedies.base import Schedule, constant_schedule, power_schedule, steps_of
 from lgmamba.remedies.calibration import CalibrationSet, Fit, search
-from lgmamba.remedies.factors import LengthFactors, by_layer, calibrate_factors, given_or_found, recorded
+from lgmamba.remedies.factors import LengthFactors, by_layer, calibrate_factors, given_or_found
+from lgmamba.remedies.longmamba.filters import StepSizeRecorder
 from lgmamba.remedies.remedy import Kind, Parts
 from lgmamba.remedies.step_size.config import StepSizeConfig
 
@@ -133,7 +134,9 @@ def _calibrate_norm(images: CalibrationSet) -> Fit:
     """Mean cumulative step of each layer and channel over L0 steps, and under "T" over each longer length reported."""
 
     def sums(T: int) -> list[list[float]]:
-        return [v.tolist() for v in cumulative_steps(recorded(images, T).step_sizes, T)]
+        recorder = StepSizeRecorder(rates=False)
+        images.record(recorder, T)
+        return [v.tolist() for v in cumulative_steps(recorder.step_sizes, T)]
 
     found = {str(T): {"totals": sums(T)} for T in images.steps if T > images.model.L0}
     return Fit({"budgets": sums(images.model.L0), "T": found}, 2 * (1 + len(found)))

@@ -21,7 +21,9 @@ TOKEN_STD = 0.02
 """Standard deviation of the learned delimiter and query at initialisation, as in the paper's code."""
 
 ALONE = 4096
-"""Queries that are asked independently in one pass."""
+"""Queries that are asked independently in one pass, at most."""
+COPIES = 4 << 30
+"""Bytes that the copies of the state that they start from may take; attention's state of long sequences is large."""
 
 
 class QueriedMamba(SequenceModel):
@@ -118,8 +120,8 @@ class QueriedMamba(SequenceModel):
         if queries == "sequential":
             groups = tokens.split(self.task.queries, dim=1)
             return self.predict(torch.cat([self.encode(group, state, want_state=False)[0] for group in groups], dim=1))
-        outputs = []
-        for group in tokens.split(max(1, ALONE // B), dim=1):
+        outputs, size = [], sum(v.nbytes for v in state.tensors())
+        for group in tokens.split(max(1, min(ALONE // B, COPIES // size)), dim=1):
             copies = state.with_tensors([v.repeat_interleave(group.shape[1], dim=0) for v in state.tensors()])
             alone, _ = self.encode(group.flatten(0, 1)[:, None], copies, want_state=False)
             outputs.append(alone.unflatten(0, group.shape[:2])[:, :, 0])

@@ -78,13 +78,13 @@ class BareS6(Asked):
             remembered=None if before is None else before.remembered,
         )
 
-        def ordinary(call: MambaCall) -> tuple[Tensor, Tensor]:
+        def ordinary(call: MambaCall) -> tuple[Tensor, Tensor, tuple[()]]:
             options = {"h0": call.h0, "return_last_state": True, "backend": self.config.scan_backend}
-            return selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, tokens.new_zeros(D), **options)
+            return *selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, tokens.new_zeros(D), **options), ()
 
         call = call if hook is None else hook(call)
         if call.keep is not None:
             raise ValueError("a bare S6 layer goes on with every step; expected a hook that drops none")
-        y, h, remembered = run(call, ordinary)
+        y, h, _, remembered = run(call, ordinary)
         after = State(h, (), remembered)
         return y, StackState(t0 + tokens.shape[1], (after,)) if want_state else None

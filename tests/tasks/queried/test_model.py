@@ -17,6 +17,7 @@ FORMS = {
     "sine position": {"task": {"position": {"kind": "sine"}}},
     "convolution": {"model": {"mixer": {"conv": "standard"}}},
     "per sample": {"task": {"per": "sample"}},
+    "attention": {"model": {"mixer": {"kind": "attention", "heads": 2, "mlp": 4, "position": "alibi"}}},
 }
 
 
@@ -157,6 +158,23 @@ def test_independent_queries_are_each_asked_from_the_same_state():
         row[:, ::5], alone[:, ::5], **EXACT
     )  # five in a row, as in training; the sixth starts afresh
     assert not torch.allclose(row[:, 1:5], alone[:, 1:5])
+
+
+def test_independent_queries_of_large_states_are_asked_few_at_a_time(monkeypatch):
+    run = tiny_run(**FORMS["attention"])
+    task, model = task_of(run), exact_model(run)
+    sequences = task.held_out(torch.tensor([4, 1]), "uniform", 0, 5)
+    state = model.encode(model.tokens(sequences, 0, 5))[1]
+    places = torch.tensor([[0, 7, 7, 20], [5, 5, 6, 1]])
+    want = model.ask_at(state, places, "independent")
+    rows, encode = [], model.encode
+    monkeypatch.setattr(
+        model, "encode", lambda tokens, *more, **how: rows.append(len(tokens)) or encode(tokens, *more, **how)
+    )
+    size = sum(v.nbytes for v in encode(model.delimiter.expand(2, 1, -1), state)[1].tensors())
+    monkeypatch.setattr("lgmamba.tasks.queried.model.COPIES", 2 * size)
+    torch.testing.assert_close(model.ask_at(state, places, "independent"), want, **EXACT)
+    assert rows == [2, 4, 4]  # the delimiter, then two queries of both sequences at a time
 
 
 def test_the_picture_asked_for_covers_the_image_also_with_overlaps():

@@ -1,4 +1,4 @@
-"""Mamba's short causal convolution with its SiLU, in (B, L, D) layout, with a carry between pieces of a sequence."""
+"""Short causal convolutions in (B, L, D) layout, with a carry between pieces of a sequence; Mamba's has a SiLU."""
 
 import torch
 import torch.nn.functional as F
@@ -23,18 +23,23 @@ def causal_conv1d_silu(
     Reference: Gu & Dao 2023 (arXiv:2312.00752), section 3.4; mirrors mamba_ssm `Mamba.conv1d` and its activation.
         A sum of W shifted products, since a depthwise convolution in this layout needs no transposes that way.
     """
-    bias = weight.new_zeros(len(weight)) if bias is None else bias
     if fused and cuda_conv.runs(x, weight):
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
         return cuda_conv.causal_conv1d_silu(x, weight, bias, carry), _next_carry(x, weight.shape[1], carry)
+    y, after = causal_conv1d(x, weight, bias, carry)
+    return F.silu(y), after
+
+
+def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None, carry: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same without SiLU, in plain torch."""
     L, W = x.shape[1], weight.shape[1]
     if carry is None:
         carry = x.new_zeros(x.shape[0], W - 1, x.shape[2])
     padded = torch.cat([carry.to(x.dtype), x], dim=1)  # (B, W - 1 + L, D)
-    taps = weight.to(x.dtype).unbind(1)
-    y = bias.to(x.dtype)
-    for k, tap in enumerate(taps):
+    y = x.new_zeros(()) if bias is None else bias.to(x.dtype)
+    for k, tap in enumerate(weight.to(x.dtype).unbind(1)):
         y = y + padded[:, k : k + L] * tap
-    return F.silu(y), padded[:, L:]
+    return y, padded[:, L:]
 
 
 def _next_carry(x: Tensor, W: int, carry: Tensor | None) -> Tensor:

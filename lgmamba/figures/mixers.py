@@ -1,0 +1,49 @@
+"""Sequence mixers side by side: what each keeps beyond its training length."""
+
+import polars as pl
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from lgmamba.figures.style import FAR, PANEL_TITLES, WIDTH, Style
+
+FACTORS = (1 / 16, 1 / 4, 1 / 2, 1.0, 1.5, 2.0, 4.0, 8.0, 25.0)
+"""Multiples of L0 shown, as far as they were read."""
+STRONG = 0.6
+"""Share of the colour scale from which on numbers are white."""
+
+
+def fig_mixers(frame: pl.DataFrame, style: Style) -> Figure:
+    """One panel for each kind of run, one row for each run, one column for each T / L0; colour and number: PSNR(T) - PSNR(L0).
+
+    Args:
+        frame: `analysis.mixers.mixer_frame`.
+    """
+    shown = frame.filter(pl.col("factor").is_in(FACTORS))
+    factors = sorted(shown["factor"].unique())
+    panels = [kind for kind in PANEL_TITLES if kind in set(shown["kind"])]
+    rows = {kind: shown.filter(kind=kind)["run"].unique(maintain_order=True).to_list() for kind in panels}
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.21 * max(map(len, rows.values()))), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    change = [*shown["change"].drop_nulls().to_list(), -1e-3, 1e-3]
+    norm = TwoSlopeNorm(0.0, min(change), max(change))
+    for ax, kind in zip(axes, panels, strict=True):
+        table = {(row["run"], row["factor"]): row["change"] for row in shown.iter_rows(named=True)}
+        values = [[table.get((run, factor)) for factor in factors] for run in rows[kind]]
+        numbers = [[float("nan") if value is None else value for value in row] for row in values]
+        image = ax.imshow(numbers, cmap="RdBu", norm=norm, aspect="auto")
+        for y, row in enumerate(values):
+            for x, value in enumerate(row):
+                if value is not None:
+                    colour = "white" if abs(norm(value) - 0.5) > STRONG / 2 else "black"
+                    ax.text(x, y, f"{value:+.1f}", ha="center", va="center", fontsize=5.5, color=colour)
+        if 1.0 in factors:
+            ax.axvline(factors.index(1.0) + 0.5, color=FAR, linewidth=1)
+        ax.set_yticks(range(len(values)), [style[run].label for run in rows[kind]])
+        ax.set_xticks(range(len(factors)), [f"1/{1 / f:g}" if f < 1 else f"{f:g}" for f in factors])
+        ax.tick_params(length=0)
+        ax.set_title(PANEL_TITLES[kind], loc="left")
+        ax.set_xlabel("T / L0 (training lengths)")
+    figure.colorbar(
+        image, ax=axes, label=f"{style.metric.label}(T) \u2212 {style.metric.label}(L0) ({style.metric.unit})"
+    )
+    return figure

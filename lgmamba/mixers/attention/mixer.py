@@ -1,0 +1,219 @@
+"""Causal softmax attention (Vaswani et al. 2017, arXiv:1706.03762, equation 1) beside a SwiGLU of the same input.
+
+    out = W_o softmax(Q K^T / sqrt(d / H) + bias) V + W_3 (SiLU(W_1 u) W_2 u)
+
+Both read the block's normalised input, as in PaLM (arXiv:2204.02311, section 2), so that a layer is one mixer. Positions are of the
+step, counted from 1 at the first patch:
+
+    absolute   a learned table, added to the input of the first layer, and to the residual stream with its output
+    sinusoid   the same with sines (section 3.5)
+    alibi      bias -2^(-8 h / H) (t - j) for head h (Press et al. 2022, arXiv:2108.12409, section 3)
+    rope       queries and keys are rotated by the angles t 10000^(-2 i / (d / H)) (Su et al. 2021, arXiv:2104.09864, eq. 34)
+    nope       none (Kazemnejad et al. 2023, arXiv:2305.19466)
+
+What goes on from piece to piece are keys and values of all steps: the only state here that grows. Glossary: `lgmamba.mixers`; H heads.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lgmamba.config.run import ModelConfig
+from lgmamba.mixers.contract import Call, Factor, Mixer, State
+from lgmamba.scan.transforms import is_batched
+
+BASE = 10000.0
+ROWS = 256
+"""Queries that look at a time: masks are (B, H, ROWS, steps) at most."""
+INIT = 0.02
+"""Standard deviation of the weights at initialisation, as in GPT-2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionCall(Call):
+    """Queries, keys and values of one layer, and what may be looked at.
+
+    Attributes:
+        q, k, v: (B, L, d), before they are rotated.
+        z: (B, L, d) what stands beside the attention.
+        position: (B, L) of each step, float; index: (B, L) the step's number, whatever its position.
+        open: (B, L) 1, or 0 where other steps do not look.
+        reach: how many steps back a step looks, itself included; None for all.
+    """
+
+    PER_STEP: ClassVar[tuple[str, ...]] = ("q", "k", "v", "z", "position", "index", "open")
+    LINEAR: ClassVar[bool] = False
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    z: Tensor
+    position: Tensor
+    index: Tensor
+    open: Tensor
+    reach: int | None = None
+
+    @property
+    def like(self) -> Tensor:
+        return self.position
+
+    def slow(self, s: Factor) -> Self:
+        if isinstance(s, Tensor):
+            s = s.to(self.position).expand(*self.shape, -1)[..., 0] if s.ndim else s.to(self.position)
+        return replace(self, position=self.position * s)
+
+    def mask(self, m: Tensor) -> Self:
+        if m.shape[-1] != 1:
+            raise ValueError(
+                f"attention masks whole steps; expected a mask (B, L, 1), got one of {m.shape[-1]} channels"
+            )
+        return replace(self, open=self.open * m.expand(*self.shape, -1)[..., 0])
+
+    def window(self, r: int, form: str) -> Self:
+        return replace(self, reach=r if self.reach is None else min(r, self.reach))
+
+    def states(self) -> Tensor:
+        return self.like.new_zeros(*self.shape, self.q.shape[-1], 0)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    """torch's attention; in plain products where a CPU's fused one has no rule for `torch.vmap`."""
+    if q.is_cuda or not is_batched(q):
+        return F.scaled_dot_product_attention(q, k, v, **options)
+    with sdpa_kernel(SDPBackend.MATH):
+        return F.scaled_dot_product_attention(q, k, v, **options)
+
+
+class AttentionMixer(Mixer):
+    """Attention and SwiGLU side by side.
+
+    Args:
+        config: sizes, see `ModelConfig`.
+        layer: number of the layer; positions that are added are so in layer 0.
+    """
+
+    GROWS: ClassVar[bool] = True
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__(config, layer)
+        mixer, d = config.mixer, config.d_model
+        self.qkv = nn.Linear(d, 3 * d, bias=False)
+        self.out_proj = nn.Linear(d, d, bias=False)
+        self.mlp_in = nn.Linear(d, 2 * mixer.mlp, bias=False) if mixer.mlp else None
+        self.mlp_out = nn.Linear(mixer.mlp, d, bias=False) if mixer.mlp else None
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                weight.normal_(0, INIT / (2 * config.n_layer) ** 0.5 if "out" in name else INIT)
+        self.table = None
+        if mixer.position == "absolute" and layer == 0:
+            self.table = nn.Parameter(INIT * torch.randn(mixer.rows, d))
+
+    def holds(self) -> tuple[tuple[int, ...], ...]:
+        """Keys, values, positions, numbers and openness of the steps before: none at the start."""
+        d = self.shape[0]
+        return (0, d), (0, d), (0,), (0,), (0,)
+
+    def fast(
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool
+    ) -> tuple[Tensor, State | None]:
+        """Without a mask where nothing stands before the piece."""
+        call, _ = self.prepare(u, state, t0, None, None)
+        if state is not None or self.config.position == "alibi":
+            y, h, held = self.recur(call)
+        else:
+            q, k, v = self._heads(call.q, call.position), self._heads(call.k, call.position), self._heads(call.v)
+            y = self._beside(attend(q, k, v, is_causal=True), call)
+            h, held = self._memory(call), self._held(call)
+        return self.finish(y), State(h, held) if want_state else None
+
+    def prepare(
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+    ) -> tuple[AttentionCall, tuple[()]]:
+        B, L, _ = u.shape
+        wide = torch.promote_types(self.qkv.weight.dtype, torch.float32)
+        index = torch.arange(t0 + 1, t0 + L + 1, device=u.device, dtype=wide)
+        added = self._added(index)
+        u = u if added is None else u + added
+        q, k, v = self.qkv(u).chunk(3, dim=-1)
+        z = torch.zeros_like(u) if added is None else added.expand_as(u)
+        if self.mlp_in is not None:
+            gate, value = self.mlp_in(u).chunk(2, dim=-1)
+            z = z + self.mlp_out(F.silu(gate) * value)
+        index = index.expand(B, L)
+        tensors = {"q": q, "k": k, "v": v, "z": z, "position": index, "index": index, "open": torch.ones_like(index)}
+        return AttentionCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+
+    def _added(self, index: Tensor) -> Tensor | None:
+        """(L, d) that the first layer adds to its input, or None."""
+        if self.layer or self.config.position not in ("absolute", "sinusoid"):
+            return None
+        if self.table is not None:
+            return self.table[index.long().clamp(max=len(self.table) - 1)]
+        d = self.shape[0]
+        angles = index[:, None] * BASE ** (-torch.arange(0, d, 2, device=index.device, dtype=index.dtype) / d)
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :d].to(self.qkv.weight.dtype)
+
+    def _heads(self, v: Tensor, position: Tensor | None = None) -> Tensor:
+        """(B, L, d) -> (B, H, L, d / H), rotated where positions are given and the layer rotates."""
+        v = v.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+        if position is None or self.config.position != "rope":
+            return v
+        width = v.shape[-1]
+        speed = BASE ** (-torch.arange(0, width, 2, device=v.device, dtype=position.dtype) / width)
+        angles = position[:, None, :, None] * speed  # (B, 1, L, width / 2)
+        cos, sin = angles.cos(), angles.sin()
+        even, odd = v[..., ::2].to(cos.dtype), v[..., 1::2].to(cos.dtype)
+        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(v.dtype)
+
+    def recur(self, call: AttentionCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Attention before its out-projection and what stands beside it, (B, L, 2 d); no memory; and what is held."""
+        held = self._held(call)
+        keys, values, position, index, is_open = held
+        past = keys.shape[1] - call.shape[1]
+        k, v, q = self._heads(keys, position), self._heads(values), self._heads(call.q, call.position)
+        found = []
+        for start in range(0, call.shape[1], ROWS):
+            rows = slice(start, start + ROWS)
+            stop = past + min(start + ROWS, call.shape[1])
+            mine = torch.arange(past + start, stop, device=q.device)[:, None]
+            theirs = torch.arange(stop, device=q.device)
+            seen = (theirs < mine) & (is_open[:, None, :stop] > 0)
+            if call.reach is not None:
+                seen = seen & (call.index[:, rows, None] - index[:, None, :stop] < call.reach)
+            seen = (seen | (theirs == mine))[:, None]  # (B, 1, rows, stop): a step always sees itself
+            bias = seen
+            if self.config.position == "alibi":
+                away = (call.position[:, rows, None] - position[:, None, :stop])[:, None]
+                bias = (-self._slopes(away) * away).masked_fill(~seen, -torch.inf).to(q.dtype)
+            found.append(attend(q[:, :, rows], k[:, :, :stop], v[:, :, :stop], attn_mask=bias))
+        return self._beside(torch.cat(found, dim=2), call), self._memory(call), held
+
+    def _slopes(self, like: Tensor) -> Tensor:
+        """(H, 1, 1)."""
+        H = self.config.heads
+        return 2.0 ** (-8 * torch.arange(1, H + 1, device=like.device, dtype=like.dtype) / H)[:, None, None]
+
+    @staticmethod
+    def _held(call: AttentionCall) -> tuple[Tensor, ...]:
+        mine = (call.k, call.v, call.position, call.index, call.open)
+        return (
+            tuple(torch.cat([old.to(new.dtype), new], 1) for old, new in zip(call.held, mine, strict=True))
+            if call.held
+            else mine
+        )
+
+    @staticmethod
+    def _memory(call: AttentionCall) -> Tensor:
+        return call.like.new_zeros(call.shape[0], call.q.shape[-1], 0)
+
+    @staticmethod
+    def _beside(y: Tensor, call: AttentionCall) -> Tensor:
+        return torch.cat([y.transpose(1, 2).flatten(2), call.z.to(y.dtype)], dim=-1)
+
+    def finish(self, y: Tensor) -> Tensor:
+        y, z = y.chunk(2, dim=-1)
+        return self.out_proj(y) + z

@@ -1,0 +1,1 @@
+"""Gated DeltaNet: content is overwritten by key."""

@@ -1,0 +1,17 @@
+"""Initialisations that mixers share."""
+
+import math
+
+import torch
+from torch import Tensor
+
+DT_INIT_FLOOR = 1e-4
+"""Smallest step size at initialisation, as in mamba_ssm."""
+
+
+@torch.no_grad()
+def init_step_bias(bias: Tensor, dt_min: float, dt_max: float) -> None:
+    """softplus(bias) log-uniform in [dt_min, dt_max]; bias is filled in place."""
+    u = torch.rand(bias.shape, device=bias.device)
+    dt = torch.exp(u * (math.log(dt_max) - math.log(dt_min)) + math.log(dt_min)).clamp(min=DT_INIT_FLOOR)
+    bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus

@@ -1,0 +1,1 @@
+"""The linear recurrent unit: no step differs from another."""

@@ -1,0 +1,1 @@
+"""Mamba-2: one decay for each head."""

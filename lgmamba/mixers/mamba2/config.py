@@ -1,0 +1,59 @@
+"""`model.mixer` with kind mamba2."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from lgmamba.config.base import Width
+from lgmamba.mixers.base import EXACT, VERBS, MixerBase, Verb
+from lgmamba.mixers.mamba.config import Conv
+
+if TYPE_CHECKING:
+    from lgmamba.config.run import ModelConfig
+
+
+class Mamba2Config(MixerBase):
+    """Mamba-2, with mamba_ssm's names and initialisation."""
+
+    SUPPORTS: ClassVar[dict[Verb, str]] = dict.fromkeys(VERBS, EXACT)
+    WHY_NOT: ClassVar[dict[Verb, str]] = {}
+    TITLE: ClassVar[str] = "Mamba-2"
+    SOURCE: ClassVar[str] = "Dao & Gu 2024 (arXiv:2405.21060), section 7.1"
+
+    kind: Literal["mamba2"]
+    d_state: int = Field(ge=1, le=256, description="state size N")
+    d_conv: int = Field(4, ge=1, le=16, description="width of the short convolution, steps")
+    expand: float = Field(2, gt=0, le=64, description="inner width / model width")
+    head: Width = Field(description="channels of a head, P")
+    dt_min: float = Field(0.001, gt=0, description="smallest step size at initialisation")
+    dt_max: float = Field(0.1, gt=0, description="largest step size at initialisation")
+    conv: Conv = Field("standard", description="none: no short convolution, SiLU alone (d_conv is then not used)")
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.dt_min >= self.dt_max:
+            raise ValueError(f"dt_min < dt_max; got {self.dt_min}, {self.dt_max}")
+        return self
+
+    @property
+    def words(self) -> str:
+        without = ", without its short convolution" if self.conv == "none" else ""
+        return f"heads of {self.head} channels, state {self.d_state}{without}"
+
+    def problem(self, model: "ModelConfig") -> str | None:
+        return whole_heads(self.channels(model), self.head)
+
+    def channels(self, model: "ModelConfig") -> int:
+        """D."""
+        return int(self.expand * model.d_model)
+
+    def modes(self, model: "ModelConfig") -> int:
+        """N."""
+        return self.d_state
+
+
+def whole_heads(channels: int, head: int) -> str | None:
+    """What is wrong with the width of a head, or None."""
+    if channels % head:
+        return f"mixer.head: found {head}, expected a divisor of the {channels} inner channels (expand x d_model)"
+    return None

@@ -1,0 +1,74 @@
+"""`model.mixer` with kind mamba3."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from lgmamba.config.base import Width
+from lgmamba.mixers.base import BY_INPUT, EXACT, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.mamba2.config import whole_heads
+
+if TYPE_CHECKING:
+    from lgmamba.config.run import ModelConfig
+
+
+class Mamba3Config(MixerBase):
+    """Mamba-3 with one input and one output a head (SISO)."""
+
+    SUPPORTS: ClassVar[dict[Verb, str]] = {
+        "slow": EXACT,
+        "decay": EXACT,
+        "write": EXACT,
+        "read": EXACT,
+        "mask": EXACT,
+        "keep": EXACT,
+        "state": "the state; what the step before still has to write is left as it is",
+        "reset": EXACT,
+        "window": OVERLAPPING,
+        "score": "-dt A, how fast a step forgets",
+    }
+    WHY_NOT: ClassVar[dict[Verb, str]] = {
+        "modes": BY_INPUT,
+        "attention": "its decays are no step size times a fixed A, which this probe is of",
+    }
+    TITLE: ClassVar[str] = "Mamba-3"
+    SOURCE: ClassVar[str] = "arXiv:2603.15569, propositions 1 and 4, equations 5 and 6, section 3.4; softplus for -A"
+
+    kind: Literal["mamba3"]
+    d_state: int = Field(ge=1, le=256, description="state size N")
+    expand: float = Field(2, gt=0, le=64, description="inner width / model width")
+    head: Width = Field(description="channels of a head, P")
+    rotated: float = Field(0.5, ge=0, le=1, description="share of the N modes that are rotated, in pairs")
+    dt_min: float = Field(0.001, gt=0, description="smallest step size at initialisation")
+    dt_max: float = Field(0.1, gt=0, description="largest step size at initialisation")
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.dt_min >= self.dt_max:
+            raise ValueError(f"dt_min < dt_max; got {self.dt_min}, {self.dt_max}")
+        return self
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of modes that are rotated."""
+        return int(self.rotated * self.d_state) // 2
+
+    @property
+    def words(self) -> str:
+        return f"heads of {self.head} channels, state {self.d_state}, {2 * self.pairs} of it rotated"
+
+    def problem(self, model: "ModelConfig") -> str | None:
+        return whole_heads(self.channels(model), self.head)
+
+    def channels(self, model: "ModelConfig") -> int:
+        """D."""
+        return int(self.expand * model.d_model)
+
+    def modes(self, model: "ModelConfig") -> int:
+        """N."""
+        return self.d_state
+
+    def numbers(self, model: "ModelConfig") -> int:
+        """State, and key and value of the step before."""
+        D = self.channels(model)
+        return D * self.d_state + D // self.head * self.d_state + D

@@ -1,0 +1,162 @@
+"""Mamba-3 with one input and one output a head (arXiv:2603.15569, sections 3.1 to 3.3).
+
+    z, x, B, C, dd, aa, tr, th = W_in u;   B, C through RMSNorm, plus a bias for each head (ones at the start); no convolution
+    dt = softplus(dd + bias),   A_t = -softplus(aa) <= -1e-4,   lam = sigmoid(tr),   phi_t = pi tanh(th) dt   for each head
+    S_t = a_t R(-phi_t) (S_(t-1) + (1 - lam_t) dt_t W_(t-1)) + lam_t dt_t W_t,   W_t = x_t B_t^T,   a_t = exp(dt_t A_t)
+    out = W_out ((S_t C_t + Dskip x_t) SiLU(z_t))
+
+This is their proposition 1 (equations 5 and 6: a step also completes the write of the one before) in the frame that turns with the
+state: they rotate B and C by the summed angles instead (proposition 4), with the same output, and so does the parallel form here.
+Then no angle needs to be carried. R rotates pairs of neighbouring modes, of the first half of them.
+
+For whole pieces one scan is enough: each step writes lam_t dt_t + (1 - lam_(t+1)) dt_(t+1), and what the next step was to add is
+taken off again from its output. A masked step leaves W_(t-1) as it was, so that the next one completes the write of the last step
+that was not masked. -A by softplus, as in the paper; the release has another function since. Initialisation of dt as in Mamba-2.
+Glossary: `lgmamba.mixers`; D channels, P of a head, H heads, N modes, R rotated pairs.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lgmamba.config.run import ModelConfig
+from lgmamba.mixers.contract import Mixer, State
+from lgmamba.mixers.heads import by_channel
+from lgmamba.mixers.init import init_step_bias
+from lgmamba.mixers.paced import PacedCall, Walk, gains
+from lgmamba.mixers.scans import ssd_scan
+
+LEAST_RATE = 1e-4
+"""-A is not below it."""
+
+
+def rotated(v: Tensor, angles: Tensor) -> Tensor:
+    """Pairs of neighbouring modes turned: v (..., N), angles (..., R), 2 R <= N."""
+    first, rest = v.split([2 * angles.shape[-1], v.shape[-1] - 2 * angles.shape[-1]], dim=-1)
+    even, odd = first[..., ::2], first[..., 1::2]
+    cos, sin = angles.cos(), angles.sin()
+    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    return torch.cat([turned, rest.expand(*turned.shape[:-1], -1)], dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mamba3Call(PacedCall):
+    """S_t = exp(-pace_t change(-dt_t A_t)) R S_(t-1) + wrote_t (a_t R (1 - lam_t) pace_t dt_t W_(t-1) + lam_t pace_t dt_t W_t).
+
+    Attributes:
+        x, z: (B, L, D) input and gate.
+        B, C: (B, L, H, N), not rotated.
+        dt, rate, lam: (B, L, H) step size, -A, and the share that is written at once.
+        turn: (B, L, R) pi tanh(th), the angle of a step of size 1.
+        skip: (D,).
+    """
+
+    OWN: ClassVar[tuple[str, ...]] = ("x", "z", "B", "C", "dt", "rate", "lam", "turn")
+
+    x: Tensor
+    z: Tensor
+    B: Tensor
+    C: Tensor
+    dt: Tensor
+    rate: Tensor
+    lam: Tensor
+    turn: Tensor
+    skip: Tensor
+
+    def enter(self, g: Tensor) -> Self:
+        return replace(self, x=self.x * g)
+
+    def score(self) -> Tensor:
+        return self.pace * by_channel(self.dt * self.rate, self.x.shape[-1], 2)
+
+    def retained(self) -> Tensor:
+        rates = by_channel(self.dt * self.rate, self.x.shape[-1], 2)
+        return torch.exp(-self.pace[..., None] * self.changed(rates[..., None]))
+
+    def walk(self) -> Walk:
+        D, N = self.x.shape[-1], self.B.shape[-1]
+        S = self.start(D, N)
+        pending = self.held[0] if self.held else torch.zeros_like(S)
+        for now in self.each():
+            B, C, dt, rate, lam = (by_channel(v, D) for v in (now.B, now.C, now.dt, now.rate, now.lam))
+            step = (now.pace * dt)[..., None]  # (B, D, 1)
+            left = torch.exp(-now.pace[..., None] * self.changed((dt * rate)[..., None]))
+            wrote, turn = now.x[..., None] * B, -step * now.turn[:, None]
+            late = torch.exp(-step * rate[..., None]) * (1 - lam[..., None]) * step * rotated(pending, turn)
+            S = left * rotated(S, turn) + now.wrote[:, None] * (late + lam[..., None] * step * wrote)
+            pending = torch.where(now.pace[..., None] == 0, pending, wrote)
+            y = (S * now.seen[:, None] * C).sum(-1) + self.skip * now.x
+            yield y * F.silu(now.z), S, (pending,)
+
+
+class Mamba3Mixer(Mixer):
+    """In-projection, scan, gate, out-projection.
+
+    Args:
+        config: sizes, see `ModelConfig`.
+        layer: number of the layer, passed on to hooks.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__(config, layer)
+        mixer, (D, N) = config.mixer, self.shape
+        H = D // mixer.head
+        self.sizes = [D, D, N, N, H, H, H, mixer.pairs]
+        self.in_proj = nn.Linear(config.d_model, sum(self.sizes), bias=False)
+        self.norm_B, self.norm_C = nn.RMSNorm(N, eps=1e-5), nn.RMSNorm(N, eps=1e-5)
+        self.bias_B, self.bias_C = nn.Parameter(torch.ones(H, N)), nn.Parameter(torch.ones(H, N))
+        self.dt_bias = nn.Parameter(torch.empty(H))
+        init_step_bias(self.dt_bias, mixer.dt_min, mixer.dt_max)
+        self.D = nn.Parameter(torch.ones(H))
+        self.out_proj = nn.Linear(D, config.d_model, bias=False)
+        with torch.no_grad():  # as for other mixers: the residual stream keeps its scale with depth
+            self.out_proj.weight /= config.n_layer**0.5
+
+    def holds(self) -> tuple[tuple[int, ...], ...]:
+        """What the last step wrote and the next one completes, (D, N)."""
+        return (self.shape,)
+
+    def prepare(
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+    ) -> tuple[Mamba3Call, tuple[()]]:
+        wide = torch.promote_types(self.dt_bias.dtype, torch.float32)
+        z, x, B, C, dd, aa, tr, th = self.in_proj(u).to(wide).split(self.sizes, dim=-1)
+        B = self.norm_B(B)[:, :, None] + self.bias_B  # (B, L, H, N)
+        C = self.norm_C(C)[:, :, None] + self.bias_C
+        tensors = {"x": x, "z": z, "B": B, "C": C, "dt": F.softplus(dd + self.dt_bias), "lam": torch.sigmoid(tr)}
+        tensors |= {"rate": F.softplus(aa).clamp(min=LEAST_RATE), "turn": math.pi * torch.tanh(th)}
+        tensors |= {"skip": by_channel(self.D, self.shape[0], 0), **gains(*u.shape[:2], x)}
+        return Mamba3Call(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+
+    def fast(
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool
+    ) -> tuple[Tensor, State | None]:
+        """By one scan in chunks, of B and C rotated by the angles since the start of the piece."""
+        call, _ = self.prepare(u, state, t0, None, None)
+        x = call.x.unflatten(-1, (-1, self.config.head))  # (B, L, H, P)
+        angles = (call.dt[..., None] * call.turn[:, :, None]).cumsum(1)  # (B, L, H, R)
+        k, q = rotated(call.B, angles), rotated(call.C, angles)
+        late = (1 - call.lam) * call.dt
+        later = torch.cat([late[:, 1:], torch.zeros_like(late[:, :1])], dim=1)[..., None]  # (B, L, H, 1)
+        h0 = None
+        if state is not None:
+            memory, pending = (v.unflatten(1, (-1, self.config.head)) for v in (state.memory, state.carry[0]))
+            h0 = memory + late[:, 0, :, None, None] * pending
+        scale = (call.lam * call.dt)[..., None] + later
+        y, h = ssd_scan(-call.dt * call.rate, k, q, scale * x, h0)
+        y = (y - later * (q * k).sum(-1, keepdim=True) * x).flatten(2) + call.skip * call.x
+        out = self.finish(y * F.silu(call.z))
+        if not want_state:
+            return out, None
+        memory = rotated(h, -angles[:, -1, :, None]).flatten(1, 2)
+        return out, State(memory, ((x[:, -1, ..., None] * call.B[:, -1, :, None]).flatten(1, 2),))
+
+    def recur(self, call: Mamba3Call) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        return call.read_all()
+
+    def finish(self, y: Tensor) -> Tensor:
+        return self.out_proj(y)

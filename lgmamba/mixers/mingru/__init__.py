@@ -1,0 +1,1 @@
+"""The minimal GRU: gates that do not depend on the state."""

@@ -1,0 +1,1 @@
+"""A mixer of the user's own, from a module that is not part of this package."""

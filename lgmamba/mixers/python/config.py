@@ -1,0 +1,92 @@
+"""`model.mixer` with kind python: a mixer of the user's own. Imports the user's module, and torch with it, where it is asked what it can."""
+
+import importlib
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from lgmamba.config.base import explain
+from lgmamba.mixers.base import VERBS, MixerBase, Verb
+
+if TYPE_CHECKING:
+    from lgmamba.config.run import ModelConfig
+    from lgmamba.mixers.contract import Mixer
+
+
+class PythonConfig(MixerBase):
+    """A class of a module that can be imported, or lies in the working directory; see docs/add_a_mixer.md."""
+
+    SUPPORTS: ClassVar[dict[Verb, str]] = {}
+    WHY_NOT: ClassVar[dict[Verb, str]] = {}
+    TITLE: ClassVar[str] = "user's own"
+    SOURCE: ClassVar[str] = "the user's module"
+
+    kind: Literal["python"]
+    path: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:Class, such as mymodule:MyMixer")
+    options: dict[str, Any] = Field({}, description="the mixer's own configuration: fields of its Config")
+
+    @model_validator(mode="after")
+    def _loads(self):
+        try:
+            self.own  # noqa: B018 - what it raises is the message
+        except (ImportError, AttributeError, TypeError) as error:
+            raise ValueError(f"module:Class of a mixer with a Config; got {self.path}: {error}") from None
+        except ValidationError as error:
+            raise ValueError(f"options that {self.path} takes:\n{explain(error, self.mixer.Config)}") from None
+        return self
+
+    @cached_property
+    def mixer(self) -> "type[Mixer]":
+        """The class. Raises ImportError, AttributeError or TypeError where there is none."""
+        module, name = self.path.split(":")
+        here = str(Path.cwd())
+        sys.path.append(here)
+        try:
+            found = getattr(importlib.import_module(module), name)
+        finally:
+            sys.path.remove(here)
+        config = getattr(found, "Config", None)
+        if not (isinstance(config, type) and issubclass(config, MixerBase)):
+            raise TypeError(f"{name} has no Config, a class that derives from lgmamba.mixers.base.MixerBase")
+        return found
+
+    @cached_property
+    def own(self) -> MixerBase:
+        """The mixer's own configuration, which says what it supports."""
+        return self.mixer.Config(**self.options)
+
+    @property
+    def supports(self) -> dict[Verb, str]:
+        return self.own.supports
+
+    @property
+    def why_not(self) -> dict[Verb, str]:
+        """Of every verb that the module says nothing of."""
+        said = self.own.why_not
+        return {verb: said.get(verb, f"{self.path} does not support it") for verb in VERBS if verb not in self.supports}
+
+    @property
+    def words(self) -> str:
+        return f"{self.path}, {self.own.words}"
+
+    @property
+    def alone(self) -> str | None:
+        return self.own.alone
+
+    def problem(self, model: "ModelConfig") -> str | None:
+        return self.own.problem(model)
+
+    def channels(self, model: "ModelConfig") -> int:
+        """As its own configuration says."""
+        return self.own.channels(model)
+
+    def modes(self, model: "ModelConfig") -> int:
+        """As its own configuration says."""
+        return self.own.modes(model)
+
+    def numbers(self, model: "ModelConfig") -> int:
+        """As its own configuration says."""
+        return self.own.numbers(model)

@@ -1,0 +1,1 @@
+"""The gated linear recurrent unit of Hawk and Griffin."""

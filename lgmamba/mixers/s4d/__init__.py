@@ -1,0 +1,1 @@
+"""S4D in Mamba's gated block: no step differs from another."""

@@ -1,0 +1,222 @@
+"""Every mixer once more, one step after the other, in plain words: mixer and u (B, L, d) -> output (B, L, d)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lgmamba.mixers.contract import Mixer
+
+
+def mamba(m: Mixer, u: Tensor) -> Tensor:
+    """Gu & Dao 2023, section 3.4: channels first, as in the paper."""
+    L, N, R = u.shape[1], m.A_log.shape[1], m.dt_proj.in_features
+    x, z = m.in_proj(u).transpose(1, 2).chunk(2, dim=1)
+    x = F.silu(m.conv1d(x)[..., :L] if m.conv1d is not None else x)
+    projected = m.x_proj(x.transpose(1, 2))
+    dt = F.softplus(m.dt_proj(projected[..., :R]))
+    h, ys = torch.zeros(len(u), x.shape[1], N, dtype=u.dtype), []
+    for t in range(L):
+        step, Bvec, Cvec = dt[:, t, :, None], projected[:, t, None, R : R + N], projected[:, t, None, R + N :]
+        h = torch.exp(step * -torch.exp(m.A_log)) * h + step * Bvec * x[:, :, t, None]
+        ys.append((h * Cvec).sum(-1) + m.D * x[:, :, t])
+    return m.out_proj(torch.stack(ys, dim=1) * F.silu(z.transpose(1, 2)))
+
+
+def gru(m: Mixer, u: Tensor) -> Tensor:
+    """torch's cell, as its documentation has it."""
+    cell = torch.nn.GRUCell(u.shape[2], m.gru.hidden_size).to(u.dtype)
+    cell.load_state_dict({name.removesuffix("_l0"): v for name, v in m.gru.state_dict().items()})
+    h, hs = torch.zeros(len(u), m.gru.hidden_size, dtype=u.dtype), []
+    for step in u.unbind(1):
+        h = cell(step, h)
+        hs.append(h)
+    return m.out_proj(torch.stack(hs, dim=1))
+
+
+def convolved(conv: torch.nn.Conv1d, x: Tensor) -> Tensor:
+    """A short causal convolution: (B, L, D) -> (B, L, D)."""
+    return conv(x.mT)[..., : x.shape[1]].mT
+
+
+def mamba2(m: Mixer, u: Tensor) -> Tensor:
+    """Dao & Gu 2024, section 7.1: head by head, each with its matrix S (P, N)."""
+    (D, N), H = m.shape, len(m.D)
+    z, xbc, dt = m.in_proj(u).split([D, D + 2 * N, H], dim=-1)
+    xbc = F.silu(xbc if m.conv1d is None else convolved(m.conv1d, xbc))
+    x, b, c = xbc.split([D, N, N], dim=-1)
+    heads = []
+    for h, own in enumerate(x.chunk(H, dim=-1)):
+        S, ys = u.new_zeros(len(u), D // H, N), []
+        for t in range(u.shape[1]):
+            step = F.softplus(dt[:, t, h] + m.dt_bias[h])[:, None, None]
+            S = torch.exp(-step * torch.exp(m.A_log[h])) * S + step * own[:, t, :, None] * b[:, t, None]
+            ys.append((S @ c[:, t, :, None])[..., 0] + m.D[h] * own[:, t])
+        heads.append(torch.stack(ys, dim=1))
+    y = torch.cat(heads, dim=-1) * F.silu(z)
+    return m.out_proj(y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt() * m.norm.weight)
+
+
+def s4d(m: Mixer, u: Tensor) -> Tensor:
+    """Gu et al. 2022, section 3.2, by the recurrence."""
+    x, z = m.in_proj(u).chunk(2, dim=-1)
+    A, dt = torch.complex(-torch.exp(m.A_log), m.A_imag), torch.exp(m.log_dt)[:, None]
+    A_bar, B_bar, C = torch.exp(dt * A), (torch.exp(dt * A) - 1) / A, torch.complex(m.C_real, m.C_imag)
+    h, ys = torch.zeros_like(A), []
+    for now in F.silu(x).unbind(1):
+        h = A_bar * h + B_bar * now[..., None]
+        ys.append(2 * (C * h).sum(-1).real + m.D * now)
+    return m.out_proj(torch.stack(ys, dim=1) * F.silu(z))
+
+
+def lru(m: Mixer, u: Tensor) -> Tensor:
+    """Orvieto et al. 2023, appendix A: complex matrices."""
+    lam = torch.exp(torch.complex(-torch.exp(m.nu), torch.exp(m.theta)))
+    B, C = torch.complex(m.B_real, m.B_imag) * torch.exp(m.gamma_log)[:, None], torch.complex(m.C_real, m.C_imag)
+    h, ys = torch.zeros_like(lam), []
+    for now in u.unbind(1):
+        h = lam * h + now.to(B.dtype) @ B.mT
+        ys.append((h @ C.mT).real + m.D * now)
+    value, gate = m.out_proj(F.gelu(torch.stack(ys, dim=1))).chunk(2, dim=-1)
+    return value * torch.sigmoid(gate)
+
+
+def rglru(m: Mixer, u: Tensor) -> Tensor:
+    """De et al. 2024, equations 1 to 4: block-diagonal matrices written out."""
+    x, z = m.in_proj(u).chunk(2, dim=-1)
+    x = x if m.conv1d is None else convolved(m.conv1d, x)
+    gate_a, gate_x = (torch.block_diag(*blocks) for blocks in m.gate_weight)
+    h, ys = u.new_zeros(len(u), m.shape[0]), []
+    for t, now in enumerate(x.unbind(1)):
+        r, i = torch.sigmoid(now @ gate_a + m.gate_bias[0]), torch.sigmoid(now @ gate_x + m.gate_bias[1])
+        a = torch.sigmoid(-m.Lam) ** (8 * r)
+        h = a * h + (1 - a**2).sqrt() * (i * now)
+        ys.append(F.gelu(z[:, t]) * h)
+    return m.out_proj(torch.stack(ys, dim=1))
+
+
+def mingru(m: Mixer, u: Tensor) -> Tensor:
+    """Feng et al. 2024, section 3.1."""
+    h, ys = u.new_zeros(len(u), m.shape[0]), []
+    for now in m.in_proj(u).unbind(1):
+        z, x = now.chunk(2, dim=-1)
+        z = torch.sigmoid(z)
+        h = (1 - z) * h + z * torch.where(x >= 0, x + 0.5, torch.sigmoid(x))
+        ys.append(m.out_proj(h))
+    return torch.stack(ys, dim=1)
+
+
+def lstm(m: Mixer, u: Tensor) -> Tensor:
+    """torch's cell, as its documentation has it."""
+    cell = torch.nn.LSTMCell(u.shape[2], m.lstm.hidden_size).to(u.dtype)
+    cell.load_state_dict({name.removesuffix("_l0"): v for name, v in m.lstm.state_dict().items()})
+    state, hs = None, []
+    for step in u.unbind(1):
+        state = cell(step, state)
+        hs.append(state[0])
+    return m.out_proj(torch.stack(hs, dim=1))
+
+
+def attention(m: Mixer, u: Tensor) -> Tensor:
+    """One query after the other, head by head."""
+    H, d, L, position = m.config.heads, u.shape[2], u.shape[1], m.config.position
+    added = torch.zeros(L, d, dtype=u.dtype)
+    if position == "absolute":
+        added = torch.stack([m.table[min(t, len(m.table) - 1)] for t in range(1, L + 1)])
+    elif position == "sinusoid":
+        for t in range(L):
+            for i in range(d):
+                angle = torch.tensor((t + 1) / 10000 ** ((i - i % 2) / d), dtype=u.dtype)
+                added[t, i] = angle.cos() if i % 2 else angle.sin()
+    x, outputs = u + added, []
+    q, k, v = (part.unflatten(-1, (H, -1)) for part in m.qkv(x).chunk(3, dim=-1))
+    if position == "rope":
+        q, k = (torch.stack([rotary(part[:, t], t + 1) for t in range(L)], dim=1) for part in (q, k))
+    for t in range(L):
+        heads = []
+        for h in range(H):
+            scores = (k[:, : t + 1, h] @ q[:, t, h, :, None])[..., 0] / (d // H) ** 0.5
+            if position == "alibi":
+                scores = scores - 2.0 ** (-8 * (h + 1) / H) * torch.arange(t, -1, -1, dtype=u.dtype)
+            heads.append((scores.softmax(-1)[:, None] @ v[:, : t + 1, h])[:, 0])
+        outputs.append(m.out_proj(torch.cat(heads, dim=-1)))
+    y = torch.stack(outputs, dim=1) + added
+    if m.mlp_in is not None:
+        gate, value = m.mlp_in(x).chunk(2, dim=-1)
+        y = y + m.mlp_out(F.silu(gate) * value)
+    return y
+
+
+def rotary(v: Tensor, t: int) -> Tensor:
+    """v (B, H, width) as complex numbers of neighbouring entries, turned by t 10000^(-2 i / width)."""
+    width = v.shape[-1]
+    angles = t * 10000.0 ** (-torch.arange(0, width, 2, dtype=v.dtype) / width)
+    turned = torch.view_as_complex(v.unflatten(-1, (-1, 2)).contiguous()) * torch.exp(1j * angles)
+    return torch.view_as_real(turned).flatten(-2)
+
+
+def gla(m: Mixer, u: Tensor) -> Tensor:
+    """Yang et al. 2024, equation 3, head by head."""
+    H, N, P = m.config.heads, m.config.key, m.config.value
+    q, k, v, gate = m.in_proj(u).split([H * N, H * N, H * P, H * P], dim=-1)
+    alpha = torch.sigmoid(m.high(m.low(u))) ** (1 / m.config.temperature)
+    heads = []
+    for q1, k1, v1, alpha1 in zip(*(x.chunk(H, dim=-1) for x in (q, k, v, alpha)), strict=True):
+        S, ys = u.new_zeros(len(u), P, N), []
+        for t in range(u.shape[1]):
+            S = S * alpha1[:, t, None] + v1[:, t, :, None] * k1[:, t, None]
+            ys.append((S @ q1[:, t, :, None])[..., 0] / N**0.5)
+        y = torch.stack(ys, dim=1)
+        heads.append(y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt() * m.norm.weight)
+    return m.out_proj(torch.cat(heads, dim=-1) * F.silu(gate))
+
+
+def gated_delta(m: Mixer, u: Tensor) -> Tensor:
+    """Yang et al. 2024, equation 10, head by head, with the whole transition matrix."""
+    H, N, P = m.config.heads, m.config.key, m.config.value
+    mixed, gate, a, b = m.in_proj(u).split([m.mixed, H * P, H, H], dim=-1)
+    mixed = F.silu(mixed if m.conv1d is None else convolved(m.conv1d, mixed))
+    q, k, v = mixed.split([H * N, H * N, H * P], dim=-1)
+    alpha = torch.exp(-torch.exp(m.A_log) * F.softplus(a + m.dt_bias))
+    beta = torch.sigmoid(b) * (2 if m.config.eigenvalues == "negative" else 1)
+    heads = []
+    for h, (q1, k1, v1) in enumerate(zip(*(x.chunk(H, dim=-1) for x in (q, k, v)), strict=True)):
+        q1, k1 = q1 / q1.norm(dim=-1, keepdim=True), k1 / k1.norm(dim=-1, keepdim=True)
+        S, ys = u.new_zeros(len(u), P, N), []
+        for t in range(u.shape[1]):
+            strength, key = beta[:, t, h, None, None], k1[:, t, None]
+            turn = torch.eye(N, dtype=u.dtype) - strength * key.mT @ key
+            S = alpha[:, t, h, None, None] * S @ turn + strength * v1[:, t, :, None] @ key
+            ys.append((S @ q1[:, t, :, None])[..., 0] / N**0.5)
+        y = torch.stack(ys, dim=1)
+        heads.append(y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt() * m.norm.weight)
+    return m.out_proj(torch.cat(heads, dim=-1) * F.silu(gate))
+
+
+def mamba3(m: Mixer, u: Tensor) -> Tensor:
+    """arXiv:2603.15569, equation 6, with B and C rotated by the summed angles (proposition 4), head by head."""
+    (D, N), H = m.shape, len(m.D)
+    z, x, b, c, dd, aa, tr, th = m.in_proj(u).split(m.sizes, dim=-1)
+    heads = []
+    for h, v in enumerate(x.chunk(H, dim=-1)):
+        S, angle, before, ys = u.new_zeros(len(u), D // H, N), 0, u.new_zeros(len(u), D // H, N), []
+        for t in range(u.shape[1]):
+            dt, lam = F.softplus(dd[:, t, h] + m.dt_bias[h])[:, None], torch.sigmoid(tr[:, t, h])[:, None, None]
+            a = torch.exp(-dt * F.softplus(aa[:, t, h])[:, None])[..., None]
+            angle = angle + torch.pi * torch.tanh(th[:, t]) * dt
+            k, q = (
+                turned(norm(w[:, t]) + bias[h], angle)
+                for norm, w, bias in ((m.norm_B, b, m.bias_B), (m.norm_C, c, m.bias_C))
+            )
+            now = v[:, t, :, None] * k[:, None]
+            S = a * S + (1 - lam) * dt[..., None] * a * before + lam * dt[..., None] * now
+            before = now
+            ys.append((S @ q[..., None])[..., 0] + m.D[h] * v[:, t])
+        heads.append(torch.stack(ys, dim=1))
+    return m.out_proj(torch.cat(heads, dim=-1) * F.silu(z))
+
+
+def turned(v: Tensor, angles: Tensor) -> Tensor:
+    """The first entries of v (B, N), as complex numbers of two neighbours, times exp(i angles)."""
+    n = angles.shape[-1]
+    pairs = torch.view_as_complex(v[:, : 2 * n].unflatten(-1, (n, 2)).contiguous()) * torch.exp(1j * angles)
+    return torch.cat([torch.view_as_real(pairs).flatten(-2), v[:, 2 * n :]], dim=-1)
