@@ -14,21 +14,25 @@ from lgmamba.config.files import Layout
 include: "workflow/rules/common.smk"
 
 
-PARAMS = study_params()  # every wrong value ends the call here, before any job
-KEPT = frames_are_kept()
-if not KEPT:
-    check_images()
-RUNS = PARAMS.runs_by_name()
-LAYOUT = Layout(PARAMS.outputs.results)
-JOBS = jobs_here()
-
-
 report: "workflow/report/workflow.rst"
 
 
-include: "workflow/rules/stages.smk"
-include: "workflow/rules/report.smk"
-include: "workflow/rules/tracking.smk"
+if os.path.isfile(os.path.join(workflow.basedir, "workflow/tradeoff", f"{config.get('preset')}.yaml")):
+
+    include: "workflow/rules/tradeoff.smk"
+
+else:
+    PARAMS = study_params()  # every wrong value ends the call here, before any job
+    KEPT = frames_are_kept()
+    if not KEPT:
+        check_images()
+    RUNS = PARAMS.runs_by_name()
+    LAYOUT = Layout(PARAMS.outputs.results)
+    JOBS = jobs_here()
+
+    include: "workflow/rules/stages.smk"
+    include: "workflow/rules/report.smk"
+    include: "workflow/rules/tracking.smk"
 
 
 rule all:
