@@ -21,7 +21,8 @@ class Samples:
         mse: (I, K) mean squared error of each image on [0, 1] pixels, mean over its visiting orders.
         columns: {(run, seed, method, step): column of mse}. The null baseline does not depend on the step and
             has the one step 0.
-        seeds: in the order of params.yaml.
+        seeds: those that all runs have, in the order of params.yaml. What is paired by seed over many runs is of these; a
+            run's `more_seeds` count in the primary contrasts and in the curves.
     """
 
     images: np.ndarray
@@ -69,8 +70,15 @@ def load_samples(folders: list[RunFolder], order: str, null: str, methods: tuple
         for method, step in settings:
             columns[folder.run, folder.seed, NULL if method == null else method, step] = len(columns)
         blocks.append(block)
-    seeds = tuple(dict.fromkeys(folder.seed for folder in folders))
-    return Samples(images, np.concatenate(blocks, axis=1), columns, seeds)
+    return Samples(images, np.concatenate(blocks, axis=1), columns, shared_seeds(folders))
+
+
+def shared_seeds(folders: list[RunFolder]) -> tuple[int, ...]:
+    """Seeds that every run among the folders has, in their order."""
+    of_run: dict[str, set[int]] = {}
+    for folder in folders:
+        of_run.setdefault(folder.run, set()).add(folder.seed)
+    return tuple(dict.fromkeys(f.seed for f in folders if all(f.seed in seeds for seeds in of_run.values())))
 
 
 def image_block(

@@ -104,7 +104,7 @@ def show_table(study: Params, seconds: dict[str, float] | None) -> None:
     total = 0.0
     for name, run in study.runs_by_name().items():
         n, flop, patches = cost(run, image_shape(study))
-        total += flop * len(study.seeds)
+        total += flop * len(study.seeds_of(name))
         cells = [
             name,
             kind_of(run),
@@ -123,7 +123,7 @@ def show_table(study: Params, seconds: dict[str, float] | None) -> None:
         highlight=False,
     )
     if seconds:
-        every = sum(seconds.values()) * len(study.seeds)
+        every = sum(value * len(study.seeds_of(name)) for name, value in seconds.items())
         console.print(
             f"predicted from steps timed here: {every / 60:.1f} minutes of training, one run at a time; of nothing else",
             highlight=False,

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from lgmamba.config.base import (
     ConfigError,
@@ -96,7 +96,7 @@ class Params(Strict):
     model: ModelConfig
     train: TrainConfig
     runs: dict[Name, dict[str, Any] | None] = Field(
-        min_length=1, description="named entries; each overrides task, model or train, and may have a note"
+        min_length=1, description="named entries; each overrides task, model or train, and may have a note and more_seeds"
     )
     seeds: list[Seed] = Field(min_length=1)
     probe: ProbeConfig
@@ -138,12 +138,13 @@ class Params(Strict):
         expanded, wrong = {}, []
         for run, override in self.runs.items():
             override = override or {}
-            known = {**base, "note": ""}
+            known = {**base, "note": "", "more_seeds": []}
             wrong += [
                 unknown_key(f"runs.{run}.{key}", value, known) for key, value in override.items() if key not in known
             ]
             if not isinstance(override.get("note", ""), str):
                 wrong.append(f"runs.{run}.note: found {override['note']!r}, expected: a text")
+            wrong += self._wrong_seeds(run, override.get("more_seeds", []))
             values = merge(base, {key: value for key, value in override.items() if key in base})
             try:
                 expanded[run] = RunConfig.model_validate(
@@ -155,6 +156,19 @@ class Params(Strict):
             raise ValueError("\n  ".join(wrong))  # on lines of their own in `explain`
         object.__setattr__(self, "_expanded", expanded)
 
+    def _wrong_seeds(self, run: str, more: Any) -> list[str]:
+        try:
+            seeds = TypeAdapter(list[Seed]).validate_python(more)
+        except ValidationError:
+            seeds = None
+        if seeds is None or len({*self.seeds, *seeds}) != len(self.seeds) + len(seeds):
+            return [f"runs.{run}.more_seeds: found {more!r}, expected: a list of seeds, each once, none among seeds"]
+        return []
+
+    def seeds_of(self, run: str) -> list[int]:
+        """Seeds that a run is trained with: those of the study, which all runs share, then its `more_seeds`."""
+        return [*self.seeds, *(self.runs[run] or {}).get("more_seeds", [])]
+
     def runs_by_name(self) -> dict[str, RunConfig]:
         """Run name -> its configuration with the first seed."""
         return dict(self._expanded)
@@ -162,7 +176,9 @@ class Params(Strict):
     def run_configs(self) -> dict[tuple[str, int], RunConfig]:
         """(run, seed) -> configuration, in the order of params.yaml."""
         return {
-            (name, s): run.model_copy(update={"seed": s}) for name, run in self._expanded.items() for s in self.seeds
+            (name, s): run.model_copy(update={"seed": s})
+            for name, run in self._expanded.items()
+            for s in self.seeds_of(name)
         }
 
     def notes(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from lgmamba.mixers.contract import Hook, State, gather_steps
 from lgmamba.mixers.registry import MIXERS
 from lgmamba.model.conditioning import BlockCondition, LengthConditioning
 from lgmamba.model.length_token import LengthToken
+from lgmamba.model.norm import RMSNorm
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
-        self.norm = nn.RMSNorm(config.d_model, eps=1e-5)
+        self.norm = RMSNorm(config.d_model, eps=1e-5)
         self.mixer = MIXERS[config.mixer.kind](config, layer)
 
     def forward(
@@ -85,7 +86,7 @@ class Stack(nn.Module):
         self.config, self.L0 = config, L0
         self.build_embedding()
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
-        self.norm_out = nn.RMSNorm(config.d_model, eps=1e-5)
+        self.norm_out = RMSNorm(config.d_model, eps=1e-5)
         self.build_read_out()
         self.conditioning, self.length_token = None, None
         if isinstance(config.adaptive, LengthTokenConfig):

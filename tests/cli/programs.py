@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lgmamba import cli
+from tests.waiting import HANGS
 from tests.workflow.checkouts import ROOT, environment
 
 
@@ -39,6 +40,6 @@ def program(*words: object, cwd: Path = ROOT, **variables: str) -> Ended:
     """The real process, `python -m lgmamba ...`."""
     env = environment() | {"PYTHONPATH": str(ROOT)} | variables
     done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=HANGS
     )
     return Ended(done.returncode, done.stdout, done.stderr)

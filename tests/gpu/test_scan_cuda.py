@@ -11,6 +11,7 @@ import torch
 from lgmamba.scan import available_backends, cuda_loader, cuda_mapping, selective_scan
 from tests.scan.cases import Case, assert_close, assert_matches_reference, make_inputs, options, relative_rms, run
 from tests.scan.conftest import poisoned_memory  # noqa: F401  (a fixture that acts by being here)
+from tests.waiting import HANGS
 
 REASON = available_backends("cuda")["cuda"]
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(REASON is not None, reason=f"CUDA scan: {REASON}")]
@@ -218,11 +219,11 @@ print(y.double().sum().item(), x.grad.double().sum().item())
     env = os.environ | {"LGMAMBA_CACHE": str(tmp_path)}
     start = partial(subprocess.Popen, [sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True)
     racing = [start() for _ in range(3)]
-    printed = [p.communicate(timeout=300)[0] for p in racing]
+    printed = [p.communicate(timeout=HANGS)[0] for p in racing]
     assert all(p.returncode == 0 for p in racing) and len(set(printed)) == 1
     assert len(list(tmp_path.iterdir())) == len(list(tmp_path.glob("cuda_*.cubin"))) == 3  # forward, backward, sums
     before = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
-    assert start().communicate(timeout=300)[0] == printed[0]
+    assert start().communicate(timeout=HANGS)[0] == printed[0]
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}  # the second use compiles nothing
 
 

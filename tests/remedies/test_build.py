@@ -92,8 +92,8 @@ def test_how_steps_are_grouped_and_what_is_read_with_an_image_changes_nothing(ke
     torch.testing.assert_close(read(remedy(key, mode), LONG, piece=1), found, **EXACT)
     torch.testing.assert_close(read(remedy(key, mode), LONG, piece=LAST), found, **EXACT)
     if key != ("decimamba", "random"):  # whose steps are drawn for a batch
-        alone = torch.cat([read(remedy(key, mode), LONG, some=slice(b, b + 1)) for b in range(B)])
-        torch.testing.assert_close(alone, found, **EXACT)
+        alone = read(remedy(key, mode), LONG, some=slice(1, 2))
+        torch.testing.assert_close(alone, found[1:2], **EXACT)
 
 
 @pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
@@ -109,17 +109,23 @@ def test_nothing_after_a_step_has_an_effect_on_it(key, mode):
     assert not torch.equal(two[:, 2], one[:, 2])
 
 
-def test_calibrated_factors_lower_the_error_on_images_held_out_or_change_nothing():
-    for form in ("mult", "pow"):
-        for how in ("gradient", "zeroth_order"):
-            for mode in ("prefix", "stream"):
-                tried = entry(("spectrum", form), mode, calibrate=how, scope="layer", factor=None)
-                found = fit(tried, calibration_set("plain", steps=10)).values["T"]
-                assert set(found) == {str(2 * L0), str(5 * L0)}
-                for values in found.values():
-                    assert len(values["factors"]) == 2
-                    assert values["after"] <= values["before"]
-                    assert values["after"] < values["before"] or values["factors"] == [1.0, 1.0]
+@pytest.mark.parametrize(
+    ("form", "how", "mode"),
+    [
+        ("mult", "gradient", "prefix"),
+        ("pow", "gradient", "stream"),
+        ("mult", "zeroth_order", "stream"),
+        ("pow", "zeroth_order", "prefix"),
+    ],
+)
+def test_calibrated_factors_lower_the_error_on_images_held_out_or_change_nothing(form, how, mode):
+    tried = entry(("spectrum", form), mode, calibrate=how, scope="layer", factor=None)
+    found = fit(tried, calibration_set("plain", steps=6)).values["T"]
+    assert set(found) == {str(2 * L0), str(5 * L0)}
+    for values in found.values():
+        assert len(values["factors"]) == 2
+        assert values["after"] <= values["before"]
+        assert values["after"] < values["before"] or values["factors"] == [1.0, 1.0]
 
 
 def test_factors_of_a_stream_start_at_1_and_reach_those_calibrated():

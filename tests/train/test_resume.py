@@ -28,6 +28,7 @@ from tests.train.tiny import (
     train_at,
     weights,
 )
+from tests.waiting import HANGS
 from tests.workflow.checkouts import ROOT, environment
 
 
@@ -192,7 +193,7 @@ class Process:
         return False
 
     def finish(self) -> None:
-        _, errors = self.process.communicate(timeout=120)
+        _, errors = self.process.communicate(timeout=HANGS)
         assert self.process.returncode == 0, errors
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from lgmamba.config.study import load_params, merge
 from lgmamba.config.text import read_yaml
+from tests.waiting import HANGS
 
 ROOT = Path(__file__).parents[2]
 HIDDEN = {".dvc", ".dvcignore", ".gitignore"}
@@ -25,14 +26,14 @@ class Checkout:
 
     path: Path
 
-    def run(self, *command: str, ok: bool = True, timeout: float = 400) -> str:
+    def run(self, *command: str, ok: bool = True) -> str:
         """Run a program of this environment there; returns what it printed, and fails if it did (or if not, for ok=False)."""
         done = subprocess.run(
             command,
             cwd=self.path,
             env=environment(),
             text=True,
-            timeout=timeout,
+            timeout=HANGS,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )

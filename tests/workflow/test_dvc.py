@@ -23,7 +23,7 @@ def reproduced(tmp_path_factory) -> Checkout:
     values["tracking"]["kind"] = "none"
     (copy.path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     copy.commit("small study")
-    copy.run("dvc", "repro", timeout=600)
+    copy.run("dvc", "repro")
     copy.commit("results")
     return copy
 
@@ -87,7 +87,7 @@ def test_pushed_results_are_pulled_into_a_clone_and_are_current_there(reproduced
 def test_experiment_reruns_what_it_changes(reproduced):
     params = load_params(reproduced.path / "params.yaml")
     run = params.claims.comparisons[0].adaptive
-    text = reproduced.run("dvc", "exp", "run", "-S", f"++runs.{run}.train.weight_decay=0.0123", timeout=600)
+    text = reproduced.run("dvc", "exp", "run", "-S", f"++runs.{run}.train.weight_decay=0.0123")
     seed = params.seeds[0]
     assert stages_run(text) == [
         "config",

@@ -13,6 +13,7 @@ from lgmamba.config.files import read_config
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import load_params
 from tests.train.tiny import train_at
+from tests.waiting import HANGS
 from tests.workflow.checkouts import Checkout, environment
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -71,7 +72,7 @@ class Call:
         children = psutil.Process(self.process.pid).children(recursive=True)
         (training,) = (p for p in children if p.cmdline()[1:4] == ["-m", "lgmamba", "train"])
         training.kill()
-        text, _ = self.process.communicate(timeout=60)
+        text, _ = self.process.communicate(timeout=HANGS)
         assert self.process.returncode == 1
         return text
 
@@ -79,7 +80,7 @@ class Call:
         """As a machine that goes down does."""
         for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
             process.kill()
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=HANGS)
 
 
 def test_a_killed_pipeline_goes_on_where_it_was_and_ends_with_the_same_bytes(spoilable, tmp_path):

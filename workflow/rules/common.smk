@@ -174,7 +174,7 @@ def inspected_runs(folder, names):
 
 
 def files_of(runs, folder, names):
-    homes = [LAYOUT.run_dir(run, seed) for run in runs for seed in PARAMS.seeds]
+    homes = [LAYOUT.run_dir(run, seed) for run in runs for seed in PARAMS.seeds_of(run)]
     return [f"{home}/{folder}/{name}" for home in homes for name in names]
 
 

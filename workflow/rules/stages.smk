@@ -22,7 +22,7 @@ ENV = "../envs/lgmamba.yaml"
 
 wildcard_constraints:
     run="|".join(RUNS),
-    seed="|".join(str(s) for s in PARAMS.seeds),
+    seed="|".join(sorted({str(seed) for _, seed in PARAMS.run_configs()})),
 
 
 rule data:

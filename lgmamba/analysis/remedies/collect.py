@@ -11,7 +11,7 @@ import polars as pl
 
 from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys, made_from_other_values, unusable
 from lgmamba.analysis.files import ENGINE, read_json
-from lgmamba.analysis.samples import image_block
+from lgmamba.analysis.samples import image_block, shared_seeds
 from lgmamba.config.files import remedy_file
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
@@ -127,7 +127,7 @@ class Readings:
         images: (I,) rows of the image artefact, ascending.
         mse: (I, K) mean squared error of each image on [0, 1] pixels, mean over its visiting orders.
         columns: {(run, seed, order, remedy, step): column of mse}.
-        seeds: in the order of params.yaml.
+        seeds: those that all runs have, in the order of params.yaml.
     """
 
     images: np.ndarray
@@ -166,5 +166,5 @@ def load_readings(folders: list[RemedyFolder]) -> Readings:
         for order, remedy, step in settings:
             columns[folder.run, folder.seed, order, remedy, step] = len(columns)
         blocks.append(block)
-    seeds = tuple(dict.fromkeys(remedied.folder.seed for remedied in folders))
+    seeds = shared_seeds([remedied.folder for remedied in folders])
     return Readings(images, np.concatenate(blocks, axis=1), columns, seeds)

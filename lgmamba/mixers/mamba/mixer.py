@@ -20,6 +20,9 @@ from lgmamba.scan import selective_scan
 
 DT_INIT_FLOOR = 1e-4
 """Smallest step size at initialisation, as in mamba_ssm."""
+WHOLE_TILE = 8
+"""On a GPU the projection to dt, B and C gets rows of zeros up to a multiple of it: the products of rank + 2 N = 17 rows that
+stacked trainings of the paper's model need run 8 times slower, as no kernel with wide loads fits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +170,9 @@ class MambaMixer(Mixer):
             x, after = causal_conv1d_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, before, fused)
             carry = (after,)
         rank, N = self.dt_proj.in_features, self.shape[1]
-        dt_low, Bmat, Cmat = self.x_proj(x).split([rank, N, N], dim=-1)
+        spare = -(rank + 2 * N) % WHOLE_TILE if x.is_cuda else 0
+        weight = F.pad(self.x_proj.weight, (0, 0, 0, spare)) if spare else self.x_proj.weight
+        dt_low, Bmat, Cmat, _ = F.linear(x, weight).split([rank, N, N, spare], dim=-1)
         dt_raw = F.linear(dt_low, self.dt_proj.weight)  # (B, L, D), the bias is added later
         return x, z, dt_raw if dt_offset is None else dt_raw + dt_offset, Bmat, Cmat, carry
 
