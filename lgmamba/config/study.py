@@ -96,7 +96,8 @@ class Params(Strict):
     model: ModelConfig
     train: TrainConfig
     runs: dict[Name, dict[str, Any] | None] = Field(
-        min_length=1, description="named entries; each overrides task, model or train, and may have a note and more_seeds"
+        min_length=1,
+        description="named entries; each overrides task, model or train, and may have a note and more_seeds",
     )
     seeds: list[Seed] = Field(min_length=1)
     probe: ProbeConfig

@@ -57,7 +57,8 @@ def sentence(row: dict[str, Any], unit: str = "dB") -> str:
     text = f"{row['verdict']}: {signed(row['effect'])}{end}"
     if row["lo"] is not None:
         text += f" {interval(row['lo'], row['hi'], 'dB')}"
-    sides = f"{number(row['of_level'])} against {number(row['minus_level'])}{end}"
+    level = " %" if unit == "pp" else end  # a difference of percentages has points
+    sides = f"{number(row['of_level'])} against {number(row['minus_level'])}{level}"
     text += f", {plural(row['n_seeds'], 'training')} a side ({sides})"
     if row["verdict"] == UNDECIDED:
         text += f"; these trainings could have shown {number(row['detectable'])}{end}"

@@ -94,11 +94,20 @@ def _of(stack: StackFile) -> list[pl.Expr]:
 
 
 def _points(stack: StackFile, read: dict[str, Any]) -> pl.DataFrame:
-    rows = read["points"].with_columns(pl.col("mse").cast(pl.Float64), pl.col("weight").cast(pl.Float64))
+    rows = read["points"].with_columns(pl.col("mse").cast(pl.Float64))
+    rows = rows.with_columns(
+        _weights(stack, len(rows)) if stack.variant != "linear" else pl.lit(None, pl.Float64).alias("weight")
+    )
     levels = [psnr(pl.col("mse")).alias("psnr")]
     if "probe_mse" in rows.columns:
         levels.append(psnr(pl.col("probe_mse").cast(pl.Float64)).alias("probe_psnr"))
     return rows.select(*_of(stack), *rows.columns).with_columns(levels)
+
+
+def _weights(stack: StackFile, rows: int) -> pl.Series:
+    """Weights as configured, run by run: files have them in the precision that was computed in."""
+    runs = stack.weights * len(stack.seeds)
+    return pl.Series("weight", [w for w in runs for _ in range(rows // len(runs))], pl.Float64)
 
 
 def _about(stack: StackFile, about: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +124,7 @@ def _about(stack: StackFile, about: dict[str, Any]) -> dict[str, Any]:
         "chance": about["chance"],
         "wall_s": about["wall_s"],
         "device": about["where"]["gpu"] if about["device"] == "cuda" else about["where"]["cpu"],
-        "torch": about["where"]["versions"]["torch"],
+        "torch": about["where"]["packages"]["torch"],
         "commit": about["where"]["git"]["commit"],
     }
 
@@ -236,9 +245,9 @@ def _history(stack: StackFile, history: pl.DataFrame) -> pl.DataFrame:
 def _samples(stacks: Iterable[StackFile], read: dict[str, Any], params: TradeoffParams) -> pl.DataFrame:
     sides = [side for c in params.claims.primary for side in (c.of, c.minus) if side is not None]
     named = {(side.encoder, side.latent) for side in sides}
-    frames = [
-        read[s.name]["samples"].select(*_of(s), *read[s.name]["samples"].columns)
-        for s in stacks
-        if s.variant == "main" and (not named or (s.encoder_name, s.latent) in named)
-    ]
+    frames = []
+    for stack in stacks:
+        if stack.variant == "main" and (not named or (stack.encoder_name, stack.latent) in named):
+            rows = read[stack.name]["samples"]
+            frames.append(rows.select(*_of(stack), *rows.columns).with_columns(_weights(stack, len(rows))))
     return pl.concat(frames)

@@ -31,7 +31,8 @@ CAPTIONS = {
     "frontier": "Accuracy against PSNR on test images, one panel a family of encoders; colour: latent size m; points: weights w from "
     "0 (picture alone) to 1 (class alone), some written beside the largest latent's; mean over {seeds} trainings with Student's "
     "intervals. At the ends the head that the encoder was not trained for is trained all the same.",
-    "exchange": "Exchange area A and the conflict gaps G_r and G_c (docs/tradeoff.md), mean over {seeds} trainings with Student's intervals. "
+    "exchange": "Exchange area A and the conflict gaps G_r and G_c (docs/tradeoff.md): what is lacking at the "
+    "other end, as a share of what knowing nothing lacks; mean over {seeds} trainings with Student's intervals. "
     "A is left out where a gap's interval reaches 0.",
     "pictures": "The first {pictures} test images (left column) as one stack reconstructs them at each w, first seed; one scale for all.",
     "controls": "The frontier of one encoder and latent size beside what it is to be compared with; mean over {seeds} trainings. "

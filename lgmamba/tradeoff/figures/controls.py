@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from lgmamba.figures.style import COLOURS, FAR, MARKERS, WIDTH, Style
 from lgmamba.tradeoff.config import TradeoffParams
-from lgmamba.tradeoff.figures.frontier import at_weights
+from lgmamba.tradeoff.figures.frontier import NAMED, at_weights
 
 NAMES = {
     "main": "shared latent",
@@ -72,16 +72,16 @@ def fig_controls(frame: pl.DataFrame, style: Style) -> Figure:
         rows = frame.filter(control=control).sort("weight")
         if rows.is_empty():
             continue
-        colour = "0.15" if control == "main" else palette[k % len(palette)]
+        colour = {"main": "0.15", "pixels": "0.55"}.get(control, palette[k % len(palette)])
         if rows["accuracy"].null_count() == len(rows):
-            for value in rows["psnr"]:
-                ax.axhline(
-                    value,
-                    color=colour,
-                    linewidth=0.7,
-                    linestyle=(0, (1, 2)),
-                    label=label if value == rows["psnr"][0] else None,
-                )
+            for i, row in enumerate(rows.iter_rows(named=True)):
+                dotted = {"color": colour, "linewidth": 0.7, "linestyle": (0, (1, 2))}
+                ax.axhline(row["psnr"], **dotted, label=None if i else label)
+                if row["weight"] in NAMED:
+                    place = {"transform": ax.get_yaxis_transform(), "va": "bottom", "fontsize": 6}
+                    ax.text(
+                        0.005 + 0.1 * (row["weight"] == 0), row["psnr"], f"w = {row['weight']:g}", color=colour, **place
+                    )
             continue
         if rows["psnr"].null_count() == len(rows):
             ax.axvline(rows["accuracy"][0], color=colour, linewidth=0.9, linestyle=(0, (4, 2)), label=label)

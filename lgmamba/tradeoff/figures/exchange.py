@@ -8,9 +8,12 @@ from lgmamba.tradeoff.config import TradeoffParams
 
 PANELS = {
     "area": ("Exchange area A", "0: both at no cost; 0.5: linear"),
-    "gap_r": ("Conflict gap G_r", "what a latent made for the class lacks for the picture"),
-    "gap_c": ("Conflict gap G_c", "what a latent made for the picture lacks for the class"),
+    "gap_r": ("Conflict gap $G_r$", "what the picture lacks at w = 1"),
+    "gap_c": ("Conflict gap $G_c$", "what the class lacks at w = 0"),
 }
+
+DODGE = 1.04
+"""Each encoder's points stand beside those of the one before, so that bars can be told apart."""
 
 
 def exchange_drawn(frames: dict[str, pl.DataFrame], params: TradeoffParams) -> pl.DataFrame:
@@ -25,9 +28,9 @@ def fig_exchange(frame: pl.DataFrame, style: Style) -> Figure:
     latents = sorted(frame["latent"].unique().to_list())
     for ax, (measure, (title, detail)) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         ax.set_title(title, loc="left", pad=14)
-        ax.text(0, 1.03, detail, transform=ax.transAxes, fontsize=5.8, color="0.3")
+        ax.text(0, 1.03, detail, transform=ax.transAxes, fontsize=6.5, color="0.3")
         ax.spines[["top", "right"]].set_visible(False)
-        for encoder in style.looks:
+        for k, encoder in enumerate(style.looks):
             rows = frame.filter(measure=measure, encoder=encoder).sort("latent")
             if rows.is_empty():
                 continue
@@ -35,7 +38,7 @@ def fig_exchange(frame: pl.DataFrame, style: Style) -> Figure:
             known = rows["lo"].null_count() == 0
             arms = [(rows["value"] - rows["lo"]).to_list(), (rows["hi"] - rows["value"]).to_list()] if known else None
             ax.errorbar(
-                rows["latent"],
+                rows["latent"] * DODGE ** (k - 1),
                 rows["value"],
                 yerr=arms,
                 color=look.colour,

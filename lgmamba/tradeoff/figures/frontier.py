@@ -4,7 +4,7 @@ import math
 
 import polars as pl
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -41,8 +41,6 @@ def frontier_drawn(frames: dict[str, pl.DataFrame], params: TradeoffParams) -> p
 def latent_colours(latents: list[int]) -> tuple[dict[int, object], ScalarMappable]:
     """One colour for each latent size, evenly along the map, and what a colour bar needs."""
     shown = {m: SEQUENTIAL(0.9 * k / max(1, len(latents) - 1)) for k, m in enumerate(latents)}
-    from matplotlib.colors import ListedColormap
-
     listed = ListedColormap([shown[m] for m in latents])
     return shown, ScalarMappable(BoundaryNorm(range(len(latents) + 1), len(latents)), listed)
 
@@ -53,7 +51,7 @@ def fig_frontier(frame: pl.DataFrame, style: Style) -> Figure:
     families.sort(key=lambda f: ("mlp", "cnn", "vit").index(f) if f in ("mlp", "cnn", "vit") else 9)
     latents = sorted(frame["latent"].unique().to_list())
     colours, mappable = latent_colours(latents)
-    figure, axes = grid_of_axes(len(families), 3, 2.9, sharex=True, sharey=True)
+    figure, axes = grid_of_axes(len(families), 3, 2.9, sharey=True)
     for ax, family in zip(axes, families, strict=True):
         ax.set_title({"mlp": "MLP", "cnn": "CNN", "vit": "ViT"}.get(family, family), loc="left")
         ax.spines[["top", "right"]].set_visible(False)
@@ -88,7 +86,7 @@ def fig_frontier(frame: pl.DataFrame, style: Style) -> Figure:
             Line2D([], [], color="0.3", linestyle=LINES[k], marker="os"[k], markersize=3, label=f"{size} network")
             for k, size in enumerate(("small", "large"))
         ]
-        axes[0].legend(handles=handles, loc="lower left")
+        axes[0].legend(handles=handles, loc="upper left")
     bar = colour_bar(figure, axes, mappable, "Latent size m")
     bar.set_ticks([k + 0.5 for k in range(len(latents))], labels=[str(m) for m in latents])
     bar.ax.minorticks_off()

@@ -51,5 +51,8 @@ def fig_gradients(frame: pl.DataFrame, style: Style) -> Figure:
                     one["weight"], one["value"], **look.stroke, marker=look.marker, markersize=3.5, label=look.label
                 )
             ax.set_xlabel("Weight of classification w")
-        ax.legend(loc="best", fontsize=6, ncols=2 if measure == "cosine_encoder" else 1)
+        if measure == "cosine_encoder":
+            ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        elif not measure.startswith("cosine"):
+            ax.legend(loc="best")
     return figure
