@@ -1,10 +1,10 @@
 # The verbs of this project; each is a line that can be typed by hand in the activated environment.
 #   make run              install, then the default study: images -> runs -> figures -> reports/
 #   make test             install, then every test
-# Variables: PYTHON (3.11 or newer), VENV, CORES, TEST_PROCESSES, PIP_OPTIONS, and TORCH_INDEX, the address of a package index with the torch build wanted.
+# Variables: PYTHON (3.11 or newer), VENV, CORES (those of the machine, up to 4), TEST_PROCESSES, PIP_OPTIONS, and TORCH_INDEX, the address of a package index with the torch build wanted.
 
 VENV ?= .venv
-CORES ?= 4
+CORES ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1); echo $$(( n < 4 ? n : 4 )))
 TEST_PROCESSES ?= 2
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -51,6 +51,7 @@ lint: install
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	codespell
+	mypy
 	snakemake --lint
 
 format: install
@@ -64,8 +65,8 @@ report: install
 
 # The blocks of the README about studies: from the default study's frames, and from those kept of CIFAR-10.
 readme: install
-	python -m lgmamba report --study results/digits/config/study.json --frames results/digits/frames \
-	  --figures reports/digits/figures --out reports/digits --readme README.md
+	python -m lgmamba report --study results/queried_digits/config/study.json --frames results/queried_digits/frames \
+	  --figures reports/queried_digits/figures --out reports/queried_digits --readme README.md
 	python -m lgmamba report --study reports/cifar10/frames/study.json --frames reports/cifar10/frames \
 	  --figures reports/cifar10/figures --out reports/cifar10 --readme README.md
 	python -m lgmamba report --study reports/cifar10_remedies/frames/study.json --frames reports/cifar10_remedies/frames \
@@ -73,8 +74,8 @@ readme: install
 
 # Weights and configurations of the default study as one file, for whom training them is too long.
 release: install
-	tar -czf digits-checkpoints.tar.gz $$(find results/digits/runs -path '*/train/*' '(' -name model.safetensors -o -name 'run.json' -o -name train.json -o -name record.json ')' | sort)
-	ls -l digits-checkpoints.tar.gz
+	tar -czf queried_digits-checkpoints.tar.gz $$(find results/queried_digits/runs -path '*/train/*' '(' -name model.safetensors -o -name 'run.json' -o -name train.json -o -name record.json ')' | sort)
+	ls -l queried_digits-checkpoints.tar.gz
 
 # What figures and report of a study read, copied beside its report for git: make keep PRESET=cifar10. Afterwards
 # `snakemake --cores 4 --config preset=cifar10 frames=kept` makes both again in any clone, without runs, GPU or images.

@@ -90,7 +90,7 @@ def measured_study(clone: Path, backend: str) -> dict[str, float]:
     """The study of params.yaml with a scan backend, in results of its own."""
     subprocess.run(["git", "checkout", "--quiet", "params.yaml"], cwd=clone, check=True)
     params = yaml.safe_load((clone / "params.yaml").read_text())
-    params["study"] = f"digits_{backend}"
+    params["study"] = f"{params['study']}_{backend}"
     params["model"]["scan_backend"] = backend
     folder = f"results/{backend}"
     params["outputs"] = {"data": f"data/{backend}", "results": folder, "reports": f"{folder}/reports"}

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_IMODE
 from typing import Any
 
 
@@ -18,12 +19,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     with atomic_path("frame.parquet") as part:
         frame.write_parquet(part)
+
+    Who may read the file is what the umask says, whatever the writer sets (safetensors makes files for their owner alone).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.touch()
+        mode = S_IMODE(part.stat().st_mode)
         yield part
+        part.chmod(mode)
         with open(part, "rb+") as f:
             os.fsync(f.fileno())  # else a crash of the machine may leave the new name on empty content
         os.replace(part, path)

@@ -1,20 +1,18 @@
 """Tidy frames on their way to disk, from machines that have pyarrow but no polars (a bare GPU machine)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lgmamba.files import atomic_path
 
 
-def write_columns(path: Path, columns: dict[str, np.ndarray | Sequence[Any]], rows: int | None = None) -> None:
+def write_columns(path: Path, columns: Mapping[str, Any], rows: int | None = None) -> None:
     """Columns of equal length as one Parquet file; whole or absent.
 
     Args:
         path: the file.
-        columns: name -> values; a plain str or number is repeated for every row. None inside a list is a null.
+        columns: name -> array or sequence of values; a plain str or number is repeated for every row. None inside a list is a null.
         rows: number of rows, needed only where every column is a plain value.
     """
     import pyarrow as pa

@@ -11,7 +11,18 @@ from pathlib import Path
 
 from lgmamba import keys
 from lgmamba.analysis import figures_of, folders_read, frames_drawn, kept_frames
-from lgmamba.config.files import Layout, data_file, frozen_path, inspect_file, probe_file, remedy_file, tracking_file
+from lgmamba.config.files import (
+    InspectFile,
+    Layout,
+    ProbeFile,
+    RemedyFile,
+    data_file,
+    frozen_path,
+    inspect_file,
+    probe_file,
+    remedy_file,
+    tracking_file,
+)
 from lgmamba.config.run import RunConfig, is_run_name, weights_path
 from lgmamba.config.study import Params
 from lgmamba.data.listing import images_digest
@@ -55,7 +66,7 @@ class Job:
 def jobs_of(params: Params) -> dict[JobName, Job]:
     """Every job of a study, in an order that works."""
     layout = Layout(params.outputs.results)
-    jobs = {("data",): _data(params)}
+    jobs: dict[JobName, Job] = {("data",): _data(params)}
     for (name, _), run in params.run_configs().items():
         found = [_train(params, run), _reading(params, run, "reconstruct")]
         if params.extension is not None and name in params.extension.runs:
@@ -148,7 +159,12 @@ def track_report_job(params: Params) -> Job:
     given = {"config": frozen_path(layout, tracking_file(params)), "study": frozen_path(layout, params)}
     return Job(
         ("track_report",),
-        ("lgmamba", "track", "report", *_options(**given, reports=params.outputs.reports, out=layout.markers)),
+        (
+            "lgmamba",
+            "track",
+            "report",
+            *_options(**given, reports=params.outputs.reports, frames=layout.frames, out=layout.markers),
+        ),
         layout.markers,
         (("report",),),
         lambda: keys.track_report_key(params, find_record(params.outputs.reports)),
@@ -201,8 +217,13 @@ def _train(params: Params, run: RunConfig) -> Job:
     )
 
 
+ReadingFile = ProbeFile | RemedyFile | InspectFile
 FOLDERS = {"reconstruct": "probe", "remedy": "remedies", "inspect": "inspect"}
-FILES = {"reconstruct": probe_file, "remedy": remedy_file, "inspect": inspect_file}
+FILES: dict[str, Callable[[Params, RunConfig], ReadingFile]] = {
+    "reconstruct": probe_file,
+    "remedy": remedy_file,
+    "inspect": inspect_file,
+}
 
 
 def _reading(params: Params, run: RunConfig, stage: str) -> Job:

@@ -8,7 +8,7 @@ all, stays nan. 120 dB are an error of 1e-6 a pixel, far below one grey level in
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 LIMIT = 120.0
 """Largest absolute PSNR, dB."""
@@ -23,11 +23,12 @@ def psnr(mse: Errors) -> Errors:
     Args:
         mse: >= 0 on [0, 1] pixels: a number, a numpy array, a torch tensor or a polars expression of any shape.
     """
+    values: Any = mse
     if isinstance(mse, int | float):
         import numpy as np  # not with the module: the command line reads configurations without it
 
-        mse = np.float64(mse)
-    return -10 * _log10(mse.clip(LEAST_MSE, LARGEST_MSE))
+        values = np.float64(mse)
+    return -10 * _log10(values.clip(LEAST_MSE, LARGEST_MSE))
 
 
 def _log10(values):

@@ -32,7 +32,7 @@ PACKAGES = (
     "dvc",
     "mlflow",
 )
-OBSERVERS = ("track", "provenance", "devices", "progress", "records", "keys", "listing")
+OBSERVERS = ("track", "provenance", "devices", "progress", "records", "keys", "listing", "extras", "shipped")
 """Modules of this package that watch or report and change no result: a change there reruns nothing."""
 NATIVE_SOURCES = (".cpp", ".cu", ".cuh", ".h")
 

@@ -11,7 +11,9 @@ remedies     what remedies do beyond the training length
 drawn        the frames that the figures draw, row for row
 theory       the closed form of one layer beside what it was measured to do
 asked        errors of single queries, of tasks that ask
-panel        the pictures that the figures show
+panel        pictures: what every run draws of the same images, step after step
+strips       how they are packed
+titles       what the figures are called
 evaluate     all of it, in order
 """
 
@@ -127,7 +129,7 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
 WITH_PICTURES = ("task", "gallery")
 """Figures that also show panel.safetensors."""
 
-NOT_KEPT = ("retention", "history", "lengths", "degradation", "asked", "remedies_retention")
+NOT_KEPT: tuple[str, ...] = ("retention", "history", "lengths", "degradation", "asked", "remedies_retention")
 NOT_KEPT += tuple(f"inspect_{name}" for name in ("attention", "receptive_field", "memory", "cycles", "modes"))
 """Frames that neither a figure nor the report reads."""
 

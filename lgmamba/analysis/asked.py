@@ -6,15 +6,27 @@ from lgmamba.analysis.collect import RunFolder
 from lgmamba.config.study import Params
 from lgmamba.metrics import psnr
 
-LEAST = 20
-"""Queries of a row that is drawn, at least."""
+LEAST = 0.01
+"""Share of the queries of its kind that a row has which is drawn, at least: few of them say little."""
+IN_OCTAVES = ("rank", "recall")
+"""Aspects whose values are put together: 1, 2 and 3, 4 to 7, ..."""
 
 
 def asked_frame(folders: list[RunFolder]) -> pl.DataFrame:
-    """asked.parquet over seeds: run, aspect, queries, step, value -> mse, its lowest and highest over seeds, count (a seed), n_seeds."""
+    """asked.parquet over seeds: run, aspect, queries, step, value -> mse, its lowest and highest over seeds, count (a seed), n_seeds.
+
+    Of numbers of queries and of ages, value is the lowest of an octave.
+    """
     keys = ("run", "aspect", "queries", "step", "value")
     rows = pl.concat([pl.scan_parquet(folder.path / "probe/asked.parquet") for folder in folders])
-    over_seeds = rows.group_by(keys).agg(
+    octave = 2 ** pl.col("value").cast(pl.Float64).log(2).floor().cast(pl.Int64)
+    value = pl.when(pl.col("aspect").is_in(IN_OCTAVES)).then(octave).otherwise(pl.col("value"))
+    of_seeds = (
+        rows.with_columns(value=value)
+        .group_by(*keys, "seed")
+        .agg(mse=(pl.col("mse") * pl.col("count")).sum() / pl.col("count").sum(), count=pl.col("count").sum())
+    )
+    over_seeds = of_seeds.group_by(keys).agg(
         mse=pl.col("mse").mean(),
         mse_lo=pl.col("mse").min(),
         mse_hi=pl.col("mse").max(),
@@ -29,7 +41,8 @@ def asked_rows(params: Params, asked: pl.DataFrame) -> pl.DataFrame:
     longest = asked["step"].max()
     parts = []
     for name, run in params.runs_by_name().items():
-        here = asked.filter(pl.col("run") == name, pl.col("count") >= LEAST)
+        share = pl.col("count") / pl.col("count").sum().over("aspect", "queries", "step")
+        here = asked.filter(pl.col("run") == name).filter(share >= LEAST)
         for panel, step in (("L0", run.L0), ("longest", longest)):
             rows = here.filter(pl.col("step") == step)
             parts.append(rows.with_columns(panel=pl.lit(panel), L0=pl.lit(run.L0, pl.Int64)))

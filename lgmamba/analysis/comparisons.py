@@ -27,7 +27,8 @@ def budget_frame(ev: Evidence) -> pl.DataFrame:
     Columns: budget (training steps), measure, role (specialist, generalist, adaptive; null for differences), run, step (T),
     factor (T / L0 for CHANGE), value (dB) with interval over trainings, seeds_lo, seeds_hi, n_seeds, n_images.
     """
-    runs, by_budget = ev.params.runs_by_name(), {}
+    runs = ev.params.runs_by_name()
+    by_budget: dict[int, Family] = {}
     for family in families(ev.params):  # of several families with one budget the first counts
         by_budget.setdefault(runs[family.generalist].train.steps, family)
     rows = [{"budget": budget} | row for budget, family in by_budget.items() for row in _budget_rows(ev, family)]
@@ -41,7 +42,7 @@ def budget_frame(ev: Evidence) -> pl.DataFrame:
 def _budget_rows(ev: Evidence, family: Family) -> Iterator[dict[str, Any]]:
     for T, specialist in family.specialists.items():
         roles = {"specialist": specialist, "generalist": family.generalist, "adaptive": family.adaptive}
-        at = {role: ev.samples.of(run, T) for role, run in roles.items()}
+        at = {role: ev.samples.at(run, T) for role, run in roles.items()}
         for role, run in roles.items():
             yield _row(LEVEL, role, run, T, ev.trainings.level_of(at[role]))
         for measure, a, b in (
@@ -62,7 +63,7 @@ def _total_rows(ev: Evidence, budget: int, by_budget: dict[int, Family]) -> Iter
     if longer is None or len(family.specialists) < 2:
         return
     for T, specialist in family.specialists.items():
-        told, one = (ev.samples.of(run, T) for run in (longer.adaptive, specialist))
+        told, one = (ev.samples.at(run, T) for run in (longer.adaptive, specialist))
         yield _row(TOTAL_BEHIND, None, longer.adaptive, T, ev.trainings.difference(told, one))
 
 
@@ -81,7 +82,7 @@ def form_frame(ev: Evidence) -> pl.DataFrame:
                 continue
             about = {"family": family.generalist, "note": notes.get(name), "words": describe_run(run)}
             for T, specialist in family.specialists.items():
-                at_T = [ev.samples.of(who, T) for who in (name, family.generalist, specialist)]
+                at_T = [ev.samples.at(who, T) for who in (name, family.generalist, specialist)]
                 lead = ev.trainings.difference(at_T[2], at_T[1]).effect
                 row = _row(ADAPTIVE_LEAD, None, name, T, ev.trainings.difference(at_T[0], at_T[1]))
                 rows.append(about | row | {"lead": lead})
@@ -96,7 +97,7 @@ def _changes(ev: Evidence, role: str | None, run: str) -> Iterator[dict[str, Any
     for factor in ev.params.claims.far_factors:
         columns = ev.samples.of(run, round(factor * L0))
         if columns is not None:
-            effect = ev.trainings.difference(columns, ev.samples.of(run, L0))
+            effect = ev.trainings.difference(columns, ev.samples.at(run, L0))
             yield _row(CHANGE, role, run, round(factor * L0), effect) | {"factor": float(factor)}
 
 

@@ -15,7 +15,7 @@ the interval is Student's over these differences. How much images differ says no
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -35,7 +35,7 @@ GRID = 4000
 LEVELS = ("run", "seed", "method", "mode", "order", "step", "value")
 """Columns of the frame of levels: one row for each training and setting; value is the metric of the mean error."""
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "name": pl.String,
     "claim": pl.String,
     "of": pl.String,
@@ -245,6 +245,6 @@ def side_words(side: Side) -> str:
         what = side.method.replace("_", " ")
     if side.told:
         what += f" told {side.told}"
-    more = [] if side.mode == "prefix" else [side.mode]
+    more: list[str] = [] if side.mode == "prefix" else [side.mode]
     more += [] if side.order is None else [f"order {side.order}"]
     return ", ".join([f"{what} at {' and '.join(side.at)}", *more])

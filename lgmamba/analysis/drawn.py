@@ -5,6 +5,7 @@ A figure's CSV is its frame. Frames are named figure_<name>.parquet.
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import polars as pl
 
@@ -126,7 +127,7 @@ def length_rows(params: Params, lengths: pl.DataFrame) -> pl.DataFrame:
 
 def gallery_rows(params: Params, panel: Panel) -> pl.DataFrame:
     """Tiles of the gallery: image (of the panel), artefact_row, row ("patches read" or a run), step, beyond (step > L0 of the run), psnr."""
-    steps = _nearest(panel.steps.tolist(), [f * params.L0 for f in GALLERY_FACTORS])
+    steps = _nearest(panel.steps, [f * params.L0 for f in GALLERY_FACTORS])
     runs = _about_runs(params)
     images = min(len(panel.images), GALLERY_IMAGES)
     rows = []
@@ -148,10 +149,15 @@ def task_rows(params: Params, panel: Panel) -> pl.DataFrame:
     """
     runs = exemplary_runs(params)
     L0 = params.runs_by_name()[runs[-1]].L0
-    steps = _nearest([t for t in panel.steps.tolist() if t <= panel.cells.shape[1]], [f * L0 for f in TASK_FACTORS])
+    steps = _nearest([t for t in panel.steps if t <= panel.cells.shape[1]], [f * L0 for f in TASK_FACTORS])
     rows = []
     for step in steps:
-        tile = {"image": 0, "artefact_row": int(panel.images[0]), "step": step, "cell": int(panel.cells[0, step - 1])}
+        tile: dict[str, Any] = {
+            "image": 0,
+            "artefact_row": int(panel.images[0]),
+            "step": step,
+            "cell": int(panel.cells[0, step - 1]),
+        }
         rows += [tile | {"row": words, "run": None, "psnr": None} for words in ("this patch", "patches read")]
         rows += [tile | {"row": run, "run": run, "psnr": panel.psnr(run, step, 0)} for run in runs]
     return pl.DataFrame(rows, infer_schema_length=None)
@@ -160,7 +166,11 @@ def task_rows(params: Params, panel: Panel) -> pl.DataFrame:
 def _nearest(steps: list[int], wanted: Iterable[float]) -> list[int]:
     """For each wanted value the nearest step on a log scale, without repeats, ascending."""
     targets = [min(max(w, min(steps)), max(steps)) for w in wanted]
-    return sorted({min(steps, key=lambda t, w=w: abs(math.log(t / w))) for w in targets})
+
+    def nearest(wanted: float) -> int:
+        return min(steps, key=lambda t: abs(math.log(t / wanted)))
+
+    return sorted({nearest(w) for w in targets})
 
 
 def _in_order_of_runs(frame: pl.DataFrame, params: Params) -> pl.DataFrame:

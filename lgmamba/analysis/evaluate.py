@@ -26,7 +26,7 @@ from lgmamba.analysis.frames import (
 )
 from lgmamba.analysis.inspect.collect import collect_inspected
 from lgmamba.analysis.inspect.drawn import inspect_drawn
-from lgmamba.analysis.panel import collect_panel, shown, write_panel
+from lgmamba.analysis.panel import collect_panel, write_panel
 from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.samples import load_samples
 from lgmamba.analysis.statistics import Trainings
@@ -98,7 +98,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     for name, frame in frames.items():
         write_frame(frame, out / f"{name}.parquet")
     if panel is not None:
-        write_panel(shown(panel, frames["figure_task"], frames["figure_gallery"]), out / "panel.safetensors")
+        write_panel(panel, out / "panel.safetensors")
     write_json(contrast_metrics(frames["contrasts"]), out / "contrasts.json")
     finish(evaluate_key(params, records), out, list(frames_of(params)))
 

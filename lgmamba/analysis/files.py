@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
 from lgmamba.files import atomic_path, to_json, write_atomic
 
-ENGINE = "in-memory"
+ENGINE: Final = "in-memory"
 """Of polars, for means: it adds up in the order of the rows. The streaming engine does not, and means differ in their last bits."""
 
 
@@ -30,7 +30,6 @@ def write_arrays(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, 
 
     with atomic_path(path) as part:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, metadata=metadata)
-        part.chmod(0o644)  # safetensors makes files that nobody else can read
 
 
 def read_json(path: Path) -> Any:

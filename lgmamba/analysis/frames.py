@@ -109,7 +109,9 @@ def lengths_frame(params: Params) -> pl.DataFrame:
 
 BESIDE = ("lead", "gain", "beside")
 """Differences of the envelope, dB: specialist - generalist, adaptive - generalist, adaptive - specialist."""
-ENVELOPE = dict.fromkeys(("family", "role", "run"), pl.String) | dict.fromkeys(("step", "L0"), pl.Int64)
+ENVELOPE: dict[str, type[pl.DataType]] = dict.fromkeys(("family", "role", "run"), pl.String) | dict.fromkeys(
+    ("step", "L0"), pl.Int64
+)
 ENVELOPE |= dict.fromkeys(("psnr", "psnr_lo", "psnr_hi", "seeds_lo", "seeds_hi"), pl.Float64)
 ENVELOPE |= dict.fromkeys(("n_seeds", "n_images"), pl.Int64)
 ENVELOPE |= {f"{name}{end}": pl.Float64 for name in BESIDE for end in ("", "_lo", "_hi")}
@@ -148,7 +150,8 @@ def _beside(ev: Evidence, family: Family, T: int, adaptive: list[int] | None) ->
     row: dict[str, float | None] = {f"{name}{end}": None for name in BESIDE for end in ("", "_lo", "_hi")}
     if adaptive is None:
         return row
-    generalist, specialist = ev.samples.of(family.generalist, T), ev.samples.of(family.specialists.get(T), T)
+    generalist, one = ev.samples.of(family.generalist, T), family.specialists.get(T)
+    specialist = None if one is None else ev.samples.of(one, T)
     pairs = {"lead": (specialist, generalist), "gain": (adaptive, generalist), "beside": (adaptive, specialist)}
     for name, (a, b) in pairs.items():
         if a is not None and b is not None:

@@ -1,73 +1,91 @@
-"""The pictures of a study: the same few held-out images, reconstructed by every run at the steps that all runs share."""
+"""The pictures of a study: the same few held-out images as every run reconstructs them, step after step."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from lgmamba.analysis.collect import CollectError, RunFolder
 from lgmamba.analysis.files import write_arrays
+from lgmamba.analysis.strips import Strip, pack_all
 from lgmamba.metrics import psnr
+from lgmamba.tasks.draw.config import DrawConfig
+from lgmamba.tasks.queried.config import QueriedConfig
+
+BYTES = 850_000
+"""That pictures of a study may take: what holds them is kept in git and sent as one page."""
 
 
 @dataclass(frozen=True)
 class Panel:
     """Reconstructions to look at.
 
-    Glossary: S steps, M images, G grid cells; a place is a patch at any pixel (`lgmamba.tasks.queried.places`), P its side.
+    Glossary: M images; a cell is a patch of a grid, a place a patch at any pixel (`lgmamba.tasks.queried.places`), P its side.
 
     Attributes:
-        steps: (S,) patches read, ascending.
         images: (M,) rows of the image artefact.
         targets: (M, C, H, W) uint8.
-        seen: (S, M, G) bool, cells read up to the step; with places (S, M, H W), pixels.
         cells: (M, T) cell, or place, read at each step.
-        reconstructions: {run: {(step, image of the panel): (C, H, W) float16}}, raw: not clipped to [0, 1]; first seed.
+        strips: {run: {image of the panel: its reconstructions}}; first seed.
         patch_size: side of a patch, pixels.
         seed: whose reconstructions they are.
         reads: what is read at a step, "cells" of a grid or "places".
     """
 
-    steps: np.ndarray
     images: np.ndarray
     targets: np.ndarray
-    seen: np.ndarray
     cells: np.ndarray
-    reconstructions: dict[str, dict[tuple[int, int], np.ndarray]]
+    strips: dict[str, dict[int, Strip]]
     patch_size: int
     seed: int
     reads: str = "cells"
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps, patches read, of which there is a picture; ascending."""
+        return sorted(
+            {int(step) for strips in self.strips.values() for strip in strips.values() for step in strip.steps}
+        )
 
     def target(self, image: int) -> np.ndarray:
         """(C, H, W) float32 in [0, 1]; `image` counts within the panel."""
         return self.targets[image].astype(np.float32) / 255
 
     def reconstruction(self, run: str, step: int, image: int) -> np.ndarray:
-        """(C, H, W) float32, raw.
+        """(C, H, W) float32 in [0, 1].
 
         Raises:
             ValueError: no such picture is kept.
         """
-        if (found := self.reconstructions[run].get((step, image))) is None:
-            raise ValueError(f"the panel has no picture of image {image} by {run} at step {step}")
-        return found.astype(np.float32)
+        strip, at = self._find(run, step, image)
+        return strip.tiles[at].astype(np.float32) / 255
+
+    def psnr(self, run: str, step: int, image: int) -> float:
+        """PSNR of one reconstruction as the run made it, dB.
+
+        Raises:
+            ValueError: no such picture is kept.
+        """
+        strip, at = self._find(run, step, image)
+        return float(psnr(float(strip.mse[at])))
+
+    def ages(self, step: int, image: int) -> np.ndarray:
+        """(H, W) int64, steps since a pixel was last read: 0 at the step itself, -1 for a pixel not read so far."""
+        if not 1 <= step <= self.cells.shape[1]:
+            raise ValueError(f"the panel has no step {step}; it has 1 to {self.cells.shape[1]}")
+        last, turns = np.full(self.targets.shape[2:], -1, dtype=np.int64), np.arange(step)
+        y, x = self.corner(self.cells[image, :step].astype(np.int64))
+        for dy, dx in np.ndindex(self.patch_size, self.patch_size):
+            np.maximum.at(last, (y + dy, x + dx), turns)
+        return np.where(last >= 0, step - 1 - last, -1)
 
     def mask(self, step: int, image: int) -> np.ndarray:
         """(H, W) bool: pixels read up to the step."""
-        seen, P, (H, W) = self.seen[self._at(step), image], self.patch_size, self.targets.shape[2:]
-        if self.reads == "places":
-            return seen.reshape(H, W)
-        return np.kron(seen.reshape(H // P, W // P), np.ones((P, P), dtype=bool)).astype(bool)
+        return self.ages(step, image) >= 0
 
-    @property
-    def n_cells(self) -> int | None:
-        """Cells of an image; None where places are read."""
-        return self.seen.shape[2] if self.reads == "cells" else None
-
-    def corner(self, cell: int) -> tuple[int, int]:
-        """Row and column of the upper left pixel of a cell or place."""
+    def corner(self, cell: int | np.ndarray) -> tuple[int, int]:
+        """Row and column of the upper left pixel of a cell or place, or of many."""
         P, W = self.patch_size, self.targets.shape[3]
         if self.reads == "places":
             return divmod(cell, W - P + 1)
@@ -80,87 +98,67 @@ class Panel:
         one[y : y + P, x : x + P] = True
         return one
 
-    def psnr(self, run: str, step: int, image: int) -> float:
-        """PSNR of one picture, dB."""
-        mse = float(np.mean((self.reconstruction(run, step, image) - self.target(image)) ** 2))
-        return float(psnr(mse))
-
-    def _at(self, step: int) -> int:
-        found = np.flatnonzero(self.steps == step)
+    def _find(self, run: str, step: int, image: int) -> tuple[Strip, int]:
+        strip = self.strips[run].get(image)
+        found = [] if strip is None else np.flatnonzero(strip.steps == step)
         if not len(found):
-            raise ValueError(f"the panel has no step {step}; it has {self.steps.tolist()}")
-        return int(found[0])
+            raise ValueError(f"the panel has no picture of image {image} by {run} at step {step}")
+        return strip, int(found[0])
 
 
 def collect_panel(folders: list[RunFolder]) -> Panel:
-    """The first seed's panels of all runs, at the steps that they share.
+    """The first seed's panels of all runs.
 
     Raises:
-        CollectError: runs show different images or read them in different orders.
+        CollectError: runs show different images, read them in different orders, or were asked for pictures at other steps.
     """
     from safetensors.numpy import load_file
 
-    seed = folders[0].seed
+    seed, task = folders[0].seed, folders[0].config.task
+    assert isinstance(task, DrawConfig | QueriedConfig)  # those with pictures
     panels = {
         folder.run: load_file(folder.path / "probe/panel.safetensors") for folder in folders if folder.seed == seed
     }
     first = next(iter(panels.values()))
-    steps = sorted(set.intersection(*(set(p["steps"].tolist()) for p in panels.values())))
-    T = min(p["cells"].shape[1] for p in panels.values())
     for run, panel in panels.items():
-        same = np.array_equal(panel["images"], first["images"]) and np.array_equal(
-            panel["cells"][:, :T], first["cells"][:, :T]
-        )
-        if not same:
-            raise CollectError(
-                f"{run} seed {seed}: its panel shows other images, or other visiting orders, than {folders[0].run}"
-            )
-
-    def at(panel: dict[str, np.ndarray]) -> np.ndarray:
-        return np.searchsorted(panel["steps"], steps)
-
-    def pictures(panel: dict[str, np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
-        rows = zip(steps, panel["reconstructions"][at(panel)], strict=True)
-        return {(step, image): picture for step, row in rows for image, picture in enumerate(row)}
-
+        for name in ("images", "cells", "steps"):
+            if not np.array_equal(panel[name], first[name]):
+                what = {"images": "images", "cells": "visiting orders", "steps": "steps"}[name]
+                raise CollectError(f"{run} seed {seed}: its panel shows other {what} than {folders[0].run}")
+    pictures = {
+        (run, image): panel["reconstructions"][:, image]
+        for run, panel in panels.items()
+        for image in range(len(first["images"]))
+    }
+    strips: dict[str, dict[int, Strip]] = {run: {} for run in panels}
+    for ((run, image), tiles), webp in zip(pictures.items(), pack_all(list(pictures.values()), BYTES), strict=True):
+        strips[run][image] = Strip(first["steps"], panels[run]["mse"][:, image], webp, tiles.shape[1:])
     return Panel(
-        steps=np.array(steps),
         images=first["images"],
         targets=first["targets"],
-        seen=first["seen"][at(first)],
-        cells=first["cells"][:, :T],
-        reconstructions={run: pictures(panel) for run, panel in panels.items()},
-        patch_size=folders[0].config.task.patch_size,
+        cells=_narrow(first["cells"]),
+        strips=strips,
+        patch_size=task.patch_size,
         seed=seed,
-        reads=folders[0].config.task.READS,
+        reads=task.READS,
     )
 
 
-def shown(panel: Panel, *drawn: pl.DataFrame) -> Panel:
-    """The panel with no reconstructions but those of figures.
-
-    Args:
-        drawn: frames of the figures, one row for each tile: run (null for tiles that are no reconstruction), step, image.
-    """
-    tiles = {tile for frame in drawn for tile in frame.drop_nulls("run").select("run", "step", "image").rows()}
-    kept = {
-        run: {key: picture for key, picture in pictures.items() if (run, *key) in tiles}
-        for run, pictures in panel.reconstructions.items()
-    }
-    return replace(panel, reconstructions={run: pictures for run, pictures in kept.items() if pictures})
+def _narrow(cells: np.ndarray) -> np.ndarray:
+    """Whole numbers >= 0 in the smallest type that holds them."""
+    return cells.astype(np.min_scalar_type(int(cells.max())))
 
 
 def write_panel(panel: Panel, path: Path) -> None:
     """The panel as one safetensors file."""
-    arrays = {name: getattr(panel, name) for name in ("steps", "images", "targets", "seen", "cells")}
-    for run, pictures in panel.reconstructions.items():
-        arrays |= {
-            f"reconstructions/{run}": np.stack(list(pictures.values())),
-            f"tiles/{run}": np.array(list(pictures)),
-        }
-    known = {"patch_size": panel.patch_size, "seed": panel.seed}
-    if panel.reads != "cells":  # files of studies of cells stay what they are
-        known["reads"] = panel.reads
+    arrays = {name: getattr(panel, name) for name in ("images", "targets", "cells")}
+    for run, strips in panel.strips.items():
+        for image, strip in strips.items():
+            webp = np.frombuffer(strip.webp, dtype=np.uint8)
+            arrays |= {
+                f"{run}/{image}/{name}": v for name, v in (("steps", strip.steps), ("mse", strip.mse), ("webp", webp))
+            }
+    known = {"patch_size": panel.patch_size, "seed": panel.seed, "reads": panel.reads, "runs": list(panel.strips)}
     write_arrays(arrays, path, {"panel": json.dumps(known)})
 
 
@@ -171,11 +169,11 @@ def read_panel(path: Path) -> Panel:
     with safe_open(path, framework="numpy") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}
         known = json.loads(file.metadata()["panel"])
-    runs = [name.removeprefix("tiles/") for name in arrays if name.startswith("tiles/")]
-    pictures = {
-        run: dict(
-            zip(map(tuple, arrays.pop(f"tiles/{run}").tolist()), arrays.pop(f"reconstructions/{run}"), strict=True)
-        )
-        for run in runs
-    }
-    return Panel(**arrays, reconstructions=pictures, **known)
+    own = {name: arrays.pop(name) for name in ("images", "targets", "cells")}
+    shape = own["targets"].shape[1:]
+    strips: dict[str, dict[int, Strip]] = {run: {} for run in known.pop("runs")}
+    for name in sorted(name for name in arrays if name.endswith("/webp")):
+        run, image, _ = name.split("/")
+        steps, mse = (arrays[f"{run}/{image}/{what}"] for what in ("steps", "mse"))
+        strips[run][int(image)] = Strip(steps, mse, arrays[name].tobytes(), shape)
+    return Panel(**own, strips=strips, **known)

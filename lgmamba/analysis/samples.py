@@ -33,7 +33,15 @@ class Samples:
     def of(self, run: str, step: int, method: str = MODEL) -> list[int] | None:
         """Columns of one setting, seed by seed; None where the run was not probed at this step."""
         found = [self.columns.get((run, seed, method, step)) for seed in self.seeds]
-        return None if None in found else found
+        known = [column for column in found if column is not None]
+        return known if len(known) == len(found) else None
+
+    def at(self, run: str, step: int) -> list[int]:
+        """Columns of a setting that every training was probed in."""
+        found = self.of(run, step)
+        if found is None:
+            raise ValueError(f"run {run!r} was not probed at {step} steps with every one of the seeds {self.seeds}")
+        return found
 
     def steps(self, run: str, method: str = MODEL) -> list[int]:
         """Steps at which a run was probed, ascending."""
@@ -51,7 +59,9 @@ def load_samples(folders: list[RunFolder], order: str, null: str, methods: tuple
     Raises:
         CollectError: runs were reconstructed on different images.
     """
-    blocks, columns, images = [], {}, None
+    blocks: list[np.ndarray] = []
+    columns: dict[tuple[str, int, str, int], int] = {}
+    images = None
     for folder in folders:
         frame = (
             pl.scan_parquet(folder.path / "probe/steps.parquet")
@@ -70,6 +80,7 @@ def load_samples(folders: list[RunFolder], order: str, null: str, methods: tuple
         for method, step in settings:
             columns[folder.run, folder.seed, NULL if method == null else method, step] = len(columns)
         blocks.append(block)
+    assert images is not None  # a study has trainings
     return Samples(images, np.concatenate(blocks, axis=1), columns, shared_seeds(folders))
 
 

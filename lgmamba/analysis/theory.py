@@ -4,6 +4,7 @@ import polars as pl
 
 from lgmamba.config.lengths import Fixed
 from lgmamba.config.study import Params
+from lgmamba.tasks.regression.config import RegressionConfig
 from lgmamba.tasks.regression.theory import Theory
 
 
@@ -16,9 +17,10 @@ def theory_frame(params: Params, curves: pl.DataFrame) -> pl.DataFrame:
     headline = curves.filter(mode="prefix", order=params.probe.orders[0], method="model")
     rows = []
     for name, run in params.runs_by_name().items():
-        if getattr(run.task, "body", None) != "s6" or not isinstance(run.task.lengths, Fixed):
+        task = run.task
+        if not isinstance(task, RegressionConfig) or task.body != "s6" or not isinstance(task.lengths, Fixed):
             continue
-        theory = Theory(run.task.dim, run.L0)
+        theory = Theory(task.dim, run.L0)
         found = (
             headline.filter(run=name)
             .group_by("step")

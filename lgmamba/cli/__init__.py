@@ -18,6 +18,7 @@ from lgmamba.cli.options import Device, Workers, log_level, say_current, told_of
 from lgmamba.cli.show import show
 from lgmamba.cli.tradeoff import app as tradeoff_app
 from lgmamba.cli.training import train, train_stack
+from lgmamba.extras import told_of_import
 from lgmamba.making import making
 from lgmamba.track.commands import app as track_app
 
@@ -219,7 +220,7 @@ def report(
     out: Annotated[Path, typer.Option(help="folder of the report")],
     readme: Annotated[Path | None, typer.Option(help="file whose generated headline is brought up to date")] = None,
 ) -> None:
-    """Write report.md and report.html."""
+    """Write report.md, report.html, their pages of details, and explorer.html."""
     from lgmamba.config.files import read_config
     from lgmamba.config.study import Params
     from lgmamba.keys import report_key
@@ -265,6 +266,10 @@ def main() -> None:
         app()
     except OSError as e:
         if (told := told_of_system(e)) is None:
+            raise
+        _end(told)
+    except ModuleNotFoundError as e:
+        if (told := told_of_import(e)) is None:
             raise
         _end(told)
     except Exception as e:

@@ -1,21 +1,24 @@
-"""`lgmamba new`: a minimal study of one's own, which runs as it is."""
+"""`lgmamba new`: a minimal study of one's own, which runs as it is: in a checkout, or in any folder where the package is installed."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.study import Params, overlaid
+from lgmamba.config.study import Params, overlaid, overlays
 from lgmamba.config.text import parse_mapping, read_yaml
-from lgmamba.files import write_atomic
+from lgmamba.files import write_atomic, write_if_changed
+from lgmamba.shipped import workflow_home
 
 TEMPLATE = """\
-# Study {name}: what differs from params.yaml, where every key stands with a comment. Change what you like; what is not said
-# here is as it is there.
+# Study {name}: what differs from preset digits (workflow/presets/digits.yaml) and params.yaml, where every key stands with a
+# comment. Change what you like; what is not said here is as it is there.
 #
 #   lgmamba show --preset {path}                       what it will do, and what that costs
 #   snakemake --cores 4 --config preset={path}         does it; then open reports/{name}/report.html
+extends: digits            # images read cell by cell and drawn as a whole
 study: {name}
 {data}
 task:
@@ -42,6 +45,13 @@ data:
   channels: rgb
   on_bad_image: skip       # an image that cannot be read is left out and listed in the manifest
 """
+SNAKEFILE = """\
+from lgmamba.shipped import workflow_home
+
+# The workflow of the lgmamba that is installed where snakemake is. (`include:` would not take over what is made by default.)
+workflow.include(str(workflow_home() / "workflow" / "Snakefile"), overwrite_default_target=True)
+"""
+PROFILE = "profiles/default/config.yaml"
 SIZE, PATCH = 32, 4
 DIGITS_SIZE, DIGITS_PATCH = 8, 2
 
@@ -52,7 +62,12 @@ def new(
         Path | None,
         typer.Argument(help="folder of images, with or without class folders; by default scikit-learn's digits"),
     ] = None,
-    params: Annotated[Path, typer.Option(help="params.yaml that the study is laid over")] = Path("params.yaml"),
+    params: Annotated[
+        Path | None,
+        typer.Option(
+            help="params.yaml that the study is laid over; by default the one here, written where there is none"
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="file to write; studies/NAME.yaml by default")] = None,
 ) -> None:
     """Write a minimal study of your own: three plain runs on your images."""
@@ -60,13 +75,41 @@ def new(
     if path.exists():
         raise ConfigError(f"{path} is there already; name another study, or another file with --out")
     text, found = study_text(name, folder, path)
-    validate(
-        Params, overlaid(read_yaml(params), parse_mapping(text, str(path))), str(path)
-    )  # before anything is written
-    write_atomic(path, text)
-    typer.echo(
-        f"{found}\nwrote {path}; next:\n  lgmamba show --preset {path}\n  snakemake --cores 4 --config preset={path}"
+    around = surroundings() if params is None else {}
+    values = (
+        read_yaml(params or Path("params.yaml")) if not around else parse_mapping(around["params.yaml"], "params.yaml")
     )
+    own = parse_mapping(text, str(path))
+    for _, overlay in overlays(own.pop("extends"), (params or Path("params.yaml")).parent):
+        values = overlaid(values, overlay)
+    validate(Params, overlaid(values, own), str(path))  # before anything is written
+    written = [str(path), *(name for name, content in around.items() if write_if_changed(name, content))]
+    write_atomic(path, text)
+    typer.echo(f"{found}\nwrote {', '.join(written)}; next:\n  lgmamba show --preset {path}\n  {how_to_run(path)}")
+
+
+def how_to_run(path: Path) -> str:
+    """The command that runs a study here: Snakemake's, or where there is none the jobs one after the other."""
+    if find_spec("snakemake") is None:
+        return f"lgmamba show --preset {path} --write --commands | sh -e"
+    return f"snakemake --cores 4 --config preset={path}"
+
+
+def surroundings() -> dict[str, str]:
+    """File -> content of what a study needs around it: values, profile and a Snakefile; nothing where params.yaml is there.
+
+    Raises:
+        ConfigError: another file of that name is there.
+    """
+    if Path("params.yaml").exists():
+        return {}
+    home = workflow_home()
+    contents = {name: (home / name).read_text(encoding="utf-8") for name in ("params.yaml", PROFILE)}
+    contents["Snakefile"] = SNAKEFILE
+    for name, content in contents.items():
+        if Path(name).exists() and not (Path(name).is_file() and Path(name).read_bytes() == content.encode()):
+            raise ConfigError(f"{name}: found a file that is not this workflow's; go to a folder of the studies' own")
+    return contents
 
 
 def study_text(name: str, folder: Path | None, path: Path) -> tuple[str, str]:

@@ -61,14 +61,16 @@ def missing_images(study: Params) -> str | None:
 
 
 def image_shape(study: Params) -> tuple[int, int, int]:
-    """Channels, height and width: as configured, as the digits have them, or else those of the images that were built.
+    """Channels, height and width: as configured, as a source without files has them, or else those of the images that were built.
 
     Raises:
         DataError: the source decides about the size, and no images were built.
     """
     if study.data.source.kind == "none":
         return 0, 0, 0
-    size = (8, 8) if study.data.size is None and study.data.source.kind == "digits" else study.data.size
+    source, size = study.data.source, study.data.size
+    if size is None and source.kind in ("digits", "glyphs"):
+        size = (8, 8) if source.kind == "digits" else (source.side, source.side)
     if size is not None:
         return 1 if study.data.channels == "grey" else 3, *size
     from lgmamba.data.artefact import read_manifest

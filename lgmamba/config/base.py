@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 Name = Annotated[
     str,
@@ -37,7 +38,9 @@ def check_folder(path: Path) -> Path:
     """
     text = str(path)
     if any(ord(c) < 32 or c in "{}" for c in text):
-        raise ValueError("a folder without braces and control characters in its name")
+        raise ValueError(
+            "a folder without braces and control characters in its name; Snakemake takes braces for wildcards"
+        )
     if max(len(part.encode()) for part in (*path.parts, "")) > 200 or len(text.encode()) > 2000:
         raise ValueError("a folder with names of at most 200 bytes, and 2000 in all")
     return path
@@ -102,7 +105,7 @@ def unknown_key(path: str, value: Any, known: Iterable[str]) -> str:
     return f"{path}: unknown key (value {_short(value)}); {hint}"
 
 
-def _line(problem: dict[str, Any], model: type[BaseModel], under: str) -> str:
+def _line(problem: ErrorDetails, model: type[BaseModel], under: str) -> str:
     loc, value = problem["loc"], problem["input"]
     path = ".".join(([under] if under else []) + _written(model, loc))
     expected = problem["msg"].removeprefix("Value error, ")

@@ -83,6 +83,7 @@ def steps_of(text: str, L0: int) -> list[int]:
     if text == TO_L0:
         return sorted({2**k for k in range(L0.bit_length()) if 2**k <= L0} | {L0})
     found = LENGTH.fullmatch(text)
+    assert found is not None, text  # checked with the configuration
     if found["steps"]:
         return [max(1, int(found["steps"]))]
     if found["part"]:

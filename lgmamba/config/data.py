@@ -50,6 +50,38 @@ class ImageFolderSource(Strict):
     )
 
 
+class GlyphsSource(Strict):
+    """Letters of many alphabets, drawn from fonts, black on white; nothing is downloaded."""
+
+    kind: Literal["glyphs"]
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder of fonts (.ttf, .otf); null: the DejaVu fonts that matplotlib brings along.",
+    )
+    side: Annotated[int, Field(ge=8, le=1024)] = Field(
+        default=32,
+        description="Height and width in which a letter is drawn, pixels; image_size and fit come afterwards.",
+    )
+    alphabets: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        default=None,
+        min_length=1,
+        description="Alphabets to train on, such as latin, greek, cyrillic; null: all but those tested.",
+    )
+    test_alphabets: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[],
+        description="Alphabets whose letters all go to the test split; []: splits.test decides, letter by letter.",
+    )
+
+    @model_validator(mode="after")
+    def _apart(self) -> "GlyphsSource":
+        if both := sorted(set(self.alphabets or []) & set(self.test_alphabets)):
+            raise ValueError(
+                f"test_alphabets: found {both[0]}, which alphabets names too; expected: an alphabet in one of them"
+            )
+        return self
+
+
 class NoImages(Strict):
     """No images: ids of samples alone, for a task that makes its sequences itself, each from its id."""
 
@@ -57,7 +89,9 @@ class NoImages(Strict):
     samples: int = Field(ge=4, le=10_000_000, description="Ids, in all splits together.")
 
 
-Source = Annotated[DigitsSource | ParquetSource | ImageFolderSource | NoImages, Field(discriminator="kind")]
+Source = Annotated[
+    DigitsSource | GlyphsSource | ParquetSource | ImageFolderSource | NoImages, Field(discriminator="kind")
+]
 
 
 class SplitFractions(Strict):
@@ -122,7 +156,8 @@ class DataConfig(Strict):
         """Height and width in pixels, or None where the source decides."""
         if self.image_size is None:
             return None
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else tuple(self.image_size)
+        height, width = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
+        return height, width
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataConfig":
@@ -134,8 +169,9 @@ class DataConfig(Strict):
             )
         if self.source.kind == "none" and self.image_size is not None:
             raise ValueError(f"image_size: null while source.kind is none; got image_size: {self.image_size}")
-        if getattr(self.source, "test_path", None) is not None and self.splits.test > 0:
-            raise ValueError(
-                f"splits.test: 0 while source.test_path gives the test split; got splits.test: {self.splits.test:g}"
-            )
+        for key in ("test_path", "test_alphabets"):
+            if getattr(self.source, key, None) and self.splits.test > 0:
+                raise ValueError(
+                    f"splits.test: 0 while source.{key} gives the test split; got splits.test: {self.splits.test:g}"
+                )
         return self

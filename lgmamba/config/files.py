@@ -57,11 +57,12 @@ class DataFile(Strict):
 
 
 class ProbeFile(Strict):
-    """probe.json of one run and seed: the run, how to probe it, and at which steps."""
+    """probe.json of one run and seed: the run, how to probe it, at which steps, and at which steps pictures are kept."""
 
     run: RunConfig
     probe: ProbeConfig
     steps: list[Positive]
+    panel_steps: list[Positive]
 
 
 class ReadingConfig(Strict):
@@ -219,19 +220,21 @@ def tracking_file(params: Params) -> TrackingFile:
 
 def probe_file(params: Params, run: RunConfig) -> ProbeFile:
     """What the stage `reconstruct` reads of one run and seed."""
-    return ProbeFile(run=run, probe=params.probe, steps=params.probe_steps(run))
+    return ProbeFile(run=run, probe=params.probe, steps=params.probe_steps(run), panel_steps=params.panel_steps())
 
 
 def remedy_file(params: Params, run: RunConfig) -> RemedyFile:
     """What the stage `remedy` reads of one run and seed; the study has an extension."""
     reading = ReadingConfig(**params.probe.model_dump(include=set(ReadingConfig.model_fields)))
-    steps = params.extension.steps(run.L0)
-    return RemedyFile(run=run, probe=reading, remedies=params.remedies, extension=params.extension, steps=steps)
+    steps = params.the_extension.steps(run.L0)
+    return RemedyFile(run=run, probe=reading, remedies=params.remedies, extension=params.the_extension, steps=steps)
 
 
 def inspect_file(params: Params, run: RunConfig) -> InspectFile:
     """What the stage `inspect` reads of one run and seed; the study looks into runs."""
-    return InspectFile(run=run, inspect=params.inspect, split=params.probe.split, steps=params.inspect.steps(run.L0))
+    return InspectFile(
+        run=run, inspect=params.the_inspect, split=params.probe.split, steps=params.the_inspect.steps(run.L0)
+    )
 
 
 def frozen_files(params: Params) -> list[Strict]:

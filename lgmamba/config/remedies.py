@@ -21,7 +21,9 @@ from lgmamba.remedies.entry import Mode
 
 CONTROLS = ("truncate", "reset", "subset_random", "subset_cover", "freeze", "paste")
 """Rows of every table besides `vanilla`, the model as it is; see `lgmamba.remedies.controls`."""
-RESERVED = ("vanilla", "vanilla_stream", *CONTROLS)
+ORACLES = ("paste", "oracle_memory", "least_squares")
+"""Rows that know all that can be known of what was read, by task: a floor for remedies, no competitors."""
+RESERVED = ("vanilla", "vanilla_stream", *dict.fromkeys((*CONTROLS, *ORACLES)))
 
 
 class Combination(Strict):
@@ -107,7 +109,7 @@ def combined(entry: Entry | Combination, entries: Remedies) -> list[Entry]:
     """The entries that one entry applies, in their order."""
     if not isinstance(entry, Combination):
         return [entry]
-    by_name = {e.name: e for e in entries}
+    by_name = {e.name: e for e in entries if not isinstance(e, Combination)}
     return [by_name[name] for name in entry.combine]
 
 

@@ -109,7 +109,9 @@ class ModelConfig(Strict):
     @model_validator(mode="after")
     def _mixer_fits(self):
         if self.channels < 1:
-            raise ValueError(f"mixer.expand x d_model >= 1, the inner width; got {self.mixer.expand} x {self.d_model}")
+            raise ValueError(
+                f"mixer.expand x d_model >= 1, the inner width; got {getattr(self.mixer, 'expand', 1)} x {self.d_model}"
+            )
         if self.adaptive is None or self.adaptive.kind == "length_token":
             return self
         if self.adaptive.kind in ("dt_bias", "both") and not self.mixer.OFFSETS:

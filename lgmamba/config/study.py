@@ -4,9 +4,12 @@ params.yaml  <-  workflow/presets/<preset>.yaml (after the one it extends)  <-  
 """
 
 import copy
+import math
 import os
+from bisect import insort
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
@@ -31,7 +34,11 @@ from lgmamba.config.task import Order
 from lgmamba.config.text import read_yaml
 from lgmamba.config.together import check_study
 from lgmamba.files import digest_of
+from lgmamba.shipped import workflow_home
 from lgmamba.tasks.configs import TaskConfig
+
+PANEL_STEPS = 60
+"""Steps, at least, of which pictures are kept; fewer where a study reads fewer."""
 
 PRESETS = Path("workflow/presets")
 
@@ -110,6 +117,9 @@ class Params(Strict):
     tracking: TrackingConfig
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto = CUDA where there is one")
 
+    if TYPE_CHECKING:  # set by `_expand`; no field, and no part of what makes two studies equal
+        _expanded: dict[str, RunConfig]
+
     @model_validator(mode="before")
     @classmethod
     def _outputs_by_study(cls, values: Any) -> Any:
@@ -187,6 +197,20 @@ class Params(Strict):
         return {name: override["note"] for name, override in self.runs.items() if override and "note" in override}
 
     @property
+    def the_extension(self) -> ExtensionConfig:
+        """`extension`, of a study that tries remedies."""
+        if self.extension is None:
+            raise ValueError(f"study {self.study!r} tries no remedies: extension is null")
+        return self.extension
+
+    @property
+    def the_inspect(self) -> InspectConfig:
+        """`inspect`, of a study that looks into runs."""
+        if self.inspect is None:
+            raise ValueError(f"study {self.study!r} looks into no run: inspect is null")
+        return self.inspect
+
+    @property
     def L0(self) -> int:
         """The study's longest training length, patches."""
         return max(run.L0 for run in self._expanded.values())
@@ -201,6 +225,23 @@ class Params(Strict):
         steps = powers | lengths | own | set(self.probe.extra_steps) | {last}
         return sorted(t for t in steps if 1 <= t <= last)
 
+    def panel_steps(self) -> list[int]:
+        """Steps of which pictures are kept, the same for every run: those that a study names for all, then the middles of the
+        widest gaps on a log scale, until there are PANEL_STEPS or every step is one.
+        """
+        last = int(self.probe.max_factor * self.L0)
+        named = {2**k for k in range(last.bit_length())} | {run.L0 for run in self._expanded.values()}
+        named |= {round(f * self.L0) for f in (*self.probe.factors, *self.claims.far_factors)}
+        named |= {*self.probe.extra_steps, last}
+        steps = sorted(t for t in named if 1 <= t <= last)
+        while len(steps) < PANEL_STEPS:
+            gaps = [(b / a, a, b) for a, b in pairwise(steps) if b - a > 1]
+            if not gaps:
+                break
+            _, a, b = max(gaps)
+            insort(steps, min(max(round(math.sqrt(a * b)), a + 1), b - 1))
+        return steps
+
 
 def load_params(
     path: str | Path = "params.yaml", preset: str | None = None, overrides: dict[str, Any] | None = None
@@ -209,13 +250,13 @@ def load_params(
 
     Args:
         path: params.yaml.
-        preset: name of a file in workflow/presets, or the path of a YAML overlay.
+        preset: name of a file in workflow/presets (beside params.yaml, or of this package), or the path of a YAML overlay.
         overrides: further values on top, nested as in the file.
     Raises:
         ConfigError: missing or unreadable file, or invalid values; names each key.
     """
     values, source = read_yaml(Path(path)), str(path)
-    for overlay, content in _overlays(preset, Path(path).parent):
+    for overlay, content in overlays(preset, Path(path).parent):
         values, source = overlaid(values, content), f"{source} with {overlay}"
     if overrides:
         values, source = overlaid(values, overrides), f"{source} with values given by hand"
@@ -245,20 +286,24 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
 def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     """`merge`, where an overlay with `runs` of its own inherits nothing about runs that it does not have.
 
-    Comparisons, runs that remedies are tried on, and runs that are looked into are kept as far as their runs are still there.
-    Without any, the section is null, unless the overlay writes in it.
+    Comparisons, contrasts, runs that remedies are tried on, and runs that are looked into are kept as far as their runs are still
+    there. Without any, the section is null, unless the overlay writes in it. A study of another name has words of its own, and
+    its contrasts were fixed on no day that it does not name.
     """
     result = merge(base, overlay)
+    claims, own_claims = result.get("claims"), _mapping(overlay.get("claims"))
+    if overlay.get("study", base.get("study")) != base.get("study"):
+        if "report" not in overlay:
+            result.pop("report", None)
+        if isinstance(claims, dict) and "fixed" not in own_claims:
+            claims.pop("fixed", None)
     runs = overlay.get("runs")
     if not isinstance(runs, dict):
         return result
-    claims = result.get("claims")
-    if isinstance(claims, dict) and "comparisons" not in _mapping(overlay.get("claims")):
-        inherited = claims.get("comparisons")
-        if isinstance(inherited, list):
-            claims["comparisons"] = [
-                c for c in inherited if all(_may_stay(name, runs) for name in _mapping(c).values())
-            ]
+    for name, runs_of in (("comparisons", _compared), ("primary", _contrasted)):
+        inherited = _mapping(claims).get(name)
+        if isinstance(inherited, list) and name not in own_claims:
+            claims[name] = [entry for entry in inherited if all(_may_stay(run, runs) for run in runs_of(entry))]
     for section in ("extension", "inspect"):
         inherited = _mapping(result.get(section)).get("runs")
         if not isinstance(inherited, list) or "runs" in _mapping(overlay.get(section)):
@@ -271,6 +316,14 @@ def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _compared(entry: Any) -> list[Any]:
+    return list(_mapping(entry).values())
+
+
+def _contrasted(entry: Any) -> list[Any]:
+    return [_mapping(_mapping(entry).get(side)).get("run") for side in ("of", "minus")]
+
+
 def _may_stay(name: Any, runs: dict[str, Any]) -> bool:
     """Whether a name is that of a run; what is no name at all stays, to be refused with its key."""
     return not isinstance(name, str) or name in runs
@@ -280,7 +333,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _overlays(preset: str | None, root: Path) -> list[tuple[Path, dict[str, Any]]]:
+def overlays(preset: str | None, root: Path) -> list[tuple[Path, dict[str, Any]]]:
     """A preset and those that it extends (`extends: another preset`), the one that all others build on first."""
     found: list[tuple[Path, dict[str, Any]]] = []
     while preset is not None:
@@ -294,10 +347,10 @@ def _overlays(preset: str | None, root: Path) -> list[tuple[Path, dict[str, Any]
 
 
 def _preset_path(preset: str, root: Path) -> Path:
-    named = root / PRESETS / f"{preset}.yaml"
-    if named.is_file():
-        return named
-    if Path(preset).is_file():
-        return Path(preset)
-    known = sorted(p.stem for p in (root / PRESETS).glob("*.yaml"))
+    """Of presets beside params.yaml and those of the workflow, the former go first."""
+    folders = [root / PRESETS, workflow_home() / PRESETS]
+    for path in (*(folder / f"{preset}.yaml" for folder in folders), Path(preset)):
+        if path.is_file():
+            return path
+    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
     raise ConfigError(f"preset {preset!r}: neither one of {known} nor a YAML file")

@@ -195,6 +195,5 @@ def _check_text(text: str, path: str, source: str) -> None:
 def _kind(value: Any) -> str:
     if value is None:
         return "nothing"
-    return {dict: "a mapping", list: "a list", str: f"the text {value!r:.60}"}.get(
-        type(value), f"a {type(value).__name__}"
-    )
+    known: dict[type, str] = {dict: "a mapping", list: "a list", str: f"the text {value!r:.60}"}
+    return known.get(type(value), f"a {type(value).__name__}")

@@ -81,7 +81,7 @@ def check_images(study: Params) -> None:
 def check_orders(study: Params) -> None:
     """Every task has the ways of drawing sequences that the study reads held-out ones in."""
     runs = study.runs_by_name()
-    named = [(f"probe.orders.{i}", order, runs) for i, order in enumerate(study.probe.orders)]
+    named = [(f"probe.orders.{i}", order, list(runs)) for i, order in enumerate(study.probe.orders)]
     if study.extension is not None:
         tried = [name for name in study.extension.runs if name in runs]
         named += [(f"extension.orders.{i}", order, tried) for i, order in enumerate(study.extension.orders)]
@@ -130,7 +130,7 @@ def check_contrasts(study: Params) -> None:
                     )
                 if name not in remedies:
                     raise ValueError(f"{path}: found remedy {name!r}, expected: one of {sorted(remedies)}")
-            read = set(treated.steps(L0)) if side.treated else None
+            read = set(treated.steps(L0)) if side.treated and treated is not None else None
             for step in side.steps(L0):
                 if read is not None and step not in read:
                     raise ValueError(f"{path}.at: found {step} steps, expected: one of extension's, {sorted(read)}")

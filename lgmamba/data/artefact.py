@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -27,8 +27,8 @@ from lgmamba.config.base import Strict
 from lgmamba.data.errors import DataError
 from lgmamba.files import file_digest, to_json
 
-FORMAT = "lgmamba-images"
-VERSION = 1
+FORMAT: Final = "lgmamba-images"
+VERSION: Final = 1
 """Raised whenever the same configuration would give other tensors, or readers would misread them."""
 
 MANIFEST = "manifest.json"
@@ -173,8 +173,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        found = "the folder has no manifest.json" if folder.is_dir() else "no such folder"
-        raise DataError(f"no data artefact at {folder} ({found}); build it with `lgmamba data`")
+        why = "the folder has no manifest.json" if folder.is_dir() else "no such folder"
+        raise DataError(f"no data artefact at {folder} ({why}); build it with `lgmamba data`")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as e:

@@ -69,10 +69,12 @@ def build_dataset(
         source = open_source(config.source, stage, progress)
         index = source.index()
         plan = _plan(index, config)
+        skipped: list[Skipped]
         if isinstance(config.source, NoImages):
             images, kept, skipped = _nothing(plan), np.argsort(plan.row)[(~plan.wanted).sum() :], []
         else:
             items, spec = _settle_size(source.read(plan.wanted), index, config)
+            assert spec.size is not None
             _check_patches(spec.size, patch_size)
             images, kept, skipped = _decode(items, spec, index, plan, config, workers or available_cores(), progress)
         tensors = _tensors(images, kept, index, plan)
@@ -131,7 +133,7 @@ def _settle_size(
 ) -> tuple[Iterator[tuple[int, Payload]], DecodeSpec]:
     """The size all images must have: the configured one, else that of the first image that can be decoded."""
     spec = DecodeSpec(config.size, config.fit, config.channels, config.max_pixels, config.resampling, config.invert)
-    looked_at = []
+    looked_at: list[tuple[int, Payload]] = []
     with own_bomb_guard():
         while spec.size is None:
             item = next(items, None)
@@ -162,9 +164,10 @@ def _decode(
         skipped: the images that could not be used.
     """
     n_wanted = int(plan.wanted.sum())
+    assert spec.size is not None
     images = np.empty((n_wanted, spec.n_channels, *spec.size), dtype=np.uint8)
     source_of = np.full(n_wanted, -1)
-    skipped = []
+    skipped: list[Skipped] = []
     with (
         closing(decode_all(items, spec, n_wanted, workers)) as chunks,  # an error below stops the workers at once
         progress_bar("decoding", n_wanted, "images", progress) as advance,

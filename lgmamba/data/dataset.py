@@ -39,7 +39,19 @@ class Dataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height, width; zeros where samples are no images."""
-        return tuple(self.images.shape[1:])
+        C, H, W = self.images.shape[1:]
+        return C, H, W
+
+    @property
+    def digest(self) -> str:
+        """Of the artefact's tensors, SHA-256.
+
+        Raises:
+            ValueError: the images come from no artefact.
+        """
+        if self.manifest is None:
+            raise ValueError("these images are in memory alone: they have no artefact and no digest")
+        return self.manifest.sha256
 
     def split(self, name: str) -> Tensor:
         """Rows of one split, ascending.

@@ -4,7 +4,7 @@ import difflib
 import glob
 from pathlib import Path
 
-from lgmamba.config.data import DigitsSource, ImageFolderSource, NoImages, Source
+from lgmamba.config.data import GlyphsSource, ImageFolderSource, Source
 from lgmamba.data.errors import DataError
 
 GLOB_CHARACTERS = frozenset("*?[")
@@ -22,27 +22,26 @@ def check_there(source: Source) -> None:
     Raises:
         DataError: what is missing, and from where it was looked for.
     """
-    if isinstance(source, DigitsSource | NoImages):
-        return
-    for given in (source.path, source.test_path):
+    for given in (getattr(source, name, None) for name in ("path", "test_path")):  # some sources need no file
         for path in [given] if isinstance(given, str) else given or []:
-            if isinstance(source, ImageFolderSource):
-                check_folder(Path(path).expanduser())
+            if isinstance(source, ImageFolderSource | GlyphsSource):
+                check_folder(
+                    Path(path).expanduser(),
+                    "fonts" if isinstance(source, GlyphsSource) else "images, or of class folders",
+                )
             elif not is_remote(path):
                 find_local(path)
 
 
-def check_folder(root: Path) -> None:
-    """That a folder of images is one.
+def check_folder(root: Path, of: str = "images, or of class folders") -> None:
+    """That a folder is one; `of` says what it should hold.
 
     Raises:
         DataError: it is missing, or a file.
     """
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
-        raise DataError(
-            f"{root} {found} (looked from {Path.cwd()}){_near(root)}; expected a folder of images, or of class folders"
-        )
+        raise DataError(f"{root} {found} (looked from {Path.cwd()}){_near(root)}; expected a folder of {of}")
 
 
 def find_local(pattern: str) -> list[str]:

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Decoded:
 
 def decode_all(
     items: Iterable[tuple[int, Payload]], spec: DecodeSpec, n_images: int, workers: int
-) -> Iterator[Decoded]:
+) -> Generator[Decoded]:
     """Decode images on `workers` cores.
 
     Args:
@@ -123,6 +123,7 @@ def _size(payload: Payload) -> int:
 
 
 def _decode_chunk(spec: DecodeSpec, chunk: list[tuple[int, Payload]]) -> Decoded:
+    assert spec.size is not None
     images = np.empty((len(chunk), spec.n_channels, *spec.size), dtype=np.uint8)
     good = np.ones(len(chunk), dtype=bool)
     reasons = []

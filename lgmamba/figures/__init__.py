@@ -1,8 +1,10 @@
 """Figures: pure functions of the frames in `lgmamba.analysis.drawn`, one module each."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+from matplotlib.figure import Figure
 
 from lgmamba.analysis import WITH_PICTURES, figures_of, frames_drawn
 from lgmamba.analysis.collect import load_study
@@ -28,7 +30,7 @@ from lgmamba.figures.training import fig_training
 from lgmamba.keys import figure_key
 from lgmamba.records import begin, checked_all, finish, read_record
 
-FIGURES = {
+FIGURES: dict[str, Callable[..., Figure]] = {
     "task": fig_task,
     "curves": fig_curves,
     "gallery": fig_gallery,
@@ -69,7 +71,9 @@ def draw(name: str, study_json: Path, frames: Path, out: Path) -> None:
     use_style()
     style = Style(list(params.runs), params.task)
     record, read = read_record(frames, "evaluate"), checked_all(frames, frames_drawn(name), "evaluate")
-    frame, *more = (pl.read_parquet(path) if path.suffix == ".parquet" else read_panel(path) for path in read.values())
+    first, *others = read.values()  # the frame that is drawn, and what else that needs
+    frame = pl.read_parquet(first)
+    more = [pl.read_parquet(path) if path.suffix == ".parquet" else read_panel(path) for path in others]
     begin(out, name)
     save_figure(FIGURES[name](frame, style, *more), frame, name, out, pictures=name in WITH_PICTURES)
     finish(figure_key(params, record, frames_drawn(name)), out, [f"{name}.{suffix}" for suffix in SUFFIXES], name)

@@ -2,6 +2,7 @@
 
 import polars as pl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lgmamba.figures.style import Style, grid_of_axes, log2_axis
 
@@ -29,7 +30,9 @@ def fig_asked(frame: pl.DataFrame, style: Style) -> Figure:
             ax.fill_between(rows["value"], rows["psnr_lo"], rows["psnr_hi"], color=look.colour, alpha=0.2, linewidth=0)
             label = look.label if way == "sequential" and aspect == "rank" else None
             ax.plot(rows["value"], rows["psnr"], color=look.colour, linestyle=DASHES[way], linewidth=1.1, label=label)
-        if aspect != "distance" and len(here):
+        if aspect == "distance":
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        elif len(here):
             log2_axis(ax.xaxis, here["value"].to_list())
         ax.set_title(PANELS[panel], loc="left")
         ax.set_xlabel(ASPECTS[aspect])

@@ -4,6 +4,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lgmamba.analysis.numbers import greatest, least
 from lgmamba.figures.style import BASELINES, FAR, PANEL_TITLES, Style, grid_of_axes, log2_axis, mark_L0
 
 OUT_OF_VIEW = ("paste", "oracle_memory", "nearest", "least_squares")
@@ -45,7 +46,7 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
         ax.tick_params(labelbottom=True)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, columnspacing=1, handlelength=1.6)
     in_view = frame.filter(pl.col("method").is_in(OUT_OF_VIEW).not_())
-    low, high = in_view["psnr_lo"].min(), in_view["psnr_hi"].max()
+    low, high = least(in_view["psnr_lo"]), greatest(in_view["psnr_hi"])
     span = max(high - low, 1.0)  # dB; constant images leave no span
     axes[0].set_ylim(low - 0.05 * span, high + 0.07 * span)
     log2_axis(axes[0].xaxis, models["step"].to_list())

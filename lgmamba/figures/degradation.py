@@ -5,6 +5,7 @@ import math
 import polars as pl
 from matplotlib.figure import Figure
 
+from lgmamba.analysis.numbers import greatest
 from lgmamba.figures.style import FAR, PANEL_TITLES, Style, grid_of_axes, log2_axis
 
 
@@ -16,7 +17,7 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
     """
     panels = [kind for kind in PANEL_TITLES if kind in set(frame["kind"])]
     columns = 2 if len(panels) in (2, 4) else 3
-    most = frame.group_by("kind").agg(pl.col("run").n_unique())["run"].max()
+    most = greatest(frame.group_by("kind").agg(pl.col("run").n_unique())["run"])
     lines = math.ceil(most / (2 if columns == 2 else 1))
     figure, axes = grid_of_axes(len(panels), columns, 2.2 + 0.15 * max(lines, 3), sharex=True, sharey=True)
     for ax, panel in zip(axes, panels, strict=True):

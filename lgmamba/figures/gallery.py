@@ -9,6 +9,7 @@ from lgmamba.figures.style import BOUNDARY, WIDTH, Style
 
 PITCH = 1.06  # from one tile to the next, tile widths
 BLOCK_GAP = 0.35  # between two images, tile widths
+NUMBER = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.4}  # behind the PSNR of a tile
 LABELS = 1.0  # room for the names of the rows, inches
 
 
@@ -27,7 +28,7 @@ def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
     figure = Figure(figsize=(WIDTH, height * (WIDTH - LABELS) / width))
     ax = figure.subplots()
     left = {(image, step): b * block + i * PITCH for b, image in enumerate(images) for i, step in enumerate(steps)}
-    for image, step, row, run in frame.select("image", "step", "row", "run").rows():
+    for image, step, row, run, psnr in frame.select("image", "step", "row", "run", "psnr").rows():
         x, y = left[image, step], rows.index(row) * down
         if run is None:
             show(ax, panel.target(image), panel.mask(step, image), at=(x, y))
@@ -36,6 +37,8 @@ def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
             )
         else:
             show(ax, panel.reconstruction(run, step, image), at=(x, y))
+            corner = {"ha": "right", "va": "bottom", "fontsize": 4.5, "bbox": NUMBER}
+            ax.text(x + 0.96, y + H / W - 0.04, f"{psnr:.0f}", **corner)
     for position, row in enumerate(rows):
         words = style[row].label if row in style.looks else row
         ax.text(-0.12, position * down + H / W / 2, words, ha="right", va="center", fontsize=7)

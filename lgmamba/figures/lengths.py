@@ -4,6 +4,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from lgmamba.analysis.numbers import greatest, least
 from lgmamba.figures.style import Style, grid_of_axes, panel_title, shared_labels
 
 COLUMNS = 4
@@ -19,7 +20,7 @@ def fig_lengths(frame: pl.DataFrame, style: Style) -> Figure:
     titles = {law: (law[0].upper() + law[1:]).replace(", ", ",\n") for law in laws}  # mixtures: a line for each part
     height = 1.75 + 0.12 * max(title.count("\n") for title in titles.values())
     figure, axes = grid_of_axes(len(laws), COLUMNS, height, sharex=True, sharey=True)
-    floor = 10 ** (-0.4) * float(frame["probability"].min())
+    floor = 10 ** (-0.4) * least(frame["probability"])
     for ax, law in zip(axes, laws, strict=True):
         rows = frame.filter(pl.col("distribution") == law)
         runs = rows["runs"][0].split(",")
@@ -29,7 +30,7 @@ def fig_lengths(frame: pl.DataFrame, style: Style) -> Figure:
         ax.set_ylim(floor, 2)
         panel_title(ax, titles[law], _users([style[run].label for run in runs]))
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_xlim(0, frame["length"].max() + 1)
+    axes[0].set_xlim(0, greatest(frame["length"]) + 1)
     shared_labels(figure, f"Training length ({style.steps})", "Probability")
     return figure
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from lgmamba.analysis.numbers import greatest, least
 from lgmamba.figures.style import COLOURS, FAR, SEQUENTIAL, WIDTH, Style, log2_axis, panel_title
 
 GROUPS = {"short": (0, "o"), "medium": (1, "s"), "long": (2, "^"), "all": (None, "D")}
@@ -50,7 +51,7 @@ def fig_modes(frame: pl.DataFrame, style: Style) -> Figure:
     colours = {name: "black" if k is None else safe[COLOURS[k]] for name, (k, _) in GROUPS.items()}
     for (growth, gained, touched), run in zip(axes, runs, strict=True):
         rows = frame.filter(pl.col("run") == run)
-        factor = rows["factor"].max()
+        factor = greatest(rows["factor"])
         _draw_growth(growth, rows)
         _draw_gained(gained, rows, colours)
         _draw_touched(touched, rows, colours)
@@ -75,7 +76,7 @@ def _draw_growth(ax: Axes, rows: pl.DataFrame) -> None:
     ax.scatter(
         cells["x"], cells["y"], c=cells["weight"], cmap=SEQUENTIAL, norm=LogNorm(), s=5, marker="s", linewidths=0
     )
-    top = max(cells["x"].max(), min(cells["y"].max(), 2 * rows["factor"].max()))
+    top = max(greatest(cells["x"]), min(greatest(cells["y"]), 2 * greatest(rows["factor"])))
     ax.plot([1, top], [1, top], color="black", linewidth=0.8)
     log2_axis(ax.xaxis, [1, top], most=6)
     log2_axis(ax.yaxis, [LOWEST, top], most=9)
@@ -142,7 +143,7 @@ def _draw_touched(ax: Axes, rows: pl.DataFrame, colours: dict) -> None:
                 psnr = row["x"]
         ax.text(1.02, place, f"{psnr:.1f}", transform=ax.get_yaxis_transform(), fontsize=6.5, va="center")
     ax.text(1.02, -0.75, "PSNR", transform=ax.get_yaxis_transform(), fontsize=6.5, va="center")
-    log2_axis(ax.xaxis, [touched["y"].min() / 1.4, touched["y"].max() * 1.4], most=7)
+    log2_axis(ax.xaxis, [least(touched["y"]) / 1.4, greatest(touched["y"]) * 1.4], most=7)
     ax.set_ylim(len(REMEDIES) - 0.5, -0.5)
     ax.yaxis.set_major_locator(FixedLocator(list(range(len(REMEDIES)))))
     ax.yaxis.set_minor_locator(NullLocator())

@@ -1,6 +1,6 @@
 """What the figures of the probes share: one row of panels for each run, lines for layers and lengths."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ Panel = tuple[str, Callable[[Axes, pl.DataFrame], None], str, str]
 """What is shown, how rows of a run are drawn, and the labels of both axes."""
 
 
-def panel_figure(frame: pl.DataFrame, style: Style, panels: list[Panel], height: float) -> Figure:
+def panel_figure(frame: pl.DataFrame, style: Style, panels: Sequence[Panel], height: float) -> Figure:
     """Rows: runs; columns: panels. Row height in inches."""
     runs = frame["run"].unique(maintain_order=True).to_list()
     figure = Figure(figsize=(WIDTH, height * len(runs) + 0.35), layout="constrained")

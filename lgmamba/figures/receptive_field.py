@@ -4,7 +4,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lgmamba.figures.probes import draw_layers, factor_axis, panel_figure, shades
+from lgmamba.analysis.numbers import least
+from lgmamba.figures.probes import Panel, draw_layers, factor_axis, panel_figure, shades
 from lgmamba.figures.style import FAR, Style, log2_axis
 
 AGE = "Age + 1 (steps)"
@@ -16,7 +17,7 @@ def fig_receptive_field(frame: pl.DataFrame, style: Style) -> Figure:
     Args:
         frame: figure_receptive_field of `analysis.inspect.drawn.receptive_field_rows`.
     """
-    panels = [
+    panels: list[Panel] = [
         ("Hidden attention", _draw_distance, "T / L0 (training lengths)", "Mean distance / T"),
         ("Gradient", _draw_gradient, AGE, "Share up to this age"),
         ("Swapped patch", _draw_swap, AGE, "Share drawn"),
@@ -52,7 +53,7 @@ def _draw_swap(ax: Axes, rows: pl.DataFrame) -> None:
     swap = rows.filter(pl.col("panel") == "swap")
     _draw_lengths(ax, swap)
     ax.axhline(0, color=FAR, linewidth=0.7)
-    ax.set_ylim(bottom=min(0.0, swap["lo"].min()))
+    ax.set_ylim(bottom=min(0.0, least(swap["lo"])))
 
 
 def _draw_lengths(ax: Axes, rows: pl.DataFrame) -> None:

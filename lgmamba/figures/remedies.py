@@ -5,6 +5,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lgmamba.analysis.numbers import greatest
 from lgmamba.figures.retention import draw_maps
 from lgmamba.figures.style import COLOURS, FAR, WIDTH, Style, log2_axis, panel_title
 
@@ -45,7 +46,7 @@ def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
     axes[0, 0].set_ylabel("PSNR (dB)")
     axes[1, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes[1, 0].set_ylim(len(names) - 0.5, -0.5)
-    farthest = frame["factor"].max()
+    farthest = greatest(frame["factor"])
     middle = len(panels) // 2
     place = 0.5 if len(panels) % 2 else 0.0
     axes[0, middle].set_xlabel("T / L0 (training lengths)", x=place)

@@ -9,6 +9,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from lgmamba.analysis.numbers import greatest, quantile
 from lgmamba.figures.style import SEQUENTIAL, Style, colour_bar, grid_of_axes, panel_title, shared_labels
 from lgmamba.metrics import LEAST_MSE
 
@@ -40,8 +41,8 @@ def draw_maps(maps: list[pl.DataFrame], titles: list[tuple[str, str]], columns: 
     """
     frame = pl.concat(maps)
     figure, axes = grid_of_axes(len(maps), columns, 1.95, sharex=True, sharey=True)
-    least = max(frame["mse"].quantile(0.02), LEAST_MSE)  # a perfect copy has no logarithm
-    norm = LogNorm(least, max(frame["mse"].quantile(0.98), 1.01 * least))
+    least = max(quantile(frame["mse"], 0.02), LEAST_MSE)  # a perfect copy has no logarithm
+    norm = LogNorm(least, max(quantile(frame["mse"], 0.98), 1.01 * least))
     steps = frame["step"].unique().sort().to_list()
     for ax, rows, title in zip(axes, maps, titles, strict=True):
         _draw_map(ax, rows, norm)
@@ -49,7 +50,7 @@ def draw_maps(maps: list[pl.DataFrame], titles: list[tuple[str, str]], columns: 
         ax.axvline(boundary, color="white", linewidth=1.8)
         ax.axvline(boundary, color="black", linewidth=1, linestyle=(0, (3, 2)))
         panel_title(ax, *title)
-    oldest = int(np.log2(1 + frame["age_high"].max()))
+    oldest = int(np.log2(1 + greatest(frame["age_high"])))
     octaves = int(np.log2(max(steps))) + 1
     ticks = range(0, octaves, 2 if octaves <= 9 else 4)
     axes[0].set_xticks(list(ticks), [f"{2**k}" for k in ticks])

@@ -5,7 +5,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lgmamba.figures.probes import draw_layers, factor_axis, panel_figure
+from lgmamba.analysis.numbers import greatest, least
+from lgmamba.figures.probes import Panel, draw_layers, factor_axis, panel_figure
 from lgmamba.figures.style import COLOURS, FAR, Style, log2_axis
 
 READ_OUTS = {
@@ -27,7 +28,7 @@ def fig_states(frame: pl.DataFrame, style: Style) -> Figure:
         frame: figure_states of `analysis.inspect.drawn.states_rows`.
     """
     x = "T / L0 (training lengths)"
-    panels = [
+    panels: list[Panel] = [
         ("Size of the state", _draw_norm, x, "||h|| / ||h|| at L0"),
         ("Beyond the range of training", _draw_beyond, x, "Entries (%)"),
         ("Content of the last layer", _draw_content, x, "PSNR (dB)"),
@@ -63,4 +64,6 @@ def _draw_content(ax: Axes, rows: pl.DataFrame) -> None:
         ax.fill_between(values["x"], values["lo"], values["hi"], color=colour, alpha=0.15, linewidth=0)
         ax.plot(values["x"], values["y"], color=colour, linestyle=line, label=label)
     factor_axis(ax, content)
-    ax.set_ylim(bottom=content.filter(pl.col("series") == "model")["y"].min() - ROOM, top=content["hi"].max() + 0.5)
+    ax.set_ylim(
+        bottom=least(content.filter(pl.col("series") == "model")["y"]) - ROOM, top=greatest(content["hi"]) + 0.5
+    )

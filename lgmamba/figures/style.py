@@ -9,10 +9,14 @@ import math
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
@@ -81,7 +85,7 @@ class Look:
     label: str
 
     @property
-    def stroke(self) -> dict[str, object]:
+    def stroke(self) -> dict[str, Any]:
         """Colour and line, as keywords of `Axes.plot`."""
         return {"color": self.colour, "linestyle": self.line}
 
@@ -126,9 +130,7 @@ def use_style() -> None:
     sns.set_theme(context="paper", style="ticks", rc=RC)
 
 
-def grid_of_axes(
-    n: int, columns: int, height: float, width: float = WIDTH, **shared: object
-) -> tuple[Figure, list[Axes]]:
+def grid_of_axes(n: int, columns: int, height: float, width: float = WIDTH, **shared: Any) -> tuple[Figure, list[Axes]]:
     """n axes in rows of at most `columns`, row height in inches; places that stay empty are removed."""
     columns = min(n, columns)
     rows = math.ceil(n / columns)
@@ -144,13 +146,15 @@ def grid_of_axes(
 
 def panel_title(ax: Axes, title: str, detail: str) -> None:
     """Title in two lines or more: what is drawn, broken where its panel ends, and in small grey letters a detail."""
-    room = int(0.8 * ax.figure.get_figwidth() / ax.get_subplotspec().get_gridspec().ncols / LETTER)
+    figure, place = ax.get_figure(root=True), ax.get_subplotspec()
+    assert figure is not None and place is not None  # an axis of `grid_of_axes`
+    room = int(0.8 * figure.get_figwidth() / place.get_gridspec().ncols / LETTER)
     lines = [part for line in title.splitlines() for part in textwrap.wrap(line, room)]
     ax.set_title("\n".join(lines), loc="left", pad=12 + 8 * detail.count("\n"))
     ax.text(0, 1.03, detail, transform=ax.transAxes, ha="left", va="bottom", fontsize=6.5, color="0.3")
 
 
-def colour_bar(figure: Figure, axes: list[Axes], mappable: object, label: str, **more: object) -> object:
+def colour_bar(figure: Figure, axes: list[Axes], mappable: ScalarMappable, label: str, **more: Any) -> Colorbar:
     """One colour bar for all panels, as wide for many rows of panels as for one."""
     rows = len({round(ax.get_position().y0, 3) for ax in axes})
     bar = figure.colorbar(
@@ -160,11 +164,11 @@ def colour_bar(figure: Figure, axes: list[Axes], mappable: object, label: str, *
     return bar
 
 
-def log2_axis(axis: object, values: list[float], most: int = 7) -> None:
+def log2_axis(axis: Axis, values: list[float], most: int = 7) -> None:
     """Ticks at powers of two within the values, at most `most` of them, written as plain numbers."""
     low, high = math.ceil(math.log2(min(values))), math.floor(math.log2(max(values)))
     step = max(1, math.ceil((high - low + 1) / most))
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})  # type: ignore[attr-defined]  # has one, matplotlib says
     axis.set_major_locator(FixedLocator([2.0**k for k in range(low, high + 1, step)]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())

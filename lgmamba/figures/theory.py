@@ -1,11 +1,13 @@
 """Error of one bare S6 layer against the number of pairs read, and what the closed form says."""
 
+from typing import Any
+
 import polars as pl
 from matplotlib.figure import Figure
 
 from lgmamba.figures.style import FAR, Style, grid_of_axes, log2_axis, mark_L0
 
-LINES = {
+LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "loss": ("Theory", {"color": "black", "linewidth": 0.9}),
     "slowed": ("Theory, slower steps beyond L0", {"color": "black", "linewidth": 0.9, "linestyle": (0, (4, 1.5))}),
     "windows": ("Theory, mean of windows of L0", {"color": FAR, "linewidth": 0.9, "linestyle": (0, (1, 1))}),

@@ -6,6 +6,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from lgmamba.analysis.numbers import greatest
 from lgmamba.figures.style import SEQUENTIAL, Style, colour_bar, grid_of_axes, panel_title, shared_labels
 
 COLUMNS = 4
@@ -19,7 +20,8 @@ def fig_training(frame: pl.DataFrame, style: Style) -> Figure:
     """
     runs = frame["run"].unique(maintain_order=True).to_list()
     figure, axes = grid_of_axes(len(runs), COLUMNS, 1.8, sharex=True, sharey=True)
-    norm = Normalize(0, max(1.0, float(np.log2(frame["length"].max()))))
+    highest = max(1.0, float(np.log2(greatest(frame["length"]))))
+    norm = Normalize(0, highest)
     for ax, run in zip(axes, runs, strict=True):
         rows = frame.filter(pl.col("run") == run)
         for length, line in rows.group_by("length", maintain_order=True):
@@ -31,8 +33,8 @@ def fig_training(frame: pl.DataFrame, style: Style) -> Figure:
         ax.locator_params(axis="x", nbins=4)
     shared_labels(figure, "Optimiser step", f"Validation {style.metric.title}")
     shown = sorted(frame["length"].unique().to_list())
-    scale = ScalarMappable(Normalize(0, norm.vmax / 0.92), SEQUENTIAL)
+    scale = ScalarMappable(Normalize(0, highest / 0.92), SEQUENTIAL)
     bar = colour_bar(figure, axes, scale, f"Sequence length ({style.steps})", ticks=np.log2(shown))
-    bar.ax.set_ylim(0, norm.vmax)
+    bar.ax.set_ylim(0, highest)
     bar.set_ticklabels([str(length) for length in shown])
     return figure

@@ -64,6 +64,7 @@ class LengthConditioning(nn.Module):
             nn.Linear(config.hidden, width) for width in widths
         )  # one a block, and the read-out's
         for head in self.heads:
+            assert isinstance(head, nn.Linear)
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
@@ -79,7 +80,9 @@ class LengthConditioning(nn.Module):
         Returns:
             (B, 1, hidden) if only T is told, else (B, L, hidden).
         """
-        code = self.trunk(self.features(told, t).to(self.heads[0].weight.dtype))
+        first = self.heads[0]
+        assert isinstance(first, nn.Linear)
+        code = self.trunk(self.features(told, t).to(first.weight.dtype))
         return CODE_SIZE * layer_norm(code, code.shape[-1:]) if self.config.code == "normalised" else code
 
     def features(self, told: Tensor, t: Tensor) -> Tensor:

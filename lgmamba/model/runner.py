@@ -73,6 +73,7 @@ def read_pieces(
     start = 0
     for stop in stops:
         outputs, state = model.encode(model.tokens(sequences, start, stop), state, target_length, hook)
+        assert state is not None  # it is wanted
         yield Piece(start, stop, outputs, state)
         start = stop
 

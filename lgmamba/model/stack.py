@@ -4,6 +4,7 @@ Glossary: `lgmamba.model`.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -148,6 +149,7 @@ class Stack(nn.Module):
         self, tokens: Tensor, target_length: Tensor | None, hook: Hook | None, want_state: bool
     ) -> tuple[Tensor, StackState | None]:
         """The first piece of a sequence, after its length token, which is no step and which no hook sees."""
+        assert self.length_token is not None
         first = self.length_token(target_length, len(tokens))
         if hook is None:
             outputs, end = self._encode(torch.cat([first, tokens], dim=1), None, -1, target_length, None, want_state)
@@ -169,20 +171,24 @@ class Stack(nn.Module):
         code, dt_factor = self._told(target_length, t0, tokens.shape[1], tokens.device)
         layers = []
         for layer, block in enumerate(self.blocks):
-            condition = BlockCondition() if code is None else self.conditioning.block(layer, code, dt_factor)
+            condition = (
+                BlockCondition()
+                if code is None or self.conditioning is None
+                else self.conditioning.block(layer, code, dt_factor)
+            )
             before = None if state is None else state.layers[layer]
             x, after, keep = block(x, before, t0, target_length, condition, hook, want_state)
             layers.append(after)
-            if keep is not None and code is not None:
+            if keep is not None and code is not None and self.conditioning is not None:
                 code = self.conditioning.keep(code, keep)
                 dt_factor = None if dt_factor is None else gather_steps(dt_factor, keep)
         end = StackState(t0 + tokens.shape[1], tuple(layers)) if want_state else None
         outputs = self.norm_out(x)
-        return (outputs if code is None else self.conditioning.readout(outputs, code)), end
+        return (outputs if code is None or self.conditioning is None else self.conditioning.readout(outputs, code)), end
 
     def start(self, batch: int) -> StackState:
         """The state before the first step, which `encode` takes for None: zeros, in the types that a pass leaves."""
-        return StackState(0, tuple(block.mixer.start(batch) for block in self.blocks))
+        return StackState(0, tuple(cast(Block, block).mixer.start(batch) for block in self.blocks))
 
     def _told(self, told: Tensor | None, t0: int, L: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """Code of lengths and steps, and factor of the step sizes; None where there is none."""

@@ -82,7 +82,7 @@ def inspect(
     model = load_model_of(config.run, train, device)
     model.requires_grad_(False)
     weights = check_trained_on(train, dataset)
-    made_from = reading_key(config, dataset.manifest.sha256, weights)
+    made_from = reading_key(config, dataset.digest, weights)
     if what == "all":
         begin(out)
     subject = Subject(model, build_task(config.run, dataset), dataset, config)
@@ -103,7 +103,7 @@ def inspect(
         "wall_s": time.monotonic() - begun,
         "seconds": seconds,
         "attention_error": subject.attention_error,
-        "data_digest": dataset.manifest.sha256,
+        "data_digest": dataset.digest,
         "checkpoint_digest": weights,
         "code_digest": made_from.code,
         "inspect": config.inspect.model_dump(mode="json"),

@@ -4,7 +4,7 @@
     steps.parquet          run, seed, mode, order, method, repeat, image, step -> mse, psnr
     retention.parquet      run, seed, mode, order, method, step, age -> mse, count; where steps show parts of the target
     <details>.parquet      run, seed, ... : what else the task looks at, see `lgmamba.tasks.base.Details`
-    panel.safetensors      the reconstructions of a few images, and what was read of them; where there are images
+    panel.safetensors      the reconstructions of a few images at more steps, their mse, and what was read; where there are images
 
 Glossary: `lgmamba.probe`. mode: stream or prefix, see `lgmamba.model.runner`; method: model, paste or mean_image.
 """
@@ -62,7 +62,7 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
     dataset = load_dataset(data, device, config.run.images)
     model = load_model_of(config.run, train, device)
     weights = check_trained_on(train, dataset)
-    made_from = reading_key(config, dataset.manifest.sha256, weights)
+    made_from = reading_key(config, dataset.digest, weights)
     begin(out)
     probe = Probe(model, build_task(config.run, dataset), config, dataset)
     probe.run()
@@ -75,7 +75,7 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
         "images": len(probe.rows),
         "repeats": config.probe.repeats,
         "wall_s": time.monotonic() - begun,
-        "data_digest": dataset.manifest.sha256,
+        "data_digest": dataset.digest,
         "checkpoint_digest": weights,
         "code_digest": made_from.code,
         "probe": config.probe.model_dump(mode="json"),
@@ -132,7 +132,7 @@ class Probe:
             if self.details is not None and few:
                 hashes = self.dataset.id_hash[rows[:few]]
                 self.details.add(self.model, hashes, seq[:few], self.steps, self.config.probe.piece)
-            self._keep_pictures(start, rows, seq, ages, prediction)
+            self._keep_pictures(start, rows, seq)
 
     def _add(self, block: dict[str, Any], scores: Scores) -> None:
         self.blocks.append(block | {"mse": scores.values[self.task.metrics[0].name].cpu()})
@@ -140,10 +140,17 @@ class Probe:
     def _map(self, mode: str, order: str, method: str) -> RetentionMap:
         return self.maps.setdefault((mode, order, method), RetentionMap(self.steps))
 
-    def _keep_pictures(self, start: int, rows: Tensor, seq: Sequences, ages: Tensor | None, prediction: Tensor) -> None:
-        keep = max(0, min(self.config.probe.panel_images - start, len(rows)))
-        parts = self.task.pictures(rows[:keep], seq[:keep], None if ages is None else ages[:keep], prediction[:keep])
-        for name, part in (parts or {}).items():
+    def _keep_pictures(self, start: int, rows: Tensor, seq: Sequences) -> None:
+        keep, steps = max(0, min(self.config.probe.panel_images - start, len(rows))), self.config.panel_steps
+        parts = self.task.pictures(rows[:keep], seq[:keep]) if keep else None
+        if parts is None:
+            return
+        mode = "prefix" if self.model.is_told else "stream"  # the same prediction, in one pass
+        prediction = run_sequence(self.model, seq[:keep], steps, mode, self.config.probe.piece)
+        scores = self.task.scores(prediction, seq[:keep], torch.tensor(steps, device=self.device))
+        parts["mse"] = scores.values[self.task.metrics[0].name].float()
+        parts["reconstructions"] = (prediction.float().clamp(0, 1) * 255).round().byte()
+        for name, part in parts.items():
             self.panel.setdefault(name, []).append(part.cpu())
 
     def write(self, out: Path) -> None:
@@ -157,12 +164,11 @@ class Probe:
         if not self.panel:
             return
         panel = {key: torch.cat(parts) for key, parts in self.panel.items()}
-        for key in ("seen", "reconstructions"):
+        for key in ("mse", "reconstructions"):
             panel[key] = panel[key].transpose(0, 1)  # steps first
-        panel["steps"] = torch.tensor(self.steps)
+        panel["steps"] = torch.tensor(self.config.panel_steps)
         with atomic_path(out / "panel.safetensors") as part:
             save_file({key: v.contiguous() for key, v in panel.items()}, part)
-            part.chmod(0o644)
 
     def _step_columns(self) -> dict[str, Any]:
         steps = np.array(self.steps)

@@ -71,7 +71,7 @@ def try_remedies(
     model = load_model_of(config.run, train, device)
     model.requires_grad_(False)
     weights = check_trained_on(train, dataset)
-    made_from = reading_key(config, dataset.manifest.sha256, weights)
+    made_from = reading_key(config, dataset.digest, weights)
     begin(out)
     trial = Trial(model, build_task(config.run, dataset), config, dataset, weights)
     trial.calibrate(out / "artefacts", work / "artefacts" if work else None, given)
@@ -85,7 +85,7 @@ def try_remedies(
         "images": len(trial.rows),
         "repeats": config.extension.repeats,
         "wall_s": time.monotonic() - begun,
-        "data_digest": dataset.manifest.sha256,
+        "data_digest": dataset.digest,
         "checkpoint_digest": trial.checkpoint,
         "code_digest": made_from.code,
         "extension": config.extension.model_dump(mode="json"),
@@ -178,7 +178,7 @@ class Trial:
         hashes = self.dataset.id_hash[self.dataset.split("calib")[: len(images.sequences)]].cpu().numpy()
         return {
             "checkpoint": self.checkpoint,
-            "data": self.dataset.manifest.sha256,
+            "data": self.dataset.digest,
             "L0": self.model.L0,
             "seed": images.seed,
             "entry": entry.model_dump(mode="json"),

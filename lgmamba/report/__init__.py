@@ -1,4 +1,4 @@
-"""The report: the answer and a page of details, as Markdown and as self-contained HTML, and numbers for README and DVC.
+"""The report: the answer and a page of details, as Markdown and as self-contained HTML, the explorer, and numbers for README and DVC.
 
 Every number comes from a frame.
 """
@@ -19,6 +19,7 @@ from markupsafe import Markup
 from lgmamba.analysis import figures_of, kept_frames
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.contrasts import VERDICTS
+from lgmamba.explorer import explorer_page
 from lgmamba.files import to_json, write_atomic
 from lgmamba.keys import report_key
 from lgmamba.records import begin, checked, checked_all, finish, read_record
@@ -28,12 +29,17 @@ from lgmamba.report.facts import gather, headline, metrics
 TEMPLATES = Path(__file__).parent / "templates"
 PAGES = {"report": "{title}", "details": "{title}: tables and methods"}
 """Page -> its title in the browser: the answer, and everything behind it."""
-WRITTEN = (*(f"{page}.{suffix}" for page in PAGES for suffix in ("md", "html")), "headline.json", "metrics.json")
+WRITTEN = (
+    *(f"{page}.{suffix}" for page in PAGES for suffix in ("md", "html")),
+    "explorer.html",
+    "headline.json",
+    "metrics.json",
+)
 """What a report's record is about."""
 
 
 def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> None:
-    """Write both pages, report and details, as .md and .html, headline.json and metrics.json, and last the record of them all.
+    """Write both pages, report and details, as .md and .html, explorer.html, headline.json and metrics.json, and last their record.
 
     Args:
         study_json: resolved parameters of the study.
@@ -65,6 +71,7 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
         )
         write_atomic(out / f"{page}.md", plain.replace("[TOC]\n\n", ""))
         write_atomic(out / f"{page}.html", html_page(rich, title.format(title=params.report.title)))
+    write_atomic(out / "explorer.html", explorer_page(params, frames))
     write_atomic(out / "headline.json", to_json(headline(facts)))
     write_atomic(out / "metrics.json", to_json(metrics(facts)))
     finish(report_key(params, record, read, drawn), out, list(WRITTEN))

@@ -33,6 +33,7 @@ def _words(run: RunConfig) -> str:
     adaptive = run.model.adaptive
     if isinstance(adaptive, LengthTokenConfig):
         return _token(adaptive)
+    assert adaptive is not None  # of a length-adaptive run
     told = "the length T at which the image will be drawn (log T and 1 / T)"
     if adaptive.features == "T_and_t":
         told += " and, at every step t, how far it is (t / T, log t and the logarithm of the steps to go)"

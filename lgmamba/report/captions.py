@@ -1,10 +1,11 @@
-"""Titles and captions of the figures: what is drawn, of how many seeds and images, and what the bands are."""
+"""Captions of the figures: what is drawn, of how many seeds and images, and what the bands are."""
 
 from dataclasses import dataclass
 
 import polars as pl
 
 from lgmamba.analysis import figures_of
+from lgmamba.analysis.numbers import least
 from lgmamba.config.study import Params
 from lgmamba.report.words import plural
 
@@ -36,32 +37,12 @@ def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
     )
     return Sample(
         found["seed"].n_unique(),
-        found["n_images"].min(),
+        int(least(found["n_images"])),
         params.probe.split,
-        found["n_repeats"].min(),
+        int(least(found["n_repeats"])),
         params.probe.orders[0],
         params.task.IMAGES,
     )
-
-
-TITLES = {
-    "task": "The task",
-    "curves": "PSNR against the number of patches read",
-    "gallery": "Reconstructions step by step",
-    "retention": "Retention maps",
-    "asked": "What single queries find",
-    "envelope": "Specialists, generalist and length-adaptive run",
-    "budget": "How much training is enough",
-    "forms": "Forms of the length-adaptive run",
-    "degradation": "What is lost beyond the training length",
-    "remedies": "What remedies do beyond the training length",
-    "remedies_retention": "Retention maps with remedies",
-    "modes": "Which modes break a model, and which remedy touches them",
-    "states": "States beyond the training length",
-    "receptive_field": "How far back a model reads",
-    "training": "Validation during training",
-    "lengths": "The distributions of training lengths",
-}
 
 
 TEXTS = {
@@ -76,7 +57,8 @@ TEXTS = {
         far and the mean image elsewhere; once every cell has been read it is perfect and has left the plot.""",
     "gallery": """
         The same {split} images in all rows; the first row shows the patches read so far, chequered where none was. Right of the
-        red line a run is beyond its training length. Seed {seed}; all pictures show pixel values from 0 to 1.""",
+        red line a run is beyond its training length. Small numbers: PSNR of that picture in dB. Seed {seed}; all pictures show pixel
+        values from 0 to 1.""",
     "retention": """
         Mean squared error of a cell's pixels against the step t and the time since the cell was last read (octaves of steps; lowest
         strip: not read so far). A run that keeps what it read is dark in every row; one that forgets brightens towards old ages; one
@@ -86,7 +68,8 @@ TEXTS = {
         PSNR of single patches that query tokens ask for, after L0 steps (above) and after the longest sequence (below). Left: at random
         places, by the number of the query. Middle: the same queries by the distance between the centres of the patch asked for and of the
         nearest one read. Right: at the places read last, by the steps since. Lines: one query after the other, as in training; dotted:
-        each alone from the same state; what lies between is what the queries write. A length-adaptive run is told L0. Bands: lowest to
+        each alone from the same state; what lies between is what the queries write. Numbers and steps in octaves; values of less than
+        one query in a hundred are left out. A length-adaptive run is told L0. Bands: lowest to
         highest of {seeds}; {sample}.""",
     "envelope": """
         Above: PSNR at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
@@ -138,7 +121,6 @@ TEXTS = {
 }
 
 
-PLAIN_TITLES = {"curves": "Level against the number of {steps} read", "theory": "Theory and model"}
 PLAIN_TEXTS = {
     "curves": """
         Every point is a sequence of its own, ended at t and asked there. A length-adaptive run is told the true length of each
@@ -165,12 +147,6 @@ PLACES_TEXTS = {
         numbers: PSNR of that picture in dB. All pictures show pixel values from 0 to 1; the chequered pattern is what was not read.""",
 }
 """Where they differ for a task that reads patches at any pixel."""
-
-
-def titles(params: Params) -> dict[str, str]:
-    """{figure: title}, of the figures that the study has."""
-    named = TITLES if params.task.IMAGES else TITLES | PLAIN_TITLES
-    return {figure: named[figure].format(steps=params.task.STEPS) for figure in figures_of(params)}
 
 
 def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[str, str]:

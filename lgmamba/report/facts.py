@@ -10,13 +10,15 @@ from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL, TOTAL_BEHIND
 from lgmamba.analysis.families import describe_lengths, describe_run, families, kind_of, several_budgets, several_forms
+from lgmamba.analysis.titles import titles
 from lgmamba.config.study import Params
-from lgmamba.report.captions import captions, sample_of, titles
+from lgmamba.report.captions import captions, sample_of
 from lgmamba.report.contrasts import contrast_facts
 from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.remedies import remedy_facts, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
+from lgmamba.report.views import claim_views, figure_views
 from lgmamba.report.words import plain_text
 
 READ = ("curves", "summary", "contrasts", "envelope", "runs")
@@ -67,8 +69,9 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "strategies": _strategies(params, frames),
         "costs": cost_facts(found["runs"]),
         "titles": titles(params),
+        "views": {"figures": figure_views(params), "claims": claim_views(params)},
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
-        "captions": captions(params, sample, remedies and remedies["sample"]),
+        "captions": captions(params, sample, remedies["sample"] if remedies else None),
         "remedies": remedies,
         "inside": None if params.inspect is None else inspect_facts(params, frames),
     }
@@ -143,7 +146,7 @@ def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
     for name, run in params.runs_by_name().items():
         steps = [step for found, step in psnr if found == name and 1 < step < run.L0]
         if steps:
-            step = min(steps, key=lambda t, L0=run.L0: (abs(math.log(4 * t / L0)), t))
+            _, step = min((abs(math.log(4 * t / run.L0)), t) for t in steps)
             rows.append({"run": name, "L0": run.L0, "step": step, "psnr": psnr[name, step], "mean_image": mean_image})
     return rows
 

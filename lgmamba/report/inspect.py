@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from lgmamba.analysis.numbers import mean
 from lgmamba.config.study import Params
 from lgmamba.report.words import listed, number, signed, span
 
@@ -34,7 +35,7 @@ def inspect_facts(params: Params, frames: Path) -> dict[str, Any]:
     """
     found = {name: pl.read_parquet(frames / f"inspect_{name}.parquet") for name in READ}
     longest = {name: frame.filter(pl.col("step") == pl.col("step").max().over("run")) for name, frame in found.items()}
-    runs = [name for name in params.inspect.runs if name in set(found["touched"]["run"])]
+    runs = [name for name in params.the_inspect.runs if name in set(found["touched"]["run"])]
     return {
         "sentences": [
             sentence for run in runs for sentence in _sentences(run, {k: v.filter(run=run) for k, v in longest.items()})
@@ -47,7 +48,7 @@ def inspect_facts(params: Params, frames: Path) -> dict[str, Any]:
 def _sentences(run: str, at: dict[str, pl.DataFrame]) -> list[str]:
     step, L0 = at["touched"]["step"][0], at["touched"]["L0"][0]
     plain = at["touched"].filter(remedy="none", layer=0).unique("seed")
-    lost = (plain["psnr_L0"] - plain["psnr"]).mean()
+    lost = mean(plain["psnr_L0"] - plain["psnr"])
     shares = at["explained"].filter(pl.col("layer") >= 0, estimator="mean", weighting="energy")
     memory, writes = (
         100 * shares.filter(account=name).group_by("layer", maintain_order=True).agg(pl.col("share").mean())["share"]
@@ -73,8 +74,8 @@ def _sentences(run: str, at: dict[str, pl.DataFrame]) -> list[str]:
         f"Of the {number(lost)} dB lost since L0, {number(best['gain'])} dB come back where the modes of {best['group']} memory alone are "
         f"{INTERVENTIONS[best['intervention']]}; acting on another group alone changes PSNR by {signed(max(others))} dB at best."
     )
-    content = at["content"].filter(layer=at["content"]["layer"].max(), read_out="refit")["psnr"].mean()
-    model = plain["psnr"].mean()
+    content = mean(at["content"].filter(layer=at["content"]["layer"].max(), read_out="refit")["psnr"])
+    model = mean(plain["psnr"])
     there = (
         f"A linear read-out of the last layer's state fitted at T reaches {number(content)} dB, the model {number(model)} dB: "
         + ("the image is still in the state." if content > model + MATTERS else "the image is no longer in the state.")

@@ -5,8 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, ORACLES, VANILLA
-from lgmamba.config.remedies import RESERVED
+from lgmamba.analysis.numbers import greatest, least, mean
+from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA
+from lgmamba.config.remedies import ORACLES, RESERVED
 from lgmamba.config.study import Params
 from lgmamba.report.remedy_kinds import kind_facts
 from lgmamba.report.words import duration, interval, listed, number, plural, signed
@@ -24,16 +25,16 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
     """
     found = {name: pl.read_parquet(frames / f"remedies_{name}.parquet") for name in READ}
     levels, drawn = pl.read_parquet(frames / "remedies.parquet"), pl.read_parquet(frames / "figure_remedies.parquet")
-    far = max(params.extension.factors)
+    far = max(params.the_extension.factors)
     order = drawn["remedy"].unique(maintain_order=True).to_list()
     order += [name for name in levels["remedy"].unique(maintain_order=True) if name not in order]
-    orders = listed(f"`{name}`" for name in params.extension.orders)
-    repeats = params.extension.repeats
+    orders = listed(f"`{name}`" for name in params.the_extension.orders)
+    repeats = params.the_extension.repeats
     return {
-        "sample": f"{plural(levels['n_images'].min(), f'{params.probe.split} image')}"
+        "sample": f"{plural(int(least(levels['n_images'])), f'{params.probe.split} image')}"
         + (f", {repeats} visiting orders an image" if repeats > 1 else "")
-        + f", {plural(levels['n_seeds'].min(), 'seed')}, order{'s' if len(params.extension.orders) > 1 else ''} {orders}",
-        "factors": [f for f in sorted(set(params.extension.factors) | {1.0})],
+        + f", {plural(int(least(levels['n_seeds'])), 'seed')}, order{'s' if len(params.the_extension.orders) > 1 else ''} {orders}",
+        "factors": [f for f in sorted(set(params.the_extension.factors) | {1.0})],
         "far": far,
         "far_db": far_levels(levels.filter(pl.col("factor") == far)),
         "tables": [
@@ -166,11 +167,11 @@ def calibration_sentence(params: Params, cost: pl.DataFrame) -> str:
     if calibrated.is_empty():
         return "Nothing is calibrated."
     per_run = calibrated.group_by("run", "seed").agg(pl.col("calibration_s").sum())["calibration_s"]
-    images = calibrated["calibration_images"].max()
+    images = int(greatest(calibrated["calibration_images"]))
     return (
         f"Values are found on {plural(images, 'image')} of the calibration split, half to optimise on and half to keep the best by, "
         f"for each checkpoint apart; a pass reads those that it needs once. All calibrations of one checkpoint take "
-        f"{duration(per_run.mean())}."
+        f"{duration(mean(per_run))}."
     )
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lgmamba.extras import missing
 from lgmamba.scan.cpu_operator import register_operator
 
 CHUNK = 16
@@ -29,7 +30,7 @@ def unavailable(device: str) -> str | None:
     if device != "cpu":
         return f"it computes on a CPU, not on {device}"
     if importlib.util.find_spec("numba") is None:
-        return "the package numba is not installed; pip install numba"
+        return missing("numba")
     _prove()
     return None
 

@@ -20,13 +20,14 @@ from pathlib import Path
 
 import torch
 
+from lgmamba.extras import install
 from lgmamba.scan.cache import CacheError, cache_folder
 
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
 INSTALL = (
-    "pip install cuda-bindings (the version of torch's CUDA, such as 'cuda-bindings==13.*'; see torch.version.cuda)"
+    f"{install('cuda')} (cuda-bindings of torch's CUDA version, such as 'cuda-bindings==13.*'; see torch.version.cuda)"
 )
 OPTIONS = ("--std=c++17",)
 TYPES = {torch.float32: "float", torch.bfloat16: "bf16", torch.float16: "f16"}

@@ -208,10 +208,8 @@ class Task(ABC):
 
     # Pictures
 
-    def pictures(
-        self, rows: Tensor, sequences: Sequences, ages: Tensor | None, prediction: Tensor
-    ) -> dict[str, Tensor] | None:
-        """What the panel keeps of some samples, name -> (B, ...): targets, cells, and by step (axis 1) seen and reconstructions.
+    def pictures(self, rows: Tensor, sequences: Sequences) -> dict[str, Tensor] | None:
+        """What the panel shows of some samples beside predictions, name -> (B, ...): images, targets (uint8), cells.
 
         None without images.
         """

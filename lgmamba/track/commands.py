@@ -1,4 +1,4 @@
-"""What `lgmamba track ...` does: make the store, add runs made elsewhere, add the report."""
+"""What `lgmamba track ...` does: make the store, add runs made elsewhere, add the report and what trainings reach."""
 
 import json
 import logging
@@ -13,9 +13,11 @@ import typer
 from lgmamba.config.files import TrackingFile, read_config
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
+from lgmamba.extras import install
 from lgmamba.keys import track_report_key
 from lgmamba.records import Record, find_record, write_record
 from lgmamba.track import store as stores
+from lgmamba.track.levels import log_levels
 from lgmamba.track.tracker import create_run, find_run, publish, result_digest
 
 log = logging.getLogger(__name__)
@@ -48,12 +50,15 @@ def report(
     config: Annotated[Path, typer.Option(help="tracking.json of the study")],
     study: Annotated[Path, typer.Option(help="study.json")],
     reports: Annotated[Path, typer.Option(help="folder of the report")],
+    frames: Annotated[Path | None, typer.Option(help="folder of the frames, with what each training reaches")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the mark that says which report the store has")] = None,
 ) -> None:
-    """Add the study's report, figures and headline numbers to the store, as one run of its own."""
+    """Add the study's report, figures and headline numbers to the store, as one run of its own; to each training its levels."""
     store, params = _store(config), read_config(study, Params)
     key = track_report_key(params, find_record(reports))
     done = store is not None and _worked(lambda: log_report(store, params, reports))
+    if done and frames is not None:
+        done = _worked(lambda: log_levels(store, params, frames))
     if done:
         typer.echo(f"report in the MLflow store {store}")
     if out is not None:  # after a failure it is no mark of this report, and the next call tries again
@@ -131,6 +136,8 @@ def _store(config: Path) -> Path | None:
         typer.echo("tracking is off (tracking.kind: none)")
         return None
     if find_spec("mlflow") is None:
-        log.warning("MLflow is not installed: nothing is tracked (tracking.kind: none says so for good)")
+        log.warning(
+            "MLflow is not installed: nothing is tracked (%s; tracking.kind: none says so for good)", install("mlflow")
+        )
         return None
     return tracking.store

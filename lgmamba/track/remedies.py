@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lgmamba.config.run import RunConfig
+from lgmamba.extras import install
 from lgmamba.metrics import psnr
 from lgmamba.track import store as stores
 
@@ -23,7 +24,7 @@ def track_remedies(store: Path | None, run: RunConfig, out: Path) -> None:
     if store is None:
         return
     if find_spec("mlflow") is None:
-        log.warning("MLflow is not installed: nothing is tracked")
+        log.warning("MLflow is not installed: nothing is tracked; %s", install("mlflow"))
         return
     try:
         log_remedies(store, run, out)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lgmamba.config.run import RunConfig
+from lgmamba.extras import install
 from lgmamba.files import file_digest
 from lgmamba.track import store as stores
 
@@ -65,7 +66,8 @@ def open_tracker(store: Path | None, run: RunConfig, tags: dict[str, str]) -> Tr
         return NullTracker()
     if find_spec("mlflow") is None:
         log.warning(
-            "MLflow is not installed: nothing is tracked. `lgmamba track import` adds the run afterwards, on a machine that has it."
+            "MLflow is not installed: nothing is tracked; %s. `lgmamba track import` adds the run afterwards.",
+            install("mlflow"),
         )
         return NullTracker()
     return MlflowTracker(store, run, tags)

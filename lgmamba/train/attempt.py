@@ -83,7 +83,7 @@ class Attempt:
         self.sampler = self.task.sampler(dataset.split("train"), config, run.seed, full_length)
         self.validation = Validation(self.task, dataset, config.validate_images)
         weights = initial_weights(run, training.out)
-        self.made_from = train_key(run, dataset.manifest.sha256, weights)
+        self.made_from = train_key(run, dataset.digest, weights)
         self.resume_key = {"made from": self.made_from.digest, "device": device.type}
         found = load_progress(training.work, self.resume_key)
         self.moments: Moments | None = None
@@ -142,6 +142,7 @@ class Attempt:
         """
         out, run = self.training.out, self.run
         if keep:
+            assert self.moments is not None  # of a training that made a step
             self.save(self.moments)
         write_atomic(out / "run.json", to_json(run.model_dump(mode="json")))
         self.history.write(out / "history.parquet")

@@ -148,9 +148,9 @@ def check_trained_on(train: Path, dataset: Dataset) -> str:
     """
     record = read_record(train, "train")
     found = record.key.inputs["images"]
-    if found != dataset.manifest.sha256:
+    if found != dataset.digest:
         raise ArtefactError(
-            f"{train}: trained on images {found:.12}, but the image artefact now holds {dataset.manifest.sha256:.12}; train it again"
+            f"{train}: trained on images {found:.12}, but the image artefact now holds {dataset.digest:.12}; train it again"
         )
     return record.files["model.safetensors"]
 
@@ -219,4 +219,3 @@ def _digest(tensors: dict[str, Tensor], known: dict[str, str]) -> str:
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with atomic_path(path) as part:
         save_file({name: v.contiguous().cpu() for name, v in tensors.items()}, part, metadata=metadata)
-        part.chmod(0o644)  # safetensors makes files that nobody else can read

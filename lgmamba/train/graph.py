@@ -31,6 +31,7 @@ class Replayed:
             self._record(given)
         for mine, new in zip(self._given, given, strict=True):
             mine.copy_(new)
+        assert self._graph is not None  # recorded above
         self._graph.replay()
         return self._results
 

@@ -40,7 +40,7 @@ class Lamb(torch.optim.Optimizer):
         super().__init__(params, defaults | {"stacked": stacked, "capturable": True})  # loaded counts go to the device
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]  # the loss as a tensor
         """One update of every tensor that has a gradient."""
         loss = None
         if closure is not None:

@@ -100,10 +100,10 @@ def advance(attempts: Sequence[Attempt], stop: int, show: Show) -> dict[int, Tra
         position -> error of those that could not go on.
     """
     config, device = attempts[0].run.train, attempts[0].device
-    alone, start = len(attempts) == 1, attempts[0].step
+    start = attempts[0].step
     step = build_step(attempts)
     if start:
-        step.load_moments([attempt.moments for attempt in attempts])
+        step.load_moments([attempt.moments for attempt in attempts if attempt.moments is not None])
     seen = torch.zeros(config.log_every, 2, len(attempts), device=device)  # loss and gradient norm since the last row
     failed: dict[int, TrainingError] = {}
     checkpointed = logged = time.monotonic()
@@ -111,7 +111,7 @@ def advance(attempts: Sequence[Attempt], stop: int, show: Show) -> dict[int, Tra
         lr = learning_rate(now, config)
         step.set_learning_rate(lr)
         batches = [attempt.sampler.draw(now) for attempt in attempts]
-        results = step(batches[0]) if alone else step(batches)
+        results = step(batches[0]) if isinstance(step, TrainStep) else step(batches)
         seen[now % config.log_every] = torch.stack(results).reshape(2, -1)
         done = now + 1
         if done % config.log_every and done < stop:

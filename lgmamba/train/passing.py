@@ -35,6 +35,7 @@ def passed_state(model: SequenceModel, task: Task, batch: Batch) -> StackState |
     end = None
     for piece in read_pieces(model, sequences, ends([sequences.T], PIECE)):
         end = piece.state
+    assert end is not None  # at least one step is passed
     if batch.passed.noise_seed is not None:
         end = noise_like(end, batch.passed.noise_seed)
     joined = [torch.cat([new, zero[len(new) :]]) for new, zero in zip(end.tensors(), state.tensors(), strict=True)]

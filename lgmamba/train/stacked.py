@@ -48,7 +48,8 @@ class StackedStep:
         They are overwritten by the next call.
         """
         self._like = batches[0]
-        return self._run_or_replay(*stack_batches(batches).tensors().values())
+        losses, norms = self._run_or_replay(*stack_batches(batches).tensors().values())
+        return losses, norms
 
     def set_learning_rate(self, lr: float) -> None:
         """Of the steps from here on."""

@@ -43,7 +43,8 @@ class TrainStep:
         """Loss and gradient norm before clipping, both () float32 on the device; overwritten by the next call."""
         state = self._passed(batch)  # of any number of steps, so it is never part of the graph
         self._like = batch, state
-        return self._run_or_replay(*batch.tensors().values(), *([] if state is None else state.tensors()))
+        loss, norm = self._run_or_replay(*batch.tensors().values(), *([] if state is None else state.tensors()))
+        return loss, norm
 
     def set_learning_rate(self, lr: float) -> None:
         """Of the steps from here on."""

@@ -223,7 +223,7 @@ def write_run(path: Path, params: Params, run: RunConfig, pictures: np.ndarray) 
     _steps(params, run, steps, psnr, rng).write_parquet(probe / "steps.parquet")
     cells = visiting(len(pictures), pictures.shape[2] // run.task.patch_size, max(steps))
     _retention(params, run, steps, psnr, cells.shape, rng).write_parquet(probe / "retention.parquet")
-    save_file(_panel(run, steps, psnr, cells, pictures, rng), probe / "panel.safetensors")
+    save_file(_panel(run, params.panel_steps(), cells, pictures, rng), probe / "panel.safetensors")
     record(train_key(run, DATA_DIGEST), train)
     record(reading_key(probe_file(params, run), DATA_DIGEST, digest), probe)
 
@@ -326,28 +326,20 @@ def _retention(
 def _panel(
     run: RunConfig,
     steps: list[int],
-    psnr: np.ndarray,
     cells: np.ndarray,
     pictures: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    M, _, H, W = pictures.shape
-    P = run.task.patch_size
-    G = (H // P) * (W // P)
     target = pictures / 255
     noise = rng.normal(0, 1, pictures.shape)
-    rms = np.sqrt(10 ** (-psnr / 10))
-    seen = np.zeros((len(steps), M, G), dtype=bool)
-    for s, t in enumerate(steps):
-        for m in range(M):
-            seen[s, m, cells[m, :t]] = True
+    rms = np.sqrt(10 ** (-true_psnr(run, np.array(steps)) / 10))
     blur = target.mean((2, 3), keepdims=True)
-    mixed = [(1 - min(1, 2 * r)) * target + min(1, 2 * r) * blur + 0.3 * r * noise for r in rms]
+    mixed = np.stack([(1 - min(1, 2 * r)) * target + min(1, 2 * r) * blur + 0.3 * r * noise for r in rms])
     return {
         "steps": np.array(steps),
-        "images": np.arange(100, 100 + M),
+        "images": np.arange(100, 100 + len(pictures)),
         "targets": np.ascontiguousarray(pictures),
-        "reconstructions": np.stack(mixed).astype(np.float16),
-        "seen": seen,
+        "reconstructions": np.round(255 * mixed.clip(0, 1)).astype(np.uint8),
+        "mse": ((mixed - target) ** 2).mean((2, 3, 4)).astype(np.float32),
         "cells": cells.astype(np.int64),
     }

@@ -128,21 +128,27 @@ def test_panel_survives_the_disk_and_knows_its_pixels(study):
     raw = load_file(source)
     at = raw["steps"].tolist().index(8)
     np.testing.assert_array_equal(
-        panel.reconstruction("uniform", 8, 1), raw["reconstructions"][at, 1].astype(np.float32)
+        panel.reconstruction("uniform", 8, 1), raw["reconstructions"][at, 1].astype(np.float32) / 255
     )
+    assert panel.psnr("uniform", 8, 1) == pytest.approx(-10 * math.log10(raw["mse"][at, 1]))
     assert panel.mask(8, 0).sum() == 8 * 4  # eight cells of 2 x 2 pixels
+    assert panel.ages(8, 0)[panel.cell_mask(raw["cells"][0, 7])].tolist() == [0] * 4  # read at the step itself
+    assert panel.ages(19, 0)[panel.cell_mask(raw["cells"][0, 4])].max() <= 14  # again since, or 14 steps ago
+    assert set(panel.ages(8, 0).flat) == {-1, *range(8)}
     first = np.zeros((8, 8), dtype=bool)
     first[2:4, 4:6] = True
     np.testing.assert_array_equal(panel.cell_mask(6), first)  # row 1, column 2 of a 4 x 4 grid
-    with pytest.raises(ValueError, match="the panel has no step 5"):
-        panel.mask(5, 0)
+    with pytest.raises(ValueError, match="the panel has no step 401; it has 1 to 400"):
+        panel.mask(401, 0)
 
 
-def test_panel_has_the_pictures_of_the_figures_and_no_others(study):
-    panel = read_panel(study.frames / "panel.safetensors")
-    held = {(run, *tile) for run, pictures in panel.reconstructions.items() for tile in pictures}
+def test_panel_has_every_picture_that_figures_draw_and_the_steps_between(study):
+    params, panel = load_study(study.study), read_panel(study.frames / "panel.safetensors")
+    assert list(panel.strips) == list(params.runs)
+    assert panel.steps == params.panel_steps()
     drawn = [frame(study, f"figure_{name}").drop_nulls("run") for name in ("task", "gallery")]
-    assert held == {tile for rows in drawn for tile in rows.select("run", "step", "image").rows()}
+    for run, step, image in {tile for rows in drawn for tile in rows.select("run", "step", "image").rows()}:
+        assert panel.reconstruction(run, step, image).shape == (1, 8, 8)
     with pytest.raises(ValueError, match="the panel has no picture of image 5 by uniform at step 8"):
         panel.reconstruction("uniform", 8, 5)
 

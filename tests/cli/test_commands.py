@@ -82,7 +82,7 @@ def test_a_missing_file_ends_the_real_process_with_one_line(paths):
 def test_a_typo_in_the_parameters_is_named(lgmamba):
     ended = lgmamba("show", "params.yaml", "--override", "{train: {stepz: 3}}")
     assert_told(ended, "train.stepz: unknown key", "did you mean 'steps'")
-    patches = lgmamba("show", "--override", "{task: {patch_size: 3}, data: {image_size: [8, 6]}}")
+    patches = lgmamba("show", "--preset", "digits", "--override", "{task: {patch_size: 3}, data: {image_size: [8, 6]}}")
     assert_told(patches, "found task.patch_size 3, expected: a divisor of data.image_size, 8 x 6 pixels")
     assert_told(lgmamba("show", "--preset", "gone"), "preset 'gone'", "smoke")
     assert_told(lgmamba("show", "gone.yaml"), "gone.yaml: no such file")

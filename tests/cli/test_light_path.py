@@ -43,7 +43,7 @@ def bare(tmp_path):
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "sitecustomize.py").write_text(HIDE)
     values = STUDY | {"runs": {name: STUDY["runs"][name] for name in ("plain", "told")}, "seeds": [0]} | REMEDIES
-    values |= {"inspect": INSPECT | {"runs": ["told"], "factors": [2]}}
+    values |= {"extends": "digits", "inspect": INSPECT | {"runs": ["told"], "factors": [2]}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values))
 
     def call(*words):

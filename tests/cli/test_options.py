@@ -64,6 +64,10 @@ def test_missing_images_are_noted_before_any_job(lgmamba, tmp_path, monkeypatch)
         ended = lgmamba("show", ROOT / "params.yaml", "--override", "{" + kind % f'"{path}"' + "}")
         assert ended.code == 0, ended.err
         assert ended.err.startswith(note) and bool(ended.err) == bool(note)
+    for path, note in (("null", ""), ("font", "note: data.source: font does not exist")):
+        glyphs = f"{{data: {{source: {{kind: glyphs, path: {path}}}}}}}"
+        told = lgmamba("show", ROOT / "params.yaml", "--override", glyphs).err
+        assert told.startswith(note) and bool(told) == bool(note)
     assert (
         "did you mean photos?" in lgmamba("show", ROOT / "params.yaml", "--override", "{" + source % "photo" + "}").err
     )

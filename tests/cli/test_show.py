@@ -70,11 +70,13 @@ def test_cost_counts_the_passed_part_forward_only():
 
 def test_images_have_the_configured_size_or_that_of_the_built_ones(tmp_path, digits):
     def shape(**overrides):
-        return image_shape(load_params(ROOT / "params.yaml", overrides=overrides))
+        return image_shape(load_params(ROOT / "params.yaml", "digits", overrides))
 
     folder = {"kind": "image_folder", "path": "somewhere"}
     assert shape() == shape(data={"image_size": None}) == (1, 8, 8)
     assert shape(data={"image_size": [16, 8], "channels": "rgb", "source": folder}) == (3, 16, 8)
+    glyphs = {"kind": "glyphs", "side": 20}
+    assert shape(data={"image_size": None, "source": glyphs}) == (1, 20, 20)
     unknown = {"image_size": None, "source": folder}
     assert shape(data=unknown, outputs={"data": str(digits), "outside": "allow"}) == (1, 8, 8)
     with pytest.raises(DataError, match=r"no data artefact at .*gone"):

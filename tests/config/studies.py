@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.study import Params, merge
+from lgmamba.config.study import Params, merge, overlaid
 from lgmamba.config.text import read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -32,11 +32,12 @@ SMALL = {
     "extension": {"runs": ["plain", "told"]},
     "inspect": {"runs": ["plain", "told"]},
 }
-"""Laid over params.yaml, so that no test depends on the numbers chosen there."""
+"""Laid over preset digits, so that no test depends on the numbers chosen there."""
 
 
 def values(**overrides) -> dict[str, Any]:
-    return merge(merge(read_yaml(PARAMS), SMALL), overrides)
+    digits = overlaid(read_yaml(PARAMS), read_yaml(ROOT / "workflow/presets/digits.yaml"))
+    return merge(merge(digits, SMALL), overrides)
 
 
 def study(**overrides) -> Params:

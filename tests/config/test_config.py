@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -82,6 +83,16 @@ def test_probe_steps_are_powers_of_two_all_training_lengths_and_multiples_of_the
     assert params.probe_steps(runs["plain"]) == sorted(common | {20, 24, 32, 64, 128, 256} | {80} | {400})
     assert params.probe_steps(runs["fixed_12"]) == sorted(common | {15, 18, 24, 48, 96, 192} | {60} | {300})
     assert params.probe_steps(runs["fixed_4"]) == sorted(common | {5, 6, 8, 16, 32, 64} | {20} | {100})
+
+
+def test_pictures_are_kept_at_sixty_steps_evenly_apart_on_a_log_scale_and_the_same_for_every_run():
+    steps = study().panel_steps()
+    assert len(steps) == 60
+    assert {1, 2, 4, 8, 16, 32, 64, 128, 256, 12, 3, 20, 24, 400} < set(steps)
+    assert steps[:16] == [*range(1, 17)]  # all of them while they are few
+    assert max(b / a for a, b in pairwise(steps[15:])) < 1.13
+    few = {"max_factor": 2, "factors": [2], "extra_steps": [3]}
+    assert study(probe=few, claims={"far_factors": [2]}).panel_steps() == [*range(1, 33)]
 
 
 def test_probe_steps_end_at_the_largest_factor():

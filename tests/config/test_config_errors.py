@@ -20,6 +20,9 @@ OPTIONAL |= {
     "extension.repeats",
     "extension.calibration.order",
     "train.length_power",
+    "data.resampling",
+    "task.kind",
+    "model.mixer.conv",
 }
 NEEDED_BY_TASK = {"model.position", "model.decoder"}
 """Null for other tasks; each run says that its own needs them."""

@@ -1,13 +1,15 @@
 """Remedies in params.yaml: every form loads in the modes of the table and in no other, and what is wrong is named."""
 
 import re
+from typing import get_args
 
 import pytest
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.remedies import RESERVED, mode_of
+from lgmamba.config.remedies import ORACLES, RESERVED, mode_of
 from lgmamba.config.study import Params, load_params
 from lgmamba.remedies.configs import MODES
+from lgmamba.tasks.configs import Kinds
 from tests.config.studies import PARAMS, ROOT, error, study, values
 from tests.remedies.entries import ALL, FORMS
 from tests.remedies.entries import values as entry
@@ -202,6 +204,12 @@ def test_the_documentation_names_every_kind_with_its_forms_and_modes():
             form = "random_steps" if forms == "`steps: random`" else form
             documented.setdefault((kind, form), set()).update(BOTH if modes == "both" else {modes})
     assert documented == {key: set(modes) for key, modes in MODES.items()}
+
+
+def test_no_remedy_has_the_name_of_what_a_task_knows_best():
+    """Such a row stands beside the remedies, and is none of them."""
+    oracles = {task.ORACLE for task in get_args(Kinds) if task.ORACLE is not None}
+    assert oracles == set(ORACLES) <= set(RESERVED)
 
 
 def test_an_overlay_replaces_the_list_and_merges_how_it_is_tried():

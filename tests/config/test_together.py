@@ -3,7 +3,7 @@
 import pytest
 
 from lgmamba.config.lengths import Geometric
-from lgmamba.config.study import load_params, overlaid
+from lgmamba.config.study import ReportConfig, load_params, overlaid
 from tests.config.studies import ADAPTIVE, PARAMS, error, study, values
 
 LONGMAMBA = {"name": "lm", "kind": "longmamba", "threshold": "as_released", "mode": "prefix"}
@@ -58,7 +58,10 @@ WRONG = {
     "a study's name of 300 characters": ({"study": "s" * 300}, "at most 64"),
     "a remedy's name of 300 characters": ({"remedies": [FREE | {"name": "n" * 300}]}, "at most 64"),
     "a folder's name of 300 characters": ({"outputs": {"results": "r/" + "s" * 300}}, "names of at most 200 bytes"),
-    "braces, which Snakemake fills": ({"outputs": {"results": "results/{run}"}}, "without braces and control"),
+    "braces, which Snakemake fills": (
+        {"outputs": {"results": "results/{run}"}},
+        "Snakemake takes braces for wildcards",
+    ),
     "a folder over two lines": ({"outputs": {"data": "data/a\nb"}}, "without braces and control characters"),
     "a model of a million layers": ({"model": {"n_layer": 10**6}}, "model.n_layer: found 1000000"),
     "a wide model": ({"model": {"d_model": 10**9}}, "model.d_model: found 1000000000"),
@@ -111,18 +114,29 @@ def test_a_geometric_law_stops_looking_where_nothing_changes_any_more(mean, most
 
 
 def test_runs_of_ones_own_need_nothing_else():
-    """Three plain runs over the default study: no comparison, remedy or look is asked for."""
-    params = load_params(PARAMS, overrides={"study": "mine", "runs": {"a": None, "b": {}, "c": {}}})
-    assert (params.claims.comparisons, params.remedies, params.extension, params.inspect) == ([], [], None, None)
+    """Three plain runs over another study: no comparison, contrast, remedy or look is asked for, and it has words of its own."""
+    for preset in (None, "digits"):
+        params = load_params(PARAMS, preset, {"study": "mine", "runs": {"a": None, "b": {}, "c": {}}})
+        assert (params.claims.comparisons, params.remedies, params.extension, params.inspect) == ([], [], None, None)
+        assert (params.claims.primary, params.claims.fixed, params.report) == ([], None, ReportConfig())
+
+
+def test_contrasts_of_runs_that_are_still_there_stay_with_their_day_in_the_same_study():
+    both = load_params(PARAMS)
+    kept = {name: both.runs[name] for name in ("fixed_32", "uniform_32")}
+    claims = load_params(PARAMS, overrides={"runs": kept}).claims
+    sides = {side.run for contrast in claims.primary for side in (contrast.of, contrast.minus)}
+    assert sides == set(kept) and claims.fixed == both.claims.fixed is not None
+    assert [c for c in both.claims.primary if {c.of.run, c.minus.run} <= set(kept)] == claims.primary
 
 
 def test_what_is_inherited_about_runs_that_are_still_there_stays():
-    both = load_params(PARAMS)
+    both = load_params(PARAMS, "digits")
     kept = {name: both.runs[name] for name in ("uniform_4", "uniform_16", "adaptive_16")}
-    params = load_params(PARAMS, overrides={"runs": kept})
+    params = load_params(PARAMS, "digits", {"runs": kept})
     assert params.claims == both.claims
     assert (params.extension, params.inspect, params.remedies) == (both.extension, both.inspect, both.remedies)
-    one = load_params(PARAMS, overrides={"runs": {"uniform_16": {}}})
+    one = load_params(PARAMS, "digits", {"runs": {"uniform_16": {}}})
     assert one.claims.comparisons == []
     assert one.extension.runs == one.inspect.runs == ["uniform_16"]
 

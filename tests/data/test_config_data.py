@@ -64,6 +64,7 @@ def test_recipes_in_the_docs_are_valid():
 
 SOURCES = (
     {"kind": "digits"},
+    {"kind": "glyphs"},
     {"kind": "parquet", "path": "x.parquet", "image_column": "img", "label_column": "label"},
     {"kind": "image_folder", "path": "x"},
 )

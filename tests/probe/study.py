@@ -142,7 +142,7 @@ class Study:
 
 def small_study(root: Path, **overrides: Any) -> Study:
     """Configured, and its images built; nothing trained yet."""
-    params = load_params(ROOT / "params.yaml", overrides=STUDY | overrides)
+    params = load_params(ROOT / "params.yaml", "digits", STUDY | overrides)
     write_config_files(params, root)
     build_digits(root / "data")
     return Study(root, params)

@@ -40,7 +40,7 @@ def test_the_curves_are_the_mean_of_the_errors_that_the_probe_wrote(study, frame
 
 def test_the_pictures_of_all_runs_are_gathered(study, frames):
     panel = read_panel(frames / "panel.safetensors")
-    assert set(panel.reconstructions) == set(study.params.runs)
+    assert set(panel.strips) == set(study.params.runs)
     assert panel.images.tolist() == study.rows(6).tolist()
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from lgmamba.config.study import load_params, merge
-from lgmamba.config.text import read_yaml
+from lgmamba.config.study import load_params
 from tests.waiting import HANGS
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +94,7 @@ def copy_repository(to: Path) -> Checkout:
 def write_small_study(root: Path) -> None:
     """params.yaml <- the smoke preset <- two runs, one seed, tracked: what is slow here is starting programs, not training."""
     params = load_params(root / "params.yaml", preset="smoke")
-    values = merge(read_yaml(root / "params.yaml"), read_yaml(root / "workflow/presets/smoke.yaml"))
+    values = params.model_dump(mode="json")
     pair = params.claims.comparisons[0]
     values["runs"] = {name: values["runs"][name] for name in (pair.generalist, pair.adaptive)}
     values["claims"]["comparisons"] = [pair.model_dump()]

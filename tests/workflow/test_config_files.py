@@ -1,5 +1,6 @@
 """The files between configuration and stages: complete, exact, and rewritten only for a reason."""
 
+import json
 import os
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def test_one_run_changed_changes_that_runs_files_alone(params, tmp_path):
     assert frozen == sorted([*stages, "study"])
 
 
-def test_patch_sizes_of_all_runs_reach_the_data_stage(params, tmp_path):
+def test_patch_sizes_of_all_runs_reach_the_data_stage(tmp_path):
+    params = load_params(ROOT / "params.yaml", "digits")  # cells of a grid, which must fit
     contents = config_contents(params, Layout(tmp_path))
     sizes = sorted({run.task.patch_size for run in params.run_configs().values()})
     assert DataFile.model_validate_json(contents[Layout(tmp_path).data]).patch_sizes == sizes
@@ -79,15 +81,16 @@ def test_unreadable_files_are_named(tmp_path):
 
 def test_the_folders_of_another_study_are_not_written_over(params, tmp_path):
     write_config_files(params, tmp_path)
+    own = params.study
     photos = load_params(ROOT / "params.yaml", overrides={"study": "photos"})
     assert write_config_files(photos, tmp_path)  # folders of its own, named after it
-    there = load_params(ROOT / "params.yaml", overrides={"study": "photos", "outputs": {"results": "results/digits"}})
+    there = load_params(ROOT / "params.yaml", overrides={"study": "photos", "outputs": {"results": f"results/{own}"}})
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-    with pytest.raises(ConfigError, match=r"outputs\.results: found results/digits, which holds study 'digits'"):
+    with pytest.raises(ConfigError, match=rf"outputs\.results: found results/{own}, which holds study '{own}'"):
         write_config_files(there, tmp_path)
-    (tmp_path / "reports/digits").mkdir(parents=True)
-    (tmp_path / "reports/digits/headline.json").write_text('{"study": "digits"}')
-    there = load_params(ROOT / "params.yaml", overrides={"study": "photos", "outputs": {"reports": "reports/digits"}})
-    with pytest.raises(ConfigError, match=r"outputs\.reports: found reports/digits, which holds study 'digits'"):
+    (tmp_path / "reports" / own).mkdir(parents=True)
+    (tmp_path / "reports" / own / "headline.json").write_text(json.dumps({"study": own}))
+    there = load_params(ROOT / "params.yaml", overrides={"study": "photos", "outputs": {"reports": f"reports/{own}"}})
+    with pytest.raises(ConfigError, match=rf"outputs\.reports: found reports/{own}, which holds study '{own}'"):
         write_config_files(there, tmp_path)
     assert all(path.read_bytes() == content for path, content in before.items())

@@ -2,8 +2,12 @@
 
 import os
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from lgmamba.analysis.files import write_arrays
 from lgmamba.files import atomic_path, file_digest, to_json, write_atomic, write_if_changed
 
 
@@ -37,3 +41,16 @@ def test_digest_is_that_of_the_content(tmp_path):
     write_atomic(tmp_path / "a", "x")
     write_atomic(tmp_path / "b", "x")
     assert file_digest(tmp_path / "a") == file_digest(tmp_path / "b") != file_digest(__file__)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_says_who_may_read_a_file_whoever_writes_it(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_atomic(tmp_path / "text", "x")
+        with atomic_path(tmp_path / "tensors") as part:
+            save_file({"x": torch.zeros(1)}, part)
+        write_arrays({"x": np.zeros(1)}, tmp_path / "arrays")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from lgmamba.extras import EXTRAS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -22,9 +24,14 @@ def pins() -> dict[str, str]:
 
 
 def requirements(*groups: str) -> list[str]:
+    """Names of what is installed with these extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = project["dependencies"] + [r for g in groups for r in project["optional-dependencies"][g]]
-    return [normal(re.match(r"[A-Za-z0-9_.-]+", r)[0]) for r in listed]
+    names = [*project["dependencies"]]
+    for group in groups:
+        for listed in project["optional-dependencies"][group]:
+            of_ours = re.match(r"lgmamba\[(.*)\]", listed)
+            names += requirements(*of_ours[1].split(",")) if of_ours else [listed]
+    return sorted({normal(re.match(r"[A-Za-z0-9_.-]+", name)[0]) for name in names})
 
 
 def test_every_requirement_is_pinned():
@@ -38,7 +45,7 @@ def test_pins_are_public_versions():
 def test_conda_environment_has_the_same_versions():
     env = yaml.safe_load((ROOT / "workflow" / "envs" / "lgmamba.yaml").read_text())
     listed = dict(r.split("==") for r in env["dependencies"][-1]["pip"])
-    assert {normal(k): v for k, v in listed.items()} == {name: pins()[name] for name in requirements()}
+    assert {normal(k): v for k, v in listed.items()} == {name: pins()[name] for name in requirements("study", "track")}
 
 
 def test_every_figure_has_a_caption_for_snakemakes_report():
@@ -49,4 +56,17 @@ def test_every_figure_has_a_caption_for_snakemakes_report():
 
 
 def test_snakefile_fits_on_a_page():
-    assert len((ROOT / "Snakefile").read_text().splitlines()) <= 40
+    lines = (ROOT / "Snakefile").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        'workflow.include("workflow/Snakefile", overwrite_default_target=True)'  # the catalogue looks below workflow/
+    ]
+    assert len((ROOT / "workflow/Snakefile").read_text().splitlines()) <= 45
+
+
+def test_every_package_of_an_extra_is_known_by_the_name_under_which_it_is_imported():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    distributions = {"PIL": "pillow", "sklearn": "scikit-learn", "cuda": "cuda-bindings"}
+    for extra, packages in EXTRAS.items():
+        listed = {normal(re.match(r"[A-Za-z0-9_.-]+", r)[0]) for r in project[extra]}
+        assert {normal(distributions.get(name, name)) for name in packages} == listed
+    assert set(project) == EXTRAS.keys() | {"docs", "dev"}

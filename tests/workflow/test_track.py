@@ -19,7 +19,9 @@ from lgmamba.metrics import LIMIT
 from lgmamba.records import reason_to_make
 from lgmamba.track import NullTracker, metric_name, open_tracker, store, tracker
 from lgmamba.track.commands import import_run, log_report
+from lgmamba.track.levels import log_levels
 from lgmamba.track.remedies import track_remedies
+from lgmamba.track.tracker import result_digest
 from tests.cli.conftest import lgmamba  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +189,29 @@ def test_the_report_is_one_run_and_a_newer_one_replaces_it(tmp_path):
         "report.md",
         "headline.json",
     }
+
+
+@pytest.mark.workflow
+def test_trainings_carry_what_they_reach_on_held_out_images(tmp_path):
+    params = load_params(ROOT / "params.yaml")
+    run, L0 = run_config().run, run_config().L0
+    train(tmp_path, 0, range(3), 3)
+    rows = [
+        (run, seed, "prefix", "permutation", "model", t, 10.0 + seed + t) for seed in (0, 1) for t in (1, L0, 2 * L0)
+    ]
+    rows += [(run, 0, "stream", "permutation", "model", L0, 99.0), (run, 0, "prefix", "permutation", "paste", L0, 99.0)]
+    names = ["run", "seed", "mode", "order", "method", "step", "psnr"]
+    pl.DataFrame(rows, schema=names, orient="row").write_parquet(tmp_path / "curves.parquet")
+    digests = [(run, 0, result_digest(tmp_path / "train0")), (run, 1, "of a training that the store does not know")]
+    pl.DataFrame(digests, schema=["run", "seed", "checkpoint_digest"], orient="row").write_parquet(
+        tmp_path / "runs.parquet"
+    )
+    for _ in range(2):  # once more changes nothing
+        assert log_levels(tmp_path / "store", params, tmp_path) == 1
+    (found,) = tracked(tmp_path)
+    levels = {name: value for name, value in found.data.metrics.items() if name.startswith("test_")}
+    assert levels == {"test_psnr": 10 + 2 * L0, "test_psnr/at_L0": 10 + L0, "test_psnr/at_2_L0": 10 + 2 * L0}
+    assert steps_of(tmp_path, found.info.run_id, "test_psnr") == [1, L0, 2 * L0]
 
 
 def test_a_store_that_cannot_be_used_warns_once_and_ends_nothing(tmp_path, caplog):

@@ -6,8 +6,12 @@ a call that runs something holds its lock (`onstart`, tracking.smk).
 
 import shlex
 import shutil
+import subprocess
+import tempfile
 import time
+from collections import Counter
 from functools import cache
+from importlib.util import find_spec
 from os.path import dirname
 
 from snakemake.exceptions import WorkflowError
@@ -19,6 +23,7 @@ from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse as read_value  # `parse` itself is a name of Snakemake's
 from lgmamba.jobs import Currency, drawn_jobs, jobs_of, track_report_job
 from lgmamba.records import RECORD, record_path
+from workflow.scripts import preloaded
 
 
 def study_params():
@@ -26,7 +31,7 @@ def study_params():
     try:
         given = {key: typed(value) for key, value in config.items() if key != "frames"}
         params = load_params(
-            os.path.relpath(os.path.join(workflow.basedir, "params.yaml")),
+            params_file(),
             preset=given.pop("preset", None),
             overrides=given,
         )
@@ -34,6 +39,12 @@ def study_params():
         return params
     except ConfigError as e:
         raise WorkflowError(str(e)) from None
+
+
+def params_file():
+    """The params.yaml beside the Snakefile that was called; else that of the workflow."""
+    beside = os.path.join(workflow.basedir, "params.yaml")
+    return os.path.relpath(beside if os.path.isfile(beside) else os.path.join(HOME, "params.yaml"))
 
 
 def frames_kept_asked_for():
@@ -180,7 +191,8 @@ def files_of(runs, folder, names):
 
 def final_files():
     """What `snakemake` without a target makes: the report, and its mark in the tracking store if there is one."""
-    tracked = rules.track_report.output if PARAMS.tracking.kind == "mlflow" and not KEPT else []
+    tracks = PARAMS.tracking.kind == "mlflow" and not KEPT and find_spec("mlflow") is not None
+    tracked = rules.track_report.output if tracks else []
     return [*rules.report.output, *tracked]
 
 
@@ -192,19 +204,55 @@ def none_from_the_future():
             os.utime(path, (now, now))
 
 
+def serve_preloaded():
+    """Start what has packages loaded for the jobs of this call, one process for each group of stages with several jobs.
+
+    Only where jobs run on this machine, in this environment; otherwise they load their packages themselves, as one job would.
+    """
+    if sys.platform != "linux" or with_conda or not workflow.local_exec:
+        return
+    groups = Counter(preloaded.group_of(job.rule.name) for job in workflow.dag.needrun_jobs())
+    names = [name for name, jobs in groups.items() if name is not None and jobs > 1]
+    if USES_GPU:  # each job chooses its own before torch is loaded
+        names = [name for name in names if name != "models"]
+    if not names:
+        return
+    folder = tempfile.mkdtemp(prefix="lgmamba-")
+    one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    for name in names:
+        server = subprocess.Popen(
+            [sys.executable, preloaded.__file__, "serve", folder, name],
+            stdin=subprocess.PIPE,  # closes when this process ends, however it ends
+            stdout=subprocess.DEVNULL,
+            env=os.environ | one_thread | {"PYTHONPATH": workflow.basedir},
+            start_new_session=True,
+        )
+        SERVERS.append(server)
+        while server.poll() is None and not os.path.exists(os.path.join(folder, name)):
+            time.sleep(0.01)
+    os.environ[preloaded.FOLDER] = folder
+    logger.info(f"Packages are loaded once for all jobs of a kind: {', '.join(sorted(names))}.")
+
+
+SERVERS = []  # while this process lives, they do
+
 # `--use-conda` fails on a machine without conda, even for rules that name no environment. There, the current
 # environment is the right one. The attribute is semi-private: a test runs this, and pyproject.toml bounds snakemake.
 deployment = workflow.deployment_settings
 with_conda = DeploymentMethod.CONDA in deployment.deployment_method
-if with_conda and shutil.which("conda") is None:
-    logger.warning("--use-conda, but no conda on PATH: every rule runs in the current environment.")
+no_conda = "no conda on PATH" if shutil.which("conda") is None else "the package is installed, not a checkout"
+if with_conda and (shutil.which("conda") is None or not CHECKOUT):
+    logger.warning(f"--use-conda, but {no_conda}: every rule runs in the current environment.")
     deployment.deployment_method = set(deployment.deployment_method) - {DeploymentMethod.CONDA}
     with_conda = False
 
-# Jobs find this checkout's package, and without conda the interpreter that runs Snakemake, also where .venv is not activated.
-PREFIX = f"export PYTHONPATH={shlex.quote(workflow.basedir)}; "
+# Jobs find a checkout's package, and without conda the interpreter that runs Snakemake, also where .venv is not activated.
+PREFIX = f"export PYTHONPATH={shlex.quote(HOME)}; " if CHECKOUT else ""
 if not with_conda:
     PREFIX += f"export PATH={shlex.quote(dirname(sys.executable))}:$PATH; "
+# `python` in a rule is a process that has its packages loaded, where one is served. (Snakemake reads {{ as {.)
+SERVED = f"${{{{{preloaded.FOLDER}:+-SE {shlex.quote(preloaded.__file__)}}}}}"
+PREFIX += f'python() {{{{ command python {SERVED} "$@"; }}}}; '
 shell.prefix(f"set -euo pipefail; {PREFIX}")
 
 # No tool of this project reports its use to anyone, unless the person says otherwise.

@@ -1,6 +1,7 @@
 """Frames -> figures -> report. Frames are those of `evaluate`, or (--config frames=kept) those kept beside the report."""
 
 from lgmamba.analysis import figures_of, kept_frames
+from lgmamba.analysis.titles import titles
 from lgmamba.config.files import frozen_path
 
 REPORTS = str(PARAMS.outputs.reports)
@@ -17,7 +18,7 @@ rule figure:
             f"{REPORTS}/figures/{{figure}}.png",
             caption="../report/figure.rst",
             category="Figures",
-            labels={"figure": "{figure}"},
+            labels=lambda w: {"figure": titles(PARAMS)[w.figure]},
         ),
         pdf=f"{REPORTS}/figures/{{figure}}.pdf",
         csv=f"{REPORTS}/figures/{{figure}}.csv",
@@ -54,6 +55,12 @@ rule report:
         f"{REPORTS}/details.md",
         f"{REPORTS}/details.html",
         f"{REPORTS}/report.html",
+        report(
+            f"{REPORTS}/explorer.html",
+            caption="../report/explorer.rst",
+            category="Step by step",
+            labels={"page": "Step explorer"},
+        ),
         f"{REPORTS}/headline.json",
         f"{REPORTS}/metrics.json",
         f"{REPORTS}/{RECORD}",
@@ -67,7 +74,7 @@ rule report:
         words=words("report"),
         why=why("report"),
     message:
-        "Write {output[0]} and report.html ({params.why})"
+        "Write {output[0]}, report.html and explorer.html ({params.why})"
     shell:
         "python -m {params.words:q} > {log:q} 2>&1"
 

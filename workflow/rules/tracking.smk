@@ -20,8 +20,9 @@ onstart:
             config_file = str(frozen_path(LAYOUT, tracking_file(PARAMS)))
             subprocess.run(
                 [sys.executable, "-m", "lgmamba", "track", "init", "--config", config_file],
-                env=os.environ | {"PYTHONPATH": workflow.basedir},
+                env=os.environ | ({"PYTHONPATH": HOME} if CHECKOUT else {}),
             )  # what goes wrong it says itself; results do not depend on it
+    serve_preloaded()
 
 
 onsuccess:

@@ -14,7 +14,7 @@ def tradeoff_params():
     """workflow/tradeoff/<preset>.yaml <- values given by hand (--config, --configfile), validated; also its classes."""
     given = {key: typed(value) for key, value in config.items() if key not in ("frames", "preset")}
     try:
-        params = load_tradeoff(config["preset"], given, os.path.relpath(workflow.basedir))
+        params = load_tradeoff(config["preset"], given, os.path.relpath(HOME))
         refuse_other_study(params)
         if frames_kept_asked_for():
             check_kept(params, params.outputs.reports / "frames")

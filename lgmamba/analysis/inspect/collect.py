@@ -28,7 +28,7 @@ def collect_inspected(params: Params, folders: list[RunFolder]) -> dict[str, pl.
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in NAMES}
     problems = []
     for folder in folders:
-        if folder.run not in params.inspect.runs:
+        if folder.run not in params.the_inspect.runs:
             continue
         path = folder.path / "inspect"
         needed = ("inspect.json", *(f"{name}.parquet" for name in NAMES))
@@ -44,7 +44,7 @@ def collect_inspected(params: Params, folders: list[RunFolder]) -> dict[str, pl.
 
 def _problems(about: dict[str, Any], folder: RunFolder, params: Params) -> list[str]:
     problems = []
-    expected = params.inspect.model_dump(mode="json") | {"split": params.probe.split}
+    expected = params.the_inspect.model_dump(mode="json") | {"split": params.probe.split}
     if keys := differing_keys(about["inspect"] | {"split": about["split"]}, expected):
         problems.append(
             f"looked into with another configuration than the current one, inspect again: {'; '.join(keys)}"

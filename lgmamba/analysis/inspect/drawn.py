@@ -21,7 +21,7 @@ def inspect_drawn(params: Params, frames: dict[str, pl.DataFrame]) -> dict[str, 
 
 
 def _in_order(params: Params, frame: pl.DataFrame) -> pl.DataFrame:
-    order = pl.DataFrame({"run": params.inspect.runs, "position": range(len(params.inspect.runs))})
+    order = pl.DataFrame({"run": params.the_inspect.runs, "position": range(len(params.the_inspect.runs))})
     return frame.join(order, on="run", maintain_order="left").sort("position", maintain_order=True).drop("position")
 
 

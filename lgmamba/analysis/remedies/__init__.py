@@ -12,5 +12,3 @@ AT_L0 = "itself at L0"
 BEST_CONTROL = "the best control"
 BEYOND = 2.0
 """Multiples of L0 from which on remedies are compared."""
-ORACLES = ("paste", "oracle_memory", "least_squares")
-"""Rows that know all that can be known of what was read: a floor for remedies, no competitors."""

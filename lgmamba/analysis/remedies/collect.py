@@ -61,7 +61,7 @@ def collect_remedies(params: Params, folders: list[RunFolder]) -> list[RemedyFol
     """
     found, problems = [], []
     for folder in folders:
-        if folder.run not in params.extension.runs:
+        if folder.run not in params.the_extension.runs:
             continue
         path = folder.path / "remedies"
         if bad := unusable(path, "remedy", NEEDED):
@@ -78,7 +78,7 @@ def collect_remedies(params: Params, folders: list[RunFolder]) -> list[RemedyFol
 def _problems(remedied: RemedyFolder, params: Params) -> list[str]:
     found, train = remedied.found, remedied.folder.train
     problems = []
-    keys = differing_keys(found["extension"], params.extension.model_dump(mode="json"))
+    keys = differing_keys(found["extension"], params.the_extension.model_dump(mode="json"))
     asked = [entry.name for entry in params.remedies]
     tried = [row["name"] for row in found["remedies"] if row["name"] not in RESERVED]
     if tried != asked:
@@ -138,7 +138,8 @@ class Readings:
     def of(self, run: str, order: str, remedy: str, step: int) -> list[int] | None:
         """Columns of one setting, seed by seed; None where it was not read."""
         found = [self.columns.get((run, seed, order, remedy, step)) for seed in self.seeds]
-        return None if None in found else found
+        known = [column for column in found if column is not None]
+        return known if len(known) == len(found) else None
 
     def steps(self, run: str) -> list[int]:
         """Steps at which a run was read, ascending."""
@@ -152,7 +153,9 @@ def load_readings(folders: list[RemedyFolder]) -> Readings:
         CollectError: trainings were read on different images, or an error is no number.
     """
     keys = ("order", "remedy", "step")
-    blocks, columns, images = [], {}, None
+    blocks: list[np.ndarray] = []
+    columns: dict[tuple[str, int, str, str, int], int] = {}
+    images = None
     for remedied in folders:
         folder = remedied.folder
         frame = (
@@ -167,4 +170,5 @@ def load_readings(folders: list[RemedyFolder]) -> Readings:
             columns[folder.run, folder.seed, order, remedy, step] = len(columns)
         blocks.append(block)
     seeds = shared_seeds([remedied.folder for remedied in folders])
+    assert images is not None  # a study has trainings
     return Readings(images, np.concatenate(blocks, axis=1), columns, seeds)

@@ -3,9 +3,9 @@
 import polars as pl
 
 from lgmamba.analysis.drawn import in_octaves
-from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, BEYOND, ORACLES, VANILLA
+from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, BEYOND, VANILLA
 from lgmamba.analysis.remedies.frames import longer_generalist
-from lgmamba.config.remedies import RESERVED
+from lgmamba.config.remedies import ORACLES, RESERVED
 from lgmamba.config.study import Params
 
 MAPS = 3  # remedies with a retention map
@@ -53,7 +53,7 @@ def ranked(rows: pl.DataFrame) -> list[str]:
 def _longer(params: Params, levels: pl.DataFrame) -> pl.DataFrame:
     """run, order, longer, longer_psnr; of runs with a longer generalist."""
     found = []
-    for run in params.extension.runs:
+    for run in params.the_extension.runs:
         if (longer := longer_generalist(params, run)) is not None:
             own = levels.filter(remedy=VANILLA, run=longer, factor=1.0)
             found += [(run, order, longer, psnr) for order, psnr in own.select("order", "psnr").rows()]
@@ -64,7 +64,7 @@ def _longer(params: Params, levels: pl.DataFrame) -> pl.DataFrame:
 def memory_rows(params: Params, retention: pl.DataFrame) -> pl.DataFrame:
     """remedies_memory.parquet: retention maps in the first order: run, remedy, step, age_low, age_high, mse, count, n_seeds."""
     keys = ("run", "remedy", "step")
-    return in_octaves(retention.filter(order=params.extension.orders[0]), *keys).sort(*keys, "age_low")
+    return in_octaves(retention.filter(order=params.the_extension.orders[0]), *keys).sort(*keys, "age_low")
 
 
 def retention_rows(params: Params, drawn: pl.DataFrame, memory: pl.DataFrame) -> pl.DataFrame:

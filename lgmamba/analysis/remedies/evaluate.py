@@ -41,7 +41,7 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
         "remedies_levels": seed_levels_frame(evidence),
         "remedies_differences": differences,
         "remedies_cost": cost_frame(found),
-        "remedies_lengths": lengths_frame(found, params.extension),
+        "remedies_lengths": lengths_frame(found, params.the_extension),
         "remedies_retention": retention,
         "remedies_memory": memory,
         "figure_remedies": rows,

@@ -36,12 +36,12 @@ class RemedyEvidence:
     def L0(self) -> dict[str, int]:
         """{run: L0} of the runs that remedies were tried on, in the order of the configuration."""
         runs = self.params.runs_by_name()
-        return {name: runs[name].L0 for name in self.params.extension.runs}
+        return {name: runs[name].L0 for name in self.params.the_extension.runs}
 
     def settings(self) -> Iterator[tuple[str, str, Remedy, int, list[int]]]:
         """run, order, remedy, step and columns of everything that was read."""
         for run in self.L0:
-            for order in self.params.extension.orders:
+            for order in self.params.the_extension.orders:
                 for remedy in self.remedies.values():
                     for step in self.readings.steps(run):
                         if (columns := self.readings.of(run, order, remedy.name, step)) is not None:
@@ -64,7 +64,7 @@ class RemedyEvidence:
             "control": remedy.control,
             "mode": remedy.mode,
             "step": step,
-            "factor": factor_of(self.params.extension, self.L0[run], step),
+            "factor": factor_of(self.params.the_extension, self.L0[run], step),
         }
 
 
@@ -141,7 +141,7 @@ def _best_control(ev: RemedyEvidence, run: str, order: str, step: int) -> np.nda
 def longer_generalist(params: Params, run: str) -> str | None:
     """Of the runs that remedies are tried on, the plain generalist with the next longer L0 than that of a run."""
     runs = params.runs_by_name()
-    longer = [n for n in params.extension.runs if kind_of(runs[n]) == GENERALIST and runs[n].L0 > runs[run].L0]
+    longer = [n for n in params.the_extension.runs if kind_of(runs[n]) == GENERALIST and runs[n].L0 > runs[run].L0]
     return min(longer, key=lambda name: runs[name].L0) if longer else None
 
 
@@ -196,7 +196,10 @@ def lengths_frame(folders: list[RemedyFolder], extension: ExtensionConfig) -> pl
                     | {"factors": None if factors is None else [float(v) for v in _leaves(factors)]}
                     | {"before": found.get("before"), "after": found.get("after")}
                 )
-    schema = dict.fromkeys(("run", "remedy", "kind", "mode"), pl.String) | {"seed": pl.Int64, "control": pl.Boolean}
+    schema: dict[str, Any] = dict.fromkeys(("run", "remedy", "kind", "mode"), pl.String) | {
+        "seed": pl.Int64,
+        "control": pl.Boolean,
+    }
     schema |= {"step": pl.Int64, "factors": pl.List(pl.Float64)}
     schema |= dict.fromkeys(("factor", "written_share", "step_size_share", "before", "after"), pl.Float64)
     return pl.DataFrame(rows, schema_overrides=schema, infer_schema_length=None)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lgmamba.config.data import DigitsSource, ImageFolderSource, NoImages, Source
+from lgmamba.config.data import DigitsSource, GlyphsSource, ImageFolderSource, NoImages, Source
 from lgmamba.data.artefact import SourceRecord
 from lgmamba.data.decode import Payload
 
@@ -50,8 +50,10 @@ class Index:
 class ImageSource(Protocol):
     """What every kind of source can do; N counts the images of `index()`."""
 
-    packages: tuple[str, ...]
-    """Packages that read this source, whose versions belong in the manifest."""
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages that read this source, whose versions belong in the manifest."""
+        ...
 
     def index(self) -> Index:
         """List every image.
@@ -81,6 +83,10 @@ def open_source(config: Source, scratch: Path, progress: bool | None) -> ImageSo
         from lgmamba.data.sources.digits import Digits
 
         return Digits()
+    if isinstance(config, GlyphsSource):
+        from lgmamba.data.sources.glyphs import Glyphs
+
+        return Glyphs(config)
     if isinstance(config, NoImages):
         from lgmamba.data.sources.nothing import Nothing
 

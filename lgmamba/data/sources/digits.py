@@ -12,6 +12,7 @@ from lgmamba.data.artefact import SourceRecord
 from lgmamba.data.decode import Payload
 from lgmamba.data.errors import DataError
 from lgmamba.data.sources import Index, Place
+from lgmamba.extras import missing
 
 MAX_INK = 16  # a pixel counts the inked cells of a 4 x 4 block of the original bitmap
 
@@ -25,9 +26,7 @@ class Digits:
         try:
             from sklearn.datasets import load_digits
         except ImportError:
-            raise DataError(
-                "source digits: scikit-learn holds these images and is not installed; pip install scikit-learn"
-            ) from None
+            raise DataError(f"source digits: {missing('sklearn')}") from None
         bunch = load_digits()
         self._images = np.rint(bunch.images * 255 / MAX_INK).astype(np.uint8)  # (N, 8, 8): 0..16 -> 0..255
         self._labels = bunch.target.astype(np.int64)

@@ -221,5 +221,5 @@ def _reject_duplicates(files: list[InputFile]) -> None:
         seen.add(key)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0][:200]

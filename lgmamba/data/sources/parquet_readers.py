@@ -89,7 +89,8 @@ class PolarsReader:
 
         encoded, named = pl.col(column), pl.lit(None, pl.String)
         if self.schema(path)[column] == BINARY_STRUCT:
-            fields = {f.name: f.dtype for f in pl.scan_parquet(path, glob=False).collect_schema()[column].fields}
+            struct = pl.scan_parquet(path, glob=False).collect_schema()[column]
+            fields = {f.name: f.dtype for f in struct.fields} if isinstance(struct, pl.Struct) else {}
             named = encoded.struct.field("path") if fields.get("path") == pl.String else named
             encoded = encoded.struct.field("bytes")
         frame = pl.scan_parquet(path, glob=False).select(encoded.alias("image"), named.alias("path"))
@@ -187,7 +188,7 @@ def reader_errors() -> tuple[type[BaseException], ...]:
     return (Exception, PanicException)
 
 
-def class_names(metadata: dict[str, str], label_column: str) -> list[str] | None:
+def class_names(metadata: dict[str, str], label_column: str | None) -> list[str] | None:
     """Class names, where the file's footer has them as public hubs write them (key `huggingface`, ClassLabel feature)."""
     try:
         names = json.loads(metadata["huggingface"])["info"]["features"][label_column]["names"]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from einops import rearrange
-
 if TYPE_CHECKING:  # the data stage cuts no patches, but asks for the grid: it need not wait for torch
     from torch import Tensor
 
@@ -39,8 +37,9 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     Returns:
         (B, G, K) patches, each channel-first.
     """
-    grid_shape(images.shape[-2], images.shape[-1], patch_size)
-    return rearrange(images, "b c (gh p) (gw q) -> b (gh gw) (c p q)", p=patch_size, q=patch_size)
+    gh, gw = grid_shape(images.shape[-2], images.shape[-1], patch_size)
+    cells = images.unflatten(3, (gw, patch_size)).unflatten(2, (gh, patch_size))  # (B, C, gh, P, gw, P)
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
 def unpatchify(patches: Tensor, channels: int, height: int, width: int) -> Tensor:
@@ -50,4 +49,5 @@ def unpatchify(patches: Tensor, channels: int, height: int, width: int) -> Tenso
     gh, gw = grid_shape(height, width, side)
     if gh * gw != cells or channels * side * side != values:
         raise ValueError(f"{cells} patches of {values} values do not make an image of {(channels, height, width)}")
-    return rearrange(patches, "... (gh gw) (c p q) -> ... c (gh p) (gw q)", gh=gh, p=side, q=side)
+    split = patches.unflatten(-1, (channels, side, side)).unflatten(-4, (gh, gw))  # (..., gh, gw, C, P, P)
+    return split.movedim(-3, -5).movedim(-2, -3).flatten(-4, -3).flatten(-2)

@@ -81,11 +81,5 @@ class DrawTask(Task):
         mean_image = of_mean.mean(1)[:, None].expand(pasted.shape[:2])
         return {"paste": Scores({"mse": pasted.mean(2)}, pasted), "mean_image": Scores({"mse": mean_image})}
 
-    def pictures(self, rows: Tensor, sequences: DrawSequences, ages: Tensor, prediction: Tensor) -> dict[str, Tensor]:
-        return {
-            "images": rows,
-            "targets": self.dataset.images[rows],
-            "cells": sequences.cells,
-            "seen": ages >= 0,
-            "reconstructions": prediction.half(),  # raw: not clipped to [0, 1]
-        }
+    def pictures(self, rows: Tensor, sequences: DrawSequences) -> dict[str, Tensor]:
+        return {"images": rows, "targets": self.dataset.images[rows], "cells": sequences.cells}

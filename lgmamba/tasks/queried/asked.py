@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from lgmamba.config.lengths import LengthConfig
@@ -125,6 +124,8 @@ def errors_at(model: QueriedMamba, state: Any, sequences: QueriedSequences, plac
 
 def nearest_read(field: Field, read: Tensor, places: Tensor) -> Tensor:
     """Pixels between the centres of the patches at places (B, Q) and of the nearest of those read (B, t): (B, Q) float64."""
+    from scipy.ndimage import distance_transform_edt
+
     found = np.empty(places.shape)
     for b, (past, asked) in enumerate(zip(read.cpu().numpy(), places.cpu().numpy(), strict=True)):
         unread = np.ones(len(field), dtype=bool)

@@ -8,7 +8,6 @@ nearest         every pixel as the nearest one that was read
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 
@@ -35,6 +34,8 @@ def baseline_pictures(mean_image: Tensor, targets: Tensor, ages: Tensor) -> dict
 
 def _nearest(whole: Tensor, read: Tensor) -> Tensor:
     """Each pixel of (B, S, C, H, W) as the nearest one in `read` (B, S, H, W), of which there is one after the first step."""
+    from scipy.ndimage import distance_transform_edt
+
     B, S, C, H, W = whole.shape
     source = torch.empty(B, S, H * W, dtype=torch.int64)
     for b in range(B):

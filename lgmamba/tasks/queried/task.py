@@ -104,13 +104,5 @@ class QueriedTask(Task):
     def details(self) -> AskedErrors:
         return AskedErrors(self.field, self.config.queries, self.config.lengths)
 
-    def pictures(
-        self, rows: Tensor, sequences: QueriedSequences, ages: Tensor, prediction: Tensor
-    ) -> dict[str, Tensor]:
-        return {
-            "images": rows,
-            "targets": self.dataset.images[rows],
-            "cells": sequences.places,
-            "seen": ages >= 0,
-            "reconstructions": prediction.half(),
-        }
+    def pictures(self, rows: Tensor, sequences: QueriedSequences) -> dict[str, Tensor]:
+        return {"images": rows, "targets": self.dataset.images[rows], "cells": sequences.places}

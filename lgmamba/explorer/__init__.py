@@ -1,0 +1,106 @@
+"""The step explorer: one page on which a person moves along the steps and sees what each run has kept of an image.
+
+It is one file that asks for nothing: pictures, numbers, style and scripts are inside. templates/ holds the page and uPlot for its
+curves (MIT, uplot.LICENSE.txt). Everything that a study says of itself goes in as data, never as code: values as JSON, texts
+through templates that escape, and scripts are allowed by their digest alone.
+"""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from lgmamba.analysis.panel import Panel, read_panel
+from lgmamba.config.study import Params
+from lgmamba.explorer.data import data_address, explorer_data, moments, nearest
+
+TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("uplot.min.js", "state.js", "words.js", "pictures.js", "curves.js", "maps.js", "page.js")
+"""In the order in which they need each other."""
+STYLES = ("uplot.min.css", "explorer.css")
+
+
+def explorer_page(params: Params, frames: Path) -> str:
+    """The page of a study, HTML.
+
+    Args:
+        params: the study.
+        frames: folder written by `evaluate`, or kept from one.
+    """
+    data = explorer_data(params, frames)
+    script = "\n".join([f"/* uPlot: {_template('uplot.LICENSE.txt')}*/", *map(_template, SCRIPTS)])
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("explorer.html.jinja").render(
+        data=data,
+        still=still_table(data, read_panel(frames / "panel.safetensors") if params.task.IMAGES else None),
+        json=Markup(inside_script(data)),
+        script=Markup(script),
+        digest=digest,
+        css=Markup("\n".join(_template(name) for name in STYLES)),
+    )
+
+
+def link(params: Params, runs: list[str], step: float) -> str:
+    """Address of a view of the page, from the page's own folder: some runs after so many patches read."""
+    return f"explorer.html#t={round(step)}&runs={','.join(dict.fromkeys(run for run in runs if run in params.runs))}"
+
+
+def inside_script(values: Any) -> str:
+    """JSON that cannot end the element that it stands in."""
+    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def still_table(data: dict[str, Any], panel: Panel | None) -> dict[str, Any]:
+    """What a reader without scripts sees: runs by a few steps, with the level of each and a picture where there are some.
+
+    Returns:
+        steps; rows: name, L0, cells (level over all images, and address and PSNR of a picture of the first image), words.
+    """
+    curve_steps = sorted({t for run in data["runs"] for t in run["curve"][0]})
+    steps = moments(sorted(set(data["steps"]) & set(curve_steps)) or curve_steps, data["L0"])
+    rows = []
+    for run in data["runs"]:
+        if run["name"] not in data["shown"]:
+            continue
+        levels = dict(zip(*run["curve"][:2], strict=True))
+        cells = [{"level": levels.get(t), "picture": _picture(panel, run["name"], t)} for t in steps]
+        rows.append({"name": run["name"], "L0": run["L0"], "cells": cells, "words": _words(run, levels, data)})
+    return {"steps": steps, "rows": rows}
+
+
+def _picture(panel: Panel | None, run: str, step: int) -> dict[str, Any] | None:
+    strip = None if panel is None else panel.strips.get(run, {}).get(0)
+    if strip is None or step not in strip.steps:
+        return None
+    tile = strip.tiles[strip.steps.tolist().index(step)]
+    return {"address": data_address(tile), "psnr": panel.psnr(run, step, 0)}
+
+
+def _words(run: dict[str, Any], levels: dict[int, float], data: dict[str, Any]) -> str:
+    """Where a run stands long before and long after its training length, against its level there."""
+    steps, L0, unit = sorted(levels), run["L0"], data["metric"]["unit"]
+    at_L0 = levels[nearest(steps, L0)]
+    parts = [
+        _against(levels[t] - at_L0, t, unit) for t in dict.fromkeys((nearest(steps, L0 / 4), steps[-1])) if t != L0
+    ]
+    return f"{run['name']} against its level at L0 = {L0}: {' and '.join(parts)}."
+
+
+def _against(difference: float, step: int, unit: str) -> str:
+    return f"{abs(difference):.1f} {unit} {'below' if difference < 0 else 'above'} at t = {step}"
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")

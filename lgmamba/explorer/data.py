@@ -1,0 +1,187 @@
+"""What the explorer shows, as plain values from the frames: numbers for curves and maps, pictures as they are packed."""
+
+import base64
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import seaborn as sns
+from matplotlib.colors import Colormap, to_hex
+from PIL import Image
+
+from lgmamba.analysis.families import describe_run, exemplary_runs
+from lgmamba.analysis.panel import Panel, read_panel
+from lgmamba.analysis.strips import COLUMNS, Strip, pitch
+from lgmamba.config.study import Params
+from lgmamba.figures.curves import OUT_OF_VIEW
+from lgmamba.figures.style import BASELINES, SEQUENTIAL, Style
+from lgmamba.metrics import LEAST_MSE, psnr
+
+MOST_RUNS = 4
+"""Runs that are shown side by side."""
+LARGEST_ERROR = 0.5
+"""Of a pixel, on the scale 0 to 1: where the colours of errors end."""
+SHADES = 64
+AGES = sns.color_palette("mako", as_cmap=True)
+MOMENTS = 7
+"""Steps that the page shows where nothing moves."""
+
+
+def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
+    """Everything on the page.
+
+    Args:
+        params: the study.
+        frames: folder written by `evaluate`, or kept from one.
+    Returns:
+        values that JSON has; the names are those that the page's scripts use.
+    """
+    curves = pl.read_parquet(frames / "figure_curves.parquet")
+    maps = pl.read_parquet(frames / "figure_retention.parquet") if params.task.TIED else None
+    panel = read_panel(frames / "panel.safetensors") if params.task.IMAGES else None
+    style = Style(list(params.runs), params.task)
+    models = curves.filter(pl.col("method") == "model")
+    steps = sorted(models["step"].unique()) if panel is None else panel.steps
+    scale = None if maps is None else _scale(maps)
+    return {
+        "study": params.study,
+        "title": params.report.title,
+        "metric": {"label": style.metric.label, "unit": style.metric.unit},
+        "read": params.task.STEPS,
+        "steps": steps,
+        "start": nearest(steps, params.L0 / 4),
+        "L0": params.L0,
+        "most": MOST_RUNS,
+        "shown": shown_runs(params),
+        "n": {
+            "images": models["n_images"].min(),
+            "seeds": sorted(models["n_seeds"].unique()),
+            "split": params.probe.split,
+        },
+        "runs": [
+            {
+                "name": run,
+                "words": describe_run(config),
+                "L0": config.L0,
+                "colour": to_hex(style[run].colour),
+                "dash": dashes(style[run].line),
+                "curve": _columns(models.filter(pl.col("run") == run), "step", "psnr", "psnr_lo", "psnr_hi"),
+                "map": None if scale is None else _map(maps.filter(pl.col("run") == run), *scale),
+                "strips": [] if panel is None else [_strip(panel.strips.get(run, {}).get(i)) for i in _images(panel)],
+            }
+            for run, config in params.runs_by_name().items()
+        ],
+        "baselines": [
+            {"name": words, "dash": dashes(line), "leaves": method in OUT_OF_VIEW}
+            | {"curve": _columns(curves.filter(pl.col("method") == method), "step", "psnr")}
+            for method, (words, line) in BASELINES.items()
+            if method in curves["method"]
+        ],
+        "maps": None
+        if scale is None
+        else {"low": scale[0], "high": scale[1], "oldest": _octave(maps["age_high"].max())},
+        "ramps": {"error": shades(SEQUENTIAL), "age": shades(AGES.reversed()), "largest": LARGEST_ERROR},
+        "pictures": None if panel is None else _pictures(panel),
+    }
+
+
+def shown_runs(params: Params) -> list[str]:
+    """The runs shown at first: what `exemplary_runs` names, then those that are told the length, then the rest of the first."""
+    told = [comparison.adaptive for comparison in params.claims.comparisons]
+    return list(dict.fromkeys([*exemplary_runs(params), *told, *params.runs]))[: MOST_RUNS - 1]
+
+
+def moments(steps: list[int], L0: int) -> list[int]:
+    """A few steps that tell the story: from well before L0 to the longest."""
+    last = steps[-1]
+    return sorted({nearest(steps, f) for f in (L0 / 16, L0 / 4, L0 / 2, L0, 2 * L0, 4 * L0, last)})[-MOMENTS:]
+
+
+def nearest(steps: list[int], wanted: float) -> int:
+    """The step nearest to a value on a log scale."""
+    return min(steps, key=lambda t: abs(math.log(t / wanted)))
+
+
+def data_address(tiles: np.ndarray) -> str:
+    """(C, H, W) uint8 -> an address that holds the picture itself."""
+    return f"data:image/webp;base64,{_webp(tiles)}"
+
+
+def dashes(line: object) -> list[float]:
+    """A line of matplotlib's as lengths of dash and gap in line widths; none for a full one."""
+    return [] if line == "-" else [float(length) for length in line[1]]
+
+
+def shades(colours: Colormap) -> list[str]:
+    """A scale of colours, #rrggbb."""
+    return [to_hex(colours(i / (SHADES - 1))) for i in range(SHADES)]
+
+
+def _columns(rows: pl.DataFrame, *names: str) -> list[list[float]]:
+    ordered = rows.sort("step")
+    return [ordered[name].to_list() if name == "step" else ordered[name].round(4).to_list() for name in names]
+
+
+def _scale(maps: pl.DataFrame) -> tuple[float, float]:
+    """Ends of the colours of maps, log10 of the error, as in the figure."""
+    low = max(maps["mse"].quantile(0.02), LEAST_MSE)
+    return math.log10(low), math.log10(max(maps["mse"].quantile(0.98), 1.01 * low))
+
+
+def _map(rows: pl.DataFrame, low: float, high: float) -> dict[str, list]:
+    """Steps, and of each cell of the map the position of its step, its octave of age (-1: not read), and its shade."""
+    steps = sorted(rows["step"].unique())
+    at = {step: i for i, step in enumerate(steps)}
+    cells = []
+    for step, age, mse in rows.select("step", "age_low", "mse").rows():
+        share = (math.log10(max(mse, LEAST_MSE)) - low) / (high - low)
+        cells += [at[step], -1 if age < 0 else _octave(age), round(min(max(share, 0), 1) * (SHADES - 1))]
+    return {"steps": steps, "cells": cells}
+
+
+def _octave(age: int) -> int:
+    """Ages 2^k - 1 .. 2^(k + 1) - 2 are octave k."""
+    return int(math.log2(1 + age))
+
+
+def _images(panel: Panel) -> range:
+    return range(len(panel.images))
+
+
+def _strip(strip: Strip | None) -> dict[str, Any] | None:
+    if strip is None:
+        return None
+    levels = [round(float(level), 2) for level in psnr(strip.mse.astype(np.float64))]
+    return {"steps": strip.steps.tolist(), "psnr": levels, "webp": base64.b64encode(strip.webp).decode()}
+
+
+def _pictures(panel: Panel) -> dict[str, Any]:
+    return {
+        "seed": panel.seed,
+        "reads": panel.reads,
+        "patch": panel.patch_size,
+        "shape": list(panel.targets.shape[1:]),
+        "pitch": list(pitch(panel.targets.shape[1:])),
+        "columns": COLUMNS,
+        "bytes": panel.cells.dtype.itemsize,
+        "images": [
+            {
+                "row": int(panel.images[i]),
+                "webp": _webp(panel.targets[i]),
+                "cells": base64.b64encode(
+                    panel.cells[i].astype(panel.cells.dtype.newbyteorder("<")).tobytes()
+                ).decode(),
+            }
+            for i in _images(panel)
+        ],
+    }
+
+
+def _webp(tile: np.ndarray) -> str:
+    packed = io.BytesIO()
+    pixels = tile.transpose(1, 2, 0)
+    Image.fromarray(pixels[..., 0] if len(tile) == 1 else pixels).save(packed, "webp", lossless=True, method=6)
+    return base64.b64encode(packed.getvalue()).decode()

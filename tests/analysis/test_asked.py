@@ -1,0 +1,44 @@
+"""Errors of single queries: numbers and ages in octaves, each training one number."""
+
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+from lgmamba.analysis.asked import asked_frame, written_by_queries
+
+
+@pytest.fixture
+def folders(tmp_path):
+    found = []
+    for seed in (0, 1):
+        rows = [
+            {"aspect": aspect, "queries": way, "value": value, "mse": (value + seed) * scale, "count": value}
+            for aspect in ("rank", "distance", "told")
+            for way, scale in (("sequential", 0.02), ("independent", 0.01))
+            for value in (1, 2, 3, 4)
+        ]
+        path = tmp_path / f"seed{seed}" / "probe"
+        path.mkdir(parents=True)
+        pl.DataFrame(rows).with_columns(run=pl.lit("a"), seed=pl.lit(seed), step=pl.lit(8)).write_parquet(
+            path / "asked.parquet"
+        )
+        found.append(SimpleNamespace(path=path.parent))
+    return found
+
+
+def test_numbers_of_queries_are_put_together_in_octaves_by_their_counts(folders):
+    frame = asked_frame(folders)
+    ranks = frame.filter(aspect="rank", queries="independent").sort("value")
+    assert ranks["value"].to_list() == [1, 2, 4]
+    assert ranks["count"].to_list() == [1, 5, 4]
+    second = [(2 * (2 + seed) + 3 * (3 + seed)) / 5 * 0.01 for seed in (0, 1)]
+    assert ranks.row(1, named=True)["mse"] == pytest.approx(sum(second) / 2)
+    assert (ranks["mse_lo"][1], ranks["mse_hi"][1]) == pytest.approx(tuple(second))
+    assert set(ranks["n_seeds"]) == {2}
+    for aspect in ("distance", "told"):
+        assert frame.filter(aspect=aspect, queries="sequential")["value"].to_list() == [1, 2, 3, 4]
+
+
+def test_what_queries_write_is_the_same_with_and_without_octaves(folders):
+    assert written_by_queries(asked_frame(folders))["difference"].to_list() == pytest.approx([-3.0103], abs=1e-3)

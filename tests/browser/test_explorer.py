@@ -1,0 +1,273 @@
+"""The step explorer, used as a person would."""
+
+import base64
+import json
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lgmamba.analysis.collect import load_study
+from lgmamba.analysis.panel import read_panel
+from lgmamba.config.study import load_params
+from lgmamba.explorer import explorer_page
+from tests.browser.conftest import ROOT
+
+KEPT = [path.parent for path in sorted(ROOT.glob("reports/*/frames/study.json"))]
+HOSTILE = """a </script><script>document.title = "mine"</script> <img src=x onerror="document.title='mine'"> & 'b'"""
+
+
+def canvas(page, nth: int, upper: bool = True) -> np.ndarray:
+    """(H, W, 3) uint8, what the picture of a card shows."""
+    node = page.locator(".card").nth(nth).locator("canvas").nth(0 if upper else 1)
+    script = """c => { const { data } = c.getContext("2d").getImageData(0, 0, c.width, c.height);
+        let text = ""; for (const value of data) text += String.fromCharCode(value);
+        return [c.height, c.width, btoa(text)]; }"""
+    height, width, packed = node.evaluate(script)
+    return np.frombuffer(base64.b64decode(packed), np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def curves(study: str) -> dict[str, dict[int, float]]:
+    """Run -> step -> level, from the frame."""
+    rows = pl.read_parquet(ROOT / f"reports/{study}/frames/figure_curves.parquet").filter(method="model")
+    return {run[0]: dict(zip(here["step"], here["psnr"], strict=True)) for run, here in rows.group_by("run")}
+
+
+def text_of(page, selector: str) -> str:
+    return page.locator(selector).inner_text().replace("\u202f", "")
+
+
+@pytest.mark.parametrize(("study", "run", "t"), [("omniglot", "fixed_1024", 4096), ("cifar10", "uniform_64", 256)])
+def test_what_is_drawn_is_what_the_frames_hold(opened, written, study, run, t):
+    panel = read_panel(ROOT / f"reports/{study}/frames/panel.safetensors")
+    with opened(written(study), f"#i=2&t={t}&runs={run}") as page:
+        card = page.locator(".card").nth(2)
+        assert card.locator("h3").inner_text() == run
+        assert card.locator("figcaption").inner_text() == f"{panel.psnr(run, t, 1):.1f} dB"
+        want = np.round(255 * panel.reconstruction(run, t, 1)).transpose(1, 2, 0)
+        assert np.abs(canvas(page, 2).astype(int) - want).max() <= 1
+        seen = panel.mask(t, 1)
+        target = panel.targets[1].transpose(1, 2, 0) + np.zeros(3, np.uint8)
+        np.testing.assert_array_equal(canvas(page, 0), target)
+        np.testing.assert_array_equal(canvas(page, 1)[seen], target[seen])
+        assert (canvas(page, 1)[~seen][:, 2] >= 237).all()  # the pattern of "not read"
+        ages, tones = panel.ages(t, 1), canvas(page, 1, upper=False).astype(int).sum(axis=2)
+        fresh, old = (tones[ages == some].mean() for some in (0, ages.max()))
+        assert fresh > old
+        worst = np.unravel_index(np.abs(want - target).sum(axis=2).argmax(), seen.shape)
+        errors = canvas(page, 2, upper=False).astype(int)[..., 1]  # of its colours, green always grows with the error
+        assert errors[worst] >= np.quantile(errors, 0.9)
+
+
+def test_the_sentence_says_what_the_curves_do(opened, written):
+    levels = curves("omniglot")
+    with opened(written("omniglot"), "#t=256&runs=fixed_1024,uniform_1024") as page:
+        first, second = (levels[run][1024] - levels[run][256] for run in ("fixed_1024", "uniform_1024"))
+        want = f"At t = 256, fixed_1024 is {first:.1f} dB below its level at L0 = 1024; uniform_1024 is {second:.1f} dB below."
+        assert text_of(page, "#sentence") == want
+        page.clock.run_for(1000)
+        assert text_of(page, "[aria-live=polite]") == want
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        page.clock.run_for(100)
+        assert text_of(page, "#sentence").startswith("At t = 1024, fixed_1024 is at its training length (14.2 dB)")
+
+
+def test_slider_and_keys_move_along_the_steps(opened, written):
+    with opened(written("cifar10"), "#t=64") as page:
+        slider = page.get_by_role("slider", name="Step t")
+        assert slider.get_attribute("aria-valuetext") == "t = 64 = L0"
+        before = canvas(page, 2)
+        slider.press("ArrowRight")
+        page.clock.run_for(100)
+        assert text_of(page, "#step") == "t = 128"
+        assert slider.get_attribute("aria-valuetext") == "t = 128 = 2 L0"
+        assert not np.array_equal(canvas(page, 2), before)
+        slider.fill("0")
+        page.clock.run_for(100)
+        assert text_of(page, "#step") == "t = 2"
+        page.locator("h1").click()  # away from the slider: the keys go on
+        for key, want in (("End", "t = 1600"), ("ArrowLeft", "t = 256"), ("Home", "t = 2")):
+            page.keyboard.press(key)
+            page.clock.run_for(100)
+            assert text_of(page, "#step") == want
+        page.get_by_role("button", name="One step on").click()
+        page.clock.run_for(100)
+        assert text_of(page, "#step") == "t = 4"
+
+
+def test_playing_goes_to_the_end_and_stops_when_somebody_takes_over(opened, written):
+    with opened(written("cifar10"), "#t=2") as page:
+        page.keyboard.press("Space")
+        page.clock.run_for(3 * 280 + 50)
+        assert text_of(page, "#step") == "t = 16"
+        assert page.get_by_role("button", name="Pause").get_attribute("aria-pressed") == "true"
+        page.keyboard.press("ArrowLeft")
+        page.clock.run_for(2000)
+        assert text_of(page, "#step") == "t = 8"
+        page.get_by_role("button", name="Play").click()
+        page.clock.run_for(10000)
+        assert text_of(page, "#step") == "t = 1600"
+        assert page.get_by_role("button", name="Play").get_attribute("aria-pressed") == "false"
+
+
+def test_a_link_leads_to_the_view_that_it_was_made_at(opened, written):
+    file = written("omniglot")
+    with opened(file) as page:
+        page.get_by_role("checkbox", name="uniform_64").check()
+        page.get_by_role("checkbox", name="token_1024").uncheck()
+        page.get_by_role("radio", name="Image 2").check()
+        page.keyboard.press("End")
+        page.get_by_role("slider").press("End")
+        page.clock.run_for(1000)
+        link = page.get_by_role("link", name="Link to this view").get_attribute("href")
+        assert link == "#i=2&t=25600&runs=fixed_1024,uniform_64,uniform_1024"
+        assert page.url.endswith(link)
+        shown = page.locator(".card h3").all_inner_texts()
+    with opened(file, link) as page:
+        assert page.locator(".card h3").all_inner_texts() == shown
+        assert text_of(page, "#step") == "t = 25600"
+        assert page.get_by_role("radio", name="Image 2").is_checked()
+        page.evaluate("location.hash = '#i=1&t=256&runs=fixed_64'")
+        page.clock.run_for(100)
+        assert text_of(page, "#step") == "t = 256"
+        assert page.locator(".card h3").all_inner_texts()[2:] == ["fixed_64"]
+
+
+@pytest.mark.parametrize("address", ["#t=0&i=99&runs=nobody", "#t=-5&i=x", "#%", "#runs=__proto__,constructor&t=1e9"])
+def test_an_address_that_means_nothing_shows_what_comes_nearest(opened, written, address):
+    with opened(written("omniglot"), address) as page:
+        assert page.locator(".card").count() == 5
+        assert text_of(page, "#step") == "t = 256"
+
+
+def test_a_click_on_the_curves_or_on_a_map_jumps_there(opened, written):
+    with opened(written("cifar10"), "#t=2") as page:
+        page.locator(".u-over").click(position={"x": 5, "y": 40})
+        page.clock.run_for(100)
+        assert text_of(page, "#step") == "t = 2"
+        box = page.locator(".u-over").bounding_box()
+        page.locator(".u-over").click(position={"x": box["width"] - 2, "y": 40})
+        page.clock.run_for(100)
+        assert text_of(page, "#step") == "t = 1600"
+        cursor = page.locator(".u-over .cursor").bounding_box()
+        assert cursor["x"] == pytest.approx(box["x"] + box["width"], abs=3)
+        on_map = page.locator(".map").first
+        on_map.click(position={"x": on_map.bounding_box()["width"] * 0.05, "y": 20})
+        page.clock.run_for(100)
+        assert text_of(page, "#step") == "t = 2"
+
+
+def test_four_models_and_no_more_at_least_one(opened, written):
+    with opened(written("cifar10"), "#runs=fixed_4,fixed_8,fixed_16") as page:
+        page.get_by_role("checkbox", name="fixed_64").check()
+        page.clock.run_for(100)
+        assert page.locator(".card").count() == 2 + 4
+        assert page.get_by_role("checkbox", name="fixed_32").is_disabled()
+        for name in ("fixed_4", "fixed_8", "fixed_16"):
+            page.get_by_role("checkbox", name=re.compile(f"^{name} ")).uncheck()
+        page.get_by_role("checkbox", name="fixed_64").click()
+        page.clock.run_for(100)
+        assert page.get_by_role("checkbox", name="fixed_64").is_checked()
+        assert page.locator(".card").count() == 2 + 1
+
+
+@pytest.mark.parametrize(("width", "dark"), [(400, False), (400, True), (900, False), (1600, True)])
+def test_it_fits_and_can_be_read_at_every_width(opened, written, width, dark):
+    with opened(written("omniglot"), width=width, dark=dark) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page_colour, text_colour = page.evaluate(
+            "['backgroundColor', 'color'].map(name => getComputedStyle(document.body)[name].match(/\\d+/g).slice(0, 3).map(Number))"
+        )
+        assert (sum(page_colour) < 150) == dark
+        assert (sum(text_colour) > 600) == dark
+        tops = [box["y"] for box in (page.locator(".card").nth(k).bounding_box() for k in range(5))]
+        assert len(set(tops)) == (2 if width == 400 else 1)  # side by side, or in two rows
+        bar = page.locator(".time").bounding_box()
+        assert 0 <= bar["y"] <= 800 - bar["height"] + 1 if width == 400 else True  # always at hand on a phone
+        label = page.locator(".card").nth(2).locator("canvas").first.bounding_box()
+        assert label["width"] > 80
+
+
+def test_it_can_be_read_without_scripts(opened, written):
+    with opened(written("omniglot"), scripts=False) as page:
+        table = page.locator("table.still")
+        assert table.is_visible()
+        assert page.locator("#explorer").is_hidden()
+        assert table.locator("tbody tr").count() == 3
+        assert table.locator("img").count() >= 3 * 5
+        assert all(table.locator("img").evaluate_all("nodes => nodes.map(node => node.naturalWidth > 0)"))
+        assert (
+            "fixed_1024 against its level at L0 = 1024: 2.6 dB below at t = 256"
+            in page.locator("noscript").inner_text()
+        )
+
+
+def test_controls_have_names_and_show_where_the_focus_is(opened, written):
+    with opened(written("omniglot")) as page:
+        unnamed = """() => [...document.querySelectorAll("#explorer :is(input, button, a, canvas:not([role=img] canvas))")].filter(
+            (n) => !(n.ariaLabel || n.textContent.trim() || (n.labels && n.labels.length))).map((n) => n.outerHTML)"""
+        assert page.evaluate(unnamed) == []
+        seen = []
+        for _ in range(8):
+            page.keyboard.press("Tab")
+            ring = """() => { const n = document.activeElement;
+                const looks = [n, n.nextElementSibling, n.closest("label")].filter(Boolean).map((m) => getComputedStyle(m));
+                return [n.name || n.id || n.tagName, looks.some((s) => s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2)]; }"""
+            seen.append(page.evaluate(ring))
+        assert all(visible for _, visible in seen), seen
+        assert {"image", "run"} < {name for name, _ in seen}
+
+
+def test_what_a_study_says_of_itself_is_text(opened, tmp_path):
+    frames = ROOT / "reports/cifar10/frames"
+    values = json.loads((frames / "study.json").read_text())
+    values["report"]["title"] = HOSTILE[:150]
+    values["runs"]["fixed_64"]["note"] = HOSTILE
+    study = tmp_path / "study.json"
+    study.write_text(json.dumps(values))
+    file = tmp_path / "explorer.html"
+    file.write_text(explorer_page(load_study(study), frames))
+    with opened(file) as page:
+        assert page.locator("h1").inner_text() == HOSTILE[:150]
+        assert page.title() == f"{HOSTILE[:150]}: step by step"
+        assert page.locator(".card").count() == 5
+
+
+def test_scripts_that_are_not_the_pages_own_do_not_run(opened, written, tmp_path):
+    file = tmp_path / "changed.html"
+    file.write_text(
+        written("cifar10").read_text().replace("</main>", "<script>document.title = 'mine'</script></main>")
+    )
+    with pytest.raises(AssertionError, match="Content Security Policy"), opened(file) as page:
+        assert page.title().endswith("step by step")
+
+
+def test_a_task_without_pictures_has_its_curves(opened, tmp_path):
+    params = load_params(ROOT / "params.yaml", "regression")
+    rows = [
+        {"run": run, "method": "model", "step": t, "psnr": 3 + k + min(t, config.L0) / 8, "n_seeds": 1, "n_images": 9}
+        for k, (run, config) in enumerate(params.runs_by_name().items())
+        for t in (1, 4, 16, config.L0, 64, 256)
+    ]
+    frame = pl.DataFrame(rows).unique(maintain_order=True).sort("run", "step", maintain_order=True)
+    frame.with_columns(psnr_lo=pl.col("psnr") - 1, psnr_hi=pl.col("psnr") + 1).write_parquet(
+        tmp_path / "figure_curves.parquet"
+    )
+    file = tmp_path / "explorer.html"
+    file.write_text(explorer_page(params, tmp_path))
+    with opened(file, "#t=64") as page:
+        assert page.locator("#pictures, #images, #maps").count() == 0
+        assert page.locator(".u-over").is_visible()
+        page.get_by_role("slider").press("End")
+        page.clock.run_for(100)
+        assert text_of(page, "#step") == "t = 256"
+        assert text_of(page, "#sentence").startswith("At t = 256, fixed_50 is as good as at L0 = 50; uniform_50 is ")
+    with opened(file, scripts=False) as page:
+        assert page.locator("table.still").is_visible()
+
+
+@pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.parent.name)
+def test_pages_are_small(written, folder):
+    assert written(folder.parent.name).stat().st_size < 1.5e6

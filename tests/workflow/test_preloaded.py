@@ -1,0 +1,141 @@
+"""A job in a process that has its packages loaded does what the command does when it is typed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lgmamba.config.files import ENTRY_MODULES
+from workflow.scripts import preloaded
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are served on Linux alone")
+
+SCRIPTS = Path(preloaded.__file__).parent
+DRIVER = "import preloaded; preloaded.GROUPS = {'g': (('stage',), ('decimal',))}; preloaded.main()"
+MODULE = """
+import json, os, signal, sys, time
+
+def ended(number, frame):
+    open("ended", "w").write(str(number))
+    sys.exit(128 + number)
+
+what = sys.argv[2]
+if what == "tell":
+    about = [sys.argv[1:], os.getcwd(), os.environ.get("ASKED"), sys.stdin.read(), __name__, "decimal" in sys.modules]
+    print(json.dumps(about))
+    print("to standard error", file=sys.stderr)
+elif what == "wait":
+    signal.signal(signal.SIGTERM, ended)
+    open("begun", "w").write(str(os.getppid()))
+    time.sleep(600)
+elif what == "raise":
+    raise ValueError("what is wrong")
+elif what == "die":
+    os.kill(os.getpid(), signal.SIGKILL)
+else:
+    sys.exit(int(what))
+"""
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-c", DRIVER, *words]
+
+
+@pytest.fixture
+def environment(tmp_path):
+    (tmp_path / "job.py").write_text(MODULE)
+    return os.environ | {"PYTHONPATH": f"{SCRIPTS}:{tmp_path}", "ASKED": "yes"}
+
+
+@pytest.fixture
+def server(tmp_path, environment):
+    """A server and its folder."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    process = subprocess.Popen(
+        command("serve", str(folder), "g"), stdin=subprocess.PIPE, env=environment, start_new_session=True
+    )
+    until(lambda: (folder / "g").exists())
+    yield process, folder
+    process.stdin.close()
+    assert process.wait() == 0
+
+
+def until(found) -> None:
+    while not found():
+        time.sleep(0.01)
+
+
+def called(environment, folder, *words, **options) -> subprocess.Popen:
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    here = environment | ({preloaded.FOLDER: str(folder)} if folder is not None else {})
+    return subprocess.Popen(command("-m", "job", "stage", *words), env=here, text=True, **pipes, **options)
+
+
+def test_arguments_folder_environment_and_files_are_the_callers(server, environment, tmp_path):
+    _, folder = server
+    found = []
+    for where in (folder, None):
+        job = called(environment, where, "tell", cwd=tmp_path)
+        out, err = job.communicate("given")
+        *about, loaded = json.loads(out)
+        found.append((about, err, job.returncode))
+        assert loaded == (where is not None)
+    assert (
+        found[0]
+        == found[1]
+        == ([["stage", "tell"], str(tmp_path), "yes", "given", "__main__"], "to standard error\n", 0)
+    )
+
+
+@pytest.mark.parametrize("what", ["0", "3", "raise", "die"])
+def test_it_ends_as_the_plain_command_does(server, environment, tmp_path, what):
+    statuses, messages = [], []
+    for where in (server[1], None):
+        job = called(environment, where, what, cwd=tmp_path)
+        messages.append(job.communicate()[1].splitlines()[-1:])
+        statuses.append(job.returncode)
+    assert (
+        statuses[0] == statuses[1] == {"raise": 1, "die": -signal.SIGKILL}.get(what, int(what) if what.isdigit() else 0)
+    )
+    assert messages[0] == messages[1] == (["ValueError: what is wrong"] if what == "raise" else [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_job_ends_with_its_caller(server, environment, tmp_path, number):
+    process, folder = server
+    job = called(environment, folder, "wait", cwd=tmp_path)
+    until(lambda: (tmp_path / "begun").exists() and (tmp_path / "begun").read_text())
+    assert int((tmp_path / "begun").read_text()) == process.pid  # a copy of the server
+    job.send_signal(number)
+    job.communicate()
+    assert job.returncode == (128 + number if number == signal.SIGTERM else -number)
+    until(lambda: (tmp_path / "ended").exists())
+
+
+def test_the_server_ends_after_its_last_job_once_nobody_holds_it(environment, tmp_path, server):
+    process, folder = server
+    job = called(environment, folder, "wait", cwd=tmp_path)
+    until(lambda: (tmp_path / "begun").exists())
+    process.stdin.close()
+    until(lambda: not (folder / "g").exists())
+    assert process.poll() is None
+    plain = called(environment, folder, "3", cwd=tmp_path)  # who comes now loads its packages itself
+    plain.communicate()
+    assert plain.returncode == 3
+    job.terminate()
+    job.communicate()
+    assert process.wait() == 0
+    assert not folder.exists()
+
+
+def test_groups_are_of_stages_that_exist():
+    stages = [stage for stages, _ in preloaded.GROUPS.values() for stage in stages]
+    assert len(set(stages)) == len(stages)
+    assert set(stages) <= set(ENTRY_MODULES)
+    assert preloaded.group_of("train") == "models" and preloaded.group_of("evaluate") is None
