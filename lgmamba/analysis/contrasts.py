@@ -14,7 +14,8 @@ the interval is Student's over these differences. How much images differ says no
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -102,6 +103,39 @@ def verdict(found: Effect, p_holm: float, sign: int, claims: ClaimsConfig, n: in
     return SAME if -claims.margin < found.lo and found.hi < claims.margin else UNDECIDED
 
 
+@dataclass(frozen=True)
+class Tested:
+    """A contrast with its numbers.
+
+    Attributes:
+        name, claim, claimed: as the configuration has them.
+        of, minus: the two sides in words.
+        of_levels, minus_levels: seed -> level.
+        rule: margin and level of its verdict.
+        needed: trainings that a verdict takes.
+    """
+
+    name: str
+    claim: str
+    claimed: Literal["above", "below"]
+    of: str
+    minus: str
+    of_levels: dict[int, float]
+    minus_levels: dict[int, float]
+    rule: ClaimsConfig
+    needed: int
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those of which both sides have a number."""
+        return sorted(self.of_levels.keys() & self.minus_levels.keys())
+
+    @property
+    def differences(self) -> list[float]:
+        """One for each of `seeds`."""
+        return [self.of_levels[seed] - self.minus_levels[seed] for seed in self.seeds]
+
+
 def contrasts_frame(levels: pl.DataFrame, claims: ClaimsConfig, L0: dict[str, int], order: str) -> pl.DataFrame:
     """One row for each primary contrast.
 
@@ -113,45 +147,53 @@ def contrasts_frame(levels: pl.DataFrame, claims: ClaimsConfig, L0: dict[str, in
     Returns:
         columns SCHEMA; intervals, p-values and spread are null for fewer than two trainings.
     """
-    sides = [
-        (contrast, _by_seed(levels, contrast.of, L0, order), _by_seed(levels, contrast.minus, L0, order))
-        for contrast in claims.primary
-    ]
-    found = []
-    for contrast, of, minus in sides:
-        seeds = sorted(of.keys() & minus.keys())
-        differences = [of[seed] - minus[seed] for seed in seeds]
-        needed = contrast.needs_seeds or claims.seeds
-        found.append((contrast, of, minus, seeds, differences, needed))
-    results = [effect_of(differences, claims.level) if differences else None for *_, differences, _ in found]
+    return judged(
+        [
+            Tested(
+                contrast.name,
+                contrast.claim,
+                contrast.claimed,
+                side_words(contrast.of),
+                side_words(contrast.minus),
+                _by_seed(levels, contrast.of, L0, order),
+                _by_seed(levels, contrast.minus, L0, order),
+                claims,
+                contrast.needs_seeds or claims.seeds,
+            )
+            for contrast in claims.primary
+        ]
+    )
+
+
+def judged(contrasts: Sequence[Tested]) -> pl.DataFrame:
+    """One row for each contrast of a study, columns SCHEMA; Holm's correction is over those with trainings enough."""
+    results = [effect_of(c.differences, c.rule.level) if c.seeds else None for c in contrasts]
     tested = [
-        result.p if result is not None and len(seeds) >= needed else math.nan
-        for result, (*_, seeds, _, needed) in zip(results, found, strict=True)
+        result.p if result is not None and len(c.seeds) >= c.needed else math.nan
+        for result, c in zip(results, contrasts, strict=True)
     ]
-    rows = [
-        _row(entry, result, p_holm, claims) for entry, result, p_holm in zip(found, results, holm(tested), strict=True)
-    ]
+    rows = [_row(c, result, p_holm) for c, result, p_holm in zip(contrasts, results, holm(tested), strict=True)]
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _row(entry: tuple, result: Effect | None, p_holm: float, claims: ClaimsConfig) -> dict[str, object]:
-    contrast, of, minus, seeds, differences, needed = entry
+def _row(contrast: Tested, result: Effect | None, p_holm: float) -> dict[str, object]:
+    seeds, claims = contrast.seeds, contrast.rule
     row: dict[str, object] = {
         "name": contrast.name,
         "claim": contrast.claim,
-        "of": side_words(contrast.of),
-        "minus": side_words(contrast.minus),
+        "of": contrast.of,
+        "minus": contrast.minus,
         "claimed": contrast.claimed,
         "n_seeds": len(seeds),
         "seeds": seeds,
-        "per_seed": differences,
+        "per_seed": contrast.differences,
     }
     if result is None:
-        side = contrast.of if not of else contrast.minus
-        return row | {"verdict": UNTESTABLE, "reason": f"no training has a number for {side_words(side)}"}
+        side = contrast.minus if contrast.of_levels else contrast.of
+        return row | {"verdict": UNTESTABLE, "reason": f"no training has a number for {side}"}
     reason = None
-    if len(seeds) < needed:
-        reason = f"{len(seeds)} of the {needed} trainings needed for a verdict"
+    if len(seeds) < contrast.needed:
+        reason = f"{len(seeds)} of the {contrast.needed} trainings needed for a verdict"
     numbers = {
         "effect": result.effect,
         "lo": result.lo,
@@ -160,11 +202,12 @@ def _row(entry: tuple, result: Effect | None, p_holm: float, claims: ClaimsConfi
         "p_holm": p_holm,
         "sd": result.sd,
         "detectable": detectable(result.sd, len(seeds), claims.level),
-        "of_level": float(np.mean([of[seed] for seed in seeds])),
-        "minus_level": float(np.mean([minus[seed] for seed in seeds])),
+        "of_level": float(np.mean([contrast.of_levels[seed] for seed in seeds])),
+        "minus_level": float(np.mean([contrast.minus_levels[seed] for seed in seeds])),
     }
     row |= {name: None if math.isnan(value) else value for name, value in numbers.items()}
-    word = verdict(result, p_holm, contrast.sign, claims, len(seeds), needed)
+    sign = 1 if contrast.claimed == "above" else -1
+    word = verdict(result, p_holm, sign, claims, len(seeds), contrast.needed)
     return row | {"verdict": word, "reason": reason}
 
 

@@ -17,6 +17,7 @@ from lgmamba.cli.audit import audit
 from lgmamba.cli.new import new
 from lgmamba.cli.options import Device, Workers, log_level, say_current, told_of_system
 from lgmamba.cli.show import show
+from lgmamba.cli.tradeoff import app as tradeoff_app
 from lgmamba.cli.training import train, train_stack
 from lgmamba.extras import told_of_import
 from lgmamba.making import making
@@ -38,6 +39,7 @@ app.command("new")(new)
 app.command("show")(show)
 app.command("audit")(audit)
 app.add_typer(track_app, name="track")
+app.add_typer(tradeoff_app, name="tradeoff")
 
 
 @app.command()

@@ -1,11 +1,12 @@
 """What the report says about the primary contrasts, as plain values from their frame."""
 
+import datetime
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, POWER, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE, VERDICTS
-from lgmamba.config.claims import ClaimsConfig
 from lgmamba.report.words import interval, listed, number, plain_text, plural, signed
 
 MEANINGS = {
@@ -19,33 +20,46 @@ MEANINGS = {
 }
 
 
-def contrast_facts(contrasts: pl.DataFrame, claims: ClaimsConfig) -> dict[str, Any]:
+def contrast_facts(
+    contrasts: pl.DataFrame, fixed: datetime.date | None, units: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Sentences and rows of the primary contrasts.
+
+    Args:
+        contrasts: columns of `lgmamba.analysis.contrasts.SCHEMA`.
+        fixed: day on which they were written down; None: exploratory.
+        units: contrast -> its unit; None: dB, all of them.
 
     Returns:
         rows: one mapping for each contrast, with `sentence` (claim, verdict and numbers in words); counts: verdicts in
         words; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None.
     """
-    rows = [row | {"claim": plain_text(row["claim"]), "sentence": sentence(row)} for row in contrasts.to_dicts()]
+    rows = [
+        row | {"claim": plain_text(row["claim"]), "sentence": sentence(row, units[row["name"]] if units else "dB")}
+        for row in contrasts.to_dicts()
+    ]
     found = [row["verdict"] for row in rows]
     counts = [f"{found.count(word)} {word}" for word in VERDICTS if word in found]
     return {
         "rows": rows,
         "counts": f"Of {plural(len(rows), 'primary contrast')}: {listed(counts)}." if rows else "",
         "verdicts": {word: MEANINGS[word] for word in VERDICTS if word in found},
-        "fixed": None if claims.fixed is None else claims.fixed.isoformat(),
+        "fixed": None if fixed is None else fixed.isoformat(),
         "power": f"{100 * POWER:g} %",
     }
 
 
-def sentence(row: dict[str, Any]) -> str:
+def sentence(row: dict[str, Any], unit: str = "dB") -> str:
     """Verdict, effect, interval and trainings of one contrast, in words."""
     if row["effect"] is None:
         return f"{row['verdict']}: {row['reason']}."
-    text = f"{row['verdict']}: {signed(row['effect'])} dB"
+    end = f" {unit}" if unit else ""
+    text = f"{row['verdict']}: {signed(row['effect'])}{end}"
     if row["lo"] is not None:
         text += f" {interval(row['lo'], row['hi'], 'dB')}"
-    text += f", {plural(row['n_seeds'], 'training')} a side ({number(row['of_level'])} against {number(row['minus_level'])} dB)"
+    level = " %" if unit == "pp" else end  # a difference of percentages has points
+    sides = f"{number(row['of_level'])} against {number(row['minus_level'])}{level}"
+    text += f", {plural(row['n_seeds'], 'training')} a side ({sides})"
     if row["verdict"] == UNDECIDED:
-        text += f"; these trainings could have shown {number(row['detectable'])} dB"
+        text += f"; these trainings could have shown {number(row['detectable'])}{end}"
     return text + "."

@@ -53,7 +53,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "params_values": params.model_dump(mode="json"),
         "study": params.study,
         "sample": sample,
-        "contrasts": contrast_facts(found["contrasts"], params.claims),
+        "contrasts": contrast_facts(found["contrasts"], params.claims.fixed),
         "early": early_facts(params, found["summary"]),
         "levels": level_facts(params, found["summary"]),
         "account": account_facts(params, found["summary"]),

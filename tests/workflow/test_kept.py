@@ -15,7 +15,9 @@ from lgmamba.records import checked_all
 from tests.workflow.checkouts import Checkout
 
 ROOT = Path(__file__).parents[2]
-KEPT = [path.parent for path in sorted(ROOT.glob("reports/*/frames/study.json"))]
+TRADEOFFS = {path.stem for path in ROOT.glob("workflow/tradeoff/*.yaml")}
+"""Studies of another kind: tests/tradeoff/test_kept.py."""
+KEPT = [path.parent for path in sorted(ROOT.glob("reports/*/frames/study.json")) if path.parts[-3] not in TRADEOFFS]
 MEGABYTES = 3.0
 
 

@@ -47,13 +47,18 @@ def params_file():
     return os.path.relpath(beside if os.path.isfile(beside) else os.path.join(HOME, "params.yaml"))
 
 
-def frames_are_kept():
+def frames_kept_asked_for():
     """Whether figures and report are to be made from the frames kept beside the report (--config frames=kept)."""
     given = config.get("frames")
-    if given is None:
-        return False
-    if given != "kept":
+    if given not in (None, "kept"):
         raise WorkflowError(f"frames: found {given!r}, expected: kept, or nothing")
+    return given == "kept"
+
+
+def frames_are_kept():
+    """The same, once the kept frames are known to be those of this study."""
+    if not frames_kept_asked_for():
+        return False
     from lgmamba.analysis.kept import check_kept  # polars, which other calls need not wait for
 
     folder = PARAMS.outputs.reports / "frames"
@@ -111,7 +116,10 @@ def jobs_here():
 
 def named(stage, wildcards):
     """The job of a stage that these wildcards mean."""
-    return (stage, *(getattr(wildcards, name) for name in ("run", "seed", "figure") if hasattr(wildcards, name)))
+    return (
+        stage,
+        *(getattr(wildcards, name) for name in ("run", "seed", "stack", "figure") if hasattr(wildcards, name)),
+    )
 
 
 def words(stage):

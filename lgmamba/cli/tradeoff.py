@@ -1,0 +1,177 @@
+"""`lgmamba tradeoff`: the stages of a study of classification against reconstruction, one command each."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lgmamba.cli.options import Device, say_current
+from lgmamba.making import making
+
+if TYPE_CHECKING:
+    from lgmamba.tradeoff.config import TradeoffParams
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Classification against reconstruction on one shared latent; docs/tradeoff.md.",
+)
+
+Study = Annotated[Path, typer.Option(help="<results>/frozen/study-....json")]
+Frames = Annotated[Path, typer.Option(help="folder written by `tradeoff evaluate`")]
+Preset = Annotated[str, typer.Option(help="a name in workflow/tradeoff, or a YAML file")]
+Override = Annotated[str | None, typer.Option(help="further values as YAML, such as '{seeds: [0]}'")]
+
+
+def _loaded(preset: str, override: str | None) -> "TradeoffParams":
+    from lgmamba.config.text import parse_mapping
+    from lgmamba.tradeoff.config import load_tradeoff
+
+    return load_tradeoff(preset, None if override is None else parse_mapping(override, "--override"))
+
+
+@app.command()
+def show(
+    preset: Preset = "tradeoff",
+    override: Override = None,
+    write: Annotated[bool, typer.Option(help="also write the stages' configuration files")] = False,
+) -> None:
+    """Print the command of every job, in an order that works."""
+    from lgmamba.tradeoff.jobs import jobs_of, write_files
+
+    params = _loaded(preset, override)
+    if write:
+        write_files(params)
+    for job in jobs_of(params).values():
+        typer.echo(job.line)
+
+
+@app.command()
+def run(
+    preset: Preset = "tradeoff",
+    override: Override = None,
+    device: Device = "auto",
+) -> None:
+    """Images and every stack, one after the other: all that a machine with a GPU and without Snakemake is needed for.
+
+    What is current is not made again. Frames, figures and report are made elsewhere.
+    """
+    from lgmamba.cli import data as make_images
+    from lgmamba.tradeoff.jobs import data_file, frozen_path, stack_dir, write_files
+
+    params = _loaded(preset, override)
+    write_files(params)
+    make_images(frozen_path(params, data_file(params)), params.outputs.data)
+    for stack in params.stacks().values():
+        train(frozen_path(params, stack), params.outputs.data, stack_dir(params.outputs.results, stack.name), device)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="<results>/frozen/stack-....json")],
+    data: Annotated[Path, typer.Option(help="folder of the image artefact")],
+    out: Annotated[Path, typer.Option(help="folder of the results")],
+    device: Device = "auto",
+) -> None:
+    """Train one stack, all seeds and weights side by side, and probe it."""
+    from lgmamba import devices
+    from lgmamba.config.files import read_config
+    from lgmamba.data.artefact import read_manifest
+    from lgmamba.tradeoff.keys import stack_key
+    from lgmamba.tradeoff.stack_file import StackFile
+
+    file = read_config(config, StackFile)
+    with making(out, lambda: stack_key(file, read_manifest(data).sha256)) as needed:
+        if not needed:
+            return say_current(out)
+        devices.claim(device)
+        from lgmamba.tradeoff.stage import train_stack
+
+        done = train_stack(file, data, out, devices.torch_device(device))
+    runs = len(file.seeds) * len(file.weights)
+    typer.echo(f"{out}: {runs} runs of {file.train.steps} steps in {done['wall_s']:.1f} s")
+
+
+@app.command()
+def evaluate(
+    study: Study,
+    results: Annotated[Path, typer.Option(help="folder of the study's results, with stacks/")],
+    out: Annotated[Path, typer.Option(help="folder of the frames")],
+) -> None:
+    """Gather every stack into frames: frontier, intervals over seeds, contrasts."""
+    from lgmamba.config.files import read_config
+    from lgmamba.tradeoff.config import TradeoffParams
+    from lgmamba.tradeoff.jobs import records_of
+    from lgmamba.tradeoff.keys import frames_key
+
+    params = read_config(study, TradeoffParams)
+    with making(out, lambda: frames_key(params, records_of(params))) as needed:
+        if not needed:
+            return say_current(out)
+        from lgmamba.tradeoff.frames import evaluate as evaluate_study
+
+        evaluate_study(params, results, out)
+
+
+@app.command()
+def figure(
+    name: Annotated[str, typer.Argument(help="frontier, exchange, pictures, controls or gradients")],
+    study: Study,
+    frames: Frames,
+    out: Annotated[Path, typer.Option(help="folder of the figures")],
+) -> None:
+    """Draw one figure as PNG and PDF, with the numbers behind it as CSV."""
+    from lgmamba.config.files import read_config
+    from lgmamba.records import find_record
+    from lgmamba.tradeoff.config import TradeoffParams
+    from lgmamba.tradeoff.keys import figure_key
+
+    params = read_config(study, TradeoffParams)
+    with making(out, lambda: figure_key(params, find_record(frames)), name, alone=False) as needed:
+        if not needed:
+            return say_current(out / name)
+        from lgmamba.tradeoff.figures import draw
+
+        draw(name, params, frames, out)
+
+
+@app.command()
+def report(
+    study: Study,
+    frames: Frames,
+    figures: Annotated[Path, typer.Option(help="folder of the figures")],
+    out: Annotated[Path, typer.Option(help="folder of the report")],
+) -> None:
+    """Write report.md and report.html."""
+    from lgmamba.config.files import read_config
+    from lgmamba.records import find_record
+    from lgmamba.tradeoff.config import TradeoffParams
+    from lgmamba.tradeoff.jobs import FIGURES
+    from lgmamba.tradeoff.keys import report_key
+
+    params = read_config(study, TradeoffParams)
+
+    def key():
+        return report_key(params, find_record(frames), {name: find_record(figures, name) for name in FIGURES})
+
+    with making(out, key, alone=False) as needed:
+        if not needed:
+            return say_current(out)
+        from lgmamba.tradeoff.report import write_report
+
+        write_report(params, frames, figures, out)
+
+
+@app.command()
+def keep(
+    study: Study,
+    frames: Frames,
+    out: Annotated[Path, typer.Option(help="<reports>/frames")],
+) -> None:
+    """Copy the frames beside the report, to be kept in git."""
+    from lgmamba.config.files import read_config
+    from lgmamba.tradeoff.config import TradeoffParams
+    from lgmamba.tradeoff.kept import keep as keep_frames
+
+    keep_frames(read_config(study, TradeoffParams), frames, out)
+    size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
+    typer.echo(f"{out}: {size / 1e6:.2f} MB")

@@ -1,0 +1,71 @@
+"""What encoders and heads are made of. Every network here treats each sample by itself, so that runs can be stacked."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def mlp(widths: Sequence[int]) -> nn.Sequential:
+    """Linear layers of these widths, ReLU between them."""
+    layers: list[nn.Module] = []
+    for wide, narrow in pairwise(widths):
+        layers += [nn.Linear(wide, narrow), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Decoder(nn.Module):
+    """Latents (B, m) -> images (B, C, H, W_img) in (0, 1): fully connected, the same form behind every encoder."""
+
+    def __init__(self, latent: int, hidden: Sequence[int], shape: tuple[int, int, int]):
+        super().__init__()
+        self.shape = shape
+        C, H, W = shape
+        self.layers = mlp([latent, *hidden, C * H * W])
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(self.layers(z)).unflatten(-1, self.shape)
+
+
+class VisionTransformer(nn.Module):
+    """Images (B, C, H, W_img) -> latents (B, m); see `encoders.vit`."""
+
+    def __init__(self, shape: tuple[int, int, int], patch: int, width: int, heads: int, depth: int, latent: int):
+        super().__init__()
+        C, H, W = shape
+        self.patch = patch
+        self.embed = nn.Linear(C * patch * patch, width)
+        self.position = nn.Parameter(0.02 * torch.randn(H // patch * (W // patch), width))
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, latent)
+
+    def forward(self, images: Tensor) -> Tensor:
+        P = self.patch
+        tokens = images.unflatten(-1, (-1, P)).unflatten(-3, (-1, P))  # (B, C, gh, P, gw, P)
+        tokens = tokens.movedim((-4, -2), (-5, -4)).flatten(-3).flatten(-3, -2)  # (B, gh gw, C P P)
+        x = self.blocks(self.embed(tokens) + self.position)
+        return self.out(self.norm(x).mean(-2))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and a hidden layer four times as wide."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3)
+        weights = torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1)  # (B, heads, tokens, tokens)
+        x = x + self.join((weights @ v).transpose(-2, -3).flatten(-2))
+        return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+
+
+def count(module: nn.Module) -> int:
+    """Parameters."""
+    return sum(p.numel() for p in module.parameters())

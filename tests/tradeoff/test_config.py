@@ -1,0 +1,106 @@
+"""What cannot be trained is refused before any job, by the key's name; presets load."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lgmamba.config.base import ConfigError, validate
+from lgmamba.tradeoff.check import check_labels
+from lgmamba.tradeoff.config import TradeoffParams, load_tradeoff
+from lgmamba.tradeoff.labels import label_problem
+from tests.data.samples import encode, pixels
+from tests.tradeoff.studies import SMALL, error, study
+
+ROOT = Path(__file__).parents[2]
+PRESETS = sorted(path.stem for path in (ROOT / "workflow/tradeoff").glob("*.yaml"))
+PARQUET = {"kind": "parquet", "path": "x.parquet", "image_column": "image", "label_column": None}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_load_and_survive_a_round_trip(preset):
+    params = load_tradeoff(preset, root=ROOT)
+    assert params.study == preset
+    assert validate(TradeoffParams, json.loads(params.model_dump_json()), "json") == params
+    assert params.claims.fixed is not None and {c.name[:2] for c in params.claims.primary} == {
+        f"E{k}" for k in range(1, 6)
+    }
+
+
+def test_every_stack_has_its_own_name_and_seeds_of_the_study():
+    stacks = study().stacks()
+    assert list(stacks) == [
+        "mlp_m2",
+        "mlp_m4",
+        *(f"mlp_m4_{kind}" for kind in SMALL["tradeoff"]["controls"]["kinds"]),
+    ]
+    split = stacks["mlp_m4_split"]
+    assert (split.latent, split.encoder.hidden, split.weights) == (2, [3], [0, 1])
+    assert stacks["mlp_m4_doubled"].train.steps == 12
+    assert [name for name, stack in stacks.items() if stack.pictures] == ["mlp_m4"]
+
+
+@pytest.mark.parametrize(
+    "overrides, told",
+    [
+        ({"tradeoff": {"weights": [0, 1.5, 1]}}, r"tradeoff.weights.1: found 1.5, expected: Input should be less"),
+        ({"tradeoff": {"weights": [-0.1, 0, 1]}}, r"tradeoff.weights.0: found -0.1"),
+        ({"tradeoff": {"weights": [0, 0.5, 0.9]}}, "weights: found [0.0, 0.5, 0.9], expected: 0 and 1 among them"),
+        (
+            {"tradeoff": {"frontier": [{"encoder": "mlp", "latents": [4, 65]}]}},
+            "tradeoff.frontier.0.latents.1: found 65, expected: at most the 64 numbers of an image",
+        ),
+        ({"data": {"source": PARQUET}}, "data.source.label_column: found null, expected: the column with the classes"),
+        ({"data": {"n_classes": 1}}, "data.n_classes: found 1, expected: at least 2 classes"),
+        (
+            {"data": {"source": {"kind": "none", "samples": 8}, "image_size": None}},
+            "data.source.kind: found 'none', expected: a source of images with classes",
+        ),
+        (
+            {"data": {"splits": {"val": 0.0}}},
+            "data.splits.val: found 0, expected: more than 0, since heads converge by it",
+        ),
+        ({"tradeoff": {"encoders": {"vit": {"patch": 3}}}}, "tradeoff.encoders.vit.patch: found 3, expected a divisor"),
+        (
+            {"tradeoff": {"controls": {"encoder": "cnn"}}},
+            "controls: found 'cnn' at latent 4, expected: one of the frontier's",
+        ),
+        ({"tradeoff": {"encoders": {"mlp": {"hidden": [5]}}}}, "hidden: found 5, expected an even number"),
+    ],
+)
+def test_what_cannot_be_trained_is_named(overrides, told):
+    assert told in error(**overrides)
+
+
+def test_contrasts_name_what_is_trained():
+    claims = {"primary": [dict(SMALL["claims"]["primary"][0], of={"encoder": "mlp", "latent": 4, "weight": 0.25})]}
+    assert "claims.primary.0.of.weight: found 0.25, expected: one of [0.0, 0.5, 1.0]" in error(claims=claims)
+    claims = {"primary": [dict(SMALL["claims"]["primary"][1], of={"encoder": "mlp", "latent": 8})]}
+    assert "claims.primary.0.of: found mlp at latent 8, expected: one of mlp at 2, mlp at 4" in error(claims=claims)
+    claims = {"primary": [dict(SMALL["claims"]["primary"][0], measure="area")]}
+    assert "of.weight: found 0.5, expected null" in error(claims=claims)
+
+
+@pytest.mark.parametrize(
+    "labels, n_classes, told",
+    [
+        ([0, 0], 1, "found 1 class, expected: at least 2"),
+        ([0, 2, 2], 3, "found no image of class 1 (1 of 3 classes), expected: labels without gaps, 0 .. 2"),
+    ],
+)
+def test_labels_that_tell_nothing_apart_are_named(labels, n_classes, told):
+    assert told in label_problem(np.array(labels), n_classes, "here")
+    assert label_problem(np.array([0, 1, 1]), 2, "here") is None
+
+
+def test_a_folder_without_classes_is_named_before_any_job(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode(pixels(0)))
+    config = study(data={"source": {"kind": "image_folder", "path": str(tmp_path)}}).data
+    with pytest.raises(ConfigError, match=r"data.source \(image_folder\): found 1 class, expected: at least 2"):
+        check_labels(config)
+
+
+def test_an_unknown_preset_lists_those_there_are():
+    with pytest.raises(ConfigError, match=r"preset 'nothing': neither one of \['tradeoff', 'tradeoff_cifar10'\]"):
+        load_tradeoff("nothing", root=ROOT)

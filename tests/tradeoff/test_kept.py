@@ -1,0 +1,24 @@
+"""Frames of these studies in git are whole, small, and those of their preset."""
+
+from pathlib import Path
+
+import pytest
+
+from lgmamba.records import checked_all
+from lgmamba.tradeoff.config import load_tradeoff
+from lgmamba.tradeoff.jobs import FRAMES
+from lgmamba.tradeoff.kept import check_kept
+
+ROOT = Path(__file__).parents[2]
+STUDIES = {path.stem for path in ROOT.glob("workflow/tradeoff/*.yaml")}
+KEPT = [p.parent for p in sorted(ROOT.glob("reports/*/frames/study.json")) if p.parts[-3] in STUDIES]
+
+
+@pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.parent.name)
+def test_frames_in_git_are_those_of_their_preset_whole_and_small(folder):
+    check_kept(load_tradeoff(folder.parent.name, root=ROOT), folder)
+    names = tuple(f"{name}.parquet" for name in FRAMES)
+    files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert set(files) == {"study.json", "record.json", *names}
+    checked_all(folder, names, "tradeoff evaluate")
+    assert sum(files.values()) < 1e6
