@@ -91,6 +91,7 @@ def gather(params: TradeoffParams, frames: dict[str, pl.DataFrame]) -> dict[str,
         "titles": TITLES,
         "captions": {name: text.format(**words) for name, text in CAPTIONS.items()},
         "positions": {name: k for k, name in enumerate(FIGURES, 1)},
+        "views": {"figures": {}},  # no page to step through
         "images": {split: first[f"images_{split}"] for split in ("train", "val", "test")},
         "classes": first["n_classes"],
         "mean_image": first["mse_mean_image"],
