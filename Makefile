@@ -42,9 +42,10 @@ run: install
 smoke: install
 	snakemake --cores $(CORES) --config preset=smoke
 
-# A file's tests stay in one process, which keeps their fixtures; one thread each, since the processes fill the cores.
+# A file's tests stay in one process, which keeps their fixtures, and files begin in the order of tests/conftest.py; one thread each, since
+# the processes fill the cores.
 test: install
-	OMP_NUM_THREADS=1 python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 lint: install
 	ruff check .

@@ -1,4 +1,4 @@
-"""One thread for every test, whatever an earlier one in the same process has set."""
+"""What holds for all tests: each begins with one thread, and those of long files come first."""
 
 import pytest
 import torch
@@ -11,3 +11,9 @@ def one_thread():
     On tiny tensors two threads, which wait for each other at every step, take thirty times as long on a busy machine.
     """
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that run whole programs come first: a long file that begins last is waited for."""
+    long = {item.path for item in items if item.get_closest_marker("workflow")}
+    items.sort(key=lambda item: item.path not in long)

@@ -27,7 +27,7 @@ def test_figures_and_report_need_nothing_else(study, tmp_path):
     assert {path.name for path in kept.iterdir()} == {*kept_frames(params), "study.json", "record.json"}
     made = []
     for frames, out in ((study.frames, tmp_path / "a"), (kept, tmp_path / "b")):
-        with thumbnails():
+        with thumbnails(laid_out=False):
             for name in figures_of(params):
                 draw(name, study.study, frames, out / "figures")
         write_report(study.study, frames, out / "figures", out)

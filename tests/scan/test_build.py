@@ -58,9 +58,9 @@ def test_processes_that_race_at_first_use_all_get_a_kernel(fresh_build):
         print(load_kernel().lgmamba_args_size())
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    racing = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    racing = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert len({p.communicate(timeout=HANGS)[0] for p in racing}) == 1
-    assert [p.returncode for p in racing] == [0] * 3
+    assert [p.returncode for p in racing] == [0] * 2
     assert [p.suffix for p in fresh_build.iterdir()] == [".so"]  # one library, nothing half-made
 
 
