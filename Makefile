@@ -21,7 +21,7 @@ export DVC_NO_ANALYTICS ?= 1
 export ITERATIVE_DO_NOT_TRACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run smoke test lint format report readme release keep record pull ui constraints clean
+.PHONY: help install run smoke test lint format report docs readme release keep record pull ui constraints clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -62,6 +62,14 @@ format: install
 # Snakemake's own report, beside reports/: every figure, rule and run time in one file.
 report: install
 	snakemake --report report.html
+
+# The documentation site, site/index.html: strict, so that a page, link or anchor that is missing ends it.
+docs: $(VENV)/docs-installed
+	DISABLE_MKDOCS_2_WARNING=true mkdocs build --quiet --strict
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_OPTIONS) -c constraints.txt -e ".[docs]"
+	@touch $@
 
 # The blocks of the README about studies: from the default study's frames, and from those kept of CIFAR-10.
 readme: install

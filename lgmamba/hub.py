@@ -24,7 +24,7 @@ class HubModel(TrainedModel, ModelHubMixin, library_name="lgmamba", license="mit
         save_model(self.model, self.run, save_directory / WEIGHTS)
 
     @classmethod
-    def _from_pretrained(
+    def _from_pretrained(  # type: ignore[override] # no options but these
         cls,
         *,
         model_id: str,

@@ -17,7 +17,9 @@ from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import in_memory
 from lgmamba.model.runner import MODES, run_sequence
 from lgmamba.model.sequences import SequenceModel, Sequences
+from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.sequences import sequences_along
+from lgmamba.tasks.queried.config import QueriedConfig
 from lgmamba.tasks.queried.places import field_of
 from lgmamba.tasks.queried.sequences import QueriedSequences
 from lgmamba.tasks.registry import build_task
@@ -82,7 +84,7 @@ class TrainedModel:
         Raises:
             ConfigError: an argument does not fit the model; says which, what was found and what was expected.
         """
-        if self.run.task.kind not in ("draw", "queried"):
+        if not isinstance(self.run.task, DrawConfig | QueriedConfig):
             raise ConfigError(
                 f"reconstruct: the model of run {self.run.run!r} has task {self.run.task.kind}, which reads no images; "
                 "expected one of task draw or queried"
@@ -133,17 +135,17 @@ class TrainedModel:
     ) -> Sequences:
         task, rows = self.run.task, torch.arange(len(images), device=images.device)
         if places is not None:
-            if task.kind != "queried" or order is not None:
+            if not isinstance(task, QueriedConfig) or order is not None:
                 raise ConfigError(
                     f"places: expected with task queried alone, and without an order; the task is {task.kind}, the order {order!r}"
                 )
-            return QueriedSequences(images, self._places(places, len(images)).to(images.device))
+            return QueriedSequences(images, self._places(places, len(images), task.patch_size).to(images.device))
         if order is None or isinstance(order, str):
             name = task.order if order is None else order
             if name not in task.ORDERS:
                 raise ConfigError(f"order: found {name!r}, expected one of {', '.join(task.ORDERS)} (task {task.kind})")
             return build_task(self.run, in_memory(images)).held_out(rows, name, repeat, T)
-        if task.kind != "draw":
+        if not isinstance(task, DrawConfig):
             raise ConfigError(
                 f"order: found numbers, expected one of {', '.join(task.ORDERS)}, or `places` (task queried)"
             )
@@ -153,9 +155,9 @@ class TrainedModel:
         _within(cells, (height // task.patch_size) * (width // task.patch_size), "order", "cell")
         return sequences_along(images, task.patch_size, rows, cells.to(images.device))
 
-    def _places(self, places: Tensor | ArrayLike, B: int) -> Tensor:
+    def _places(self, places: Tensor | ArrayLike, B: int, patch_size: int) -> Tensor:
         """(B, T) numbers of places, of rows and columns of pixels."""
-        field = field_of(*self.image_shape[1:], self.run.task.patch_size)
+        field = field_of(*self.image_shape[1:], patch_size)
         corners = _integers(places, "places", "(T, 2) or (B, T, 2)")
         if corners.shape[-1:] != (2,):
             raise ConfigError(
