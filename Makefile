@@ -80,10 +80,10 @@ readme: install
 	python -m lgmamba report --study reports/cifar10_remedies/frames/study.json --frames reports/cifar10_remedies/frames \
 	  --figures reports/cifar10_remedies/figures --out reports/cifar10_remedies --readme README.md
 
-# Weights and configurations of the default study as one file, for whom training them is too long.
+# Weights of the default study with a card for each run, and its frames with metadata, as one file, for whom training them is too long.
 release: install
-	tar -czf queried_digits-checkpoints.tar.gz $$(find results/queried_digits/runs -path '*/train/*' '(' -name model.safetensors -o -name 'run.json' -o -name train.json -o -name record.json ')' | sort)
-	ls -l queried_digits-checkpoints.tar.gz
+	python -m lgmamba pack --study results/queried_digits/config/study.json --results results/queried_digits \
+	  --data data/queried_digits --out queried_digits-checkpoints.tar.gz
 
 # What figures and report of a study read, copied beside its report for git: make keep PRESET=cifar10. Afterwards
 # `snakemake --cores 4 --config preset=cifar10 frames=kept` makes both again in any clone, without runs, GPU or images.

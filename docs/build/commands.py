@@ -31,18 +31,32 @@ def page() -> str:
         if command.hidden:
             continue
         help = " ".join((command.help or "").split("\f")[0].split())
-        lines = [f"\n## `{name}`\n", help, "", "| argument or option | value | default | meaning |", "| --- | --- | --- | --- |"]
+        lines = [
+            f"\n## `{name}`\n",
+            help,
+            "",
+            "| argument or option | value | default | meaning |",
+            "| --- | --- | --- | --- |",
+        ]
         types = get_type_hints(inspect.unwrap(command.callback))
-        lines += [_row(parameter, types.get(parameter.name)) for parameter in command.params if parameter.name != "help"]
+        lines += [
+            _row(parameter, types.get(parameter.name)) for parameter in command.params if parameter.name != "help"
+        ]
         parts.append("\n".join(lines) + "\n")
     return "".join(parts)
 
 
 def _row(parameter: Any, annotation: Any) -> str:
     option = parameter.param_type_name == "option"
-    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts)) if option else f"`{parameter.name.upper()}`"
+    names = (
+        ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+        if option
+        else f"`{parameter.name.upper()}`"
+    )
     default = parameter.default
-    shown = "required" if parameter.required else "" if default in (None, False) or callable(default) else f"`{default}`"
+    shown = (
+        "required" if parameter.required else "" if default in (None, False) or callable(default) else f"`{default}`"
+    )
     return f"| {names} | {_value(annotation)} | {shown} | {' '.join((parameter.help or '').split()).replace('|', chr(92) + '|')} |"
 
 
@@ -56,4 +70,6 @@ def _value(annotation: Any) -> str:
     if inner:
         words = ", ".join(_value(arg) for arg in inner)
         return f"{words}, several" if get_origin(annotation) is list else words
-    return {Path: "path", str: "text", int: "integer", float: "number"}.get(annotation, getattr(annotation, "__name__", "text"))
+    return {Path: "path", str: "text", int: "integer", float: "number"}.get(
+        annotation, getattr(annotation, "__name__", "text")
+    )

@@ -41,8 +41,10 @@ def _section(path: str, name: str, section: dict[str, Any], definitions: dict[st
     if entries := section.get("properties"):
         lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
         for key, entry in entries.items():
-            default = "" if key in required else f"`{_value(entry.get('default'))}`"
-            lines.append(f"| `{key}` | {_type(entry, definitions)} | {default} | {_cell(entry.get('description', ''))} |")
+            default = "" if key in required else _default(entry)
+            lines.append(
+                f"| `{key}` | {_type(entry, definitions)} | {default} | {_cell(entry.get('description', ''))} |"
+            )
     return "\n".join([*lines, "", ""])
 
 
@@ -90,6 +92,11 @@ def _type(entry: dict[str, Any], definitions: dict[str, Any]) -> str:
 def _bounds(entry: dict[str, Any]) -> list[str]:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     return [f"{sign} {entry[key]:g}" for key, sign in signs.items() if key in entry and abs(entry[key]) < 1 << 31]
+
+
+def _default(entry: dict[str, Any]) -> str:
+    value = entry.get("default")
+    return "that of its keys" if isinstance(value, dict) and _named(entry) else f"`{_value(value)}`"
 
 
 def _value(value: Any) -> str:

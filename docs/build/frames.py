@@ -9,7 +9,8 @@ from lgmamba.analysis import FIGURE_CONDITIONS, FRAME_CONDITIONS
 from lgmamba.analysis.titles import TITLES
 
 ROOT = Path(__file__).parents[2]
-PROBES = ("reconstruct", "remedy", "inspect")
+PROBES = {"reconstruct": "probe", "remedy": "remedies", "inspect": "inspect"}
+"""Module of lgmamba/probe -> folder of what it writes."""
 MADE_BY = {
     "curves": "frames.curves_frame",
     "summary": "frames.summary_frame",
@@ -46,12 +47,11 @@ def page() -> str:
         "Units: levels and differences in dB, lengths and steps in patches, times in seconds unless a name says otherwise.\n\n"
         "## Of one training\n\n`<results>/runs/<run>/seed<k>/`\n"
     ]
-    for name in PROBES:
+    for name, folder in PROBES.items():
         text = ast.get_docstring(ast.parse((ROOT / f"lgmamba/probe/{name}.py").read_text(encoding="utf-8"))) or ""
         first, _, rest = text.partition("\n\n")
-        block = rest.partition("\n\n")[0]
-        lines = "\n".join(line[4:] for line in block.splitlines())
-        parts.append(f"\n### `{'probe' if name == 'reconstruct' else 'remedies' if name == 'remedy' else name}/`\n\n{first}\n\n```text\n{lines}\n```\n")
+        lines = "\n".join(line[4:] for line in rest.partition("\n\n")[0].splitlines())
+        parts.append(f"\n### `{folder}/`\n\n{first}\n\n```text\n{lines}\n```\n")
     parts.append(
         "\n## Of a study\n\n`<results>/frames/`, written by `lgmamba evaluate`; those that figures and report read are kept in "
         "`reports/<study>/frames`. Columns and types are those of the frames in git.\n"
@@ -66,10 +66,16 @@ def _frame(name: str) -> str:
     columns: dict[str, str] = {}
     for path in kept:
         for field in pq.read_schema(path):
-            columns.setdefault(field.name, TYPES.get(str(field.type), str(field.type).replace("large_list<element: ", "list<")))
+            columns.setdefault(
+                field.name, TYPES.get(str(field.type), str(field.type).replace("large_list<element: ", "list<"))
+            )
     lines = [f"\n### `{name}`\n", _about(name), ""]
     if columns:
-        lines += ["| column | type |", "| --- | --- |", *(f"| `{column}` | {type_} |" for column, type_ in columns.items())]
+        lines += [
+            "| column | type |",
+            "| --- | --- |",
+            *(f"| `{column}` | {type_} |" for column, type_ in columns.items()),
+        ]
     else:
         lines += ["It is not kept in git."]
     return "\n".join(lines) + "\n"

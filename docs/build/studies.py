@@ -36,14 +36,30 @@ class Study:
     def page(self) -> str:
         """Markdown, with links from docs/studies/."""
         up = f"../../reports/{self.name}"
-        links = {"report.html": "The report", "details.html": "its details and tests", "explorer.html": "the step explorer, on a page of its own"}
+        links = {
+            "report.html": "The report",
+            "details.html": "its details and tests",
+            "explorer.html": "the step explorer, on a page of its own",
+        }
         lines = [f"# {self.name}", "", f"*{self.title}*", ""]
         lines += [", ".join(f"[{words}]({up}/{file})" for file, words in links.items() if self.has(file)) + ".", ""]
         lines += _verdicts(self.headline)
         if self.has("explorer.html"):
-            lines += ["## Step by step", "", "Move along the steps with the slider or the arrow keys; choose images, runs and orders above.", ""]
-            lines += [f'<iframe class="explorer" loading="lazy" title="Step explorer of study {self.name}" src="{up}/explorer.html"></iframe>', ""]
-        figures = [name for name in ("gallery", "curves", "retention", "remedies", "frontier", "pictures") if self.has(f"figures/{name}.png")]
+            lines += [
+                "## Step by step",
+                "",
+                "Move along the steps with the slider or the arrow keys; choose images, runs and orders above.",
+                "",
+            ]
+            lines += [
+                f'<iframe class="explorer" loading="lazy" title="Step explorer of study {self.name}" src="{up}/explorer.html"></iframe>',
+                "",
+            ]
+        figures = [
+            name
+            for name in ("gallery", "curves", "retention", "remedies", "frontier", "pictures")
+            if self.has(f"figures/{name}.png")
+        ]
         if figures:
             lines += ["## Pictures", ""]
         for name in figures:
@@ -54,7 +70,9 @@ class Study:
 def found() -> list[Study]:
     """Studies with a report, the most telling first."""
     studies = [Study(path.parent) for path in sorted((ROOT / "reports").glob("*/headline.json"))]
-    return sorted(studies, key=lambda study: (FIRST.index(study.name) if study.name in FIRST else len(FIRST), study.name))
+    return sorted(
+        studies, key=lambda study: (FIRST.index(study.name) if study.name in FIRST else len(FIRST), study.name)
+    )
 
 
 def pages() -> dict[str, str]:
@@ -66,7 +84,9 @@ def pages() -> dict[str, str]:
         up = f"../../reports/{study.name}"
         explorer = f"[explorer]({up}/explorer.html)" if study.has("explorer.html") else ""
         index.append(f"| [{study.name}]({study.name}.md) | {study.title} | [report]({up}/report.html) | {explorer} |")
-    return {"studies/index.md": "\n".join(index) + "\n"} | {f"studies/{study.name}.md": study.page() for study in studies}
+    return {"studies/index.md": "\n".join(index) + "\n"} | {
+        f"studies/{study.name}.md": study.page() for study in studies
+    }
 
 
 def _verdicts(headline: dict[str, Any]) -> list[str]:
@@ -76,7 +96,11 @@ def _verdicts(headline: dict[str, Any]) -> list[str]:
     lines = ["| claim | verdict | effect | interval |", "| --- | --- | ---: | --- |"]
     for row in rows:
         effect, ends = row.get("effect"), (row.get("lo"), row.get("hi"))
-        shown = "" if effect is None else f"{effect:+.2f}"
-        interval = "" if None in ends else f"[{ends[0]:+.2f}, {ends[1]:+.2f}]"
+        shown = "" if effect is None else _signed(effect)
+        interval = "" if None in ends else f"[{_signed(ends[0])},&nbsp;{_signed(ends[1])}]"
         lines.append(f"| {row['claim']} | {row.get('verdict', '')} | {shown} | {interval} |")
     return [*lines, ""]
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
