@@ -71,14 +71,14 @@ $(VENV)/docs-installed: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_OPTIONS) -c constraints.txt -e ".[docs]"
 	@touch $@
 
-# The blocks of the README about studies: from the default study's frames, and from those kept of CIFAR-10.
+# The blocks of README and docs/cifar10.md about studies: from the default study's frames, and from those kept of CIFAR-10.
 readme: install
 	python -m lgmamba report --study results/queried_digits/config/study.json --frames results/queried_digits/frames \
 	  --figures reports/queried_digits/figures --out reports/queried_digits --readme README.md
 	python -m lgmamba report --study reports/cifar10/frames/study.json --frames reports/cifar10/frames \
 	  --figures reports/cifar10/figures --out reports/cifar10 --readme README.md
 	python -m lgmamba report --study reports/cifar10_remedies/frames/study.json --frames reports/cifar10_remedies/frames \
-	  --figures reports/cifar10_remedies/figures --out reports/cifar10_remedies --readme README.md
+	  --figures reports/cifar10_remedies/figures --out reports/cifar10_remedies --readme docs/cifar10.md
 
 # Weights of the default study with a card for each run, and its frames with metadata, as one file, for whom training them is too long.
 release: install

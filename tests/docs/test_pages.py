@@ -93,7 +93,7 @@ def test_links_in_the_site_are_those_of_the_files_that_come_along():
         '[![p](reports/x.png)](params.yaml) presets [m](mixers.md#a) <a href="mixers.html">\n```\n[x](../y)\n```'
     )
     assert links.rewritten("[a](../../docs/mixers.md)", "reports/benchmarks/scan.md") == "[a](../../mixers.md)"
-    assert "reports/benchmarks/scan_cpu.png" in links.carried({"docs/p.md": "[a](../reports/benchmarks/scan_cpu.md)"})
+    assert "reports/omniglot/figures/curves.png" in links.carried({"docs/p.md": "[a](../reports/omniglot/report.md)"})
 
 
 def called(line: str) -> list[str]:
@@ -120,7 +120,8 @@ def called(line: str) -> list[str]:
         None,
     )
     if name is None:
-        return [line]
+        group = any(known.startswith(" ".join(words) + " ") for known in OPTIONS)
+        return [] if group else [line]
     asked = [word.partition("=")[0] for word in words if word.startswith("--")]
     return [f"{name} {option}" for option in asked if option not in OPTIONS[name] | {"--help"}]
 
@@ -135,6 +136,11 @@ def test_commands_and_their_options_exist(path):
     ]
     parts = [part.strip() for line in lines for part in re.split(r"\s(?:&&|\|\|?|;)\s|; ", line.partition(" #")[0])]
     assert [wrong for part in parts for wrong in called(part)] == []
+
+
+def test_the_readme_comes_to_the_point():
+    before = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Run it your way")[0]
+    assert len(before.split()) <= 1200
 
 
 def test_a_command_that_does_not_exist_is_found():
