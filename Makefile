@@ -105,7 +105,7 @@ ui: install
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri sqlite:///mlflow/mlflow.db
 
 constraints: install
-	{ sed '/^[^#]/,$$d' constraints.txt; uv pip compile --python-version 3.11 --extra dev --no-annotate --no-header \
+	{ sed '/^[^#]/,$$d' constraints.txt; uv pip compile --python-version 3.11 --extra dev --extra docs --no-annotate --no-header \
 	  --constraint constraints.txt pyproject.toml | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt
 
 clean:

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside this on
 
 import commands
 import configuration
+import diagrams
 import frames
 import links
 import python_api
@@ -50,7 +51,7 @@ def on_files(files: Files, config) -> Files:
 
 
 def on_page_markdown(markdown: str, page, config, files: Files) -> str:
-    """Links as they are in the site."""
+    """Links as they are in the site, and diagrams."""
     uri = page.file.src_uri
     own = uri if (links.ROOT / uri).is_file() and not (links.ROOT / "docs" / uri).is_file() else f"docs/{uri}"
-    return links.rewritten(markdown, own)
+    return links.rewritten(diagrams.as_tables(markdown), own)

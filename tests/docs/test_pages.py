@@ -14,8 +14,8 @@ from lgmamba.config.study import Params
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs/build"))
-commands, configuration, frames, links, studies = (
-    __import__(name) for name in ("commands", "configuration", "frames", "links", "studies")
+commands, configuration, diagrams, frames, links, studies = (
+    __import__(name) for name in ("commands", "configuration", "diagrams", "frames", "links", "studies")
 )
 sys.path.remove(str(ROOT / "docs/build"))
 
@@ -94,6 +94,20 @@ def test_links_in_the_site_are_those_of_the_files_that_come_along():
     )
     assert links.rewritten("[a](../../docs/mixers.md)", "reports/benchmarks/scan.md") == "[a](../../mixers.md)"
     assert "reports/omniglot/figures/curves.png" in links.carried({"docs/p.md": "[a](../reports/omniglot/report.md)"})
+
+
+def test_a_flow_chart_becomes_a_row_for_each_arrow():
+    chart = '```mermaid\nflowchart TD\n    a["A<br/>more"]\n    b["B"]\n    c["C"]\n\n    a & b -- "lgmamba x" --> c --> a\n```\nafter'
+    rows = [
+        "| from | by | to |",
+        "| --- | --- | --- |",
+        "| **A**, **B** | `lgmamba x` | **C** |",
+        "| **C** |  | **A** |",
+        "after",
+    ]
+    assert diagrams.as_tables(chart).splitlines() == rows
+    page = (ROOT / "docs/from_params_to_figure.md").read_text(encoding="utf-8")
+    assert "mermaid" in page and "mermaid" not in diagrams.as_tables(page)
 
 
 def called(line: str) -> list[str]:
