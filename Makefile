@@ -65,7 +65,7 @@ report: install
 
 # The documentation site, site/index.html: strict, so that a page, link or anchor that is missing ends it.
 docs: $(VENV)/docs-installed
-	DISABLE_MKDOCS_2_WARNING=true mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
 
 $(VENV)/docs-installed: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_OPTIONS) -c constraints.txt -e ".[docs]"
