@@ -51,12 +51,12 @@ def test_each_length_told_is_read_in_pieces_too(study, pieces):
 def test_the_probe_reads_in_pieces_as_configured(study, pieces, tmp_path):
     study.reconstruct("plain", out=tmp_path, images=2, piece=5)
     assert max(pieces) == 5
-    assert sum(pieces) == 2 * 2 * 24  # orders x repeats, once for both modes
+    assert sum(pieces) == 2 * 2 * 24 + 24  # orders x repeats, once for both modes; once for the pictures
     pieces.clear()
     study.reconstruct("told", out=tmp_path, images=2, piece=5)
-    steps = study.probe_file("told").steps
+    file = study.probe_file("told")
     assert max(pieces) == 5
-    assert sum(pieces) == 2 * 2 * (24 + sum(steps))
+    assert sum(pieces) == 2 * 2 * (24 + sum(file.steps)) + sum(file.panel_steps)
 
 
 @torch.no_grad()
