@@ -100,10 +100,10 @@ class Panel:
 
     def _find(self, run: str, step: int, image: int) -> tuple[Strip, int]:
         strip = self.strips[run].get(image)
-        found = [] if strip is None else np.flatnonzero(strip.steps == step)
-        if not len(found):
+        found = [] if strip is None else np.flatnonzero(strip.steps == step).tolist()
+        if strip is None or not found:
             raise ValueError(f"the panel has no picture of image {image} by {run} at step {step}")
-        return strip, int(found[0])
+        return strip, found[0]
 
 
 def collect_panel(folders: list[RunFolder]) -> Panel:

@@ -46,7 +46,8 @@ class Strip:
 
 def pitch(shape: tuple[int, int, int]) -> tuple[int, int]:
     """Pixels down and across from one tile of a sheet to the next."""
-    return tuple(BLOCK * math.ceil(side / BLOCK) for side in shape[1:])
+    down, across = (BLOCK * math.ceil(side / BLOCK) for side in shape[1:])
+    return down, across
 
 
 def pack(tiles: np.ndarray, quality: int) -> bytes:

@@ -15,14 +15,14 @@ configures meanwhile, a running one reads what it was started with.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from lgmamba.config.base import ConfigError, Strict, validate
 from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.remedies import ExtensionConfig, Remedies
 from lgmamba.config.run import Positive, RunConfig
-from lgmamba.config.study import Params, ProbeConfig, TrackingConfig
+from lgmamba.config.study import OutputsConfig, Params, ProbeConfig, TrackingConfig
 from lgmamba.config.task import TaskBase
 from lgmamba.files import digest_of, to_json, write_if_changed
 from lgmamba.provenance import code_digest
@@ -166,7 +166,17 @@ def write_config_files(params: Params, root: str | Path = ".") -> list[Path]:
     return [path for path, content in contents.items() if write_if_changed(path, content)]
 
 
-def refuse_other_study(params: Params, root: str | Path = ".") -> None:
+class OfStudy(Protocol):
+    """The configuration of a whole study, of whatever kind."""
+
+    @property
+    def study(self) -> str: ...
+
+    @property
+    def outputs(self) -> OutputsConfig: ...
+
+
+def refuse_other_study(params: OfStudy, root: str | Path = ".") -> None:
     """Never write over another study.
 
     Raises:

@@ -49,9 +49,22 @@ class Dataset:
         Raises:
             ValueError: the images come from no artefact.
         """
+        return self._artefact.sha256
+
+    @property
+    def n_classes(self) -> int:
+        """As configured or counted when the artefact was made.
+
+        Raises:
+            ValueError: the images come from no artefact.
+        """
+        return self._artefact.n_classes
+
+    @property
+    def _artefact(self) -> Manifest:
         if self.manifest is None:
-            raise ValueError("these images are in memory alone: they have no artefact and no digest")
-        return self.manifest.sha256
+            raise ValueError("these images are in memory alone: they have no artefact, which has digest and classes")
+        return self.manifest
 
     def split(self, name: str) -> Tensor:
         """Rows of one split, ascending.

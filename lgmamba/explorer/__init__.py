@@ -82,7 +82,7 @@ def still_table(data: dict[str, Any], panel: Panel | None) -> dict[str, Any]:
 
 def _picture(panel: Panel | None, run: str, step: int) -> dict[str, Any] | None:
     strip = None if panel is None else panel.strips.get(run, {}).get(0)
-    if strip is None or step not in strip.steps:
+    if panel is None or strip is None or step not in strip.steps:
         return None
     tile = strip.tiles[strip.steps.tolist().index(step)]
     return {"address": data_address(tile), "psnr": panel.psnr(run, step, 0)}

@@ -17,7 +17,7 @@ from lgmamba.analysis.panel import Panel, read_panel
 from lgmamba.analysis.strips import COLUMNS, Strip, pitch
 from lgmamba.config.study import Params
 from lgmamba.figures.curves import OUT_OF_VIEW
-from lgmamba.figures.style import BASELINES, SEQUENTIAL, Style
+from lgmamba.figures.style import BASELINES, SEQUENTIAL, Line, Style
 from lgmamba.metrics import LEAST_MSE, psnr
 
 MOST_RUNS = 4
@@ -69,7 +69,7 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
                 "colour": to_hex(style[run].colour),
                 "dash": dashes(style[run].line),
                 "curve": _columns(models.filter(pl.col("run") == run), "step", "psnr", "psnr_lo", "psnr_hi"),
-                "map": None if scale is None else _map(maps.filter(pl.col("run") == run), *scale),
+                "map": None if maps is None or scale is None else _map(maps.filter(pl.col("run") == run), *scale),
                 "strips": [] if panel is None else [_strip(panel.strips.get(run, {}).get(i)) for i in _images(panel)],
             }
             for run, config in params.runs_by_name().items()
@@ -81,8 +81,8 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
             if method in curves["method"]
         ],
         "maps": None
-        if scale is None
-        else {"low": scale[0], "high": scale[1], "oldest": _octave(maps["age_high"].max())},
+        if maps is None or scale is None
+        else {"low": scale[0], "high": scale[1], "oldest": _octave(max(maps["age_high"].to_list()))},
         "ramps": {"error": shades(SEQUENTIAL), "age": shades(AGES.reversed()), "largest": LARGEST_ERROR},
         "pictures": None if panel is None else _pictures(panel),
     }
@@ -110,9 +110,9 @@ def data_address(tiles: np.ndarray) -> str:
     return f"data:image/webp;base64,{_webp(tiles)}"
 
 
-def dashes(line: object) -> list[float]:
+def dashes(line: Line) -> list[float]:
     """A line of matplotlib's as lengths of dash and gap in line widths; none for a full one."""
-    return [] if line == "-" else [float(length) for length in line[1]]
+    return [] if isinstance(line, str) else [float(length) for length in line[1]]
 
 
 def shades(colours: Colormap) -> list[str]:
@@ -127,8 +127,11 @@ def _columns(rows: pl.DataFrame, *names: str) -> list[list[float]]:
 
 def _scale(maps: pl.DataFrame) -> tuple[float, float]:
     """Ends of the colours of maps, log10 of the error, as in the figure."""
-    low = max(maps["mse"].quantile(0.02), LEAST_MSE)
-    return math.log10(low), math.log10(max(maps["mse"].quantile(0.98), 1.01 * low))
+    least, most = (maps["mse"].quantile(q) for q in (0.02, 0.98))
+    if least is None or most is None:
+        raise ValueError("figure_retention: found a frame without rows; expected an error for each step and age")
+    low = max(least, LEAST_MSE)
+    return math.log10(low), math.log10(max(most, 1.01 * low))
 
 
 def _map(rows: pl.DataFrame, low: float, high: float) -> dict[str, list]:

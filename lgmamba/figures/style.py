@@ -9,7 +9,7 @@ import math
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import seaborn as sns
@@ -37,10 +37,12 @@ COLOURS = (
     5,
 )  # of seaborn's "colorblind": without pink and yellow, too pale on white, and grey, for reference lines
 BOUNDARY = "#d1001f"  # between what a run was trained for and what lies beyond, on pictures
-LINES: tuple = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (7, 1.5, 1, 1, 1, 1)))
+Line = Literal["-"] | tuple[int, tuple[float, ...]]
+"""A full line; or offset and lengths of dashes and gaps, in line widths."""
+LINES: tuple[Line, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (7, 1.5, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")
 SEQUENTIAL = sns.color_palette("viridis", as_cmap=True)
-BASELINES = {
+BASELINES: dict[str, tuple[str, Line]] = {
     "mean_image": ("Mean image", (0, (1, 1.5))),
     "paste": ("Ideal memory: patches pasted into the mean image", (0, (5, 1.5))),
     "oracle_memory": ("Ideal memory: pixels read, the mean image elsewhere", (0, (5, 1.5))),
@@ -80,7 +82,7 @@ class Look:
     """How one run is drawn."""
 
     colour: tuple[float, float, float]
-    line: object
+    line: Line
     marker: str
     label: str
 

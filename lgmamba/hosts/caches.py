@@ -56,8 +56,9 @@ def states_in(cache: Any, layer: ForeignLayer, owner: int, rows: int) -> RowStat
 
 def keep_states(cache: Any, layer: ForeignLayer, owner: int, states: RowStates) -> None:
     """Put states where the package looks for them."""
-    memory = states.memory.reshape(-1, *layer.state_shape)
-    conv = F.pad(states.carry.mT, (1, 0))  # the packages keep one input more, which no step reads
+    memory, carry = states.tensors
+    memory = memory.reshape(-1, *layer.state_shape)
+    conv = F.pad(carry.mT, (1, 0))  # the packages keep one input more, which no step reads
     if hasattr(cache, "update_recurrent_state"):
         if cache.is_recording_past(layer.index):
             raise HostError(

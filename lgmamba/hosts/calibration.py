@@ -21,7 +21,8 @@ from lgmamba.hosts.sequences import Tokens, TokenSequences, windows_of
 from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model.runner import ends, read_pieces
 from lgmamba.remedies.calibration import CalibrationSet, Fit
-from lgmamba.remedies.entry import Mode, RemedyEntry
+from lgmamba.remedies.configs import Entry
+from lgmamba.remedies.entry import Mode
 from lgmamba.remedies.registry import fit
 from lgmamba.remedies.search import Objective
 
@@ -42,13 +43,14 @@ class NextToken:
 
 
 @dataclass(frozen=True)
-class LanguageCalibration(CalibrationSet):
+class LanguageCalibration(CalibrationSet[TokenSequences]):
     """Windows of text to calibrate on; attributes as of `CalibrationSet`, with a `Host` for the model.
 
     Attributes:
         tail: tokens scored before each length.
     """
 
+    model: Host
     tail: int = 1
 
     @torch.no_grad()
@@ -101,7 +103,7 @@ def _thinned(recorder: Hook, every: int) -> Hook:
 @torch.enable_grad()
 def calibrate(
     host: Host,
-    entry: RemedyEntry,
+    entry: Entry,
     tokens: Tokens,
     n: int,
     steps: int,

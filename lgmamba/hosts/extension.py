@@ -127,7 +127,7 @@ class Extension:
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own `generate`."""
-        return self.model.generate(*args, **kwargs)
+        return self.host.package.model.generate(*args, **kwargs)
 
     def remove(self) -> None:
         """Leave the model as it was, to the bit. Again is no error."""
@@ -192,9 +192,8 @@ def extend(
     host.target_length = _told(target_length, parts)
     found = _values(host, parts, calibrate, values, list(lengths), windows, steps, seed)
     last = round(max(lengths) * host.L0)
-    made = build(
-        whole, [*parts, whole] if whole not in parts else parts, {n: a.values for n, a in found.items()}, host, last
-    )
+    applied: Remedies = [*parts, whole] if isinstance(whole, Combination) else [*parts]
+    made = build(whole, applied, {n: a.values for n, a in found.items()}, host, last)
     return Extension(host, made, found)
 
 
@@ -238,6 +237,7 @@ def _values(
         if folder is not None:
             found[entry.name] = read_artefact(Path(folder) / f"{entry.name}.json", key)
             continue
+        assert tokens is not None  # there is either
         begun = time.monotonic()
         fitted = calibrate_entry(host, entry, tokens, windows, steps, lengths, [], seed)
         seconds = time.monotonic() - begun

@@ -1,6 +1,6 @@
 """A language model of another package as something that remedies act on.
 
-It offers what `lgmamba.model.SequenceModel` offers to remedies: sizes, L0, and `encode`, which reads a piece of text with a hook on
+It is what remedies ask of a model (`lgmamba.model.reading.Readable`): sizes, L0, and `encode`, which reads a piece of text with a hook on
 every Mamba layer; so remedies, controls and calibration are those of every other model. While it is attached, the forward pass of
 each Mamba layer is replaced on the instance, and everything else of the model runs as ever. Glossary: `lgmamba.hosts`.
 """
@@ -87,7 +87,8 @@ class Host:
         self.remedy: Remedy | None = None
         self.target_length: int | None = None
         self._number = next(_numbers)
-        self._pass, self._encoding = _Pass(), None
+        self._pass = _Pass()
+        self._encoding: _Encoding | None = None
         self._before: dict[int, Any] | None = None
 
     # ---- what remedies ask for --------------------------------------------------------------------------------------
@@ -134,6 +135,10 @@ class Host:
         head = self.package.head
         logits = head(outputs.to(head.weight.dtype))
         return logits if logits.dtype == torch.float64 else logits.float()
+
+    def ask(self, state: HostState, sequences: TokenSequences, t: int, target_length: Tensor | None = None) -> Tensor:
+        """No language model is (`asks`)."""
+        raise NotImplementedError("a language model is not asked: it predicts from its outputs")
 
     def surprise(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """-ln p of targets (B, K) after outputs (B, K, d): (B, K); some logits at a time."""
@@ -206,7 +211,7 @@ class Host:
         if layer.number == 0:
             self._pass = _started(B, L, attention_mask)
         if self._encoding is not None:
-            return self._encoded(layer, hidden_states)
+            return self._encoded(self._encoding, layer, hidden_states)
         if hidden_states.is_cuda and torch.cuda.is_current_stream_capturing():
             raise HostError(
                 "a CUDA graph would repeat the step number it was captured at; generate without one (cg=False)"
@@ -226,10 +231,9 @@ class Host:
             keep_states(kept, layer, self._number, after)
         return out
 
-    def _encoded(self, layer: ForeignLayer, hidden_states: Tensor) -> Tensor:
-        encoding, here = self._encoding, self._pass
-        start = encoding.before is None
-        before = RowStates.start([None] * len(hidden_states)) if start else encoding.before.layers[layer.number]
+    def _encoded(self, encoding: _Encoding, layer: ForeignLayer, hidden_states: Tensor) -> Tensor:
+        here, state = self._pass, encoding.before
+        before = RowStates.start([None] * len(hidden_states)) if state is None else state.layers[layer.number]
         out, after, here.present = read_rows(
             layer, hidden_states, here.present, before, here.counts, lambda t, told: encoding.hook
         )
@@ -244,10 +248,11 @@ class Host:
 
     def _plan(self, t: int, told: int | None) -> Hook | None:
         """The hook of rows that have read t tokens; made once for each pass and length."""
-        if self.remedy.whole and t > 0:  # after the prompt nothing is left out, as in the originals
+        remedy = self.remedy
+        if remedy is None or (remedy.whole and t > 0):  # after the prompt nothing is left out, as in the originals
             return None
         if told not in self._pass.plans:
-            self._pass.plans[told] = self.remedy.plan(told)
+            self._pass.plans[told] = remedy.plan(told)
         return self._pass.plans[told]
 
     def _nothing_done(self, before: RowStates) -> bool:

@@ -14,12 +14,13 @@ Glossary: `lgmamba.hosts`; D channels, N modes, H heads, P channels of a head, G
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lgmamba.hosts.weights import Mamba1Weights, Mamba2Weights, MambaWeights
 from lgmamba.mixers.contract import Call, Hook, State, gather_steps, run
 from lgmamba.mixers.conv import causal_conv1d_silu
 from lgmamba.mixers.mamba.mixer import MambaCall
@@ -54,24 +55,27 @@ class ForeignLayer:
         number: which of the model's Mamba layers it is, from 0; told to hooks.
     Attributes:
         index: which of all layers of the model it is, the key of its states in a cache.
+        weights: the layer's parts by their types.
         channels, modes: D, N.
         state_shape: of the memory in the package's caches, without batch.
     """
 
     KIND: ClassVar[str]
 
-    def __init__(self, mixer: nn.Module, number: int):
-        self.mixer, self.number = mixer, number
-        self.index = number if mixer.layer_idx is None else mixer.layer_idx
-
+    weights: MambaWeights
     channels: int
     modes: int
     state_shape: tuple[int, ...]
 
+    def __init__(self, mixer: nn.Module, number: int):
+        self.mixer, self.number = mixer, number
+        index: Any = mixer.layer_idx
+        self.index: int = number if index is None else index
+
     @property
     def width(self) -> int:
         """W."""
-        return self.mixer.conv1d.kernel_size[0]
+        return self.weights.conv1d.kernel_size[0]
 
     def read(self, u: Tensor, before: State | None, t0: int, hook: Hook | None) -> tuple[Tensor, State, Tensor | None]:
         """One piece of sequences that stand at the same step.
@@ -83,8 +87,8 @@ class ForeignLayer:
         Returns:
             out (B, K, d), the state after the piece, and the positions kept (B, K), or None where all are.
         """
-        call, carry, gate = self.prepare(u, before, t0)
-        call = call if hook is None else hook(call)
+        prepared, carry, gate = self.prepare(u, before, t0)
+        call = prepared if hook is None else hook(prepared)
         y, h, _, remembered = run(call, self.recur)  # beside its memory, Mamba's recurrence holds nothing
         if gate is not None and call.keep is not None:
             gate = gather_steps(gate, call.keep)
@@ -111,10 +115,10 @@ class ForeignLayer:
         raise NotImplementedError
 
     def _convolved(self, x: Tensor, before: State | None) -> tuple[Tensor, Tensor]:
-        conv = self.mixer.conv1d
+        conv = self.weights.conv1d
         return causal_conv1d_silu(x, conv.weight[:, 0], conv.bias, before.carry[0] if before else None)
 
-    def _before(self, before: State | None) -> dict:
+    def _before(self, before: State | None) -> dict[str, Any]:
         return {"h0": before.memory, "remembered": before.remembered} if before else {"h0": None}
 
 
@@ -123,22 +127,25 @@ class Mamba1Layer(ForeignLayer):
 
     KIND = "Mamba-1"
 
+    weights: Mamba1Weights
+
     def __init__(self, mixer: nn.Module, number: int):
         super().__init__(mixer, number)
-        self.channels, self.modes = mixer.A_log.shape
+        self.weights = cast(Mamba1Weights, mixer)
+        self.channels, self.modes = self.weights.A_log.shape
         self.state_shape = (self.channels, self.modes)
 
     def prepare(self, u: Tensor, before: State | None, t0: int) -> tuple[MambaCall, Tensor, None]:
-        mixer = self.mixer
-        x, z = mixer.in_proj(u).chunk(2, dim=-1)
+        weights = self.weights
+        x, z = weights.in_proj(u).chunk(2, dim=-1)
         x, carry = self._convolved(x, before)
-        rank = mixer.dt_proj.weight.shape[1]
-        dt_low, Bmat, Cmat = mixer.x_proj(x).split([rank, self.modes, self.modes], dim=-1)
+        rank = weights.dt_proj.weight.shape[1]
+        dt_low, Bmat, Cmat = weights.x_proj(x).split([rank, self.modes, self.modes], dim=-1)
         dt_low, Bmat, Cmat = (
             v if norm is None else norm(v) for v, norm in zip((dt_low, Bmat, Cmat), self._norms(), strict=True)
         )
-        A = _rates(mixer.A_log)
-        dt = F.softplus(F.linear(dt_low, mixer.dt_proj.weight).to(A.dtype) + mixer.dt_proj.bias.to(A.dtype))
+        A = _rates(weights.A_log)
+        dt = F.softplus(F.linear(dt_low, weights.dt_proj.weight).to(A.dtype) + weights.dt_proj.bias.to(A.dtype))
         tensors = {"x": x, "z": z, "dt": dt, "A": A, "Bmat": Bmat, "Cmat": Cmat}
         return MambaCall(layer=self.number, t0=t0, told=None, **self._before(before), **tensors), carry, None
 
@@ -146,10 +153,10 @@ class Mamba1Layer(ForeignLayer):
         return [getattr(self.mixer, f"{name}_layernorm", None) for name in ("dt", "b", "c")]
 
     def skip(self) -> Tensor:
-        return self.mixer.D
+        return self.weights.D
 
-    def finish(self, y: Tensor, gate: None) -> Tensor:
-        return self.mixer.out_proj(y.to(self.mixer.out_proj.weight.dtype))
+    def finish(self, y: Tensor, gate: Tensor | None) -> Tensor:
+        return self.weights.out_proj(y.to(self.weights.out_proj.weight.dtype))
 
 
 class Mamba2Layer(ForeignLayer):
@@ -160,45 +167,49 @@ class Mamba2Layer(ForeignLayer):
 
     KIND = "Mamba-2"
 
+    weights: Mamba2Weights
+
     def __init__(self, mixer: nn.Module, number: int):
         super().__init__(mixer, number)
-        self.heads = mixer.A_log.numel()
-        self.head = _first(mixer, "head_dim", "headdim")
-        self.groups = _first(mixer, "n_groups", "ngroups")
-        self.modes = _first(mixer, "ssm_state_size", "d_state")
-        self.limits = _first(mixer, "time_step_limit", "dt_limit")
+        self.weights = cast(Mamba2Weights, mixer)
+        self.heads = self.weights.A_log.numel()
+        self.head: int = _first(mixer, "head_dim", "headdim")
+        self.groups: int = _first(mixer, "n_groups", "ngroups")
+        self.modes: int = _first(mixer, "ssm_state_size", "d_state")
+        self.limits: tuple[float, float] = _first(mixer, "time_step_limit", "dt_limit")
         self.channels = self.heads * self.head
         self.state_shape = (self.heads, self.head, self.modes)
 
     def prepare(self, u: Tensor, before: State | None, t0: int) -> tuple[GroupedCall, Tensor, Tensor]:
         D, shared = self.channels, self.groups * self.modes
-        projected = self.mixer.in_proj(u)
+        projected = self.weights.in_proj(u)
         beside, z, xBC, dt_raw = projected.split(
             [projected.shape[-1] - 2 * D - 2 * shared - self.heads, D, D + 2 * shared, self.heads], dim=-1
         )
         xBC, carry = self._convolved(xBC, before)
         x, Bmat, Cmat = xBC.split([D, shared, shared], dim=-1)
         Bmat, Cmat = (v.unflatten(-1, (self.groups, self.modes)) for v in (Bmat, Cmat))
-        rates = _rates(self.mixer.A_log)
-        dt = F.softplus(dt_raw.to(rates.dtype) + self.mixer.dt_bias.to(rates.dtype)).clamp(*self.limits)
+        rates = _rates(self.weights.A_log)
+        dt = F.softplus(dt_raw.to(rates.dtype) + self.weights.dt_bias.to(rates.dtype)).clamp(*self.limits)
         A = self._by_channel(rates)[:, None].expand(-1, self.modes)
         tensors = {"x": x, "dt": self._by_channel(dt), "A": A, "Bmat": Bmat, "Cmat": Cmat}
         call = GroupedCall(layer=self.number, t0=t0, told=None, **self._before(before), **tensors)
         return call, carry, torch.cat([beside, z], dim=-1)
 
     def skip(self) -> Tensor:
-        D = self.mixer.D
+        D = self.weights.D
         return D if D.numel() == self.channels else self._by_channel(D)
 
-    def finish(self, y: Tensor, gate: Tensor) -> Tensor:
+    def finish(self, y: Tensor, gate: Tensor | None) -> Tensor:
         """Gated norm; and in mamba_ssm, beside it, an MLP of the channels that have no memory (`d_ssm`)."""
+        assert gate is not None  # `prepare` made it
         beside, z = gate.split([gate.shape[-1] - self.channels, self.channels], dim=-1)
         norm = getattr(self.mixer, "norm", None)
         y = y * F.silu(z) if norm is None else norm(y, z)
         if beside.shape[-1]:
             mlp_gate, mlp = beside.chunk(2, dim=-1)
             y = torch.cat([F.silu(mlp_gate) * mlp, y], dim=-1)
-        return self.mixer.out_proj(y.to(self.mixer.out_proj.weight.dtype))
+        return self.weights.out_proj(y.to(self.weights.out_proj.weight.dtype))
 
     def _by_channel(self, v: Tensor) -> Tensor:
         return v.repeat_interleave(self.head, dim=-1)
@@ -208,6 +219,6 @@ def _rates(A_log: Tensor) -> Tensor:
     return -torch.exp(A_log.to(torch.promote_types(A_log.dtype, torch.float32)))
 
 
-def _first(mixer: nn.Module, *names: str):
+def _first(mixer: nn.Module, *names: str) -> Any:
     """The attribute of the first name that there is."""
     return next(getattr(mixer, name) for name in names if hasattr(mixer, name))

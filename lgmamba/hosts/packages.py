@@ -5,12 +5,13 @@ Glossary: `lgmamba.hosts`.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lgmamba.hosts.errors import HostError
+from lgmamba.hosts.weights import OfficialModel, TransformersModel
 from lgmamba.mixers.base import VERBS, Verb
 
 
@@ -41,16 +42,16 @@ class HostConfig:
 class Transformers:
     """A model of transformers."""
 
-    def __init__(self, model: nn.Module, hybrid: bool):
+    def __init__(self, model: TransformersModel, hybrid: bool):
         self.model, self.hybrid = model, hybrid
 
     @property
-    def embedding(self) -> nn.Module:
+    def embedding(self) -> nn.Embedding:
         """What makes vectors of ids."""
         return self.model.get_input_embeddings()
 
     @property
-    def head(self) -> nn.Module:
+    def head(self) -> nn.Linear:
         """What makes logits of outputs."""
         return self.model.get_output_embeddings()
 
@@ -78,15 +79,15 @@ class Transformers:
 class Official:
     """A model of mamba_ssm; methods as of `Transformers`."""
 
-    def __init__(self, model: nn.Module, hybrid: bool):
+    def __init__(self, model: OfficialModel, hybrid: bool):
         self.model, self.hybrid = model, hybrid
 
     @property
-    def embedding(self) -> nn.Module:
+    def embedding(self) -> nn.Embedding:
         return self.model.backbone.embedding
 
     @property
-    def head(self) -> nn.Module:
+    def head(self) -> nn.Linear:
         return self.model.lm_head
 
     def attention_cache(self) -> None:
@@ -104,4 +105,6 @@ class Official:
 
 def package_of(model: nn.Module, hybrid: bool) -> Transformers | Official:
     """How to ask a model."""
-    return (Transformers if hasattr(model, "get_input_embeddings") else Official)(model, hybrid)
+    if hasattr(model, "get_input_embeddings"):
+        return Transformers(cast(TransformersModel, model), hybrid)
+    return Official(cast(OfficialModel, model), hybrid)

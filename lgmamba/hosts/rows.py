@@ -46,8 +46,19 @@ class RowStates:
             return None
         parts = [self.remembered[b] for b in (range(len(self.t)) if rows is None else rows)]
         joined = None if parts[0] is None else tuple(torch.cat(v) for v in zip(*parts, strict=True))
-        memory, carry = (v if rows is None else v[rows] for v in (self.memory, self.carry))
+        memory, carry = (v if rows is None else v[rows] for v in self.tensors)
         return State(memory, (carry,), joined)
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Memory and carry, of rows that were read.
+
+        Raises:
+            ValueError: they stand at the start, where there are none.
+        """
+        if self.memory is None or self.carry is None:
+            raise ValueError(f"{len(self.t)} rows have no memory yet; read something first")
+        return self.memory, self.carry
 
 
 def read_rows(
@@ -106,7 +117,7 @@ def _positions(present: Tensor | None, rows: list[int], count: int, L: int, devi
 def _empty(layer: ForeignLayer, u: Tensor, rows: int) -> State:
     wide = torch.promote_types(u.dtype, torch.float32)
     memory = u.new_zeros(rows, layer.channels, layer.modes, dtype=wide)
-    return State(memory, (u.new_zeros(rows, layer.width - 1, layer.mixer.conv1d.weight.shape[0]),))
+    return State(memory, (u.new_zeros(rows, layer.width - 1, layer.weights.conv1d.weight.shape[0]),))
 
 
 def _after(before: RowStates, read: list[int], found: list[tuple[list[int], State]]) -> RowStates:

@@ -13,6 +13,7 @@ Glossary: `lgmamba.hosts`, `lgmamba.probe.dynamics`.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from lgmamba.hosts.errors import HostError
 from lgmamba.hosts.host import Host
 from lgmamba.hosts.sequences import TokenSequences
 from lgmamba.mixers.contract import Call, Hook
+from lgmamba.mixers.mamba.mixer import MambaCall
 from lgmamba.model.runner import ends, read_pieces
 from lgmamba.probe.dynamics import GROUPS, DecayRecorder, DistanceRecorder, mode_memory
 from lgmamba.remedies.base import chain
@@ -148,7 +150,7 @@ class _Look:
             wanted = self.sequences.targets[:, part.start : part.stop]
             sums[stop] += float(host.surprise(part.outputs, wanted).double().sum())
             if part.stop in stops:
-                memories = [layer.memory for layer in part.state.layers]
+                memories = [layer.tensors[0] for layer in part.state.layers]
                 self.norms[part.stop] = [float(h.double().flatten(1).norm(dim=1).mean()) for h in memories]
                 if part.stop <= host.L0:
                     self.energy = [h.double().square().mean(0) for h in memories]
@@ -219,10 +221,11 @@ def _up_to(L0: int, recorder: Hook) -> Hook:
     return hook
 
 
-def _first_rows(n: int, recorder: Hook) -> Hook:
+def _first_rows(n: int, recorder: Callable[[MambaCall], object]) -> Hook:
     """A recorder that is shown some sequences of a batch."""
 
     def hook(call: Call) -> Call:
+        assert isinstance(call, MambaCall)  # as every layer of a host makes
         recorder(replace(call, **{name: getattr(call, name)[:n] for name in call.PER_STEP}))
         return call
 

@@ -10,21 +10,24 @@ prefix   for each length T a pass over the first T steps, told T
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from lgmamba.mixers.contract import Hook
-from lgmamba.model.sequences import SequenceModel, Sequences
-from lgmamba.model.stack import StackState
+from lgmamba.model.reading import AnyReadable, Readable
+from lgmamba.model.sequences import Sequences
 
 MODES = ("stream", "prefix")
+Q = TypeVar("Q", bound=Sequences)
+S = TypeVar("S")
 MakeHook = Callable[[int | None], Hook | None]
 """Length T (None in stream mode, where nobody knows it) -> hook of one pass, or None to read as the model is."""
 
 
 @dataclass(frozen=True)
-class Piece:
+class Piece(Generic[S]):
     """What was read last.
 
     Attributes:
@@ -36,10 +39,10 @@ class Piece:
     start: int
     stop: int
     outputs: Tensor
-    state: StackState
+    state: S
 
 
-def told(model: SequenceModel, batch: int, T: int) -> Tensor | None:
+def told(model: AnyReadable, batch: int, T: int) -> Tensor | None:
     """What to tell a length-adaptive model, (B,); a plain one is told nothing."""
     return torch.full((batch,), T, device=model.device) if model.is_told else None
 
@@ -54,13 +57,13 @@ def ends(steps: Iterable[int], chunk: int) -> list[int]:
 
 
 def read_pieces(
-    model: SequenceModel,
-    sequences: Sequences,
+    model: Readable[Q, S],
+    sequences: Q,
     stops: Iterable[int],
     target_length: Tensor | None = None,
     hook: Hook | None = None,
-    state: StackState | None = None,
-) -> Iterator[Piece]:
+    state: S | None = None,
+) -> Iterator[Piece[S]]:
     """One causal pass, in pieces that end where it is said.
 
     Args:
@@ -79,8 +82,8 @@ def read_pieces(
 
 
 def read_at_steps(
-    model: SequenceModel,
-    sequences: Sequences,
+    model: Readable[Q, S],
+    sequences: Q,
     steps: list[int],
     target_length: Tensor | None = None,
     chunk: int = 64,
@@ -117,8 +120,8 @@ def read_at_steps(
 
 @torch.no_grad()
 def run_sequence(
-    model: SequenceModel,
-    sequences: Sequences,
+    model: Readable[Q, S],
+    sequences: Q,
     steps: list[int],
     mode: str,
     chunk: int = 64,
@@ -154,7 +157,7 @@ def run_sequence(
     return torch.cat(found, dim=1)
 
 
-def read_whole(model: SequenceModel, sequences: Sequences, target_length: Tensor | None, hook: Hook) -> Tensor:
+def read_whole(model: Readable[Q, S], sequences: Q, target_length: Tensor | None, hook: Hook) -> Tensor:
     """The prediction at the end of sequences that are read in one piece, by a hook that may drop steps: (B, 1, *shape)."""
     T = sequences.T
     (piece,) = read_pieces(model, sequences, [T], target_length, hook)

@@ -7,25 +7,24 @@ on, the other half decide what is kept. Glossary: `lgmamba.remedies`; M factors.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, Self
 
 import torch
 from torch import Tensor
 
 from lgmamba.config.remedies import CalibrationConfig
 from lgmamba.mixers.contract import Hook
-from lgmamba.model import SequenceModel, Sequences
+from lgmamba.model.reading import Readable
 from lgmamba.model.runner import ends, read_pieces, told
 from lgmamba.remedies.entry import Mode
-from lgmamba.remedies.search import Calibration, Objective, by_gradient, loss_at_steps, zeroth_order
-from lgmamba.tasks.base import Task
+from lgmamba.remedies.search import Calibration, Judge, Objective, Q, by_gradient, loss_at_steps, zeroth_order
 
 REACH = 1.25
 """A search can move ln s this many times as far as from L0 to the longest length."""
 
 
 @dataclass(frozen=True)
-class CalibrationSet:
+class CalibrationSet(Generic[Q]):
     """Sequences to calibrate on, up to the longest length.
 
     Attributes:
@@ -38,9 +37,9 @@ class CalibrationSet:
         seed: of random signs.
     """
 
-    model: SequenceModel
-    task: Task
-    sequences: Sequences
+    model: Readable[Q, Any]
+    task: Judge[Q]
+    sequences: Q
     config: CalibrationConfig
     steps: list[int]
     piece: int
@@ -57,7 +56,7 @@ class CalibrationSet:
         between = [round(L0 * 2 ** (k / 2)) for k in range(64)] if mode == "stream" else []
         return sorted({L0} | {T for T in (*self.steps, *between) if L0 < T <= last})
 
-    def half(self, second: bool) -> "CalibrationSet":
+    def half(self, second: bool) -> Self:
         """The samples to optimise on, or those to keep the best by."""
         middle = len(self.sequences) // 2
         return replace(self, sequences=self.sequences[slice(middle, None) if second else slice(0, middle)])

@@ -10,9 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Hook
-from lgmamba.model import SequenceModel
+from lgmamba.model.reading import AnyReadable, Sizes
 from lgmamba.model.runner import MakeHook
 from lgmamba.remedies.calibration import CalibrationSet, Fit, search
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors
@@ -57,14 +56,14 @@ def length_factors(L0: int, values: dict[str, Any]) -> LengthFactors:
     return LengthFactors(L0, [T for T, _ in given], logs)
 
 
-def n_factors(scope: Scope, config: ModelConfig) -> int:
+def n_factors(scope: Scope, config: Sizes) -> int:
     """M of a scope."""
     D, N = config.channels, config.modes
     of_layer = {"layer": 1, "channel": D, "mode": N, "channel_mode": D * N}
     return 1 if scope == "global" else config.n_layer * of_layer[scope]
 
 
-def by_layer(factors: Tensor, scope: Scope, config: ModelConfig) -> list[Tensor]:
+def by_layer(factors: Tensor, scope: Scope, config: Sizes) -> list[Tensor]:
     """Factors (..., M) as one entry for each layer: (...), (..., D) by channel, (..., N) by mode, or (..., D, N)."""
     if scope == "global":
         return [factors[..., 0]] * config.n_layer
@@ -72,11 +71,11 @@ def by_layer(factors: Tensor, scope: Scope, config: ModelConfig) -> list[Tensor]
     return list(factors.unflatten(-1, (config.n_layer, *of_layer)).unbind(factors.ndim - 1))
 
 
-MakeFactors = Callable[[Any, LengthFactors, ModelConfig], MakeHook]
+MakeFactors = Callable[[Any, LengthFactors, Sizes], MakeHook]
 """Entry, factors of the length, sizes -> what makes the hooks that scale by them."""
 
 
-def given_or_found(entry: RemedyEntry, values: Any, model: SequenceModel, last: int, make: MakeFactors) -> MakeHook:
+def given_or_found(entry: RemedyEntry, values: Any, model: AnyReadable, last: int, make: MakeFactors) -> MakeHook:
     """With the factors that calibration found, or that of the entry, reached at the length `last`."""
     if values is None:
         values = {"T": {last: {"factors": [entry.factor] * n_factors(entry.scope, model.config)}}}

@@ -8,7 +8,7 @@ from typing import Any
 
 from lgmamba.config.remedies import Combination, Remedies, combined
 from lgmamba.mixers.contract import Hook
-from lgmamba.model import SequenceModel
+from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies import controls
 from lgmamba.remedies.assemble import remedy as assemble
 from lgmamba.remedies.base import chain
@@ -39,7 +39,7 @@ KINDS: dict[str, Kind] = {
 
 
 def build(
-    entry: Entry | Combination, entries: Remedies, values: dict[str, Any], model: SequenceModel, last: int
+    entry: Entry | Combination, entries: Remedies, values: dict[str, Any], model: AnyReadable, last: int
 ) -> Remedy:
     """A remedy for one trained model.
 
@@ -71,7 +71,7 @@ def remarks(entry: Entry, values: dict[str, Any]) -> list[str]:
     return KINDS[entry.kind].remarks(entry, values)
 
 
-def control_remedies(model: SequenceModel, invariant: Collection[str]) -> list[Remedy]:
+def control_remedies(model: AnyReadable, invariant: Collection[str]) -> list[Remedy]:
     """The controls that make sense for a task, by what may be done to its sequences (`lgmamba.tasks.base.Task.invariant`).
 
     The one that the task itself knows, such as `paste`, reads with no model and is not among them.

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from lgmamba.model import SequenceModel, Sequences
+from lgmamba.model.reading import AnyReadable
 from lgmamba.model.runner import MakeHook
 from lgmamba.remedies.calibration import CalibrationSet, Fit
 from lgmamba.remedies.entry import Mode, RemedyEntry
@@ -56,7 +57,7 @@ class Kind:
         remarks: entry and values -> what a person should know about them, whether found just now or taken from a file.
     """
 
-    build: Callable[[Any, Any, SequenceModel, int], Parts]
+    build: Callable[[Any, Any, AnyReadable, int], Parts]
     calibrate: Callable[[Any, CalibrationSet], Fit] | None = None
     remarks: Callable[[Any, dict[str, Any]], list[str]] = lambda entry, values: []
 

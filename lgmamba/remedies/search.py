@@ -7,21 +7,30 @@ were not optimised on. Glossary: `lgmamba.remedies`; M factors.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from lgmamba.mixers.contract import Hook
-from lgmamba.model import SequenceModel, Sequences
+from lgmamba.model.reading import Readable
 from lgmamba.model.runner import read_at_steps
-from lgmamba.tasks.base import Task
+from lgmamba.model.sequences import Sequences
 
 Objective = Callable[[Tensor], Tensor]
 """theta (M,) -> loss (); deterministic: the same images and orders at every call."""
 
-
+Q = TypeVar("Q", bound=Sequences)
+Q_contra = TypeVar("Q_contra", bound=Sequences, contravariant=True)
 Bounds = tuple[float, float] | None
 """Smallest and largest factor, with 1 between them."""
+
+
+class Judge(Protocol[Q_contra]):
+    """What says how wrong predictions are; `lgmamba.tasks.base.Task` is one."""
+
+    def mean_error(self, prediction: Tensor, sequences: Q_contra, steps: Tensor) -> Tensor:
+        """Mean error () of predictions (B, S, *shape) after steps (S,), from 1."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +162,9 @@ class _Best:
 
 
 def loss_at_steps(
-    model: SequenceModel,
-    task: Task,
-    sequences: Sequences,
+    model: Readable[Q, Any],
+    task: Judge[Q],
+    sequences: Q,
     make_plan: Callable[[Tensor], Hook],
     steps: Sequence[int] | None = None,
     target_length: Tensor | None = None,

@@ -57,7 +57,7 @@ def report(
     store, params = _store(config), read_config(study, Params)
     key = track_report_key(params, find_record(reports))
     done = store is not None and _worked(lambda: log_report(store, params, reports))
-    if done and frames is not None:
+    if done and store is not None and frames is not None:
         done = _worked(lambda: log_levels(store, params, frames))
     if done:
         typer.echo(f"report in the MLflow store {store}")

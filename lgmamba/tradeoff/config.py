@@ -176,7 +176,7 @@ class TradeoffParams(Strict):
         }
         return StackFile(**(given | other))
 
-    def _control(self, controls: ControlsConfig, kind: str) -> StackFile:
+    def _control(self, controls: ControlsConfig, kind: Control) -> StackFile:
         encoder, latent, chosen = controls.encoder, controls.latent, self.tradeoff
         inner = [w for w in chosen.weights if 0 < w < 1]
         weights = {"raw": chosen.weights, "split": [0.0, 1.0], "random_labels": [0.0, *inner], "doubled": [0.0, 1.0]}

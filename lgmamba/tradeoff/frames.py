@@ -31,8 +31,10 @@ from lgmamba.tradeoff.keys import frames_key
 from lgmamba.tradeoff.stack_file import StackFile
 from lgmamba.tradeoff.stage import stack_files
 
-LEVELS = ("psnr", "accuracy", "mse", "probe_psnr", "probe_accuracy_linear", "probe_accuracy_mlp")
-LEVELS += ("train_accuracy", "used", "used_classes", "eta2")
+LEVELS = (
+    *("psnr", "accuracy", "mse", "probe_psnr", "probe_accuracy_linear", "probe_accuracy_mlp"),
+    *("train_accuracy", "used", "used_classes", "eta2"),
+)
 """Columns of `points` that `summary` has over seeds, at each weight."""
 OF_FRONTIERS = ("gap_r", "gap_c", "area", "synergy")
 

@@ -58,7 +58,7 @@ def stack_dir(results: Path, name: str) -> Path:
 def jobs_of(params: TradeoffParams) -> dict[JobName, Job]:
     """Every job of a study, in an order that works."""
     results = params.outputs.results
-    jobs = {("data",): _data(params)}
+    jobs: dict[JobName, Job] = {("data",): _data(params)}
     jobs |= {job.name: job for job in (_train(params, stack) for stack in params.stacks().values())}
     study, frames = frozen_path(params, params), Layout(results).frames
     jobs["evaluate",] = Job(

@@ -1,5 +1,6 @@
 """Controls without an encoder: principal components of the training images, and the pixels themselves, under a linear classifier."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,9 +40,7 @@ def linear_points(file: StackFile, splits: dict[str, Split], n_classes: int) -> 
         runs = {name: x.float().expand(len(file.seeds), -1, -1) for name, x in values.items()}
         latents = standardised(Latents(runs, labels))
         width = runs["train"].shape[-1]
-        heads, _ = fit_heads(
-            lambda width=width: mlp([width, n_classes]), latents, cross_entropies, file.seeds, file.probes
-        )
+        heads, _ = fit_heads(partial(mlp, [width, n_classes]), latents, cross_entropies, file.seeds, file.probes)
         right = on_split(heads, latents, "test", is_right).mean(1).tolist()
         rows += [
             {"seed": seed, "weight": None, "what": what, "mse": error, "accuracy": 100 * share}

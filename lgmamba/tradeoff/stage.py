@@ -9,6 +9,7 @@ stack.json         the configuration, sizes, times, where it ran
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,14 @@ def train_stack(file: StackFile, data: Path, out: Path, device: torch.device) ->
     begin(out)
     bf16 = file.train.precision == "bf16" or (file.train.precision == "auto" and device.type == "cuda")
     if file.variant == "linear":
-        points, history, sizes = linear_points(file, splits, dataset.manifest.n_classes), [], {}
+        points, history, sizes = linear_points(file, splits, dataset.n_classes), [], {}
         samples = pictures = None
     else:
         points, history, sizes, samples, pictures = _networks(file, splits, dataset, bf16)
     about = {
         "config": file.model_dump(mode="json"),
         "sizes": sizes,
-        "n_classes": dataset.manifest.n_classes,
+        "n_classes": dataset.n_classes,
         "counts": {name: len(split) for name, split in splits.items()},
         "mse_mean_image": mean_image_error(dataset, splits["test"]),
         "chance": commonest(splits),
@@ -80,7 +81,7 @@ def train_stack(file: StackFile, data: Path, out: Path, device: torch.device) ->
         "wall_s": time.monotonic() - begun,
     }
     names = _write(out, file, points, history, samples, pictures, about)
-    finish(stack_key(file, dataset.manifest.sha256), out, names)
+    finish(stack_key(file, dataset.digest), out, names)
     return about
 
 
@@ -90,7 +91,7 @@ def splits_of(file: StackFile, dataset: Dataset, data: Path) -> dict[str, Split]
     Raises:
         ConfigError: the images do not fit; names the folder and what is wrong.
     """
-    shape, n_classes = dataset.image_shape, dataset.manifest.n_classes
+    shape, n_classes = dataset.image_shape, dataset.n_classes
     splits = {name: split_of(dataset, name) for name in ("train", "val")}
     splits["test"] = split_of(dataset, "test", file.test_images)
     numbers = shape[0] * shape[1] * shape[2]
@@ -118,7 +119,7 @@ def commonest(splits: dict[str, Split]) -> float:
 
 
 def _networks(file: StackFile, splits: dict[str, Split], dataset: Dataset, bf16: bool) -> tuple:
-    shape, n_classes = dataset.image_shape, dataset.manifest.n_classes
+    shape, n_classes = dataset.image_shape, dataset.n_classes
     device = splits["train"].labels.device
     stack = build_stack(file, shape, n_classes, device)
     history = StackTraining(file, stack, splits["train"], bf16).run()
@@ -196,7 +197,7 @@ def probes(
         latents = standardised(Latents({name: values[at[0.0]] for name, values in z.items()}, labels))
         for column, hidden in classifiers.items():
             heads, _ = fit_heads(
-                lambda hidden=hidden: mlp([file.latent, *hidden, n_classes]),
+                partial(mlp, [file.latent, *hidden, n_classes]),
                 latents,
                 cross_entropies,
                 file.seeds,
@@ -219,7 +220,9 @@ def draw_pictures(stack: Stack, z: Tensor, test: Split, file: StackFile) -> list
     """The first test images as every weight of the first seed reconstructs them, and themselves (weight None), as uint8."""
     first, shown = len(file.weights), min(file.pictures, len(test))
     drawn = (255 * stack.decoder(z[:, :shown])[:first]).round().to(torch.uint8).cpu().numpy()
-    rows = [{"weight": None, "image": i, "pixels": test.images[i].cpu().numpy().ravel()} for i in range(shown)]
+    rows: list[Row] = [
+        {"weight": None, "image": i, "pixels": test.images[i].cpu().numpy().ravel()} for i in range(shown)
+    ]
     for w, images in zip(file.weights, drawn, strict=True):
         rows += [{"weight": w, "image": i, "pixels": image.ravel()} for i, image in enumerate(images)]
     return rows

@@ -209,6 +209,7 @@ class StackTraining:
             mse, ce = losses(self.stack, to_decoder, to_classifier, images, labels)
         (mse.sum() + ce.sum()).backward()  # each head's gradient is of its own loss
         of_mse, of_ce = to_decoder.grad, to_classifier.grad
+        assert of_mse is not None and of_ce is not None  # each head reads its own
         found = {"mse": mse.detach(), "ce": ce.detach()}
         if look and not self.frozen:
             found |= {"cosine_z": cosine(of_mse, of_ce), "cosine_encoder": self._angle(z, of_mse, of_ce)}
@@ -240,7 +241,7 @@ class StackTraining:
         return history
 
     def _rows(self, step: int, found: dict[str, list[float]]) -> list[dict[str, object]]:
-        rows = []
+        rows: list[dict[str, object]] = []
         for r, (seed, w) in enumerate(zip(self.stack.seeds, self.stack.weights.tolist(), strict=True)):
             row = {name: values[r] for name, values in found.items()}
             if not math.isfinite(row["mse"] + row["ce"]):

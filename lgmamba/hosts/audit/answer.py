@@ -60,7 +60,7 @@ def _repairs(found: Audit, L0: int, T: int) -> list[str]:
         f"`{control.remedy}`. {_told(best)}"
     ]
     free = next((v for v in better if v.mode == "stream"), None)
-    if best.mode == "prefix" and free is None:
+    if free is None:
         lines.append("No remedy that works without being told the length beats the best control here.")
     elif best.mode == "prefix":
         lines.append(f"The best that needs not be told the length is `{free.remedy}`: {free.bits:.3f} bits.")
@@ -77,10 +77,12 @@ def _recalls(found: Audit, L0: int, lengths: list[int]) -> list[str]:
     share = found.passkeys.share
     shares = ", ".join(f"{share('vanilla', T):.0%} at {T:,} tokens" for T in lengths)
     asked = f"Asked for a number told once, it is right in {shares}"
-    if share("vanilla", L0) < 0.5:
+    within = share("vanilla", L0)
+    if within is not None and within < 0.5:
         return [f"{asked}: it cannot do this within L0, so that recall says nothing of what lies beyond."]
-    right = {n: share(n, lengths[-1]) for n in dict.fromkeys(found.passkeys.columns["remedy"])}
-    best = max((n for n, v in right.items() if v is not None), key=right.get)
+    asked_of = dict.fromkeys(found.passkeys.columns["remedy"])
+    right = {n: v for n in asked_of if (v := share(n, lengths[-1])) is not None}
+    best = max(right, key=lambda n: right[n])
     return [f"{asked}; at {lengths[-1]:,} tokens best with `{best}`, {right[best]:.0%}."]
 
 

@@ -44,10 +44,10 @@ class Audit:
 
     Attributes:
         about: what was done with what.
+        watched: see `lgmamba.watch`.
         levels: one for each remedy and length.
         scores: bits by (remedy, tokens), (n,) of each window.
         position: columns of that frame.
-        watched: see `lgmamba.watch`.
         passkeys: what was asked for and found; None where nothing was.
         refused: name of a remedy -> why it is not for this model.
         words: name -> what is done, in words.
@@ -57,10 +57,10 @@ class Audit:
     """
 
     about: dict[str, Any]
+    watched: Watched
     levels: list[Level] = field(default_factory=list)
     scores: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     position: dict[str, list[Any]] = field(default_factory=dict)
-    watched: Watched | None = None
     passkeys: Passkeys | None = None
     refused: dict[str, str] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
@@ -68,8 +68,18 @@ class Audit:
     artefacts: dict[str, Artefact] = field(default_factory=dict)
     answer: list[str] = field(default_factory=list)
 
-    def level(self, remedy: str, tokens: int) -> Level | None:
-        """None where it was not read."""
+    def level(self, remedy: str, tokens: int) -> Level:
+        """One of them.
+
+        Raises:
+            KeyError: that remedy was not read at that length.
+        """
+        if (found := self.level_if_read(remedy, tokens)) is None:
+            raise KeyError(f"{remedy!r} was not read at {tokens:,} tokens; read were {sorted(self.scores)}")
+        return found
+
+    def level_if_read(self, remedy: str, tokens: int) -> Level | None:
+        """None where it was not."""
         return next((v for v in self.levels if (v.remedy, v.tokens) == (remedy, tokens)), None)
 
     def write(self, out: str | Path) -> Path:

@@ -7,6 +7,7 @@ import polars as pl
 from lgmamba.figures.style import Style, log2_axis, mark_L0, save_figure, use_style
 from lgmamba.files import write_atomic
 from lgmamba.hosts.audit.found import Audit
+from lgmamba.hosts.audit.passkey import Passkeys
 from lgmamba.hosts.audit.scores import CONTROLS
 from lgmamba.report import html_page, inline_png
 
@@ -37,7 +38,11 @@ def _text(found: Audit, figures: Path) -> str:
         "## By the length that is read",
         _picture(figures, "lengths", "Bits for each token against the tokens read, with remedies and controls"),
         _levels_table(found),
-        *([] if found.passkeys is None else ["## Recall of a number told once", _passkey_table(found)]),
+        *(
+            []
+            if found.passkeys is None
+            else ["## Recall of a number told once", _passkey_table(found.passkeys, found.about["lengths"])]
+        ),
         "## By position, in one pass from the start",
         _picture(figures, "position", "Bits for each token against its position in the text"),
         "Tokens at different positions are different tokens: read this curve for a rise that goes on, not for its ripples.",
@@ -57,14 +62,13 @@ def _levels_table(found: Audit) -> str:
     rows = []
     for name in names:
         last = found.level(name, lengths[-1])
-        cells = ["" if (v := found.level(name, T)) is None else f"{v.bits:.3f}" for T in lengths]
+        cells = ["" if (v := found.level_if_read(name, T)) is None else f"{v.bits:.3f}" for T in lengths]
         mean, low, high = last.from_control
         rows.append([f"`{name}`", *cells, f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"])
     return _table(head, rows) + f"\n\nThe last column is at {lengths[-1]:,} tokens; negative is better."
 
 
-def _passkey_table(found: Audit) -> str:
-    lengths, asked = found.about["lengths"], found.passkeys
+def _passkey_table(asked: Passkeys, lengths: list[int]) -> str:
     rows = []
     for name in dict.fromkeys(asked.columns["remedy"]):
         cells = ["" if (v := asked.share(name, T)) is None else f"{v:.0%}" for T in lengths]
@@ -136,7 +140,7 @@ def _draw_lengths(found: Audit, out: Path) -> None:
     names = ["vanilla", *CONTROLS, *best]
     style, (figure, (ax,)) = Style(names), _axes(1, 3.4)
     for name in names:
-        levels = [found.level("vanilla", L0), *(v for T in lengths if T > L0 and (v := found.level(name, T)))]
+        levels = [found.level("vanilla", L0), *(v for T in lengths if T > L0 and (v := found.level_if_read(name, T)))]
         look = style[name]
         ax.plot(
             [v.tokens for v in levels],

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lgmamba.analysis.statistics import effect_of
-from lgmamba.config.remedies import Combination, Remedies
+from lgmamba.config.remedies import Combination
 from lgmamba.hosts.audit.answer import answer
 from lgmamba.hosts.audit.found import Audit, Level
 from lgmamba.hosts.audit.passkey import Encode, Passkeys
@@ -85,23 +85,24 @@ def audit(
     """
     host = Host(model, L0)
     lengths = _lengths(factors, host.L0)
-    entries = wanted(REMEDIES if remedies is None else remedies)
-    if any(isinstance(e, Combination) for e in entries):
+    asked = wanted(REMEDIES if remedies is None else remedies)
+    entries = [e for e in asked if not isinstance(e, Combination)]
+    if len(entries) < len(asked):
         raise HostError("an audit tries single remedies; leave out entries with `combine`")
     begun, tail = time.monotonic(), max(1, host.L0 // 4)
     calibration, evaluation = _halves(tokens, windows, lengths[-1])
     sequences = TokenSequences.of(evaluation).to(host.device)
-    found = Audit(_about(host, named, lengths, windows, tail, seed))
+    about = _about(host, named, lengths, windows, tail, seed)
+    found = Audit(about, watch(model, evaluation[:WATCHED_WINDOWS], host.L0))
     with frozen(model), host.attached():
         if encode is not None:
             found.passkeys = Passkeys(encode, lengths, seed)
         trial = _Trial(host, found, sequences, lengths, tail)
         trial.controls()
         for entry in entries:
-            _try(trial, entry, entries, calibration, windows, steps, seed)
+            _try(trial, entry, calibration, windows, steps, seed)
         stops = bins_of(lengths[-1], host.L0)
         found.position = _position_columns(by_position(host, sequences, stops), stops)
-    found.watched = watch(model, evaluation[:WATCHED_WINDOWS], host.L0)
     found.levels = _levels(found, host.L0)
     found.about["seconds"] = round(time.monotonic() - begun, 1)
     found.answer = answer(found)
@@ -148,9 +149,7 @@ class _Trial:
         self.found.scores[name, T] = (scored.double().mean(1) / math.log(2)).tolist()
 
 
-def _try(
-    trial: _Trial, entry: Entry, entries: Remedies, calibration: Tensor, windows: int, steps: int, seed: int
-) -> None:
+def _try(trial: _Trial, entry: Entry, calibration: Tensor, windows: int, steps: int, seed: int) -> None:
     """Calibrate and read one remedy, or note why not."""
     host, found, lengths = trial.host, trial.found, trial.lengths
     beyond = [T for T in lengths if T > host.L0]

@@ -28,7 +28,7 @@ class MambaCall(Call):
     """What one layer is about to scan: h_t = exp(dt_t A) h_(t-1) + dt_t B_t x_t.
 
     Attributes:
-        x, z: (B, L, D) scan input after convolution and SiLU, and gate.
+        x, z: (B, L, D) scan input after convolution and SiLU, and gate (None in a call whose gate comes after the scan).
         dt: (B, L, D) step size after bias and softplus, > 0; like A and h0 float32 (float64 in a float64 model). 0 masks a step.
         A: (D, N) state matrix, < 0.
         Bmat, Cmat: (B, L, N).
@@ -37,7 +37,7 @@ class MambaCall(Call):
     PER_STEP: ClassVar[tuple[str, ...]] = ("x", "z", "dt", "Bmat", "Cmat")
 
     x: Tensor
-    z: Tensor
+    z: Tensor | None
     dt: Tensor
     A: Tensor
     Bmat: Tensor

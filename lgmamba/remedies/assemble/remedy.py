@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.model import SequenceModel, Sequences
+from lgmamba.model.reading import AnyReadable
 from lgmamba.model.runner import read_at_steps, run_sequence, told
 from lgmamba.remedies.assemble.config import AssembleConfig
 from lgmamba.remedies.remedy import Kind, Parts
@@ -172,7 +173,7 @@ class _Cells(_Means):
         return self.model.join(torch.where(self.count > 0, of_cell, self.total / max(1, self.windows)))
 
 
-def build(entry: AssembleConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+def build(entry: AssembleConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     def reader(model: SequenceModel, sequences: Sequences, steps: list[int], piece: int) -> Tensor:
         return assemble(model, sequences, steps, entry.mode, entry.windows, entry.take, piece, entry.groupings)
 

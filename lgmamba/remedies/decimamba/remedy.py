@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model import SequenceModel, Sequences
+from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies.calibration import CalibrationSet, Fit
 from lgmamba.remedies.decimamba.config import DeciMambaConfig
 from lgmamba.remedies.decimamba.stream import DeciStream, norm_thresholds, read_decimated
@@ -122,7 +123,7 @@ def _keep(scores: Tensor, wanted: int, protected: int) -> Tensor:
     return torch.cat([chosen.sort(dim=1).values, tail], dim=1)
 
 
-def build(entry: DeciMambaConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+def build(entry: DeciMambaConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     layers, L0 = entry.layers if values is None else values["layers"], model.L0
     if entry.mode == "stream":
         (layer,), table = layers, tables_of([values["theta"]], values["lengths"])[0]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from lgmamba.mixers.contract import Hook
-from lgmamba.model import SequenceModel
+from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies.calibration import CalibrationSet, Fit
 from lgmamba.remedies.longmamba.config import LongMambaConfig
 from lgmamba.remedies.longmamba.filters import (
@@ -24,7 +24,7 @@ from lgmamba.remedies.remedy import Kind, Parts
 from lgmamba.remedies.step_size.remedy import cumulative_steps
 
 
-def build(entry: LongMambaConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+def build(entry: LongMambaConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     channels = None if entry.channels == "all" else [torch.tensor(mask) for mask in values["channels"]]
     if entry.threshold == "bound":
         budgets = [torch.tensor(Q) for Q in values["budgets"]]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.mixers.contract import Call, Hook
-from lgmamba.model import SequenceModel
+from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies.base import cuts_every, piecewise
 from lgmamba.remedies.calibration import CalibrationSet, Fit
 from lgmamba.remedies.normalise_state.config import NormaliseStateConfig
@@ -91,7 +91,7 @@ def _norms(h: Tensor, groups: Groups) -> Tensor:
     return h.norm(dim=2) if groups == "channel" else h.flatten(1).norm(dim=1)
 
 
-def build(entry: NormaliseStateConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+def build(entry: NormaliseStateConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     device = model.device
     largest = [torch.tensor(p, device=device) if isinstance(p, list) else p for p in values["largest"]]
     return {"plan": lambda T: normalise_state(largest, entry.every, after=model.L0)}

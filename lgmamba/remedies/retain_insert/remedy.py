@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from lgmamba.mixers.contract import Call, Hook
-from lgmamba.model import SequenceModel
+from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies.base import cuts_every, piecewise
 from lgmamba.remedies.remedy import Kind, Parts
 from lgmamba.remedies.retain_insert.config import RetainInsertConfig
@@ -55,7 +55,7 @@ def retain_and_insert(retention: float, insertion: float = 1.0, after: int = 0) 
     return lambda call: (by_piece if call.LINEAR else by_step)(call)
 
 
-def build(entry: RetainInsertConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+def build(entry: RetainInsertConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     L0, retention = model.L0, horizon_retention(model.L0, entry.horizon)
 
     def plan(T: int | None) -> Hook | None:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.mixers.contract import Call, Hook
-from lgmamba.model import SequenceModel
+from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies.base import steps_of
 from lgmamba.remedies.calibration import CalibrationSet, Fit, search
 from lgmamba.remedies.remedy import Kind, Parts
@@ -59,7 +59,7 @@ class GainSchedule:
             raise ValueError(f"gains={self.gains!r}; expected one of {', '.join(GAINS)}")
 
     @classmethod
-    def of(cls, model: SequenceModel, knots: Sequence[float], gains: Gains) -> "GainSchedule":
+    def of(cls, model: AnyReadable, knots: Sequence[float], gains: Gains) -> "GainSchedule":
         """For a model as it was trained."""
         return cls(model.L0, knots, gains, model.config.n_layer, model.config.channels, model.config.modes)
 
@@ -106,7 +106,7 @@ class GainSchedule:
         return weights[:, 1:]
 
 
-def build(entry: ScheduleConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+def build(entry: ScheduleConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     (found,) = values["T"].values()
     device = model.device
     plan = GainSchedule.of(model, values["knots"], entry.gains).plan(torch.tensor(found["factors"], device=device))

@@ -20,9 +20,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Call, Hook
-from lgmamba.model import SequenceModel
+from lgmamba.model.reading import AnyReadable, Sizes
 from lgmamba.model.runner import MakeHook
 from lgmamba.remedies.base import beyond, follow_length
 from lgmamba.remedies.calibration import CalibrationSet, Fit
@@ -69,7 +68,7 @@ def clip_spectrum(low: float, high: float) -> Hook:
     return lambda call: call.decay(clipped)
 
 
-def factor_hooks(entry: SpectrumConfig, factors: LengthFactors, config: ModelConfig) -> MakeHook:
+def factor_hooks(entry: SpectrumConfig, factors: LengthFactors, config: Sizes) -> MakeHook:
     """Scale by factors of the length, constant in prefix mode; in stream mode within half of L0."""
 
     def constant(T: float) -> Hook:
@@ -78,7 +77,7 @@ def factor_hooks(entry: SpectrumConfig, factors: LengthFactors, config: ModelCon
     return lambda T: follow_length(factors.L0, max(1, factors.L0 // 2), constant) if T is None else constant(T)
 
 
-def build(entry: SpectrumConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+def build(entry: SpectrumConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     if entry.form != "clip":
         return {"plan": given_or_found(entry, values, model, last, factor_hooks)}
 

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Call, Hook
-from lgmamba.model import SequenceModel
+from lgmamba.model.reading import AnyReadable, Sizes
 from lgmamba.model.runner import MakeHook
 from lgmamba.remedies.base import Schedule, constant_schedule, power_schedule, steps_of
 from lgmamba.remedies.calibration import CalibrationSet, Fit, search
@@ -74,7 +73,7 @@ def cumulative_steps(step_sizes: dict[int, list[Tensor]], T: int) -> list[Tensor
     ]
 
 
-def factor_hooks(entry: StepSizeConfig, factors: LengthFactors, config: ModelConfig) -> MakeHook:
+def factor_hooks(entry: StepSizeConfig, factors: LengthFactors, config: Sizes) -> MakeHook:
     """Scale by factors of the length T, constant in a pass; in stream mode by those of every step t."""
 
     def of_layers(factors: Tensor) -> list[Tensor]:
@@ -97,7 +96,7 @@ def _norm_plan(values: Any, T: int) -> Hook:
     return norm_step_sizes(budgets, totals)
 
 
-def build(entry: StepSizeConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+def build(entry: StepSizeConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     L0 = model.L0
     if entry.form in ("layer", "channel"):
         return {"plan": given_or_found(entry, values, model, last, factor_hooks)}

@@ -6,7 +6,7 @@ How is the mixer's business: see `lgmamba.mixers.mamba.window`.
 from typing import Any, Literal
 
 from lgmamba.mixers.contract import Hook
-from lgmamba.model import SequenceModel
+from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies.remedy import Kind, Parts
 from lgmamba.remedies.window.config import WindowConfig
 
@@ -26,7 +26,7 @@ def sliding_window(r: int, form: Literal["exact", "overlap"] = "exact") -> Hook:
     return lambda call: call.window(r, form)
 
 
-def build(entry: WindowConfig, values: Any, model: SequenceModel, last: int) -> Parts:
+def build(entry: WindowConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     r = max(1, round(entry.r * model.L0))
     return {"plan": lambda T: None if T is not None and T <= model.L0 else sliding_window(r, entry.form)}
 

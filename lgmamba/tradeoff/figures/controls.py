@@ -1,5 +1,7 @@
 """Controls beside the frontier that they belong to."""
 
+from typing import Any
+
 import polars as pl
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -78,7 +80,7 @@ def fig_controls(frame: pl.DataFrame, style: Style) -> Figure:
                 dotted = {"color": colour, "linewidth": 0.7, "linestyle": (0, (1, 2))}
                 ax.axhline(row["psnr"], **dotted, label=None if i else label)
                 if row["weight"] in NAMED:
-                    place = {"transform": ax.get_yaxis_transform(), "va": "bottom", "fontsize": 6}
+                    place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "bottom", "fontsize": 6}
                     ax.text(
                         0.005 + 0.1 * (row["weight"] == 0), row["psnr"], f"w = {row['weight']:g}", color=colour, **place
                     )

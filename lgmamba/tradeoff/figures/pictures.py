@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lgmamba.figures.style import WIDTH, Style
 from lgmamba.tradeoff.config import TradeoffParams
@@ -31,8 +32,10 @@ def fig_pictures(frame: pl.DataFrame, style: Style) -> Figure:
     images = sorted(frame["image"].unique().to_list())
     C, H, W = (frame[name][0] for name in ("channels", "height", "width"))
     cell = WIDTH / len(weights)
-    figure = Figure(figsize=(WIDTH, cell * len(images) * H / W + 0.45), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    figure = Figure(
+        figsize=(WIDTH, cell * len(images) * H / W + 0.45),
+        layout=ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02),
+    )
     axes = figure.subplots(len(images), len(weights), squeeze=False)
     for k, w in enumerate(weights):
         axes[0][k].set_title("image" if w is None else f"w = {w:g}", fontsize=7)
