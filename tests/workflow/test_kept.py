@@ -29,6 +29,8 @@ def keeper(finished, tmp_path_factory) -> Checkout:
     assert "keep_frames" not in copy.planned()
     assert copy.planned("--", "keep_frames") == {"keep_frames": 1}
     assert "total" in copy.snakemake("--", "keep_frames")
+    assert copy.planned("--", "keep_frames") == {}
+    assert copy.planned("--config", "report={title: Another}", "--", "keep_frames")["keep_frames"] == 1
     copy.commit("report and frames")
     return copy
 
