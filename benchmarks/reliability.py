@@ -1,6 +1,7 @@
 """Attacks the project with what people and machines do to it, and writes what came of it.
 
     python benchmarks/reliability.py configurations [--n 2000] [--seed 0] [--out reports/benchmarks]
+    python benchmarks/reliability.py artefacts [--n 75] [--seed 0]
     python benchmarks/reliability.py page [--out reports/benchmarks]        the page alone, from what was measured before
 
 Each part is a module beside this one, `reliability_<part>.py`, with `TITLE`, `add_arguments(parser)`, `attack(options) ->
@@ -24,7 +25,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from lgmamba.files import to_json, write_atomic  # noqa: E402
 
-PARTS = ("configurations",)
+PARTS = ("configurations", "artefacts")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import io
 import json
+import os
 import random
 import resource
 import signal
@@ -25,12 +26,17 @@ from typing import Any
 import yaml
 
 import lgmamba.config.study as study_module
-from lgmamba.cli.show import show_table, stage_commands
+import lgmamba.tradeoff.config as tradeoff_module
+from lgmamba import jobs
+from lgmamba.cli.show import show_table
 from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse_mapping, read_yaml
 from lgmamba.data.errors import DataError
 from lgmamba.files import to_json
+from lgmamba.tradeoff import jobs as tradeoff_jobs
+from lgmamba.tradeoff.config import PRESETS as TRADEOFFS
+from lgmamba.tradeoff.config import TradeoffParams, load_tradeoff
 
 ROOT = Path(__file__).parents[1]
 TITLE = "Configurations that nobody meant"
@@ -78,8 +84,13 @@ def _read(path: Path) -> Tree:
     return copy.deepcopy(_unchanged(content)) if content in ORIGINALS else read_yaml(path)
 
 
-study_module.read_yaml = _read
-ORIGINALS = {path.read_bytes() for path in [ROOT / "params.yaml", *(ROOT / "workflow/presets").glob("*.yaml")]}
+study_module.read_yaml = tradeoff_module.read_yaml = _read
+PRESETS = Path("workflow/presets")
+BASES = [
+    Path("params.yaml"),
+    *(p.relative_to(ROOT) for where in (PRESETS, TRADEOFFS) for p in (ROOT / where).glob("*.yaml")),
+]
+ORIGINALS = {(ROOT / path).read_bytes() for path in BASES}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +103,8 @@ def attack(options: argparse.Namespace) -> dict[str, Any]:
     """Try every mutant; see `section` for the result."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
     signal.signal(signal.SIGPROF, _too_slow)
-    works(load_params(ROOT / "params.yaml"))  # what is imported at first use belongs to no mutant
+    os.chdir(ROOT)
+    works(load_params("params.yaml"))  # what is imported at first use belongs to no mutant
     outcomes: dict[str, Counter[str]] = {}
     failures, slowest = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -123,9 +135,10 @@ def attack(options: argparse.Namespace) -> dict[str, Any]:
 def section(result: dict[str, Any]) -> str:
     """The table, and the failures."""
     lines = [
-        f"{result['n']:,} mutants of params.yaml, of the presets and of values typed by hand (seed {result['seed']}): one to three "
-        "lines, characters, keys or values of each changed, left out, doubled, moved or replaced. Every accepted one was shown, "
-        f"its runs were written, and it was read again from JSON. The slowest took {result['slowest_s']:g} s of processor time.",
+        f"{result['n']:,} mutants of params.yaml (the default study), of the presets, of the studies of classification against "
+        f"reconstruction and of values typed by hand (seed {result['seed']}): one to three lines, characters, keys or values of each "
+        "changed, left out, doubled, moved or replaced. Every accepted one was shown, its runs were written, and it was read again "
+        f"from JSON. The slowest took {result['slowest_s']:g} s of processor time.",
         "",
         f"| what was changed | {' | '.join(OUTCOMES)} |",
         f"| --- |{' ---: |' * len(OUTCOMES)}",
@@ -170,11 +183,17 @@ def tried(study: "Mutant") -> tuple[str, str]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def works(params: Params) -> None:
+def works(params: Params | TradeoffParams) -> None:
     """All that can be known of a study without running it."""
+    if isinstance(params, TradeoffParams):
+        assert all(job.line for job in tradeoff_jobs.jobs_of(params).values())
+        for stack in params.stacks().values():
+            to_json(stack.model_dump(mode="json")).encode()
+        assert validate(TradeoffParams, json.loads(params.model_dump_json()), "JSON") == params
+        return
     with contextlib.redirect_stdout(io.StringIO()):
         show_table(params, None)
-    stage_commands(params)
+    assert all(job.line for job in jobs.jobs_of(params).values())
     for run in params.run_configs().values():
         to_json(run.model_dump(mode="json")).encode()
         params.probe_steps(run)
@@ -191,15 +210,16 @@ class Mutant:
     """
 
     def __init__(self, folder: Path, rng: random.Random):
-        self.params, presets = folder / "params.yaml", folder / "workflow/presets"
-        presets.mkdir(parents=True, exist_ok=True)
-        for path in [ROOT / "params.yaml", *(ROOT / "workflow/presets").glob("*.yaml")]:
-            (folder / path.relative_to(ROOT)).write_bytes(path.read_bytes())
-        names = sorted(path.stem for path in presets.glob("*.yaml"))
-        target = rng.choice(["params.yaml", "params.yaml", "a preset", "by hand"])
-        self.preset = rng.choice(names) if target == "a preset" else rng.choice([None, *names])
+        self.root, self.params = folder, folder / "params.yaml"
+        for path in BASES:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes((ROOT / path).read_bytes())
+        target = rng.choice(["params.yaml", "params.yaml", "a preset", "a preset", "a trade-off", "by hand"])
+        self.presets = folder / (TRADEOFFS if target == "a trade-off" else PRESETS)
+        names = sorted(path.stem for path in self.presets.glob("*.yaml"))
+        self.preset = rng.choice(names if target in ("a preset", "a trade-off") else [None, *names])
         self.override: str | None = None
-        path = self.params if target == "params.yaml" else presets / f"{self.preset}.yaml"
+        path = self.params if target == "params.yaml" else self.presets / f"{self.preset}.yaml"
         text = OVERRIDE if target == "by hand" else path.read_text(encoding="utf-8")
         as_tree = rng.random() < 0.7
         content, self.changes = (mutated_tree if as_tree else mutated_text)(text, rng)
@@ -209,8 +229,10 @@ class Mutant:
         else:
             path.write_bytes(content)
 
-    def load(self) -> Params:
-        """Read it as `lgmamba show` does."""
+    def load(self) -> Params | TradeoffParams:
+        """Read it as `lgmamba show` and the workflow do."""
+        if self.presets.name == TRADEOFFS.name:
+            return load_tradeoff(str(self.preset), None, self.root)
         given = None if self.override is None else parse_mapping(self.override, "--override")
         return load_params(self.params, self.preset, given)
 

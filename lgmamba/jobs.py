@@ -171,6 +171,21 @@ def track_report_job(params: Params) -> Job:
     )
 
 
+def keep_frames_job(params: Params) -> Job:
+    """Keep beside the report what it is made from; only when asked for, hence not among `jobs_of`.
+
+    The record kept is that of `evaluate`, so that frames of another configuration, code or runs are not current there.
+    """
+    layout, out = Layout(params.outputs.results), params.outputs.reports / "frames"
+    return Job(
+        ("keep_frames",),
+        _words("keep", study=frozen_path(layout, params), frames=layout.frames, out=out),
+        out,
+        (("evaluate",),),
+        lambda: keys.evaluate_key(params, records_below(layout.results, params)),
+    )
+
+
 class Currency:
     """Which jobs have a result that is there, whole, and made from what is configured and read now.
 

@@ -11,7 +11,7 @@ from lgmamba.analysis import kept_frames
 from lgmamba.analysis.collect import differing_keys, load_study
 from lgmamba.config.base import ConfigError
 from lgmamba.config.study import Params
-from lgmamba.files import to_json, write_atomic
+from lgmamba.files import file_digest, to_json, write_atomic
 from lgmamba.keys import MAY_DIFFER
 from lgmamba.records import begin, checked_all, read_record, write_record
 
@@ -34,7 +34,8 @@ def keep(study_json: Path, frames: Path, out: Path) -> None:
     for name, path in read.items():
         write_atomic(out / name, path.read_bytes())
     write_atomic(out / "study.json", to_json(params.model_dump(mode="json")))
-    write_record(replace(record, files={name: record.files[name] for name in read}), out)
+    files = {name: record.files[name] for name in read} | {"study.json": file_digest(out / "study.json")}
+    write_record(replace(record, files=files), out)
 
 
 def check_kept(params: Params, folder: Path) -> None:

@@ -98,6 +98,18 @@ def drawn_jobs(
     return jobs | {report.name: report}
 
 
+def keep_frames_job(params: TradeoffParams) -> Job:
+    """Keep beside the report what it is made from; only when asked for, hence not among `jobs_of`."""
+    frames, out = Layout(params.outputs.results).frames, params.outputs.reports / "frames"
+    return Job(
+        ("keep_frames",),
+        _words("keep", study=frozen_path(params, params), frames=frames, out=out),
+        out,
+        (("evaluate",),),
+        lambda: keys.frames_key(params, records_of(params)),
+    )
+
+
 def records_of(params: TradeoffParams) -> dict[str, Record | None]:
     """Stack -> record of its result."""
     return {name: find_record(stack_dir(params.outputs.results, name)) for name in params.stacks()}

@@ -3,6 +3,7 @@
 import os
 import runpy
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from lgmamba import keys
 from lgmamba.config.files import Layout, frozen_files, frozen_path, remedy_file, write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
-from lgmamba.jobs import Currency, JobName, jobs_of, stack_jobs
+from lgmamba.jobs import Currency, JobName, jobs_of, keep_frames_job, stack_jobs
 from lgmamba.records import finish
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,29 @@ def test_more_steps_to_look_at_touch_neither_remedies_nor_trainings(study):
 def test_where_things_lie_who_is_told_and_what_computes_change_no_number(study):
     make(study, *READ, "evaluate", "figure")
     assert stale(configured(device="cpu", tracking={"kind": "mlflow"}), *READ, "evaluate", "figure") == {}
+
+
+def test_kept_frames_are_not_those_of_a_changed_study(study):
+    make(study, *READ, "evaluate")
+    job = keep_frames_job(study)
+
+    def why(params: Params) -> str | None:
+        asked = keep_frames_job(params)
+        return Currency(jobs_of(params) | {asked.name: asked}).reason(asked.name)
+
+    assert why(study) == "not there yet"
+    shutil.copytree(Layout(study.outputs.results).frames, job.out)
+    assert why(study) is None
+    changed = configured(probe={"repeats": 2})
+    assert why(changed) == "after evaluate"
+    make(changed, "reconstruct")
+    make(changed, "evaluate")
+    assert "other values" in why(changed)
+    shutil.rmtree(job.out)
+    shutil.copytree(Layout(study.outputs.results).frames, job.out)
+    assert why(changed) is None
+    (job.out / "x").write_text("damaged")
+    assert "x damaged" in why(changed)
 
 
 @pytest.fixture

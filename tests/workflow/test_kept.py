@@ -11,7 +11,7 @@ from lgmamba.analysis.kept import check_kept
 from lgmamba.config.base import ConfigError
 from lgmamba.config.study import Params, load_params
 from lgmamba.files import to_json
-from lgmamba.records import checked_all
+from lgmamba.records import checked_all, find_record
 from tests.workflow.checkouts import Checkout
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,8 @@ def keeper(finished, tmp_path_factory) -> Checkout:
     assert "keep_frames" not in copy.planned()
     assert copy.planned("--", "keep_frames") == {"keep_frames": 1}
     assert "total" in copy.snakemake("--", "keep_frames")
+    assert copy.planned("--", "keep_frames") == {}
+    assert copy.planned("--config", "report={title: Another}", "--", "keep_frames")["keep_frames"] == 1
     copy.commit("report and frames")
     return copy
 
@@ -53,6 +55,7 @@ def made(checkout: Checkout) -> dict[str, bytes]:
 def test_figures_and_report_are_the_same_without_any_run(keeper, clone):
     params = load_params(clone.path / "params.yaml")
     reports, before = params.outputs.reports, made(keeper)
+    assert set(find_record(keeper.path / reports / "frames").files) == {"study.json", *kept_frames(params)}
     assert {path.name for path in (clone.path / reports / "frames").iterdir()} == {
         "study.json",
         "record.json",

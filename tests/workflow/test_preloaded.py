@@ -118,6 +118,37 @@ def test_a_job_ends_with_its_caller(server, environment, tmp_path, number):
     until(lambda: (tmp_path / "ended").exists())
 
 
+def test_a_job_ends_with_a_server_that_is_killed(server, environment, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    process = subprocess.Popen(
+        command("serve", str(other), "g"), stdin=subprocess.PIPE, env=environment, start_new_session=True
+    )
+    until(lambda: (other / "g").exists())
+    (tmp_path / "here").mkdir()
+    mine, others = (
+        called(environment, other, "wait", cwd=tmp_path),
+        called(environment, server[1], "wait", cwd=tmp_path / "here"),
+    )
+    until(lambda: (tmp_path / "begun").exists() and (tmp_path / "here/begun").exists())
+    process.kill()
+    process.communicate()
+    assert "the process that runs jobs ended" in mine.communicate()[1]
+    assert mine.returncode == 1
+    until(lambda: (tmp_path / "ended").exists())
+    assert others.poll() is None and not (tmp_path / "here/ended").exists()  # another call's job goes on
+    others.terminate()
+    others.communicate()
+
+
+def test_a_signal_sent_before_a_job_has_handlers_is_not_lost(server, environment, tmp_path):
+    for _ in range(20):
+        job = called(environment, server[1], "wait", cwd=tmp_path)
+        job.terminate()
+        job.communicate()
+        assert job.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
 def test_the_server_ends_after_its_last_job_once_nobody_holds_it(environment, tmp_path, server):
     process, folder = server
     job = called(environment, folder, "wait", cwd=tmp_path)

@@ -21,7 +21,7 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.files import read_config, refuse_other_study
 from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse as read_value  # `parse` itself is a name of Snakemake's
-from lgmamba.jobs import Currency, drawn_jobs, jobs_of, track_report_job
+from lgmamba.jobs import Currency, drawn_jobs, jobs_of, keep_frames_job, track_report_job
 from lgmamba.records import RECORD, record_path
 from workflow.scripts import preloaded
 
@@ -111,7 +111,7 @@ def jobs_here():
         frames = PARAMS.outputs.reports / "frames"
         study = frames / "study.json"
         return drawn_jobs(read_config(study, Params), frames, study, PARAMS.outputs.reports)
-    return jobs_of(PARAMS) | {("track_report",): track_report_job(PARAMS)}
+    return jobs_of(PARAMS) | {job.name: job for job in (track_report_job(PARAMS), keep_frames_job(PARAMS))}
 
 
 def named(stage, wildcards):
@@ -217,7 +217,11 @@ def serve_preloaded():
         names = [name for name in names if name != "models"]
     if not names:
         return
-    folder = tempfile.mkdtemp(prefix="lgmamba-")
+    try:
+        folder = tempfile.mkdtemp(prefix="lgmamba-")
+    except OSError as e:  # full, or not to be written
+        logger.warning(f"Jobs load their packages themselves: no temporary folder ({e}).")
+        return
     one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     for name in names:
         server = subprocess.Popen(

@@ -2,7 +2,6 @@
 
 from lgmamba.analysis import figures_of, kept_frames
 from lgmamba.analysis.titles import titles
-from lgmamba.config.files import frozen_path
 
 REPORTS = str(PARAMS.outputs.reports)
 KEPT_FRAMES = [f"{REPORTS}/frames/{name}" for name in (*kept_frames(PARAMS), "study.json", RECORD)]
@@ -84,6 +83,7 @@ if not KEPT:
 
     rule keep_frames:
         input:
+            unless_current("keep_frames"),
             frames=ancient(rules.evaluate.output),
             report=ancient(rules.report.output),
         output:
@@ -96,11 +96,9 @@ if not KEPT:
         conda:
             ENV
         params:
-            study=lambda w: str(frozen_path(LAYOUT, PARAMS)),
-            frames=lambda w, input: dirname(input.frames[0]),
-            out=lambda w, output: dirname(output[0]),
+            words=words("keep_frames"),
+            why=why("keep_frames"),
         message:
-            "Keep in {params.out} what figures and report read"
+            "Keep beside the report what figures and report read ({params.why})"
         shell:
-            "python -m lgmamba keep --study {params.study:q} --frames {params.frames:q} --out {params.out:q}"
-            " > {log:q} 2>&1; tail -n 1 {log:q}"
+            "python -m {params.words:q} > {log:q} 2>&1; tail -n 1 {log:q}"

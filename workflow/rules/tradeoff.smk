@@ -6,7 +6,7 @@ from lgmamba.data.errors import DataError
 from lgmamba.devices import wanted
 from lgmamba.tradeoff.check import check_labels
 from lgmamba.tradeoff.config import load_tradeoff
-from lgmamba.tradeoff.jobs import FIGURES, FRAMES, drawn_jobs, frozen_path, jobs_of, stack_dir, write_files
+from lgmamba.tradeoff.jobs import FIGURES, FRAMES, drawn_jobs, jobs_of, keep_frames_job, stack_dir, write_files
 from lgmamba.tradeoff.kept import check_kept
 
 
@@ -28,7 +28,7 @@ def tradeoff_params():
 def tradeoff_jobs():
     """Every job of the study; figures and report alone from frames that are kept."""
     if not KEPT:
-        return jobs_of(PARAMS)
+        return jobs_of(PARAMS) | {("keep_frames",): keep_frames_job(PARAMS)}
     frames = PARAMS.outputs.reports / "frames"
     return drawn_jobs(PARAMS, frames, frames / "study.json")
 
@@ -180,6 +180,7 @@ if not KEPT:
 
     rule keep_frames:
         input:
+            unless_current("keep_frames"),
             frames=ancient(MADE_FRAMES),
             report=ancient(rules.report.output),
         output:
@@ -190,14 +191,12 @@ if not KEPT:
         conda:
             ENV
         params:
-            study=lambda w: str(frozen_path(PARAMS, PARAMS)),
-            frames=lambda w, input: dirname(input.frames[0]),
-            out=lambda w, output: dirname(output[0]),
+            words=words("keep_frames"),
+            why=why("keep_frames"),
         message:
-            "Keep in {params.out} what figures and report read"
+            "Keep beside the report what figures and report read ({params.why})"
         shell:
-            "python -m lgmamba tradeoff keep --study {params.study:q} --frames {params.frames:q} --out {params.out:q}"
-            " > {log:q} 2>&1; tail -n 1 {log:q}"
+            "python -m {params.words:q} > {log:q} 2>&1; tail -n 1 {log:q}"
 
 
 def final_files():

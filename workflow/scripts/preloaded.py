@@ -85,7 +85,7 @@ def serve(folder: str, name: str) -> dict | None:
     Returns:
         in such a process: what it is to do; in the server: None.
     """
-    path = os.path.join(folder, name)
+    path, server = os.path.join(folder, name), os.getpid()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(256)  # callers that come while packages are loaded wait
@@ -111,13 +111,16 @@ def serve(folder: str, name: str) -> dict | None:
                 if request is None:
                     caller.close()
                     continue
+                signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # what is sent before it has handlers waits there
                 pid = os.fork()
                 if pid == 0:
+                    _end_with(server)
                     for kept in (listener, caller, *(job[2] for job in jobs.values())):
                         kept.close()
                     for job in jobs:
                         os.close(job)
                     return request
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
                 for given in request["files"]:
                     os.close(given)
                 end = os.pidfd_open(pid)
@@ -141,13 +144,23 @@ def serve(folder: str, name: str) -> dict | None:
                 pid, caller = found
                 numbers = caller.recv(16)
                 for number in numbers or [signal.SIGTERM]:
-                    os.kill(pid, number)
+                    os.kill(pid, number)  # not waited for yet, so that no other process has its number
                 if not numbers:
                     watched.unregister(caller.fileno())
                     caller.close()
     with contextlib.suppress(OSError):  # another group's socket is still there
         os.rmdir(folder)
     return None
+
+
+def _end_with(server: int) -> None:
+    """This process ends when the server does, however that ends: nobody else would tell it that its caller has gone."""
+    import ctypes
+
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != server:
+        os._exit(1)
 
 
 def _request(caller: socket.socket) -> dict | None:
@@ -168,6 +181,7 @@ def become(request: dict) -> None:
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     for own, given in enumerate(request["files"]):
         os.dup2(given, own)
         os.close(given)
