@@ -21,7 +21,7 @@ export DVC_NO_ANALYTICS ?= 1
 export ITERATIVE_DO_NOT_TRACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run smoke test lint format report readme release keep record pull ui constraints clean
+.PHONY: help install run smoke test lint format report docs readme release keep record pull ui constraints clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -63,19 +63,27 @@ format: install
 report: install
 	snakemake --report report.html
 
-# The blocks of the README about studies: from the default study's frames, and from those kept of CIFAR-10.
+# The documentation site, site/index.html: strict, so that a page, link or anchor that is missing ends it.
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_OPTIONS) -c constraints.txt -e ".[docs]"
+	@touch $@
+
+# The blocks of README and docs/cifar10.md about studies: from the default study's frames, and from those kept of CIFAR-10.
 readme: install
 	python -m lgmamba report --study results/queried_digits/config/study.json --frames results/queried_digits/frames \
 	  --figures reports/queried_digits/figures --out reports/queried_digits --readme README.md
 	python -m lgmamba report --study reports/cifar10/frames/study.json --frames reports/cifar10/frames \
 	  --figures reports/cifar10/figures --out reports/cifar10 --readme README.md
 	python -m lgmamba report --study reports/cifar10_remedies/frames/study.json --frames reports/cifar10_remedies/frames \
-	  --figures reports/cifar10_remedies/figures --out reports/cifar10_remedies --readme README.md
+	  --figures reports/cifar10_remedies/figures --out reports/cifar10_remedies --readme docs/cifar10.md
 
-# Weights and configurations of the default study as one file, for whom training them is too long.
+# Weights of the default study with a card for each run, and its frames with metadata, as one file, for whom training them is too long.
 release: install
-	tar -czf queried_digits-checkpoints.tar.gz $$(find results/queried_digits/runs -path '*/train/*' '(' -name model.safetensors -o -name 'run.json' -o -name train.json -o -name record.json ')' | sort)
-	ls -l queried_digits-checkpoints.tar.gz
+	python -m lgmamba pack --study results/queried_digits/config/study.json --results results/queried_digits \
+	  --data data/queried_digits --out queried_digits-checkpoints.tar.gz
 
 # What figures and report of a study read, copied beside its report for git: make keep PRESET=cifar10. Afterwards
 # `snakemake --cores 4 --config preset=cifar10 frames=kept` makes both again in any clone, without runs, GPU or images.
@@ -97,7 +105,7 @@ ui: install
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri sqlite:///mlflow/mlflow.db
 
 constraints: install
-	{ sed '/^[^#]/,$$d' constraints.txt; uv pip compile --python-version 3.11 --extra dev --no-annotate --no-header \
+	{ sed '/^[^#]/,$$d' constraints.txt; uv pip compile --python-version 3.11 --extra dev --extra docs --no-annotate --no-header \
 	  --constraint constraints.txt pyproject.toml | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt
 
 clean:

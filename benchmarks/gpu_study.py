@@ -1,6 +1,6 @@
 """What a whole study took: its jobs on a GPU machine, from their logs; frames, claims, figures and report, measured here.
 
-    python benchmarks/gpu_study.py [--preset cifar10] [--logs one_h100] [--out reports/benchmarks] [--readme README.md]
+    python benchmarks/gpu_study.py [--preset cifar10] [--logs one_h100] [--out reports/benchmarks] [--readme docs/cost.md]
 
 Reads the folder `<study>/<logs>` of reports/<study>/logs/gpu.tar.xz: `machine.txt`, and what
 workflow/scripts/without_snakemake.py printed: `whole*.log`, call after call, and `alone.log`, of single jobs. A study that was
@@ -10,7 +10,7 @@ the preset must be among them. Then, with the probes that came back (in <results
     lgmamba evaluate     probes -> frames with intervals and claims
     snakemake            frames in git -> figures and report
 
-Writes gpu_study.{json,md} and brings the block `times:<study>` of the README up to date.
+Writes gpu_study.{json,md} and brings the block `times:<study>` of docs/cost.md up to date.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def here(study: Params) -> dict[str, dict[str, float]]:
 
 
 def text(result: dict) -> str:
-    """The block of the README, and with a title the page of the benchmark."""
+    """The block of docs/cost.md, and with a title the page of the benchmark."""
     gpu, after, about = result["gpu"], result["here"], result["about"]
     total = gpu["seconds"] + sum(step["seconds"] for step in after.values())
     at_once = (gpu["train"] + gpu["reconstruct"]) / gpu["seconds"]
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--preset", default="cifar10")
     parser.add_argument("--logs", default="one_h100", help="folder in the archive of logs")
     parser.add_argument("--out", type=Path, default=ROOT / "reports/benchmarks")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--readme", type=Path, default=ROOT / "docs/cost.md")
     args = parser.parse_args()
     study = load_params(ROOT / "params.yaml", args.preset)
     logs = read_logs(study, args.logs)

@@ -1,8 +1,8 @@
 """Times the two commands of the README in a fresh clone, and the default study with and without the fast scan.
 
-    python benchmarks/study.py [--out reports/benchmarks] [--readme README.md] [--part both]
+    python benchmarks/study.py [--out reports/benchmarks] [--readme docs/cost.md] [--part both]
 
-Writes study.{json,md} and brings the block `times` of the README up to date; rows of a part that is not measured stay. Steps,
+Writes study.{json,md} and brings the block `times` of docs/cost.md up to date; rows of a part that is not measured stay. Steps,
 in a clone of the current commit in a temporary folder, one after the other:
 
     fresh       make install   an empty folder `.venv`, versions of constraints.txt, packages from pip's own index and cache
@@ -99,7 +99,7 @@ def measured_study(clone: Path, backend: str) -> dict[str, float]:
 
 
 def text(result: dict) -> str:
-    """The block of the README, and with a title the page of the benchmark."""
+    """The block of docs/cost.md, and with a title the page of the benchmark."""
     rows = [
         f"| {row['what']} | {clock(row['seconds'])} | {row['peak_mb'] / 1024:.1f} GB |"
         for row in result["rows"].values()
@@ -122,7 +122,7 @@ def clock(seconds: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "reports/benchmarks")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--readme", type=Path, default=ROOT / "docs/cost.md")
     parser.add_argument("--part", choices=("fresh", "compare", "both"), default="both")
     args = parser.parse_args()
     stored = args.out / "study.json"
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def keep(rows: dict[str, dict], out: Path, readme: Path) -> None:
-    """study.{json,md} and the README's block."""
+    """study.{json,md} and the block of docs/cost.md."""
     rows = {name: rows[name] for name in ORDER if name in rows}
     about = {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "commit": git_state()["commit"]}
     result = {"rows": rows, "about": about | {"versions": versions()}}

@@ -13,12 +13,23 @@ _HOME = {
     "State": "lgmamba.mixers.contract",
     "audit": "lgmamba.hosts.audit.run",
     "extend": "lgmamba.hosts.extension",
+    "load": "lgmamba.trained",
     "watch": "lgmamba.hosts.watch",
     "load_params": "lgmamba.config.study",
     "selective_scan": "lgmamba.scan",
 }
 
-__all__ = ["LengthDistribution", "PatchMamba", "State", "audit", "extend", "load_params", "selective_scan", "watch"]
+__all__ = [
+    "LengthDistribution",
+    "PatchMamba",
+    "State",
+    "audit",
+    "extend",
+    "load",
+    "load_params",
+    "selective_scan",
+    "watch",
+]
 
 
 def __getattr__(name: str):

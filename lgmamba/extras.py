@@ -18,7 +18,7 @@ EXTRAS = {
     "track": ("dvc", "mlflow", "psutil"),
     "gpu": ("cuda",),
     "mamba": ("mamba_ssm",),
-    "lm": ("transformers",),
+    "lm": ("huggingface_hub", "transformers"),
 }
 """Extra -> what is imported of it."""
 EXTRA_OF = {package: extra for extra, packages in EXTRAS.items() for package in packages}

@@ -16,6 +16,7 @@ from lgmamba.analysis import FIGURE_CONDITIONS, figures_of, frames_drawn, kept_f
 from lgmamba.cli.audit import audit
 from lgmamba.cli.new import new
 from lgmamba.cli.options import Device, Workers, log_level, say_current, told_of_system
+from lgmamba.cli.pack import pack
 from lgmamba.cli.show import show
 from lgmamba.cli.tradeoff import app as tradeoff_app
 from lgmamba.cli.training import train, train_stack
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command("new")(new)
 app.command("show")(show)
 app.command("audit")(audit)
+app.command("pack")(pack)
 app.add_typer(track_app, name="track")
 app.add_typer(tradeoff_app, name="tradeoff")
 

@@ -69,7 +69,7 @@ class Dataset:
 
 
 def in_memory(images: Tensor) -> Dataset:
-    """Images (N, C, H, W) uint8 that come from no artefact, all of them in the training split: for timing and for tests."""
+    """Images (N, C, H, W) uint8 that come from no artefact, all of them in the training split, with their numbers as hashes of ids."""
     n, device = len(images), images.device
     nothing = torch.zeros(n, dtype=torch.int64, device=device)
     codes = torch.full((n,), CODES["train"], dtype=torch.uint8, device=device)

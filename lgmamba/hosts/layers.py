@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lgmamba.mixers.contract import Hook, State, gather_steps, run
-from lgmamba.mixers.mamba.conv import causal_conv1d_silu
+from lgmamba.mixers.contract import Call, Hook, State, gather_steps, run
+from lgmamba.mixers.conv import causal_conv1d_silu
 from lgmamba.mixers.mamba.mixer import MambaCall
 from lgmamba.scan import selective_scan
 
@@ -85,7 +85,7 @@ class ForeignLayer:
         """
         call, carry, gate = self.prepare(u, before, t0)
         call = call if hook is None else hook(call)
-        y, h, remembered = run(call, self.recur)
+        y, h, _, remembered = run(call, self.recur)  # beside its memory, Mamba's recurrence holds nothing
         if gate is not None and call.keep is not None:
             gate = gather_steps(gate, call.keep)
         return self.finish(y, gate).to(u.dtype), State(h, (carry,), remembered), call.keep
@@ -94,11 +94,13 @@ class ForeignLayer:
         """The call, the last W - 1 inputs of the convolution, and the gate (B, L, D) where it comes after the scan."""
         raise NotImplementedError
 
-    def recur(self, call: MambaCall) -> tuple[Tensor, Tensor]:
-        """y (B, L, D), and h (B, D, N)."""
-        return selective_scan(
+    def recur(self, call: Call) -> tuple[Tensor, Tensor, tuple[()]]:
+        """y (B, L, D), h (B, D, N), and nothing besides; see `Ordinary`."""
+        assert isinstance(call, MambaCall)  # hooks change what a call holds, never what it is
+        y, h = selective_scan(
             call.x, call.dt, call.A, call.Bmat, call.Cmat, self.skip(), call.z, h0=call.h0, return_last_state=True
         )
+        return y, h, ()
 
     def skip(self) -> Tensor:
         """(D,)."""

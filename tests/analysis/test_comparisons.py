@@ -16,6 +16,7 @@ from lgmamba.analysis.comparisons import (
 from lgmamba.analysis.families import families
 from lgmamba.figures import draw
 from lgmamba.report import write_report
+from tests.figures.thumbnails import thumbnails
 
 
 def frame(compared, name: str) -> pl.DataFrame:
@@ -80,8 +81,9 @@ def test_the_report_has_both_tables(compared, tmp_path):
     names = figures_of(load_study(compared.study))
     assert {"budget", "forms"} < set(names)
     assert "envelope" not in names
-    for name in names:
-        draw(name, compared.study, compared.frames, tmp_path / "figures")
+    with thumbnails():
+        for name in names:
+            draw(name, compared.study, compared.frames, tmp_path / "figures")
     write_report(compared.study, compared.frames, tmp_path / "figures", tmp_path)
     report = (tmp_path / "details.md").read_text()
     assert "| film | told T alone |" in report

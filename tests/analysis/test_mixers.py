@@ -8,6 +8,7 @@ from lgmamba.analysis.collect import load_study
 from lgmamba.figures import FIGURES, draw
 from lgmamba.figures.style import Style
 from lgmamba.report import write_report
+from tests.figures.thumbnails import thumbnails
 
 
 def read(mixed, name: str) -> pl.DataFrame:
@@ -63,8 +64,9 @@ def test_the_figure_has_a_row_for_each_run_and_a_column_for_each_length(mixed):
 def test_the_report_has_the_table(mixed, tmp_path):
     names = figures_of(load_study(mixed.study))
     assert "mixers" in names
-    for name in names:
-        draw(name, mixed.study, mixed.frames, tmp_path / "figures")
+    with thumbnails():
+        for name in names:
+            draw(name, mixed.study, mixed.frames, tmp_path / "figures")
     write_report(mixed.study, mixed.frames, tmp_path / "figures", tmp_path)
     details = (tmp_path / "details.md").read_text()
     assert (

@@ -19,6 +19,7 @@ from lgmamba.figures import draw
 from lgmamba.report import write_report
 from tests.analysis.synthetic_remedies import SLOPES, VALUES
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
+from tests.figures.thumbnails import thumbnails
 from tests.records import record_again
 
 
@@ -291,7 +292,8 @@ def test_controls_alone_are_a_study_too(tmp_path):
     values = study_values(runs, probe={"images": 4, "max_factor": 2, "factors": [2]}, claims={"far_factors": [2]})
     study_json, results = make_study(tmp_path, values | VALUES | {"remedies": []})
     evaluate(study_json, results, tmp_path / "frames")
-    for name in figures_of(load_study(study_json)):
-        draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
+    with thumbnails():
+        for name in figures_of(load_study(study_json)):
+            draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
     write_report(study_json, tmp_path / "frames", tmp_path / "figures", tmp_path)
     assert "| freeze | freeze |" in (tmp_path / "details.md").read_text()

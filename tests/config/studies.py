@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,15 @@ SMALL = {
 """Laid over preset digits, so that no test depends on the numbers chosen there."""
 
 
-def values(**overrides) -> dict[str, Any]:
+@cache
+def small_digits() -> dict[str, Any]:
+    """Read once: parsing YAML takes a hundred times as long as validating what it says. Never changed."""
     digits = overlaid(read_yaml(PARAMS), read_yaml(ROOT / "workflow/presets/digits.yaml"))
-    return merge(merge(digits, SMALL), overrides)
+    return merge(digits, SMALL)
+
+
+def values(**overrides) -> dict[str, Any]:
+    return merge(small_digits(), overrides)
 
 
 def study(**overrides) -> Params:

@@ -14,6 +14,7 @@ from lgmamba.figures import FIGURES, WITH_PICTURES, draw
 from lgmamba.figures.pictures import show
 from lgmamba.figures.style import Style, grid_of_axes, panel_title, use_style
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
+from tests.figures.thumbnails import thumbnails
 
 LABELS = {  # axis labels that must be there, with their units
     "task": set(),
@@ -207,6 +208,7 @@ def test_many_rgb_runs_two_families_and_one_seed(tmp_path):
     study_json, results = make_study(tmp_path, values, pictures)
     evaluate(study_json, results, tmp_path / "frames")
     names = figures_of(load_study(study_json))
-    for name in names:
-        draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
+    with thumbnails():
+        for name in names:
+            draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
     assert len(list((tmp_path / "figures").iterdir())) == 4 * len(names)  # picture, print, numbers, record

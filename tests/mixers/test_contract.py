@@ -121,7 +121,9 @@ def test_gradients_are_those_of_finite_differences(row, hooked):
         out, end, _ = mixer(u, replace(state, memory=memory), plan=hook)
         return out, end.memory
 
-    assert torch.autograd.gradcheck(run, (u, state.memory))
+    # Along random directions: a wrong formula shows there as well, and a column of the Jacobian each takes far longer.
+    torch.manual_seed(0)
+    assert torch.autograd.gradcheck(run, (u, state.memory), fast_mode=True)
 
 
 @supported(QUIET)

@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from tests.probe.study import Study, small_study
 
@@ -14,12 +13,3 @@ def study(tmp_path_factory) -> Study:
             study.awaken(run, seed)
         study.reconstruct(run, seed)
     return study
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As `train` and `reconstruct` do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -14,6 +14,7 @@ from lgmamba.config.study import Params, validate
 from lgmamba.figures import draw
 from lgmamba.probe.remedy import try_remedies
 from lgmamba.report import write_report
+from tests.figures.thumbnails import thumbnails
 from tests.probe.study import Study
 from tests.train.tiny import CPU
 
@@ -26,8 +27,8 @@ TRIED = {
         "runs": ["plain", "told"],
         "factors": [1, 2, 4],
         "orders": ["permutation", "replacement"],
-        "images": 5,
-        "repeats": 2,
+        "images": 2,
+        "repeats": 1,
         "calibration": {"images": 4, "steps": 1, "lengths": [2, 4]},
     },
 }
@@ -89,8 +90,9 @@ def test_nothing_changes_up_to_L0_in_the_remedys_own_mode(extended):
 
 def test_the_study_is_drawn_and_told(extended):
     figures = extended.root / "figures"
-    for name in figures_of(extended.study.params):
-        draw(name, extended.study.layout.study, extended.frames, figures)
+    with thumbnails():
+        for name in figures_of(extended.study.params):
+            draw(name, extended.study.layout.study, extended.frames, figures)
     write_report(extended.study.layout.study, extended.frames, figures, extended.root)
     text = (extended.root / "details.md").read_text()
     told = text.split("<summary>told (L0 = 6), order permutation</summary>")[1].split("</details>")[0]

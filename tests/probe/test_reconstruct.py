@@ -84,15 +84,26 @@ def test_a_plain_model_is_the_same_in_both_modes_and_an_adaptive_one_is_not(stud
         assert np.abs(a - b).max() > 0.01 * a.max()
 
 
-@pytest.mark.parametrize("run", ["plain", "told"])
-@pytest.mark.parametrize("changes", [{"batch_images": 9}, {"batch_images": 1}, {"piece": 1}, {"piece": 1000}], ids=str)
-def test_how_many_images_and_steps_are_read_at_a_time_changes_nothing(study, tmp_path, run, changes):
-    study.reconstruct(run, out=tmp_path, **changes)
-    expected, found = (frame.sort(KEYS) for frame in (study.frame(run), study.frame(run, folder=tmp_path)))
+FEW = {"images": 3, "orders": ["replacement"], "batch_images": 2}
+
+
+@pytest.fixture(scope="module", params=["plain", "told"])
+def few(request, study, tmp_path_factory):
+    """A run, and the folder of its probe on few images, read in two batches and in pieces of 5 steps."""
+    folder = tmp_path_factory.mktemp("few")
+    study.reconstruct(request.param, out=folder, **FEW)
+    return request.param, folder
+
+
+@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"piece": 1}, {"piece": 1000}], ids=str)
+def test_how_many_images_and_steps_are_read_at_a_time_changes_nothing(study, few, tmp_path, changes):
+    run, folder = few
+    study.reconstruct(run, out=tmp_path, **FEW | changes)
+    expected, found = (study.frame(run, folder=where).sort(KEYS) for where in (folder, tmp_path))
     # float32 sums in other orders; PSNR in dB, where 1e-4 relative error of the mse is 4e-4 dB
     assert_frame_equal(found.drop("psnr"), expected.drop("psnr"), rel_tol=1e-4)
     assert_frame_equal(found.select(*KEYS, "psnr"), expected.select(*KEYS, "psnr"), rel_tol=0, abs_tol=1e-3)
-    maps = [study.frame(run, "retention", folder).sort("mode", "order", "step", "age") for folder in (None, tmp_path)]
+    maps = [study.frame(run, "retention", where).sort("mode", "order", "step", "age") for where in (folder, tmp_path)]
     assert_frame_equal(*maps, rel_tol=1e-4)
 
 

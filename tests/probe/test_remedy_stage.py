@@ -203,14 +203,26 @@ def test_artefacts_are_those_of_calibrated_entries_and_say_whose_they_are(study,
         assert (artefact["key"]["L0"], artefact["images"]) == (L0, 8)
 
 
-@pytest.mark.parametrize("run", ["plain", "told"])
-@pytest.mark.parametrize("changes", [{"batch_images": 5}, {"batch_images": 1}, {"piece": 2}], ids=str)
-def test_how_many_images_and_steps_are_read_at_a_time_changes_nothing(study, folders, tmp_path, run, changes):
-    config = file(study, run)
+def of_few(study, run: str, out: Path, given: Path | None, **changes: int) -> None:
+    config = file(study, run, images=3, repeats=1, orders=["replacement"])
     config = config.model_copy(update={"probe": config.probe.model_copy(update=changes)})
+    try_remedies(config, study.home(run) / "train", study.data, out, None, given, CPU)
+
+
+@pytest.fixture(scope="module", params=["plain", "told"])
+def few(request, study, folders, tmp_path_factory) -> tuple[str, Path]:
+    """A run, and the folder of its remedies on few images, read in two batches and in pieces of 5 steps."""
+    folder = tmp_path_factory.mktemp("few")
+    of_few(study, request.param, folder, folders[request.param] / "artefacts", batch_images=2)
+    return request.param, folder
+
+
+@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"piece": 2}], ids=str)
+def test_how_many_images_and_steps_are_read_at_a_time_changes_nothing(study, folders, few, tmp_path, changes):
+    run, folder = few
     given = folders[run] / "artefacts" if "piece" not in changes else None  # the same values: what is tested is reading
-    try_remedies(config, study.home(run) / "train", study.data, tmp_path, None, given, CPU)
-    mine, other = (pl.read_parquet(folder / "steps.parquet").sort(KEYS) for folder in (folders[run], tmp_path))
+    of_few(study, run, tmp_path, given, **{"batch_images": 2} | changes)
+    mine, other = (pl.read_parquet(where / "steps.parquet").sort(KEYS) for where in (folder, tmp_path))
     if "piece" in changes:  # calibrated anew, so factors differ by rounding
         mine, other = (v.filter(~pl.col("remedy").is_in(list(CALIBRATED | {"two"}))) for v in (mine, other))
     assert_frame_equal(other, mine, rel_tol=2.0**-10)  # two roundings to 12 binary digits

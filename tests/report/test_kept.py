@@ -8,6 +8,7 @@ from lgmamba.analysis.kept import keep
 from lgmamba.figures import draw
 from lgmamba.records import ArtefactError
 from lgmamba.report import facts, inspect, remedies, write_report
+from tests.figures.thumbnails import thumbnails
 
 
 def test_kept_frames_are_those_that_are_read_and_the_levels_of_every_training(study):
@@ -26,8 +27,9 @@ def test_figures_and_report_need_nothing_else(study, tmp_path):
     assert {path.name for path in kept.iterdir()} == {*kept_frames(params), "study.json", "record.json"}
     made = []
     for frames, out in ((study.frames, tmp_path / "a"), (kept, tmp_path / "b")):
-        for name in figures_of(params):
-            draw(name, study.study, frames, out / "figures")
+        with thumbnails():
+            for name in figures_of(params):
+                draw(name, study.study, frames, out / "figures")
         write_report(study.study, frames, out / "figures", out)
         made.append({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()})
     assert made[0] == made[1]

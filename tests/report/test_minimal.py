@@ -11,6 +11,7 @@ from lgmamba.figures import draw
 from lgmamba.metrics import LIMIT
 from lgmamba.report import write_report
 from tests.analysis.synthetic_study import make_study, study_values
+from tests.figures.thumbnails import thumbnails
 from tests.records import record_again
 
 PLAIN = {
@@ -28,8 +29,9 @@ def finished(root, **changes):
 
 def write_everything(study, results, root):
     evaluate(study, results, root / "frames")
-    for name in figures_of(load_study(study)):
-        draw(name, study, root / "frames", root / "figures")
+    with thumbnails():
+        for name in figures_of(load_study(study)):
+            draw(name, study, root / "frames", root / "figures")
     write_report(study, root / "frames", root / "figures", root)
     return (root / "report.md").read_text(encoding="utf-8")
 

@@ -16,6 +16,7 @@ from lgmamba.report import PAGES, html_page, update_readme, words, write_report
 from lgmamba.report.contrasts import sentence
 from lgmamba.report.facts import gather
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
+from tests.figures.thumbnails import thumbnails
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
@@ -266,8 +267,9 @@ def test_a_study_with_almost_nothing_still_gets_its_figures_and_report(tmp_path)
     values = study_values(runs, probe=probe, claims={"far_factors": [2]}) | {"seeds": [0]}
     study_json, results = make_study(tmp_path, values)
     evaluate(study_json, results, tmp_path / "frames")
-    for name in figures_of(load_study(study_json)):
-        draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
+    with thumbnails():
+        for name in figures_of(load_study(study_json)):
+            draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
     write_report(study_json, tmp_path / "frames", tmp_path / "figures", tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "described: " in text and "shown:" not in text

@@ -37,8 +37,11 @@ def test_arguments_have_the_kernels_layout():
 
 
 @needs_compiler
-@pytest.mark.parametrize("native", [("-march=native",), ("-mno-avx512f", "-mavx2", "-mfma"), ()], ids=" ".join)
-@pytest.mark.parametrize("openmp", ["own", "none"])
+@pytest.mark.parametrize(
+    ("native", "openmp"),
+    [(("-march=native",), "none"), (("-mno-avx512f", "-mavx2", "-mfma"), "own"), ((), "none")],  # code that never meets
+    ids=["native, none", "AVX2, own", "plain, none"],
+)
 def test_every_way_to_build_gives_right_numbers(fresh_build, monkeypatch, native, openmp):
     if native and os.uname().machine != "x86_64":
         pytest.skip("flags of x86-64")
@@ -55,9 +58,9 @@ def test_processes_that_race_at_first_use_all_get_a_kernel(fresh_build):
         print(load_kernel().lgmamba_args_size())
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    racing = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    racing = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert len({p.communicate(timeout=HANGS)[0] for p in racing}) == 1
-    assert [p.returncode for p in racing] == [0] * 4
+    assert [p.returncode for p in racing] == [0] * 3
     assert [p.suffix for p in fresh_build.iterdir()] == [".so"]  # one library, nothing half-made
 
 

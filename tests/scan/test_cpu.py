@@ -19,20 +19,13 @@ BACKENDS = [name for name, device in RUNNABLE if device == "cpu"]
 needs_compiler = pytest.mark.skipif("cpu" not in BACKENDS, reason="no C++ compiler")
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", [Case(5, 70, 40, 16, every=30), Case(1, 40, 100, 3), Case(150, 3, 17, 4)], ids=str)
-def test_equal_bits_between_runs_and_for_any_number_of_threads(backend, case, threads):
+def test_equal_bits_between_runs_and_for_any_number_of_threads(backend, case):
     inputs = make_inputs(case, torch.float32)
     results = []
     for n in (1, 1, 2, 3):
-        threads(n)
+        torch.set_num_threads(n)
         results.append(run(inputs, case, backend))
     for other in results[1:]:
         assert [k for k, v in results[0].items() if not torch.equal(v, other[k])] == []

@@ -16,13 +16,6 @@ EXACT = ("cpu",)
 """Backends whose groups have the bits of a call alone; others add up some gradients in an order of their own."""
 
 
-@pytest.fixture(autouse=True)
-def threads_as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def of_group(tensors, case: Case, g: int):
     """One group's share of inputs, outputs or gradients."""
     return {

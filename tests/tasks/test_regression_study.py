@@ -17,6 +17,7 @@ from lgmamba.report import write_report
 from lgmamba.tasks.regression.theory import Theory
 from lgmamba.track import NullTracker
 from lgmamba.train.loop import train
+from tests.figures.thumbnails import thumbnails
 from tests.workflow.checkouts import ROOT
 
 SMALL = {
@@ -50,8 +51,9 @@ def study(tmp_path_factory):
         )
         reconstruct(read_config(home / "probe.json", ProbeFile), home / "train", root / "data", home / "probe", cpu)
     evaluate(layout.study, root / "results", layout.frames)
-    for figure in figures_of(params):
-        draw(figure, layout.study, layout.frames, root / "reports/figures")
+    with thumbnails():
+        for figure in figures_of(params):
+            draw(figure, layout.study, layout.frames, root / "reports/figures")
     write_report(layout.study, layout.frames, root / "reports/figures", root / "reports")
     return params, layout, root
 

@@ -15,6 +15,7 @@ from lgmamba.tradeoff.jobs import FRAMES, jobs_of, stack_dir, write_files
 from lgmamba.tradeoff.kept import check_kept, keep
 from lgmamba.tradeoff.report import write_report
 from lgmamba.tradeoff.stage import stack_files, train_stack
+from tests.figures.thumbnails import thumbnails
 from tests.tradeoff.studies import study
 
 
@@ -32,8 +33,9 @@ def home(tmp_path_factory):
             train_stack(stack, params.outputs.data, out, torch.device("cpu"))
         evaluate(params, params.outputs.results, params.outputs.results / "frames")
         keep(params, params.outputs.results / "frames", params.outputs.reports / "frames")
-        for name in FIGURES:
-            draw(name, params, params.outputs.reports / "frames", params.outputs.reports / "figures")
+        with thumbnails():
+            for name in FIGURES:
+                draw(name, params, params.outputs.reports / "frames", params.outputs.reports / "figures")
         write_report(
             params, params.outputs.reports / "frames", params.outputs.reports / "figures", params.outputs.reports
         )

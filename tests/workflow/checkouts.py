@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 HIDDEN = {".dvc", ".dvcignore", ".gitignore"}
 """What is copied of the names that begin with a dot."""
 NOT_COPIED = {"results", "data", "mlflow", "tests", "reports", "docs", "benchmarks", "dvc_plots", "dvc.lock"}
-NOT_COPIED |= {"__pycache__", "cache", "tmp", "config.local"}
+NOT_COPIED |= {"cache", "tmp", "config.local"}
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,15 @@ def environment() -> dict[str, str]:
 
 
 def copy_repository(to: Path) -> Checkout:
-    def not_copied(_: str, names: list[str]) -> list[str]:
-        return [n for n in names if n in NOT_COPIED or (n.startswith(".") and n not in HIDDEN)]
+    """With what Python compiled of it, so that the copy's programs need not; another process may be writing that just now."""
+    half_written = shutil.ignore_patterns("*.pyc.*")
+
+    def not_copied(folder: str, names: list[str]) -> set[str]:
+        hidden = {n for n in names if n in NOT_COPIED or (n.startswith(".") and n not in HIDDEN)}
+        return hidden | half_written(folder, names)
 
     shutil.copytree(ROOT, to, ignore=not_copied)
-    shutil.copytree(ROOT / "lgmamba", to / "lgmamba", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "lgmamba", to / "lgmamba", dirs_exist_ok=True, ignore=half_written)
     checkout = Checkout(to)
     checkout.git("init", "--quiet", ".")
     checkout.commit("copy")

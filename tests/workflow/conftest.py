@@ -1,15 +1,23 @@
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.workflow.checkouts import Checkout, copy_repository, write_small_study
 
 
-@pytest.fixture
-def checkout(tmp_path) -> Checkout:
-    """A fresh copy, in which nothing has run."""
-    return copy_repository(tmp_path / "repository")
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory) -> Checkout:
+    """A copy in which nothing has run, nor does: its tests plan, and leave it as it was."""
+    return copy_repository(tmp_path_factory.mktemp("checkout") / "repository")
+
+
+def copy_of(checkout: Checkout, folder: Path) -> Checkout:
+    """Time stamps and Snakemake's records included."""
+    shutil.copytree(checkout.path, folder / "repository", symlinks=True)
+    return Checkout(folder / "repository")
 
 
 @pytest.fixture(scope="session")
@@ -18,18 +26,24 @@ def finished(tmp_path_factory) -> Checkout:
 
     Tests may edit it, if they put it back.
     """
-    copy = copy_repository(tmp_path_factory.mktemp("finished") / "repository")
-    write_small_study(copy.path)
-    copy.commit("small study")
-    (copy.path / "first_run.txt").write_text(copy.snakemake("--use-conda"))
-    return copy
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    original, done = Checkout(shared / "finished" / "repository"), shared / "finished" / "done"
+    with FileLock(shared / "finished.lock"):  # one process runs the study, and every process has a copy
+        if not done.exists():
+            shutil.rmtree(original.path, ignore_errors=True)
+            copy_repository(original.path)
+            write_small_study(original.path)
+            original.commit("small study")
+            (original.path / "first_run.txt").write_text(original.snakemake("--use-conda"))
+            done.touch()
+    return copy_of(original, tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture
 def spoilable(finished, tmp_path) -> Checkout:
-    """A copy of `finished`, time stamps and Snakemake's records included, that a test may leave as it likes."""
-    shutil.copytree(finished.path, tmp_path / "repository", symlinks=True)
-    return Checkout(tmp_path / "repository")
+    """A copy of `finished` that a test may leave as it likes."""
+    return copy_of(finished, tmp_path)
 
 
 @pytest.fixture

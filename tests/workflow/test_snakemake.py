@@ -12,7 +12,7 @@ import yaml
 from lgmamba.analysis import figures_of
 from lgmamba.config.files import Layout, frozen_path
 from lgmamba.config.study import load_params
-from tests.workflow.checkouts import Checkout, environment, planned
+from tests.workflow.checkouts import Checkout, copy_repository, environment, planned
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -55,12 +55,19 @@ def test_dry_run_on_the_real_parameters_lists_every_job(checkout):
     assert checkout.planned() == expected
 
 
-@pytest.mark.parametrize("preset", sorted(p.stem for p in Path(__file__).parents[2].glob("workflow/presets/*.yaml")))
-def test_every_preset_plans(checkout, preset):
+@pytest.fixture
+def raw_images(checkout):
+    """Files that a preset expects a person to have put there, not read while jobs are planned."""
     raw = checkout.path / "data" / "raw"
     raw.mkdir(parents=True)
-    for split in ("train", "test"):  # files that a preset expects a person to have put there
-        (raw / f"omniglot-{split}.parquet").write_bytes(b"not read while jobs are planned")
+    for split in ("train", "test"):
+        (raw / f"omniglot-{split}.parquet").touch()
+    yield
+    shutil.rmtree(checkout.path / "data")
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in Path(__file__).parents[2].glob("workflow/presets/*.yaml")))
+def test_every_preset_plans(checkout, raw_images, preset):
     jobs = checkout.planned("--config", f"preset={preset}")
     assert jobs["train"] == jobs["reconstruct"] > 0
 
@@ -90,12 +97,18 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize(
-    "options", [["--dry-run", "--config", "train={steps: 20, warmup_steps: 5}"], ["--summary"], ["--lint"]], ids=str
+    ("options", "said"),
+    [
+        (["--dry-run", "--config", "train={steps: 20, warmup_steps: 5}"], "This was a dry-run"),
+        (["--summary"], "output_file"),
+        (["--lint"], "your workflow is in a good condition"),
+    ],
+    ids=str,
 )
-def test_reading_the_workflow_changes_nothing(checkout, options):
+def test_reading_the_workflow_changes_nothing(checkout, options, said):
     """Nor what another call, in another terminal, is reading at that moment."""
     before = tree(checkout.path)
-    checkout.snakemake(*options)
+    assert said in checkout.snakemake(*options)
     assert tree(checkout.path) == before
 
 
@@ -113,7 +126,8 @@ def test_outputs_outside_the_repository_are_refused_unless_it_is_said(checkout, 
     assert checkout.planned("--config", f"outputs={{results: {tmp_path}/x, outside: allow}}")
 
 
-def test_any_name_of_a_folder_works_and_none_is_run(checkout):
+def test_any_name_of_a_folder_works_and_none_is_run(tmp_path):
+    checkout = copy_repository(tmp_path / "repository")
     results = "results/my study $(touch gone);'x"
     data = results.replace("results/", "data/")
     outputs = "outputs=" + json.dumps({"results": results, "data": data})
@@ -122,10 +136,6 @@ def test_any_name_of_a_folder_works_and_none_is_run(checkout):
     assert (checkout.path / data / "record.json").is_file()
     assert not (checkout.path / "gone").exists()
     assert {path.name for path in (checkout.path / "results").iterdir()} == {Path(results).name}
-
-
-def test_lint_is_clean(checkout):
-    assert "your workflow is in a good condition" in checkout.snakemake("--lint")
 
 
 def test_canonical_command_runs_without_conda(finished):
