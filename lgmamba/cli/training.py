@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lgmamba.config.run import RunConfig
     from lgmamba.records import Key
     from lgmamba.train.loop import Training, TrainingError
+    from lgmamba.train.processes import Processes
 
 Data = Annotated[Path, typer.Option(help="folder of the image artefact")]
 Store = Annotated[Path | None, typer.Option("--track", help="folder of the MLflow store; none by default")]
@@ -31,18 +32,28 @@ def train(
     track_store: Store = None,
     device: Device = "auto",
 ) -> None:
-    """Train one run with one seed, going on where an interrupted attempt stopped."""
+    """Train one run with one seed, going on where an interrupted attempt stopped.
+
+    By several processes, each with a part of every batch: torchrun --nproc-per-node 2 -m -- lgmamba train ...
+    """
     from lgmamba import devices
     from lgmamba.config.files import read_config
     from lgmamba.config.run import RunConfig
+    from lgmamba.train.processes import joined
 
     config = read_config(run, RunConfig)
-    with making(out, partial(_key, config, data, out)) as needed:
-        if not needed:
-            return say_current(out)
-        devices.claim(device)
-        for failure in _train([_training(config, data, out, work, track_store)], data, device):
-            raise failure
+    with joined(partial(devices.claim, device)) as processes:
+        alone_at_work = making(out, partial(_key, config, data, out)) if processes.first else nullcontext(False)
+        with alone_at_work as wanted:
+            if not processes.agreed(wanted):
+                if processes.first:
+                    say_current(out)
+                return
+            if processes.count == 1:
+                devices.claim(device)
+            training = _training(config, data, out, work, track_store if processes.first else None)
+            for failure in _train([training], data, device, processes=processes):
+                raise failure
 
 
 def train_stack(
@@ -105,14 +116,17 @@ def _training(run: RunConfig, data: Path, out: Path, work: Path, store: Path | N
     return Training(run, out, work, track.open_tracker(store, run, tags))
 
 
-def _train(trainings: Sequence[Training], data: Path, device: str, keep: bool = False) -> list[TrainingError]:
+def _train(
+    trainings: Sequence[Training], data: Path, device: str, keep: bool = False, processes: Processes | None = None
+) -> list[TrainingError]:
     """Train side by side and tell of each that ends; returns why the others did not."""
     from lgmamba import devices
     from lgmamba.train.loop import TrainingError
     from lgmamba.train.loop import train_stack as train_runs
+    from lgmamba.train.processes import ALONE
 
     try:
-        results = train_runs(trainings, data, devices.torch_device(device), keep)
+        results = train_runs(trainings, data, devices.torch_device(device), keep, processes or ALONE)
     except (KeyboardInterrupt, SystemExit):  # the store should not show them as running for ever
         for training in trainings:
             training.tracker.stop()
@@ -126,7 +140,7 @@ def _train(trainings: Sequence[Training], data: Path, device: str, keep: bool = 
         if isinstance(done, TrainingError):
             training.tracker.fail(f"TrainingError: {done}")
             failures.append(done)
-        else:
+        elif done:  # not in processes that follow
             speed = f"{done['steps']} steps in {done['wall_s']:.1f} s on {done['device_name']}"
             typer.echo(f"{training.out}: {speed}, loss {done['final']['loss']:.5f}")
     return failures

@@ -35,6 +35,7 @@ from lgmamba.train.checkpoint import (
 )
 from lgmamba.train.history import History
 from lgmamba.train.optimizer import Moments
+from lgmamba.train.processes import ALONE, Processes
 from lgmamba.train.progress import Show
 from lgmamba.train.validation import Validation
 
@@ -68,6 +69,7 @@ class Attempt:
         dataset: images on the device.
         device: where.
         runs: trainings side by side, this one included.
+        processes: that train it together; the first alone validates and writes.
     Attributes:
         model: with the weights of `step`.
         step: optimiser steps done.
@@ -75,7 +77,10 @@ class Attempt:
         runs: most trainings that it was ever trained beside, itself included.
     """
 
-    def __init__(self, training: Training, dataset: Dataset, device: torch.device, runs: int):
+    def __init__(
+        self, training: Training, dataset: Dataset, device: torch.device, runs: int, processes: Processes = ALONE
+    ):
+        self.processes = processes
         run, config = training.run, training.run.train
         self.training, self.run, self.dataset, self.device = training, run, dataset, device
         self.task = build_task(run, dataset)
@@ -107,7 +112,8 @@ class Attempt:
 
     def begin(self) -> None:
         """Take away the record of an earlier training: its files are in the making again."""
-        begin(self.training.out)
+        if self.processes.first:
+            begin(self.training.out)
 
     def add_row(self, done: int, recent: Tensor, lr: float, images_per_s: float, show: Show) -> None:
         """One row of the history, with a validation where one is due.
@@ -123,6 +129,9 @@ class Attempt:
         """
         config = self.run.train
         check_finite(recent, done, self.run)
+        if not self.processes.first:
+            self.step = done
+            return
         values = {"loss": recent[:, 0].mean().item(), "lr": lr, "grad_norm": recent[-1, 1].item()}
         self.history.add(done, values | {"images_per_s": images_per_s} | memory(self.device))
         levels = {}
@@ -134,6 +143,8 @@ class Attempt:
 
     def save(self, moments: Moments) -> None:
         """A checkpoint from which another call goes on."""
+        if not self.processes.first:
+            return
         progress = Progress(self.step, self._trained_s(), tuple(self.history.rows), self.runs)
         save_progress(self.training.work, progress, self.resume_key, self.model.state_dict(), moments)
 
@@ -142,7 +153,11 @@ class Attempt:
 
         Args:
             keep: whether the work folder keeps a checkpoint, from which a later call writes all this again without a step.
+        Returns:
+            what train.json holds; empty in a process that writes nothing.
         """
+        if not self.processes.first:
+            return {}
         out, run = self.training.out, self.run
         if keep:
             assert self.moments is not None  # of a training that made a step
@@ -153,6 +168,7 @@ class Attempt:
         about = {
             **origin(run, self.model, self.device),
             **({"side_by_side": self.runs} if self.runs > 1 else {}),
+            **({"processes": self.processes.count} if self.processes.count > 1 else {}),
             **{name: digest for name, digest in self.made_from.inputs.items() if name == "init_from"},
             "wall_s": self._trained_s(),
             "images_per_s": self.history.median("images_per_s"),

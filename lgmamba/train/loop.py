@@ -14,13 +14,22 @@ from lgmamba.data.dataset import load_dataset
 from lgmamba.track import Tracker
 from lgmamba.train.attempt import Attempt, Training, TrainingError
 from lgmamba.train.optimizer import Moments, build_optimizer, learning_rate
+from lgmamba.train.processes import ALONE, Processes
 from lgmamba.train.progress import Show, training_progress
 from lgmamba.train.shapes import check_one_shape
 from lgmamba.train.stacked import StackedStep
 from lgmamba.train.step import TrainStep
 
 
-def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.device, tracker: Tracker) -> dict[str, Any]:
+def train(
+    run: RunConfig,
+    data: Path,
+    out: Path,
+    work: Path,
+    device: torch.device,
+    tracker: Tracker,
+    processes: Processes = ALONE,
+) -> dict[str, Any]:
     """Train one run, resuming an interrupted attempt, and write run.json, history.parquet, model.safetensors,
     train.json, and last the record of them all.
 
@@ -34,21 +43,26 @@ def train(run: RunConfig, data: Path, out: Path, work: Path, device: torch.devic
         work: folder of the resume checkpoint; emptied of it at the end.
         device: where to train.
         tracker: told about every logged step.
+        processes: that train the run together, each calling this.
     Returns:
-        what train.json holds.
+        what train.json holds; empty in all processes but the first.
     Raises:
         TrainingError: the loss or the gradient is NaN or infinite.
         ConfigError: the images do not fit the configuration.
         DataError: the images cannot be used.
     """
-    (done,) = train_stack([Training(run, out, work, tracker)], data, device)
+    (done,) = train_stack([Training(run, out, work, tracker)], data, device, processes=processes)
     if isinstance(done, TrainingError):
         raise done
     return done
 
 
 def train_stack(
-    trainings: Sequence[Training], data: Path, device: torch.device, keep: bool = False
+    trainings: Sequence[Training],
+    data: Path,
+    device: torch.device,
+    keep: bool = False,
+    processes: Processes = ALONE,
 ) -> list[dict[str, Any] | TrainingError]:
     """Train runs of one shape side by side as one model; each gets what `train` gives it alone, to rounding.
 
@@ -61,20 +75,22 @@ def train_stack(
         device: where to train.
         keep: whether the work folders keep a checkpoint after the last step, from which a later call writes the results
             again without training, should somebody take them away.
+        processes: that train one run together; several runs are trained by one.
     Returns:
         what each train.json holds, or why there is none.
     Raises:
-        ConfigError: the images do not fit the configuration, or the runs have different shapes.
+        ConfigError: the images do not fit the configuration, the runs have different shapes, or batches cannot be split.
         DataError: the images cannot be used.
     """
     check_one_shape([training.run for training in trainings])
+    processes.check(trainings[0].run)
     config = trainings[0].run.train
     torch.set_num_threads(config.cpu_threads)
     dataset = load_dataset(data, device, trainings[0].run.images)
     if not len(dataset.split("val")):
         raise ConfigError(f"{data}: found no image in split val, expected some to watch training (data.splits.val > 0)")
     try:
-        attempts = [Attempt(training, dataset, device, len(trainings)) for training in trainings]
+        attempts = [Attempt(training, dataset, device, len(trainings), processes) for training in trainings]
     except ConfigError as e:
         raise ConfigError(f"{data}: {e}") from None
     for attempt in attempts:
@@ -147,8 +163,8 @@ def save(attempts: Sequence[Attempt], failed: Collection[int], moments: Sequence
 def build_step(attempts: Sequence[Attempt]) -> TrainStep | StackedStep:
     """What runs the steps of these attempts; on CUDA it is recorded as a graph."""
     first, config = attempts[0], attempts[0].run.train
-    graph = first.device.type == "cuda"
+    graph = first.device.type == "cuda" and first.processes.count == 1  # what processes tell each other is not recorded
     if len(attempts) == 1:
         optimizer = build_optimizer(first.model, config)
-        return TrainStep(first.model, optimizer, first.task, config.grad_clip, first.bf16, graph)
+        return TrainStep(first.model, optimizer, first.task, config.grad_clip, first.bf16, graph, first.processes)
     return StackedStep([attempt.model for attempt in attempts], config, first.task, first.bf16, graph)

@@ -13,6 +13,7 @@ from lgmamba.tasks.batch import Batch
 from lgmamba.train.graph import Replayed
 from lgmamba.train.optimizer import Moments, load_moments, moments_of, set_learning_rate
 from lgmamba.train.passing import passed_state
+from lgmamba.train.processes import ALONE, Processes
 
 
 class TrainStep:
@@ -24,6 +25,7 @@ class TrainStep:
         grad_clip: largest gradient norm.
         bf16: whether to compute in bfloat16 autocast.
         graph: whether to record; batches must then keep their shapes. The result is that of the unrecorded step.
+        processes: that train together, each with its part of the batches.
     """
 
     def __init__(
@@ -34,13 +36,15 @@ class TrainStep:
         grad_clip: float,
         bf16: bool,
         graph: bool,
+        processes: Processes = ALONE,
     ):
         self.model, self.optimizer, self.task = model, optimizer, task
-        self.grad_clip, self.bf16 = grad_clip, bf16
+        self.grad_clip, self.bf16, self.processes = grad_clip, bf16, processes
         self._run_or_replay = Replayed(self._run, optimizer.zero_grad) if graph else self._run
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm before clipping, both () float32 on the device; overwritten by the next call."""
+        batch = self.processes.share(batch)
         state = self._passed(batch)  # of any number of steps, so it is never part of the graph
         self._like = batch, state
         loss, norm = self._run_or_replay(*batch.tensors().values(), *([] if state is None else state.tensors()))
@@ -72,6 +76,7 @@ class TrainStep:
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
             loss = self.task.loss(self.model, batch, state)
         loss.backward()
+        loss = self.processes.average(self.model, loss.detach())
         norm = clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()
-        return loss.detach(), norm
+        return loss, norm

@@ -1,0 +1,122 @@
+"""The workflow on a real SLURM, whose one node dies, and whose time limits end trainings.
+
+    LGMAMBA_SLURM=1 python -m pytest tests/slurm                      several minutes
+    LGMAMBA_SLURM=1 LGMAMBA_SLURM_LOG=slurm.log python -m pytest ...  and keeps what Snakemake printed
+
+The cluster is private (`tests.slurm.instance`). Tests are in the order in which they build upon each other.
+"""
+
+import os
+import shutil
+import signal
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from lgmamba.config.study import load_params
+from tests.slurm.conftest import Submitting, ended
+from tests.slurm.instance import missing, until
+from tests.waiting import HANGS
+from tests.workflow.checkouts import planned
+
+
+def why_not() -> str | None:
+    if os.environ.get("LGMAMBA_SLURM") != "1":
+        return "starts a SLURM cluster for several minutes; set LGMAMBA_SLURM=1"
+    if find_spec("snakemake_executor_plugin_slurm") is None:
+        return "not installed: snakemake-executor-plugin-slurm (pip install snakemake-executor-plugin-slurm)"
+    return missing()
+
+
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.slow,
+    pytest.mark.timeout(HANGS),
+    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+]
+
+LONG = "train={steps: 600, log_every: 10, checkpoint_every_s: 0}"
+"""Leaves a checkpoint every ten steps, so that there is one long before the end."""
+
+
+@pytest.fixture
+def training(submitting: Submitting):
+    """Of the study with long trainings: target, and the folder of the first run; nothing of it is made yet."""
+    params = load_params(submitting.path / "params.yaml")
+    folder = submitting.path / params.outputs.results / "runs" / next(iter(params.runs)) / "seed0"
+    shutil.rmtree(folder, ignore_errors=True)
+    return str((folder / "train/record.json").relative_to(submitting.path)), folder
+
+
+def model_of(folder: Path) -> bytes:
+    return (folder / "train/model.safetensors").read_bytes()
+
+
+def made_here(submitting: Submitting, target: str, folder: Path) -> bytes:
+    """The model that the same training gives on this machine without SLURM and without a break."""
+    shutil.rmtree(folder)
+    submitting.checkout.snakemake("--config", LONG, "--", target)
+    return model_of(folder)
+
+
+def pid_of_training(submitting: Submitting) -> int | None:
+    for pid in submitting.cluster.processes():
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"-m" in words and b"lgmamba" in words and b"train" in words and b"snakemake" not in words:
+            return pid
+    return None
+
+
+def test_a_study_runs_through_the_shipped_profile(submitting):
+    out = submitting.run()
+    jobs = submitting.cluster.jobs()
+    assert {job["JobState"] for job in jobs} == {"COMPLETED"}
+    assert len(submitting.jobs("train")) == 2
+    train = submitting.jobs("train")[0]
+    assert (train["TimeLimit"], train["MinMemoryNode"], train["NumCPUs"]) == ("12:00:00", "16000M", "1")
+    assert "TresPerJob" not in train and "TresPerNode" not in train  # a CPU study asks for no GPU
+    assert "Packages are loaded once" not in out  # such processes serve the machine that they run on
+    assert (submitting.path / "reports/small/report.html").is_file()
+    assert "60 of 60" in (submitting.path / "results/small/logs/train/uniform_16/seed0.log").read_text()
+    assert planned(submitting.checkout.snakemake("--dry-run")) == {}  # also without SLURM: records decide
+
+
+def test_jobs_of_one_rule_can_be_one_array(submitting):
+    submitting.run("--slurm-array-jobs", "reconstruct", "--forcerun", "reconstruct", "--until", "reconstruct")
+    jobs = [job for job in submitting.cluster.jobs() if "ArrayJobId" in job]
+    assert len({job["ArrayJobId"] for job in jobs}) == 1
+    assert [job["JobState"] for job in jobs] == ["COMPLETED"] * 2
+
+
+def test_models_ask_for_a_gpu_where_the_study_does(submitting, training):
+    target, _ = training
+    out = submitting.run("--retries", "0", "--config", "device=cuda", "--", target, ok=False)
+    asked = submitting.jobs("train")[-1]
+    assert "gpu:1" in asked.get("TresPerJob", asked.get("TresPerNode", ""))
+    assert "torch finds no CUDA device" in out  # the pretended GPU was given; the job's own message is shown
+
+
+def test_a_node_that_dies_takes_a_few_steps_of_a_training_with_it(submitting, training):
+    target, folder = training
+    call = submitting.start("--config", LONG, "--", target)
+    until((folder / "work/resume.safetensors").exists, "a checkpoint")
+    submitting.cluster.kill_node()
+    left = (folder / "work/resume.safetensors").read_bytes()
+    submitting.cluster.start_node()
+    ended(call)
+    assert left
+    assert submitting.states("train")[-1] == "COMPLETED"
+    assert model_of(folder) == made_here(submitting, target, folder)
+
+
+def test_a_training_over_its_time_limit_goes_on_in_the_next_job(submitting, training):
+    target, folder = training
+    call = submitting.start("--config", LONG, "--set-resources", "train:runtime=1", "--", target)
+    until((folder / "work/resume.safetensors").exists, "a checkpoint")
+    pid = pid_of_training(submitting)
+    os.kill(pid, signal.SIGSTOP)  # from now on it takes for ever, on however fast a machine
+    until(lambda: "TIMEOUT" in submitting.states("train"), "the time limit")
+    ended(call)
+    assert submitting.states("train")[-2:] == ["TIMEOUT", "COMPLETED"]
+    assert model_of(folder) == made_here(submitting, target, folder)
