@@ -166,13 +166,3 @@ def _become(words: list[str], folder: Path, output: Path) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-
-
-def differing(found: dict[str, str], expected: dict[str, str], timed: set[str]) -> list[str]:
-    """Files that are missing, too many, or have other bytes; of those that hold times, the bytes do not count."""
-    names = found.keys() | expected.keys()
-    return sorted(
-        name
-        for name in names
-        if (name in found) != (name in expected) or (found[name] != expected[name] and name not in timed)
-    )
