@@ -2,7 +2,7 @@
 
 import subprocess
 
-from lgmamba.config.files import tracking_file, write_config_files
+from lgmamba.config.files import frozen_path, tracking_file, write_config_files
 
 
 localrules:
