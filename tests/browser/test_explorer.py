@@ -14,7 +14,7 @@ from lgmamba.config.study import load_params
 from lgmamba.explorer import explorer_page
 from tests.browser.conftest import ROOT
 
-KEPT = [path.parent for path in sorted(ROOT.glob("reports/*/frames/study.json"))]
+KEPT = [path.parent for path in sorted(ROOT.glob("reports/*/frames/curves.parquet"))]
 HOSTILE = """a </script><script>document.title = "mine"</script> <img src=x onerror="document.title='mine'"> & 'b'"""
 
 

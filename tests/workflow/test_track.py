@@ -193,7 +193,7 @@ def test_the_report_is_one_run_and_a_newer_one_replaces_it(tmp_path):
 
 @pytest.mark.workflow
 def test_trainings_carry_what_they_reach_on_held_out_images(tmp_path):
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml", "digits")
     run, L0 = run_config().run, run_config().L0
     train(tmp_path, 0, range(3), 3)
     rows = [
