@@ -143,7 +143,7 @@ def probe_words(paths) -> list:
         "extra_steps": [],
     }
     settings |= {"batch_images": 4, "piece": 4, "panel_images": 2}
-    file = {"run": json.loads(paths.run.read_text()), "probe": settings, "steps": [1, 6, 12]}
+    file = {"run": json.loads(paths.run.read_text()), "probe": settings, "steps": [1, 6, 12], "panel_steps": [1, 6]}
     (paths.root / "probe.json").write_text(json.dumps(file))
     given = {"probe": paths.root / "probe.json", "train": paths.out, "data": paths.data, "out": paths.root / "probe"}
     return ["reconstruct", *(word for key, value in given.items() for word in (f"--{key}", value))]
@@ -189,10 +189,11 @@ def test_every_error_for_people_exists():
     from lgmamba.analysis.collect import CollectError
     from lgmamba.config.base import ConfigError
     from lgmamba.data.errors import BadImage, DataError
+    from lgmamba.hosts.errors import HostError
     from lgmamba.records import ArtefactError
     from lgmamba.train.loop import TrainingError
 
-    errors = (ArtefactError, CollectError, ConfigError, BadImage, DataError, TrainingError)
+    errors = (ArtefactError, CollectError, ConfigError, BadImage, DataError, HostError, TrainingError)
     assert {e.__name__ for e in errors} == FOR_PEOPLE
 
 

@@ -193,13 +193,11 @@ def test_the_report_is_one_run_and_a_newer_one_replaces_it(tmp_path):
 
 @pytest.mark.workflow
 def test_trainings_carry_what_they_reach_on_held_out_images(tmp_path):
-    params = load_params(ROOT / "params.yaml", "digits")
-    run, L0 = run_config().run, run_config().L0
+    params = load_params(ROOT / "params.yaml")
+    run, L0, order = run_config().run, run_config().L0, params.probe.orders[0]
     train(tmp_path, 0, range(3), 3)
-    rows = [
-        (run, seed, "prefix", "permutation", "model", t, 10.0 + seed + t) for seed in (0, 1) for t in (1, L0, 2 * L0)
-    ]
-    rows += [(run, 0, "stream", "permutation", "model", L0, 99.0), (run, 0, "prefix", "permutation", "paste", L0, 99.0)]
+    rows = [(run, seed, "prefix", order, "model", t, 10.0 + seed + t) for seed in (0, 1) for t in (1, L0, 2 * L0)]
+    rows += [(run, 0, "stream", order, "model", L0, 99.0), (run, 0, "prefix", order, "paste", L0, 99.0)]
     names = ["run", "seed", "mode", "order", "method", "step", "psnr"]
     pl.DataFrame(rows, schema=names, orient="row").write_parquet(tmp_path / "curves.parquet")
     digests = [(run, 0, result_digest(tmp_path / "train0")), (run, 1, "of a training that the store does not know")]
