@@ -72,10 +72,12 @@ $(VENV)/docs-installed: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_OPTIONS) -c constraints.txt -e ".[docs]"
 	@touch $@
 
-# The blocks of README and docs/cifar10.md about studies: from the default study's frames, and from those kept of CIFAR-10.
+# The blocks of README and docs/cifar10.md about studies: from the default study's frames, and from those kept of the others.
 readme: install
 	python -m lgmamba report --study results/queried_digits/config/study.json --frames results/queried_digits/frames \
 	  --figures reports/queried_digits/figures --out reports/queried_digits --readme README.md
+	python -m lgmamba report --study reports/omniglot/frames/study.json --frames reports/omniglot/frames \
+	  --figures reports/omniglot/figures --out reports/omniglot --readme README.md
 	python -m lgmamba report --study reports/cifar10/frames/study.json --frames reports/cifar10/frames \
 	  --figures reports/cifar10/figures --out reports/cifar10 --readme README.md
 	python -m lgmamba report --study reports/cifar10_remedies/frames/study.json --frames reports/cifar10_remedies/frames \

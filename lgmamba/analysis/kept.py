@@ -1,44 +1,55 @@
 """Frames that a study keeps beside its report, in git: enough for every figure and the report, without its runs.
 
-<reports>/frames/   the files of `lgmamba.analysis.kept_frames`, and study.json, the configuration that they were made with
+<reports>/frames/   the files of `lgmamba.analysis.kept_frames`, of a trade-off study `lgmamba.tradeoff.keys.FRAME_FILES`, and
+                    study.json, the configuration that they were made with
 """
+
+from __future__ import annotations
 
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lgmamba.analysis import kept_frames
-from lgmamba.analysis.collect import differing_keys, load_study
+from lgmamba.analysis.collect import differing_keys
 from lgmamba.config.base import ConfigError
+from lgmamba.config.files import read_config
 from lgmamba.config.study import Params
 from lgmamba.files import file_digest, to_json, write_atomic
 from lgmamba.keys import MAY_DIFFER
 from lgmamba.records import begin, checked_all, read_record, write_record
 
+if TYPE_CHECKING:
+    from lgmamba.tradeoff.config import TradeoffParams
 
-def keep(study_json: Path, frames: Path, out: Path) -> None:
-    """Copy what figures and report read to a folder of its own, with the configuration, and a record as `evaluate` leaves it.
+STUDY = "study.json"
+
+
+def keep(params: Params | TradeoffParams, names: tuple[str, ...], stage: str, frames: Path, out: Path) -> None:
+    """Copy what figures and report read to a folder of its own, with the configuration, and a record as the stage leaves it.
 
     Args:
-        study_json: the study's resolved parameters.
-        frames: folder written by `evaluate`.
+        params: the study, of either kind.
+        names: files that are kept.
+        stage: what makes frames of such a study, such as "evaluate".
+        frames: folder written by it.
         out: <reports>/frames; files that are no longer read are removed.
     Raises:
         ArtefactError: a frame is missing or damaged.
     """
-    params, record = load_study(study_json), read_record(frames, "evaluate")
-    read = checked_all(frames, kept_frames(params), "evaluate")
+    record = read_record(frames, stage)
+    read = checked_all(frames, names, stage)
     begin(out)
     for path in out.glob("*.parquet"):
         path.unlink()
     for name, path in read.items():
         write_atomic(out / name, path.read_bytes())
-    write_atomic(out / "study.json", to_json(params.model_dump(mode="json")))
-    files = {name: record.files[name] for name in read} | {"study.json": file_digest(out / "study.json")}
+    write_atomic(out / STUDY, to_json(params.model_dump(mode="json")))
+    files = {name: record.files[name] for name in read} | {STUDY: file_digest(out / STUDY)}
     write_record(replace(record, files=files), out)
 
 
-def check_kept(params: Params, folder: Path) -> None:
+def check_kept(params: Params | TradeoffParams, folder: Path) -> None:
     """Whether the frames kept in a folder are those of this configuration.
 
     Args:
@@ -47,12 +58,12 @@ def check_kept(params: Params, folder: Path) -> None:
     Raises:
         ConfigError: nothing is kept there, or something made with another configuration; names each key.
     """
-    path = folder / "study.json"
+    path = folder / STUDY
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; study {params.study!r} has kept no frames (target keep_frames)")
     found, expected = (
         {key: value for key, value in study.model_dump(mode="json").items() if key not in MAY_DIFFER}
-        for study in (load_study(path), params)
+        for study in (read_config(path, type(params)), params)
     )
     if keys := [textwrap.shorten(key, 300) for key in differing_keys(found, expected)]:  # a list may be long
         raise ConfigError(

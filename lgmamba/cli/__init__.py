@@ -15,7 +15,7 @@ import typer
 from lgmamba.analysis import FIGURE_CONDITIONS, figures_of, frames_drawn, kept_frames
 from lgmamba.cli.audit import audit
 from lgmamba.cli.new import new
-from lgmamba.cli.options import Device, Workers, log_level, say_current, told_of_system
+from lgmamba.cli.options import Device, Workers, log_level, say_current, say_size, told_of_system
 from lgmamba.cli.pack import pack
 from lgmamba.cli.show import show
 from lgmamba.cli.tradeoff import app as tradeoff_app
@@ -187,11 +187,13 @@ def keep(
     out: Annotated[Path, typer.Option(help="<reports>/frames")],
 ) -> None:
     """Copy what figures and report read beside the report, to be kept in git."""
+    from lgmamba.analysis import kept_frames
+    from lgmamba.analysis.collect import load_study
     from lgmamba.analysis.kept import keep as keep_frames
 
-    keep_frames(study, frames, out)
-    size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
-    typer.echo(f"{out}: {size / 1e6:.2f} MB")
+    params = load_study(study)
+    keep_frames(params, kept_frames(params), "evaluate", frames, out)
+    say_size(out)
 
 
 @app.command()

@@ -48,6 +48,12 @@ def told_of_system(error: OSError) -> str | None:
     return f"{names or 'writing'}: {error.strerror}{HINTS.get(error.errno, '')}"
 
 
+def say_size(out: Path) -> None:
+    """Tell how much lies in a folder."""
+    size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
+    typer.echo(f"{out}: {size / 1e6:.2f} MB")
+
+
 def say_current(out: Path) -> None:
     """Tell that a command has nothing to do."""
     typer.echo(f"{out}: is current, made from exactly this; nothing to do")

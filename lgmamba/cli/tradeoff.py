@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lgmamba.cli.options import Device, say_current
+from lgmamba.cli.options import Device, say_current, say_size
 from lgmamba.making import making
 
 if TYPE_CHECKING:
@@ -168,10 +168,10 @@ def keep(
     out: Annotated[Path, typer.Option(help="<reports>/frames")],
 ) -> None:
     """Copy the frames beside the report, to be kept in git."""
+    from lgmamba.analysis.kept import keep as keep_frames
     from lgmamba.config.files import read_config
     from lgmamba.tradeoff.config import TradeoffParams
-    from lgmamba.tradeoff.kept import keep as keep_frames
+    from lgmamba.tradeoff.keys import FRAME_FILES
 
-    keep_frames(read_config(study, TradeoffParams), frames, out)
-    size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
-    typer.echo(f"{out}: {size / 1e6:.2f} MB")
+    keep_frames(read_config(study, TradeoffParams), FRAME_FILES, "tradeoff evaluate", frames, out)
+    say_size(out)

@@ -175,7 +175,7 @@ class ClaimsConfig(Strict):
     comparisons: list[Comparison] = Field([], description="families of runs that figures and tables put side by side")
 
     fixed: datetime.date | None = Field(
-        None, description="day on which the contrasts were fixed, before the test split was opened; null: exploratory"
+        None, description="day on which the contrasts were fixed, before the runs; null: exploratory"
     )
     margin: float = Field(0.1, gt=0, description="smallest difference that matters, in the metric's unit (dB)")
     level: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
@@ -189,11 +189,15 @@ class ClaimsConfig(Strict):
 
     @model_validator(mode="after")
     def _named_once(self):
-        names = [contrast.name for contrast in self.primary]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"primary: found {name!r} twice, expected: each name once")
+        check_names([contrast.name for contrast in self.primary])
         return self
+
+
+def check_names(names: list[str]) -> None:
+    """Refuse two primary contrasts of one name."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"primary: found {name!r} twice, expected: each name once")
 
 
 def needed_steps(contrasts: list[Contrast], run: str, L0: int) -> set[int]:

@@ -87,6 +87,30 @@ class OutputsConfig(Strict):
 OUTPUTS = ("data", "results", "reports")
 
 
+def named_outputs(values: Any) -> Any:
+    """Values of a study of any kind, with folders after its name where none are given."""
+    if isinstance(values, dict) and isinstance(values.get("outputs", {}), dict | None):
+        own = {name: f"{name}/{values.get('study')}" for name in OUTPUTS}
+        return values | {"outputs": own | (values.get("outputs") or {})}
+    return values
+
+
+def check_folders(outputs: OutputsConfig, others: dict[str, Path] | None = None) -> None:
+    """Refuse folders outside the repository, unless `outputs.outside` says otherwise; `others`: further keys and folders."""
+    folders = {f"outputs.{name}": getattr(outputs, name) for name in OUTPUTS}
+    for key, path in (folders | (others or {})).items():
+        if outputs.outside == "refuse" and (path.is_absolute() or os.path.normpath(path).startswith("..")):
+            raise ValueError(
+                f"{key}: found {str(path)!r}, expected: a folder below the repository, or outputs.outside: allow"
+            )
+
+
+def check_seeds(seeds: list[int]) -> None:
+    """Refuse a seed that is there twice."""
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds: found {seeds}, expected: each seed once")
+
+
 class TrackingConfig(Strict):
     """MLflow, or nothing."""
 
@@ -123,21 +147,12 @@ class Params(Strict):
     @model_validator(mode="before")
     @classmethod
     def _outputs_by_study(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("outputs", {}), dict | None):
-            own = {name: f"{name}/{values.get('study')}" for name in OUTPUTS}
-            return values | {"outputs": own | (values.get("outputs") or {})}
-        return values
+        return named_outputs(values)
 
     @model_validator(mode="after")
     def _consistent(self):
-        folders = {f"outputs.{name}": getattr(self.outputs, name) for name in OUTPUTS}
-        for key, path in (folders | {"tracking.store": self.tracking.store}).items():
-            if self.outputs.outside == "refuse" and (path.is_absolute() or os.path.normpath(path).startswith("..")):
-                raise ValueError(
-                    f"{key}: found {str(path)!r}, expected: a folder below the repository, or outputs.outside: allow"
-                )
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: found {self.seeds}, expected: each seed once")
+        check_folders(self.outputs, {"tracking.store": self.tracking.store})
+        check_seeds(self.seeds)
         self._expand()
         check_study(self)
         return self

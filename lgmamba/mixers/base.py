@@ -5,7 +5,7 @@ so that one remedy serves every mixer that supports the verbs it is written in.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lgmamba.config.base import Strict
 
@@ -95,3 +95,14 @@ class MixerBase(Strict):
         """Why something that needs these verbs cannot be done with this mixer; None where it can."""
         missing = [verb for verb in VERBS if verb in set(verbs) and verb not in self.supports]
         return "; ".join(f"no {verb}: {self.why_not[verb]}" for verb in missing) or None
+
+
+def steps_ordered(config: Any) -> Any:
+    """A mixer's configuration with step sizes at initialisation, from dt_min to dt_max; a check of pydantic's.
+
+    Raises:
+        ValueError: they are not in order.
+    """
+    if config.dt_min >= config.dt_max:
+        raise ValueError(f"dt_min < dt_max; got {config.dt_min}, {config.dt_max}")
+    return config

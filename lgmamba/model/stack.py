@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from lgmamba.config.run import LengthTokenConfig, ModelConfig
 from lgmamba.mixers.contract import Hook, State, gather_steps
+from lgmamba.mixers.norm import RMSNorm
 from lgmamba.mixers.registry import build_mixer
 from lgmamba.model.conditioning import BlockCondition, LengthConditioning
 from lgmamba.model.length_token import LengthToken
-from lgmamba.model.norm import RMSNorm
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Name, Positive, Strict
-from lgmamba.config.claims import ClaimsConfig
+from lgmamba.config.claims import ClaimsConfig, check_names
 
 Measure = Literal["psnr", "accuracy", "area", "synergy"]
 UNITS: dict[Measure, str] = {"psnr": "dB", "accuracy": "pp", "area": "", "synergy": "margins"}
@@ -68,10 +68,7 @@ class TradeoffClaims(Strict):
 
     @model_validator(mode="after")
     def _named_once(self):
-        names = [contrast.name for contrast in self.primary]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"primary: found {name!r} twice, expected: each name once")
+        check_names([contrast.name for contrast in self.primary])
         return self
 
     def rule(self, measure: Measure) -> ClaimsConfig:

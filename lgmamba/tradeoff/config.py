@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from lgmamba.config.base import ConfigError, Name, Positive, Seed, Strict, validate
 from lgmamba.config.data import DataConfig
-from lgmamba.config.study import OUTPUTS, OutputsConfig, ReportConfig, merge
+from lgmamba.config.study import OutputsConfig, ReportConfig, check_folders, check_seeds, merge, named_outputs
 from lgmamba.config.text import read_yaml
 from lgmamba.tradeoff.claims import TradeoffClaims
 from lgmamba.tradeoff.encoders import Encoder
@@ -109,15 +109,12 @@ class TradeoffParams(Strict):
     @model_validator(mode="before")
     @classmethod
     def _outputs_by_study(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("outputs", {}), dict | None):
-            own = {name: f"{name}/{values.get('study')}" for name in OUTPUTS}
-            return values | {"outputs": own | (values.get("outputs") or {})}
-        return values
+        return named_outputs(values)
 
     @model_validator(mode="after")
     def _consistent(self):
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: found {self.seeds}, expected: each seed once")
+        check_folders(self.outputs)
+        check_seeds(self.seeds)
         self._check_labels()
         if self.data.size is not None:
             shape = (1 if self.data.channels == "grey" else 3, *self.data.size)

@@ -26,8 +26,8 @@ from lgmamba.records import begin, checked, finish
 from lgmamba.tradeoff.claims import AT_ONE_WEIGHT, Point, TradeoffContrast
 from lgmamba.tradeoff.config import TradeoffParams
 from lgmamba.tradeoff.frontier import conflict_gaps, exchange_area, synergy
-from lgmamba.tradeoff.jobs import FRAMES, records_of, stack_dir
-from lgmamba.tradeoff.keys import frames_key
+from lgmamba.tradeoff.jobs import records_of, stack_dir
+from lgmamba.tradeoff.keys import FRAME_FILES, FRAMES, frames_key
 from lgmamba.tradeoff.stack_file import StackFile
 from lgmamba.tradeoff.stage import stack_files
 
@@ -69,7 +69,7 @@ def evaluate(params: TradeoffParams, results: Path, out: Path) -> None:
     begin(out)
     for name in FRAMES:
         write_frame(frames[name], out / f"{name}.parquet")
-    finish(frames_key(params, records_of(params)), out, [f"{name}.parquet" for name in FRAMES])
+    finish(frames_key(params, records_of(params)), out, FRAME_FILES)
 
 
 def _read(results: Path, stack: StackFile) -> dict[str, Any]:

@@ -21,8 +21,6 @@ from lgmamba.tradeoff.stack_file import StackFile
 
 FIGURES = ("frontier", "exchange", "pictures", "controls", "gradients")
 """In the order of the report."""
-FRAMES = ("points", "frontier", "summary", "contrasts", "history", "samples", "pictures", "stacks")
-"""Frames of a study; all of them are kept."""
 
 
 def data_file(params: TradeoffParams) -> DataFile:

@@ -18,6 +18,10 @@ ENTRY_MODULES = {
 }
 """Stage -> the module whose code, with all that it imports, decides the stage's result."""
 
+FRAMES = ("points", "frontier", "summary", "contrasts", "history", "samples", "pictures", "stacks")
+"""Frames of a study; all of them are kept."""
+FRAME_FILES = tuple(f"{name}.parquet" for name in FRAMES)
+
 
 def stack_key(file: StackFile, images: str) -> Key:
     """Of one stack; `images` is the digest of the image artefact's tensors."""
@@ -37,15 +41,18 @@ def frames_key(params: TradeoffParams, stacks: Mapping[str, Record | None]) -> K
 
 def figure_key(params: TradeoffParams, frames: Record | None) -> Key:
     """Of one figure."""
-    return _of_study("tradeoff figure", params, {"frames": frames.digest() if frames else ""})
+    return _of_study("tradeoff figure", params, {"frames": _digest(frames)})
 
 
 def report_key(params: TradeoffParams, frames: Record | None, figures: Mapping[str, Record | None]) -> Key:
     """Of the report."""
     pictures = {name: r.digest((f"{name}.png",)) if r else "" for name, r in figures.items()}
-    return _of_study(
-        "tradeoff report", params, {"frames": frames.digest() if frames else "", "figures": digest_of(pictures)}
-    )
+    return _of_study("tradeoff report", params, {"frames": _digest(frames), "figures": digest_of(pictures)})
+
+
+def _digest(frames: Record | None) -> str:
+    """Of the frames alone: where they are kept, the configuration lies beside them."""
+    return frames.digest(FRAME_FILES) if frames else ""
 
 
 def _of_study(stage: str, params: TradeoffParams, inputs: dict[str, str]) -> Key:

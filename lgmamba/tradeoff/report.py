@@ -16,8 +16,7 @@ from lgmamba.tradeoff.config import TradeoffParams
 from lgmamba.tradeoff.figures import FIGURES
 from lgmamba.tradeoff.figures.controls import NAMES
 from lgmamba.tradeoff.frames import LEVELS
-from lgmamba.tradeoff.jobs import FRAMES
-from lgmamba.tradeoff.keys import report_key
+from lgmamba.tradeoff.keys import FRAMES, report_key
 
 WRITTEN = ("report.md", "report.html", "headline.json")
 TITLES = {

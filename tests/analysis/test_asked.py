@@ -1,10 +1,12 @@
 """Errors of single queries: numbers and ages in octaves, each training one number."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
+from lgmamba import analysis
 from lgmamba.analysis.asked import asked_frame, written_by_queries
 
 
@@ -42,3 +44,8 @@ def test_numbers_of_queries_are_put_together_in_octaves_by_their_counts(folders)
 
 def test_what_queries_write_is_the_same_with_and_without_octaves(folders):
     assert written_by_queries(asked_frame(folders))["difference"].to_list() == pytest.approx([-3.0103], abs=1e-3)
+
+
+def test_frames_are_gathered_by_the_engine_that_adds_up_in_order():
+    sources = sorted((Path(analysis.__file__).parent).rglob("*.py"))
+    assert [path.name for path in sources if ".collect()" in path.read_text()] == []

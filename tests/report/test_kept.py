@@ -23,7 +23,7 @@ def test_kept_frames_are_those_that_are_read_and_the_levels_of_every_training(st
 def test_figures_and_report_need_nothing_else(study, tmp_path):
     params = load_study(study.study)
     kept = tmp_path / "kept"
-    keep(study.study, study.frames, kept)
+    keep(params, kept_frames(params), "evaluate", study.frames, kept)
     assert {path.name for path in kept.iterdir()} == {*kept_frames(params), "study.json", "record.json"}
     made = []
     for frames, out in ((study.frames, tmp_path / "a"), (kept, tmp_path / "b")):

@@ -67,6 +67,8 @@ def test_every_stack_has_its_own_name_and_seeds_of_the_study():
             "controls: found 'cnn' at latent 4, expected: one of the frontier's",
         ),
         ({"tradeoff": {"encoders": {"mlp": {"hidden": [5]}}}}, "hidden: found 5, expected an even number"),
+        ({"outputs": {"results": "../x"}}, "outputs.results: found '../x', expected: a folder below the repository"),
+        ({"seeds": [1, 1]}, "seeds: found [1, 1], expected: each seed once"),
     ],
 )
 def test_what_cannot_be_trained_is_named(overrides, told):

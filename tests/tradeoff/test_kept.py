@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from lgmamba.analysis.kept import check_kept
 from lgmamba.records import checked_all
 from lgmamba.tradeoff.config import load_tradeoff
-from lgmamba.tradeoff.jobs import FRAMES
-from lgmamba.tradeoff.kept import check_kept
+from lgmamba.tradeoff.keys import FRAME_FILES
 
 ROOT = Path(__file__).parents[2]
 STUDIES = {path.stem for path in ROOT.glob("workflow/tradeoff/*.yaml")}
@@ -17,8 +17,7 @@ KEPT = [p.parent for p in sorted(ROOT.glob("reports/*/frames/study.json")) if p.
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.parent.name)
 def test_frames_in_git_are_those_of_their_preset_whole_and_small(folder):
     check_kept(load_tradeoff(folder.parent.name, root=ROOT), folder)
-    names = tuple(f"{name}.parquet" for name in FRAMES)
     files = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert set(files) == {"study.json", "record.json", *names}
-    checked_all(folder, names, "tradeoff evaluate")
+    assert set(files) == {"study.json", "record.json", *FRAME_FILES}
+    checked_all(folder, FRAME_FILES, "tradeoff evaluate")
     assert sum(files.values()) < 1e6

@@ -6,13 +6,14 @@ import polars as pl
 import pytest
 import torch
 
+from lgmamba.analysis.kept import check_kept, keep
 from lgmamba.config.base import ConfigError
 from lgmamba.data.build import build_dataset
 from lgmamba.records import find_record, reason_to_make
 from lgmamba.tradeoff.figures import FIGURES, draw
 from lgmamba.tradeoff.frames import evaluate
-from lgmamba.tradeoff.jobs import FRAMES, jobs_of, stack_dir, write_files
-from lgmamba.tradeoff.kept import check_kept, keep
+from lgmamba.tradeoff.jobs import jobs_of, stack_dir, write_files
+from lgmamba.tradeoff.keys import FRAME_FILES, figure_key
 from lgmamba.tradeoff.report import write_report
 from lgmamba.tradeoff.stage import stack_files, train_stack
 from tests.figures.thumbnails import thumbnails
@@ -32,7 +33,13 @@ def home(tmp_path_factory):
             out = stack_dir(params.outputs.results, stack.name)
             train_stack(stack, params.outputs.data, out, torch.device("cpu"))
         evaluate(params, params.outputs.results, params.outputs.results / "frames")
-        keep(params, params.outputs.results / "frames", params.outputs.reports / "frames")
+        keep(
+            params,
+            FRAME_FILES,
+            "tradeoff evaluate",
+            params.outputs.results / "frames",
+            params.outputs.reports / "frames",
+        )
         with thumbnails():
             for name in FIGURES:
                 draw(name, params, params.outputs.reports / "frames", params.outputs.reports / "figures")
@@ -82,13 +89,19 @@ def test_the_report_answers_first_and_has_every_figure(home):
 
 
 def test_what_is_done_is_current_and_a_changed_value_is_not(home):
-    assert {frame for frame in FRAMES if not (home / f"reports/small/frames/{frame}.parquet").is_file()} == set()
+    assert [name for name in FRAME_FILES if not (home / "reports/small/frames" / name).is_file()] == []
     jobs = jobs_of(study())
     assert reason_to_make(jobs["evaluate",].key(), jobs["evaluate",].out) is None
     other = jobs_of(study(tradeoff={"train": {"lr": 0.02}}))["train", "mlp_m4"]
     same = jobs["train", "mlp_m4"]
     assert "other values" in reason_to_make(other.key(), other.out)
     assert "other values" not in reason_to_make(same.key(), same.out)  # images alone: none were recorded here
+
+
+def test_a_damaged_configuration_beside_kept_frames_is_noticed(home):
+    kept = home / "reports/small/frames"
+    assert set(find_record(kept).files) == {*FRAME_FILES, "study.json"}
+    assert figure_key(study(), find_record(kept)) == figure_key(study(), find_record(home / "results/small/frames"))
 
 
 def test_kept_frames_of_another_configuration_are_named(home):

@@ -1,13 +1,14 @@
 """A study of classification against reconstruction: images -> stacks -> frames -> figures -> report. Jobs: lgmamba/tradeoff/jobs.py."""
 
+from lgmamba.analysis.kept import check_kept
 from lgmamba.config.files import refuse_other_study
 from lgmamba.data.artefact import MANIFEST
 from lgmamba.data.errors import DataError
 from lgmamba.devices import wanted
 from lgmamba.tradeoff.check import check_labels
 from lgmamba.tradeoff.config import load_tradeoff
-from lgmamba.tradeoff.jobs import FIGURES, FRAMES, drawn_jobs, jobs_of, keep_frames_job, stack_dir, write_files
-from lgmamba.tradeoff.kept import check_kept
+from lgmamba.tradeoff.jobs import FIGURES, drawn_jobs, jobs_of, keep_frames_job, stack_dir, write_files
+from lgmamba.tradeoff.keys import FRAME_FILES
 
 
 def tradeoff_params():
@@ -42,8 +43,8 @@ RESULTS, REPORTS = str(PARAMS.outputs.results), str(PARAMS.outputs.reports)
 LOGS, TIMES = f"{RESULTS}/logs", f"{RESULTS}/benchmarks"
 DATA_FILES = [f"{PARAMS.outputs.data}/{MANIFEST}"]
 STACK = str(stack_dir(PARAMS.outputs.results, "{stack}"))
-KEPT_FRAMES = [f"{REPORTS}/frames/{name}" for name in (*(f"{frame}.parquet" for frame in FRAMES), "study.json", RECORD)]
-MADE_FRAMES = [f"{RESULTS}/frames/{frame}.parquet" for frame in FRAMES]
+KEPT_FRAMES = [f"{REPORTS}/frames/{name}" for name in (*FRAME_FILES, "study.json", RECORD)]
+MADE_FRAMES = [f"{RESULTS}/frames/{name}" for name in FRAME_FILES]
 ENV = "../envs/lgmamba.yaml"
 
 

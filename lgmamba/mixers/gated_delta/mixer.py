@@ -20,7 +20,8 @@ from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.conv import causal_conv1d_silu
 from lgmamba.mixers.heads import by_channel, normed_and_gated
-from lgmamba.mixers.init import init_step_bias
+from lgmamba.mixers.init import init_step_bias, scale_by_depth
+from lgmamba.mixers.norm import RMSNorm
 from lgmamba.mixers.paced import PacedCall, Walk, gains
 from lgmamba.mixers.scans import delta_scan
 
@@ -99,10 +100,9 @@ class GatedDeltaMixer(Mixer):
         self.dt_bias = nn.Parameter(torch.empty(H))
         init_step_bias(self.dt_bias, mixer.dt_min, mixer.dt_max)
         self.A_log = nn.Parameter(torch.empty(H).uniform_(*A_RANGE).log())
-        self.norm = nn.RMSNorm(mixer.value, eps=1e-5)
+        self.norm = RMSNorm(mixer.value, eps=1e-5)
         self.out_proj = nn.Linear(D, d, bias=False)
-        with torch.no_grad():  # as for other mixers: the residual stream keeps its scale with depth
-            self.out_proj.weight /= config.n_layer**0.5
+        scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def carries(self) -> tuple[tuple[int, ...], ...]:
         """The last W - 1 inputs of the short convolution, (B, W - 1, 2 H N + D)."""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.heads import by_channel, normed_and_gated
+from lgmamba.mixers.init import scale_by_depth
+from lgmamba.mixers.norm import RMSNorm
 from lgmamba.mixers.paced import PacedCall, Walk, gains
 from lgmamba.mixers.scans import MOST_DECAY, gla_scan
 
@@ -72,10 +74,9 @@ class GlaMixer(Mixer):
         keys = mixer.heads * N
         self.in_proj = nn.Linear(d, 2 * keys + 2 * D, bias=False)
         self.low, self.high = nn.Linear(d, mixer.rank, bias=False), nn.Linear(mixer.rank, keys)
-        self.norm = nn.RMSNorm(mixer.value, eps=1e-5)
+        self.norm = RMSNorm(mixer.value, eps=1e-5)
         self.out_proj = nn.Linear(D, d, bias=False)
-        with torch.no_grad():  # as for other mixers: the residual stream keeps its scale with depth
-            self.out_proj.weight /= config.n_layer**0.5
+        scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def prepare(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer, State
+from lgmamba.mixers.init import scale_by_depth
 from lgmamba.mixers.paced import PacedCall, Walk, gains
 
 
@@ -68,8 +69,7 @@ class GruMixer(Mixer):
         H = self.shape[0]
         self.gru = nn.GRU(config.d_model, H, batch_first=True)
         self.out_proj = nn.Linear(H, config.d_model, bias=False)
-        with torch.no_grad():  # as for other mixers: the residual stream keeps its scale with depth
-            self.out_proj.weight /= config.n_layer**0.5
+        scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer, State
+from lgmamba.mixers.init import scale_by_depth
 from lgmamba.mixers.paced import PacedCall, Walk, gains
 from lgmamba.mixers.scans import convolve
 
@@ -96,9 +97,7 @@ class LruMixer(Mixer):
         self.C_real, self.C_imag = (nn.Parameter(torch.randn(d, H) / H**0.5) for _ in range(2))
         self.D = nn.Parameter(torch.randn(d))
         self.out_proj = nn.Linear(d, 2 * d)
-        with torch.no_grad():  # as for other mixers: the residual stream keeps its scale with depth
-            self.out_proj.weight[:d] /= config.n_layer**0.5
-            self.out_proj.bias[:d] /= config.n_layer**0.5
+        scale_by_depth(config.n_layer, self.out_proj.weight[:d], self.out_proj.bias[:d])
 
     def prepare(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None

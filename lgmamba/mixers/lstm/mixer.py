@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer, State
+from lgmamba.mixers.init import scale_by_depth
 from lgmamba.mixers.paced import PacedCall, Walk, gains
 
 
@@ -72,7 +73,7 @@ class LstmMixer(Mixer):
         self.out_proj = nn.Linear(H, config.d_model, bias=False)
         with torch.no_grad():
             self.lstm.bias_ih_l0[H : 2 * H] += config.mixer.forget_bias
-            self.out_proj.weight /= config.n_layer**0.5  # as for other mixers: the residual stream keeps its scale
+        scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def holds(self) -> tuple[tuple[int, ...], ...]:
         """h."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import EXACT, VERBS, MixerBase, Verb
+from lgmamba.mixers.base import EXACT, VERBS, MixerBase, Verb, steps_ordered
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
@@ -55,11 +55,7 @@ class MambaConfig(MixerBase):
         description="whether the out-projection starts divided by the square root of n_layer, as in mamba_ssm's models, or plain",
     )
 
-    @model_validator(mode="after")
-    def _ordered(self):
-        if self.dt_min >= self.dt_max:
-            raise ValueError(f"dt_min < dt_max; got {self.dt_min}, {self.dt_max}")
-        return self
+    _ordered = model_validator(mode="after")(steps_ordered)
 
     @property
     def words(self) -> str:

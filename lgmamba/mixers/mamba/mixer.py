@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Call, Factor, Mixer, State
 from lgmamba.mixers.conv import causal_conv1d_silu
-from lgmamba.mixers.init import init_step_bias
+from lgmamba.mixers.init import init_step_bias, scale_by_depth
 from lgmamba.mixers.mamba.window import windowed
 from lgmamba.scan import selective_scan
 
@@ -111,14 +111,11 @@ class MambaMixer(Mixer):
         self.D = nn.Parameter(torch.ones(D))
         self.out_proj = nn.Linear(D, config.d_model, bias=projections)
         self._init_dt(mixer.dt_min, mixer.dt_max)
-        with torch.no_grad():
-            if (
-                projections
-            ):  # as mamba_ssm's `_init_weights`, here and below: the residual stream keeps its scale with depth
-                self.in_proj.bias.zero_()
-                self.out_proj.bias.zero_()
-            if mixer.out_init == "by_depth":
-                self.out_proj.weight /= config.n_layer**0.5
+        if projections:  # as mamba_ssm's `_init_weights`, here and below
+            nn.init.zeros_(self.in_proj.bias)
+            nn.init.zeros_(self.out_proj.bias)
+        if mixer.out_init == "by_depth":
+            scale_by_depth(config.n_layer, self.out_proj.weight)
 
     @torch.no_grad()
     def _init_dt(self, dt_min: float, dt_max: float) -> None:

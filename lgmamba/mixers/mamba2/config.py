@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import EXACT, VERBS, MixerBase, Verb
+from lgmamba.mixers.base import EXACT, VERBS, MixerBase, Verb, steps_ordered
 from lgmamba.mixers.mamba.config import Conv
 
 if TYPE_CHECKING:
@@ -29,11 +29,7 @@ class Mamba2Config(MixerBase):
     dt_max: float = Field(0.1, gt=0, description="largest step size at initialisation")
     conv: Conv = Field("standard", description="none: no short convolution, SiLU alone (d_conv is then not used)")
 
-    @model_validator(mode="after")
-    def _ordered(self):
-        if self.dt_min >= self.dt_max:
-            raise ValueError(f"dt_min < dt_max; got {self.dt_min}, {self.dt_max}")
-        return self
+    _ordered = model_validator(mode="after")(steps_ordered)
 
     @property
     def words(self) -> str:

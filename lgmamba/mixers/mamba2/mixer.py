@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.conv import causal_conv1d_silu
-from lgmamba.mixers.init import init_step_bias
+from lgmamba.mixers.init import init_step_bias, scale_by_depth
 from lgmamba.mixers.mamba.mixer import MambaCall
+from lgmamba.mixers.norm import RMSNorm
 from lgmamba.mixers.scans import ssd_scan
 from lgmamba.scan import selective_scan
 
@@ -46,10 +47,9 @@ class Mamba2Mixer(Mixer):
         init_step_bias(self.dt_bias, mixer.dt_min, mixer.dt_max)
         self.A_log = nn.Parameter(torch.empty(H).uniform_(*A_RANGE).log())
         self.D = nn.Parameter(torch.ones(H))
-        self.norm = nn.RMSNorm(D, eps=1e-5)
+        self.norm = RMSNorm(D, eps=1e-5)
         self.out_proj = nn.Linear(D, config.d_model, bias=False)
-        with torch.no_grad():  # as for other mixers: the residual stream keeps its scale with depth
-            self.out_proj.weight /= config.n_layer**0.5
+        scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def carries(self) -> tuple[tuple[int, ...], ...]:
         """The last W - 1 inputs of the short convolution, (B, W - 1, D + 2 N)."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import BY_INPUT, EXACT, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import BY_INPUT, EXACT, OVERLAPPING, MixerBase, Verb, steps_ordered
 from lgmamba.mixers.mamba2.config import whole_heads
 
 if TYPE_CHECKING:
@@ -42,11 +42,7 @@ class Mamba3Config(MixerBase):
     dt_min: float = Field(0.001, gt=0, description="smallest step size at initialisation")
     dt_max: float = Field(0.1, gt=0, description="largest step size at initialisation")
 
-    @model_validator(mode="after")
-    def _ordered(self):
-        if self.dt_min >= self.dt_max:
-            raise ValueError(f"dt_min < dt_max; got {self.dt_min}, {self.dt_max}")
-        return self
+    _ordered = model_validator(mode="after")(steps_ordered)
 
     @property
     def pairs(self) -> int:

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.heads import by_channel
-from lgmamba.mixers.init import init_step_bias
+from lgmamba.mixers.init import init_step_bias, scale_by_depth
+from lgmamba.mixers.norm import RMSNorm
 from lgmamba.mixers.paced import PacedCall, Walk, gains
 from lgmamba.mixers.scans import ssd_scan
 
@@ -107,14 +108,13 @@ class Mamba3Mixer(Mixer):
         H = D // mixer.head
         self.sizes = [D, D, N, N, H, H, H, mixer.pairs]
         self.in_proj = nn.Linear(config.d_model, sum(self.sizes), bias=False)
-        self.norm_B, self.norm_C = nn.RMSNorm(N, eps=1e-5), nn.RMSNorm(N, eps=1e-5)
+        self.norm_B, self.norm_C = RMSNorm(N, eps=1e-5), RMSNorm(N, eps=1e-5)
         self.bias_B, self.bias_C = nn.Parameter(torch.ones(H, N)), nn.Parameter(torch.ones(H, N))
         self.dt_bias = nn.Parameter(torch.empty(H))
         init_step_bias(self.dt_bias, mixer.dt_min, mixer.dt_max)
         self.D = nn.Parameter(torch.ones(H))
         self.out_proj = nn.Linear(D, config.d_model, bias=False)
-        with torch.no_grad():  # as for other mixers: the residual stream keeps its scale with depth
-            self.out_proj.weight /= config.n_layer**0.5
+        scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def holds(self) -> tuple[tuple[int, ...], ...]:
         """What the last step wrote and the next one completes, (D, N)."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer, State
+from lgmamba.mixers.init import scale_by_depth
 from lgmamba.mixers.paced import PacedCall, Walk, gains
 from lgmamba.mixers.scans import diag_scan
 
@@ -63,10 +64,10 @@ class MingruMixer(Mixer):
         H, memory = self.shape[0], config.mixer.memory
         self.in_proj = nn.Linear(config.d_model, 2 * H)
         self.out_proj = nn.Linear(H, config.d_model, bias=False)
-        with torch.no_grad():
-            if memory:  # 1 - z = exp(-1 / memory) at an input of 0
+        if memory:  # 1 - z = exp(-1 / memory) at an input of 0
+            with torch.no_grad():
                 self.in_proj.bias[:H] = math.log(math.expm1(1 / memory))
-            self.out_proj.weight /= config.n_layer**0.5  # as for other mixers: the residual stream keeps its scale
+        scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def prepare(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None

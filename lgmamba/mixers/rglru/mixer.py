@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.conv import causal_conv1d
+from lgmamba.mixers.init import scale_by_depth
 from lgmamba.mixers.paced import PacedCall, Walk, gains
 from lgmamba.mixers.scans import diag_scan
 
@@ -94,8 +95,7 @@ class RglruMixer(Mixer):
         forgotten = -a.log() / POWER  # a^8 is what exp(-8 softplus(Lam)) is at r = 1
         self.Lam = nn.Parameter(torch.log(torch.expm1(forgotten)))  # inverse of softplus
         self.out_proj = nn.Linear(D, config.d_model)
-        with torch.no_grad():  # as for other mixers: the residual stream keeps its scale with depth
-            self.out_proj.weight /= config.n_layer**0.5
+        scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def carries(self) -> tuple[tuple[int, ...], ...]:
         """The last W - 1 inputs of the short convolution, (B, W - 1, D)."""

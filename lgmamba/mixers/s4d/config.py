@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.mixers.base import EXACT, NOT_SELECTIVE, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import EXACT, NOT_SELECTIVE, OVERLAPPING, MixerBase, Verb, steps_ordered
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
@@ -29,11 +29,7 @@ class S4dConfig(MixerBase):
     dt_min: float = Field(0.001, gt=0, description="smallest step size at initialisation")
     dt_max: float = Field(0.1, gt=0, description="largest step size at initialisation")
 
-    @model_validator(mode="after")
-    def _ordered(self):
-        if self.dt_min >= self.dt_max:
-            raise ValueError(f"dt_min < dt_max; got {self.dt_min}, {self.dt_max}")
-        return self
+    _ordered = model_validator(mode="after")(steps_ordered)
 
     @property
     def words(self) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer, State
+from lgmamba.mixers.init import scale_by_depth
 from lgmamba.mixers.paced import PacedCall, Walk, gains
 from lgmamba.mixers.scans import convolve
 
@@ -85,8 +86,7 @@ class S4dMixer(Mixer):
         self.C_real, self.C_imag = (nn.Parameter(torch.randn(D, N) * 0.5**0.5) for _ in range(2))
         self.D = nn.Parameter(torch.ones(D))
         self.out_proj = nn.Linear(D, config.d_model, bias=False)
-        with torch.no_grad():  # as for other mixers: the residual stream keeps its scale with depth
-            self.out_proj.weight /= config.n_layer**0.5
+        scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def prepare(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None

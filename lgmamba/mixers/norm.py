@@ -1,4 +1,4 @@
-"""The norm of the stack. Glossary: `lgmamba.model`."""
+"""The norm of the stack and of mixers. Glossary: `lgmamba.model`."""
 
 from torch import Tensor, nn
 
