@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from lgmamba.files import to_json, write_atomic  # noqa: E402
 from lgmamba.provenance import cpu_name, git_state, versions  # noqa: E402
 
-PARTS = ("configurations", "artefacts")
+PARTS = ("configurations", "artefacts", "kills")
 MERGED = {"seed": max, "kinds": max, "slowest_s": max}
 """How numbers of two portions become one; others are added."""
 
