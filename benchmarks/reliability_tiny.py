@@ -100,7 +100,9 @@ class Served:
 
     def jobs(self) -> list[int]:
         """The copies that run."""
-        return [int(pid) for pid in Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()]
+        return [
+            int(pid) for pid in Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text(encoding="utf-8").split()
+        ]
 
     def _serve(self, folder: Path) -> None:
         status = 1
