@@ -76,6 +76,8 @@ def main() -> None:
         found |= {"commit": git_state()["commit"], "cpu": cpu_name(), "date": datetime.date.today().isoformat()}
         found["versions"] = versions(("snakemake", "polars", "mlflow")) | {"Python": platform.python_version()}
         write_atomic(kept, to_json(found))
+        if len(found["measured"]) < 2:
+            return  # no slope yet
     write_atomic(options.out / "scale.md", page(json.loads(kept.read_text(encoding="utf-8"))))
 
 
