@@ -183,12 +183,13 @@ def page(found: dict[str, Any]) -> str:
         slope = (row[-1] - row[-2]) / (sizes[-1] - sizes[-2])
         exponent = math.log(row[-1] / row[-2]) / math.log(sizes[-1] / sizes[-2])
         far = row[-1] + slope * (10_000 - sizes[-1])
-        cells = [*map(number, row), number(1000 * slope), f"{exponent:.2f}", number(far)]
+        growth = [number(1000 * slope), f"{exponent:.2f}", number(far)] if slope > 0 else ["none", "", number(row[-1])]
+        cells = [*map(number, row), *growth]
         lines.append(f"| {name.format(figures=at[sizes[-1]]['n_figures'])} | {' | '.join(cells)} |")
     lines += [
         "",
         "Slope and exponent are those between the last two sizes: exponent 1 is proportional growth, below 1 a part that does not grow. The last",
-        "column goes on along that slope.",
+        "column goes on along that slope. `none`: differences are those between two measurements of the same.",
         "",
     ]
     return "\n".join(lines)
