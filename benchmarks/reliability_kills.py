@@ -19,18 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reliability_tiny import Process, Served, Study, preload
+from reliability_tiny import TIMED, Process, Served, Study, preload
 
 from lgmamba.jobs import Job, JobName
 from lgmamba.records import find_record, record_path
 
 TITLE = "Kills at random points"
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
-TIMED = {
-    "train.json", "history.parquet", "probe.json", "inspect.json", "remedies.json", "a_mult.json", "runs.parquet",
-    "remedies_cost.parquet", "details.html", "details.md", "headline.json", "metrics.json", "record.json",
-}  # fmt: skip
-"""Files that say how long something took, and records of such."""
 WITHOUT = ("data", "train", "reconstruct", "remedy", "inspect")
 """Stages that the script without Snakemake runs."""
 PATIENCE_S = 300.0

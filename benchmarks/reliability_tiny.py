@@ -34,6 +34,11 @@ outputs: {reports: reports/tiny}
 """
 NOT_RESULTS = {"logs", "benchmarks", "work", "frozen", "config", "markers"}
 """Folders in results/ whose files are no results."""
+TIMED = {
+    "train.json", "history.parquet", "probe.json", "inspect.json", "remedies.json", "a_mult.json", "runs.parquet",
+    "remedies_cost.parquet", "details.html", "details.md", "headline.json", "metrics.json", "record.json",
+}  # fmt: skip
+"""Files that say how long something took, and records of such."""
 PROGRAMS = ("snakemake.cli", "dvc.cli", "dvc.repo.reproduce")
 QUIET = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg", "CUDA_VISIBLE_DEVICES": ""}
 QUIET |= {"POLARS_MAX_THREADS": "1", "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
