@@ -115,7 +115,8 @@ def read(study: Study, job: Job, path: Path) -> str:
     """What a stage does with a damaged file."""
     status, text, made = made_elsewhere(study, job)
     if status:
-        return REFUSED if path.name in text and "Traceback" not in text else TRACEBACK
+        named = path.name in text or path.name.endswith(RECORD)  # or the file that a damaged record no longer fits
+        return REFUSED if named and "Traceback" not in text else TRACEBACK
     return UNUSED if (status, made) == (WHOLE[job.line][0], WHOLE[job.line][2]) else USED
 
 

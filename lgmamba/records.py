@@ -8,6 +8,7 @@ The record is written last, so a result without one is not finished. It decides 
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def begin(folder: Path, part: str | None = None) -> None:
     record_path(folder, part).unlink(missing_ok=True)
 
 
-def finish(key: Key, folder: Path, names: list[str], part: str | None = None, seen: str = "") -> Record:
+def finish(key: Key, folder: Path, names: Iterable[str], part: str | None = None, seen: str = "") -> Record:
     """Write the record of files that are complete; nothing may be written to them afterwards.
 
     Args:

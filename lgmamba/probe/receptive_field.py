@@ -82,7 +82,7 @@ def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, p
         row, cell = rows[some], cells[some]
         other = seq.patches[(row + 1) % len(seq), cell]
         part = seq[row]
-        changed = _Changed(part.targets, part.patches, part.cells, part.before, step[some], other)
+        changed = _Changed(part.targets, part.patches, part.cells, part.before, step=step[some], patch=other)
         drawn = model.split(_draw(model, changed, T, piece))
         index = torch.arange(len(row), device=row.device)
         moved = (drawn[index, cell] - plain[row, cell]).double()
@@ -94,12 +94,12 @@ def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, p
     return Swaps(*(torch.cat(parts).cpu() for parts in (ages, given, change, along)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Changed(DrawSequences):
     """Sequences in each of which one step, numbered from 0 by `step` (B,), reads another patch (B, K)."""
 
-    step: Tensor | None = None
-    patch: Tensor | None = None
+    step: Tensor
+    patch: Tensor
 
     def read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         patches, cells = super().read(start, stop)

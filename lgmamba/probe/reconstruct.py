@@ -123,7 +123,7 @@ class Probe:
             if prediction is None or self.model.is_told:
                 prediction = run_sequence(self.model, seq, self.steps, mode, self.config.probe.piece)
                 found = self.task.scores(prediction, seq, steps)
-            if ages is not None:
+            if ages is not None and found.parts is not None:
                 self._map(mode, order, "model").add(found.parts, ages)
             for method, scores in {"model": found, **known}.items():
                 self._add({"mode": mode, "order": order, "method": method, "repeat": repeat, "image": rows}, scores)

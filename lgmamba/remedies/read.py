@@ -35,6 +35,7 @@ def read_with(
 
 
 def _read_selected(model: SequenceModel, remedy: Remedy, sequences: Sequences, keys: Tensor, piece: int) -> Tensor:
+    assert remedy.select is not None
     chosen = sequences.take(remedy.select(sequences, keys))
     return run_sequence(model, chosen, [chosen.T], remedy.mode, piece)
 
@@ -59,6 +60,7 @@ class WriteRecorder:
         score, (B, L) = call.score(), call.shape
         if call.layer == 0:
             self._positions = torch.arange(call.t0, call.t0 + L, device=score.device).expand(B, -1)
+        assert self._positions is not None  # the first layer comes first
         if call.keep is not None:  # later layers see these steps only
             self._positions, score = self._positions.gather(1, call.keep), gather_steps(score, call.keep)
         at = self._positions.flatten()

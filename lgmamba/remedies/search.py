@@ -121,7 +121,9 @@ def by_gradient(
         loss = objective(theta)
         first = first or abs(float(loss.detach())) or 1.0
         (loss / first + 0.5 * penalty * theta.square().sum()).backward()
-        if not bool(theta.grad.isfinite().all()):  # so far out that numbers overflow: the best so far is kept
+        if theta.grad is None or not bool(
+            theta.grad.isfinite().all()
+        ):  # so far out that numbers overflow: the best so far is kept
             break
         optimizer.step()
         theta.data = within(theta.data, bounds)

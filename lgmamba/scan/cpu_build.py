@@ -68,7 +68,7 @@ def load_kernel() -> ctypes.CDLL:
         for native, openmp in ways:
             try:
                 made = _build(compiler, native, openmp, Path(scratch))
-                if not why_not:
+                if folder and not why_not:
                     made = made.rename(folder / f"{names[native, openmp]}_{_digest(made)}.so")
                 return cpu_interface.load(str(made))
             except (BuildError, OSError, AttributeError) as e:
@@ -160,8 +160,11 @@ def _prove(library: Path, openmp: str) -> None:
     """Call the library once, in a process of its own."""
     loaded_before = []
     if openmp == "torch's":
-        torch_folder = Path(importlib.util.find_spec("torch").origin).parent
-        loaded_before = [str(path) for path in sorted((torch_folder / "lib").glob("libtorch_global_deps.*"))]
+        torch = importlib.util.find_spec("torch")
+        assert torch is not None and torch.origin is not None
+        loaded_before = [
+            str(path) for path in sorted((Path(torch.origin).parent / "lib").glob("libtorch_global_deps.*"))
+        ]
     _run([sys.executable, "-I", cpu_interface.__file__, str(library), *loaded_before], PROOF_TIMEOUT_S)
 
 

@@ -90,8 +90,8 @@ def scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every,
 def _forward_outputs(dt: Tensor, A: Tensor, every: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     (B, L, D), N = dt.shape, A.shape[1]
     starts = (B, -(-L // CHUNK) * N * D)  # one axis: torch.export takes a length of 1 for a constant
-    shapes = (B, L, D), (B, N, D), (B, L // every if every else 0, N, D), starts
-    return tuple(dt.new_empty(shape) for shape in shapes)
+    y, last, states = (B, L, D), (B, N, D), (B, L // every if every else 0, N, D)
+    return dt.new_empty(y), dt.new_empty(last), dt.new_empty(states), dt.new_empty(starts)
 
 
 def _forward(

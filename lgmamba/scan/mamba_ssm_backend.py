@@ -67,8 +67,8 @@ def _scan(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, dt_softplus, h0, states_every
     dtype = torch.promote_types(x.dtype, dt.dtype)  # the kernel wants one dtype for x, dt, Bmat and Cmat
     plain = h0 is None and states_every is None and not return_last_state
     if plain:
-        cast = [v.to(dtype) for v in (x, dt, Bmat, Cmat)]
-        return _launch(*cast, A, Dskip, z, dt_bias, dt_softplus).to(x.dtype)
+        u, delta, B, C = (v.to(dtype) for v in (x, dt, Bmat, Cmat))
+        return _launch(u, delta, B, C, A, Dskip, z, dt_bias, dt_softplus).to(x.dtype)
 
     dt = dt.float()
     if dt_bias is not None:

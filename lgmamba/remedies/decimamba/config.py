@@ -72,4 +72,5 @@ class DeciMambaConfig(RemedyEntry):
     @property
     def requires(self) -> frozenset[Verb]:
         scored = self.score == "step_size" or isinstance(self.layers, str)
-        return frozenset({"mask" if self.mode == "stream" else "keep"} | ({"score"} if scored else set()))
+        acts: Verb = "mask" if self.mode == "stream" else "keep"
+        return frozenset({acts, "score"} if scored else {acts})

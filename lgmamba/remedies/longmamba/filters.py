@@ -101,8 +101,8 @@ def calibrate(
 def _survival(steps: Tensor, budget: Tensor, A: Tensor, L0: int, form: Form) -> Tensor:
     """(D,) from pooled steps (D, n), budgets (D,) and A (D, N)."""
     if form == "stepmean":  # mode by mode: (D, n, N) would be large
-        of_step = sum(torch.exp(steps * A[:, n, None]).mean(1) for n in range(A.shape[1])) / A.shape[1]
-        return of_step**L0
+        survived = (torch.exp(steps * A[:, n, None]).mean(1) for n in range(A.shape[1]))
+        return (sum(survived, start=steps.new_zeros(())) / A.shape[1]) ** L0
     of_modes = torch.exp(A * budget[:, None])
     return of_modes.max(1).values if form == "slow" else of_modes.mean(1)
 

@@ -36,6 +36,7 @@ def normalise_state(largest: Sequence[float | Tensor], every: int = 1, after: in
         p = largest[call.layer]
 
         def clip(h: Tensor) -> Tensor:
+            bound: Tensor | float
             if isinstance(p, Tensor):
                 norm = _norms(h, "channel")[..., None]
                 bound = p.to(norm)[:, None]

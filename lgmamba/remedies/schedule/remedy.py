@@ -119,8 +119,10 @@ def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Fit:
     knots = [T / L0 for T in images.lengths]
     schedule = GainSchedule.of(images.model, knots, entry.gains)
     steps = sorted({*images.lengths, *(T for T in images.steps if L0 < T <= last)})
-    losses = [images.half(second).loss(steps, "stream", schedule.plan, images.piece) for second in (False, True)]
-    found = search("gradient", *losses, schedule.n_factors, images)
+    loss, held_out = (
+        images.half(second).loss(steps, "stream", schedule.plan, images.piece) for second in (False, True)
+    )
+    found = search("gradient", loss, held_out, schedule.n_factors, images)
     values = {"factors": found.factors, "before": found.before, "after": found.after}
     return Fit({"knots": knots, "T": {str(last): values}}, found.passes)
 

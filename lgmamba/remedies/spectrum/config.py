@@ -80,7 +80,7 @@ class SpectrumConfig(RemedyEntry):
 
     @property
     def words(self) -> str:
-        if self.form == "clip":
+        if self.form == "clip" and self.band is not None:
             return f"|A| within its quantiles {self.band[0]:g} to {self.band[1]:g}"
         of = {"global": "", "layer": " by layer", "mode": " by layer and mode", "channel_mode": " by channel and mode"}
         found = how_found(self.calibrate, self.factor, self.start, self.bounds)
@@ -90,4 +90,5 @@ class SpectrumConfig(RemedyEntry):
     def requires(self) -> frozenset[Verb]:
         if self.form == "clip":
             return frozenset({"decay", "modes"})
-        return frozenset({"decay"} | (CLOSED_FORM if "closed_form" in (self.calibrate, self.start) else set()))
+        acts: frozenset[Verb] = frozenset({"decay"})
+        return acts | CLOSED_FORM if "closed_form" in (self.calibrate, self.start) else acts
