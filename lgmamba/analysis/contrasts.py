@@ -283,7 +283,7 @@ def side_words(side: Side) -> str:
     more: list[str] = [] if side.mode == "prefix" else [side.mode]
     more += [] if side.order is None else [f"order {side.order}"]
     if side.measure == "kept":
-        what = f"share of its lead in {side.metric or 'the own metric'} at L0 that {what} has"
+        what = f"share of its lead {f'in {side.metric} ' if side.metric else ''}at L0 that {what} has"
     elif side.metric:
         what = f"{side.metric} of {what}"
     less = f" less that at {' and '.join(side.less)}" if side.less else ""
