@@ -67,9 +67,11 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         "summary": summary_frame(curves),
         "history": history_frame(folders),
         "lengths": lengths_frame(params),
-        "envelope": beside(envelope_frame(evidence), named and envelope_frame(named), ("family", "run", "step"), LEADS),
+        "envelope": beside(
+            envelope_frame(evidence), None if named is None else envelope_frame(named), ("family", "run", "step"), LEADS
+        ),
         "degradation": beside(
-            degradation_frame(evidence), named and degradation_frame(named), ("run", "step"), CHANGES
+            degradation_frame(evidence), None if named is None else degradation_frame(named), ("run", "step"), CHANGES
         ),
         "runs": runs_frame(folders),
     }

@@ -304,19 +304,16 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _class_head_fits(self):
-        for key, found in (("latent", self.model.latent), ("class_head", self.model.class_head)):
-            if found is not None and not self.task.CLASSES:
+        for key in ("latent", "class_head"):
+            if getattr(self.model, key) is not None and not self.task.CLASSES:
                 raise ValueError(
                     f"model.{key}: expected: null for task {self.task.kind}, which reads no images with classes"
                 )
-        if (self.model.class_head is None) != (self.train.class_weight is None):
-            found, expected = (
-                self.train.class_weight,
-                "null without" if self.model.class_head is None else "0 to 1 with",
-            )
-            raise ValueError(
-                f"train.class_weight: found {'null' if found is None else found}, expected: {expected} model.class_head"
-            )
+        w = self.train.class_weight
+        if self.model.class_head is None and w is not None:
+            raise ValueError(f"train.class_weight: found {w}, expected: null without model.class_head")
+        if self.model.class_head is not None and w is None:
+            raise ValueError("train.class_weight: found null, expected: 0 to 1 with model.class_head")
         return self
 
     @model_validator(mode="after")

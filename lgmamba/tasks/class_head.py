@@ -39,6 +39,8 @@ class ClassHead(nn.Module):
             `lgmamba.tasks.images.ImageTask.set_initial_losses`; kept with the weights.
     """
 
+    initial_losses: Tensor
+
     def __init__(self, config: ClassHeadConfig, width: int):
         super().__init__()
         self.layers = mlp([width, *config.hidden, config.classes])

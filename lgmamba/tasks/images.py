@@ -6,7 +6,7 @@ Glossary: `lgmamba.tasks.base`, `lgmamba.tasks.class_head`; d width of the stack
 from abc import abstractmethod
 from dataclasses import dataclass
 from math import prod
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.run import TrainConfig
 from lgmamba.data.labels import label_problem, number_problem
 from lgmamba.metrics import ACCURACY, PIXELS
-from lgmamba.model.sequences import SequenceModel, Sequences
+from lgmamba.model.sequences import SequenceModel
 from lgmamba.model.stack import StackState
 from lgmamba.tasks.base import Judge, Scores, Task
 from lgmamba.tasks.batch import Batch, Sampler
@@ -25,11 +25,24 @@ AT_INITIALISATION = 512
 """Sequences, at least, over which the losses before the first step are means."""
 
 
+class ImageSequences(Protocol):
+    """Sequences of images: what is to be drawn, (B, C, H, W) in [0, 1], and classes (B,) int64, None where nobody asks for them."""
+
+    @property
+    def targets(self) -> Any: ...
+
+    @property
+    def labels(self) -> Tensor | None: ...
+
+
 class ImageModel(SequenceModel):
     """A sequence model that draws images: outputs (..., d) -> latents z (..., m) -> decoder, and a class head where there is one.
 
     Without `model.latent` z is the output itself.
     """
+
+    latent: nn.Linear | None
+    class_head: ClassHead | None
 
     def build_read_out(self) -> None:
         m, head = self.config.latent, self.config.class_head
@@ -113,13 +126,13 @@ class ImageTask(Task):
 
     # How predictions are judged
 
-    def errors(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> dict[str, Tensor]:
+    def errors(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> dict[str, Tensor]:
         """mse: mean squared error over pixels; with a class head also wrong (1 or 0) and cross_entropy (nats); each (B, S)."""
         pictures, _ = parted(prediction, self.dataset.image_shape)
         mse = (pictures - sequences.targets[:, None]).square().flatten(2).mean(2)
         return {PIXELS.name: mse} | self.class_errors(prediction, sequences)
 
-    def class_errors(self, prediction: Tensor, sequences: Sequences) -> dict[str, Tensor]:
+    def class_errors(self, prediction: Tensor, sequences: ImageSequences) -> dict[str, Tensor]:
         """What `errors` says of the class; nothing where a prediction holds none."""
         _, scores = parted(prediction, self.dataset.image_shape)
         if scores is None or sequences.labels is None:
@@ -127,13 +140,13 @@ class ImageTask(Task):
         wrong = (scores.argmax(-1) != sequences.labels[:, None]).to(scores.dtype)
         return {ACCURACY.name: wrong, "cross_entropy": cross_entropy(scores, sequences.labels)}
 
-    def mean_error(self, prediction: Tensor, sequences: Sequences, steps: Tensor, wide: bool = False) -> Tensor:
+    def mean_error(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor, wide: bool = False) -> Tensor:
         pictures, _ = parted(prediction, self.dataset.image_shape)
         differences = pictures - sequences.targets[:, None]
         return (differences.double() if wide else differences).square().mean()
 
-    def scores(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> Scores:
-        parts = self.parts(prediction, sequences)
+    def scores(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> Scores:
+        parts = self.parts(prediction, sequences)  # type: ignore[arg-type]  # sequences of this very task
         assert parts is not None  # images have some
         return Scores({PIXELS.name: parts.mean(2)} | self.class_errors(prediction, sequences), parts)
 
@@ -143,7 +156,7 @@ class ImageTask(Task):
             return self
         return _Weighed(self, train.class_weight, model.class_head.initial_losses)
 
-    def commonest_class(self, sequences: Sequences, steps: Tensor) -> dict[str, Tensor]:
+    def commonest_class(self, sequences: ImageSequences, steps: Tensor) -> dict[str, Tensor]:
         """wrong (B, S) of naming the commonest class of the training split; nothing where classes are not known."""
         if sequences.labels is None:
             return {}
@@ -164,7 +177,7 @@ class _Weighed:
     class_weight: float
     initial_losses: Tensor
 
-    def mean_error(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> Tensor:
+    def mean_error(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> Tensor:
         errors, w = self.task.errors(prediction, sequences, steps), self.class_weight
         mse, ce = (
             errors[name].mean() / v for name, v in zip(("mse", "cross_entropy"), self.initial_losses, strict=True)

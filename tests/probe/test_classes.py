@@ -9,6 +9,7 @@ import torch
 from lgmamba.analysis import figures_of, frames_of
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.config.files import RemedyFile, read_config
+from lgmamba.config.study import merge
 from lgmamba.figures import draw
 from lgmamba.model.runner import run_sequence
 from lgmamba.probe.remedy import try_remedies
@@ -16,12 +17,13 @@ from lgmamba.report import write_report
 from lgmamba.tasks.class_head import parted
 from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import load_model
-from tests.probe.study import small_study
+from tests.figures.thumbnails import thumbnails
+from tests.probe.study import STUDY, small_study
 from tests.train.test_class_head import HEAD, QUERIED
 from tests.train.tiny import CPU
 
 ACCURATE = {"run": "w1", "at": "2 L0", "metric": "accuracy"}
-STUDY = {
+MINE = {
     "model": HEAD,
     "train": {"steps": 8, "warmup_steps": 2, "log_every": 4, "validate_every": 8, "class_weight": 0, "batch_size": 32},
     "runs": {"w0": {}, "w1": {"train": {"class_weight": 1}}},
@@ -55,13 +57,12 @@ STUDY = {
 }
 HEADLESS = {"model": {"latent": None, "class_head": None}, "train": {"class_weight": None}}
 KINDS = {
-    "draw": {"runs": STUDY["runs"] | {"plain": HEADLESS}, "probe": STUDY["probe"] | {"orders": ["permutation"]}},
+    "draw": {"runs": MINE["runs"] | {"plain": HEADLESS}, "probe": {"orders": ["permutation"]}},
     "queried": {
         "task": QUERIED["task"],
         "model": HEAD | QUERIED["model"],
-        "probe": STUDY["probe"] | {"orders": ["uniform"]},
-        "extension": STUDY["extension"]
-        | {"orders": ["uniform"], "calibration": STUDY["extension"]["calibration"] | {"order": "uniform"}},
+        "probe": {"orders": ["uniform"]},
+        "extension": {"orders": ["uniform"], "calibration": {"order": "uniform"}},
     },
 }
 
@@ -69,7 +70,8 @@ KINDS = {
 @pytest.fixture(scope="module", params=KINDS)
 def named(request, tmp_path_factory) -> SimpleNamespace:
     """A study of the kind, run to its report."""
-    study = small_study(tmp_path_factory.mktemp(request.param), **STUDY | KINDS[request.param])
+    values = merge(merge({key: STUDY[key] for key in MINE if key in STUDY}, MINE), KINDS[request.param])
+    study = small_study(tmp_path_factory.mktemp(request.param), **values)
     for run, seed in study.params.run_configs():
         study.train(run, seed)
         study.reconstruct(run, seed)
@@ -78,8 +80,9 @@ def named(request, tmp_path_factory) -> SimpleNamespace:
     try_remedies(config, home / "train", study.data, home / "remedies", None, None, CPU)
     frames, figures = study.root / "frames", study.root / "reports" / "figures"
     evaluate(study.layout.study, study.root / "results", frames)
-    for name in figures_of(study.params):
-        draw(name, study.layout.study, frames, figures)
+    with thumbnails(laid_out=False):
+        for name in figures_of(study.params):
+            draw(name, study.layout.study, frames, figures)
     write_report(study.layout.study, frames, figures, figures.parent)
     return SimpleNamespace(kind=request.param, study=study, frames=frames, reports=figures.parent)
 

@@ -64,7 +64,7 @@ def _class_evidence(params: Params, folders: list[RemedyFolder]) -> RemedyEviden
     return RemedyEvidence(params, remedies_of(naming), readings, Trainings(readings.mse, params.claims.level, ACCURACY))
 
 
-COLUMNS = {
+COLUMNS: dict[Callable[[RemedyEvidence], pl.DataFrame], tuple[str, ...]] = {
     levels_frame: ("psnr", "psnr_lo", "psnr_hi", "seeds_lo", "seeds_hi"),
     differences_frame: ("effect", "effect_lo", "effect_hi"),
     seed_levels_frame: ("value",),
