@@ -126,7 +126,7 @@ class ImageTask(Task):
 
     # How predictions are judged
 
-    def errors(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> dict[str, Tensor]:
+    def errors(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """mse: mean squared error over pixels; with a class head also wrong (1 or 0) and cross_entropy (nats); each (B, S)."""
         pictures, _ = parted(prediction, self.dataset.image_shape)
         mse = (pictures - sequences.targets[:, None]).square().flatten(2).mean(2)
@@ -140,12 +140,12 @@ class ImageTask(Task):
         wrong = (scores.argmax(-1) != sequences.labels[:, None]).to(scores.dtype)
         return {ACCURACY.name: wrong, "cross_entropy": cross_entropy(scores, sequences.labels)}
 
-    def mean_error(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor, wide: bool = False) -> Tensor:
+    def mean_error(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor, wide: bool = False) -> Tensor:  # type: ignore[override]
         pictures, _ = parted(prediction, self.dataset.image_shape)
         differences = pictures - sequences.targets[:, None]
         return (differences.double() if wide else differences).square().mean()
 
-    def scores(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> Scores:
+    def scores(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> Scores:  # type: ignore[override]
         parts = self.parts(prediction, sequences)  # type: ignore[arg-type]  # sequences of this very task
         assert parts is not None  # images have some
         return Scores({PIXELS.name: parts.mean(2)} | self.class_errors(prediction, sequences), parts)
