@@ -35,3 +35,12 @@ def class_facts(params: Params, summary: pl.DataFrame, frames: Path) -> dict[str
     exchanges = pl.read_parquet(frames / "exchange.parquet").to_dicts() if trades_classes(params) else []
     chance = headline.filter(pl.col("method") == params.task.NULL)["accuracy"].drop_nulls().mean()
     return {"factors": factors, "rows": rows, "chance": chance, "exchanges": exchanges}
+
+
+def accuracies(facts: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """{run: {multiple of L0: accuracy (%)}}, of what `class_facts` found."""
+    found = {}
+    for row in facts["rows"]:
+        levels = zip(facts["factors"], row["levels"], strict=True)
+        found[row["run"]] = {f"{f:g}xL0": level["accuracy"] for f, level in levels if level["accuracy"] is not None}
+    return {run: values for run, values in found.items() if values}

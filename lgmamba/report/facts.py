@@ -21,7 +21,7 @@ from lgmamba.analysis.families import (
 from lgmamba.analysis.titles import titles
 from lgmamba.config.study import Params
 from lgmamba.report.captions import captions, sample_of
-from lgmamba.report.classes import class_facts, contrast_units
+from lgmamba.report.classes import accuracies, class_facts, contrast_units
 from lgmamba.report.contrasts import contrast_facts
 from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
@@ -277,4 +277,5 @@ def metrics(facts: dict[str, Any]) -> dict[str, Any]:
         for row in facts["levels"]
     }
     found = {"contrasts": contrasts, "psnr_db": psnr}
+    found |= {"accuracy_percent": accuracies(facts["classes"])} if facts["classes"] else {}
     return found | ({"remedies_db": facts["remedies"]["far_db"]} if facts["remedies"] else {})
