@@ -27,7 +27,7 @@ from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
 from lgmamba.metrics import ACCURACY
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.reconstruct import rounded, class_column
+from lgmamba.probe.reconstruct import class_column, rounded
 from lgmamba.probe.retention import RetentionMap
 from lgmamba.provenance import code_digest
 from lgmamba.records import begin, finish

@@ -127,7 +127,9 @@ class ImageTask(Task):
     # How predictions are judged
 
     def errors(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
-        """mse: mean squared error over pixels; with a class head also error_rate (1 where the class is wrong, else 0) and cross_entropy (nats); each (B, S)."""
+        """mse: mean squared error over pixels; with a class head also error_rate, 1 for another class than the sample's and else 0, and
+        cross_entropy in nats; each (B, S).
+        """
         pictures, _ = parted(prediction, self.dataset.image_shape)
         mse = (pictures - sequences.targets[:, None]).square().flatten(2).mean(2)
         return {PIXELS.name: mse} | self.class_errors(prediction, sequences)
