@@ -111,7 +111,7 @@ def test_pictures_do_not_hang_on_whether_their_class_is_named_too(digits, kind):
 
 
 def test_a_training_that_was_killed_ends_with_the_same_bits(digits, tmp_path):
-    run = run_of("draw", 0.5, batch_size=4)
+    run = run_of("draw", 0.5)
     train_at(tmp_path / "once", run, digits)
     with pytest.raises(Stopped):
         train_at(tmp_path / "twice", run, digits, FakeTracker(stop_at=8))
