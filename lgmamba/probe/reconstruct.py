@@ -1,7 +1,7 @@
 """Per-step reconstructions of held-out images by one trained run, far beyond its training length.
 
     probe.json             what was probed, with which checkpoint and images
-    steps.parquet          run, seed, mode, order, method, repeat, image, step -> mse, psnr; with a class head also wrong: 1 where
+    steps.parquet          run, seed, mode, order, method, repeat, image, step -> mse, psnr; with a class head also error_rate: 1 where
                            another class is named, else 0, null for what names none
     retention.parquet      run, seed, mode, order, method, step, age -> mse, count; where steps show parts of the target
     <details>.parquet      run, seed, ... : what else the task looks at, see `lgmamba.tasks.base.Details`
@@ -141,7 +141,7 @@ class Probe:
         wrong = scores.values.get(ACCURACY.name)
         errors = {
             "mse": scores.values[self.task.metrics[0].name].cpu(),
-            "wrong": None if wrong is None else wrong.cpu(),
+            "error_rate": None if wrong is None else wrong.cpu(),
         }
         self.blocks.append(block | errors)
 
@@ -187,7 +187,7 @@ class Probe:
         )
         columns["step"] = np.concatenate([np.tile(steps, len(block["image"])) for block in self.blocks])
         mse = rounded(np.concatenate([block["mse"].float().numpy().ravel() for block in self.blocks]))
-        return columns | {"mse": mse, "psnr": self.task.metrics[0].of_mean(mse)} | wrong_column(self.blocks)
+        return columns | {"mse": mse, "psnr": self.task.metrics[0].of_mean(mse)} | class_column(self.blocks)
 
     def _retention_columns(self) -> dict[str, list]:
         columns: dict[str, list] = {}
@@ -199,21 +199,23 @@ class Probe:
         return columns
 
 
-def wrong_column(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The column `wrong` of blocks of errors (mse, and wrong where a class is named): null where none is; no column where none ever is.
+def class_column(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The column `error_rate` of blocks of errors (mse, and error_rate where a class is named): null where none is; no column where none ever is.
 
     What knows nothing of a sequence still names the commonest class; a model without a class head is not compared with it.
     """
-    if not any(block["wrong"] is not None for block in blocks if block.get("method", "model") == "model"):
+    if not any(block["error_rate"] is not None for block in blocks if block.get("method", "model") == "model"):
         return {}
     import pyarrow as pa
 
     values = [
-        np.full(b["mse"].numel(), np.nan, np.float32) if b["wrong"] is None else b["wrong"].float().numpy().ravel()
+        np.full(b["mse"].numel(), np.nan, np.float32)
+        if b["error_rate"] is None
+        else b["error_rate"].float().numpy().ravel()
         for b in blocks
     ]
     joined = np.concatenate(values)
-    return {"wrong": pa.array(joined, mask=np.isnan(joined))}
+    return {"error_rate": pa.array(joined, mask=np.isnan(joined))}
 
 
 def rounded(values: np.ndarray) -> np.ndarray:

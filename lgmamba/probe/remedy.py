@@ -1,7 +1,7 @@
 """Remedies tried on one trained run: calibrated, and read beside the controls on the same images, orders and steps.
 
     remedies.json          what was tried, with which checkpoint and images, what calibration found and what it cost
-    steps.parquet          run, seed, remedy, mode, order, repeat, image, step -> mse; with a class head also wrong
+    steps.parquet          run, seed, remedy, mode, order, repeat, image, step -> mse; with a class head also error_rate
     retention.parquet      run, seed, remedy, mode, order, step, age -> mse, count
     artefacts/<name>.json  calibrated values
 
@@ -27,7 +27,7 @@ from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
 from lgmamba.metrics import ACCURACY
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.reconstruct import rounded, wrong_column
+from lgmamba.probe.reconstruct import class_column, rounded
 from lgmamba.probe.retention import RetentionMap
 from lgmamba.provenance import code_digest
 from lgmamba.records import begin, finish
@@ -239,7 +239,7 @@ class Trial:
         if ages is not None:
             self.maps.setdefault((name, mode, block["order"]), RetentionMap(self.steps)).add(scores.parts, ages)
         errors, wrong = scores.values[self.task.metrics[0].name].cpu(), scores.values.get(ACCURACY.name)
-        found = {"mse": errors, "wrong": None if wrong is None else wrong.cpu()}
+        found = {"mse": errors, "error_rate": None if wrong is None else wrong.cpu()}
         self.blocks.append(block | {"remedy": name, "mode": mode} | found)
 
     def _finish(self) -> None:
@@ -257,7 +257,7 @@ class Trial:
         columns["image"] = np.concatenate([np.repeat(b["image"].cpu().numpy(), len(steps)) for b in self.blocks])
         columns["step"] = np.concatenate([np.tile(steps, len(b["image"])) for b in self.blocks])
         columns["mse"] = rounded(np.concatenate([b["mse"].float().numpy().ravel() for b in self.blocks]))
-        write_columns(out / "steps.parquet", name | columns | wrong_column(self.blocks))
+        write_columns(out / "steps.parquet", name | columns | class_column(self.blocks))
         rows: dict[str, list] = {}
         for (remedy, mode, order), retention in self.maps.items():
             here = retention.columns()

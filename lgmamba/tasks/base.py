@@ -36,7 +36,7 @@ class Scores:
     """How predictions, or what a baseline gives in their place, are judged.
 
     Attributes:
-        values: metric -> (B, S): those of the task, then others, such as `wrong` where a class is named.
+        values: metric -> (B, S): those of the task, then others, such as `error_rate` where a class is named.
         parts: (B, S, P) the first metric of each part, or None; the mean over parts is the sample's value.
     """
 

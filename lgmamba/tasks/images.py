@@ -86,13 +86,13 @@ class ImageTask(Task):
     # Training
 
     @abstractmethod
-    def losses(self, model: ImageModel, batch: Batch, state: StackState | None = None) -> list[Tensor]:
+    def head_losses(self, model: ImageModel, batch: Batch, state: StackState | None = None) -> list[Tensor]:
         """Error of the picture, and with a class head that of the class, each (); arguments as of `loss`."""
 
     def loss(self, model: SequenceModel, batch: Batch, state: StackState | None = None) -> Tensor:
         """That of `Task.loss`; with a class head the sum of both errors, each divided by its value before the first step."""
         model = cast(ImageModel, model)
-        losses = self.losses(model, batch, state)
+        losses = self.head_losses(model, batch, state)
         if model.class_head is None:
             return losses[0]
         return (torch.stack(losses) / model.class_head.initial_losses).sum()
@@ -109,7 +109,7 @@ class ImageTask(Task):
         self._check_classes(model)
         batches = -(-AT_INITIALISATION // sampler.train.batch_size)
         with torch.no_grad():
-            found = [torch.stack(self.losses(model, sampler.draw(step))) for step in range(batches)]
+            found = [torch.stack(self.head_losses(model, sampler.draw(step))) for step in range(batches)]
             model.class_head.initial_losses.copy_(torch.stack(found).mean(0))
 
     def _check_classes(self, model: ImageModel) -> None:
@@ -127,7 +127,9 @@ class ImageTask(Task):
     # How predictions are judged
 
     def errors(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
-        """mse: mean squared error over pixels; with a class head also wrong (1 or 0) and cross_entropy (nats); each (B, S)."""
+        """mse: mean squared error over pixels; with a class head also error_rate, 1 for another class than the sample's and else 0, and
+        cross_entropy in nats; each (B, S).
+        """
         pictures, _ = parted(prediction, self.dataset.image_shape)
         mse = (pictures - sequences.targets[:, None]).square().flatten(2).mean(2)
         return {PIXELS.name: mse} | self.class_errors(prediction, sequences)
@@ -157,7 +159,7 @@ class ImageTask(Task):
         return _Weighed(self, train.class_weight, model.class_head.initial_losses)
 
     def commonest_class(self, sequences: ImageSequences, steps: Tensor) -> dict[str, Tensor]:
-        """wrong (B, S) of naming the commonest class of the training split; nothing where classes are not known."""
+        """error_rate (B, S) of naming the commonest class of the training split; nothing where classes are not known."""
         if sequences.labels is None:
             return {}
         commonest = self.labels(self.dataset.split("train")).bincount().argmax()

@@ -69,7 +69,7 @@ def evaluate(params: TradeoffParams, results: Path, out: Path) -> None:
     begin(out)
     for name in FRAMES:
         write_frame(frames[name], out / f"{name}.parquet")
-    finish(frames_key(params, records_of(params)), out, FRAME_FILES)
+    finish(frames_key(params, records_of(params)), out, list(FRAME_FILES))
 
 
 def _read(results: Path, stack: StackFile) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What contrasts say about classes, on numbers made by hand; and what is refused before any job."""
 
+import polars as pl
 import pytest
 
 from lgmamba.analysis.contrasts import Levels, contrasts_frame
+from lgmamba.analysis.exchange import exchange_frame
 from lgmamba.analysis.families import exchanges
 from lgmamba.cli.show import image_problem
 from tests.analysis.test_contrasts import claims, contrast, levels
@@ -86,6 +88,28 @@ def test_classes_that_are_not_in_the_source_are_named_before_any_job(tmp_path):
     told = image_problem(study(**seven, outputs=outputs))
     assert told == "data.source (digits): found 10 classes, expected: 7, those of model.class_head.classes"
     assert image_problem(study(**HEAD, outputs=outputs)) is None
+
+
+def test_what_one_costs_the_other_is_a_number_for_each_training_with_an_interval_over_them():
+    ends = {name: {"train": {"class_weight": w}} for name, w in (("w0", 0), ("half", 0.5), ("w1", 1))}
+    made = study(**HEAD, runs=ends, claims={"comparisons": []}, extension={"runs": ["w0"]}, inspect={"runs": ["w0"]})
+    levels = {"w0": (0.02, 50.0), "half": (0.03, 85.0), "w1": (0.04, 90.0)}  # mse, accuracy
+    about = {"mode": "prefix", "order": made.probe.orders[0], "step": 16}
+    rows = [
+        about
+        | {"run": run, "seed": seed, "method": method, "mse": mse + 0.002 * seed * (run == "w1"), "accuracy": right}
+        for seed in made.seeds
+        for run, own in levels.items()
+        for method, (mse, right) in (("model", own), ("mean_image", (0.10, 10.0)))
+    ]
+    (row,) = exchange_frame(made, pl.DataFrame(rows)).to_dicts()
+    assert (row["run"], row["weights"], row["n_seeds"]) == ("w0", [0.0, 0.5, 1.0], 2)
+    gaps = [0.02 / 0.08, 0.022 / 0.08]
+    assert row["gap_r"] == pytest.approx(sum(gaps) / 2) and row["gap_r_lo"] < gaps[0] < gaps[1] < row["gap_r_hi"]
+    assert row["gap_c"] == pytest.approx(40 / 80)
+    # the hull's corner: K = 5 / 40, R = 0.01 / 0.02 and 0.01 / 0.022
+    areas = [0.125 * (1 + R) / 2 + 0.875 * R / 2 for R in (0.5, 0.01 / 0.022)]
+    assert row["area"] == pytest.approx(sum(areas) / 2)
 
 
 def test_runs_that_differ_in_the_weight_of_classification_alone_are_one_exchange():

@@ -73,7 +73,7 @@ def test_each_head_has_the_gradient_of_its_own_loss_and_the_rest_the_weighted_su
 def test_the_ends_of_w_are_each_loss_alone_over_its_value_before_the_first_step(digits, kind):
     task, net, sampler = ready(digits, kind, 1.0)
     batch = sampler.draw(3)
-    mse, ce = task.losses(net, batch)
+    mse, ce = task.head_losses(net, batch)
     initial = net.class_head.initial_losses
     torch.testing.assert_close(task.loss(net, batch), mse / initial[0] + ce / initial[1])
     assert initial[1] == pytest.approx(2.3, abs=0.4)  # ln 10, of a head that knows nothing yet
@@ -105,13 +105,13 @@ def test_pictures_do_not_hang_on_whether_their_class_is_named_too(digits, kind):
     errors = task.errors(both, sequences, steps)
     assert torch.equal(errors["mse"], task.errors(alone, sequences, steps)["mse"])
     labels = task.dataset.labels[:5]
-    assert torch.equal(errors["wrong"], (scores.argmax(-1) != labels[:, None]).double())
+    assert torch.equal(errors["error_rate"], (scores.argmax(-1) != labels[:, None]).double())
     nll = torch.nn.functional.cross_entropy(scores.transpose(1, 2), labels[:, None].expand(-1, 2), reduction="none")
     torch.testing.assert_close(errors["cross_entropy"], nll)
 
 
 def test_a_training_that_was_killed_ends_with_the_same_bits(digits, tmp_path):
-    run = run_of("draw", 0.5, batch_size=4)
+    run = run_of("draw", 0.5)
     train_at(tmp_path / "once", run, digits)
     with pytest.raises(Stopped):
         train_at(tmp_path / "twice", run, digits, FakeTracker(stop_at=8))

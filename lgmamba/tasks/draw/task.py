@@ -54,7 +54,7 @@ class DrawTask(ImageTask):
             return None
         return sequences_along(self.dataset.images, self.config.patch_size, part.rows, part.cells)
 
-    def losses(self, model: PatchMamba, batch: DrawBatch, state: StackState | None = None) -> list[Tensor]:
+    def head_losses(self, model: PatchMamba, batch: DrawBatch, state: StackState | None = None) -> list[Tensor]:
         """Mean over sequences of the weighted errors at the supervised steps."""
         sequences = self.sequences(batch)
         outputs = model.outputs_at(sequences, batch.steps, batch.lengths, state)

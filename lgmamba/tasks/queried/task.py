@@ -58,7 +58,7 @@ class QueriedTask(ImageTask):
             images = apply_affine(images.float() / 255, batch.maps, self.config.augment.fill)
         return QueriedSequences(images, batch.read)
 
-    def losses(self, model: QueriedMamba, batch: QueriedBatch, state: StackState | None = None) -> list[Tensor]:
+    def head_losses(self, model: QueriedMamba, batch: QueriedBatch, state: StackState | None = None) -> list[Tensor]:
         """Mean over the queries of a sequence, weighted as the batch says: squared error of the patches on the configuration's range,
         and cross-entropy of the class, which is asked for by the same queries.
         """
