@@ -43,14 +43,17 @@ def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
         _draw_curves(axes[0, column], rows, colours)
         panel_title(axes[0, column], style[run].label, f"L0 = {rows['L0'][0]}{apart}{order}")
         _draw_changes(axes[1, column], rows.filter(pl.col("factor") == pl.col("factor").max()), names, colours)
-    axes[0, 0].set_ylabel("PSNR (dB)")
+    axes[0, 0].set_ylabel(style.metric.title)
     axes[1, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes[1, 0].set_ylim(len(names) - 0.5, -0.5)
     farthest = greatest(frame["factor"])
     middle = len(panels) // 2
     place = 0.5 if len(panels) % 2 else 0.0
     axes[0, middle].set_xlabel("T / L0 (training lengths)", x=place)
-    axes[1, middle].set_xlabel(f"PSNR at {farthest:g} L0 minus PSNR at L0 (dB)", x=place)
+    axes[1, middle].set_xlabel(
+        f"{style.metric.label} at {farthest:g} L0 minus {style.metric.label} at L0 ({style.metric.difference_unit})",
+        x=place,
+    )
     figure.legend(*_legend(axes[0]), loc="outside upper center", ncol=5, columnspacing=1.2, handlelength=2)
     return figure
 

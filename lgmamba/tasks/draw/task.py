@@ -4,15 +4,13 @@ Glossary, with that of `lgmamba.tasks.base`: gh x gw = G cells of the patch grid
 a patch, P patch side (pixels); targets (B, C, H, W) in [0, 1].
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import ModelConfig, PassOtherImage, TrainConfig
 from lgmamba.data.dataset import Dataset
-from lgmamba.tasks.base import Invariance, Scores, Task
+from lgmamba.tasks.base import Scores, Task
 from lgmamba.tasks.draw.batch import DrawBatch, DrawPassedPart, DrawSampler
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.model import PatchMamba
@@ -23,8 +21,6 @@ from lgmamba.tasks.draw.sequences import DrawSequences, ages_at, last_read, sequ
 
 class DrawTask(Task):
     """See the module."""
-
-    invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "cover", "prefix_drop"})
 
     config: DrawConfig
 

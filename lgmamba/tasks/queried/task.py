@@ -8,15 +8,13 @@ Glossary, with that of `lgmamba.tasks.base`: place = position of a patch (`place
 patch; Q queries; parts of the target are its H x W pixels; targets (B, C, H, W) in [0, 1].
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
 from lgmamba.config.run import ModelConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.model.stack import StackState
-from lgmamba.tasks.base import Invariance, Scores, Task
+from lgmamba.tasks.base import Scores, Task
 from lgmamba.tasks.queried.asked import AskedErrors
 from lgmamba.tasks.queried.augment import apply_affine
 from lgmamba.tasks.queried.baselines import baseline_pictures
@@ -34,8 +32,6 @@ RANGE = {"signed": 4.0, "unit": 1.0}
 
 class QueriedTask(Task):
     """See the module."""
-
-    invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
 
     config: QueriedConfig
 
