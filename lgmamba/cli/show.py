@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lgmamba.cli.options import Device
+from lgmamba.config.base import ConfigError
 from lgmamba.config.files import write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
@@ -36,7 +37,7 @@ def show(
     if write:
         for path in write_config_files(study):
             typer.echo(f"wrote {path}", err=True)
-    if told := missing_images(study):
+    if told := image_problem(study):
         typer.echo(f"note: {told}", err=True)
     if commands:
         for job in jobs_of(study).values():
@@ -45,10 +46,11 @@ def show(
     show_table(study, _measured(study, device) if measure else None)
 
 
-def missing_images(study: Params) -> str | None:
-    """What is missing for the images to be built, where they are not built yet; else None."""
+def image_problem(study: Params) -> str | None:
+    """What is missing for the images to be built, or for their classes to be told apart, where they are not built yet; else None."""
     from lgmamba.data.artefact import MANIFEST
     from lgmamba.data.errors import DataError
+    from lgmamba.data.labels import check_labels
     from lgmamba.data.local import check_there
 
     if (study.outputs.data / MANIFEST).is_file():
@@ -57,6 +59,12 @@ def missing_images(study: Params) -> str | None:
         check_there(study.data.source)
     except DataError as e:
         return f"data.source: {e}"
+    heads = [run.model.class_head for run in study.runs_by_name().values() if run.model.class_head is not None]
+    try:
+        for classes in sorted({head.classes for head in heads}):
+            check_labels(study.data, classes)
+    except (ConfigError, DataError) as e:
+        return str(e)
     return None
 
 
@@ -68,6 +76,8 @@ def image_shape(study: Params) -> tuple[int, int, int]:
     """
     if study.data.source.kind == "none":
         return 0, 0, 0
+    if study.data.source.kind == "text":
+        return 1, 1, study.data.source.window
     source, size = study.data.source, study.data.size
     if size is None and source.kind in ("digits", "glyphs"):
         size = (8, 8) if source.kind == "digits" else (source.side, source.side)

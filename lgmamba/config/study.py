@@ -213,6 +213,11 @@ class Params(Strict):
         return {name: override["note"] for name, override in self.runs.items() if override and "note" in override}
 
     @property
+    def names_classes(self) -> bool:
+        """Whether some run has a class head beside its decoder."""
+        return any(run.model.class_head is not None for run in self._expanded.values())
+
+    @property
     def the_extension(self) -> ExtensionConfig:
         """`extension`, of a study that tries remedies."""
         if self.extension is None:
