@@ -50,6 +50,10 @@ def _tries_remedies(params: Params) -> bool:
     return params.extension is not None
 
 
+def _maps_remedies(params: Params) -> bool:
+    return _tries_remedies(params) and _has_parts(params)
+
+
 def _looks_inside(params: Params) -> bool:
     return params.inspect is not None
 
@@ -99,7 +103,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "mixers": _compares_mixers,
     "theory": _has_theory,
     "remedies": _tries_remedies,
-    "remedies_retention": _tries_remedies,
+    "remedies_retention": _maps_remedies,
     "modes": _looks_inside,
     "states": _looks_inside,
     "receptive_field": _looks_inside,
@@ -127,8 +131,8 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "remedies_differences": _tries_remedies,
     "remedies_cost": _tries_remedies,
     "remedies_lengths": _tries_remedies,
-    "remedies_retention": _tries_remedies,
-    "remedies_memory": _tries_remedies,
+    "remedies_retention": _maps_remedies,
+    "remedies_memory": _maps_remedies,
     "inspect_attention": _looks_inside,
     "inspect_distance": _looks_inside,
     "inspect_receptive_field": _looks_inside,

@@ -76,6 +76,8 @@ def image_shape(study: Params) -> tuple[int, int, int]:
     """
     if study.data.source.kind == "none":
         return 0, 0, 0
+    if study.data.source.kind == "text":
+        return 1, 1, study.data.source.window
     source, size = study.data.source, study.data.size
     if size is None and source.kind in ("digits", "glyphs"):
         size = (8, 8) if source.kind == "digits" else (source.side, source.side)

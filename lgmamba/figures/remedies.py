@@ -50,15 +50,19 @@ def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
             _draw_curves(ax, rows, colours, level)
         panel_title(axes[0, column], style[run].label, f"L0 = {rows['L0'][0]}{apart}{order}")
         _draw_changes(axes[-1, column], rows.filter(pl.col("factor") == pl.col("factor").max()), names, colours)
-    for ax, level in zip(axes[:, 0], levels, strict=False):
-        ax.set_ylabel(LEVELS[level][0].title)
+    metrics = [style.metric, *(LEVELS[level][0] for level in levels[1:])]
+    for ax, metric in zip(axes[:, 0], metrics, strict=False):
+        ax.set_ylabel(metric.title)
     axes[-1, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes[-1, 0].set_ylim(len(names) - 0.5, -0.5)
     farthest = greatest(frame["factor"])
     middle = len(panels) // 2
     place = 0.5 if len(panels) % 2 else 0.0
     axes[-2, middle].set_xlabel("T / L0 (training lengths)", x=place)
-    axes[-1, middle].set_xlabel(f"PSNR at {farthest:g} L0 minus PSNR at L0 (dB)", x=place)
+    axes[-1, middle].set_xlabel(
+        f"{style.metric.label} at {farthest:g} L0 minus {style.metric.label} at L0 ({style.metric.difference_unit})",
+        x=place,
+    )
     figure.legend(*_legend(axes[0]), loc="outside upper center", ncol=5, columnspacing=1.2, handlelength=2)
     return figure
 

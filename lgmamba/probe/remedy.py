@@ -2,7 +2,7 @@
 
     remedies.json          what was tried, with which checkpoint and images, what calibration found and what it cost
     steps.parquet          run, seed, remedy, mode, order, repeat, image, step -> mse; with a class head also error_rate
-    retention.parquet      run, seed, remedy, mode, order, step, age -> mse, count
+    retention.parquet      run, seed, remedy, mode, order, step, age -> mse, count; where steps show parts of the target
     artefacts/<name>.json  calibrated values
 
 Glossary: `lgmamba.probe`. mode: prefix or stream, see `lgmamba.config.remedies`. Rows that are always there: `vanilla`, the
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import RemedyFile
+from lgmamba.config.files import RemedyFile, remedy_files
 from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
@@ -94,7 +94,7 @@ def try_remedies(
     }
     write_atomic(out / "remedies.json", to_json(about))
     artefacts = [f"artefacts/{name}.json" for name in trial.artefacts]
-    finish(made_from, out, ["remedies.json", "steps.parquet", "retention.parquet", *artefacts])
+    finish(made_from, out, [*remedy_files(config.run.task), *artefacts])
     remove_parts(out)
     return about
 
@@ -140,7 +140,7 @@ class Trial:
         last = images.lengths[-1]
         entries = self.config.remedies
         tried = [build(entry, entries, values, self.model, last) for entry in entries]
-        self.remedies = [*vanilla, *control_remedies(self.model, self.task.invariant), *tried]
+        self.remedies = [*vanilla, *control_remedies(self.model, self.task.config), *tried]
 
     def _calibration_set(self) -> CalibrationSet:
         calibration = self.config.extension.calibration
@@ -230,7 +230,7 @@ class Trial:
             self._add(oracle, "prefix", block, self.task.baselines(seq, steps, ages)[oracle], ages)
 
     def _compare(self, remedy: Remedy, drawn: Tensor, vanilla: Tensor) -> None:
-        """How far a remedy is from changing nothing up to L0: the largest difference of a pixel."""
+        """How far a remedy is from changing nothing up to L0: the largest difference of a number predicted."""
         short = sum(T <= self.model.L0 for T in self.steps)
         difference = float((self.task.picture(drawn) - self.task.picture(vanilla))[:, :short].abs().max())
         self.identity[remedy.name] = max(self.identity.get(remedy.name, 0.0), difference)
@@ -247,7 +247,7 @@ class Trial:
             torch.cuda.synchronize()
 
     def write(self, out: Path) -> None:
-        """The two frames."""
+        """The frames."""
         name = {"run": self.config.run.run, "seed": self.config.run.seed}
         sizes = [b["mse"].numel() for b in self.blocks]
         columns: dict[str, Any] = {
@@ -258,6 +258,8 @@ class Trial:
         columns["step"] = np.concatenate([np.tile(steps, len(b["image"])) for b in self.blocks])
         columns["mse"] = rounded(np.concatenate([b["mse"].float().numpy().ravel() for b in self.blocks]))
         write_columns(out / "steps.parquet", name | columns | class_column(self.blocks))
+        if not self.maps:
+            return
         rows: dict[str, list] = {}
         for (remedy, mode, order), retention in self.maps.items():
             here = retention.columns()

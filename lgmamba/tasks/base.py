@@ -16,7 +16,7 @@ what that returned. All randomness is a pure function of (seed, step) in trainin
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -27,8 +27,6 @@ from lgmamba.metrics import Metric
 from lgmamba.model.sequences import SequenceModel, Sequences
 from lgmamba.model.stack import StackState
 from lgmamba.tasks.batch import Batch, PassedPart, Sampler
-
-Invariance = Literal["order", "subset", "cover", "prefix_drop"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ class Scores:
 class Judge(Protocol):
     """What says how wrong predictions are, as one number."""
 
-    def mean_error(self, prediction: Tensor, sequences: Any, steps: Tensor) -> Tensor:
-        """As `Task.mean_error`."""
+    def mean_loss(self, prediction: Tensor, sequences: Any, steps: Tensor) -> Tensor:
+        """As `Task.mean_loss`."""
 
 
 class Details(ABC):
@@ -80,13 +78,9 @@ class Task(ABC):
 
     Class attributes:
         appends: whether the first t steps of a longer sequence are the shorter one, so that stream mode means something.
-        invariant: what may be done to a sequence without changing its target, which decides the controls that make sense:
-            "order" (steps may be read in any order), "subset" (some may be left out), "cover" (those
-            that show a part of the target again may), "prefix_drop" (the oldest may).
     """
 
     appends: ClassVar[bool] = True
-    invariant: ClassVar[frozenset[Invariance]] = frozenset()
 
     def __init__(self, config: TaskBase, dataset: Dataset):
         self.config, self.dataset = config, dataset
@@ -142,8 +136,14 @@ class Task(ABC):
         """
         sequences = self.sequences(batch)
         prediction = model(sequences, batch.steps, batch.lengths, state)
-        errors = self.errors(prediction, sequences, batch.steps)[self.metrics[0].name]
-        return (errors * batch.weights).sum(1).mean()
+        return (self.losses(prediction, sequences, batch.steps) * batch.weights).sum(1).mean()
+
+    def losses(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> Tensor:
+        """What training lowers, of every prediction: (B, S), with a gradient; arguments as of `errors`.
+
+        The primary error, unless that has no gradient, as the rate of wrong answers has none.
+        """
+        return self.errors(prediction, sequences, steps)[self.metrics[0].name]
 
     def before_training(self, model: SequenceModel, sampler: Sampler) -> None:
         """What an untrained model needs to know of the data before its first step; a resumed training has it in its weights.
@@ -178,7 +178,7 @@ class Task(ABC):
         """
 
     def mean_error(self, prediction: Tensor, sequences: Sequences, steps: Tensor, wide: bool = False) -> Tensor:
-        """The primary metric, mean over sequences and steps, (): what calibration lowers.
+        """The primary metric, mean over sequences and steps, ().
 
         Args:
             prediction, sequences, steps: as of `errors`.
@@ -187,8 +187,12 @@ class Task(ABC):
         errors = self.errors(prediction, sequences, steps)[self.metrics[0].name]
         return (errors.double() if wide else errors).mean()
 
+    def mean_loss(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> Tensor:
+        """What calibration lowers, (): as `losses`, mean over sequences and steps."""
+        return self.mean_error(prediction, sequences, steps)
+
     def judge(self, model: SequenceModel, train: TrainConfig) -> Judge:
-        """What calibration lowers of a trained model: the primary error, unless it was trained for more than that."""
+        """What calibrates a trained model: the task itself, unless the model was trained for more than its primary error."""
         return self
 
     def baselines(self, sequences: Sequences, steps: Tensor, ages: Tensor | None) -> dict[str, Scores]:

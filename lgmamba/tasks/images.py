@@ -179,7 +179,7 @@ class _Weighed:
     class_weight: float
     initial_losses: Tensor
 
-    def mean_error(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> Tensor:
+    def mean_loss(self, prediction: Tensor, sequences: ImageSequences, steps: Tensor) -> Tensor:
         errors, w = self.task.errors(prediction, sequences, steps), self.class_weight
         mse, ce = (
             errors[name].mean() / v for name, v in zip(("mse", "cross_entropy"), self.initial_losses, strict=True)

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import RemedyFile, remedy_file
-from lgmamba.config.remedies import CONTROLS, ExtensionConfig
+from lgmamba.config.remedies import ExtensionConfig, controls_of
 from lgmamba.config.study import Params, validate
 from lgmamba.data.artefact import read_manifest
 from lgmamba.data.dataset import load_dataset
@@ -22,10 +22,12 @@ from lgmamba.files import file_digest
 from lgmamba.probe import remedy as stage
 from lgmamba.probe.remedy import Trial, try_remedies
 from lgmamba.provenance import code_digest
+from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.registry import build_task
 from tests.train.tiny import CPU, build_digits
 
 L0 = 6
+CONTROLS = (*controls_of(DrawConfig), DrawConfig.ORACLE)
 STEPS = [1, 3, 6, 12, 24]
 REMEDIES = [
     {"name": "running", "kind": "step_size", "form": "power", "mode": "stream"},

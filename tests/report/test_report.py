@@ -192,7 +192,7 @@ ROW = {
     ],
 )
 def test_sentences_say_what_happened_not_what_was_hoped(changes: dict, expected: str):
-    assert sentence(ROW | changes) == expected
+    assert sentence(ROW | changes, "dB") == expected
 
 
 def test_the_readme_gets_the_headline_between_its_markers(report, tmp_path):

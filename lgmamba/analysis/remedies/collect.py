@@ -1,6 +1,6 @@
 """The files of the stage `remedy`, and whether they may be believed.
 
-results/<study>/runs/<run>/seed<k>/remedies/   remedies.json, steps.parquet, retention.parquet
+results/<study>/runs/<run>/seed<k>/remedies/   remedies.json, steps.parquet, retention.parquet (of tasks with parts that steps show)
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,10 @@ import polars as pl
 from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys, made_from_other_values, unusable
 from lgmamba.analysis.files import ENGINE, read_json
 from lgmamba.analysis.samples import image_block, shared_seeds
-from lgmamba.config.files import remedy_file
+from lgmamba.config.files import remedy_file, remedy_files
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
 from lgmamba.keys import reading_key
-
-NEEDED = ("remedies.json", "steps.parquet", "retention.parquet")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def collect_remedies(params: Params, folders: list[RunFolder]) -> list[RemedyFol
         if folder.run not in params.the_extension.runs:
             continue
         path = folder.path / "remedies"
-        if bad := unusable(path, "remedy", NEEDED):
+        if bad := unusable(path, "remedy", remedy_files(params.task)):
             problems += [f"{folder.run} seed {folder.seed}: {problem}" for problem in bad]
             continue
         remedied = RemedyFolder(folder, read_json(path / "remedies.json"))

@@ -38,19 +38,27 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
     levels, differences, seeds = (
         _with_accuracy(frame, evidence, named) for frame in (levels_frame, differences_frame, seed_levels_frame)
     )
-    maps = [folder.folder.path / "remedies/retention.parquet" for folder in found]
-    retention = retention_frame(maps, ("run", "remedy", "mode", "order", "step", "age"))
-    memory = drawn.memory_rows(params, retention)
     rows = drawn.remedy_rows(params, levels, differences)
-    return {
+    return _retention(params, found, rows) | {
         "remedies": levels,
         "remedies_levels": seeds,
         "remedies_differences": differences,
         "remedies_cost": cost_frame(found),
         "remedies_lengths": lengths_frame(found, params.the_extension),
+        "figure_remedies": rows,
+    }
+
+
+def _retention(params: Params, found: list[RemedyFolder], rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """What is kept with each remedy, by age, of tasks whose steps show parts of the target."""
+    if not params.task.TIED:
+        return {}
+    maps = [folder.folder.path / "remedies/retention.parquet" for folder in found]
+    retention = retention_frame(maps, ("run", "remedy", "mode", "order", "step", "age"))
+    memory = drawn.memory_rows(params, retention)
+    return {
         "remedies_retention": retention,
         "remedies_memory": memory,
-        "figure_remedies": rows,
         "figure_remedies_retention": drawn.retention_rows(params, rows, memory),
     }
 

@@ -4,8 +4,6 @@ Glossary, with that of `lgmamba.tasks.base`: gh x gw = G cells of the patch grid
 a patch, P patch side (pixels); targets (B, C, H, W) in [0, 1].
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -13,7 +11,7 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.run import ModelConfig, PassOtherImage, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.model.stack import StackState
-from lgmamba.tasks.base import Invariance, Scores
+from lgmamba.tasks.base import Scores
 from lgmamba.tasks.draw.batch import DrawBatch, DrawPassedPart, DrawSampler
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.model import PatchMamba
@@ -25,8 +23,6 @@ from lgmamba.tasks.images import ImageTask, cross_entropy
 
 class DrawTask(ImageTask):
     """See the module."""
-
-    invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "cover", "prefix_drop"})
 
     config: DrawConfig
 

@@ -8,15 +8,13 @@ Glossary, with that of `lgmamba.tasks.base`: place = position of a patch (`place
 patch; Q queries; parts of the target are its H x W pixels; targets (B, C, H, W) in [0, 1].
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
 from lgmamba.config.run import ModelConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.model.stack import StackState
-from lgmamba.tasks.base import Invariance, Scores
+from lgmamba.tasks.base import Scores
 from lgmamba.tasks.images import ImageTask, cross_entropy
 from lgmamba.tasks.queried.asked import AskedErrors
 from lgmamba.tasks.queried.augment import apply_affine
@@ -35,8 +33,6 @@ RANGE = {"signed": 4.0, "unit": 1.0}
 
 class QueriedTask(ImageTask):
     """See the module."""
-
-    invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
 
     config: QueriedConfig
 
