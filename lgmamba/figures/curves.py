@@ -1,11 +1,23 @@
 """PSNR against the number of patches read, one line for each run."""
 
+import math
+
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgmamba.analysis.numbers import greatest, least
-from lgmamba.figures.style import BASELINES, FAR, PANEL_TITLES, Style, grid_of_axes, log2_axis, mark_L0
+from lgmamba.figures.style import (
+    BASELINES,
+    FAR,
+    PANEL_TITLES,
+    WIDTH,
+    Style,
+    grid_of_axes,
+    legend_columns,
+    log2_axis,
+    mark_L0,
+)
 
 OUT_OF_VIEW = ("paste", "oracle_memory", "nearest", "least_squares")
 """Baselines that copy what was read: they leave the plot where all was."""
@@ -20,7 +32,11 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
     models = frame.filter(pl.col("method") == "model")
     panels = models["panel"].unique(maintain_order=True).to_list()
     columns = 2 if len(panels) in (2, 4) else 3
-    figure, axes = grid_of_axes(len(panels), columns, 2.9, sharex=True, sharey=True)
+    labels = {panel: [style[run].label for run in _runs(models, panel)] for panel in panels}
+    legends = {panel: legend_columns(words, WIDTH / min(columns, len(panels))) for panel, words in labels.items()}
+    lines = max(math.ceil(len(labels[panel]) / legends[panel]) for panel in panels)
+    height = 2.9 if lines <= 3 else 2.9 + 0.15 * (lines - 1)
+    figure, axes = grid_of_axes(len(panels), columns, height, sharex=True, sharey=True)
     for ax, panel in zip(axes, panels, strict=True):
         _draw_baselines(ax, frame)
         here = models.filter(pl.col("panel") == panel)
@@ -44,7 +60,9 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
         ax.set_title(PANEL_TITLES.get(panel, panel), loc="left")
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelbottom=True)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, columnspacing=1, handlelength=1.6)
+        ax.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=legends[panel], columnspacing=1, handlelength=1.6
+        )
     in_view = frame.filter(pl.col("method").is_in(OUT_OF_VIEW).not_())
     low, high = least(in_view["psnr_lo"]), greatest(in_view["psnr_hi"])
     span = max(high - low, 1.0)  # dB; constant images leave no span
@@ -56,6 +74,10 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
         ax.set_ylabel(style.metric.title)
     _baseline_legend(figure, frame)
     return figure
+
+
+def _runs(models: pl.DataFrame, panel: str) -> list[str]:
+    return models.filter(pl.col("panel") == panel)["run"].unique(maintain_order=True).to_list()
 
 
 def _draw_baselines(ax: Axes, frame: pl.DataFrame) -> None:
