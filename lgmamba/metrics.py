@@ -48,6 +48,8 @@ class Metric:
         label: name of the level in texts and on axes; `title` adds the unit.
         digits: behind the point, where a level is printed.
         of_mean: mean error over samples -> level, for numbers, arrays, tensors and polars expressions.
+        definition: of the level, in a sentence for captions.
+        points: unit of differences of levels, where it is not that of the level; None: it is.
     """
 
     name: str
@@ -56,15 +58,89 @@ class Metric:
     label: str
     digits: int
     of_mean: Callable[[Errors], Errors]
+    definition: str
+    points: str | None = None
 
     @property
     def title(self) -> str:
         """The label with the unit: PSNR (dB)."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
+    @property
+    def difference_unit(self) -> str:
+        """Of one level minus another: pp where levels are percentages."""
+        return self.unit if self.points is None else self.points
 
-PIXELS = Metric("mse", "psnr", "dB", label="PSNR", digits=2, of_mean=psnr)
+    def level_at(self, where: str) -> str:
+        """What an axis of levels is called: PSNR at T (dB)."""
+        return f"{self.label} at {where}" + (f" ({self.unit})" if self.unit else "")
+
+    def change(self, later: str = "T", earlier: str = "L0") -> str:
+        """What an axis of differences is called: PSNR(T) \u2212 PSNR(L0) (dB)."""
+        unit = f" ({self.difference_unit})" if self.difference_unit else ""
+        return f"{self.label}({later}) \u2212 {self.label}({earlier}){unit}"
+
+
+def accuracy(error_rate: Errors) -> Errors:
+    """Per cent of right answers from the rate of wrong ones; any kind of numbers, as of `psnr`."""
+    rate: Any = error_rate
+    return 100.0 * (1.0 - rate)
+
+
+PIXELS = Metric(
+    "mse",
+    "psnr",
+    "dB",
+    "PSNR",
+    digits=2,
+    of_mean=psnr,
+    definition="PSNR is that of the mean squared error over images.",
+)
 """Mean squared error of pixels in [0, 1], reported as PSNR."""
 
-HALF_SQUARE = Metric("half_square", "level", "dB", label="Level", digits=2, of_mean=psnr)
+HALF_SQUARE = Metric(
+    "half_square", "level", "dB", "Level", digits=2, of_mean=psnr, definition="Level = 10 log10(1 / mean error)."
+)
 """Half the squared error of a number; its level is 10 log10(1 / error), the scale of PSNR, on which equal ratios of errors are equal differences."""
+
+ACCURACY = Metric(
+    "error_rate",
+    "accuracy",
+    "%",
+    "Accuracy",
+    digits=1,
+    of_mean=accuracy,
+    definition="Accuracy is the share of right answers.",
+    points="pp",
+)
+"""Whether an answer is wrong, 0 or 1, or the share of a sample's answers that are."""
+
+SCALED_ACCURACY = Metric(
+    "scaled_error",
+    "scaled_accuracy",
+    "%",
+    "Scaled accuracy",
+    digits=1,
+    of_mean=accuracy,
+    definition="Scaled accuracy = (accuracy - c) / (1 - c), with c that of a guess: 0 % is chance, 100 % is no error.",
+    points="pp",
+)
+"""Wrong answers over those that a guess gives, so that tasks with answers of different numbers have one scale."""
+
+
+def bits_saved(bits: Errors) -> Errors:
+    """Bits of the 8 of a byte that a code of so many bits saves; any kind of numbers, as of `psnr`."""
+    length: Any = bits
+    return 8.0 - length
+
+
+BITS = Metric(
+    "bits",
+    "bits_saved",
+    "bits",
+    "Bits saved per byte",
+    digits=3,
+    of_mean=bits_saved,
+    definition="Bits saved per byte = 8 - code length of the byte that came, -log2 of its probability.",
+)
+"""Code length of a byte, bits; its level is what it saves of 8, so that higher is better, as for every level."""

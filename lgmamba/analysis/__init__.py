@@ -10,6 +10,8 @@ inspect      what the probes found inside trained runs
 remedies     what remedies do beyond the training length
 drawn        the frames that the figures draw, row for row
 shown        which runs are drawn one by one
+exchange     what the class costs the picture, of runs that differ in the weight of classification
+frontier     conflict gaps, exchange area and synergy, as pure functions
 theory       the closed form of one layer beside what it was measured to do
 mixers       several sequence mixers side by side
 asked        errors of single queries, of tasks that ask
@@ -49,6 +51,10 @@ def _tries_remedies(params: Params) -> bool:
     return params.extension is not None
 
 
+def _maps_remedies(params: Params) -> bool:
+    return _tries_remedies(params) and _has_parts(params)
+
+
 def _looks_inside(params: Params) -> bool:
     return params.inspect is not None
 
@@ -79,6 +85,12 @@ def _compares_one_form_each(params: Params) -> bool:
     return bool(params.claims.comparisons) and not _compares_forms(params)
 
 
+def _trades_classes(params: Params) -> bool:
+    from lgmamba.analysis.families import trades_classes
+
+    return trades_classes(params)
+
+
 FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "task": _has_images,
     "curves": _always,
@@ -92,7 +104,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "mixers": _compares_mixers,
     "theory": _has_theory,
     "remedies": _tries_remedies,
-    "remedies_retention": _tries_remedies,
+    "remedies_retention": _maps_remedies,
     "modes": _looks_inside,
     "states": _looks_inside,
     "receptive_field": _looks_inside,
@@ -110,6 +122,7 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "envelope": _always,
     "degradation": _always,
     "contrasts": _always,
+    "exchange": _trades_classes,
     "asked": _asks,
     "asked_written": _asks,
     "asked_told": _asks,
@@ -119,8 +132,8 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "remedies_differences": _tries_remedies,
     "remedies_cost": _tries_remedies,
     "remedies_lengths": _tries_remedies,
-    "remedies_retention": _tries_remedies,
-    "remedies_memory": _tries_remedies,
+    "remedies_retention": _maps_remedies,
+    "remedies_memory": _maps_remedies,
     "inspect_attention": _looks_inside,
     "inspect_distance": _looks_inside,
     "inspect_receptive_field": _looks_inside,

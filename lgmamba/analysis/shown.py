@@ -7,7 +7,7 @@ import polars as pl
 
 from lgmamba.config.study import Params
 
-COMPARING = ("task", "envelope", "budget", "forms", "mixers", "theory")
+COMPARING = ("task", "exchange", "envelope", "budget", "forms", "mixers", "theory")
 """Figures about the study as a whole; task shows what a run is asked for, by one or two of them."""
 MANY_RUNS = 24
 """Runs up to which figures that draw all of them one by one can be read."""

@@ -82,6 +82,24 @@ class GlyphsSource(Strict):
         return self
 
 
+class TextSource(Strict):
+    """Windows of text files, as bytes; nothing is downloaded."""
+
+    kind: Literal["text"]
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder of text files; null: Python's own standard library, some 30 MB, which depends on Python's version.",
+    )
+    pattern: str = Field(default="*.py", min_length=1, description="Which files, by name, in the folder and below it.")
+    window: int = Field(
+        ge=2,
+        le=1_000_000,
+        description="Bytes of a sample; shorter files, and what is left at the end of one, are not used. A file's samples share a "
+        "split.",
+    )
+
+
 class NoImages(Strict):
     """No images: ids of samples alone, for a task that makes its sequences itself, each from its id."""
 
@@ -90,7 +108,7 @@ class NoImages(Strict):
 
 
 Source = Annotated[
-    DigitsSource | GlyphsSource | ParquetSource | ImageFolderSource | NoImages, Field(discriminator="kind")
+    DigitsSource | GlyphsSource | ParquetSource | ImageFolderSource | TextSource | NoImages, Field(discriminator="kind")
 ]
 
 
@@ -167,8 +185,18 @@ class DataConfig(Strict):
             raise ValueError(
                 f"image_size: found {self.size[0]} x {self.size[1]} pixels, expected: at most max_pixels, {self.max_pixels:,}"
             )
-        if self.source.kind == "none" and self.image_size is not None:
-            raise ValueError(f"image_size: null while source.kind is none; got image_size: {self.image_size}")
+        if self.source.kind in ("none", "text") and self.image_size is not None:
+            raise ValueError(
+                f"image_size: null while source.kind is {self.source.kind}; got image_size: {self.image_size}"
+            )
+        if self.source.kind == "text" and (self.channels, self.invert) != ("grey", "none"):
+            raise ValueError(
+                f"channels: grey and invert: none while source.kind is text, whose bytes stay as they are; got {self.channels}, {self.invert}"
+            )
+        if self.source.kind == "text" and self.source.window > self.max_pixels:
+            raise ValueError(
+                f"source.window: found {self.source.window:,} bytes, expected: at most max_pixels, {self.max_pixels:,}"
+            )
         for key in ("test_path", "test_alphabets"):
             if getattr(self.source, key, None) and self.splits.test > 0:
                 raise ValueError(

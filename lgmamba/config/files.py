@@ -49,6 +49,11 @@ def probe_files(task: TaskBase) -> tuple[str, ...]:
     return ("probe.json", "steps.parquet", *maps, *(("panel.safetensors",) if task.IMAGES else ()), *details)
 
 
+def remedy_files(task: TaskBase) -> tuple[str, ...]:
+    """What `remedy` writes besides calibrated values."""
+    return ("remedies.json", "steps.parquet", *(("retention.parquet",) if task.TIED else ()))
+
+
 class DataFile(Strict):
     """data.json: the images, and the patch sizes that must divide them."""
 

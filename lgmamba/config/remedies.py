@@ -7,6 +7,7 @@ applies other entries one after the other.
 Glossary: L0 longest training length of a run; T length of the sequence, t step, in patches; s factor.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -14,16 +15,27 @@ from pydantic import Field, field_validator
 
 from lgmamba.config.base import Multiple, Name, Positive, Strict
 from lgmamba.config.run import RunConfig
-from lgmamba.config.task import Order
+from lgmamba.config.task import Invariance, Order, TaskBase
 from lgmamba.mixers.base import Verb
 from lgmamba.remedies.configs import Entry
 from lgmamba.remedies.entry import Mode
 
-CONTROLS = ("truncate", "reset", "subset_random", "subset_cover", "freeze", "paste")
-"""Rows of every table besides `vanilla`, the model as it is; see `lgmamba.remedies.controls`."""
-ORACLES = ("paste", "oracle_memory", "least_squares")
+CONTROLS_BY_INVARIANCE: dict[Invariance, tuple[str, ...]] = {
+    "prefix_drop": ("truncate", "reset"),
+    "subset": ("subset_random",),
+    "cover": ("subset_cover",),
+}
+"""What is done to sequences -> the controls that do it; see `lgmamba.remedies.controls`."""
+ORACLES = ("paste", "oracle_memory", "least_squares", "exact")
 """Rows that know all that can be known of what was read, by task: a floor for remedies, no competitors."""
-RESERVED = ("vanilla", "vanilla_stream", *dict.fromkeys((*CONTROLS, *ORACLES)))
+RESERVED = (
+    "vanilla",
+    "vanilla_stream",
+    *(name for names in CONTROLS_BY_INVARIANCE.values() for name in names),
+    "freeze",
+    *ORACLES,
+)
+"""Names of rows that are there without an entry, of all tasks."""
 
 
 class Combination(Strict):
@@ -115,6 +127,33 @@ def combined(entry: Entry | Combination, entries: Remedies) -> list[Entry]:
 
 def mode_of(entry: Entry | Combination, entries: Remedies) -> Mode:
     return combined(entry, entries)[0].mode
+
+
+def controls_of(task: TaskBase | type[TaskBase]) -> tuple[str, ...]:
+    """The controls that are read of a task: those that change no target, and those that must lose; `freeze` always."""
+    done = task.INVARIANT | task.COUNTEREXAMPLES
+    return (*(name for kind, names in CONTROLS_BY_INVARIANCE.items() if kind in done for name in names), "freeze")
+
+
+def rows_of(task: TaskBase | type[TaskBase]) -> tuple[str, ...]:
+    """Names of the rows that stand beside the entries of `remedies` for a task."""
+    oracle = () if task.ORACLE is None else (task.ORACLE,)
+    return ("vanilla", "vanilla_stream", *controls_of(task), *oracle)
+
+
+def check_kinds(entries: Remedies, runs: Mapping[str, RunConfig], orders: list[str]) -> None:
+    """The tasks of the runs that remedies are tried on have a use for them, on sequences of these orders.
+
+    Raises:
+        ValueError: names the entry, the run, and why it makes no sense there.
+    """
+    for (run, config), (i, entry), order in itertools.product(runs.items(), enumerate(entries), orders):
+        mode = None if isinstance(entry, Combination) else entry.mode
+        if (reason := config.task.refuses(entry.kind, mode, order)) is not None:
+            raise ValueError(
+                f"remedies.{i}: found {entry.name!r} of kind {entry.kind}, which makes no sense for task {config.task.kind} of run "
+                f"{run!r} (order {order}): {reason}; expected other remedies"
+            )
 
 
 CONTROL_VERBS: dict[str, frozenset[Verb]] = {"reset": frozenset({"reset"}), "freeze": frozenset({"mask"})}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lgmamba.config.base import LONGEST
 from lgmamba.config.inspect import LOOKS, why_not
-from lgmamba.config.remedies import RESERVED, check_mixers, check_names
+from lgmamba.config.remedies import check_kinds, check_mixers, check_names, rows_of
 from lgmamba.config.run import is_run_name
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def check_study(study: Params) -> None:
         check_patches,
         check_one_task,
         check_images,
+        check_classes,
         check_orders,
         check_comparisons,
         check_contrasts,
@@ -70,12 +71,37 @@ def check_one_task(study: Params) -> None:
 
 
 def check_images(study: Params) -> None:
-    """Tasks that need images have a source of some, and those that make their samples themselves have none."""
+    """Tasks that need images or text have a source of some, and those that make their samples themselves have none."""
+    kind = study.data.source.kind
+    found = kind if kind in ("none", "text") else "a source of images"
     for name, run in study.runs_by_name().items():
-        if run.task.IMAGES != (study.data.source.kind != "none"):
-            what = "a source of images" if run.task.IMAGES else "none"
+        what = "a source of images" if run.task.IMAGES else "text" if run.task.TEXT else "none"
+        if what != found:
             raise ValueError(
                 f"data.source.kind: found {study.data.source.kind!r}, expected: {what}, for task {run.task.kind} of run {name!r}"
+            )
+
+
+def check_classes(study: Params) -> None:
+    """Images have classes where a run names them, and no latent is larger than the image."""
+    for name, run in study.runs_by_name().items():
+        size, latent, head = study.data.size, run.model.latent, run.model.class_head
+        if size is not None and latent is not None:
+            numbers = (1 if study.data.channels == "grey" else 3) * size[0] * size[1]
+            if latent > numbers:
+                raise ValueError(
+                    f"runs.{name}.model.latent: found {latent}, expected: at most the {numbers:,} numbers of an image"
+                )
+        if head is None:
+            continue
+        if getattr(study.data.source, "label_column", "") is None:
+            raise ValueError(
+                "data.source.label_column: found null, expected: the column with the classes that are told apart "
+                f"(model.class_head of run {name!r})"
+            )
+        if study.data.n_classes not in (None, head.classes):
+            raise ValueError(
+                f"runs.{name}.model.class_head.classes: found {head.classes}, expected: {study.data.n_classes}, data.n_classes"
             )
 
 
@@ -118,13 +144,18 @@ def check_comparisons(study: Params) -> None:
 def check_contrasts(study: Params) -> None:
     """Contrasts name runs and remedies that exist, at lengths that are read."""
     runs, treated = study.runs_by_name(), study.extension
-    remedies = {entry.name for entry in study.remedies} | set(RESERVED)
+    remedies = {entry.name for entry in study.remedies} | set(rows_of(study.task))
     for i, contrast in enumerate(study.claims.primary):
         for role, side in (("of", contrast.of), ("minus", contrast.minus)):
             path = f"claims.primary.{i}.{role}"
             _known(f"{path}.run", side.run, runs)
             for j, name in enumerate(side.also or []):
                 _known(f"{path}.also.{j}", name, runs)
+            for name in side.runs:
+                if side.metric == "accuracy" and runs[name].model.class_head is None:
+                    raise ValueError(
+                        f"{path}.metric: found accuracy, expected: null, since run {name!r} names no class (model.class_head)"
+                    )
             L0 = runs[side.run].L0
             for name in side.treated:
                 if treated is None or side.run not in treated.runs:
@@ -166,7 +197,9 @@ def check_extension(study: Params) -> None:
                     f"remedies.{j}.clamp: found {entry.clamp}, expected: a share that leaves one of the L0 = {runs[name].L0} steps "
                     f"of run {name!r}"
                 )
-    check_mixers(study.remedies, {name: runs[name] for name in study.extension.runs})
+    tried = {name: runs[name] for name in study.extension.runs}
+    check_kinds(study.remedies, tried, study.extension.orders)
+    check_mixers(study.remedies, tried)
     if max(study.extension.factors) < JUDGED_FROM:
         raise ValueError(
             f"extension.factors: found {study.extension.factors}, expected: one of {JUDGED_FROM:g} or more, from where on "
@@ -179,6 +212,8 @@ def check_inspect(study: Params) -> None:
     runs = study.runs_by_name()
     for i, name in enumerate([] if study.inspect is None else study.inspect.runs):
         _known(f"inspect.runs.{i}", name, runs)
+        if (why := runs[name].task.refuses("inspect")) is not None:
+            raise ValueError(f"inspect: found runs of task {runs[name].task.kind}, expected: null, since {why}")
         if reasons := [reason for look in LOOKS if (reason := why_not(look, runs[name].model))]:
             raise ValueError(
                 f"inspect.runs.{i}: found {name!r}, which cannot be looked into: {reasons[0]}; expected runs of another mixer"
@@ -217,7 +252,7 @@ def check_initial_weights(study: Params) -> None:
 
 
 def check_lengths(study: Params) -> None:
-    """No sequence is longer than anyone can wait for."""
+    """No sequence is longer than anyone can wait for, or than its task can make it."""
     asked = {"probe.max_factor": study.probe.max_factor}
     if study.extension is not None:
         asked["extension.factors"] = max(study.extension.factors)
@@ -230,6 +265,28 @@ def check_lengths(study: Params) -> None:
                 f"{path}: found {factor:g}, expected: sequences of at most {LONGEST:,} patches; with L0 = {study.L0} they would "
                 f"have {factor * study.L0:,.0f}"
             )
+    _check_orders_reach(study)
+
+
+def _check_orders_reach(study: Params) -> None:
+    source = study.data.source
+    read = [("probe.max_factor", study.probe.max_factor * study.L0, name, study.probe.orders) for name in study.runs]
+    if study.extension is not None:
+        calibration, L0 = study.extension.calibration, {name: run.L0 for name, run in study.runs_by_name().items()}
+        for name in study.extension.runs:
+            read += [
+                ("extension.factors", max(study.extension.factors) * L0[name], name, study.extension.orders),
+                ("extension.calibration.lengths", max(calibration.lengths) * L0[name], name, [calibration.order]),
+            ]
+    for path, steps, name, orders in read:
+        task = study.runs_by_name()[name].task
+        for order in orders:
+            most = task.longest_in(source.window) if source.kind == "text" else task.longest(order)
+            if most is not None and steps > most:
+                raise ValueError(
+                    f"{path}: found sequences of {steps:,.0f} steps, expected: at most {most:,}, all that order {order} of task "
+                    f"{task.kind} has{' in data.source.window' if source.kind == 'text' else ''} (run {name!r})"
+                )
 
 
 def check_splits(study: Params) -> None:

@@ -95,7 +95,8 @@ def _check_patches(size: tuple[int, int], patch_size: int | Collection[int]) -> 
 def _plan(index: Index, config: DataConfig) -> Plan:
     n_classes = _count_classes(index, config.n_classes)
     place, order = splits.hash_ids(index.ids)
-    codes = splits.assign_splits(place, index.is_test, config.splits)
+    splitting = place if index.groups is None else splits.hash_ids(index.groups)[0]
+    codes = splits.assign_splits(splitting, index.is_test, config.splits)
     chosen = splits.select(order, index.is_test, config.max_images)
     if not (codes[chosen] == splits.CODES["train"]).any():
         raise DataError(

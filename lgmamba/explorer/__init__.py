@@ -92,7 +92,7 @@ def _picture(panel: Panel | None, run: str, step: int) -> dict[str, Any] | None:
 
 def _words(run: dict[str, Any], levels: dict[int, float], data: dict[str, Any]) -> str:
     """Where a run stands long before and long after its training length, against its level there."""
-    steps, L0, unit = sorted(levels), run["L0"], data["metric"]["unit"]
+    steps, L0, unit = sorted(levels), run["L0"], data["metric"]["change"]
     at_L0 = levels[nearest(steps, L0)]
     parts = [
         _against(levels[t] - at_L0, t, unit) for t in dict.fromkeys((nearest(steps, L0 / 4), steps[-1])) if t != L0

@@ -55,7 +55,7 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
     return {
         "study": params.study,
         "title": params.report.title,
-        "metric": {"label": style.metric.label, "unit": style.metric.unit},
+        "metric": {"label": style.metric.label, "unit": style.metric.unit, "change": style.metric.difference_unit},
         "read": params.task.STEPS,
         "steps": steps,
         "start": nearest(steps, params.L0 / 4),

@@ -28,9 +28,9 @@ def fig_budget(frame: pl.DataFrame, style: Style) -> Figure:
     colours = {role: style[_first(frame, role)].colour for role in ROLES}
     lengths = sorted(frame.filter(pl.col("measure") == LEVEL)["step"].unique())
     for ax, title, unit in (
-        (levels, "Reached", "PSNR at T (dB)"),
-        (differences, "Compared", "Difference at T (dB)"),
-        (change, "Read twice as long", "PSNR(2 L0) \u2212 PSNR(L0) (dB)"),
+        (levels, "Reached", style.metric.level_at("T")),
+        (differences, "Compared", f"Difference at T ({style.metric.difference_unit})"),
+        (change, "Read twice as long", style.metric.change("2 L0")),
     ):
         ax.set_title(title, loc="left")
         ax.set_xscale("log", base=2)

@@ -1,4 +1,4 @@
-"""PSNR against the number of patches read, one line for each run."""
+"""PSNR against the number of patches read, one line for each run; and accuracy below it, where classes are named."""
 
 import math
 
@@ -18,60 +18,59 @@ from lgmamba.figures.style import (
     log2_axis,
     mark_L0,
 )
+from lgmamba.metrics import ACCURACY
 
 OUT_OF_VIEW = ("paste", "oracle_memory", "nearest", "least_squares")
 """Baselines that copy what was read: they leave the plot where all was."""
 
 
+LEVELS = {"psnr": None, "accuracy": ACCURACY}
+"""Level that a frame may have -> its metric; None: that of the study."""
+
+
 def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
     """One panel for each kind of run; line = mean over seeds, band = lowest to highest seed, dot and dashed line = L0.
+
+    Where classes are named, accuracy has a second row of panels below, on the same steps.
 
     Args:
         frame: figure_curves of `analysis.drawn.curve_rows`.
     """
     models = frame.filter(pl.col("method") == "model")
     panels = models["panel"].unique(maintain_order=True).to_list()
-    columns = 2 if len(panels) in (2, 4) else 3
+    levels = [level for level in LEVELS if level in frame.columns]
+    columns = len(panels) if len(levels) > 1 else 2 if len(panels) in (2, 4) else 3
     labels = {panel: [style[run].label for run in _runs(models, panel)] for panel in panels}
     legends = {panel: legend_columns(words, WIDTH / min(columns, len(panels))) for panel, words in labels.items()}
     lines = max(math.ceil(len(labels[panel]) / legends[panel]) for panel in panels)
-    height = 2.9 if lines <= 3 else 2.9 + 0.15 * (lines - 1)
-    figure, axes = grid_of_axes(len(panels), columns, height, sharex=True, sharey=True)
-    for ax, panel in zip(axes, panels, strict=True):
-        _draw_baselines(ax, frame)
-        here = models.filter(pl.col("panel") == panel)
-        for run, rows in here.group_by("run", maintain_order=True):
-            look = style[run[0]]
-            ax.fill_between(rows["step"], rows["psnr_lo"], rows["psnr_hi"], color=look.colour, alpha=0.25, linewidth=0)
-            ax.plot(rows["step"], rows["psnr"], **look.stroke, label=look.label)
-            at_L0 = rows.filter(pl.col("at_L0"))
-            ax.plot(
-                at_L0["step"],
-                at_L0["psnr"],
-                look.marker,
-                color=look.colour,
-                markersize=4.5,
-                markeredgecolor="white",
-                markeredgewidth=0.5,
-                zorder=5,
-            )
-        for L0 in here["L0"].unique():
-            mark_L0(ax, L0)
-        ax.set_title(PANEL_TITLES.get(panel, panel), loc="left")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelbottom=True)
-        ax.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=legends[panel], columnspacing=1, handlelength=1.6
-        )
-    in_view = frame.filter(pl.col("method").is_in(OUT_OF_VIEW).not_())
-    low, high = least(in_view["psnr_lo"]), greatest(in_view["psnr_hi"])
-    span = max(high - low, 1.0)  # dB; constant images leave no span
-    axes[0].set_ylim(low - 0.05 * span, high + 0.07 * span)
-    log2_axis(axes[0].xaxis, models["step"].to_list())
-    for ax in axes:
-        ax.set_xlabel(f"Step t ({style.steps})")
-    for ax in axes[::columns]:
-        ax.set_ylabel(style.metric.title)
+    more = 0.15 * (lines - 1) if lines > 3 else 0.0
+    if len(levels) == 1:
+        figure, axes = grid_of_axes(len(panels), columns, 2.9 + more, sharex=True, sharey=True)
+        rows = [axes]
+    else:
+        figure = Figure(figsize=(WIDTH, 2.4 * len(levels) + 0.5 + more), layout="constrained")
+        rows = [list(row) for row in figure.subplots(len(levels), columns, squeeze=False, sharex=True, sharey="row")]
+    for row, level in zip(rows, levels, strict=True):
+        for ax, panel in zip(row, panels, strict=True):
+            _draw_baselines(ax, frame, level)
+            _draw_runs(ax, models.filter(pl.col("panel") == panel), style, level)
+            if row is rows[0]:
+                ax.set_title(PANEL_TITLES.get(panel, panel), loc="left")
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.tick_params(labelbottom=True)
+            if row is rows[-1]:
+                ax.set_xlabel(f"Step t ({style.steps})")
+                ax.legend(
+                    loc="upper center",
+                    bbox_to_anchor=(0.5, -0.2),
+                    ncol=legends[panel],
+                    columnspacing=1,
+                    handlelength=1.6,
+                )
+        _limits(row[0], frame, level)
+        for ax in row[::columns]:
+            ax.set_ylabel((LEVELS[level] or style.metric).title)
+    log2_axis(rows[0][0].xaxis, models["step"].to_list())
     _baseline_legend(figure, frame)
     return figure
 
@@ -80,10 +79,39 @@ def _runs(models: pl.DataFrame, panel: str) -> list[str]:
     return models.filter(pl.col("panel") == panel)["run"].unique(maintain_order=True).to_list()
 
 
-def _draw_baselines(ax: Axes, frame: pl.DataFrame) -> None:
+def _draw_runs(ax: Axes, here: pl.DataFrame, style: Style, level: str) -> None:
+    for run, rows in here.drop_nulls(level).group_by("run", maintain_order=True):
+        look = style[run[0]]
+        ax.fill_between(
+            rows["step"], rows[f"{level}_lo"], rows[f"{level}_hi"], color=look.colour, alpha=0.25, linewidth=0
+        )
+        ax.plot(rows["step"], rows[level], **look.stroke, label=look.label)
+        at_L0 = rows.filter(pl.col("at_L0"))
+        ax.plot(
+            at_L0["step"],
+            at_L0[level],
+            look.marker,
+            color=look.colour,
+            markersize=4.5,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            zorder=5,
+        )
+    for L0 in here["L0"].unique():
+        mark_L0(ax, L0)
+
+
+def _limits(ax: Axes, frame: pl.DataFrame, level: str) -> None:
+    in_view = frame.filter(pl.col("method").is_in(OUT_OF_VIEW).not_()).drop_nulls(level)
+    low, high = least(in_view[f"{level}_lo"]), greatest(in_view[f"{level}_hi"])
+    span = max(high - low, 1.0)  # dB; constant images leave no span
+    ax.set_ylim(low - 0.05 * span, high + 0.07 * span)
+
+
+def _draw_baselines(ax: Axes, frame: pl.DataFrame, level: str) -> None:
     for method, (_, dashes) in BASELINES.items():
-        rows = frame.filter(pl.col("method") == method)
-        ax.plot(rows["step"], rows["psnr"], color="black", linewidth=0.9, linestyle=dashes, zorder=1)
+        rows = frame.filter(pl.col("method") == method).drop_nulls(level)
+        ax.plot(rows["step"], rows[level], color="black", linewidth=0.9, linestyle=dashes, zorder=1)
 
 
 def _baseline_legend(figure: Figure, frame: pl.DataFrame) -> None:

@@ -53,5 +53,5 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
     for ax in axes:
         ax.set_xlabel("T / L0 (training lengths)")
     for ax in axes[::columns]:
-        ax.set_ylabel(f"{style.metric.label}(T) \u2212 {style.metric.label}(L0) ({style.metric.unit})")
+        ax.set_ylabel(style.metric.change())
     return figure

@@ -25,8 +25,8 @@ def fig_envelope(frame: pl.DataFrame, style: Style) -> Figure:
         axes[0, column].set_title(f"Lengths of {style[name].label} (L0 = {family['L0'][0]})", loc="left")
         log2_axis(axes[1, column].xaxis, family["step"].to_list())
         axes[1, column].set_xlabel(f"Sequence length T ({style.steps})")
-    axes[0, 0].set_ylabel(f"{style.metric.label} at T ({style.metric.unit})")
-    axes[1, 0].set_ylabel("Difference (dB)")
+    axes[0, 0].set_ylabel(style.metric.level_at("T"))
+    axes[1, 0].set_ylabel(f"Difference ({style.metric.difference_unit})")
     return figure
 
 

@@ -39,6 +39,6 @@ def fig_forms(frame: pl.DataFrame, style: Style) -> Figure:
     axes[0].set_yticks(range(len(runs)), [style[run].label for run in runs])
     axes[0].invert_yaxis()
     middle = axes[(len(lengths) - 1) // 2]
-    middle.set_xlabel("Minus the generalist (dB); red: the specialist", fontsize=7)
-    axes[-1].set_xlabel("Minus its PSNR at L0 (dB)", fontsize=7)
+    middle.set_xlabel(f"Minus the generalist ({style.metric.difference_unit}); red: the specialist", fontsize=7)
+    axes[-1].set_xlabel(f"Minus its {style.metric.label} at L0 ({style.metric.difference_unit})", fontsize=7)
     return figure

@@ -43,7 +43,5 @@ def fig_mixers(frame: pl.DataFrame, style: Style) -> Figure:
         ax.tick_params(length=0)
         ax.set_title(PANEL_TITLES[kind], loc="left")
         ax.set_xlabel("T / L0 (training lengths)")
-    figure.colorbar(
-        image, ax=axes, label=f"{style.metric.label}(T) \u2212 {style.metric.label}(L0) ({style.metric.unit})"
-    )
+    figure.colorbar(image, ax=axes, label=style.metric.change())
     return figure

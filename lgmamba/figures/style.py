@@ -52,6 +52,9 @@ BASELINES: dict[str, tuple[str, Line]] = {
     "paper": ("Paper alone", (0, (1, 4))),
     "zero": ("Nothing read: the answer 0", (0, (1, 1.5))),
     "least_squares": ("Least squares", (0, (5, 1.5))),
+    "chance": ("A guess", (0, (1, 1.5))),
+    "unigram": ("Frequencies of bytes", (0, (1, 1.5))),
+    "exact": ("All that was read is known", (0, (5, 1.5))),
 }
 PANEL_TITLES = {
     "specialist": "Specialists (one length)",

@@ -36,7 +36,7 @@ class NextToken:
     """How predictions of text are judged, as `lgmamba.tasks.base.Task` for what remedies ask of it."""
 
     @staticmethod
-    def mean_error(prediction: Tensor, sequences: TokenSequences, steps: Tensor) -> Tensor:
+    def mean_loss(prediction: Tensor, sequences: TokenSequences, steps: Tensor) -> Tensor:
         """Mean -ln p of the token after each step: logits (B, S, vocabulary), steps (S,) from 1 -> ()."""
         wanted = sequences.targets[:, steps - 1]
         return F.cross_entropy(prediction.flatten(0, 1), wanted.flatten())

@@ -1,8 +1,8 @@
 """Remedies tried on one trained run: calibrated, and read beside the controls on the same images, orders and steps.
 
     remedies.json          what was tried, with which checkpoint and images, what calibration found and what it cost
-    steps.parquet          run, seed, remedy, mode, order, repeat, image, step -> mse
-    retention.parquet      run, seed, remedy, mode, order, step, age -> mse, count
+    steps.parquet          run, seed, remedy, mode, order, repeat, image, step -> mse; with a class head also error_rate
+    retention.parquet      run, seed, remedy, mode, order, step, age -> mse, count; where steps show parts of the target
     artefacts/<name>.json  calibrated values
 
 Glossary: `lgmamba.probe`. mode: prefix or stream, see `lgmamba.config.remedies`. Rows that are always there: `vanilla`, the
@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import RemedyFile
+from lgmamba.config.files import RemedyFile, remedy_files
 from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
+from lgmamba.metrics import ACCURACY
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.reconstruct import rounded
+from lgmamba.probe.reconstruct import class_column, rounded
 from lgmamba.probe.retention import RetentionMap
 from lgmamba.provenance import code_digest
 from lgmamba.records import begin, finish
@@ -93,7 +94,7 @@ def try_remedies(
     }
     write_atomic(out / "remedies.json", to_json(about))
     artefacts = [f"artefacts/{name}.json" for name in trial.artefacts]
-    finish(made_from, out, ["remedies.json", "steps.parquet", "retention.parquet", *artefacts])
+    finish(made_from, out, [*remedy_files(config.run.task), *artefacts])
     remove_parts(out)
     return about
 
@@ -139,7 +140,7 @@ class Trial:
         last = images.lengths[-1]
         entries = self.config.remedies
         tried = [build(entry, entries, values, self.model, last) for entry in entries]
-        self.remedies = [*vanilla, *control_remedies(self.model, self.task.invariant), *tried]
+        self.remedies = [*vanilla, *control_remedies(self.model, self.task.config), *tried]
 
     def _calibration_set(self) -> CalibrationSet:
         calibration = self.config.extension.calibration
@@ -153,7 +154,8 @@ class Trial:
         last = max(self.steps[-1], round(calibration.lengths[-1] * self.model.L0))
         seq = self.task.held_out(rows, calibration.order, 0, last)
         piece, seed = calibration.piece or self.config.probe.piece, self.config.run.seed
-        return CalibrationSet(self.model, self.task, seq, calibration, self.steps, piece, seed)
+        judge = self.task.judge(self.model, self.config.run.train)
+        return CalibrationSet(self.model, judge, seq, calibration, self.steps, piece, seed)
 
     def _artefact(self, entry, images: CalibrationSet, work: Path | None, given: Path | None) -> Artefact:
         key = self._key(entry, images)
@@ -228,23 +230,24 @@ class Trial:
             self._add(oracle, "prefix", block, self.task.baselines(seq, steps, ages)[oracle], ages)
 
     def _compare(self, remedy: Remedy, drawn: Tensor, vanilla: Tensor) -> None:
-        """How far a remedy is from changing nothing up to L0: the largest difference of a pixel."""
+        """How far a remedy is from changing nothing up to L0: the largest difference of a number predicted."""
         short = sum(T <= self.model.L0 for T in self.steps)
-        difference = float((drawn[:, :short] - vanilla[:, :short]).abs().max())
+        difference = float((self.task.picture(drawn) - self.task.picture(vanilla))[:, :short].abs().max())
         self.identity[remedy.name] = max(self.identity.get(remedy.name, 0.0), difference)
 
     def _add(self, name: str, mode: str, block: dict[str, Any], scores: Scores, ages: Tensor | None) -> None:
         if ages is not None:
             self.maps.setdefault((name, mode, block["order"]), RetentionMap(self.steps)).add(scores.parts, ages)
-        errors = scores.values[self.task.metrics[0].name].cpu()
-        self.blocks.append(block | {"remedy": name, "mode": mode, "mse": errors})
+        errors, wrong = scores.values[self.task.metrics[0].name].cpu(), scores.values.get(ACCURACY.name)
+        found = {"mse": errors, "error_rate": None if wrong is None else wrong.cpu()}
+        self.blocks.append(block | {"remedy": name, "mode": mode} | found)
 
     def _finish(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def write(self, out: Path) -> None:
-        """The two frames."""
+        """The frames."""
         name = {"run": self.config.run.run, "seed": self.config.run.seed}
         sizes = [b["mse"].numel() for b in self.blocks]
         columns: dict[str, Any] = {
@@ -254,7 +257,9 @@ class Trial:
         columns["image"] = np.concatenate([np.repeat(b["image"].cpu().numpy(), len(steps)) for b in self.blocks])
         columns["step"] = np.concatenate([np.tile(steps, len(b["image"])) for b in self.blocks])
         columns["mse"] = rounded(np.concatenate([b["mse"].float().numpy().ravel() for b in self.blocks]))
-        write_columns(out / "steps.parquet", name | columns)
+        write_columns(out / "steps.parquet", name | columns | class_column(self.blocks))
+        if not self.maps:
+            return
         rows: dict[str, list] = {}
         for (remedy, mode, order), retention in self.maps.items():
             here = retention.columns()

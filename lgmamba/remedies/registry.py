@@ -3,10 +3,10 @@
 Glossary: `lgmamba.remedies`.
 """
 
-from collections.abc import Collection
 from typing import Any
 
-from lgmamba.config.remedies import Combination, Remedies, combined
+from lgmamba.config.remedies import Combination, Remedies, combined, controls_of
+from lgmamba.config.task import TaskBase
 from lgmamba.mixers.contract import Hook
 from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies import controls
@@ -71,27 +71,20 @@ def remarks(entry: Entry, values: dict[str, Any]) -> list[str]:
     return KINDS[entry.kind].remarks(entry, values)
 
 
-def control_remedies(model: AnyReadable, invariant: Collection[str]) -> list[Remedy]:
-    """The controls that make sense for a task, by what may be done to its sequences (`lgmamba.tasks.base.Task.invariant`).
+def control_remedies(model: AnyReadable, task: TaskBase | type[TaskBase]) -> list[Remedy]:
+    """The controls that are read of a task (`lgmamba.config.remedies.controls_of`).
 
     The one that the task itself knows, such as `paste`, reads with no model and is not among them.
     """
-    L0 = model.L0
-    drop = [
-        Remedy("truncate", "control", "prefix", "the last L0 patches", select=lambda _, k: controls.truncate(k, L0)),
-        Remedy("reset", "control", "stream", "state set to 0 after every L0 patches", select=lambda _, k: controls.reset(k, L0)),
-    ]  # fmt: skip
-    subset = [
-        Remedy("subset_random", "control", "prefix", "L0 random patches", select=lambda _, k: controls.subset_random(k, L0)),
-    ]  # fmt: skip
-    cover = [
+    L0, what = model.L0, task.STEPS
+    known = [
+        Remedy("truncate", "control", "prefix", f"the last L0 {what}", select=lambda _, k: controls.truncate(k, L0)),
+        Remedy("reset", "control", "stream", f"state set to 0 after every L0 {what}", select=lambda _, k: controls.reset(k, L0)),
+        Remedy("subset_random", "control", "prefix", f"L0 random {what}", select=lambda _, k: controls.subset_random(k, L0)),
         Remedy(
             "subset_cover", "control", "prefix", "the newest patch of each cell, L0 of them",
             select=lambda s, _: controls.subset_cover(s.cells, L0, s.n_cells),
         ),
+        Remedy("freeze", "control", "stream", f"nothing is written after L0 {what}", plan=lambda T: controls.freeze(L0)),
     ]  # fmt: skip
-    freeze_at_L0 = Remedy(
-        "freeze", "control", "stream", "nothing is written after L0 patches", plan=lambda T: controls.freeze(L0)
-    )
-    of = {"prefix_drop": drop, "subset": subset, "cover": cover}
-    return [*(control for name, those in of.items() if name in invariant for control in those), freeze_at_L0]
+    return [control for control in known if control.name in controls_of(task)]

@@ -29,8 +29,8 @@ Bounds = tuple[float, float] | None
 class Judge(Protocol[Q_contra]):
     """What says how wrong predictions are; `lgmamba.tasks.base.Task` is one."""
 
-    def mean_error(self, prediction: Tensor, sequences: Q_contra, steps: Tensor) -> Tensor:
-        """Mean error () of predictions (B, S, *shape) after steps (S,), from 1."""
+    def mean_loss(self, prediction: Tensor, sequences: Q_contra, steps: Tensor) -> Tensor:
+        """Mean loss () of predictions (B, S, *shape) after steps (S,), from 1."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,6 @@ def loss_at_steps(
     def loss(theta: Tensor) -> Tensor:
         plan = make_plan(theta.exp())
         prediction = read_at_steps(model, sequences, steps, target_length, piece or steps[-1], plan)
-        return task.mean_error(prediction, sequences, at)
+        return task.mean_loss(prediction, sequences, at)
 
     return loss

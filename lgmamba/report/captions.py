@@ -65,7 +65,7 @@ TEXTS = {
     "curves": """
         Every point is a sequence of its own, ended at t and decoded there. A length-adaptive run is told the true length of each
         sequence. Dots and dashed lines: training length L0, the longest length of training; everything to the right of it is beyond
-        training. {Lines}; {sample}. PSNR is that of the mean squared error over images. The ideal memory shows the patches read so
+        training. {Lines}; {sample}. {definition} The ideal memory shows the patches read so
         far and the mean image elsewhere; once every cell has been read it is perfect and has left the plot.""",
     "gallery": """
         The same {split} images in all rows: the first, and of those kept the one least like it. The first row shows the patches read so
@@ -140,23 +140,43 @@ PLAIN_TEXTS = {
     "curves": """
         Every point is a sequence of its own, ended at t and asked there. A length-adaptive run is told the true length of each
         sequence. Dots and dashed lines: training length L0, the longest length of training; everything to the right of it is beyond
-        training. {Lines}; {sample}. Level = 10 log10(1 / mean error).""",
+        training. {Lines}; {sample}. {definition}""",
     "envelope": """
-        Above: level at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
+        Above: {level} at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
         trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: the length-adaptive run
         minus the generalist and minus the specialists, with {percent} intervals over trainings. Measured on {sample}.""",
     "degradation": """
-        Level at sequence length T minus level at the run's own training length. Bands: {percent} intervals over trainings; {sample}.""",
+        {Level} at sequence length T minus {level} at the run's own training length. Bands: {percent} intervals over trainings; {sample}.""",
     "mixers": """
-        Level at sequence length T minus Level at the run's own training length, for every sequence mixer; grey line: what lies right of it is
+        {Level} at sequence length T minus {level} at the run's own training length, for every sequence mixer; grey line: what lies right of it is
         beyond training. Mean over {seeds}; {sample}.""",
     "theory": """
         Dots: one bare S6 layer, mean over {seeds}; bars: lowest to highest. Lines: the closed form of its error, as it is, with steps
         slower by T / L0 beyond L0, and of the mean over windows of L0 steps. Measured on {sample}.""",
+    "remedies": """
+        Above: {level} against T / L0 of the best remedy of each of the best kinds (colours), of the model as it is and of controls (black);
+        faint: all other remedies; bands: lowest to highest of {seeds}. Below: {level} at the longest T minus {level} at L0, the best
+        remedies first (dots), then the model as it is and controls (squares); lines: {percent} intervals over trainings. Right of
+        zero a method gains from what arrives after L0. Measured on {tried}.""",
     "training": """
-        Level on validation samples of sequences of several lengths while training. {Lines}.""",
+        {Level} on validation samples of sequences of several lengths while training. {Lines}.""",
 }
 """Where they differ for a task without pictures."""
+
+CLASS_TEXTS = {
+    "curves": """
+        PSNR above and accuracy below, of the same trainings on the same images. Every point is a sequence of its own, ended at t and read
+        there by both heads. A length-adaptive run is told the true length of each sequence. Dots and dashed lines: training length L0, the
+        longest length of training; everything to the right of it is beyond training. {Lines}; {sample}. PSNR is that of the mean squared
+        error over images. Beside the mean image stands the commonest class. The ideal memory shows what was read and the mean image
+        elsewhere; once all was read it is perfect and has left the plot.""",
+    "remedies": """
+        Above: PSNR, and below it accuracy, against T / L0 of the best remedy of each of the best kinds (colours; by PSNR), of the model as
+        it is and of controls (black); faint: all other remedies; bands: lowest to highest of {seeds}. Lowest row: PSNR at the longest T minus
+        PSNR at L0, the best remedies first (dots), then the model as it is and controls (squares); lines: {percent} intervals over
+        trainings. Right of zero a method gains from what arrives after L0. Measured on {tried}.""",
+}
+"""Where they differ for a study whose runs name classes."""
 
 PLACES_TEXTS = {
     "task": """
@@ -179,10 +199,14 @@ def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[s
         tried: the same of the remedies, in words; of a study that tries some.
     """
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
+    metric = params.task.METRICS[0]
     facts = {
         "Lines": "One training"
         if one_seed
         else f"Line: mean over {sample.counted('seed')}; band: lowest to highest seed",
+        "definition": metric.definition,
+        "level": metric.label if metric.label.isupper() else metric.label.lower(),
+        "Level": metric.label,
         "percent": f"{100 * params.claims.level:g} %",
         "sample": sample,
         "seed": params.seeds[0],
@@ -201,6 +225,7 @@ def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[s
         facts |= {"tried": tried, "first_order": params.extension.orders[0]}
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
     texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
+    texts = texts | CLASS_TEXTS if params.names_classes else texts
     return {
         figure: " ".join(texts[figure].split()).format(**facts) + (SELECTION if is_selection(params, figure) else "")
         for figure in figures_of(params)

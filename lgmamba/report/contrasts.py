@@ -23,22 +23,26 @@ MEANINGS = {
 
 
 def contrast_facts(
-    contrasts: pl.DataFrame, fixed: datetime.date | None, units: Mapping[str, str] | None = None
+    contrasts: pl.DataFrame, fixed: datetime.date | None, units: str | Mapping[str, str]
 ) -> dict[str, Any]:
     """Sentences and rows of the primary contrasts.
 
     Args:
         contrasts: columns of `lgmamba.analysis.contrasts.SCHEMA`.
         fixed: day on which they were written down; None: exploratory.
-        units: contrast -> its unit; None: dB, all of them.
+        units: of the differences; of all contrasts, or contrast -> its own.
 
     Returns:
-        rows: one mapping for each contrast, with `sentence` (claim, verdict and numbers in words); counts: verdicts in
+        rows: one mapping for each contrast, with `sentence` (claim, verdict and numbers in words), and `unit` where each has its own
+        and it is not dB; counts: verdicts in
         words; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None; many: whether
         they are a table.
     """
+    unit_of = {name: units if isinstance(units, str) else units[name] for name in contrasts["name"]}
     rows = [
-        row | {"claim": plain_text(row["claim"]), "sentence": sentence(row, units[row["name"]] if units else "dB")}
+        row
+        | {"claim": plain_text(row["claim"]), "sentence": sentence(row, unit_of[row["name"]])}
+        | ({} if isinstance(units, str) or unit_of[row["name"]] == "dB" else {"unit": unit_of[row["name"]]})
         for row in contrasts.to_dicts()
     ]
     found = [row["verdict"] for row in rows]
@@ -53,7 +57,7 @@ def contrast_facts(
     }
 
 
-def sentence(row: dict[str, Any], unit: str = "dB") -> str:
+def sentence(row: dict[str, Any], unit: str) -> str:
     """Verdict, effect, interval and trainings of one contrast, in words."""
     if row["effect"] is None:
         return f"{row['verdict']}: {row['reason']}."

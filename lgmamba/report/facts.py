@@ -21,6 +21,7 @@ from lgmamba.analysis.shown import MANY_RUNS, drawn_runs, shown_rows
 from lgmamba.analysis.titles import titles
 from lgmamba.config.study import Params
 from lgmamba.report.captions import captions, sample_of
+from lgmamba.report.classes import accuracies, class_facts, contrast_units
 from lgmamba.report.contrasts import contrast_facts
 from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
@@ -43,12 +44,14 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     params = load_study(study_json)
     found = {name: pl.read_parquet(frames / f"{name}.parquet") for name in READ}
     sample = sample_of(params, found["curves"])
-    runs = params.runs_by_name()
+    runs, metric = params.runs_by_name(), params.task.METRICS[0]
     remedies = None if params.extension is None else remedy_facts(params, frames)
     return {
         "params": params,
         "shown": drawn_runs(params),
         "many_runs": MANY_RUNS if params.report.shown is None and len(runs) > MANY_RUNS else None,
+        "metric": metric,
+        "refused": sorted((kind, why) for kind, why in params.task.REFUSES.items() if kind != "inspect"),
         "title": plain_text(params.report.title),
         "question": plain_text(params.report.question),
         "method": method_lines(params, sample) if params.task.IMAGES else [],
@@ -56,9 +59,13 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "params_values": params.model_dump(mode="json"),
         "study": params.study,
         "sample": sample,
-        "contrasts": contrast_facts(found["contrasts"], params.claims.fixed),
+        "contrasts": contrast_facts(
+            found["contrasts"], params.claims.fixed, contrast_units(params) or metric.difference_unit
+        ),
         "early": early_facts(params, found["summary"]),
-        "levels": level_facts(params, found["summary"]),
+        "levels": level_facts(params, found["summary"], params.probe.orders[0]),
+        "other_orders": {order: level_facts(params, found["summary"], order) for order in params.probe.orders[1:]},
+        "classes": class_facts(params, found["summary"], frames) if params.names_classes else None,
         "account": account_facts(params, found["summary"]),
         "asked_told": told_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "asked_written": asked_facts(params, frames) if "asked" in params.task.DETAILS else [],
@@ -91,7 +98,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
 
 def _strategies(params: Params, frames: Path) -> list[str]:
     """What the retention maps show, in sentences; nothing where there are none."""
-    if not params.task.TIED:
+    if not (params.task.TIED and params.task.IMAGES):
         return []
     maps = shown_rows(params, "retention", pl.read_parquet(frames / "figure_retention.parquet"))
     return strategy_sentences(maps, described_runs(params), max(params.claims.far_factors))
@@ -163,11 +170,9 @@ def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def level_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
-    """PSNR of each run at L0 and at its multiples: {run, L0, psnr: {factor: dB or None}}."""
-    headline = summary.filter(
-        pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model"
-    )
+def level_facts(params: Params, summary: pl.DataFrame, order: str) -> list[dict[str, Any]]:
+    """Level of each run at L0 and at its multiples, in one order: {run, L0, psnr: {factor: level or None}}."""
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == order, pl.col("method") == "model")
     psnr = {(run, step): value for run, step, value in headline.select("run", "step", "psnr").rows()}
     factors = [1, *params.claims.far_factors]
     return [
@@ -265,5 +270,8 @@ def metrics(facts: dict[str, Any]) -> dict[str, Any]:
         row["run"]: {f"{f}xL0": value for f, value in row["psnr"].items() if value is not None}
         for row in facts["levels"]
     }
-    found = {"contrasts": contrasts, "psnr_db": psnr}
-    return found | ({"remedies_db": facts["remedies"]["far_db"]} if facts["remedies"] else {})
+    pictures, level = facts["params"].task.IMAGES, facts["metric"].level
+    found = {"contrasts": contrasts, "psnr_db" if pictures else level: psnr}
+    found |= {"accuracy_percent": accuracies(facts["classes"])} if facts["classes"] else {}
+    name = "remedies_db" if pictures else f"remedies_{level}"
+    return found | ({name: facts["remedies"]["far_levels"]} if facts["remedies"] else {})

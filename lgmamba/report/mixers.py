@@ -15,6 +15,7 @@ from lgmamba.analysis.numbers import mean
 from lgmamba.analysis.remedies import VANILLA
 from lgmamba.config.claims import Contrast
 from lgmamba.config.study import Params
+from lgmamba.metrics import Metric
 from lgmamba.report.remedies import best_remedies, differences_of
 from lgmamba.report.words import interval, listed, number, signed, span
 
@@ -138,7 +139,7 @@ def length_sentences(params: Params, contrasts: pl.DataFrame, mean_image: float 
         if len(compared) > 1:
             names = mixer_names(params, [contrast.of.run for contrast in compared])
             found = [(names[c.of.run], rows[c.name], outcome(rows[c.name])) for c in compared]
-            sentences += _sentences(length, found, params.claims.margin, mean_image)
+            sentences += _sentences(length, found, params.claims.margin, mean_image, params.task.METRICS[0])
     return sentences
 
 
@@ -161,12 +162,13 @@ def outcome(row: dict[str, Any]) -> str:
 
 
 def _sentences(
-    length: str, found: list[tuple[str, dict[str, Any], str]], margin: float, mean_image: float | None
+    length: str, found: list[tuple[str, dict[str, Any], str]], margin: float, mean_image: float | None, metric: Metric
 ) -> list[str]:
+    unit = metric.difference_unit
     beginnings: dict[str, Callable[[int], str]] = {
         FALLS: lambda n: f"{n} {'falls' if n == 1 else 'fall'}",
         HOLDS: lambda n: (
-            f"{n} {'holds, its interval' if n == 1 else 'hold, their intervals'} within {number(margin, 1)} dB of zero"
+            f"{n} {'holds, its interval' if n == 1 else 'hold, their intervals'} within {number(margin, 1)} {unit} of zero"
         ),
         GAINS: lambda n: f"{n} {'gains' if n == 1 else 'gain'}",
         OPEN: lambda n: f"{n} {'is' if n == 1 else 'are'} undecided after Holm's correction",
@@ -176,9 +178,9 @@ def _sentences(
     for kind, begin in beginnings.items():
         rows = sorted(((name, row) for name, row, is_ in found if is_ == kind), key=lambda pair: pair[1]["effect"])
         if rows:
-            said.append(f"* **{begin(len(rows))}:** {listed(_with_effect(name, row) for name, row in rows)}.")
+            said.append(f"* **{begin(len(rows))}:** {listed(_with_effect(name, row, unit) for name, row in rows)}.")
     levels = [
-        f"those that {words} have {span((row['minus_level'] for _, row, is_ in found if is_ == kind))} dB"
+        f"those that {words} have {span((row['minus_level'] for _, row, is_ in found if is_ == kind))} {metric.unit}"
         for kind, words in LEVELS.items()
         if any(is_ == kind for _, _, is_ in found)
     ]
@@ -186,9 +188,9 @@ def _sentences(
     return [*said, f"What there is to lose: at L0 {listed(levels)}{nothing}."]
 
 
-def _with_effect(name: str, row: dict[str, Any]) -> str:
+def _with_effect(name: str, row: dict[str, Any], unit: str) -> str:
     ends = "" if row["lo"] is None else f" {interval(row['lo'], row['hi'], 'dB')}"
-    return f"{name} {signed(row['effect'])} dB{ends}"
+    return f"{name} {signed(row['effect'])} {unit}{ends}"
 
 
 def mixer_names(params: Params, runs: list[str]) -> dict[str, str]:
@@ -211,13 +213,13 @@ PROPERTIES: dict[str, Callable[[dict[str, Any]], float | None]] = {
     ),
     "size of the state": lambda row: row["numbers"] or None,
     "whether the state is bounded (1 or 0)": lambda row: None if row["bounded"] is None else float(row["bounded"]),
-    "PSNR at L0": lambda row: row["at"]["1"]["psnr"],
+    "level at L0": lambda row: row["at"]["1"]["psnr"],
 }
 """What may go with a fall, of those mixers that have it."""
 
 
 def predictor_rows(rows: list[dict[str, Any]], factors: list[float]) -> list[dict[str, Any]]:
-    """Spearman's rank correlation, over mixers, of each property with the fall, PSNR(L0) - PSNR(T).
+    """Spearman's rank correlation, over mixers, of each property with the fall, level at L0 minus that at T.
 
     Args:
         rows: `mixer_rows` of generalists, all with their PSNR at L0 and at the factors.

@@ -10,10 +10,11 @@ from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA
 from lgmamba.analysis.shown import shown_rows
 from lgmamba.config.remedies import ORACLES, RESERVED
 from lgmamba.config.study import Params
+from lgmamba.metrics import Metric
 from lgmamba.report.remedy_kinds import kind_facts
 from lgmamba.report.words import duration, interval, listed, number, plural, signed
 
-PERFECT = 100.0  # dB; better is an exact copy
+PERFECT = 100.0  # dB, or per cent: an exact answer
 READ = ("cost", "lengths", "differences", "memory")
 
 
@@ -24,34 +25,42 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
         params: a study that tries remedies.
         frames: folder written by `evaluate`.
     """
-    found = {name: pl.read_parquet(frames / f"remedies_{name}.parquet") for name in READ}
+    read = READ if params.task.TIED else [name for name in READ if name != "memory"]
+    found = {name: pl.read_parquet(frames / f"remedies_{name}.parquet") for name in read}
     levels, drawn = pl.read_parquet(frames / "remedies.parquet"), pl.read_parquet(frames / "figure_remedies.parquet")
-    far = max(params.the_extension.factors)
+    far, metric = max(params.the_extension.factors), params.task.METRICS[0]
     order = drawn["remedy"].unique(maintain_order=True).to_list()
     order += [name for name in levels["remedy"].unique(maintain_order=True) if name not in order]
     orders = listed(f"`{name}`" for name in params.the_extension.orders)
     repeats = params.the_extension.repeats
+    one, each = ("image", "visiting orders an image") if params.task.IMAGES else ("sample", "sequences a sample")
     return {
-        "sample": f"{plural(int(least(levels['n_images'])), f'{params.probe.split} image')}"
-        + (f", {repeats} visiting orders an image" if repeats > 1 else "")
+        "sample": f"{plural(int(least(levels['n_images'])), f'{params.probe.split} {one}')}"
+        + (f", {repeats} {each}" if repeats > 1 else "")
         + f", {plural(int(least(levels['n_seeds'])), 'seed')}, order{'s' if len(params.the_extension.orders) > 1 else ''} {orders}",
+        "controls": control_words(found["cost"]),
         "factors": [f for f in sorted(set(params.the_extension.factors) | {1.0})],
         "far": far,
-        "far_db": far_levels(levels.filter(pl.col("factor") == far)),
+        "far_levels": far_levels(levels.filter(pl.col("factor") == far)),
         "tables": [
-            _table(run, order_, levels, found, order)
+            _table(run, order_, levels, found, order, metric)
             for run, order_ in levels.select("run", "order").unique(maintain_order=True).rows()
         ],
         "tried": drawn.filter(pl.col("rank").is_not_null())["remedy"].n_unique(),
         "kinds": kind_facts(found, drawn, params, far),
-        "sentences": best_sentences(shown_rows(params, "remedies", drawn), found["differences"], far),
+        "sentences": best_sentences(shown_rows(params, "remedies", drawn), found["differences"], far, metric),
         "calibration": calibration_sentence(params, found["cost"]),
         "identity": found["cost"].filter(pl.col("remedy").is_in(RESERVED).not_())["identity"].max(),
     }
 
 
+def control_words(cost: pl.DataFrame) -> list[tuple[str, str]]:
+    """Name and words of what remedies are compared with."""
+    return cost.filter("control").unique("remedy", maintain_order=True).select("remedy", "words").rows()
+
+
 def far_levels(levels: pl.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-    """{run: {order: {remedy: PSNR in dB}}}; without the ideal memory."""
+    """{run: {order: {remedy: level}}}; without the ideal memory."""
     result: dict[str, dict[str, dict[str, float]]] = {}
     for run, order, remedy, psnr in levels.select("run", "order", "remedy", "psnr").rows():
         if remedy not in ORACLES:
@@ -60,7 +69,7 @@ def far_levels(levels: pl.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _table(
-    run: str, order: str, levels: pl.DataFrame, found: dict[str, pl.DataFrame], names: list[str]
+    run: str, order: str, levels: pl.DataFrame, found: dict[str, pl.DataFrame], names: list[str], metric: Metric
 ) -> dict[str, Any]:
     """One table: every remedy and control of one run, read in one order."""
     here = levels.filter(pl.col("run") == run, pl.col("order") == order)
@@ -77,7 +86,7 @@ def _table(
             | {
                 "calibration": _calibration(cost[name]),
                 "psnr": {f: _level(r) for f, r in psnr.items()},
-                "change": _change(mine, name),
+                "change": _change(mine, name, metric.difference_unit),
                 "ahead": _ahead(mine, max(factor for factor in psnr)),
             }
         )
@@ -85,8 +94,9 @@ def _table(
 
 
 def _level(row: dict[str, Any]) -> str:
-    """PSNR, or that nothing is wrong."""
-    return "no error" if row["psnr"] >= PERFECT else number(row["psnr"])
+    """The level, or that nothing is wrong; and accuracy where a class is named."""
+    text, accuracy = "no error" if row["psnr"] >= PERFECT else number(row["psnr"]), row.get("accuracy")
+    return text if accuracy is None else f"{text} / {number(accuracy, 1)}"
 
 
 def _cost_over_seeds(cost: pl.DataFrame) -> pl.DataFrame:
@@ -104,17 +114,17 @@ def _calibration(cost: dict[str, Any]) -> str:
     return f"{cost['calibration_passes']:g} passes, {seconds}"
 
 
-def _change(mine: pl.DataFrame, name: str) -> str:
+def _change(mine: pl.DataFrame, name: str, unit: str) -> str:
     """The largest difference from vanilla at T <= L0."""
     cells = mine.filter(pl.col("factor") <= 1, against=VANILLA)
     if name in (VANILLA, *ORACLES) or cells.is_empty():
         return "\u2013"
     worst = cells.sort(pl.col("effect").abs()).row(-1, named=True)["effect"]
-    return "none" if abs(worst) < 0.005 else f"{signed(worst)} dB"
+    return "none" if abs(worst) < 0.005 else f"{signed(worst)} {unit}"
 
 
 def _ahead(mine: pl.DataFrame, far: float) -> str:
-    """PSNR minus the best control's at the longest T."""
+    """Level minus the best control's at the longest T."""
     row = mine.filter(pl.col("factor") == far, against=BEST_CONTROL)
     if row.is_empty():
         return "\u2013"
@@ -133,13 +143,13 @@ def best_remedies(drawn: pl.DataFrame, far: float) -> list[tuple[dict[str, Any],
     return found
 
 
-def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float) -> list[str]:
+def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float, metric: Metric) -> list[str]:
     """For each run and order, the best remedy at the longest T against its level at L0, vanilla and the best control there."""
     sentences = []
     for best, control in best_remedies(drawn, far):
         against = differences_of(best, differences)
         parts = [
-            _difference(against[name], words)
+            _difference(against[name], words, metric.difference_unit)
             for name, words in (
                 (AT_L0, "from its level at L0"),
                 (VANILLA, "from the model as it is"),
@@ -149,7 +159,7 @@ def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float) -
         ]
         sentences.append(
             f"`{best['run']}` (L0 = {best['L0']}), order `{best['order']}`, at {far:g} \u00d7 L0: the best remedy is `{best['remedy']}` with "
-            f"{number(best['psnr'])} dB, {listed(parts)}."
+            f"{number(best['psnr'])} {metric.unit}, {listed(parts)}."
         )
     return sentences
 
@@ -160,9 +170,9 @@ def differences_of(best: dict[str, Any], differences: pl.DataFrame) -> dict[str,
     return {row["against"]: row for row in differences.filter(*same).iter_rows(named=True)}
 
 
-def _difference(row: dict[str, Any], words: str) -> str:
+def _difference(row: dict[str, Any], words: str, unit: str) -> str:
     where = "" if row["effect_lo"] is None else f" {interval(row['effect_lo'], row['effect_hi'], 'dB')}"
-    return f"{signed(row['effect'])} dB{where} {words}"
+    return f"{signed(row['effect'])} {unit}{where} {words}"
 
 
 def calibration_sentence(params: Params, cost: pl.DataFrame) -> str:
@@ -171,9 +181,9 @@ def calibration_sentence(params: Params, cost: pl.DataFrame) -> str:
     if calibrated.is_empty():
         return "Nothing is calibrated."
     per_run = calibrated.group_by("run", "seed").agg(pl.col("calibration_s").sum())["calibration_s"]
-    images = int(greatest(calibrated["calibration_images"]))
+    images, one = int(greatest(calibrated["calibration_images"])), "image" if params.task.IMAGES else "sample"
     return (
-        f"Values are found on {plural(images, 'image')} of the calibration split, half to optimise on and half to keep the best by, "
+        f"Values are found on {plural(images, one)} of the calibration split, half to optimise on and half to keep the best by, "
         f"for each checkpoint apart; a pass reads those that it needs once. All calibrations of one checkpoint take "
         f"{duration(mean(per_run))}."
     )

@@ -36,12 +36,13 @@ def _kind_numbers(
         )
     if len(factors := here.drop_nulls("factors").explode("factors")):
         sentences.append(f"The factors found there are {span(factors['factors'].to_list())}.")
-    at_far = rows.filter(pl.col("factor") == far)
+    at_far, metric = rows.filter(pl.col("factor") == far), params.task.METRICS[0]
     sentences.append(
-        f"PSNR there is {span(at_far['delta'].to_list(), sign=True)} dB from L0 over {plural(at_far['remedy'].n_unique(), 'form')} "
+        f"{metric.label} there is {span(at_far['delta'].to_list(), sign=True)} {metric.difference_unit} "
+        f"from L0 over {plural(at_far['remedy'].n_unique(), 'form')} "
         f"and all runs and orders; the best form is `{best}`."
     )
-    return [*sentences, *_memory(found["memory"], best, params, far)]
+    return [*sentences, *(_memory(found["memory"], best, params, far) if params.task.IMAGES else [])]
 
 
 def _percent(shares: pl.Series) -> str:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 
 MINUS = "\u2212"
+LEVELS = ("dB", "pp", "bits")
+"""Units of differences of levels (`lgmamba.metrics.Metric.difference_unit`)."""
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -27,8 +29,8 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def effect(value: float | None, unit: str) -> str:
-    """A signed effect: two digits for dB, four for mean squared errors."""
-    return signed(value, 2 if unit == "dB" else 4)
+    """A signed effect: two digits for a difference of levels, four for one of mean squared errors."""
+    return signed(value, 2 if unit in LEVELS else 4)
 
 
 def interval(lo: float | None, hi: float | None, unit: str) -> str:

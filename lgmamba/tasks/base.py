@@ -16,7 +16,7 @@ what that returned. All randomness is a pure function of (seed, step) in trainin
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -28,20 +28,25 @@ from lgmamba.model.sequences import SequenceModel, Sequences
 from lgmamba.model.stack import StackState
 from lgmamba.tasks.batch import Batch, PassedPart, Sampler
 
-Invariance = Literal["order", "subset", "cover", "prefix_drop"]
-
 
 @dataclass(frozen=True)
 class Scores:
     """How predictions, or what a baseline gives in their place, are judged.
 
     Attributes:
-        values: metric -> (B, S).
+        values: metric -> (B, S): those of the task, then others, such as `error_rate` where a class is named.
         parts: (B, S, P) the first metric of each part, or None; the mean over parts is the sample's value.
     """
 
     values: dict[str, Tensor]
     parts: Tensor | None = None
+
+
+class Judge(Protocol):
+    """What says how wrong predictions are, as one number."""
+
+    def mean_loss(self, prediction: Tensor, sequences: Any, steps: Tensor) -> Tensor:
+        """As `Task.mean_loss`."""
 
 
 class Details(ABC):
@@ -73,13 +78,9 @@ class Task(ABC):
 
     Class attributes:
         appends: whether the first t steps of a longer sequence are the shorter one, so that stream mode means something.
-        invariant: what may be done to a sequence without changing its target, which decides the controls that make sense:
-            "order" (steps may be read in any order), "subset" (some may be left out), "cover" (those
-            that show a part of the target again may), "prefix_drop" (the oldest may).
     """
 
     appends: ClassVar[bool] = True
-    invariant: ClassVar[frozenset[Invariance]] = frozenset()
 
     def __init__(self, config: TaskBase, dataset: Dataset):
         self.config, self.dataset = config, dataset
@@ -135,8 +136,22 @@ class Task(ABC):
         """
         sequences = self.sequences(batch)
         prediction = model(sequences, batch.steps, batch.lengths, state)
-        errors = self.errors(prediction, sequences, batch.steps)[self.metrics[0].name]
-        return (errors * batch.weights).sum(1).mean()
+        return (self.losses(prediction, sequences, batch.steps) * batch.weights).sum(1).mean()
+
+    def losses(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> Tensor:
+        """What training lowers, of every prediction: (B, S), with a gradient; arguments as of `errors`.
+
+        The primary error, unless that has no gradient, as the rate of wrong answers has none.
+        """
+        return self.errors(prediction, sequences, steps)[self.metrics[0].name]
+
+    def before_training(self, model: SequenceModel, sampler: Sampler) -> None:
+        """What an untrained model needs to know of the data before its first step; a resumed training has it in its weights.
+
+        Raises:
+            ConfigError: the data do not fit the model.
+        """
+        return
 
     # Held-out sequences, and how predictions are judged
 
@@ -163,7 +178,7 @@ class Task(ABC):
         """
 
     def mean_error(self, prediction: Tensor, sequences: Sequences, steps: Tensor, wide: bool = False) -> Tensor:
-        """The primary metric, mean over sequences and steps, (): what calibration lowers.
+        """The primary metric, mean over sequences and steps, ().
 
         Args:
             prediction, sequences, steps: as of `errors`.
@@ -171,6 +186,14 @@ class Task(ABC):
         """
         errors = self.errors(prediction, sequences, steps)[self.metrics[0].name]
         return (errors.double() if wide else errors).mean()
+
+    def mean_loss(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> Tensor:
+        """What calibration lowers, (): as `losses`, mean over sequences and steps."""
+        return self.mean_error(prediction, sequences, steps)
+
+    def judge(self, model: SequenceModel, train: TrainConfig) -> Judge:
+        """What calibrates a trained model: the task itself, unless the model was trained for more than its primary error."""
+        return self
 
     def baselines(self, sequences: Sequences, steps: Tensor, ages: Tensor | None) -> dict[str, Scores]:
         """What anyone could predict without the model: name -> how that is judged at some steps (S,).
@@ -207,6 +230,10 @@ class Task(ABC):
         return None
 
     # Pictures
+
+    def picture(self, prediction: Tensor) -> Tensor:
+        """What is drawn of a prediction, for tasks with images: the prediction itself, unless it holds more."""
+        return prediction
 
     def pictures(self, rows: Tensor, sequences: Sequences) -> dict[str, Tensor] | None:
         """What the panel shows of some samples beside predictions, name -> (B, ...): images, targets (uint8), cells.

@@ -4,7 +4,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from lgmamba.tasks.automaton.config import AutomatonConfig
+from lgmamba.tasks.bytes.config import BytesConfig
+from lgmamba.tasks.copying.config import CopyingConfig
 from lgmamba.tasks.draw.config import DrawConfig
+from lgmamba.tasks.mqar.config import MqarConfig
 from lgmamba.tasks.queried.config import QueriedConfig
 from lgmamba.tasks.regression.config import RegressionConfig
 
@@ -14,5 +18,5 @@ def _with_kind(values: Any) -> Any:
     return {"kind": "draw"} | values if isinstance(values, dict) else values
 
 
-Kinds = DrawConfig | QueriedConfig | RegressionConfig
+Kinds = DrawConfig | QueriedConfig | RegressionConfig | MqarConfig | CopyingConfig | AutomatonConfig | BytesConfig
 TaskConfig = Annotated[Annotated[Kinds, Field(discriminator="kind")], BeforeValidator(_with_kind)]

@@ -6,13 +6,25 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.model.sequences import SequenceModel
+from lgmamba.tasks.automaton.task import AutomatonTask
 from lgmamba.tasks.base import Task
+from lgmamba.tasks.bytes.task import BytesTask
+from lgmamba.tasks.copying.task import CopyingTask
 from lgmamba.tasks.draw.task import DrawTask
+from lgmamba.tasks.mqar.task import MqarTask
 from lgmamba.tasks.queried.task import QueriedTask
 from lgmamba.tasks.regression.task import RegressionTask
 from lgmamba.tasks.seeds import seed_of
 
-TASKS: dict[str, type[Task]] = {"draw": DrawTask, "queried": QueriedTask, "regression": RegressionTask}
+TASKS: dict[str, type[Task]] = {
+    "draw": DrawTask,
+    "queried": QueriedTask,
+    "regression": RegressionTask,
+    "mqar": MqarTask,
+    "copying": CopyingTask,
+    "automaton": AutomatonTask,
+    "bytes": BytesTask,
+}
 """`task.kind` -> class."""
 
 

@@ -1,4 +1,4 @@
-"""The remedies tried on one trained run, as one MLflow run: PSNR of each by length, and what it cost."""
+"""The remedies tried on one trained run, as one MLflow run: level of each by length, and what it cost."""
 
 import json
 import logging
@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lgmamba.config.run import RunConfig
 from lgmamba.extras import install
-from lgmamba.metrics import psnr
 from lgmamba.track import store as stores
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ def track_remedies(store: Path | None, run: RunConfig, out: Path) -> None:
 
 
 def log_remedies(store: Path, run: RunConfig, out: Path) -> str:
-    """psnr/<order>/<remedy> with T as the step; replaces an older run of the same training's remedies. Returns its id."""
+    """<level>/<order>/<remedy>, such as psnr/..., with T as the step; replaces an older run of the same training's remedies. Returns its id."""
     import polars as pl
     from mlflow.entities import Metric
 
@@ -49,9 +48,10 @@ def log_remedies(store: Path, run: RunConfig, out: Path) -> str:
     run_id = created.info.run_id
     words = {row["name"]: row["words"] for row in about["remedies"]}
     stores.log_params(mlflow, run_id, {"L0": about["L0"], "extension": about["extension"], "remedy": words})
+    level = run.task.METRICS[0]
     means = pl.read_parquet(out / "steps.parquet").group_by("order", "remedy", "step")
     metrics = [
-        Metric(f"psnr/{order}/{remedy}", psnr(mse), 0, step)
+        Metric(f"{level.level}/{order}/{remedy}", float(level.of_mean(mse)), 0, step)
         for order, remedy, step, mse in means.agg(pl.col("mse").cast(pl.Float64).mean()).sort("step").iter_rows()
     ]
     seconds = {

@@ -20,12 +20,12 @@ import polars as pl
 from lgmamba.analysis.collect import CollectError
 from lgmamba.analysis.contrasts import Tested, judged
 from lgmamba.analysis.files import read_json, write_frame
+from lgmamba.analysis.frontier import conflict_gaps, exchange_area, synergy
 from lgmamba.analysis.statistics import effect_of
 from lgmamba.metrics import psnr
 from lgmamba.records import begin, checked, finish
 from lgmamba.tradeoff.claims import AT_ONE_WEIGHT, Point, TradeoffContrast
 from lgmamba.tradeoff.config import TradeoffParams
-from lgmamba.tradeoff.frontier import conflict_gaps, exchange_area, synergy
 from lgmamba.tradeoff.jobs import records_of, stack_dir
 from lgmamba.tradeoff.keys import FRAME_FILES, FRAMES, frames_key
 from lgmamba.tradeoff.stack_file import StackFile
@@ -69,7 +69,7 @@ def evaluate(params: TradeoffParams, results: Path, out: Path) -> None:
     begin(out)
     for name in FRAMES:
         write_frame(frames[name], out / f"{name}.parquet")
-    finish(frames_key(params, records_of(params)), out, FRAME_FILES)
+    finish(frames_key(params, records_of(params)), out, list(FRAME_FILES))
 
 
 def _read(results: Path, stack: StackFile) -> dict[str, Any]:

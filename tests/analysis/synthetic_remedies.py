@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 
 from lgmamba.config.files import remedy_file
-from lgmamba.config.remedies import CONTROLS, RESERVED
+from lgmamba.config.remedies import RESERVED, rows_of
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.files import file_digest
 from lgmamba.keys import reading_key
+from lgmamba.tasks.draw.config import DrawConfig
 from tests.records import record
 
 VALUES: dict[str, Any] = {
@@ -86,7 +87,7 @@ def write_remedies(path: Path, params: Params, run: RunConfig, psnr_at_L0: float
 
 def _entries(params: Params, run: RunConfig, steps: list[int]) -> list[dict[str, Any]]:
     always = [("vanilla", "vanilla", "prefix", "the model as it is")]
-    always += [(name, "control", "prefix", name.replace("_", " ")) for name in CONTROLS]
+    always += [(name, "control", "prefix", name.replace("_", " ")) for name in rows_of(DrawConfig)[2:]]
     modes = {entry.name: getattr(entry, "mode", "stream") for entry in params.remedies}
     listed = [(entry.name, entry.kind, modes[entry.name], entry.words) for entry in params.remedies]
     beyond = [t for t in steps if t > run.L0]

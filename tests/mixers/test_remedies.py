@@ -99,7 +99,7 @@ def test_an_entry_that_needs_more_than_a_mixer_has_is_refused_with_the_study(kin
 @pytest.mark.parametrize("kind", OTHERS)
 def test_controls_act_on_every_mixer(kind, monkeypatch):
     monkeypatch.setattr(remedies, "model", lambda name="plain": model(kind))
-    for control in remedies.control_remedies(model(kind), remedies.DrawTask.invariant):
+    for control in remedies.control_remedies(model(kind), remedies.DrawConfig):
         found, plain = remedies.read(control, STEPS, piece=20), vanilla(kind, control.mode)
         torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)
         assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import RemedyFile, remedy_file
-from lgmamba.config.remedies import CONTROLS, ExtensionConfig
+from lgmamba.config.remedies import ExtensionConfig, controls_of
 from lgmamba.config.study import Params, validate
 from lgmamba.data.artefact import read_manifest
 from lgmamba.data.dataset import load_dataset
@@ -22,10 +22,12 @@ from lgmamba.files import file_digest
 from lgmamba.probe import remedy as stage
 from lgmamba.probe.remedy import Trial, try_remedies
 from lgmamba.provenance import code_digest
+from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.registry import build_task
 from tests.train.tiny import CPU, build_digits
 
 L0 = 6
+CONTROLS = (*controls_of(DrawConfig), DrawConfig.ORACLE)
 STEPS = [1, 3, 6, 12, 24]
 REMEDIES = [
     {"name": "running", "kind": "step_size", "form": "power", "mode": "stream"},
@@ -286,9 +288,15 @@ def test_given_values_are_used_and_refused_for_another_checkpoint_or_entry(study
         tried(study, "plain", tmp_path / "entry", remedies=other, given=given)
     with pytest.raises(ConfigError, match=r"gone\.json: no such file"):
         tried(study, "plain", tmp_path / "gone", remedies=[REMEDIES[2] | {"name": "gone"}], given=given)
-    (tmp_path / "mult.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"mult\.json: expected calibrated values"):
-        tried(study, "plain", tmp_path / "torn", remedies=[REMEDIES[2]], given=tmp_path)
+    torn = {
+        b"{}": "expected calibrated values",
+        b"\xff": "expected calibrated values",
+        (given / "mult.json").read_bytes().replace(b"1", b"2", 1): "damaged, or edited by hand",
+    }
+    for content, told in torn.items():
+        (tmp_path / "mult.json").write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"mult\.json: {told}"):
+            tried(study, "plain", tmp_path / "torn", remedies=[REMEDIES[2]], given=tmp_path)
     assert not (tmp_path / "seed" / "remedies.json").exists()
 
 

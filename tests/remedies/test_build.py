@@ -15,10 +15,10 @@ from lgmamba.remedies.configs import Entry
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
 from lgmamba.remedies.registry import build, control_remedies, fit
 from lgmamba.remedies.remedy import Remedy
+from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.draw.orders import visiting_order
 from lgmamba.tasks.draw.sequences import DrawSequences
-from lgmamba.tasks.draw.task import DrawTask
 from tests.model.models import EXACT, L0, G, K, along, draw_task, exact, told
 from tests.remedies.entries import ALL, entry
 
@@ -80,7 +80,7 @@ def test_up_to_the_training_length_nothing_changes_and_beyond_it_something_does(
 
 @pytest.mark.parametrize("name", MODELS)
 def test_controls_are_the_identity_up_to_the_training_length(name):
-    for control in control_remedies(model(name), DrawTask.invariant):
+    for control in control_remedies(model(name), DrawConfig):
         found, plain = read(control, SHORT + LONG, name), vanilla(control.mode, SHORT + LONG, name)
         torch.testing.assert_close(found[:, : len(SHORT)], plain[:, : len(SHORT)], **EXACT)
         assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-4
@@ -236,7 +236,7 @@ def test_what_is_still_written_by_hand():
     assert set(written(plain, SHORT + LONG)) == set(LONG)
     for T, found in written(plain, LONG).items():
         assert found == {"written": 1.0, "step_size": pytest.approx(1.0, rel=1e-12)}, T
-    controls = {c.name: written(c, [L0 + 1, LAST]) for c in control_remedies(model(), DrawTask.invariant)}
+    controls = {c.name: written(c, [L0 + 1, LAST]) for c in control_remedies(model(), DrawConfig)}
     assert controls["freeze"][LAST] == {"written": 0.0, "step_size": 0.0}
     assert controls["truncate"][LAST]["written"] == L0 / (LAST - L0)  # of the steps after L0, the last L0
     assert controls["truncate"][L0 + 1]["written"] == 1.0

@@ -147,7 +147,7 @@ def test_rank_correlations_are_over_the_mixers_that_have_a_property():
     assert found["log(tau after training / L0)"] == (4, pytest.approx(0.8))  # ranks 1 2 3 4 and 1 2 4 3
     assert found["size of the state"] == (4, None)  # all alike
     assert found["whether the state is bounded (1 or 0)"] == (4, pytest.approx(-0.4472135955))
-    assert found["PSNR at L0"] == (5, pytest.approx(-0.4))
+    assert found["level at L0"] == (5, pytest.approx(-0.4))
     assert predictor_rows(rows[:3], [4.0])[0]["rho"]["4"] is None
 
 

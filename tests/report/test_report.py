@@ -1,6 +1,7 @@
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -150,6 +151,14 @@ def test_missing_figures_are_named(study, tmp_path):
         write_report(study.study, study.frames, tmp_path, tmp_path / "out")
 
 
+def test_half_a_figure_is_named_and_nothing_is_written(report, study, tmp_path):
+    figures = shutil.copytree(report / "figures", tmp_path / "figures")
+    (figures / "task.png").write_bytes(PNG[: len(PNG) // 2])
+    with pytest.raises(ArtefactError, match=r"task\.png: damaged .*`lgmamba figure"):
+        write_report(study.study, study.frames, figures, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 ROW = {
     "claim": "It falls",
     "effect": -1.0,
@@ -183,7 +192,7 @@ ROW = {
     ],
 )
 def test_sentences_say_what_happened_not_what_was_hoped(changes: dict, expected: str):
-    assert sentence(ROW | changes) == expected
+    assert sentence(ROW | changes, "dB") == expected
 
 
 def test_the_readme_gets_the_headline_between_its_markers(report, tmp_path):

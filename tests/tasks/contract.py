@@ -15,8 +15,14 @@ from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.base import Task
 from lgmamba.tasks.registry import build_model, build_task
 from tests.train.tiny import DATA, RUN, tiny_run
+from tests.workflow.checkouts import ROOT
 
 NO_IMAGES = {"source": {"kind": "none", "samples": 60}, "image_size": None, "max_images": None}
+TEXT = {
+    "source": {"kind": "text", "path": str(ROOT / "lgmamba/tasks"), "window": 40},
+    "image_size": None,
+    "max_images": 60,
+}
 NO_ENDS = {"position": None, "decoder": None}
 
 
@@ -48,6 +54,7 @@ class Row:
 
 UP_TO_6 = {"kind": "uniform", "low": 1, "high": 6}
 LAST = {"kind": "last"}
+SYMBOLS = {"lengths": UP_TO_6, "supervision": LAST}
 QUERIED = {
     "kind": "queried",
     "patch_size": 3,
@@ -66,6 +73,11 @@ TASKS = {
     "regression-s6": Row(
         {"kind": "regression", "dim": 3, "body": "s6", "lengths": UP_TO_6, "supervision": LAST}, NO_IMAGES, NO_ENDS
     ),
+    "mqar-gap": Row(SYMBOLS | {"kind": "mqar", "keys": 9, "pairs": 2, "noise": 3}, NO_IMAGES, NO_ENDS),
+    "mqar-load": Row(SYMBOLS | {"kind": "mqar", "keys": 9, "pairs": 2, "order": "load"}, NO_IMAGES, NO_ENDS),
+    "copying": Row(SYMBOLS | {"kind": "copying", "symbols": 4, "items": 2, "spread": 4}, NO_IMAGES, NO_ENDS),
+    "automaton": Row(SYMBOLS | {"kind": "automaton", "automaton": "arithmetic"}, NO_IMAGES, NO_ENDS),
+    "bytes": Row(SYMBOLS | {"kind": "bytes", "starts": 20}, TEXT, NO_ENDS),
 }
 
 

@@ -98,7 +98,7 @@ def test_slower_steps_repair_it_as_the_theory_says():
 
 def test_with_a_question_read_as_slowly_it_is_repaired_further():
     _, model = trained()
-    tokens = torch.cat([model.tokens(pairs(), 0, LONG), model.questions(pairs())], dim=1)
+    tokens = torch.cat([model.tokens(pairs(), 0, LONG), model.questions(pairs(), torch.tensor([LONG]))], dim=1)
     outputs, _ = model.encode(tokens, hook=scale_step_sizes(per_layer=[N0 / LONG]), want_state=False)
     assert_as_said(model.answer(outputs[:, -1:]), [LONG], lambda N: THEORY.slowed(N, question=True))
 

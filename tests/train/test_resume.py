@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from tests.train.tiny import (
     train_at,
     weights,
 )
-from tests.waiting import HANGS
+from tests.waiting import HANGS, until
 from tests.workflow.checkouts import ROOT, environment
 
 
@@ -178,11 +177,11 @@ class Process:
         self.process.stderr.close()
 
     def _wait(self, moment: Callable[[], bool], every_s: float) -> None:
-        begin = time.monotonic()
-        while not moment():
+        def reached() -> bool:
             assert self.process.poll() is None, f"the training ended too early: {self.process.stderr.read()}"
-            assert time.monotonic() - begin < 120
-            time.sleep(every_s)
+            return moment()
+
+        until(reached, "a checkpoint", every_s)
 
     def _frozen_while_writing(self) -> bool:
         self.process.send_signal(signal.SIGSTOP)

@@ -1,14 +1,14 @@
 """Images -> trained runs -> reconstructions -> frames. Each rule is one call of `python -m lgmamba`, see lgmamba/jobs.py."""
 
 from lgmamba.analysis import frames_of
-from lgmamba.config.files import probe_files
+from lgmamba.config.files import probe_files, remedy_files
 from lgmamba.devices import wanted
 
 DATA_FILES = [f"{PARAMS.outputs.data}/manifest.json"]
 TRAIN_FILES = ["run.json", "train.json", "history.parquet", "model.safetensors"]
 PROBE_FILES = probe_files(PARAMS.task)
 # and artefacts/, of the remedies that have some
-REMEDY_FILES = ["remedies.json", "steps.parquet", "retention.parquet"]
+REMEDY_FILES = remedy_files(PARAMS.task)
 INSPECT_FRAMES = ["attention", "distance", "receptive_field", "memory", "states", "cycles", "content"]
 INSPECT_FRAMES += ["modes", "explained", "groups", "touched"]
 INSPECT_FILES = ["inspect.json", *(f"{name}.parquet" for name in INSPECT_FRAMES)]

@@ -1,6 +1,6 @@
 """The files of the stage `remedy`, and whether they may be believed.
 
-results/<study>/runs/<run>/seed<k>/remedies/   remedies.json, steps.parquet, retention.parquet
+results/<study>/runs/<run>/seed<k>/remedies/   remedies.json, steps.parquet, retention.parquet (of tasks with parts that steps show)
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,10 @@ import polars as pl
 from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys, made_from_other_values, unusable
 from lgmamba.analysis.files import ENGINE, read_json
 from lgmamba.analysis.samples import image_block, shared_seeds
-from lgmamba.config.files import remedy_file
+from lgmamba.config.files import remedy_file, remedy_files
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
 from lgmamba.keys import reading_key
-
-NEEDED = ("remedies.json", "steps.parquet", "retention.parquet")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def collect_remedies(params: Params, folders: list[RunFolder]) -> list[RemedyFol
         if folder.run not in params.the_extension.runs:
             continue
         path = folder.path / "remedies"
-        if bad := unusable(path, "remedy", NEEDED):
+        if bad := unusable(path, "remedy", remedy_files(params.task)):
             problems += [f"{folder.run} seed {folder.seed}: {problem}" for problem in bad]
             continue
         remedied = RemedyFolder(folder, read_json(path / "remedies.json"))
@@ -146,9 +144,12 @@ class Readings:
         return sorted({step for name, _, _, _, step in self.columns if name == run})
 
 
-def load_readings(folders: list[RemedyFolder]) -> Readings:
+def load_readings(folders: list[RemedyFolder], error: str = "mse") -> Readings:
     """Read steps.parquet of every training, one file at a time.
 
+    Args:
+        folders: trainings that remedies were tried on.
+        error: column of the error; `Readings.mse` holds it, whatever it is. Settings without one are left out.
     Raises:
         CollectError: trainings were read on different images, or an error is no number.
     """
@@ -160,8 +161,9 @@ def load_readings(folders: list[RemedyFolder]) -> Readings:
         folder = remedied.folder
         frame = (
             pl.scan_parquet(folder.path / "remedies/steps.parquet")
+            .drop_nulls(error)
             .group_by(*keys, "image")
-            .agg(pl.col("mse").cast(pl.Float64).mean())
+            .agg(pl.col(error).cast(pl.Float64).mean().alias("mse"))
             .collect(engine=ENGINE)
             .sort(*keys, "image")
         )

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lgmamba.config.data import DigitsSource, GlyphsSource, ImageFolderSource, NoImages, Source
+from lgmamba.config.data import DigitsSource, GlyphsSource, ImageFolderSource, NoImages, Source, TextSource
 from lgmamba.data.artefact import SourceRecord
 from lgmamba.data.decode import Payload
 
@@ -38,6 +38,7 @@ class Index:
         is_test: (N,) bool, images of an official test set.
         place: position in the source -> where that image is, for messages.
         class_names: names of the classes, where the source knows them.
+        groups: what the split of each image hangs on in place of its own id, such as the file that it is a part of; None: the id.
     """
 
     ids: list[str]
@@ -45,6 +46,7 @@ class Index:
     is_test: np.ndarray
     place: Callable[[int], Place]
     class_names: list[str] | None
+    groups: list[str] | None = None
 
 
 class ImageSource(Protocol):
@@ -91,6 +93,10 @@ def open_source(config: Source, scratch: Path, progress: bool | None) -> ImageSo
         from lgmamba.data.sources.nothing import Nothing
 
         return Nothing(config.samples)
+    if isinstance(config, TextSource):
+        from lgmamba.data.sources.text import Text
+
+        return Text(config)
     if isinstance(config, ImageFolderSource):
         from lgmamba.data.sources.image_folder import ImageFolder
 

@@ -39,11 +39,12 @@ const sentence = (view) => sentenceParts(view).map(([run, text]) => (run ? run.n
 // What follows a run's name.
 function clause(run, t, withLength) {
   const unit = DATA.metric.unit ? ` ${DATA.metric.unit}` : "";
+  const points = DATA.metric.change ? ` ${DATA.metric.change}` : "";
   const { level, measured } = levelAt(run, t);
   const difference = level - levelAt(run, run.L0).level;
   const own = withLength ? ` its level at L0 = ${plain(run.L0)}` : "";
   if (t === run.L0) return ` is at its training length (${level.toFixed(1)}${unit})`;
   if (Math.abs(difference) < LEVEL_WITH) return ` is as good as at L0${withLength ? ` = ${plain(run.L0)}` : ""}`;
   const about = measured ? "" : "about ";
-  return ` is ${about}${Math.abs(difference).toFixed(1)}${unit} ${difference < 0 ? "below" : "above"}${own}`;
+  return ` is ${about}${Math.abs(difference).toFixed(1)}${points} ${difference < 0 ? "below" : "above"}${own}`;
 }

@@ -162,7 +162,7 @@ def calibrate(entry: DeciMambaConfig, images: CalibrationSet) -> Fit:
         sequences, steps = images.sequences, torch.tensor(images.lengths, device=images.sequences.device)
         keys = torch.zeros(len(sequences), sequences.T, device=sequences.device)
         prediction = read_with(images.model, remedy, sequences, keys, images.lengths, images.piece)
-        found[layer] = values | {"loss": float(images.task.mean_error(prediction, sequences, steps))}
+        found[layer] = values | {"loss": float(images.task.mean_loss(prediction, sequences, steps))}
     best = min(found, key=lambda layer: found[layer]["loss"])
     values = found[best] | {"loss_by_layer": {str(layer): v["loss"] for layer, v in found.items()}}
     if entry.layers == "best_and_above":

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from lgmamba.config.base import Positive
 from lgmamba.config.lengths import LengthConfig
-from lgmamba.config.task import SupervisionConfig, TaskBase
+from lgmamba.config.task import Invariance, SupervisionConfig, TaskBase
 from lgmamba.metrics import PIXELS, Metric
 
 OrderName = Literal["permutation", "cycle", "replacement", "raster", "snake", "hilbert"]
@@ -17,11 +17,13 @@ class DrawConfig(TaskBase):
 
     ORDERS: ClassVar[tuple[str, ...]] = get_args(OrderName)
     METRICS: ClassVar[tuple[Metric, ...]] = (PIXELS,)
+    INVARIANT: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "cover", "prefix_drop"})
     NULL: ClassVar[str] = "mean_image"
     ORACLE: ClassVar[str | None] = "paste"
     ORACLE_WORDS: ClassVar[str] = "patches read pasted on the mean image"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
+    CLASSES: ClassVar[bool] = True
     ENDS: ClassVar[frozenset[str]] = frozenset({"position", "decoder"})
     IMAGES: ClassVar[bool] = True
     PASSES_STATES: ClassVar[bool] = True

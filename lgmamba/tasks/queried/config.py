@@ -1,12 +1,13 @@
 """The section `task:` of a study of queried patches; imports no torch."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Positive, Strict
 from lgmamba.config.lengths import LengthConfig
-from lgmamba.config.task import SuperviseLast, TaskBase
+from lgmamba.config.task import Invariance, SuperviseLast, TaskBase
 from lgmamba.metrics import PIXELS, Metric
 
 Places = Literal["uniform", "gaussian", "quadrants", "grid", "raster", "every"]
@@ -81,11 +82,16 @@ class QueriedConfig(TaskBase):
 
     ORDERS: ClassVar[tuple[str, ...]] = get_args(Places)
     METRICS: ClassVar[tuple[Metric, ...]] = (PIXELS,)
+    INVARIANT: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
+    REFUSES: ClassVar[Mapping[str, str]] = {
+        "inspect": "it follows cells of a grid, and patches are read here at any pixel"
+    }
     NULL: ClassVar[str] = "mean_image"
     ORACLE: ClassVar[str | None] = "oracle_memory"
     ORACLE_WORDS: ClassVar[str] = "pixels read, and the mean image elsewhere"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
+    CLASSES: ClassVar[bool] = True
     IMAGES: ClassVar[bool] = True
     READS: ClassVar[Literal["cells", "places"]] = "places"
     DETAILS: ClassVar[tuple[str, ...]] = ("asked",)

@@ -1,11 +1,12 @@
 """The section `task:` of a study of in-context regression; imports no torch."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from lgmamba.config.lengths import LengthConfig
-from lgmamba.config.task import SupervisionConfig, TaskBase
+from lgmamba.config.task import Invariance, SupervisionConfig, TaskBase
 from lgmamba.metrics import HALF_SQUARE, Metric
 
 
@@ -14,6 +15,8 @@ class RegressionConfig(TaskBase):
 
     ORDERS: ClassVar[tuple[str, ...]] = ("independent",)
     METRICS: ClassVar[tuple[Metric, ...]] = (HALF_SQUARE,)
+    INVARIANT: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
+    REFUSES: ClassVar[Mapping[str, str]] = {"inspect": "it follows cells of pictures, of which there are none"}
     NULL: ClassVar[str] = "zero"
     ORACLE: ClassVar[str | None] = "least_squares"
     ORACLE_WORDS: ClassVar[str] = "least squares on the pairs read"

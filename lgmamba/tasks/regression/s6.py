@@ -50,7 +50,7 @@ class BareS6(Asked):
     def embed(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.cat([x, y[..., None]], dim=-1).to(self.dtype)
 
-    def answer(self, outputs: Tensor) -> Tensor:
+    def answer_of(self, outputs: Tensor) -> Tensor:
         return outputs[..., -1]
 
     def encode(

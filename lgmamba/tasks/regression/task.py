@@ -5,14 +5,12 @@ the error d / 2; the error is half the squared difference. A sample is an id alo
 Reference: arXiv:2509.23779; the theory beyond the training length is in `theory`.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import ModelConfig, TrainConfig
-from lgmamba.tasks.base import Invariance, Scores, Task
+from lgmamba.tasks.base import Scores, Task
 from lgmamba.tasks.regression.batch import RegressionBatch, RegressionSampler
 from lgmamba.tasks.regression.config import RegressionConfig
 from lgmamba.tasks.regression.model import Asked, RegressionStack
@@ -26,8 +24,6 @@ SMALLEST = 2.0**-54
 
 class RegressionTask(Task):
     """See the module."""
-
-    invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
 
     config: RegressionConfig
 

@@ -22,7 +22,7 @@ def read(form):
 @pytest.mark.parametrize("form", [{}, TOKEN], ids=["plain", "length token"])
 def test_controls_that_make_sense_leave_sequences_up_to_L0_as_they_are(form):
     task, model, sequences = read(form)
-    controls = {control.name: control for control in control_remedies(model, task.invariant)}
+    controls = {control.name: control for control in control_remedies(model, task.config)}
     assert list(controls) == ["truncate", "reset", "subset_random", "freeze"]  # no cell to be covered
     keys = torch.rand(2, 14, generator=torch.Generator().manual_seed(0))
     vanilla = {mode: run_sequence(model, sequences, STEPS, mode) for mode in ("prefix", "stream")}
@@ -39,7 +39,7 @@ def test_controls_that_make_sense_leave_sequences_up_to_L0_as_they_are(form):
 @torch.no_grad()
 def test_freezing_holds_the_state_and_not_the_queries():
     task, model, sequences = read({})
-    (freeze,) = (control for control in control_remedies(model, task.invariant) if control.name == "freeze")
+    (freeze,) = (control for control in control_remedies(model, task.config) if control.name == "freeze")
     found = read_with(model, freeze, sequences, torch.rand(2, 14), STEPS, 4)
     torch.testing.assert_close(found[:, 2], found[:, 1], **EXACT)
 

@@ -1,0 +1,40 @@
+"""Training batches of words. Glossary: `lgmamba.tasks.automaton.task`."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgmamba.config.run import TrainConfig
+from lgmamba.config.task import TaskBase
+from lgmamba.tasks.automaton.config import AutomatonConfig
+from lgmamba.tasks.automaton.machines import Machine
+from lgmamba.tasks.batch import Batch, Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutomatonBatch(Batch):
+    """Symbols and labels, (B, L) int64."""
+
+    symbol: Tensor
+    label: Tensor
+
+
+class AutomatonSampler(Sampler[AutomatonBatch]):
+    """Draws new words for every batch: nothing of the data set but its device is used."""
+
+    batch = AutomatonBatch
+    config: AutomatonConfig
+
+    def __init__(
+        self, config: TaskBase, rows: Tensor, train: TrainConfig, seed: int, full_length: bool, machine: Machine
+    ):
+        super().__init__(config, rows, train, seed, full_length)
+        self.machine = machine.to(rows.device)
+
+    def content(
+        self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        uniform = torch.rand(len(drawn), longest, generator=generator, device=generator.device, dtype=torch.float64)
+        symbol = self.machine.symbols(uniform)
+        return {"symbol": symbol, "label": self.machine.run(symbol)}

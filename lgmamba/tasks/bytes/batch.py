@@ -1,0 +1,44 @@
+"""Training batches of text. Glossary: `lgmamba.tasks.bytes.task`."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lgmamba.config.run import TrainConfig
+from lgmamba.config.task import TaskBase
+from lgmamba.tasks.batch import Batch, Sampler
+from lgmamba.tasks.bytes.config import BytesConfig
+from lgmamba.tasks.draws import below
+
+
+@dataclass(frozen=True, kw_only=True)
+class BytesBatch(Batch):
+    """Texts (B, L + 1) int64, with the byte after the last one read."""
+
+    text: Tensor
+
+
+class BytesSampler(Sampler[BytesBatch]):
+    """Draws places of windows at random.
+
+    Args:
+        windows: (N, W) uint8 of all samples.
+    """
+
+    batch = BytesBatch
+    config: BytesConfig
+
+    def __init__(
+        self, config: TaskBase, rows: Tensor, train: TrainConfig, seed: int, full_length: bool, windows: Tensor
+    ):
+        super().__init__(config, rows, train, seed, full_length)
+        self.windows = windows
+
+    def content(
+        self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        uniform = torch.rand(len(drawn), 1, generator=generator, device=generator.device, dtype=torch.float64)
+        start = below(uniform, self.windows.shape[1] - longest)  # the last one leaves `longest` bytes and the next
+        at = start + torch.arange(longest + 1, device=start.device)
+        return {"text": self.windows[self.rows[drawn][:, None], at].long()}

@@ -1,0 +1,1 @@
+"""Selective copying: a few symbols among noise are read; asked for all of them in their order."""

@@ -1,0 +1,115 @@
+"""Text as bytes: windows of files, no file in two splits, and the code length of the byte that comes."""
+
+import math
+
+import pytest
+import torch
+
+from lgmamba.config.base import ConfigError
+from lgmamba.config.data import DataConfig
+from lgmamba.config.study import load_params, merge
+from lgmamba.data.build import build_dataset
+from lgmamba.data.dataset import load_dataset
+from lgmamba.data.errors import DataError
+from lgmamba.metrics import BITS
+from lgmamba.tasks.bytes.config import BytesConfig
+from lgmamba.tasks.bytes.task import BytesTask
+from tests.train.tiny import DATA
+from tests.workflow.checkouts import ROOT
+
+W = 30
+LENGTHS = {"lengths": {"kind": "fixed", "value": 8}, "supervision": {"kind": "all"}}
+
+
+def config_of(folder, **source):
+    text = {"source": {"kind": "text", "path": str(folder), "pattern": "*.txt", "window": W, **source}}
+    return DataConfig.model_validate(merge(DATA, {"image_size": None, "max_images": None, **text}))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """40 files of 3 windows each, of which every byte is the file's number; and what was made of them."""
+    root = tmp_path_factory.mktemp("text")
+    for n in range(40):
+        path = root / "files" / f"part{n % 2}" / f"{n:02}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([n]) * (3 * W + 7))
+    (root / "files/short.txt").write_bytes(b"x" * (W - 1))
+    (root / "files/other.py").write_bytes(b"x" * 200)
+    manifest = build_dataset(config_of(root / "files"), [], root / "data", workers=1)
+    return root, manifest, load_dataset(root / "data")
+
+
+def test_windows_are_whole_and_a_file_s_are_in_one_split(built):
+    _, manifest, dataset = built
+    assert tuple(dataset.images.shape) == (120, 1, 1, W)
+    files = dataset.images[:, 0, 0]
+    assert (files == files[:, :1]).all()
+    splits = {n: set(dataset.codes[files[:, 0] == n].tolist()) for n in range(40)}
+    assert all(len(codes) == 1 for codes in splits.values())
+    assert len({code for codes in splits.values() for code in codes}) > 1
+    assert len(dataset.id_hash.unique()) == 120
+    assert manifest.sources[0].n_bytes == 120 * W
+
+
+def test_the_digest_is_of_what_was_read(built, tmp_path):
+    root, manifest, _ = built
+    again = build_dataset(config_of(root / "files"), [], tmp_path / "again", workers=1)
+    assert (again.sha256, again.sources[0].sha256) == (manifest.sha256, manifest.sources[0].sha256)
+
+
+def test_files_that_are_too_short_are_said(built, tmp_path):
+    with pytest.raises(DataError, match=r"found no file \*\.txt of 1,000 bytes or more"):
+        build_dataset(config_of(built[0] / "files", window=1000), [], tmp_path / "none", workers=1)
+
+
+def task_on(dataset, **values):
+    return BytesTask(BytesConfig.model_validate({"kind": "bytes", "starts": 5} | LENGTHS | values), dataset)
+
+
+def test_every_step_is_asked_for_the_byte_after_it(built):
+    dataset = built[2]
+    task = task_on(dataset)
+    text = torch.arange(W, dtype=torch.uint8).expand(120, 1, 1, W)
+    task.dataset = type(dataset)(
+        text, *(getattr(dataset, n) for n in ("labels", "codes", "id_hash", "mean_image", "manifest"))
+    )
+    read = task.held_out(torch.arange(120), "text", 0, W - 5)
+    assert torch.equal(read.following, read.symbol + 1)
+    assert set(read.symbol[:, 0].tolist()) == set(range(5))
+    batch = task.sampler(torch.arange(120), load_train(), 0, True).draw(0)
+    assert torch.equal(batch.text[:, 1:], batch.text[:, :-1] + 1)
+    assert batch.text.shape[1] == 9
+
+
+def load_train():
+    from lgmamba.config.run import TrainConfig
+    from tests.train.tiny import RUN
+
+    return TrainConfig.model_validate(RUN["train"])
+
+
+def test_errors_are_code_lengths_and_levels_what_they_save(built):
+    task, steps = task_on(built[2]), torch.tensor([1, 8])
+    read = task.held_out(torch.arange(6), "text", 0, 8)
+    flat = task.errors(torch.zeros(6, 2, 256), read, steps)["bits"]
+    torch.testing.assert_close(flat, torch.full((6, 2), 8.0))
+    assert BITS.of_mean(8.0) == 0
+    train = built[2].images[built[2].split("train")]
+    count = int((train == read.symbol[0, 0]).sum())
+    want = -math.log2((count + 1) / (train.numel() + 256))
+    found = task.baselines(read, steps, None)["unigram"].values["bits"]
+    assert float(found[0, 0]) == pytest.approx(want, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"source": {"window": 700}}}, r"probe\.max_factor: found .* 512 steps, expected: at most 444, .* data\.source\.window"),
+        ({"data": {"source": {"kind": "none", "samples": 99}}}, r"data\.source\.kind: found 'none', expected: text"),
+        ({"remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}]}, r"remedies\.0: .* that is `truncate`"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        load_params(ROOT / "params.yaml", preset="bytes", overrides=change)
