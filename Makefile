@@ -72,7 +72,7 @@ $(VENV)/docs-installed: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_OPTIONS) -c constraints.txt -e ".[docs]"
 	@touch $@
 
-# The blocks of README and docs/cifar10.md about studies: from the default study's frames, and from those kept of the others.
+# The blocks of README, docs/cifar10.md and docs/mixers.md about studies: from the default study's frames, and from those kept of the others.
 readme: install
 	python -m lgmamba report --study results/queried_digits/config/study.json --frames results/queried_digits/frames \
 	  --figures reports/queried_digits/figures --out reports/queried_digits --readme README.md
@@ -82,6 +82,8 @@ readme: install
 	  --figures reports/cifar10/figures --out reports/cifar10 --readme README.md
 	python -m lgmamba report --study reports/cifar10_remedies/frames/study.json --frames reports/cifar10_remedies/frames \
 	  --figures reports/cifar10_remedies/figures --out reports/cifar10_remedies --readme docs/cifar10.md
+	python -m lgmamba report --study reports/mixers_digits/frames/study.json --frames reports/mixers_digits/frames \
+	  --figures reports/mixers_digits/figures --out reports/mixers_digits --readme docs/mixers.md
 
 # Weights of the default study with a card for each run, and its frames with metadata, as one file, for whom training them is too long.
 release: install

@@ -3,10 +3,13 @@
 Both ask here, so that they cannot differ. Nothing heavy is imported: Snakemake asks at every call.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lgmamba.config.data import DataConfig
 from lgmamba.config.files import ENTRY_MODULES, InspectFile, ProbeFile, RemedyFile
@@ -15,6 +18,9 @@ from lgmamba.config.study import Params
 from lgmamba.files import digest_of, file_digest
 from lgmamba.provenance import code_digest
 from lgmamba.records import Key, Record
+
+if TYPE_CHECKING:
+    from lgmamba.tradeoff.config import TradeoffParams
 
 MAY_DIFFER = ("outputs", "tracking", "device")
 """Sections of params.yaml that change no number of a study: where things lie, who is told, what computes."""
@@ -46,8 +52,9 @@ def evaluate_key(params: Params, results: Mapping[str, Record | None]) -> Key:
 
 
 def figure_key(params: Params, frames: Record | None, names: tuple[str, ...]) -> Key:
-    """Of one figure, made from the named files among the frames."""
-    return _of_study("figure", params, {"frames": frames.digest(names) if frames else ""})
+    """Of one figure, made from the named files among the frames, of the runs that are shown."""
+    shown = {} if params.report.shown is None else {"shown": digest_of(params.report.shown)}
+    return _of_study("figure", params, {"frames": frames.digest(names) if frames else ""} | shown)
 
 
 def report_key(
@@ -66,9 +73,15 @@ def track_report_key(params: Params, report: Record | None) -> Key:
     return Key("track_report", {"study": params.study}, store, "", {"report": report.digest() if report else ""})
 
 
+def study_values(params: Params | TradeoffParams) -> dict[str, Any]:
+    """All values that change a number of a study, of either kind; which of its runs are shown changes none."""
+    values = {k: v for k, v in params.model_dump(mode="json").items() if k not in MAY_DIFFER}
+    return values | {"report": {k: v for k, v in values["report"].items() if k != "shown"}}
+
+
 def study_digest(params: Params) -> str:
     """Digest of all that changes a number of the study."""
-    return digest_of({k: v for k, v in params.model_dump(mode="json").items() if k not in MAY_DIFFER})
+    return digest_of(study_values(params))
 
 
 def _of_study(stage: str, params: Params, inputs: dict[str, str]) -> Key:

@@ -9,6 +9,7 @@ frames       the tidy frames of the study
 inspect      what the probes found inside trained runs
 remedies     what remedies do beyond the training length
 drawn        the frames that the figures draw, row for row
+shown        which runs are drawn one by one
 exchange     what the class costs the picture, of runs that differ in the weight of classification
 frontier     conflict gaps, exchange area and synergy, as pure functions
 theory       the closed form of one layer beside what it was measured to do

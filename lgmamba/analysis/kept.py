@@ -16,7 +16,7 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.files import read_config
 from lgmamba.config.study import Params
 from lgmamba.files import file_digest, to_json, write_atomic
-from lgmamba.keys import MAY_DIFFER
+from lgmamba.keys import study_values
 from lgmamba.records import begin, checked_all, read_record, write_record
 
 if TYPE_CHECKING:
@@ -61,10 +61,7 @@ def check_kept(params: Params | TradeoffParams, folder: Path) -> None:
     path = folder / STUDY
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; study {params.study!r} has kept no frames (target keep_frames)")
-    found, expected = (
-        {key: value for key, value in study.model_dump(mode="json").items() if key not in MAY_DIFFER}
-        for study in (read_config(path, type(params)), params)
-    )
+    found, expected = (study_values(study) for study in (read_config(path, type(params)), params))
     if keys := [textwrap.shorten(key, 300) for key in differing_keys(found, expected)]:  # a list may be long
         raise ConfigError(
             f"{folder}: frames of another configuration than the current one:\n  " + "\n  ".join(keys) + "\n"

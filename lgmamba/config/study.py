@@ -30,6 +30,7 @@ from lgmamba.config.claims import ClaimsConfig, needed_steps
 from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.remedies import ExtensionConfig, Remedies, with_kinds
+from lgmamba.config.report import ReportConfig
 from lgmamba.config.run import ModelConfig, RunConfig, TrainConfig
 from lgmamba.config.task import Order
 from lgmamba.config.text import read_yaml
@@ -57,21 +58,6 @@ class ProbeConfig(Strict):
     batch_images: Positive = Field(description="images a pass")
     piece: Positive = Field(description="steps held in memory at a time")
     panel_images: Positive = Field(description="images whose reconstructions are kept as pictures")
-
-
-class ReportConfig(Strict):
-    """What the study asks, in its own words."""
-
-    title: str = Field(
-        "How Mamba's reconstruction strategy depends on the lengths it was trained on", min_length=1, max_length=150
-    )
-    question: str = Field(
-        "A Mamba model reads an image patch by patch and must reconstruct the whole image from what it has read. How does its "
-        "strategy depend on the sequence lengths that it was trained on, and what happens when a sequence is longer than all of them? "
-        "Does it help to tell the model the length?",
-        min_length=1,
-        max_length=1000,
-    )
 
 
 class OutputsConfig(Strict):
@@ -315,8 +301,8 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
 def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     """`merge`, where an overlay with `runs` of its own inherits nothing about runs that it does not have.
 
-    Comparisons, contrasts, runs that remedies are tried on, and runs that are looked into are kept as far as their runs are still
-    there. Without any, the section is null, unless the overlay writes in it. A study of another name has words of its own, and
+    Comparisons, contrasts, runs that remedies are tried on, runs that are looked into, and runs that are shown are kept as far as
+    their runs are still there. Without any, the section is null, unless the overlay writes in it. A study of another name has words of its own, and
     its contrasts were fixed on no day that it does not name.
     """
     result = merge(base, overlay)
@@ -333,6 +319,9 @@ def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
         inherited = _mapping(claims).get(name)
         if isinstance(claims, dict) and isinstance(inherited, list) and name not in own_claims:
             claims[name] = [entry for entry in inherited if all(_may_stay(run, runs) for run in runs_of(entry))]
+    shown = _mapping(result.get("report")).get("shown")
+    if isinstance(shown, list) and "shown" not in _mapping(overlay.get("report")):
+        result["report"]["shown"] = [name for name in shown if _may_stay(name, runs)] or None
     for section in ("extension", "inspect"):
         inherited = _mapping(result.get(section)).get("runs")
         if not isinstance(inherited, list) or "runs" in _mapping(overlay.get(section)):

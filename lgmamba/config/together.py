@@ -33,6 +33,7 @@ def check_study(study: Params) -> None:
         check_contrasts,
         check_extension,
         check_inspect,
+        check_shown,
         check_lengths,
         check_initial_weights,
         check_splits,
@@ -216,6 +217,22 @@ def check_inspect(study: Params) -> None:
         if reasons := [reason for look in LOOKS if (reason := why_not(look, runs[name].model))]:
             raise ValueError(
                 f"inspect.runs.{i}: found {name!r}, which cannot be looked into: {reasons[0]}; expected runs of another mixer"
+            )
+
+
+def check_shown(study: Params) -> None:
+    """Runs that are shown exist, each once, and every figure that draws some of the runs has one of them."""
+    shown, runs = study.report.shown, study.runs_by_name()
+    if shown is None:
+        return
+    for i, name in enumerate(shown):
+        _known(f"report.shown.{i}", name, runs)
+        if name in shown[:i]:
+            raise ValueError(f"report.shown.{i}: found {name!r} twice, expected: each run once")
+    for section, others in (("extension", study.extension), ("inspect", study.inspect)):
+        if others is not None and not set(others.runs) & set(shown):
+            raise ValueError(
+                f"report.shown: found {shown}, expected: among them one of {section}.runs, {others.runs}, which have figures of their own"
             )
 
 

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from lgmamba.analysis.panel import Panel, read_panel
+from lgmamba.analysis.shown import drawn_runs
 from lgmamba.config.study import Params
 from lgmamba.explorer.data import data_address, explorer_data, moments, nearest
 
@@ -52,8 +53,9 @@ def explorer_page(params: Params, frames: Path) -> str:
 
 
 def link(params: Params, runs: list[str], step: float) -> str:
-    """Address of a view of the page, from the page's own folder: some runs after so many patches read."""
-    return f"explorer.html#t={round(step)}&runs={','.join(dict.fromkeys(run for run in runs if run in params.runs))}"
+    """Address of a view of the page, from the page's own folder: some runs after so many patches read, of those that it has."""
+    drawn = drawn_runs(params)
+    return f"explorer.html#t={round(step)}&runs={','.join(dict.fromkeys(run for run in runs if run in drawn))}"
 
 
 def inside_script(values: Any) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from lgmamba.analysis.families import describe_run, exemplary_runs
 from lgmamba.analysis.panel import Panel, read_panel
+from lgmamba.analysis.shown import drawn_runs, runs_first_drawn, shown_rows
 from lgmamba.analysis.strips import COLUMNS, Strip, pitch
 from lgmamba.config.study import Params
 from lgmamba.figures.curves import OUT_OF_VIEW
@@ -39,10 +40,15 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
     Returns:
         values that JSON has; the names are those that the page's scripts use.
     """
-    curves = pl.read_parquet(frames / "figure_curves.parquet")
-    maps = pl.read_parquet(frames / "figure_retention.parquet") if params.task.TIED else None
+    curves = shown_rows(params, "curves", pl.read_parquet(frames / "figure_curves.parquet"))
+    maps = (
+        shown_rows(params, "retention", pl.read_parquet(frames / "figure_retention.parquet"))
+        if params.task.TIED
+        else None
+    )
     panel = read_panel(frames / "panel.safetensors") if params.task.IMAGES else None
-    style = Style(list(params.runs), params.task)
+    drawn = drawn_runs(params)
+    style = Style(runs_first_drawn(params), params.task)
     models = curves.filter(pl.col("method") == "model")
     steps = sorted(models["step"].unique()) if panel is None else panel.steps
     scale = None if maps is None else _scale(maps)
@@ -55,7 +61,7 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
         "start": nearest(steps, params.L0 / 4),
         "L0": params.L0,
         "most": MOST_RUNS,
-        "shown": shown_runs(params),
+        "shown": first_runs(params),
         "n": {
             "images": models["n_images"].min(),
             "seeds": sorted(models["n_seeds"].unique()),
@@ -73,6 +79,7 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
                 "strips": [] if panel is None else [_strip(panel.strips.get(run, {}).get(i)) for i in _images(panel)],
             }
             for run, config in params.runs_by_name().items()
+            if run in drawn
         ],
         "baselines": [
             {"name": words, "dash": dashes(line), "leaves": method in OUT_OF_VIEW}
@@ -88,10 +95,13 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
     }
 
 
-def shown_runs(params: Params) -> list[str]:
-    """The runs shown at first: what `exemplary_runs` names, then those that are told the length, then the rest of the first."""
-    told = [comparison.adaptive for comparison in params.claims.comparisons]
-    return list(dict.fromkeys([*exemplary_runs(params), *told, *params.runs]))[: MOST_RUNS - 1]
+def first_runs(params: Params) -> list[str]:
+    """The runs that the page begins with: what `exemplary_runs` names, then those that are told the length, then the rest; of those
+    that it has.
+    """
+    told, drawn = [comparison.adaptive for comparison in params.claims.comparisons], drawn_runs(params)
+    ordered = dict.fromkeys([*exemplary_runs(params), *told, *drawn])
+    return [run for run in ordered if run in drawn][: MOST_RUNS - 1]
 
 
 def moments(steps: list[int], L0: int) -> list[int]:

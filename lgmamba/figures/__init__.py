@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from lgmamba.analysis import WITH_PICTURES, figures_of, frames_drawn
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.panel import read_panel
+from lgmamba.analysis.shown import runs_first_drawn, shown_rows
 from lgmamba.config.base import ConfigError
 from lgmamba.figures.asked import fig_asked
 from lgmamba.figures.budget import fig_budget
@@ -60,7 +61,7 @@ def draw(name: str, study_json: Path, frames: Path, out: Path) -> None:
 
     Args:
         name: one of `lgmamba.analysis.figures_of` the study.
-        study_json: the study's resolved parameters; the order of its runs decides their colours.
+        study_json: the study's resolved parameters; which runs are shown, and their order, decides their colours.
         frames: folder written by `evaluate`.
         out: folder of the figures.
     Raises:
@@ -71,10 +72,10 @@ def draw(name: str, study_json: Path, frames: Path, out: Path) -> None:
     if name not in (known := figures_of(params)):
         raise ConfigError(f"figure={name!r} is unknown; expected one of {', '.join(known)}")
     use_style()
-    style = Style(list(params.runs), params.task)
+    style = Style(runs_first_drawn(params), params.task)
     record, read = read_record(frames, "evaluate"), checked_all(frames, frames_drawn(name), "evaluate")
     first, *others = read.values()  # the frame that is drawn, and what else that needs
-    frame = pl.read_parquet(first)
+    frame = shown_rows(params, name, pl.read_parquet(first))
     more = [pl.read_parquet(path) if path.suffix == ".parquet" else read_panel(path) for path in others]
     begin(out, name)
     save_figure(FIGURES[name](frame, style, *more), frame, name, out, pictures=name in WITH_PICTURES)

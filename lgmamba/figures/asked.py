@@ -4,7 +4,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lgmamba.figures.style import Style, grid_of_axes, log2_axis
+from lgmamba.figures.style import MARKERS, Style, grid_of_axes, log2_axis
 
 ASPECTS = {
     "rank": "Number of the query",
@@ -30,7 +30,8 @@ def fig_asked(frame: pl.DataFrame, style: Style) -> Figure:
             ax.fill_between(rows["value"], rows["psnr_lo"], rows["psnr_hi"], color=look.colour, alpha=0.2, linewidth=0)
             label = look.label if way == "sequential" and aspect == "rank" else None
             (line,) = ax.plot(rows["value"], rows["psnr"], color=look.colour, linestyle=DASHES[way], label=label)
-            line.set(linewidth=1.1, marker="o" if len(rows) == 1 else "", markersize=4)
+            again = look.marker != MARKERS[0]  # its colour is another run's too, and the line says how it was asked
+            line.set(linewidth=1.1, marker=look.marker if len(rows) == 1 or again else "", markersize=4)
         if aspect == "distance":
             ax.set_xlim(-0.5, max([1, *here["value"]]) + 0.5)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))

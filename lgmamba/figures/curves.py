@@ -1,11 +1,23 @@
 """PSNR against the number of patches read, one line for each run; and accuracy below it, where classes are named."""
 
+import math
+
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgmamba.analysis.numbers import greatest, least
-from lgmamba.figures.style import BASELINES, FAR, PANEL_TITLES, WIDTH, Style, grid_of_axes, log2_axis, mark_L0
+from lgmamba.figures.style import (
+    BASELINES,
+    FAR,
+    PANEL_TITLES,
+    WIDTH,
+    Style,
+    grid_of_axes,
+    legend_columns,
+    log2_axis,
+    mark_L0,
+)
 from lgmamba.metrics import ACCURACY
 
 OUT_OF_VIEW = ("paste", "oracle_memory", "nearest", "least_squares")
@@ -27,13 +39,16 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
     models = frame.filter(pl.col("method") == "model")
     panels = models["panel"].unique(maintain_order=True).to_list()
     levels = [level for level in LEVELS if level in frame.columns]
+    columns = len(panels) if len(levels) > 1 else 2 if len(panels) in (2, 4) else 3
+    labels = {panel: [style[run].label for run in _runs(models, panel)] for panel in panels}
+    legends = {panel: legend_columns(words, WIDTH / min(columns, len(panels))) for panel, words in labels.items()}
+    lines = max(math.ceil(len(labels[panel]) / legends[panel]) for panel in panels)
+    more = 0.15 * (lines - 1) if lines > 3 else 0.0
     if len(levels) == 1:
-        columns = 2 if len(panels) in (2, 4) else 3
-        figure, axes = grid_of_axes(len(panels), columns, 2.9, sharex=True, sharey=True)
+        figure, axes = grid_of_axes(len(panels), columns, 2.9 + more, sharex=True, sharey=True)
         rows = [axes]
     else:
-        columns = len(panels)
-        figure = Figure(figsize=(WIDTH, 2.4 * len(levels) + 0.5), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.4 * len(levels) + 0.5 + more), layout="constrained")
         rows = [list(row) for row in figure.subplots(len(levels), columns, squeeze=False, sharex=True, sharey="row")]
     for row, level in zip(rows, levels, strict=True):
         for ax, panel in zip(row, panels, strict=True):
@@ -45,13 +60,23 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
             ax.tick_params(labelbottom=True)
             if row is rows[-1]:
                 ax.set_xlabel(f"Step t ({style.steps})")
-                ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, columnspacing=1, handlelength=1.6)
+                ax.legend(
+                    loc="upper center",
+                    bbox_to_anchor=(0.5, -0.2),
+                    ncol=legends[panel],
+                    columnspacing=1,
+                    handlelength=1.6,
+                )
         _limits(row[0], frame, level)
         for ax in row[::columns]:
             ax.set_ylabel((LEVELS[level] or style.metric).title)
     log2_axis(rows[0][0].xaxis, models["step"].to_list())
     _baseline_legend(figure, frame)
     return figure
+
+
+def _runs(models: pl.DataFrame, panel: str) -> list[str]:
+    return models.filter(pl.col("panel") == panel)["run"].unique(maintain_order=True).to_list()
 
 
 def _draw_runs(ax: Axes, here: pl.DataFrame, style: Style, level: str) -> None:

@@ -5,8 +5,7 @@ import math
 import polars as pl
 from matplotlib.figure import Figure
 
-from lgmamba.analysis.numbers import greatest
-from lgmamba.figures.style import FAR, PANEL_TITLES, Style, grid_of_axes, log2_axis
+from lgmamba.figures.style import FAR, PANEL_TITLES, WIDTH, Style, grid_of_axes, legend_columns, log2_axis
 
 
 def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
@@ -17,8 +16,12 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
     """
     panels = [kind for kind in PANEL_TITLES if kind in set(frame["kind"])]
     columns = 2 if len(panels) in (2, 4) else 3
-    most = greatest(frame.group_by("kind").agg(pl.col("run").n_unique())["run"])
-    lines = math.ceil(most / (2 if columns == 2 else 1))
+    labels: dict[str, list[str]] = {}
+    for kind, run, L0 in frame.select("kind", "run", "L0").unique(maintain_order=True).rows():
+        labels.setdefault(kind, []).append(f"{style[run].label} (L0 = {L0})")
+    room = WIDTH / min(columns, len(panels))
+    legends = {kind: legend_columns(words, room) if columns == 2 else 1 for kind, words in labels.items()}
+    lines = max(math.ceil(len(words) / legends[kind]) for kind, words in labels.items())
     figure, axes = grid_of_axes(len(panels), columns, 2.2 + 0.15 * max(lines, 3), sharex=True, sharey=True)
     for ax, panel in zip(axes, panels, strict=True):
         ax.axhline(0, color=FAR, linewidth=0.7)
@@ -42,7 +45,7 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
         ax.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.21),
-            ncol=2 if columns == 2 else 1,
+            ncol=legends[panel],
             columnspacing=1,
             handlelength=1.6,
         )

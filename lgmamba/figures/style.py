@@ -18,6 +18,8 @@ from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
@@ -155,8 +157,21 @@ def panel_title(ax: Axes, title: str, detail: str) -> None:
     assert figure is not None and place is not None  # an axis of `grid_of_axes`
     room = int(0.8 * figure.get_figwidth() / place.get_gridspec().ncols / LETTER)
     lines = [part for line in title.splitlines() for part in textwrap.wrap(line, room)]
-    ax.set_title("\n".join(lines), loc="left", pad=12 + 8 * detail.count("\n"))
+    ax.set_title("\n".join(lines), loc="left", pad=12 + 10 * detail.count("\n"))
     ax.text(0, 1.03, detail, transform=ax.transAxes, ha="left", va="bottom", fontsize=6.5, color="0.3")
+
+
+HANDLE = 0.28
+"""Of a legend's entry without its words, in inches: line, gaps."""
+
+
+def legend_columns(labels: list[str], room: float) -> int:
+    """Two columns for a legend below its panel, where they fit into so many inches, else one: no legend runs into the next."""
+    font = FontProperties(family=RC["font.sans-serif"], size=RC["legend.fontsize"])
+    widths = [text_to_path.get_text_width_height_descent(label, font, False)[0] / 72 for label in labels]
+    first = math.ceil(len(widths) / 2)  # filled from top to bottom
+    taken = sum(HANDLE + max(column) for column in (widths[:first], widths[first:]) if column)
+    return 2 if taken <= room else 1
 
 
 def colour_bar(figure: Figure, axes: list[Axes], mappable: ScalarMappable, label: str, **more: Any) -> Colorbar:

@@ -77,7 +77,12 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     finish(report_key(params, record, read, drawn), out, list(WRITTEN))
 
 
-BLOCKS = {"headline": "readme.md.jinja", "account": "account.md.jinja", "remedies": "readme_remedies.md.jinja"}
+BLOCKS = {
+    "headline": "readme.md.jinja",
+    "account": "account.md.jinja",
+    "remedies": "readme_remedies.md.jinja",
+    "mixers": "mixers.md.jinja",
+}
 """What a README may have of a study between `<!-- generated:BLOCK:STUDY -->` and `<!-- /generated -->`."""
 
 
@@ -94,7 +99,7 @@ def update_readme(readme: Path, headline_json: Path) -> None:
     if not wanted:
         lines = " or ".join(f"`<!-- generated:{name} -->`" for name in names.values())
         raise ValueError(f"{readme}: expected a line {lines} and, below it, `<!-- /generated -->`")
-    empty = [block for block in wanted if block in facts and facts[block] is None]
+    empty = [block for block in wanted if block != "headline" and facts.get(block) is None]
     if empty:
         raise ValueError(
             f"{readme}: found `<!-- generated:{names[empty[0]]} -->`, but study {facts['study']!r} has no {empty[0]}"

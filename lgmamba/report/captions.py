@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from lgmamba.analysis import figures_of
+from lgmamba.analysis.families import exemplary_runs
 from lgmamba.analysis.numbers import greatest, least
+from lgmamba.analysis.shown import is_selection
 from lgmamba.config.study import Params
 from lgmamba.report.words import plural
 
@@ -58,7 +60,7 @@ def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
 TEXTS = {
     "task": """
         One held-out image is cut into cells that are read in the order of the numbers. Below each step t: the patch read at that
-        step, all patches read so far, and the whole image as two runs reconstruct it from them. Small numbers: PSNR of that
+        step, all patches read so far, and the whole image as {reconstruct} it from them. Small numbers: PSNR of that
         picture in dB. All pictures show pixel values from 0 to 1; the chequered pattern is what was not read.""",
     "curves": """
         Every point is a sequence of its own, ended at t and decoded there. A length-adaptive run is told the true length of each
@@ -179,10 +181,13 @@ CLASS_TEXTS = {
 PLACES_TEXTS = {
     "task": """
         One held-out image, of which patches are read at random places, one at each step. Below each step t: the patch read at that
-        step, all pixels read so far, and the whole image as two runs draw it when they are asked for every place of it. Small
+        step, all pixels read so far, and the whole image as {draw} asked for every place of it. Small
         numbers: PSNR of that picture in dB. All pictures show pixel values from 0 to 1; the chequered pattern is what was not read.""",
 }
 """Where they differ for a task that reads patches at any pixel."""
+
+
+SELECTION = " A selection of the runs is shown; the tables on the second page have all."
 
 
 def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[str, str]:
@@ -193,7 +198,8 @@ def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[s
         sample: what the headline numbers rest on.
         tried: the same of the remedies, in words; of a study that tries some.
     """
-    one_seed, metric = sample.seeds == (1, 1), params.task.METRICS[0]
+    one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
+    metric = params.task.METRICS[0]
     facts = {
         "Lines": "One training"
         if one_seed
@@ -206,6 +212,8 @@ def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[s
         "seed": params.seeds[0],
         "seeds": sample.counted("seed"),
         "split": sample.split,
+        "reconstruct": "one run reconstructs" if alone else "two runs reconstruct",
+        "draw": "one run draws it when it is" if alone else "two runs draw it when they are",
     }
     if params.inspect is not None:
         look = params.inspect
@@ -218,4 +226,7 @@ def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[s
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
     texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
     texts = texts | CLASS_TEXTS if params.names_classes else texts
-    return {figure: " ".join(texts[figure].split()).format(**facts) for figure in figures_of(params)}
+    return {
+        figure: " ".join(texts[figure].split()).format(**facts) + (SELECTION if is_selection(params, figure) else "")
+        for figure in figures_of(params)
+    }

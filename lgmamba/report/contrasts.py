@@ -9,6 +9,8 @@ import polars as pl
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, POWER, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE, VERDICTS
 from lgmamba.report.words import interval, listed, number, plain_text, plural, signed
 
+MANY = 12
+"""Primary contrasts up to which each is a sentence of the answer; more are a table."""
 MEANINGS = {
     SHOWN: "the interval lies on the claimed side, and the effect is at least the margin",
     SMALL: "the interval lies on the claimed side, but the effect is below the margin",
@@ -33,7 +35,8 @@ def contrast_facts(
     Returns:
         rows: one mapping for each contrast, with `sentence` (claim, verdict and numbers in words), and `unit` where each has its own
         and it is not dB; counts: verdicts in
-        words; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None.
+        words; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None; many: whether
+        they are a table.
     """
     unit_of = {name: units if isinstance(units, str) else units[name] for name in contrasts["name"]}
     rows = [
@@ -49,6 +52,7 @@ def contrast_facts(
         "counts": f"Of {plural(len(rows), 'primary contrast')}: {listed(counts)}." if rows else "",
         "verdicts": {word: MEANINGS[word] for word in VERDICTS if word in found},
         "fixed": None if fixed is None else fixed.isoformat(),
+        "many": len(rows) > MANY,
         "power": f"{100 * POWER:g} %",
     }
 

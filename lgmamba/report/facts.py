@@ -16,8 +16,8 @@ from lgmamba.analysis.families import (
     kind_of,
     several_budgets,
     several_forms,
-    several_mixers,
 )
+from lgmamba.analysis.shown import MANY_RUNS, drawn_runs, shown_rows
 from lgmamba.analysis.titles import titles
 from lgmamba.config.study import Params
 from lgmamba.report.captions import captions, sample_of
@@ -25,6 +25,7 @@ from lgmamba.report.classes import accuracies, class_facts, contrast_units
 from lgmamba.report.contrasts import contrast_facts
 from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
+from lgmamba.report.mixers import mixer_facts, mixer_headline
 from lgmamba.report.remedies import remedy_facts, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
 from lgmamba.report.views import claim_views, figure_views
@@ -47,6 +48,8 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     remedies = None if params.extension is None else remedy_facts(params, frames)
     return {
         "params": params,
+        "shown": drawn_runs(params),
+        "many_runs": MANY_RUNS if params.report.shown is None and len(runs) > MANY_RUNS else None,
         "metric": metric,
         "refused": sorted((kind, why) for kind, why in params.task.REFUSES.items() if kind != "inspect"),
         "title": plain_text(params.report.title),
@@ -67,7 +70,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "asked_told": told_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "asked_written": asked_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "far_factors": params.claims.far_factors,
-        "mixers": mixer_rows(params, frames) if several_mixers(params) else [],
+        "mixers": mixer_facts(params, frames),
         "forms": form_rows(frames) if several_forms(params) else [],
         "budgets": budget_rows(frames) if several_budgets(params) else [],
         "totals": total_rows(frames) if several_budgets(params) else [],
@@ -97,7 +100,7 @@ def _strategies(params: Params, frames: Path) -> list[str]:
     """What the retention maps show, in sentences; nothing where there are none."""
     if not (params.task.TIED and params.task.IMAGES):
         return []
-    maps = pl.read_parquet(frames / "figure_retention.parquet")
+    maps = shown_rows(params, "retention", pl.read_parquet(frames / "figure_retention.parquet"))
     return strategy_sentences(maps, described_runs(params), max(params.claims.far_factors))
 
 
@@ -114,19 +117,6 @@ def asked_facts(params: Params, frames: Path) -> list[dict[str, Any]]:
     longest = written["step"].max()
     at = [{"run": name, "step": step} for name, run in params.runs_by_name().items() for step in (run.L0, longest)]
     return pl.DataFrame(at).join(written, on=["run", "step"], maintain_order="left").to_dicts()
-
-
-def mixer_rows(params: Params, frames: Path) -> list[dict[str, Any]]:
-    """One entry for each run of figure_mixers: run, mixer, numbers, tau at the start and the end (steps), L0, at {factor: row} at L0 and beyond."""
-    frame, rows = pl.read_parquet(frames / "figure_mixers.parquet"), []
-    factors = [1.0, *(f for f in params.claims.far_factors if f in set(frame["factor"]))]
-    for _, here in frame.group_by("run", maintain_order=True):
-        at = {row["factor"]: row for row in here.to_dicts()}
-        about = {
-            key: here[key][0] for key in ("run", "mixer", "numbers", "tau", "tau_low", "tau_high", "tau_end", "L0")
-        }
-        rows.append(about | {"at": {f"{factor:g}": at.get(factor) for factor in factors}})
-    return rows
 
 
 def form_rows(frames: Path) -> list[dict[str, Any]]:
@@ -262,6 +252,7 @@ def headline(facts: dict[str, Any]) -> dict[str, Any]:
         "psnr": facts["levels"],
         "account": facts["account"],
         "remedies": facts["remedies"] and remedy_headline(facts["remedies"]),
+        **({"mixers": mixer_headline(facts["mixers"])} if facts["mixers"]["rows"] else {}),
         "costs": {
             key: costs[key]
             for key in ("trainings", "train_s", "probe_s", "peak_rss_mb", "peak_gpu_mb", "device", "backend")

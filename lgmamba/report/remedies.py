@@ -7,6 +7,7 @@ import polars as pl
 
 from lgmamba.analysis.numbers import greatest, least, mean
 from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA
+from lgmamba.analysis.shown import shown_rows
 from lgmamba.config.remedies import ORACLES, RESERVED
 from lgmamba.config.study import Params
 from lgmamba.metrics import Metric
@@ -47,7 +48,7 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
         ],
         "tried": drawn.filter(pl.col("rank").is_not_null())["remedy"].n_unique(),
         "kinds": kind_facts(found, drawn, params, far),
-        "sentences": best_sentences(drawn, found["differences"], far, metric),
+        "sentences": best_sentences(shown_rows(params, "remedies", drawn), found["differences"], far, metric),
         "calibration": calibration_sentence(params, found["cost"]),
         "identity": found["cost"].filter(pl.col("remedy").is_in(RESERVED).not_())["identity"].max(),
     }
@@ -131,25 +132,22 @@ def _ahead(mine: pl.DataFrame, far: float) -> str:
     return signed(effect) + ("" if lo is None else f" {interval(lo, hi, 'dB')}")
 
 
+def best_remedies(drawn: pl.DataFrame, far: float) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """For each run and order, the best remedy at the longest T and the best control there, rows of figure_remedies."""
+    found = []
+    for _, rows in drawn.filter(pl.col("factor") == far).group_by("run", "order", maintain_order=True):
+        remedies = rows.filter(pl.col("rank").is_not_null()).sort("psnr", descending=True)
+        controls = rows.filter(pl.col("rank").is_null(), pl.col("remedy") != VANILLA).sort("psnr")
+        if not remedies.is_empty():
+            found.append((remedies.row(0, named=True), controls.row(-1, named=True)))
+    return found
+
+
 def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float, metric: Metric) -> list[str]:
     """For each run and order, the best remedy at the longest T against its level at L0, vanilla and the best control there."""
     sentences = []
-    at_far = drawn.filter(pl.col("factor") == far)
-    for (run, order), rows in at_far.group_by("run", "order", maintain_order=True):
-        remedies = rows.filter(pl.col("rank").is_not_null()).sort("psnr", descending=True)
-        if remedies.is_empty():
-            continue
-        best = remedies.row(0, named=True)
-        control = rows.filter(pl.col("rank").is_null(), pl.col("remedy") != VANILLA).sort("psnr").row(-1, named=True)
-        against = {
-            row["against"]: row
-            for row in differences.filter(
-                pl.col("run") == run,
-                pl.col("order") == order,
-                pl.col("remedy") == best["remedy"],
-                pl.col("factor") == far,
-            ).iter_rows(named=True)
-        }
+    for best, control in best_remedies(drawn, far):
+        against = differences_of(best, differences)
         parts = [
             _difference(against[name], words, metric.difference_unit)
             for name, words in (
@@ -160,10 +158,16 @@ def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float, m
             if name in against
         ]
         sentences.append(
-            f"`{run}` (L0 = {best['L0']}), order `{order}`, at {far:g} \u00d7 L0: the best remedy is `{best['remedy']}` with "
+            f"`{best['run']}` (L0 = {best['L0']}), order `{best['order']}`, at {far:g} \u00d7 L0: the best remedy is `{best['remedy']}` with "
             f"{number(best['psnr'])} {metric.unit}, {listed(parts)}."
         )
     return sentences
+
+
+def differences_of(best: dict[str, Any], differences: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """{what a remedy is compared with: row of remedies_differences}, of one row of figure_remedies."""
+    same = [pl.col(name) == best[name] for name in ("run", "order", "remedy", "factor")]
+    return {row["against"]: row for row in differences.filter(*same).iter_rows(named=True)}
 
 
 def _difference(row: dict[str, Any], words: str, unit: str) -> str:

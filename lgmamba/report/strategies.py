@@ -5,17 +5,19 @@ import math
 import polars as pl
 
 from lgmamba.analysis.families import families
+from lgmamba.analysis.shown import drawn_runs
 from lgmamba.config.study import Params
 from lgmamba.report.words import listed, number
 
 
 def described_runs(params: Params) -> list[str]:
-    """Longest specialist, generalist and length-adaptive run of each family; without any family, every run."""
+    """Longest specialist, generalist and length-adaptive run of each family, of those that are shown; without any, all that are."""
     runs = []
     for family in families(params):
         longest = [family.specialists[max(family.specialists)]] if family.specialists else []
         runs += [*longest, family.generalist, family.adaptive]
-    return list(dict.fromkeys(runs or params.runs_by_name()))
+    drawn = drawn_runs(params)
+    return [run for run in dict.fromkeys(runs) if run in drawn] or drawn
 
 
 def strategy_sentences(retention: pl.DataFrame, runs: list[str], far: float) -> list[str]:

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from lgmamba.config.base import ConfigError, Name, Positive, Seed, Strict, validate
 from lgmamba.config.data import DataConfig
-from lgmamba.config.study import OutputsConfig, ReportConfig, check_folders, check_seeds, merge, named_outputs
+from lgmamba.config.report import WordsConfig
+from lgmamba.config.study import OutputsConfig, check_folders, check_seeds, merge, named_outputs
 from lgmamba.config.text import read_yaml
 from lgmamba.tradeoff.claims import TradeoffClaims
 from lgmamba.tradeoff.encoders import Encoder
@@ -102,7 +103,7 @@ class TradeoffParams(Strict):
     tradeoff: TradeoffConfig
     seeds: list[Seed] = Field(min_length=1)
     claims: TradeoffClaims
-    report: ReportConfig
+    report: WordsConfig
     outputs: OutputsConfig
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one")
 

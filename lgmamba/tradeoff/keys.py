@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from lgmamba.files import digest_of
-from lgmamba.keys import MAY_DIFFER
+from lgmamba.keys import study_values
 from lgmamba.provenance import code_digest
 from lgmamba.records import Key, Record
 from lgmamba.tradeoff.config import TradeoffParams
@@ -56,8 +56,7 @@ def _digest(frames: Record | None) -> str:
 
 
 def _of_study(stage: str, params: TradeoffParams, inputs: dict[str, str]) -> Key:
-    values = {k: v for k, v in params.model_dump(mode="json").items() if k not in MAY_DIFFER}
-    return Key(stage, {"study": params.study}, digest_of(values), _code(stage), inputs)
+    return Key(stage, {"study": params.study}, digest_of(study_values(params)), _code(stage), inputs)
 
 
 @cache

@@ -1,9 +1,13 @@
 """What can be known from the configuration is said before any job: bounds, and what sections must agree on."""
 
+import re
+
 import pytest
 
+from lgmamba.config.base import ConfigError
 from lgmamba.config.lengths import Geometric
-from lgmamba.config.study import ReportConfig, load_params, overlaid
+from lgmamba.config.report import ReportConfig
+from lgmamba.config.study import load_params, overlaid
 from tests.config.studies import ADAPTIVE, PARAMS, error, study, values
 
 LONGMAMBA = {"name": "lm", "kind": "longmamba", "threshold": "as_released", "mode": "prefix"}
@@ -111,6 +115,39 @@ def test_a_geometric_law_stops_looking_where_nothing_changes_any_more(mean, most
         low, high = (r, high) if found < mean else (low, r)
     law = Geometric(kind="geometric", mean=mean, max=most).pmf()
     assert law == [0.0] + [w / sum(weights) for w in weights]
+
+
+SOME = {"a": None, "b": {}, "c": {}}
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        (["a", "d"], "report.shown.1: found 'd', expected: one of the runs ['a', 'b', 'c']"),
+        (["a", "a"], "report.shown.1: found 'a' twice, expected: each run once"),
+        ([], "report.shown"),
+    ],
+)
+def test_runs_that_are_shown_exist_and_are_there_once(shown, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_params(PARAMS, None, {"study": "mine", "runs": SOME, "report": {"shown": shown}})
+
+
+def test_shown_runs_leave_the_figures_of_remedies_one():
+    params = load_params(PARAMS, "digits")
+    left = next(name for name in params.runs if name not in params.the_extension.runs)
+    with pytest.raises(
+        ConfigError, match=r"report\.shown: found \['\w+'\], expected: among them one of extension\.runs"
+    ):
+        load_params(PARAMS, "digits", {"report": {"shown": [left]}})
+
+
+def test_shown_runs_that_are_still_there_stay_and_files_without_any_stay_what_they_are():
+    first = {"study": "mine", "runs": SOME, "report": {"shown": ["a", "b"]}}
+    base = load_params(PARAMS, None, first).model_dump(mode="json")
+    assert overlaid(base, {"runs": {"b": {}, "c": {}}})["report"]["shown"] == ["b"]
+    assert overlaid(base, {"runs": {"c": {}}})["report"]["shown"] is None
+    assert "shown" not in load_params(PARAMS).model_dump(mode="json")["report"]
 
 
 def test_runs_of_ones_own_need_nothing_else():

@@ -3,6 +3,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from lgmamba.figures import FIGURES
 from lgmamba.figures.style import COLOURS, LINES, Style, log2_axis, save_figure
 
 
@@ -46,3 +47,33 @@ def test_saving_writes_picture_vector_and_numbers(tmp_path):
     assert pl.read_csv(tmp_path / "new/name.csv").equals(frame)
     assert (tmp_path / "new/name.png").read_bytes().startswith(b"\x89PNG")
     assert not pyplot.get_fignums()  # nothing is kept alive
+
+
+def long_names(kinds: list[str]) -> pl.DataFrame:
+    """A frame of twelve runs of long names, kind after kind, as figures curves and degradation draw them."""
+    rows = [
+        {"run": f"gated_delta_negative_run_{k}", "kind": kinds[k % len(kinds)], "step": step, "psnr": 15.0 + 0.1 * k}
+        for k in range(12)
+        for step in (1, 16, 64)
+    ]
+    level = pl.col("psnr")
+    return pl.DataFrame(rows).with_columns(
+        panel="kind", method=pl.lit("model"), L0=pl.lit(16), at_L0=pl.col("step") == 16, factor=pl.col("step") / 16,
+        psnr_lo=level - 0.1, psnr_hi=level + 0.1, delta=level - 15, delta_lo=level - 15.1, delta_hi=level - 14.9,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kinds", [["generalist"], ["specialist", "generalist"], ["specialist", "generalist", "length-adaptive"]]
+)
+@pytest.mark.parametrize("name", ["curves", "degradation"])
+def test_legends_of_twelve_long_names_overlap_nothing(name, kinds):
+    frame = long_names(kinds)
+    figure = FIGURES[name](frame, Style(frame["run"].unique(maintain_order=True).to_list()))
+    figure.draw_without_rendering()
+    boxes = [ax.get_legend().get_window_extent() for ax in figure.axes]
+    labels = [ax.xaxis.label.get_window_extent() for ax in figure.axes]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    text = [box.get_window_extent() for ax in figure.axes for box in ax.get_legend().get_texts()]
+    assert not any(a.overlaps(b) for a in text for b in labels)
+    assert all(ax.get_window_extent().height > 72 for ax in figure.axes)  # an inch and more
