@@ -54,6 +54,10 @@ class AttentionConfig(MixerBase):
         return f"{self.heads} heads, position {self.position}"
 
     @property
+    def alone(self) -> str | None:
+        return "torch's fused attention, whose gradients over stacked weights are not numbers on a GPU"
+
+    @property
     def supports(self) -> dict[Verb, str]:
         if self.position in ("rope", "alibi"):
             return self.SUPPORTS

@@ -15,16 +15,14 @@ What goes on from piece to piece are keys and values of all steps: the only stat
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Call, Factor, Mixer, State
-from lgmamba.scan.transforms import is_batched
 
 BASE = 10000.0
 ROWS = 256
@@ -80,14 +78,6 @@ class AttentionCall(Call):
         return self.like.new_zeros(*self.shape, self.q.shape[-1], 0)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-    """torch's attention; in plain products where a CPU's fused one has no rule for `torch.vmap`."""
-    if q.is_cuda or not is_batched(q):
-        return F.scaled_dot_product_attention(q, k, v, **options)
-    with sdpa_kernel(SDPBackend.MATH):
-        return F.scaled_dot_product_attention(q, k, v, **options)
-
-
 class AttentionMixer(Mixer):
     """Attention and SwiGLU side by side.
 
@@ -126,7 +116,7 @@ class AttentionMixer(Mixer):
             y, h, held = self.recur(call)
         else:
             q, k, v = self._heads(call.q, call.position), self._heads(call.k, call.position), self._heads(call.v)
-            y = self._beside(attend(q, k, v, is_causal=True), call)
+            y = self._beside(F.scaled_dot_product_attention(q, k, v, is_causal=True), call)
             h, held = self._memory(call), self._held(call)
         return self.finish(y), State(h, held) if want_state else None
 
@@ -189,7 +179,8 @@ class AttentionMixer(Mixer):
             if self.config.position == "alibi":
                 away = (call.position[:, rows, None] - position[:, None, :stop])[:, None]
                 bias = (-self._slopes(away) * away).masked_fill(~seen, -torch.inf).to(q.dtype)
-            found.append(attend(q[:, :, rows], k[:, :, :stop], v[:, :, :stop], attn_mask=bias))
+            at = q[:, :, rows], k[:, :, :stop], v[:, :, :stop]
+            found.append(F.scaled_dot_product_attention(*at, attn_mask=bias))
         return self._beside(torch.cat(found, dim=2), call), self._memory(call), held
 
     def _slopes(self, like: Tensor) -> Tensor:
