@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import polars as pl
@@ -92,6 +93,7 @@ def test_a_study_without_snakemake(tmp_path):
     for name in ("lgmamba", "workflow", "params.yaml"):
         source = ROOT / name
         shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path / name)
+    one = ("without_snakemake.py", "--study", "smoke:0:uniform_16")
     call = ("without_snakemake.py", "--study", "smoke:0:uniform_16,fixed_16", "--jobs", 2, "--stages")
     first = script(*call, "data,train", cwd=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -109,7 +111,7 @@ def test_a_study_without_snakemake(tmp_path):
     assert weights.stat().st_mtime_ns == before  # what is current is not made again
     assert len(list(runs.glob("*/seed0/probe/probe.json"))) == 2
 
-    longer = script(*call, "data,train", "--override", "{train: {steps: 70}}", cwd=tmp_path)
+    longer = script(*one, "--stages", "data,train", "--override", "{train: {steps: 70}}", cwd=tmp_path)
     assert longer.returncode == 0, longer.stdout + longer.stderr
     assert "smoke train uniform_16 0 (other values): done" in longer.stdout
     assert json.loads((weights.parent / "train.json").read_text())["steps"] == 70
@@ -134,6 +136,7 @@ def test_children_end_with_the_script_and_their_trainings_go_on_later(tmp_path):
     checkpoint = tmp_path / "results/smoke/runs/uniform_16/seed0/work/resume.safetensors"
     while not checkpoint.exists():
         assert process.poll() is None
+        time.sleep(0.01)
     children = psutil.Process(process.pid).children()
     process.terminate()
     said = process.communicate()[0]
