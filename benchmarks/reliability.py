@@ -1,18 +1,21 @@
 """Attacks the project with what people and machines do to it, and writes what came of it.
 
-    python benchmarks/reliability.py configurations [--n 2000] [--seed 0] [--out reports/benchmarks]
-    python benchmarks/reliability.py artefacts [--n 75] [--seed 0]
+    python benchmarks/reliability.py configurations [--n 2000] [--seed 0] [--add] [--out reports/benchmarks]
+    python benchmarks/reliability.py artefacts [--n 75] [--seed 0] [--add]
+    python benchmarks/reliability.py kills [--path snakemake] [--n 100] [--minutes 8] [--add]
     python benchmarks/reliability.py page [--out reports/benchmarks]        the page alone, from what was measured before
 
-Each part is a module beside this one, `reliability_<part>.py`, with `TITLE`, `add_arguments(parser)`, `attack(options) ->
-result` and `section(result) -> Markdown`. Its result is kept in <out>/reliability/<part>.json; <out>/reliability.md is made of
-all results that are there. Exit status 1 if the part found anything that must not be (`result["failures"]`).
+With --add an attack goes on where an earlier call ended, so that hours may be cut into minutes. Each part is a module beside this
+one, `reliability_<part>.py`, with `TITLE`, `add_arguments(parser)`, `attack(options, before) -> result` and `section(result) ->
+Markdown`; `before` is the earlier result, or {}. Results are kept in <out>/reliability/<part>.json; <out>/reliability.md is made of
+all that are there. Exit status 1 if the part found anything that must not be (`result["failures"]`).
 """
 
 import argparse
+import datetime
 import json
+import operator
 import platform
-import subprocess
 import sys
 import time
 from importlib import import_module
@@ -24,8 +27,11 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from lgmamba.files import to_json, write_atomic  # noqa: E402
+from lgmamba.provenance import cpu_name, git_state, versions  # noqa: E402
 
-PARTS = ("configurations", "artefacts")
+PARTS = ("configurations", "artefacts", "kills")
+MERGED = {"seed": max, "kinds": max, "slowest_s": max}
+"""How numbers of two portions become one; others are added."""
 
 
 def main() -> None:
@@ -34,13 +40,33 @@ def main() -> None:
     if options.part == "page":
         write_page(options.out, modules)
         return
+    kept = options.out / "reliability" / f"{options.part}.json"
+    before = json.loads(kept.read_text(encoding="utf-8")) if options.add and kept.is_file() else {}
     begun = time.perf_counter()
-    result = modules[options.part].attack(options)
-    about = {"seconds": round(time.perf_counter() - begun, 1), "commit": commit(), "python": platform.python_version()}
-    write_atomic(options.out / "reliability" / f"{options.part}.json", to_json(about | result))
+    found = modules[options.part].attack(options, before)
+    found |= {"seconds": round(time.perf_counter() - begun)}
+    result = merged(before, found) | {
+        "commit": git_state()["commit"][:10],
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu_name(),
+        "versions": versions(("torch", "pydantic", "ruamel.yaml", "snakemake")) | {"Python": platform.python_version()},
+    }
+    write_atomic(kept, to_json(result))
     write_page(options.out, modules)
-    print(modules[options.part].section(about | result))
+    print(modules[options.part].section(result))
     sys.exit(1 if result["failures"] else 0)
+
+
+def merged(before: Any, now: Any, key: str = "") -> Any:
+    """One result of two portions: counts are added, lists joined."""
+    if isinstance(now, dict) and isinstance(before, dict):
+        return {
+            name: merged(before[name], now[name], name) if name in before and name in now else (before | now)[name]
+            for name in before | now
+        }
+    if isinstance(now, list):
+        return before + now
+    return MERGED.get(key, operator.add)(before, now) if isinstance(now, int | float) else now
 
 
 def parse(modules: dict[str, ModuleType]) -> argparse.Namespace:
@@ -50,6 +76,7 @@ def parse(modules: dict[str, ModuleType]) -> argparse.Namespace:
         part = parts.add_parser(name)
         part.add_argument("--out", type=Path, default=ROOT / "reports/benchmarks")
         if name in modules:
+            part.add_argument("--add", action="store_true", help="to what was measured before")
             modules[name].add_arguments(part)
     return parser.parse_args()
 
@@ -61,14 +88,13 @@ def write_page(out: Path, modules: dict[str, ModuleType]) -> None:
         path = out / "reliability" / f"{part}.json"
         if path.is_file():
             result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            measured = f"Measured in {result['seconds']:,} s at commit `{result['commit']}`, Python {result['python']}."
+            used = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+            measured = (
+                f"Measured on {result['date']} in {result['seconds'] / 60:,.0f} minutes on one core of {result['cpu']}, with {used}, "
+                f"at commit `{result['commit']}`."
+            )
             sections += [f"## {module.TITLE}", module.section(result), measured]
     write_atomic(out / "reliability.md", "\n\n".join(sections) + "\n")
-
-
-def commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

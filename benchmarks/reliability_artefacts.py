@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", type=Path, help="folder of a finished tiny study; made where none is given")
 
 
-def attack(options: argparse.Namespace) -> dict[str, Any]:
+def attack(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, Any]:
     """Damage one file after the other, ask what is current, and put it back."""
     with tempfile.TemporaryDirectory() as made:
         if options.study is None:

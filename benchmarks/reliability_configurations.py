@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", type=int, default=10, help="failures printed in full")
 
 
-def attack(options: argparse.Namespace) -> dict[str, Any]:
+def attack(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, Any]:
     """Try every mutant; see `section` for the result."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
     signal.signal(signal.SIGPROF, _too_slow)
@@ -108,7 +108,7 @@ def attack(options: argparse.Namespace) -> dict[str, Any]:
     outcomes: dict[str, Counter[str]] = {}
     failures, slowest = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
-        for i in range(options.n):
+        for i in range(before.get("n", 0), before.get("n", 0) + options.n):
             rng = random.Random(f"{options.seed}/{i}")
             study = Mutant(Path(folder), rng)
             begun = time.process_time()

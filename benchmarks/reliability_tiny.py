@@ -1,41 +1,131 @@
-"""A tiny study in a folder of its own, and its stages as processes that begin in a hundredth of a second."""
+"""A tiny study in a folder of its own, and its stages as processes that begin in a hundredth of a second.
+
+Such a process is a copy of this one, which has the packages loaded; otherwise it is what the command is when it is typed. Programs
+that start commands themselves (Snakemake, DVC, the script without Snakemake) find a `python` and a `snakemake` that have a server
+make the copy (`Served`).
+"""
 
 import os
 import resource
 import runpy
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lgmamba.config.files import write_config_files
 from lgmamba.config.study import Params, load_params
 from lgmamba.files import file_digest
 from lgmamba.jobs import Currency, Job, JobName, jobs_of
-from workflow.scripts.preloaded import GROUPS
+from workflow.scripts import preloaded
 
 ROOT = Path(__file__).parents[1]
 STUDY = """extends: smoke
 study: tiny
-train: {steps: 150, checkpoint_every_s: 0, cpu_threads: 1}
+train: {steps: 60, checkpoint_every_s: 0, cpu_threads: 1}
 runs: {uniform_16: {}, fixed_16: {task: {lengths: {kind: fixed, value: 16}}}}
 probe: {images: 12, batch_images: 12}
 claims: {comparisons: []}
 outputs: {reports: reports/tiny}
 """
-NOT_RESULTS = {"logs", "benchmarks", "work", "frozen", "config"}
+NOT_RESULTS = {"logs", "benchmarks", "work", "frozen", "config", "markers"}
 """Folders in results/ whose files are no results."""
+PROGRAMS = ("snakemake.cli", "dvc.cli", "dvc.repo.reproduce")
+QUIET = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg", "CUDA_VISIBLE_DEVICES": ""}
+QUIET |= {"POLARS_MAX_THREADS": "1", "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 
 
 def preload() -> None:
-    """Load what stages import, so that their processes need not."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg", "CUDA_VISIBLE_DEVICES": ""}
-    for name in {package for _, packages in GROUPS.values() for package in packages}:
+    """Load what stages and programs import, so that their processes need not."""
+    os.environ |= QUIET
+    for name in {package for _, packages in preloaded.GROUPS.values() for package in packages} | {*PROGRAMS}:
         with suppress(ImportError):
             __import__(name)
+
+
+PROGRAM = """#!{python} -SE
+# Has a copy of a process with packages loaded run the command.
+import os, sys
+sys.path.insert(0, {root!r})
+from workflow.scripts import preloaded
+words = {words!r} + sys.argv[1:]
+if words[0] == "-SE":  # the workflow's own way to such a process
+    del words[:2]
+if "serve" in words[:2]:  # the workflow's own such process: this one does for it
+    os.symlink({folder!r} + "/all", os.path.join(*words[-2:]))
+    sys.stdin.read()
+    sys.exit()
+os.environ[preloaded.FOLDER] = {folder!r}
+preloaded.group_of = lambda stage: "all"
+sys.exit(preloaded.call(words))
+"""
+
+
+class Served:
+    """A process that makes copies of itself for `python -m ...` and `snakemake` of whoever has `bin` on PATH.
+
+    Args:
+        folder: of its own, short.
+    """
+
+    def __init__(self, folder: Path):
+        self.bin = folder / "bin"
+        self.bin.mkdir(parents=True)
+        for name, words in {"python": [], "snakemake": ["-m", "snakemake"]}.items():
+            text = PROGRAM.format(python=sys.executable, root=str(ROOT), words=words, folder=str(folder))
+            (self.bin / name).write_text(text, encoding="utf-8")
+            (self.bin / name).chmod(0o755)
+        closes, self._kept = os.pipe()  # with this process, however it ends
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._kept)
+            os.dup2(closes, 0)
+            self._serve(folder)
+        os.close(closes)
+        while not (folder / "all").exists():
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """End, with the last copy."""
+        os.close(self._kept)
+        os.waitpid(self._pid, 0)
+
+    def environment(self) -> dict[str, str]:
+        """Variables of processes that are to find it."""
+        return {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
+
+    def jobs(self) -> list[int]:
+        """The copies that run."""
+        return [
+            int(pid) for pid in Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text(encoding="utf-8").split()
+        ]
+
+    def _serve(self, folder: Path) -> None:
+        status = 1
+        try:
+            os.setsid()
+            for number in preloaded.PASSED_ON:
+                signal.signal(number, signal.SIG_IGN)
+            preloaded.GROUPS["all"] = ((), ())
+            request = preloaded.serve(str(folder), "all")
+            if request is not None:
+                sys.executable = str(self.bin / "python")
+                preloaded.become(request)
+            status = 0
+        except SystemExit as e:
+            status = e.code if isinstance(e.code, int) else int(e.code is not None)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
 
 
 @dataclass(frozen=True)
@@ -43,10 +133,12 @@ class Study:
     """The study in its folder, a copy of the repository."""
 
     folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def new(cls, folder: Path) -> "Study":
-        for name in ("lgmamba", "workflow", "params.yaml", "Snakefile"):
+    def new(cls, folder: Path, environment: dict[str, str] | None = None) -> "Study":
+        """In an empty folder; `environment`: further variables of its processes."""
+        for name in ("lgmamba", "workflow", "params.yaml", "Snakefile", "profiles"):
             source = ROOT / name
             if source.is_dir():
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -54,7 +146,7 @@ class Study:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, folder / name)
         (folder / "workflow/presets/tiny.yaml").write_text(STUDY, encoding="utf-8")
-        study = cls(folder)
+        study = cls(folder, environment or {})
         with study.here():
             write_config_files(study.params())
         return study
@@ -90,11 +182,11 @@ class Study:
                     raise RuntimeError(f"{job.line} ended with {status}:\n{text}")
 
     def start(self, words: Iterable[str]) -> "Process":
-        """`python -m WORDS` in the folder, in a session of its own."""
+        """`python -m WORDS`, or `python WORDS` where the first is a file, in the folder, in a session of its own."""
         output = self.folder / f"output-{time.monotonic_ns()}.txt"
         pid = os.fork()
         if pid == 0:
-            _become(list(words), self.folder, output)
+            _become(list(words), self, output)
         return Process(pid, output)
 
     def results(self) -> dict[str, str]:
@@ -122,16 +214,24 @@ class Here:
         os.chdir(self._before)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Process:
     """A stage that runs."""
 
     pid: int
     output: Path
+    status: int | None = None
+
+    def ended(self) -> bool:
+        """Whether it did; then `status` is its exit status."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status is not None
 
     def wait(self) -> tuple[int, str]:
         """Exit status, negative for a signal, and what it said."""
-        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]) if self.status is None else self.status
         text = self.output.read_text(encoding="utf-8", errors="replace")
         self.output.unlink()
         return status, text
@@ -142,11 +242,14 @@ class Process:
             os.killpg(self.pid, number)
 
 
-def _become(words: list[str], folder: Path, output: Path) -> None:
+def _become(words: list[str], study: Study, output: Path) -> None:
     status = 1
     try:
         os.setsid()
-        os.chdir(folder)
+        os.chdir(study.folder)
+        os.environ |= study.environment
+        if program := shutil.which("python", path=study.environment.get("PATH", "")):
+            sys.executable = program
         sink = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for number in (1, 2):
             os.dup2(sink, number)
@@ -154,7 +257,11 @@ def _become(words: list[str], folder: Path, output: Path) -> None:
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
         sys.argv = words
-        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        if words[0].endswith(".py"):
+            sys.path[0] = str(Path(words[0]).parent)
+            runpy.run_path(words[0], run_name="__main__")
+        else:
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else int(e.code is not None)

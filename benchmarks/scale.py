@@ -1,6 +1,7 @@
 """What grows with the number of trainings of a study: planning, frames, figures and report, the tracking store, files.
 
     python benchmarks/scale.py [--runs 100 300 1000] [--out reports/benchmarks]
+    python benchmarks/scale.py --runs 3000 --add      one more size, beside those measured before
     python benchmarks/scale.py --page           the page alone, from what was measured before
 
 Writes scale.{json,md}. No model is trained: each training is a folder with made-up files in the layout of a real one and with valid
@@ -10,9 +11,11 @@ priority; seconds are processor time of the command and its children, which othe
 """
 
 import argparse
+import datetime
 import json
 import math
 import os
+import platform
 import shutil
 import sqlite3
 import subprocess
@@ -58,18 +61,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, nargs="+", default=[100, 300, 1000], help=f"trainings, multiples of {RUNS}")
     parser.add_argument("--out", type=Path, default=ROOT / "reports/benchmarks")
+    parser.add_argument("--add", action="store_true", help="to what was measured before")
     parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
     kept = options.out / "scale.json"
     if not options.page:
         os.nice(19)
-        found = {"measured": {}}
+        before = json.loads(kept.read_text(encoding="utf-8")) if options.add and kept.is_file() else {}
+        found: dict[str, Any] = {"measured": before.get("measured", {})}
         for n in sorted(options.runs):
             with tempfile.TemporaryDirectory(prefix="lgmamba-scale-") as folder:
                 found["measured"][str(n)] = measured(n, Path(folder))
             print(n, found["measured"][str(n)], flush=True)
-        found |= {"commit": git_state()["commit"], "cpu": cpu_name(), "versions": versions()}
+        found |= {"commit": git_state()["commit"], "cpu": cpu_name(), "date": datetime.date.today().isoformat()}
+        found["versions"] = versions(("snakemake", "polars", "mlflow")) | {"Python": platform.python_version()}
         write_atomic(kept, to_json(found))
+        if len(found["measured"]) < 2:
+            return  # no slope yet
     write_atomic(options.out / "scale.md", page(json.loads(kept.read_text(encoding="utf-8"))))
 
 
@@ -163,8 +171,9 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# What grows with the number of trainings",
         "",
-        f"Made by `benchmarks/scale.py` at commit {found['commit'][:10]}, on {found['cpu']}, one thread. No model is trained: results are",
-        "made up, everything after them is real. Seconds are processor time.",
+        f"Made by `benchmarks/scale.py` on {found['date']} on one core of {found['cpu']}, with "
+        f"{', '.join(f'{name} {version}' for name, version in found['versions'].items())}, at commit `{found['commit'][:10]}`.",
+        "No model is trained: results are made up, everything after them is real. Seconds are processor time.",
         "",
         f"| | {' | '.join(head)} | each further 1,000 | exponent | 10,000, extrapolated |",
         "|---|" + "---:|" * (len(sizes) + 3),
@@ -174,12 +183,13 @@ def page(found: dict[str, Any]) -> str:
         slope = (row[-1] - row[-2]) / (sizes[-1] - sizes[-2])
         exponent = math.log(row[-1] / row[-2]) / math.log(sizes[-1] / sizes[-2])
         far = row[-1] + slope * (10_000 - sizes[-1])
-        cells = [*map(number, row), number(1000 * slope), f"{exponent:.2f}", number(far)]
+        growth = [number(1000 * slope), f"{exponent:.2f}", number(far)] if slope > 0 else ["none", "", number(row[-1])]
+        cells = [*map(number, row), *growth]
         lines.append(f"| {name.format(figures=at[sizes[-1]]['n_figures'])} | {' | '.join(cells)} |")
     lines += [
         "",
         "Slope and exponent are those between the last two sizes: exponent 1 is proportional growth, below 1 a part that does not grow. The last",
-        "column goes on along that slope.",
+        "column goes on along that slope. `none`: differences are those between two measurements of the same.",
         "",
     ]
     return "\n".join(lines)

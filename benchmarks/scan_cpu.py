@@ -127,7 +127,7 @@ def wait_until_quiet(limit_s: float = 90.0) -> float:
 
 def _processor_time() -> tuple[int, int]:
     """Total and idle time of all cores, in ticks."""
-    ticks = [int(v) for v in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    ticks = [int(v) for v in Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]]
     return sum(ticks[:8]), ticks[3] + ticks[4]
 
 
@@ -211,14 +211,14 @@ def in_new_process(code: str, **environment: str) -> dict:
 
 def peak_growth_mb(call) -> float:
     """Growth of the resident memory during a call, in MB, at its peak (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts again from here
     before = _status_mb("VmRSS")
     call()
     return _status_mb("VmHWM") - before
 
 
 def _status_mb(key: str) -> float:
-    line = next(v for v in Path("/proc/self/status").read_text().splitlines() if v.startswith(key))
+    line = next(v for v in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if v.startswith(key))
     return int(line.split()[1]) / 1024
 
 
@@ -289,7 +289,7 @@ def steady_call() -> float:
 
 def hardware() -> dict:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     import mambapy
     import numba

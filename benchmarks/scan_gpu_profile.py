@@ -44,7 +44,7 @@ def run() -> None:
 def read_details(path: Path) -> list[dict]:
     """Counters per launch, in order."""
     launches: list[dict] = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if re.match(r"  scan_(forward|backward) \(", line):
             launches.append({"kernel": line.split()[0]})
         for label, key in LABELS.items():
@@ -60,7 +60,7 @@ def read_source(path: Path) -> list[dict]:
     """Instructions executed, their mix and the reasons for waiting, per launch, in order."""
     launches: list[dict] = []
     columns: list[str] = []
-    with path.open(newline="") as f:
+    with path.open(encoding="utf-8", newline="") as f:
         for row in csv.reader(f):
             if row and row[0] == "Kernel Name":
                 launches.append({"kernel": row[1], "instructions": 0.0, "mix": Counter(), "waiting": Counter()})

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from stat import S_IMODE
 from typing import Any
@@ -25,6 +26,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_parts_of_the_dead(path)
     try:
         part.touch()
         mode = S_IMODE(part.stat().st_mode)
@@ -36,6 +38,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
+
+
+def _remove_parts_of_the_dead(path: Path) -> None:
+    """What processes of this machine that were killed left of a file that is now written again."""
+    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+        with suppress(ValueError, PermissionError, FileNotFoundError):  # no number of a process, somebody else's, gone
+            try:
+                os.kill(int(part.suffixes[-2][1:]), 0)
+            except (ProcessLookupError, OverflowError):
+                part.unlink()
 
 
 def remove_parts(folder: str | Path) -> None:

@@ -66,5 +66,15 @@ class Metric:
 PIXELS = Metric("mse", "psnr", "dB", label="PSNR", digits=2, of_mean=psnr)
 """Mean squared error of pixels in [0, 1], reported as PSNR."""
 
+
+def right_share(wrong: Errors) -> Errors:
+    """Share of right answers in percent, of a mean of 1 for a wrong and 0 for a right one; arguments as of `psnr`."""
+    found: Any = wrong
+    return 100 * (1 - found)
+
+
+ACCURACY = Metric("wrong", "accuracy", "%", label="Accuracy", digits=1, of_mean=right_share)
+"""Whether the answer is wrong (1) or right (0), reported as the share of right ones; differences are in percentage points, pp."""
+
 HALF_SQUARE = Metric("half_square", "level", "dB", label="Level", digits=2, of_mean=psnr)
 """Half the squared error of a number; its level is 10 log10(1 / error), the scale of PSNR, on which equal ratios of errors are equal differences."""

@@ -17,6 +17,7 @@ from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import in_memory
 from lgmamba.model.runner import MODES, run_sequence
 from lgmamba.model.sequences import SequenceModel, Sequences
+from lgmamba.tasks.class_head import parted
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.sequences import sequences_along
 from lgmamba.tasks.queried.config import QueriedConfig
@@ -84,6 +85,44 @@ class TrainedModel:
         Raises:
             ConfigError: an argument does not fit the model; says which, what was found and what was expected.
         """
+        drawn, _ = self._predict(image, order, steps, places, mode, repeat)
+        return drawn
+
+    def classify(
+        self,
+        image: Tensor | ArrayLike,
+        order: str | Tensor | ArrayLike | None = None,
+        steps: int | Iterable[int] | None = None,
+        *,
+        places: Tensor | ArrayLike | None = None,
+        mode: str = "prefix",
+        repeat: int = 0,
+    ) -> Tensor:
+        """Which class the model takes images for after some of the patches; arguments as of `reconstruct`.
+
+        Returns:
+            (S, K) of one image, (B, S, K) of several: scores, of which the softmax gives probabilities.
+        Raises:
+            ConfigError: the model has no class head, or an argument does not fit the model.
+        """
+        if self.run.model.class_head is None:
+            raise ConfigError(
+                f"classify: the model of run {self.run.run!r} names no class; expected one trained with model.class_head"
+            )
+        _, scores = self._predict(image, order, steps, places, mode, repeat)
+        assert scores is not None  # of a class head
+        return scores
+
+    def _predict(
+        self,
+        image: Tensor | ArrayLike,
+        order: str | Tensor | ArrayLike | None,
+        steps: int | Iterable[int] | None,
+        places: Tensor | ArrayLike | None,
+        mode: str,
+        repeat: int,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pictures and, with a class head, scores."""
         if not isinstance(self.run.task, DrawConfig | QueriedConfig):
             raise ConfigError(
                 f"reconstruct: the model of run {self.run.run!r} has task {self.run.task.kind}, which reads no images; "
@@ -96,8 +135,8 @@ class TrainedModel:
         sequences = self._sequences(images, order, places, wanted[-1], repeat)
         if wanted[-1] > sequences.T:
             raise ConfigError(f"steps: found {wanted[-1]}, expected at most {sequences.T}, the patches that are read")
-        drawn = run_sequence(self.model, sequences, wanted, mode)
-        return drawn[0] if single else drawn
+        prediction = run_sequence(self.model, sequences, wanted, mode)
+        return parted(prediction[0] if single else prediction, self.image_shape)
 
     def _images(self, image: Tensor | ArrayLike) -> tuple[Tensor, bool]:
         """uint8 (B, C, H, W) on the model's device, and whether it was a single one."""

@@ -9,6 +9,8 @@ frames       the tidy frames of the study
 inspect      what the probes found inside trained runs
 remedies     what remedies do beyond the training length
 drawn        the frames that the figures draw, row for row
+exchange     what the class costs the picture, of runs that differ in the weight of classification
+frontier     conflict gaps, exchange area and synergy, as pure functions
 theory       the closed form of one layer beside what it was measured to do
 mixers       several sequence mixers side by side
 asked        errors of single queries, of tasks that ask
@@ -78,6 +80,12 @@ def _compares_one_form_each(params: Params) -> bool:
     return bool(params.claims.comparisons) and not _compares_forms(params)
 
 
+def _trades_classes(params: Params) -> bool:
+    from lgmamba.analysis.families import trades_classes
+
+    return trades_classes(params)
+
+
 FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "task": _has_images,
     "curves": _always,
@@ -109,6 +117,7 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "envelope": _always,
     "degradation": _always,
     "contrasts": _always,
+    "exchange": _trades_classes,
     "asked": _asks,
     "asked_written": _asks,
     "asked_told": _asks,

@@ -13,7 +13,7 @@ the interval is Student's over these differences. How much images differ says no
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -136,14 +136,29 @@ class Tested:
         return [self.of_levels[seed] - self.minus_levels[seed] for seed in self.seeds]
 
 
-def contrasts_frame(levels: pl.DataFrame, claims: ClaimsConfig, L0: dict[str, int], order: str) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Levels:
+    """All that the sides of contrasts are looked up in.
+
+    Attributes:
+        frames: metric (None: the task's own) -> levels, columns LEVELS.
+        L0: longest training length of every run, steps.
+        order: visiting order where a side names none.
+        null: method that knows nothing of a sequence, `TaskBase.NULL`.
+    """
+
+    frames: Mapping[str | None, pl.DataFrame]
+    L0: Mapping[str, int]
+    order: str
+    null: str
+
+
+def contrasts_frame(levels: Levels, claims: ClaimsConfig) -> pl.DataFrame:
     """One row for each primary contrast.
 
     Args:
-        levels: columns LEVELS.
-        claims: contrasts, margin, level.
-        L0: longest training length of every run, steps.
-        order: visiting order where a side names none.
+        levels: of all trainings.
+        claims: contrasts, margins, level.
     Returns:
         columns SCHEMA; intervals, p-values and spread are null for fewer than two trainings.
     """
@@ -155,9 +170,9 @@ def contrasts_frame(levels: pl.DataFrame, claims: ClaimsConfig, L0: dict[str, in
                 contrast.claimed,
                 side_words(contrast.of),
                 side_words(contrast.minus),
-                _by_seed(levels, contrast.of, L0, order),
-                _by_seed(levels, contrast.minus, L0, order),
-                claims,
+                _by_seed(levels, contrast.of),
+                _by_seed(levels, contrast.minus),
+                claims.rule(contrast),
                 contrast.needs_seeds or claims.seeds,
             )
             for contrast in claims.primary
@@ -211,26 +226,34 @@ def _row(contrast: Tested, result: Effect | None, p_holm: float) -> dict[str, ob
     return row | {"verdict": word, "reason": reason}
 
 
-def _by_seed(levels: pl.DataFrame, side: Side, L0: dict[str, int], order: str) -> dict[int, float]:
+def _by_seed(levels: Levels, side: Side) -> dict[int, float]:
     """Seed -> what the side comes to, the mean over its runs; only seeds that have all of it."""
     parts = []
     for run in side.runs:
-        found = _levels(levels, side, run, side.steps(L0[run]), order)
-        if less := side.steps_less(L0[run]):
-            off = _levels(levels, side, run, less, order)
+        found = _levels(levels, side, run, side.steps(levels.L0[run]))
+        if less := side.steps_less(levels.L0[run]):
+            off = _levels(levels, side, run, less)
             found = {seed: found[seed] - off[seed] for seed in found.keys() & off.keys()}
-        parts.append(found)
+        parts.append(_kept(levels, side, run, found) if side.measure == "kept" else found)
     complete = set.intersection(*(set(part) for part in parts))
     return {seed: float(np.mean([part[seed] for part in parts])) for seed in sorted(complete)}
 
 
-def _levels(levels: pl.DataFrame, side: Side, run: str, steps: list[int], order: str) -> dict[int, float]:
-    """Seed -> mean level of a run over some lengths; only seeds that have all of them."""
-    methods = side.treated or [side.method if side.told is None else f"told_{side.told}"]
-    here = levels.filter(
+def _kept(levels: Levels, side: Side, run: str, found: Mapping[int, float]) -> dict[int, float]:
+    """Seed -> share (%) of the lead at L0 over what knows nothing; only seeds that have a lead."""
+    at_L0 = [levels.L0[run]]
+    full, nothing = _levels(levels, side, run, at_L0), _levels(levels, side, run, at_L0, levels.null)
+    leads = {seed: full[seed] - nothing[seed] for seed in found.keys() & full.keys() & nothing.keys()}
+    return {seed: 100 * (found[seed] - nothing[seed]) / lead for seed, lead in leads.items() if lead > 0}
+
+
+def _levels(levels: Levels, side: Side, run: str, steps: list[int], method: str | None = None) -> dict[int, float]:
+    """Seed -> mean level of a run over some lengths; only seeds that have all of them. Method: None: the side's own."""
+    methods = [method] if method else side.treated or [side.method if side.told is None else f"told_{side.told}"]
+    here = levels.frames[side.metric].filter(
         pl.col("run") == run,
         pl.col("method").is_in(methods),
-        pl.col("order") == (side.order or order),
+        pl.col("order") == (side.order or levels.order),
         pl.col("step").is_in(steps),
     )
     if not side.treated:  # a remedy is read in its own mode
@@ -259,5 +282,9 @@ def side_words(side: Side) -> str:
         what += f" told {side.told}"
     more: list[str] = [] if side.mode == "prefix" else [side.mode]
     more += [] if side.order is None else [f"order {side.order}"]
+    if side.measure == "kept":
+        what = f"share of its lead {f'in {side.metric} ' if side.metric else ''}at L0 that {what} has"
+    elif side.metric:
+        what = f"{side.metric} of {what}"
     less = f" less that at {' and '.join(side.less)}" if side.less else ""
     return ", ".join([f"{what} at {' and '.join(side.at)}{less}", *more])

@@ -37,10 +37,12 @@ def curve_rows(params: Params, summary: pl.DataFrame) -> pl.DataFrame:
     """Headline PSNR against step: one row per run and step, and per baseline (run null, mean over runs) and step.
 
     Columns: panel (kind of run), run, method, step, psnr, psnr_lo, psnr_hi (over seeds), L0, at_L0, n_seeds, n_images.
-    Where a baseline is a perfect copy it is left out.
+    Where a baseline is a perfect copy it is left out. Where classes are named also accuracy (%), accuracy_lo, accuracy_hi.
     """
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
-    columns = ("run", "method", "step", "psnr", "psnr_lo", "psnr_hi", "n_seeds", "n_images")
+    levels = [level for level in ("psnr", "accuracy") if level in summary.columns]
+    spreads = [f"{level}{end}" for level in levels for end in ("", "_lo", "_hi")]
+    columns = ("run", "method", "step", *spreads, "n_seeds", "n_images")
     models = (
         headline.filter(pl.col("method") == "model")
         .select(columns)
@@ -50,9 +52,9 @@ def curve_rows(params: Params, summary: pl.DataFrame) -> pl.DataFrame:
         headline.filter(pl.col("method") != "model", pl.col("psnr") < LIMIT - 1e-6)
         .group_by("method", "step")
         .agg(
-            pl.col("psnr").mean(),
-            pl.col("psnr_lo").min(),
-            pl.col("psnr_hi").max(),
+            pl.col(levels).mean(),
+            pl.col([f"{level}_lo" for level in levels]).min(),
+            pl.col([f"{level}_hi" for level in levels]).max(),
             pl.col("n_seeds").max(),
             pl.col("n_images").max(),
         )

@@ -6,20 +6,25 @@ import polars as pl
 
 from lgmamba.analysis import figures_of, folders_read, frames_of
 from lgmamba.analysis.asked import asked_frame, asked_rows, told_frame, written_by_queries
-from lgmamba.analysis.collect import collect_runs, load_study
+from lgmamba.analysis.collect import RunFolder, collect_runs, load_study
 from lgmamba.analysis.comparisons import budget_frame, form_frame
-from lgmamba.analysis.contrasts import LEVELS, contrasts_frame
+from lgmamba.analysis.contrasts import LEVELS, Levels, contrasts_frame
 from lgmamba.analysis.drawn import drawn_frames
-from lgmamba.analysis.families import several_budgets, several_forms, several_mixers
+from lgmamba.analysis.exchange import exchange_frame
+from lgmamba.analysis.families import several_budgets, several_forms, several_mixers, trades_classes
 from lgmamba.analysis.files import write_frame, write_json
 from lgmamba.analysis.frames import (
+    CHANGES,
+    LEADS,
     SETTING,
     Evidence,
+    beside,
     curves_frame,
     degradation_frame,
     envelope_frame,
     history_frame,
     lengths_frame,
+    names_classes,
     retention_frame,
     runs_frame,
     summary_frame,
@@ -32,7 +37,9 @@ from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.samples import load_samples
 from lgmamba.analysis.statistics import Trainings
 from lgmamba.analysis.theory import theory_frame
+from lgmamba.config.study import Params
 from lgmamba.keys import evaluate_key
+from lgmamba.metrics import ACCURACY
 from lgmamba.records import begin, find_record, finish
 
 
@@ -52,6 +59,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     order = params.probe.orders[0]
     samples, metric = load_samples(folders, order, params.task.NULL), params.task.METRICS[0]
     evidence = Evidence(params, samples, Trainings(samples.mse, params.claims.level, metric))
+    named = class_evidence(params, folders, order)
 
     curves = curves_frame(folders, params.study, metric)
     frames = {
@@ -59,8 +67,12 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         "summary": summary_frame(curves),
         "history": history_frame(folders),
         "lengths": lengths_frame(params),
-        "envelope": envelope_frame(evidence),
-        "degradation": degradation_frame(evidence),
+        "envelope": beside(
+            envelope_frame(evidence), None if named is None else envelope_frame(named), ("family", "run", "step"), LEADS
+        ),
+        "degradation": beside(
+            degradation_frame(evidence), None if named is None else degradation_frame(named), ("run", "step"), CHANGES
+        ),
         "runs": runs_frame(folders),
     }
     if params.task.TIED:
@@ -87,8 +99,12 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     if params.extension is not None:
         frames |= remedy_frames(params, folders)
     L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
-    levels = levels_of(curves, frames.get("remedies_levels"))
-    frames["contrasts"] = contrasts_frame(levels, params.claims, L0, order)
+    levels: dict[str | None, pl.DataFrame] = {None: levels_of(curves, frames.get("remedies_levels"))}
+    if named is not None:
+        levels[ACCURACY.level] = levels_of(curves, frames.get("remedies_levels"), ACCURACY.level)
+    frames["contrasts"] = contrasts_frame(Levels(levels, L0, order, params.task.NULL), params.claims)
+    if trades_classes(params):
+        frames["exchange"] = exchange_frame(params, curves)
 
     if params.inspect is not None:
         inspected = collect_inspected(params, folders)
@@ -112,12 +128,27 @@ def contrast_metrics(contrasts: pl.DataFrame) -> dict[str, dict[str, object]]:
     return {row["name"]: {key: row[key] for key in keys} for row in contrasts.iter_rows(named=True)}
 
 
-def levels_of(curves: pl.DataFrame, remedies: pl.DataFrame | None) -> pl.DataFrame:
+def class_evidence(params: Params, folders: list[RunFolder], order: str) -> Evidence | None:
+    """The evidence in accuracy, of the runs that name a class; None where none does."""
+    naming = [folder for folder in folders if names_classes(folder.config)]
+    if not naming:
+        return None
+    samples = load_samples(naming, order, params.task.NULL, error=ACCURACY.name)
+    return Evidence(params, samples, Trainings(samples.mse, params.claims.level, ACCURACY))
+
+
+def levels_of(curves: pl.DataFrame, remedies: pl.DataFrame | None, level: str = "psnr") -> pl.DataFrame:
     """The frame of levels that contrasts are about: what each training reads as it is, the baselines, and remedies.
 
     Args:
         curves: `curves_frame`.
         remedies: `seed_levels_frame`, or None.
+        level: psnr (the level of the task's own metric), or accuracy.
     """
-    own = curves.select(*(name for name in LEVELS if name != "value"), pl.col("psnr").alias("value"))
-    return own if remedies is None else pl.concat([own, remedies.select(LEVELS)])
+    keys = [name for name in LEVELS if name != "value"]
+    own = curves.select(*keys, pl.col(level).alias("value"))
+    if remedies is not None:
+        value = "value" if level == "psnr" else level
+        if value in remedies.columns:
+            own = pl.concat([own, remedies.select(*keys, pl.col(value).alias("value"))])
+    return own.filter(pl.col("value").is_not_null())

@@ -77,6 +77,11 @@ def describe_run(run: RunConfig) -> str:
         code = ", normalised" if adaptive.code == "normalised" else ""
         slowest = "" if adaptive.slowest is None else f", at most {adaptive.slowest:g} times slower"
         parts.append(f"told {told} ({adaptive.kind}{code}, {adaptive.beyond} beyond L0{slowest})")
+    if (head := run.model.class_head) is not None:
+        classifier = "a linear classifier" if not head.hidden else "an MLP classifier"
+        parts.append(f"{classifier} beside the decoder, w = {run.train.class_weight:g}")
+    if run.model.latent is not None:
+        parts.append(f"latent of {run.model.latent}")
     if run.train.length_power:
         parts.append(f"loss times (T / L0)^{run.train.length_power:g}")
     if (passing := run.train.state_passing) is not None:
@@ -151,3 +156,22 @@ def several_forms(params: Params) -> bool:
 def untreated(params: Params) -> dict[str, RunConfig]:
     """Runs that the claims about lengths beyond L0 are about: not those whose training passes states on, which is a remedy."""
     return {name: run for name, run in params.runs_by_name().items() if run.train.state_passing is None}
+
+
+def exchanges(params: Params) -> list[dict[float, str]]:
+    """Weight of classification, ascending -> run: one for each group of runs that differ in it alone and have both of its ends."""
+    groups: dict[str, dict[float, str]] = {}
+    for name, run in params.runs_by_name().items():
+        if run.train.class_weight is not None:
+            groups.setdefault(_but_weight(run), {})[run.train.class_weight] = name
+    return [dict(sorted(group.items())) for group in groups.values() if {0.0, 1.0} <= group.keys()]
+
+
+def trades_classes(params: Params) -> bool:
+    """Whether a study has such runs."""
+    return bool(exchanges(params))
+
+
+def _but_weight(run: RunConfig) -> str:
+    train = run.train.model_copy(update={"class_weight": 0.0})
+    return run.model_copy(update={"run": "any", "train": train}).model_dump_json()

@@ -1,7 +1,7 @@
 """The tidy frames of a study: one row per run, seed, step, ... with no choice made for any figure."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from lgmamba.analysis.families import Family, describe_run, families, kind_of
 from lgmamba.analysis.files import ENGINE
 from lgmamba.analysis.samples import Samples
 from lgmamba.analysis.statistics import Effect, Trainings
+from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
-from lgmamba.metrics import PIXELS, Metric
+from lgmamba.metrics import ACCURACY, PIXELS, Metric
 
 SETTING = ("mode", "order", "method", "step")
 
@@ -31,15 +32,17 @@ class Evidence:
 def curves_frame(folders: list[RunFolder], study: str, metric: Metric = PIXELS) -> pl.DataFrame:
     """Error against step: study, run, seed, mode, order, method, step -> mse, psnr, n_images, n_repeats.
 
-    mse is the mean error over samples and their sequences, psnr (dB) the level of that mean; so of every task.
+    mse is the mean error over samples and their sequences, psnr (dB) the level of that mean; so of every task. Of a study in which
+    some run names the class also accuracy (%), null where none is named.
     """
     parts = []
     for folder in folders:
+        errors = ("mse", ACCURACY.name) if names_classes(folder.config) else ("mse",)
         means = (
             pl.scan_parquet(folder.path / "probe/steps.parquet")
             .group_by(SETTING)
             .agg(
-                pl.col("mse").cast(pl.Float64).mean(),
+                pl.col(errors).cast(pl.Float64).mean(),
                 n_images=pl.col("image").n_unique(),
                 n_repeats=pl.col("repeat").n_unique(),
             )
@@ -53,13 +56,16 @@ def curves_frame(folders: list[RunFolder], study: str, metric: Metric = PIXELS) 
             metric.of_mean(pl.col("mse")).alias("psnr"),
             "n_images",
             "n_repeats",
+            *(ACCURACY.of_mean(pl.col(error)).alias(ACCURACY.level) for error in errors[1:]),
         )
         parts.append(named.collect(engine=ENGINE).sort(SETTING))
-    return pl.concat(parts)
+    return pl.concat(parts, how="diagonal")
 
 
 def summary_frame(curves: pl.DataFrame) -> pl.DataFrame:
-    """Curves over seeds: mean, lowest and highest PSNR, standard deviation (dB), n_seeds."""
+    """Curves over seeds: mean, lowest and highest PSNR, standard deviation (dB), n_seeds; the same of accuracy (%) where it is known."""
+    named = pl.col(ACCURACY.level)
+    spreads = {"": named.mean(), "_lo": named.min(), "_hi": named.max(), "_sd": named.std()}
     return curves.group_by("study", "run", *SETTING, maintain_order=True).agg(
         psnr=pl.col("psnr").mean(),
         psnr_lo=pl.col("psnr").min(),
@@ -67,7 +73,29 @@ def summary_frame(curves: pl.DataFrame) -> pl.DataFrame:
         psnr_sd=pl.col("psnr").std(),
         n_seeds=pl.len(),
         n_images=pl.col("n_images").first(),
+        **{f"{ACCURACY.level}{end}": value for end, value in spreads.items() if ACCURACY.level in curves.columns},
     )
+
+
+def names_classes(run: RunConfig) -> bool:
+    """Whether a run names the class of what it reads."""
+    return run.model.class_head is not None
+
+
+def beside(
+    frame: pl.DataFrame, accuracy: pl.DataFrame | None, on: Sequence[str], columns: Sequence[str]
+) -> pl.DataFrame:
+    """A frame with the same of accuracy beside it: columns <name> of `accuracy` as accuracy_<name>, and psnr as accuracy.
+
+    Args:
+        accuracy: a frame of the same rows or fewer, whose levels are accuracies (%) and differences percentage points; None: nothing.
+        on: columns that name a row.
+    """
+    if accuracy is None or accuracy.is_empty():
+        return frame
+    named = {name: name.replace("psnr", "accuracy") if "psnr" in name else f"accuracy_{name}" for name in columns}
+    other = accuracy.select(*on, *(pl.col(name).alias(new) for name, new in named.items()))
+    return frame.join(other, on=on, how="left", maintain_order="left")
 
 
 def retention_frame(maps: Iterable[Path], keys: tuple[str, ...]) -> pl.DataFrame:
@@ -109,6 +137,9 @@ def lengths_frame(params: Params) -> pl.DataFrame:
 
 BESIDE = ("lead", "gain", "beside")
 """Differences of the envelope, dB: specialist - generalist, adaptive - generalist, adaptive - specialist."""
+LEADS = tuple(f"{name}{end}" for name in ("psnr", *BESIDE) for end in ("", "_lo", "_hi"))
+CHANGES = ("delta", "delta_lo", "delta_hi", "seeds_lo", "seeds_hi")
+"""Columns of envelope and degradation of which accuracy has the same beside them."""
 ENVELOPE: dict[str, type[pl.DataType]] = dict.fromkeys(("family", "role", "run"), pl.String) | dict.fromkeys(
     ("step", "L0"), pl.Int64
 )

@@ -48,7 +48,9 @@ class Samples:
         return sorted({step for name, _, kind, step in self.columns if name == run and kind == method})
 
 
-def load_samples(folders: list[RunFolder], order: str, null: str, methods: tuple[str, ...] = (MODEL,)) -> Samples:
+def load_samples(
+    folders: list[RunFolder], order: str, null: str, methods: tuple[str, ...] = (MODEL,), error: str = "mse"
+) -> Samples:
     """Read steps.parquet of every training, one file at a time.
 
     Args:
@@ -56,6 +58,7 @@ def load_samples(folders: list[RunFolder], order: str, null: str, methods: tuple
         order: visiting order of the rows that are used.
         null: name of the baseline that knows nothing, in the frames.
         methods: which predictions besides it.
+        error: column of the error; `Samples.mse` holds it, whatever it is.
     Raises:
         CollectError: runs were reconstructed on different images.
     """
@@ -68,7 +71,7 @@ def load_samples(folders: list[RunFolder], order: str, null: str, methods: tuple
             .filter(pl.col("mode") == "prefix", pl.col("order") == order, pl.col("method").is_in([*methods, null]))
             .with_columns(pl.when(pl.col("method") == null).then(0).otherwise("step").alias("step"))
             .group_by("method", "step", "image")
-            .agg(pl.col("mse").cast(pl.Float64).mean())
+            .agg(pl.col(error).cast(pl.Float64).mean().alias("mse"))
             .collect(engine=ENGINE)
             .sort("method", "step", "image")
         )

@@ -26,8 +26,12 @@ TITLES = {
 PLAIN_TITLES = {"curves": "Level against the number of {steps} read", "theory": "Theory and model"}
 """Where they differ for a task without pictures."""
 
+CLASS_TITLES = {"curves": "PSNR and accuracy against the number of patches read"}
+"""Where they differ for a study whose runs name classes."""
+
 
 def titles(params: Params) -> dict[str, str]:
     """{figure: title}, of the figures that the study has."""
     named = TITLES if params.task.IMAGES else TITLES | PLAIN_TITLES
+    named = named | CLASS_TITLES if params.names_classes else named
     return {figure: named[figure].format(steps=params.task.STEPS) for figure in figures_of(params)}

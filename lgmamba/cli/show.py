@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lgmamba.cli.options import Device
+from lgmamba.config.base import ConfigError
 from lgmamba.config.files import write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
@@ -36,7 +37,7 @@ def show(
     if write:
         for path in write_config_files(study):
             typer.echo(f"wrote {path}", err=True)
-    if told := missing_images(study):
+    if told := image_problem(study):
         typer.echo(f"note: {told}", err=True)
     if commands:
         for job in jobs_of(study).values():
@@ -45,10 +46,11 @@ def show(
     show_table(study, _measured(study, device) if measure else None)
 
 
-def missing_images(study: Params) -> str | None:
-    """What is missing for the images to be built, where they are not built yet; else None."""
+def image_problem(study: Params) -> str | None:
+    """What is missing for the images to be built, or for their classes to be told apart, where they are not built yet; else None."""
     from lgmamba.data.artefact import MANIFEST
     from lgmamba.data.errors import DataError
+    from lgmamba.data.labels import check_labels
     from lgmamba.data.local import check_there
 
     if (study.outputs.data / MANIFEST).is_file():
@@ -57,6 +59,12 @@ def missing_images(study: Params) -> str | None:
         check_there(study.data.source)
     except DataError as e:
         return f"data.source: {e}"
+    heads = [run.model.class_head for run in study.runs_by_name().values() if run.model.class_head is not None]
+    try:
+        for classes in sorted({head.classes for head in heads}):
+            check_labels(study.data, classes)
+    except (ConfigError, DataError) as e:
+        return str(e)
     return None
 
 
@@ -104,8 +112,9 @@ def show_table(study: Params, seconds: dict[str, float] | None) -> None:
     if seconds:
         table.add_column("minutes, one seed", justify="right")
     total = 0.0
+    shape = image_shape(study)
     for name, run in study.runs_by_name().items():
-        n, flop, patches = cost(run, image_shape(study))
+        n, flop, patches = cost(run, shape)
         total += flop * len(study.seeds_of(name))
         cells = [
             name,
@@ -170,17 +179,8 @@ def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float
 
     from lgmamba.tasks.batch import passed_steps_pmf
     from lgmamba.tasks.lengths import LengthDistribution
-    from lgmamba.tasks.registry import build_model
 
-    with torch.device("meta"):  # sizes only, whatever they are
-        model = build_model(run, shape)
-    count = {name: p.numel() for name, p in model.named_parameters()}
-    decoder = sum(n for name, n in count.items() if name.startswith("decoder"))
-    per_patch = sum(
-        n
-        for name, n in count.items()
-        if not name.startswith(("decoder", "embed_cell", "embed_move", "conditioning.trunk", "norm_out"))
-    )
+    parameters, per_patch, decoder = sizes(run, shape)
     pmf = LengthDistribution(run.task.lengths).pmf()
     mean_length = float((pmf * torch.arange(len(pmf))).sum())
     decoded = {"last": 1, "all": mean_length}.get(run.task.supervision.kind, getattr(run.task.supervision, "k", 1))
@@ -191,7 +191,44 @@ def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float
         mean_passed = sum(n * p for n, p in enumerate(law)) * passing.sequences(run.train.batch_size)
         passed = run.train.steps * mean_passed
         flop, patches = flop + 2.0 * per_patch * passed, patches + passed
-    return sum(count.values()), flop, patches
+    return parameters, flop, patches
+
+
+COUNTED = (2, 3)
+"""Blocks of the models that are built to be counted: the first block may differ from the others, which are alike."""
+
+
+def sizes(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Parameters of a run's model: all, those that every patch goes through, and those of the decoder.
+
+    Two shallow models say how many a deep one has, which is then not built: 60 runs are shown in a second.
+    """
+    n, (few, more) = run.model.n_layer, COUNTED
+    if n <= more:
+        return _counted(run, shape)
+    low, high = (
+        _counted(run.model_copy(update={"model": run.model.model_copy(update={"n_layer": depth})}), shape)
+        for depth in COUNTED
+    )
+    total, per_patch, decoder = (a + (n - few) * (b - a) for a, b in zip(low, high, strict=True))
+    return total, per_patch, decoder
+
+
+OUTSIDE_OF_PATCHES = ("decoder", "embed_cell", "embed_move", "conditioning.trunk", "norm_out")
+"""Parameters that are looked up, or used once a sequence or prediction."""
+
+
+def _counted(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    import torch
+
+    from lgmamba.tasks.registry import build_model
+
+    with torch.device("meta"):  # sizes only, whatever they are
+        model = build_model(run, shape)
+    count = {name: p.numel() for name, p in model.named_parameters()}
+    decoder = sum(n for name, n in count.items() if name.startswith("decoder"))
+    per_patch = sum(n for name, n in count.items() if not name.startswith(OUTSIDE_OF_PATCHES))
+    return sum(count.values()), per_patch, decoder
 
 
 def _measured(study: Params, device: str) -> dict[str, float]:

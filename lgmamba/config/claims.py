@@ -70,6 +70,16 @@ class Side(Strict):
     told: Literal["own", "shuffled", "constant"] | None = Field(
         None, description="what a length-adaptive run is told in the test; null: its own length"
     )
+    metric: Literal["accuracy"] | None = Field(
+        None,
+        exclude_if=lambda metric: metric is None,
+        description="what is compared: null: the task's own, such as PSNR; accuracy of the class that a run with a class head names",
+    )
+    measure: Literal["level", "kept"] = Field(
+        "level",
+        exclude_if=lambda measure: measure == "level",
+        description="level, or kept: what is there of the run's lead at L0 over what knows nothing of a sequence, in percent",
+    )
 
     @model_validator(mode="after")
     def _one_reading(self):
@@ -80,6 +90,10 @@ class Side(Strict):
         if (self.less or self.also) and self.treated:
             raise ValueError(
                 "less and also belong to runs that are read as they are; found a remedy or best_of besides"
+            )
+        if self.measure == "kept" and (self.less or self.treated or self.method != "model"):
+            raise ValueError(
+                "measure kept belongs to runs that are read as they are; found less, a remedy or a method besides"
             )
         if len(set(self.runs)) != len(self.runs):
             raise ValueError(f"run and also with each run once; got {self.runs}")
@@ -105,7 +119,12 @@ class Side(Strict):
 
     def steps_read(self, L0: int) -> list[int]:
         """All lengths that the side needs."""
-        return sorted({*self.steps(L0), *self.steps_less(L0)})
+        return sorted({*self.steps(L0), *self.steps_less(L0), *([L0] if self.measure == "kept" else [])})
+
+    @property
+    def scale(self) -> tuple[str | None, str]:
+        """What its number is of: sides of one contrast are of one scale."""
+        return (None if self.measure == "kept" else self.metric), self.measure
 
 
 def _steps(lengths: list[str], L0: int) -> list[int]:
@@ -140,6 +159,20 @@ class Contrast(Strict):
     @property
     def sign(self) -> int:
         return 1 if self.claimed == "above" else -1
+
+    @property
+    def in_points(self) -> bool:
+        """Whether its number is in percentage points: of accuracies, or of shares that are kept."""
+        return self.of.metric == "accuracy" or self.of.measure == "kept"
+
+    @model_validator(mode="after")
+    def _one_scale(self):
+        if self.of.scale != self.minus.scale:
+            of, minus = (f"metric {s.metric or 'null'}, measure {s.measure}" for s in (self.of, self.minus))
+            raise ValueError(
+                f"minus: found {minus}, expected: {of}, as of; of shares that are kept the metrics may differ"
+            )
+        return self
 
     @model_validator(mode="after")
     def _best_is_the_rival(self):
@@ -178,6 +211,12 @@ class ClaimsConfig(Strict):
         None, description="day on which the contrasts were fixed, before the runs; null: exploratory"
     )
     margin: float = Field(0.1, gt=0, description="smallest difference that matters, in the metric's unit (dB)")
+    accuracy_margin: float = Field(
+        0.5,
+        gt=0,
+        exclude_if=lambda margin: margin == 0.5,
+        description="the same of contrasts of accuracies and of shares that are kept, percentage points",
+    )
     level: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
     seeds: int = Field(5, ge=2, description="trainings on each side needed for a verdict; with fewer it is described")
     primary: list[Contrast] = Field([], description="the primary contrasts; Holm's correction is over these")
@@ -191,6 +230,10 @@ class ClaimsConfig(Strict):
     def _named_once(self):
         check_names([contrast.name for contrast in self.primary])
         return self
+
+    def rule(self, contrast: Contrast) -> "ClaimsConfig":
+        """What counts as shown of one contrast: these claims, with the margin of its scale."""
+        return self.model_copy(update={"margin": self.accuracy_margin}) if contrast.in_points else self
 
 
 def check_names(names: list[str]) -> None:

@@ -7,28 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import LONGEST, Multiple, Name, Positive, Seed, Strict, Width
+from lgmamba.config.heads import ClassHeadConfig, DecoderConfig
 from lgmamba.mixers.configs import MixerConfig
 from lgmamba.tasks.configs import TaskConfig
 
 ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-
-
-class MlpDecoder(Strict):
-    """Output at one step -> hidden -> all pixels."""
-
-    kind: Literal["mlp"]
-    hidden: Width = Field(description="hidden width")
-
-
-class SpatialDecoder(Strict):
-    """One learned query per cell, combined with the output at one step, -> the cell's pixels."""
-
-    kind: Literal["spatial"]
-    hidden: Width = Field(description="hidden width per cell")
-
-
-DecoderConfig = Annotated[MlpDecoder | SpatialDecoder, Field(discriminator="kind")]
 
 
 class AdaptiveConfig(Strict):
@@ -102,6 +86,18 @@ class ModelConfig(Strict):
         None,
         exclude_if=lambda decoder: decoder is None,
         description="draw: from the output at one step to the image; null for other tasks",
+    )
+    latent: Width | None = Field(
+        None,
+        exclude_if=lambda latent: (
+            latent is None
+        ),  # here and below: files of runs without it stay what they are, to the byte
+        description="m, width of a linear layer between the output at one step and what reads it; null: there is none",
+    )
+    class_head: ClassHeadConfig | None = Field(
+        None,
+        exclude_if=lambda head: head is None,
+        description="a classifier beside the decoder, on the same latent; null: there is none",
     )
     adaptive: Adaptive | None
     scan_backend: ScanBackend = Field(description="backend of selective_scan; auto = the best one on the device")
@@ -254,6 +250,14 @@ class TrainConfig(Strict):
         exclude_if=lambda power: power == 0,
         description="p: a sequence of T patches weighs (T / L0)^p in the loss; 0 = all the same",
     )
+    class_weight: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        exclude_if=lambda weight: weight is None,
+        description="w, weight of classification in what trains all but the heads: 0 the picture alone, 1 the class alone; with "
+        "model.class_head only",
+    )
     state_passing: StatePassingConfig | None = Field(
         default=None,
         exclude_if=lambda passing: passing is None,  # files of trainings without it stay what they are, to the byte
@@ -296,6 +300,20 @@ class RunConfig(Strict):
                 raise ValueError(f"model.{key}: found null, expected: a value, which task {self.task.kind} needs")
             if found is not None and not used:
                 raise ValueError(f"model.{key}: expected: null, since task {self.task.kind} has ends of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _class_head_fits(self):
+        for key in ("latent", "class_head"):
+            if getattr(self.model, key) is not None and not self.task.CLASSES:
+                raise ValueError(
+                    f"model.{key}: expected: null for task {self.task.kind}, which reads no images with classes"
+                )
+        w = self.train.class_weight
+        if self.model.class_head is None and w is not None:
+            raise ValueError(f"train.class_weight: found {w}, expected: null without model.class_head")
+        if self.model.class_head is not None and w is None:
+            raise ValueError("train.class_weight: found null, expected: 0 to 1 with model.class_head")
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ import copy
 import math
 import os
 from bisect import insort
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -212,6 +213,11 @@ class Params(Strict):
         return {name: override["note"] for name, override in self.runs.items() if override and "note" in override}
 
     @property
+    def names_classes(self) -> bool:
+        """Whether some run has a class head beside its decoder."""
+        return any(run.model.class_head is not None for run in self._expanded.values())
+
+    @property
     def the_extension(self) -> ExtensionConfig:
         """`extension`, of a study that tries remedies."""
         if self.extension is None:
@@ -225,27 +231,35 @@ class Params(Strict):
             raise ValueError(f"study {self.study!r} looks into no run: inspect is null")
         return self.inspect
 
-    @property
+    @cached_property
     def L0(self) -> int:
         """The study's longest training length, patches."""
-        return max(run.L0 for run in self._expanded.values())
+        return max(self._lengths)
 
     def probe_steps(self, run: RunConfig) -> list[int]:
         """Steps t at which a run is probed: powers of two, every training length, multiples of its L0; up to max_factor x the study's L0."""
         last = int(self.probe.max_factor * self.L0)
         powers = {2**k for k in range(last.bit_length())}
-        lengths = {r.L0 for r in self._expanded.values()}
         own = {round(f * run.L0) for f in (*self.probe.factors, *self.claims.far_factors, self.probe.max_factor)}
         own |= needed_steps(self.claims.primary, run.run, run.L0)
-        steps = powers | lengths | own | set(self.probe.extra_steps) | {last}
+        steps = powers | self._lengths | own | set(self.probe.extra_steps) | {last}
         return sorted(t for t in steps if 1 <= t <= last)
 
     def panel_steps(self) -> list[int]:
         """Steps of which pictures are kept, the same for every run: those that a study names for all, then the middles of the
         widest gaps on a log scale, until there are PANEL_STEPS or every step is one.
         """
+        return list(self._panel_steps)
+
+    @cached_property
+    def _lengths(self) -> set[int]:
+        """L0 of every run."""
+        return {run.L0 for run in self._expanded.values()}
+
+    @cached_property
+    def _panel_steps(self) -> list[int]:
         last = int(self.probe.max_factor * self.L0)
-        named = {2**k for k in range(last.bit_length())} | {run.L0 for run in self._expanded.values()}
+        named = {2**k for k in range(last.bit_length())} | self._lengths
         named |= {round(f * self.L0) for f in (*self.probe.factors, *self.claims.far_factors)}
         named |= {*self.probe.extra_steps, last}
         steps = sorted(t for t in named if 1 <= t <= last)

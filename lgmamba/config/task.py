@@ -49,6 +49,7 @@ class TaskBase(Strict):
         STEPS: what a step reads, in words.
         ENDS: keys of `model` that the task's ends use; a study of another task must leave them null.
         TIED: whether steps show parts of the target (cells, pixels), so that what is kept of them can be told by age.
+        CLASSES: whether what it reads has a class that a head may name (model.class_head), on a latent of any width (model.latent).
         IMAGES: whether it needs images; else the data stage makes ids and splits alone (data.source.kind: none).
         CONDITIONING: kinds of `model.adaptive` that the task's model can have; None: all.
         DETAILS: names of the frames that evaluation writes besides errors and retention, see `lgmamba.tasks.base.Details`.
@@ -66,6 +67,7 @@ class TaskBase(Strict):
     STEPS: ClassVar[str] = "steps"
     ENDS: ClassVar[frozenset[str]] = frozenset()
     TIED: ClassVar[bool] = False
+    CLASSES: ClassVar[bool] = False
     IMAGES: ClassVar[bool] = False
     CONDITIONING: ClassVar[frozenset[str] | None] = None
     DETAILS: ClassVar[tuple[str, ...]] = ()

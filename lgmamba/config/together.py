@@ -27,6 +27,7 @@ def check_study(study: Params) -> None:
         check_patches,
         check_one_task,
         check_images,
+        check_classes,
         check_orders,
         check_comparisons,
         check_contrasts,
@@ -78,6 +79,29 @@ def check_images(study: Params) -> None:
             )
 
 
+def check_classes(study: Params) -> None:
+    """Images have classes where a run names them, and no latent is larger than the image."""
+    for name, run in study.runs_by_name().items():
+        size, latent, head = study.data.size, run.model.latent, run.model.class_head
+        if size is not None and latent is not None:
+            numbers = (1 if study.data.channels == "grey" else 3) * size[0] * size[1]
+            if latent > numbers:
+                raise ValueError(
+                    f"runs.{name}.model.latent: found {latent}, expected: at most the {numbers:,} numbers of an image"
+                )
+        if head is None:
+            continue
+        if getattr(study.data.source, "label_column", "") is None:
+            raise ValueError(
+                "data.source.label_column: found null, expected: the column with the classes that are told apart "
+                f"(model.class_head of run {name!r})"
+            )
+        if study.data.n_classes not in (None, head.classes):
+            raise ValueError(
+                f"runs.{name}.model.class_head.classes: found {head.classes}, expected: {study.data.n_classes}, data.n_classes"
+            )
+
+
 def check_orders(study: Params) -> None:
     """Every task has the ways of drawing sequences that the study reads held-out ones in."""
     runs = study.runs_by_name()
@@ -124,6 +148,11 @@ def check_contrasts(study: Params) -> None:
             _known(f"{path}.run", side.run, runs)
             for j, name in enumerate(side.also or []):
                 _known(f"{path}.also.{j}", name, runs)
+            for name in side.runs:
+                if side.metric == "accuracy" and runs[name].model.class_head is None:
+                    raise ValueError(
+                        f"{path}.metric: found accuracy, expected: null, since run {name!r} names no class (model.class_head)"
+                    )
             L0 = runs[side.run].L0
             for name in side.treated:
                 if treated is None or side.run not in treated.runs:

@@ -1,67 +1,92 @@
-"""PSNR against the number of patches read, one line for each run."""
+"""PSNR against the number of patches read, one line for each run; and accuracy below it, where classes are named."""
 
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgmamba.analysis.numbers import greatest, least
-from lgmamba.figures.style import BASELINES, FAR, PANEL_TITLES, Style, grid_of_axes, log2_axis, mark_L0
+from lgmamba.figures.style import BASELINES, FAR, PANEL_TITLES, WIDTH, Style, grid_of_axes, log2_axis, mark_L0
+from lgmamba.metrics import ACCURACY
 
 OUT_OF_VIEW = ("paste", "oracle_memory", "nearest", "least_squares")
 """Baselines that copy what was read: they leave the plot where all was."""
 
 
+LEVELS = {"psnr": None, "accuracy": ACCURACY}
+"""Level that a frame may have -> its metric; None: that of the study."""
+
+
 def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
     """One panel for each kind of run; line = mean over seeds, band = lowest to highest seed, dot and dashed line = L0.
+
+    Where classes are named, accuracy has a second row of panels below, on the same steps.
 
     Args:
         frame: figure_curves of `analysis.drawn.curve_rows`.
     """
     models = frame.filter(pl.col("method") == "model")
     panels = models["panel"].unique(maintain_order=True).to_list()
-    columns = 2 if len(panels) in (2, 4) else 3
-    figure, axes = grid_of_axes(len(panels), columns, 2.9, sharex=True, sharey=True)
-    for ax, panel in zip(axes, panels, strict=True):
-        _draw_baselines(ax, frame)
-        here = models.filter(pl.col("panel") == panel)
-        for run, rows in here.group_by("run", maintain_order=True):
-            look = style[run[0]]
-            ax.fill_between(rows["step"], rows["psnr_lo"], rows["psnr_hi"], color=look.colour, alpha=0.25, linewidth=0)
-            ax.plot(rows["step"], rows["psnr"], **look.stroke, label=look.label)
-            at_L0 = rows.filter(pl.col("at_L0"))
-            ax.plot(
-                at_L0["step"],
-                at_L0["psnr"],
-                look.marker,
-                color=look.colour,
-                markersize=4.5,
-                markeredgecolor="white",
-                markeredgewidth=0.5,
-                zorder=5,
-            )
-        for L0 in here["L0"].unique():
-            mark_L0(ax, L0)
-        ax.set_title(PANEL_TITLES.get(panel, panel), loc="left")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelbottom=True)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, columnspacing=1, handlelength=1.6)
-    in_view = frame.filter(pl.col("method").is_in(OUT_OF_VIEW).not_())
-    low, high = least(in_view["psnr_lo"]), greatest(in_view["psnr_hi"])
-    span = max(high - low, 1.0)  # dB; constant images leave no span
-    axes[0].set_ylim(low - 0.05 * span, high + 0.07 * span)
-    log2_axis(axes[0].xaxis, models["step"].to_list())
-    for ax in axes:
-        ax.set_xlabel(f"Step t ({style.steps})")
-    for ax in axes[::columns]:
-        ax.set_ylabel(style.metric.title)
+    levels = [level for level in LEVELS if level in frame.columns]
+    if len(levels) == 1:
+        columns = 2 if len(panels) in (2, 4) else 3
+        figure, axes = grid_of_axes(len(panels), columns, 2.9, sharex=True, sharey=True)
+        rows = [axes]
+    else:
+        columns = len(panels)
+        figure = Figure(figsize=(WIDTH, 2.4 * len(levels) + 0.5), layout="constrained")
+        rows = [list(row) for row in figure.subplots(len(levels), columns, squeeze=False, sharex=True, sharey="row")]
+    for row, level in zip(rows, levels, strict=True):
+        for ax, panel in zip(row, panels, strict=True):
+            _draw_baselines(ax, frame, level)
+            _draw_runs(ax, models.filter(pl.col("panel") == panel), style, level)
+            if row is rows[0]:
+                ax.set_title(PANEL_TITLES.get(panel, panel), loc="left")
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.tick_params(labelbottom=True)
+            if row is rows[-1]:
+                ax.set_xlabel(f"Step t ({style.steps})")
+                ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, columnspacing=1, handlelength=1.6)
+        _limits(row[0], frame, level)
+        for ax in row[::columns]:
+            ax.set_ylabel((LEVELS[level] or style.metric).title)
+    log2_axis(rows[0][0].xaxis, models["step"].to_list())
     _baseline_legend(figure, frame)
     return figure
 
 
-def _draw_baselines(ax: Axes, frame: pl.DataFrame) -> None:
+def _draw_runs(ax: Axes, here: pl.DataFrame, style: Style, level: str) -> None:
+    for run, rows in here.drop_nulls(level).group_by("run", maintain_order=True):
+        look = style[run[0]]
+        ax.fill_between(
+            rows["step"], rows[f"{level}_lo"], rows[f"{level}_hi"], color=look.colour, alpha=0.25, linewidth=0
+        )
+        ax.plot(rows["step"], rows[level], **look.stroke, label=look.label)
+        at_L0 = rows.filter(pl.col("at_L0"))
+        ax.plot(
+            at_L0["step"],
+            at_L0[level],
+            look.marker,
+            color=look.colour,
+            markersize=4.5,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            zorder=5,
+        )
+    for L0 in here["L0"].unique():
+        mark_L0(ax, L0)
+
+
+def _limits(ax: Axes, frame: pl.DataFrame, level: str) -> None:
+    in_view = frame.filter(pl.col("method").is_in(OUT_OF_VIEW).not_()).drop_nulls(level)
+    low, high = least(in_view[f"{level}_lo"]), greatest(in_view[f"{level}_hi"])
+    span = max(high - low, 1.0)  # dB; constant images leave no span
+    ax.set_ylim(low - 0.05 * span, high + 0.07 * span)
+
+
+def _draw_baselines(ax: Axes, frame: pl.DataFrame, level: str) -> None:
     for method, (_, dashes) in BASELINES.items():
-        rows = frame.filter(pl.col("method") == method)
-        ax.plot(rows["step"], rows["psnr"], color="black", linewidth=0.9, linestyle=dashes, zorder=1)
+        rows = frame.filter(pl.col("method") == method).drop_nulls(level)
+        ax.plot(rows["step"], rows[level], color="black", linewidth=0.9, linestyle=dashes, zorder=1)
 
 
 def _baseline_legend(figure: Figure, frame: pl.DataFrame) -> None:

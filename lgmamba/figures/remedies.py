@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from lgmamba.analysis.numbers import greatest
 from lgmamba.figures.retention import draw_maps
 from lgmamba.figures.style import COLOURS, FAR, WIDTH, Style, log2_axis, panel_title
+from lgmamba.metrics import ACCURACY, PIXELS
 
 COLOURED = 4  # remedies with a colour of their own
 ROWS = 8  # remedies in the lower panels
@@ -18,12 +19,14 @@ REFERENCES = {
     "reset": ("reset", (0, (4, 1.2, 1, 1.2))),
     "freeze": ("freeze", (0, (5, 1.5))),
 }
+LEVELS = {"psnr": (PIXELS, "seeds_lo", "seeds_hi"), "accuracy": (ACCURACY, "accuracy_seeds_lo", "accuracy_seeds_hi")}
+"""Level that a frame may have -> its metric, and the columns of its lowest and highest seed."""
 ROW = 0.2  # inches for each row below
 
 
 def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
-    """Above: PSNR against T / L0 of the best remedies, the model as it is and controls; all other remedies faint. Below: change
-    from L0 at the longest T, of the best remedies and of the controls.
+    """Above: PSNR against T / L0 of the best remedies, the model as it is and controls; all other remedies faint; where classes are
+    named the same of accuracy. Below: change from L0 at the longest T, of the best remedies and of the controls.
 
     One column for each run and order. Below, a bar is Student's interval over trainings, small dots are single trainings' ends.
 
@@ -35,22 +38,27 @@ def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
     safe = sns.color_palette("colorblind")
     colours = {name: safe[COLOURS[k]] for k, name in enumerate(best)}
     names = _rows_below(frame, best)
-    figure = Figure(figsize=(WIDTH, 3.0 + ROW * len(names)), layout="constrained")
-    axes = figure.subplots(2, len(panels), squeeze=False, height_ratios=[2.2, ROW * len(names)], sharey="row")
+    levels = [level for level in LEVELS if level in frame.columns]
+    curves = len(levels)
+    heights = [*[2.2] * curves, ROW * len(names)]
+    figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout="constrained")
+    axes = figure.subplots(curves + 1, len(panels), squeeze=False, height_ratios=heights, sharey="row")
     apart = ", " if len(panels) <= 4 else "\n"  # narrow columns
     for column, (run, order) in enumerate(panels):
         rows = frame.filter(pl.col("run") == run, pl.col("order") == order)
-        _draw_curves(axes[0, column], rows, colours)
+        for ax, level in zip(axes[:, column], levels, strict=False):
+            _draw_curves(ax, rows, colours, level)
         panel_title(axes[0, column], style[run].label, f"L0 = {rows['L0'][0]}{apart}{order}")
-        _draw_changes(axes[1, column], rows.filter(pl.col("factor") == pl.col("factor").max()), names, colours)
-    axes[0, 0].set_ylabel("PSNR (dB)")
-    axes[1, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-    axes[1, 0].set_ylim(len(names) - 0.5, -0.5)
+        _draw_changes(axes[-1, column], rows.filter(pl.col("factor") == pl.col("factor").max()), names, colours)
+    for ax, level in zip(axes[:, 0], levels, strict=False):
+        ax.set_ylabel(LEVELS[level][0].title)
+    axes[-1, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes[-1, 0].set_ylim(len(names) - 0.5, -0.5)
     farthest = greatest(frame["factor"])
     middle = len(panels) // 2
     place = 0.5 if len(panels) % 2 else 0.0
-    axes[0, middle].set_xlabel("T / L0 (training lengths)", x=place)
-    axes[1, middle].set_xlabel(f"PSNR at {farthest:g} L0 minus PSNR at L0 (dB)", x=place)
+    axes[-2, middle].set_xlabel("T / L0 (training lengths)", x=place)
+    axes[-1, middle].set_xlabel(f"PSNR at {farthest:g} L0 minus PSNR at L0 (dB)", x=place)
     figure.legend(*_legend(axes[0]), loc="outside upper center", ncol=5, columnspacing=1.2, handlelength=2)
     return figure
 
@@ -62,19 +70,18 @@ def _rows_below(frame: pl.DataFrame, best: list[str]) -> list[str]:
     return [*tried, *(name for name in REFERENCES if name in set(frame["remedy"]))]
 
 
-def _draw_curves(ax: Axes, rows: pl.DataFrame, colours: dict) -> None:
-    for (name,), line in rows.group_by("remedy", maintain_order=True):
+def _draw_curves(ax: Axes, rows: pl.DataFrame, colours: dict, level: str) -> None:
+    _, lo, hi = LEVELS[level]
+    for (name,), line in rows.drop_nulls(level).group_by("remedy", maintain_order=True):
         line = line.sort("factor")
         if name in colours:
-            ax.plot(line["factor"], line["psnr"], color=colours[name], zorder=4, label=name.replace("_", " "))
-            ax.fill_between(
-                line["factor"], line["seeds_lo"], line["seeds_hi"], color=colours[name], alpha=0.2, linewidth=0
-            )
+            ax.plot(line["factor"], line[level], color=colours[name], zorder=4, label=name.replace("_", " "))
+            ax.fill_between(line["factor"], line[lo], line[hi], color=colours[name], alpha=0.2, linewidth=0)
         elif name in REFERENCES:
             label, dashes = REFERENCES[name]
-            ax.plot(line["factor"], line["psnr"], color="black", linewidth=1.1, linestyle=dashes, zorder=3, label=label)
+            ax.plot(line["factor"], line[level], color="black", linewidth=1.1, linestyle=dashes, zorder=3, label=label)
         elif line["rank"][0] is not None:
-            ax.plot(line["factor"], line["psnr"], color=FAINT, linewidth=0.8, zorder=1)
+            ax.plot(line["factor"], line[level], color=FAINT, linewidth=0.8, zorder=1)
     log2_axis(ax.xaxis, rows["factor"].to_list(), most=5)
     ax.spines[["top", "right"]].set_visible(False)
 

@@ -122,6 +122,16 @@ class SequenceModel(Stack):
         Returns:
             (B, S, *shape).
         """
+        return self.predict(self.outputs_at(sequences, steps, target_length, state))
+
+    def outputs_at(
+        self,
+        sequences: Sequences,
+        steps: Tensor,
+        target_length: Tensor | None = None,
+        state: StackState | None = None,
+    ) -> Tensor:
+        """Outputs (B, S, d) at steps (B, S) of whole sequences; arguments as of `forward`."""
         tokens = self.tokens(sequences, 0, sequences.T)
         outputs, _ = self.encode(tokens, state, target_length, want_state=False)
-        return self.predict(gather_steps(outputs, steps - 1))
+        return gather_steps(outputs, steps - 1)

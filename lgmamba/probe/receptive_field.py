@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.passes import prediction_at, stops, told_to
+from lgmamba.tasks.class_head import parted
 from lgmamba.tasks.draw.sequences import DrawSequences, last_read
 
 
@@ -32,7 +33,7 @@ def gradient_sizes(model: SequenceModel, seq: Sequences, T: int, probes: int, se
     try:
         with torch.enable_grad():
             outputs, _ = model.encode(model.tokens(seq, 0, T), None, told_to(model, len(seq)), want_state=False)
-            drawn = model.predict(outputs[:, -1])
+            drawn, _ = parted(model.predict(outputs[:, -1]), model.shape)
     finally:
         handle.remove()
     total = torch.zeros_like(tokens[0][..., 0])
@@ -111,4 +112,4 @@ class _Changed(DrawSequences):
 @torch.no_grad()
 def _draw(model: SequenceModel, seq: Sequences, T: int, piece: int) -> Tensor:
     (end,) = stops(model, seq, [T], piece)
-    return prediction_at(model, end, seq)
+    return parted(prediction_at(model, end, seq), model.shape)[0]

@@ -1,7 +1,8 @@
 """Per-step reconstructions of held-out images by one trained run, far beyond its training length.
 
     probe.json             what was probed, with which checkpoint and images
-    steps.parquet          run, seed, mode, order, method, repeat, image, step -> mse, psnr
+    steps.parquet          run, seed, mode, order, method, repeat, image, step -> mse, psnr; with a class head also wrong: 1 where
+                           another class is named, else 0, null for what names none
     retention.parquet      run, seed, mode, order, method, step, age -> mse, count; where steps show parts of the target
     <details>.parquet      run, seed, ... : what else the task looks at, see `lgmamba.tasks.base.Details`
     panel.safetensors      the reconstructions of a few images at more steps, their mse, and what was read; where there are images
@@ -11,6 +12,7 @@ Glossary: `lgmamba.probe`. mode: stream or prefix, see `lgmamba.model.runner`; m
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import atomic_path, remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
+from lgmamba.metrics import ACCURACY
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.runner import MODES, run_sequence
 from lgmamba.probe.retention import RetentionMap
@@ -135,7 +138,12 @@ class Probe:
             self._keep_pictures(start, rows, seq)
 
     def _add(self, block: dict[str, Any], scores: Scores) -> None:
-        self.blocks.append(block | {"mse": scores.values[self.task.metrics[0].name].cpu()})
+        wrong = scores.values.get(ACCURACY.name)
+        errors = {
+            "mse": scores.values[self.task.metrics[0].name].cpu(),
+            "wrong": None if wrong is None else wrong.cpu(),
+        }
+        self.blocks.append(block | errors)
 
     def _map(self, mode: str, order: str, method: str) -> RetentionMap:
         return self.maps.setdefault((mode, order, method), RetentionMap(self.steps))
@@ -149,7 +157,7 @@ class Probe:
         prediction = run_sequence(self.model, seq[:keep], steps, mode, self.config.probe.piece)
         scores = self.task.scores(prediction, seq[:keep], torch.tensor(steps, device=self.device))
         parts["mse"] = scores.values[self.task.metrics[0].name].float()
-        parts["reconstructions"] = (prediction.float().clamp(0, 1) * 255).round().byte()
+        parts["reconstructions"] = (self.task.picture(prediction).float().clamp(0, 1) * 255).round().byte()
         for name, part in parts.items():
             self.panel.setdefault(name, []).append(part.cpu())
 
@@ -179,7 +187,7 @@ class Probe:
         )
         columns["step"] = np.concatenate([np.tile(steps, len(block["image"])) for block in self.blocks])
         mse = rounded(np.concatenate([block["mse"].float().numpy().ravel() for block in self.blocks]))
-        return columns | {"mse": mse, "psnr": self.task.metrics[0].of_mean(mse)}
+        return columns | {"mse": mse, "psnr": self.task.metrics[0].of_mean(mse)} | wrong_column(self.blocks)
 
     def _retention_columns(self) -> dict[str, list]:
         columns: dict[str, list] = {}
@@ -189,6 +197,23 @@ class Probe:
             for key, values in ({"mode": [mode] * n, "order": [order] * n, "method": [method] * n} | here).items():
                 columns.setdefault(key, []).extend(values)
         return columns
+
+
+def wrong_column(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The column `wrong` of blocks of errors (mse, and wrong where a class is named): null where none is; no column where none ever is.
+
+    What knows nothing of a sequence still names the commonest class; a model without a class head is not compared with it.
+    """
+    if not any(block["wrong"] is not None for block in blocks if block.get("method", "model") == "model"):
+        return {}
+    import pyarrow as pa
+
+    values = [
+        np.full(b["mse"].numel(), np.nan, np.float32) if b["wrong"] is None else b["wrong"].float().numpy().ravel()
+        for b in blocks
+    ]
+    joined = np.concatenate(values)
+    return {"wrong": pa.array(joined, mask=np.isnan(joined))}
 
 
 def rounded(values: np.ndarray) -> np.ndarray:

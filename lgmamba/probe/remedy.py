@@ -1,7 +1,7 @@
 """Remedies tried on one trained run: calibrated, and read beside the controls on the same images, orders and steps.
 
     remedies.json          what was tried, with which checkpoint and images, what calibration found and what it cost
-    steps.parquet          run, seed, remedy, mode, order, repeat, image, step -> mse
+    steps.parquet          run, seed, remedy, mode, order, repeat, image, step -> mse; with a class head also wrong
     retention.parquet      run, seed, remedy, mode, order, step, age -> mse, count
     artefacts/<name>.json  calibrated values
 
@@ -25,8 +25,9 @@ from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
+from lgmamba.metrics import ACCURACY
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.reconstruct import rounded
+from lgmamba.probe.reconstruct import rounded, wrong_column
 from lgmamba.probe.retention import RetentionMap
 from lgmamba.provenance import code_digest
 from lgmamba.records import begin, finish
@@ -153,7 +154,8 @@ class Trial:
         last = max(self.steps[-1], round(calibration.lengths[-1] * self.model.L0))
         seq = self.task.held_out(rows, calibration.order, 0, last)
         piece, seed = calibration.piece or self.config.probe.piece, self.config.run.seed
-        return CalibrationSet(self.model, self.task, seq, calibration, self.steps, piece, seed)
+        judge = self.task.judge(self.model, self.config.run.train)
+        return CalibrationSet(self.model, judge, seq, calibration, self.steps, piece, seed)
 
     def _artefact(self, entry, images: CalibrationSet, work: Path | None, given: Path | None) -> Artefact:
         key = self._key(entry, images)
@@ -230,14 +232,15 @@ class Trial:
     def _compare(self, remedy: Remedy, drawn: Tensor, vanilla: Tensor) -> None:
         """How far a remedy is from changing nothing up to L0: the largest difference of a pixel."""
         short = sum(T <= self.model.L0 for T in self.steps)
-        difference = float((drawn[:, :short] - vanilla[:, :short]).abs().max())
+        difference = float((self.task.picture(drawn) - self.task.picture(vanilla))[:, :short].abs().max())
         self.identity[remedy.name] = max(self.identity.get(remedy.name, 0.0), difference)
 
     def _add(self, name: str, mode: str, block: dict[str, Any], scores: Scores, ages: Tensor | None) -> None:
         if ages is not None:
             self.maps.setdefault((name, mode, block["order"]), RetentionMap(self.steps)).add(scores.parts, ages)
-        errors = scores.values[self.task.metrics[0].name].cpu()
-        self.blocks.append(block | {"remedy": name, "mode": mode, "mse": errors})
+        errors, wrong = scores.values[self.task.metrics[0].name].cpu(), scores.values.get(ACCURACY.name)
+        found = {"mse": errors, "wrong": None if wrong is None else wrong.cpu()}
+        self.blocks.append(block | {"remedy": name, "mode": mode} | found)
 
     def _finish(self) -> None:
         if self.device.type == "cuda":
@@ -254,7 +257,7 @@ class Trial:
         columns["image"] = np.concatenate([np.repeat(b["image"].cpu().numpy(), len(steps)) for b in self.blocks])
         columns["step"] = np.concatenate([np.tile(steps, len(b["image"])) for b in self.blocks])
         columns["mse"] = rounded(np.concatenate([b["mse"].float().numpy().ravel() for b in self.blocks]))
-        write_columns(out / "steps.parquet", name | columns)
+        write_columns(out / "steps.parquet", name | columns | wrong_column(self.blocks))
         rows: dict[str, list] = {}
         for (remedy, mode, order), retention in self.maps.items():
             here = retention.columns()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lgmamba.config.base import ConfigError
-from lgmamba.files import write_atomic
+from lgmamba.files import digest_of, write_atomic
 
 EXPECTED = "calibrated values written by `lgmamba remedy`, or by `lgmamba audit` or `Extension.save`"
 
@@ -38,7 +38,8 @@ class Artefact:
     def write(self, folder: Path) -> Path:
         """Write <folder>/<remedy>.json."""
         path = folder / f"{self.remedy}.json"
-        write_atomic(path, json.dumps(asdict(self), ensure_ascii=False, allow_nan=False) + "\n")  # may hold long lists
+        values = asdict(self) | {"digest": digest_of(asdict(self))}
+        write_atomic(path, json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")  # may hold long lists
         return path
 
 
@@ -52,11 +53,15 @@ def read_artefact(path: Path, key: dict[str, Any]) -> Artefact:
         ConfigError: there is no such file, it is no artefact, or it was calibrated for something else; says what differs.
     """
     try:
-        found = Artefact(**json.loads(path.read_text()))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        digest = values.pop("digest")
+        found = Artefact(**values)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; expected {EXPECTED}") from None
-    except (TypeError, json.JSONDecodeError) as e:
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise ConfigError(f"{path}: expected {EXPECTED}; {e}") from None
+    if digest != digest_of(asdict(found)):
+        raise ConfigError(f"{path}: damaged, or edited by hand; expected {EXPECTED}")
     wrong = [name for name in key if found.key.get(name) != key[name]]
     if wrong:
         name = wrong[0]

@@ -156,6 +156,21 @@ PLAIN_TEXTS = {
 }
 """Where they differ for a task without pictures."""
 
+CLASS_TEXTS = {
+    "curves": """
+        PSNR above and accuracy below, of the same trainings on the same images. Every point is a sequence of its own, ended at t and read
+        there by both heads. A length-adaptive run is told the true length of each sequence. Dots and dashed lines: training length L0, the
+        longest length of training; everything to the right of it is beyond training. {Lines}; {sample}. PSNR is that of the mean squared
+        error over images. Beside the mean image stands the commonest class. The ideal memory shows what was read and the mean image
+        elsewhere; once all was read it is perfect and has left the plot.""",
+    "remedies": """
+        Above: PSNR, and below it accuracy, against T / L0 of the best remedy of each of the best kinds (colours; by PSNR), of the model as
+        it is and of controls (black); faint: all other remedies; bands: lowest to highest of {seeds}. Lowest row: PSNR at the longest T minus
+        PSNR at L0, the best remedies first (dots), then the model as it is and controls (squares); lines: {percent} intervals over
+        trainings. Right of zero a method gains from what arrives after L0. Measured on {tried}.""",
+}
+"""Where they differ for a study whose runs name classes."""
+
 PLACES_TEXTS = {
     "task": """
         One held-out image, of which patches are read at random places, one at each step. Below each step t: the patch read at that
@@ -194,4 +209,5 @@ def captions(params: Params, sample: Sample, tried: str | None = None) -> dict[s
         facts |= {"tried": tried, "first_order": params.extension.orders[0]}
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
     texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
+    texts = texts | CLASS_TEXTS if params.names_classes else texts
     return {figure: " ".join(texts[figure].split()).format(**facts) for figure in figures_of(params)}

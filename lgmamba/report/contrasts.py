@@ -31,11 +31,14 @@ def contrast_facts(
         units: contrast -> its unit; None: dB, all of them.
 
     Returns:
-        rows: one mapping for each contrast, with `sentence` (claim, verdict and numbers in words); counts: verdicts in
+        rows: one mapping for each contrast, with `sentence` (claim, verdict and numbers in words), and `unit` where it is not dB; counts: verdicts in
         words; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None.
     """
+    unit_of = {row["name"]: units[row["name"]] if units else "dB" for row in contrasts.to_dicts()}
     rows = [
-        row | {"claim": plain_text(row["claim"]), "sentence": sentence(row, units[row["name"]] if units else "dB")}
+        row
+        | {"claim": plain_text(row["claim"]), "sentence": sentence(row, unit_of[row["name"]])}
+        | ({} if unit_of[row["name"]] == "dB" else {"unit": unit_of[row["name"]]})
         for row in contrasts.to_dicts()
     ]
     found = [row["verdict"] for row in rows]

@@ -21,6 +21,7 @@ from lgmamba.analysis.families import (
 from lgmamba.analysis.titles import titles
 from lgmamba.config.study import Params
 from lgmamba.report.captions import captions, sample_of
+from lgmamba.report.classes import accuracies, class_facts, contrast_units
 from lgmamba.report.contrasts import contrast_facts
 from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
@@ -53,9 +54,10 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "params_values": params.model_dump(mode="json"),
         "study": params.study,
         "sample": sample,
-        "contrasts": contrast_facts(found["contrasts"], params.claims.fixed),
+        "contrasts": contrast_facts(found["contrasts"], params.claims.fixed, contrast_units(params)),
         "early": early_facts(params, found["summary"]),
         "levels": level_facts(params, found["summary"]),
+        "classes": class_facts(params, found["summary"], frames) if params.names_classes else None,
         "account": account_facts(params, found["summary"]),
         "asked_told": told_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "asked_written": asked_facts(params, frames) if "asked" in params.task.DETAILS else [],
@@ -275,4 +277,5 @@ def metrics(facts: dict[str, Any]) -> dict[str, Any]:
         for row in facts["levels"]
     }
     found = {"contrasts": contrasts, "psnr_db": psnr}
+    found |= {"accuracy_percent": accuracies(facts["classes"])} if facts["classes"] else {}
     return found | ({"remedies_db": facts["remedies"]["far_db"]} if facts["remedies"] else {})

@@ -84,8 +84,9 @@ def _table(
 
 
 def _level(row: dict[str, Any]) -> str:
-    """PSNR, or that nothing is wrong."""
-    return "no error" if row["psnr"] >= PERFECT else number(row["psnr"])
+    """PSNR, or that nothing is wrong; and accuracy where a class is named."""
+    text, accuracy = "no error" if row["psnr"] >= PERFECT else number(row["psnr"]), row.get("accuracy")
+    return text if accuracy is None else f"{text} / {number(accuracy, 1)}"
 
 
 def _cost_over_seeds(cost: pl.DataFrame) -> pl.DataFrame:

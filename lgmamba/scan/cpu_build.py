@@ -168,7 +168,7 @@ def _prove(library: Path, openmp: str) -> None:
 def _processor() -> str:
     """What -march=native depends on: a cache folder may be shared by unlike machines."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.machine() + platform.processor()
     telling = ("model name", "flags", "Features", "CPU part")

@@ -16,7 +16,7 @@ what that returned. All randomness is a pure function of (seed, step) in trainin
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
@@ -36,12 +36,19 @@ class Scores:
     """How predictions, or what a baseline gives in their place, are judged.
 
     Attributes:
-        values: metric -> (B, S).
+        values: metric -> (B, S): those of the task, then others, such as `wrong` where a class is named.
         parts: (B, S, P) the first metric of each part, or None; the mean over parts is the sample's value.
     """
 
     values: dict[str, Tensor]
     parts: Tensor | None = None
+
+
+class Judge(Protocol):
+    """What says how wrong predictions are, as one number."""
+
+    def mean_error(self, prediction: Tensor, sequences: Any, steps: Tensor) -> Tensor:
+        """As `Task.mean_error`."""
 
 
 class Details(ABC):
@@ -138,6 +145,14 @@ class Task(ABC):
         errors = self.errors(prediction, sequences, batch.steps)[self.metrics[0].name]
         return (errors * batch.weights).sum(1).mean()
 
+    def before_training(self, model: SequenceModel, sampler: Sampler) -> None:
+        """What an untrained model needs to know of the data before its first step; a resumed training has it in its weights.
+
+        Raises:
+            ConfigError: the data do not fit the model.
+        """
+        return
+
     # Held-out sequences, and how predictions are judged
 
     @abstractmethod
@@ -171,6 +186,10 @@ class Task(ABC):
         """
         errors = self.errors(prediction, sequences, steps)[self.metrics[0].name]
         return (errors.double() if wide else errors).mean()
+
+    def judge(self, model: SequenceModel, train: TrainConfig) -> Judge:
+        """What calibration lowers of a trained model: the primary error, unless it was trained for more than that."""
+        return self
 
     def baselines(self, sequences: Sequences, steps: Tensor, ages: Tensor | None) -> dict[str, Scores]:
         """What anyone could predict without the model: name -> how that is judged at some steps (S,).
@@ -207,6 +226,10 @@ class Task(ABC):
         return None
 
     # Pictures
+
+    def picture(self, prediction: Tensor) -> Tensor:
+        """What is drawn of a prediction, for tasks with images: the prediction itself, unless it holds more."""
+        return prediction
 
     def pictures(self, rows: Tensor, sequences: Sequences) -> dict[str, Tensor] | None:
         """What the panel shows of some samples beside predictions, name -> (B, ...): images, targets (uint8), cells.

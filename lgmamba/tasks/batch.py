@@ -42,12 +42,14 @@ class Batch:
         lengths: (B,) int64, each sequence's own length, also what a length-adaptive model is told.
         steps: (B, S) int64 supervised steps, from 1.
         weights: (B, S) float32, in the loss; their sum for each sequence is 1, or (T / L0)^p with `length_power` p.
+        class_weights: (B,) float32, w of each sequence (`lgmamba.tasks.class_head`); None without a class head.
         passed: what comes before, or None in a training without state passing.
     """
 
     lengths: Tensor
     steps: Tensor
     weights: Tensor
+    class_weights: Tensor | None = None
     passed: PassedPart | None = None
 
     def tensors(self) -> dict[str, Tensor]:
@@ -108,7 +110,9 @@ class Sampler(ABC, Generic[B]):
         content = self.content(step, drawn, lengths, longest, g)
         steps, weights = supervised_steps(self.config.supervision, lengths, longest, g)
         weights = weights * self.weights_by_length(lengths)[:, None]
-        return self.batch(lengths=lengths, steps=steps, weights=weights, **content)
+        w = self.train.class_weight
+        class_weights = None if w is None else torch.full_like(lengths, w, dtype=torch.float32)
+        return self.batch(lengths=lengths, steps=steps, weights=weights, class_weights=class_weights, **content)
 
     def draw_lengths(self, generator: torch.Generator, step: int) -> Tensor:
         """Lengths (B,) of the sequences of this step."""

@@ -20,12 +20,12 @@ import polars as pl
 from lgmamba.analysis.collect import CollectError
 from lgmamba.analysis.contrasts import Tested, judged
 from lgmamba.analysis.files import read_json, write_frame
+from lgmamba.analysis.frontier import conflict_gaps, exchange_area, synergy
 from lgmamba.analysis.statistics import effect_of
 from lgmamba.metrics import psnr
 from lgmamba.records import begin, checked, finish
 from lgmamba.tradeoff.claims import AT_ONE_WEIGHT, Point, TradeoffContrast
 from lgmamba.tradeoff.config import TradeoffParams
-from lgmamba.tradeoff.frontier import conflict_gaps, exchange_area, synergy
 from lgmamba.tradeoff.jobs import records_of, stack_dir
 from lgmamba.tradeoff.keys import FRAME_FILES, FRAMES, frames_key
 from lgmamba.tradeoff.stack_file import StackFile

@@ -1,18 +1,11 @@
 """What encoders and heads are made of. Every network here treats each sample by itself, so that runs can be stacked."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-
-def mlp(widths: Sequence[int]) -> nn.Sequential:
-    """Linear layers of these widths, ReLU between them."""
-    layers: list[nn.Module] = []
-    for wide, narrow in pairwise(widths):
-        layers += [nn.Linear(wide, narrow), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+from lgmamba.tasks.class_head import mlp
 
 
 class Decoder(nn.Module):

@@ -20,12 +20,12 @@ from torch import Tensor
 from lgmamba import provenance
 from lgmamba.config.base import ConfigError
 from lgmamba.data.dataset import Dataset, load_dataset
+from lgmamba.data.labels import label_problem
 from lgmamba.files import to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.records import begin, finish
 from lgmamba.tradeoff.heads import Latents, cross_entropies, fit_heads, is_right, on_split, squared_error, standardised
 from lgmamba.tradeoff.keys import stack_key
-from lgmamba.tradeoff.labels import label_problem
 from lgmamba.tradeoff.linear import linear_points
 from lgmamba.tradeoff.measures import dimensions_used
 from lgmamba.tradeoff.networks import Decoder, count, mlp

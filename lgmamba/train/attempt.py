@@ -99,8 +99,10 @@ class Attempt:
         if found is not None:
             progress, own, self.moments = found
             self.model.load_state_dict(own)
-        elif weights is not None:
-            start_from(self.model, weights, run)
+        else:
+            if weights is not None:
+                start_from(self.model, weights, run)
+            self.task.before_training(self.model, self.sampler)
         self.step, self.elapsed_s, self.runs = progress.step, progress.elapsed_s, max(progress.runs, runs)
         self.history = History(run, training.tracker, list(progress.history))
         self.begun = time.monotonic()
@@ -134,11 +136,12 @@ class Attempt:
             return
         values = {"loss": recent[:, 0].mean().item(), "lr": lr, "grad_norm": recent[-1, 1].item()}
         self.history.add(done, values | {"images_per_s": images_per_s} | memory(self.device))
-        levels = {}
+        levels: dict[str, dict[int, float]] = {}
         if done // config.validate_every > (done - len(recent)) // config.validate_every or done == config.steps:
-            levels = self.validation.levels(self.model)
-            self.history.add_by_length(done, self.validation.name, levels)
-        show(self.label, done, values["loss"], images_per_s, levels)
+            levels = self.validation.by_metric(self.model)
+            for name, by_length in levels.items():
+                self.history.add_by_length(done, name, by_length)
+        show(self.label, done, values["loss"], images_per_s, levels.get(self.validation.name, {}))
         self.step = done
 
     def save(self, moments: Moments) -> None:
@@ -180,7 +183,7 @@ class Attempt:
             **({"tau": {"start": self.tau_at_start, "end": self._tau()}} if self.tau_at_start else {}),
             "final": {
                 "loss": self.history.last("loss"),
-                self.validation.name: self.history.last_by_length(self.validation.name),
+                **{name: self.history.last_by_length(name) for name in self.history.by_length()},
             },
         }
         write_atomic(out / "train.json", to_json(about))

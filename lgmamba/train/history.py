@@ -40,6 +40,10 @@ class History:
         """The value logged last."""
         return next(row["value"] for row in reversed(self.rows) if row["metric"] == metric)
 
+    def by_length(self) -> list[str]:
+        """Metrics that are kept by sequence length, in the order in which they were first logged."""
+        return list(dict.fromkeys(row["metric"] for row in self.rows if row["length"] is not None))
+
     def last_by_length(self, metric: str) -> dict[str, float]:
         """The values logged last of a metric that is kept by sequence length."""
         rows = [row for row in self.rows if row["metric"] == metric]

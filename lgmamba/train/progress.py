@@ -32,11 +32,13 @@ def training_progress(label: str, start: int, total: int, metric: Metric) -> Ite
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    texts = (TextColumn("loss {task.fields[loss]:.5f}"), TextColumn("{task.fields[rate]:,.0f} images/s"))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *texts, TimeRemainingColumn())
+    text = TextColumn("{task.fields[seen]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total, completed=start, loss=float("nan"), rate=0.0)
-        yield lambda label, step, loss, rate, levels: bar.update(task, completed=step, loss=loss, rate=rate)
+        task = bar.add_task(label, total=total, completed=start, seen="")  # nothing was measured yet
+        yield lambda label, step, loss, rate, levels: bar.update(
+            task, completed=step, seen=f"loss {loss:.5f} {rate:,.0f} images/s"
+        )
 
 
 def _line(

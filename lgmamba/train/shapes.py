@@ -14,15 +14,16 @@ T = TypeVar("T")
 def shape_of(run: RunConfig) -> str:
     """Text that is equal for runs whose steps have equal shapes and one optimiser.
 
-    They may differ in name and seed, and in what only changes the content of a batch: `DRAWN` of their task, with one L0, and
-    what a sequence weighs by its length.
+    They may differ in name and seed, and in what only changes the content of a batch: `DRAWN` of their task, with one L0, what a
+    sequence weighs by its length, and the weight of classification.
     """
     values = run.model_dump(mode="json")
     for name in ("study", "run", "seed"):
         del values[name]
     for name in run.task.DRAWN:
         values["task"].pop(name, None)
-    values["train"].pop("length_power", None)
+    for name in ("length_power", "class_weight"):
+        values["train"].pop(name, None)
     return to_json(values | {"L0": run.L0})
 
 
@@ -43,7 +44,7 @@ def check_one_shape(runs: Sequence[RunConfig]) -> None:
         if shape_of(run) != shape_of(runs[0]):
             raise ConfigError(
                 f"runs {runs[0].run!r} and {run.run!r} have different shapes; expected: the same but for name, seed, lengths "
-                "of one L0 and train.length_power"
+                "of one L0, train.length_power and train.class_weight"
             )
 
 

@@ -37,7 +37,7 @@ class StackedStep:
     def __init__(self, models: Sequence[SequenceModel], config: TrainConfig, task: Task, bf16: bool, graph: bool):
         self.bf16, self.grad_clip = bf16, config.grad_clip
         self._device = models[0].device.type
-        self.parameters = stack_parameters(models)
+        self.parameters, self._buffers = stack_parameters(models), stack_buffers(models)
         self.optimizer = optimizer_of(self.parameters, decaying(models[0]), config, stacked=1)
         self._shell = _Loss(models[0], task)
         self._run_or_replay = Replayed(self._run, self.optimizer.zero_grad) if graph else self._run
@@ -76,14 +76,14 @@ class StackedStep:
     def _run(self, *given: Tensor) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self._device, torch.bfloat16, enabled=self.bf16):
-            losses = torch.vmap(self._loss)(self.parameters, *given)  # (R,)
+            losses = torch.vmap(self._loss)(self.parameters | self._buffers, *given)  # (R,)
         losses.sum().backward()  # the gradient of each loss: no parameter is in two of them
         norms = clip_each(list(self.parameters.values()), self.grad_clip)
         self.optimizer.step()
         return losses.detach(), norms
 
-    def _loss(self, parameters: dict[str, Tensor], *given: Tensor) -> Tensor:
-        named = {f"model.{name}": v for name, v in parameters.items()}
+    def _loss(self, tensors: dict[str, Tensor], *given: Tensor) -> Tensor:
+        named = {f"model.{name}": v for name, v in tensors.items()}
         return functional_call(
             self._shell, named, self._like.with_tensors(dict(zip(self._like.tensors(), given, strict=True)))
         )
@@ -110,6 +110,12 @@ def stack_parameters(models: Sequence[nn.Module]) -> dict[str, Tensor]:
         for p, value in zip(own, stacked[name].detach(), strict=True):
             p.data = value
     return stacked
+
+
+def stack_buffers(models: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Name -> (R, ...) with every model's value, which no step changes."""
+    own = [dict(model.named_buffers()) for model in models]
+    return {name: torch.stack([buffers[name] for buffers in own]) for name in own[0]}
 
 
 @torch.no_grad()

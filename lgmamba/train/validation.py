@@ -1,8 +1,9 @@
-"""The primary metric on held-out sequences by length, while training. Glossary: `lgmamba.train`."""
+"""Metrics on held-out sequences by length, while training. Glossary: `lgmamba.train`."""
 
 import torch
 
 from lgmamba.data.dataset import Dataset
+from lgmamba.metrics import ACCURACY, Metric
 from lgmamba.model.runner import run_sequence
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.base import Task
@@ -28,21 +29,33 @@ class Validation:
 
     @property
     def name(self) -> str:
-        """Of what is validated, as in the history: val_psnr for pictures."""
-        return f"val_{self.metric.level}"
+        """Of the primary metric, as in the history: val_psnr for pictures."""
+        return _name(self.metric)
+
+    def levels(self, model: SequenceModel) -> dict[int, float]:
+        """Length T -> level of the mean primary error over sequences; a length-adaptive model is told T."""
+        return self.by_metric(model)[self.name]
 
     @torch.no_grad()
-    def levels(self, model: SequenceModel) -> dict[int, float]:
-        """Length T -> level of the mean error over sequences; a length-adaptive model is told T."""
+    def by_metric(self, model: SequenceModel) -> dict[str, dict[int, float]]:
+        """The same of every metric, by its name in the history: the primary one first, and accuracy where the model names a class."""
         model.eval()
         steps = torch.tensor(self.lengths, device=self.sequences.device)
-        errors = []
+        parts = []
         for start in range(0, len(self.sequences), PASS):
             some = self.sequences[start : start + PASS]
-            prediction = run_sequence(model, some, self.lengths, "prefix")
-            errors.append(self.task.errors(prediction, some, steps)[self.metric.name])
+            parts.append(self.task.errors(run_sequence(model, some, self.lengths, "prefix"), some, steps))
         model.train()
-        return dict(zip(self.lengths, self.metric.of_mean(torch.cat(errors).double().mean(0)).tolist(), strict=True))
+        found = {}
+        for metric in dict.fromkeys((self.metric, ACCURACY)):
+            if metric.name in parts[0]:
+                means = torch.cat([errors[metric.name] for errors in parts]).double().mean(0)
+                found[_name(metric)] = dict(zip(self.lengths, metric.of_mean(means).tolist(), strict=True))
+        return found
+
+
+def _name(metric: Metric) -> str:
+    return f"val_{metric.level}"
 
 
 def validation_lengths(L0: int) -> list[int]:

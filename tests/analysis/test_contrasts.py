@@ -15,6 +15,7 @@ from lgmamba.analysis.contrasts import (
     SMALL,
     UNDECIDED,
     UNTESTABLE,
+    Levels,
     contrasts_frame,
     detectable,
     holm,
@@ -52,7 +53,7 @@ def levels(values: dict[tuple[str, int], list[float]], method: str = "model", mo
 
 
 def judge(config: ClaimsConfig, frame: pl.DataFrame) -> list[dict]:
-    return contrasts_frame(frame, config, L0, "replacement").to_dicts()
+    return contrasts_frame(Levels({None: frame}, L0, "replacement", "mean_image"), config).to_dicts()
 
 
 def test_interval_and_p_value_are_those_of_students_paired_test():
@@ -229,7 +230,8 @@ def test_a_side_may_be_a_change_and_the_mean_of_several_runs():
     found |= {("c", 64): at, ("c", far): [15.0, 16.2, 17.0]}
     of, minus = {"run": "a", "also": ["b"], "at": "4 L0", "less": "L0"}, {"run": "c", "at": "4 L0", "less": "L0"}
     config = claims(contrast(of=of, minus=minus))
-    (row,) = contrasts_frame(levels(found), config, dict.fromkeys("abc", 64), "replacement").to_dicts()
+    known = Levels({None: levels(found)}, dict.fromkeys("abc", 64), "replacement", "mean_image")
+    (row,) = contrasts_frame(known, config).to_dicts()
     assert row["seeds"] == [0, 1]
     assert row["per_seed"] == pytest.approx([3.0, (-0.9 - 3.0) / 2 + 4.8])
     assert row["of"] == "the mean of a, b at 4 L0 less that at L0"

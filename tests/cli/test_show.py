@@ -7,13 +7,14 @@ from itertools import pairwise
 import pytest
 
 from lgmamba.analysis import figures_of
-from lgmamba.cli.show import cost, image_shape
+from lgmamba.cli.show import cost, image_shape, sizes
 from lgmamba.config.files import Layout, config_contents, frozen_files, frozen_path
 from lgmamba.config.study import load_params
 from lgmamba.data.errors import DataError
 from lgmamba.tasks.registry import build_model
 from tests.cli.programs import program
-from tests.train.tiny import tiny_run
+from tests.mixers.contract import ROWS
+from tests.train.tiny import ADAPTIVE, tiny_run
 from tests.workflow.checkouts import ROOT, copy_repository, write_small_study
 
 
@@ -45,6 +46,15 @@ def test_cost_of_one_fixed_length_by_hand():
     assert patches == images * 6
     # two operations a weight and patch read, the decoder once an image; three times forward
     assert flop == pytest.approx(3 * 2 * images * (6 * (embed + 2 * block) + decoder), rel=1e-12)
+
+
+@pytest.mark.parametrize("mixer", ROWS)
+def test_a_deep_model_is_counted_without_being_built(mixer):
+    told = ADAPTIVE | {"kind": "film"}  # every mixer can be
+    run = tiny_run(model={"n_layer": 5, "d_model": 6, "mixer": ROWS[mixer].mixer, "adaptive": told})
+    assert sizes(run, (1, 8, 8))[0] == sum(p.numel() for p in build_model(run, (1, 8, 8)).parameters())
+    deepest = run.model_copy(update={"model": run.model.model_copy(update={"n_layer": 10**9})})
+    assert sizes(deepest, (1, 8, 8))[0] > 10**9  # nobody could build it
 
 
 def test_cost_counts_every_decoded_step():

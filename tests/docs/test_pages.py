@@ -74,6 +74,12 @@ def test_links_of_generated_pages_lead_somewhere():
         assert dangling(f"docs/{uri}", text, known) == [], uri
 
 
+def test_tests_named_on_a_page_exist():
+    named = {name for page in PAGES for name in re.findall(r"`(tests/\S+\.py)::(\w+)`", page.read_text())}
+    assert len(named) > 50
+    assert [name for name in sorted(named) if f"def {name[1]}(" not in (ROOT / name[0]).read_text()] == []
+
+
 def test_every_page_is_in_the_navigation_and_the_other_way_round():
     def listed(entries):
         for entry in entries:

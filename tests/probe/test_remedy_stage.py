@@ -288,9 +288,15 @@ def test_given_values_are_used_and_refused_for_another_checkpoint_or_entry(study
         tried(study, "plain", tmp_path / "entry", remedies=other, given=given)
     with pytest.raises(ConfigError, match=r"gone\.json: no such file"):
         tried(study, "plain", tmp_path / "gone", remedies=[REMEDIES[2] | {"name": "gone"}], given=given)
-    (tmp_path / "mult.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"mult\.json: expected calibrated values"):
-        tried(study, "plain", tmp_path / "torn", remedies=[REMEDIES[2]], given=tmp_path)
+    torn = {
+        b"{}": "expected calibrated values",
+        b"\xff": "expected calibrated values",
+        (given / "mult.json").read_bytes().replace(b"1", b"2", 1): "damaged, or edited by hand",
+    }
+    for content, told in torn.items():
+        (tmp_path / "mult.json").write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"mult\.json: {told}"):
+            tried(study, "plain", tmp_path / "torn", remedies=[REMEDIES[2]], given=tmp_path)
     assert not (tmp_path / "seed" / "remedies.json").exists()
 
 

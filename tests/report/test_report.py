@@ -1,6 +1,7 @@
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -148,6 +149,14 @@ def test_a_second_report_is_the_same(report, study, tmp_path):
 def test_missing_figures_are_named(study, tmp_path):
     with pytest.raises(ArtefactError, match=r"task\.record\.json: missing.*`lgmamba figure"):
         write_report(study.study, study.frames, tmp_path, tmp_path / "out")
+
+
+def test_half_a_figure_is_named_and_nothing_is_written(report, study, tmp_path):
+    figures = shutil.copytree(report / "figures", tmp_path / "figures")
+    (figures / "task.png").write_bytes(PNG[: len(PNG) // 2])
+    with pytest.raises(ArtefactError, match=r"task\.png: damaged .*`lgmamba figure"):
+        write_report(study.study, study.frames, figures, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 ROW = {

@@ -90,6 +90,6 @@ def folder():
 def submitting(folder) -> Submitting:
     """The small study, none of it made yet, and a cluster of one node."""
     checkout = copy_repository(folder / "repository")
-    write_small_study(checkout.path)
+    write_small_study(checkout.path, chains_only=True)  # every job starts Snakemake twice
     with Cluster(folder / "cluster", cpus=4, memory_mb=64000) as cluster:
         yield Submitting(cluster, checkout)

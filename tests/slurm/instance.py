@@ -11,11 +11,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from tests.waiting import HANGS
+from tests.waiting import until
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sacct", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
@@ -189,19 +188,6 @@ class Cluster:
             return any(str(self.folder) in os.readlink(link) for link in (process / "fd").iterdir())
         except OSError:
             return False
-
-
-def until(found: Callable[[], object], what: str, at_most_s: float = HANGS) -> None:
-    """Wait for something that a program is about to do.
-
-    Raises:
-        TimeoutError: it did not, so the program hangs; says what was awaited.
-    """
-    ends = time.monotonic() + at_most_s
-    while not found():
-        if time.monotonic() > ends:
-            raise TimeoutError(f"waited {at_most_s:.0f} s for {what}")
-        time.sleep(0.2)
 
 
 def _program(name: str) -> str:

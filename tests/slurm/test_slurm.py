@@ -16,8 +16,8 @@ import pytest
 
 from lgmamba.config.study import load_params
 from tests.slurm.conftest import Submitting, ended
-from tests.slurm.instance import missing, until
-from tests.waiting import HANGS
+from tests.slurm.instance import missing
+from tests.waiting import HANGS, until
 from tests.workflow.checkouts import planned
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lgmamba.config.run import MlpDecoder, SpatialDecoder
+from lgmamba.config.heads import MlpDecoder, SpatialDecoder
 from lgmamba.tasks.draw.decoders import Spatial, build_decoder
 from lgmamba.tasks.draw.patches import patchify, unpatchify
 from tests.model.models import EXACT

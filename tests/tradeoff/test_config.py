@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.tradeoff.check import check_labels
+from lgmamba.data.labels import check_labels, label_problem
 from lgmamba.tradeoff.config import TradeoffParams, load_tradeoff
-from lgmamba.tradeoff.labels import label_problem
 from tests.data.samples import encode, pixels
 from tests.tradeoff.studies import SMALL, error, study
 

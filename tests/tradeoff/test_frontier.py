@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lgmamba.tradeoff.frontier import conflict_gaps, exchange_area, synergy
+from lgmamba.analysis.frontier import conflict_gaps, exchange_area, synergy
 from lgmamba.tradeoff.linear import principal_components
 from lgmamba.tradeoff.measures import cosine, dimensions_used
 

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from tests.train.tiny import (
     train_at,
     weights,
 )
-from tests.waiting import HANGS
+from tests.waiting import HANGS, until
 
 
 def interrupt(home: Path, run, data: Path, at: int) -> FakeTracker:
@@ -180,17 +179,16 @@ class Process:
         assert self.process.exitcode == -signal.SIGKILL
 
     def _wait(self, moment: Callable[[], bool], every_s: float) -> None:
-        begin = time.monotonic()
-        while not moment():
+        def reached() -> bool:
             assert self.process.is_alive(), f"the training ended too early: {self.errors.read_text()}"
-            assert time.monotonic() - begin < 120
-            time.sleep(every_s)
+            return moment()
+
+        until(reached, "a checkpoint", every_s)
 
     def _frozen_while_writing(self) -> bool:
         os.kill(self.process.pid, signal.SIGSTOP)
         process = psutil.Process(self.process.pid)
-        while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
-            time.sleep(0.0002)
+        until(lambda: process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE), "its stop", 0.0002)
         if any((self.home / "work").glob(".*.part")):
             return True
         os.kill(self.process.pid, signal.SIGCONT)

@@ -42,6 +42,7 @@ FORMS = {
     "spatial-moves": {"model": {"position": "relative_move", "decoder": {"kind": "spatial", "hidden": 8}}},
     "random_k": {"task": {"supervision": {"kind": "random_k", "k": 2}}},
     "lamb": {"train": {"optimizer": {"kind": "lamb"}}},
+    "class-head": {"model": {"latent": 5, "class_head": {"classes": 10}}, "weights": (0.0, 0.25, 1.0)},
     "every-step": {"task": {"supervision": {"kind": "all"}}},
 }
 LENGTHS = (
@@ -54,14 +55,14 @@ LENGTHS = (
 def runs_of_one_shape(form: str = "plain", **train) -> list[RunConfig]:
     """Three runs, each with a seed, lengths and weights by length of its own."""
     changes = FORMS[form]
-    task = changes.get("task", {})
+    task, weights = changes.get("task", {}), changes.get("weights", (None,) * 3)
     return [
         tiny_run(
             run=f"run{seed}",
             seed=seed,
             task=task | {"lengths": lengths},
             model=changes.get("model", {}),
-            train=changes.get("train", {}) | train | {"length_power": 0.5 * seed},
+            train=changes.get("train", {}) | train | {"length_power": 0.5 * seed, "class_weight": weights[seed]},
         )
         for seed, lengths in enumerate(LENGTHS)
     ]
@@ -74,6 +75,9 @@ def test_each_run_gets_what_it_gets_alone_to_rounding(digits, form):
     rows = dataset.split("train")
     samplers = [task.sampler(rows, run.train, run.seed, True) for task, run in zip(tasks, runs, strict=True)]
     alone, together = ([build_model(run, (1, 8, 8)).double() for run in runs] for _ in range(2))
+    for models in (alone, together):
+        for model, task, sampler in zip(models, tasks, samplers, strict=True):
+            task.before_training(model, sampler)
     config = runs[0].train
     steps = [TrainStep(m, build_optimizer(m, config), tasks[0], config.grad_clip, False, False) for m in alone]
     stacked = StackedStep(together, config, tasks[0], False, False)

@@ -97,14 +97,22 @@ def copy_repository(to: Path) -> Checkout:
     return checkout
 
 
-def write_small_study(root: Path) -> None:
-    """params.yaml <- the smoke preset <- two runs, one seed, tracked: what is slow here is starting programs, not training."""
+def write_small_study(root: Path, *, chains_only: bool = False) -> None:
+    """params.yaml <- the smoke preset <- two runs, one seed, tracked: what is slow here is starting programs, not training.
+
+    Args:
+        root: the repository.
+        chains_only: neither remedies nor probes, and so half as many jobs.
+    """
     params = load_params(root / "params.yaml", preset="smoke")
     values = params.model_dump(mode="json")
     pair = params.claims.comparisons[0]
     values["runs"] = {name: values["runs"][name] for name in (pair.generalist, pair.adaptive)}
     values["claims"]["comparisons"] = [pair.model_dump()]
     values["seeds"] = values["seeds"][:1]
+    if chains_only:
+        values |= {"extension": None, "remedies": [], "inspect": None}
+        values["claims"] |= {"primary": []}
     values["study"] = "small"
     del values["outputs"]  # reports/small: a folder that git does not ignore, as in the default study
     values["tracking"] = {"kind": "mlflow", "store": "mlflow"}

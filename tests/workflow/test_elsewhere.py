@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +17,7 @@ from lgmamba.analysis.evaluate import evaluate
 from tests.analysis.synthetic_study import make_study
 from tests.config.studies import ROOT
 from tests.records import record_again
+from tests.waiting import until
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 KEYS = ["mode", "order", "method", "repeat", "image", "step"]
@@ -134,9 +134,8 @@ def test_children_end_with_the_script_and_their_trainings_go_on_later(tmp_path):
     command += ["--override", "{train: {steps: 5000}}"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "results/smoke/runs/uniform_16/seed0/work/resume.safetensors"
-    while not checkpoint.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    until(lambda: checkpoint.exists() or process.poll() is not None, "a checkpoint", every_s=0.01)
+    assert process.poll() is None
     children = psutil.Process(process.pid).children()
     process.terminate()
     said = process.communicate()[0]

@@ -1,6 +1,7 @@
 """Files are whole or absent, and keep their time stamp while their content stays."""
 
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -29,6 +30,20 @@ def test_an_error_leaves_the_old_file_and_no_part(tmp_path):
         raise RuntimeError
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    names = {
+        "dead": f".a b.png.{dead.pid}.part",
+        "at work": f".a b.png.{os.getppid()}.part",
+        "no number": ".a b.png.x.part",
+    }
+    for name in names.values():
+        (tmp_path / name).touch()
+    write_atomic(tmp_path / "a b.png", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"a b.png", names["at work"], names["no number"]}
 
 
 def test_json_refuses_nan():

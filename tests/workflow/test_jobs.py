@@ -171,6 +171,15 @@ def test_lines_are_quoted(study, folder):
         assert any(folder in word for word in job.words)
 
 
+def test_planning_looks_at_each_run_a_few_times_however_many_there_are(monkeypatch):
+    looked, L0 = [], RunConfig.L0.fget
+    monkeypatch.setattr(RunConfig, "L0", property(lambda run: looked.append(run.run) or L0(run)))
+    params = load_params(ROOT / "params.yaml", preset="mixers_omniglot")
+    jobs = jobs_of(params)
+    assert len(jobs) > 500
+    assert len(looked) < 10 * len(jobs)
+
+
 def test_every_job_finds_its_configuration_under_a_name_that_no_other_content_has(study):
     write_config_files(study)
     for job in jobs_of(study).values():

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -13,7 +12,7 @@ from lgmamba.config.files import read_config
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import load_params
 from tests.train.tiny import train_at
-from tests.waiting import HANGS
+from tests.waiting import HANGS, until
 from tests.workflow.checkouts import Checkout, environment
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -45,6 +44,11 @@ def test_one_changed_run_is_trained_again_and_the_other_is_not_touched(spoilable
     assert {"reconstruct": 1, "evaluate": 1}.items() <= spoilable.planned().items()
 
 
+def written(path: Path) -> tuple[int, int] | None:
+    """What tells one writing of a file from another; None where there is no file."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+
 class Call:
     """`snakemake`, in a process group of its own, which can be killed whole or in part."""
 
@@ -61,11 +65,13 @@ class Call:
 
     def wait_for(self, path: Path) -> None:
         """Until the training has written a checkpoint newer than those there when the call began."""
-        begin = time.time()
-        while not (path.exists() and path.stat().st_mtime > begin):
+        before = written(path)
+
+        def newer() -> bool:
             assert self.process.poll() is None, self.process.stdout.read()
-            assert time.time() - begin < 120
-            time.sleep(0.01)
+            return written(path) != before
+
+        until(newer, f"another {path.name}", every_s=0.01)
 
     def kill_training(self) -> str:
         """As the system does when memory runs out; returns what Snakemake then says."""

@@ -74,10 +74,10 @@ def frames_are_kept():
 
 
 def check_images():
-    """Images that are missing end the call here, where they are not built yet."""
-    from lgmamba.cli.show import missing_images
+    """Images that are missing, or whose classes cannot be told apart, end the call here, where they are not built yet."""
+    from lgmamba.cli.show import image_problem
 
-    if told := missing_images(PARAMS):
+    if told := image_problem(PARAMS):
         raise WorkflowError(told)
 
 

@@ -5,7 +5,7 @@ from lgmamba.config.files import refuse_other_study
 from lgmamba.data.artefact import MANIFEST
 from lgmamba.data.errors import DataError
 from lgmamba.devices import wanted
-from lgmamba.tradeoff.check import check_labels
+from lgmamba.data.labels import check_labels
 from lgmamba.tradeoff.config import load_tradeoff
 from lgmamba.tradeoff.jobs import FIGURES, drawn_jobs, jobs_of, keep_frames_job, stack_dir, write_files
 from lgmamba.tradeoff.keys import FRAME_FILES

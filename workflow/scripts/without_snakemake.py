@@ -170,7 +170,7 @@ class Runner:
             left = self._end - time.monotonic()
             if self._stopped or left <= 0:
                 return None
-            with log.open("w") as sink:
+            with log.open("w", encoding="utf-8") as sink:
                 process = subprocess.Popen([sys.executable, "-m", *job.words], stdout=sink, stderr=sink)
             self._running.add(process)
         if self._stopped:

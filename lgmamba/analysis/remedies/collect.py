@@ -146,9 +146,12 @@ class Readings:
         return sorted({step for name, _, _, _, step in self.columns if name == run})
 
 
-def load_readings(folders: list[RemedyFolder]) -> Readings:
+def load_readings(folders: list[RemedyFolder], error: str = "mse") -> Readings:
     """Read steps.parquet of every training, one file at a time.
 
+    Args:
+        folders: trainings that remedies were tried on.
+        error: column of the error; `Readings.mse` holds it, whatever it is. Settings without one are left out.
     Raises:
         CollectError: trainings were read on different images, or an error is no number.
     """
@@ -160,8 +163,9 @@ def load_readings(folders: list[RemedyFolder]) -> Readings:
         folder = remedied.folder
         frame = (
             pl.scan_parquet(folder.path / "remedies/steps.parquet")
+            .drop_nulls(error)
             .group_by(*keys, "image")
-            .agg(pl.col("mse").cast(pl.Float64).mean())
+            .agg(pl.col(error).cast(pl.Float64).mean().alias("mse"))
             .collect(engine=ENGINE)
             .sort(*keys, "image")
         )

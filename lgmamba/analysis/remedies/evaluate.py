@@ -1,11 +1,13 @@
 """From the files of the stage `remedy` to frames."""
 
+from collections.abc import Callable
+
 import polars as pl
 
 from lgmamba.analysis.collect import RunFolder
-from lgmamba.analysis.frames import retention_frame
+from lgmamba.analysis.frames import beside, names_classes, retention_frame
 from lgmamba.analysis.remedies import drawn
-from lgmamba.analysis.remedies.collect import collect_remedies, load_readings, remedies_of
+from lgmamba.analysis.remedies.collect import RemedyFolder, collect_remedies, load_readings, remedies_of
 from lgmamba.analysis.remedies.frames import (
     RemedyEvidence,
     cost_frame,
@@ -16,6 +18,7 @@ from lgmamba.analysis.remedies.frames import (
 )
 from lgmamba.analysis.statistics import Trainings
 from lgmamba.config.study import Params
+from lgmamba.metrics import ACCURACY
 
 
 def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.DataFrame]:
@@ -31,14 +34,17 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
     readings = load_readings(found)
     trainings = Trainings(readings.mse, params.claims.level, params.task.METRICS[0])
     evidence = RemedyEvidence(params, remedies_of(found), readings, trainings)
-    levels, differences = levels_frame(evidence), differences_frame(evidence)
+    named = _class_evidence(params, found)
+    levels, differences, seeds = (
+        _with_accuracy(frame, evidence, named) for frame in (levels_frame, differences_frame, seed_levels_frame)
+    )
     maps = [folder.folder.path / "remedies/retention.parquet" for folder in found]
     retention = retention_frame(maps, ("run", "remedy", "mode", "order", "step", "age"))
     memory = drawn.memory_rows(params, retention)
     rows = drawn.remedy_rows(params, levels, differences)
     return {
         "remedies": levels,
-        "remedies_levels": seed_levels_frame(evidence),
+        "remedies_levels": seeds,
         "remedies_differences": differences,
         "remedies_cost": cost_frame(found),
         "remedies_lengths": lengths_frame(found, params.the_extension),
@@ -47,3 +53,30 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
         "figure_remedies": rows,
         "figure_remedies_retention": drawn.retention_rows(params, rows, memory),
     }
+
+
+def _class_evidence(params: Params, folders: list[RemedyFolder]) -> RemedyEvidence | None:
+    """The evidence in accuracy, of the runs that name a class; None where none does."""
+    naming = [folder for folder in folders if names_classes(folder.folder.config)]
+    if not naming:
+        return None
+    readings = load_readings(naming, ACCURACY.name)
+    return RemedyEvidence(params, remedies_of(naming), readings, Trainings(readings.mse, params.claims.level, ACCURACY))
+
+
+COLUMNS: dict[Callable[[RemedyEvidence], pl.DataFrame], tuple[str, ...]] = {
+    levels_frame: ("psnr", "psnr_lo", "psnr_hi", "seeds_lo", "seeds_hi"),
+    differences_frame: ("effect", "effect_lo", "effect_hi"),
+    seed_levels_frame: ("value",),
+}
+"""Frame -> its columns of which accuracy has the same."""
+
+
+def _with_accuracy(
+    frame: Callable[[RemedyEvidence], pl.DataFrame], evidence: RemedyEvidence, named: RemedyEvidence | None
+) -> pl.DataFrame:
+    own, columns = frame(evidence), COLUMNS[frame]
+    keys = ("run", "seed", "order", "remedy", "method", "mode", "step", "against")
+    on = [name for name in keys if name in own.columns]
+    found = beside(own, None if named is None else frame(named), on, columns)
+    return found.rename({"accuracy_value": ACCURACY.level}, strict=False)

@@ -22,6 +22,7 @@ class DrawConfig(TaskBase):
     ORACLE_WORDS: ClassVar[str] = "patches read pasted on the mean image"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
+    CLASSES: ClassVar[bool] = True
     ENDS: ClassVar[frozenset[str]] = frozenset({"position", "decoder"})
     IMAGES: ClassVar[bool] = True
     PASSES_STATES: ClassVar[bool] = True

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lgmamba.config.run import DecoderConfig, MlpDecoder
+from lgmamba.config.heads import DecoderConfig, MlpDecoder
 from lgmamba.tasks.draw.patches import grid_shape, unpatchify
 
 

@@ -7,17 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
-from lgmamba.model.sequences import SequenceModel
+from lgmamba.tasks.class_head import joined, parted
 from lgmamba.tasks.draw.decoders import build_decoder
 from lgmamba.tasks.draw.patches import grid_shape, patchify, unpatchify
 from lgmamba.tasks.draw.sequences import DrawSequences
+from lgmamba.tasks.images import ImageModel
 
 MOVE_FREQUENCIES = 8
 """Octaves of the sine code of a move, per axis."""
 
 
-class PatchMamba(SequenceModel):
-    """Patch tokens -> stack of blocks -> decoder.
+class PatchMamba(ImageModel):
+    """Patch tokens -> stack of blocks -> decoder, and class head where there is one.
 
     Args:
         config: sizes and forms, see `ModelConfig`.
@@ -39,8 +40,8 @@ class PatchMamba(SequenceModel):
         else:
             self.embed_move = nn.Linear(4 * MOVE_FREQUENCIES, d, bias=False)
 
-    def build_read_out(self) -> None:
-        self.decoder = build_decoder(self.config.decoder, self.config.d_model, self.shape, self.patch_size)
+    def build_decoder(self, width: int) -> nn.Module:
+        return build_decoder(self.config.decoder, width, self.shape, self.patch_size)
 
     def tokens(self, sequences: DrawSequences, start: int, stop: int) -> Tensor:
         return self.embed(*sequences.read(start, stop), sequences.cell_before(start))
@@ -64,14 +65,26 @@ class PatchMamba(SequenceModel):
         angles = torch.cat([rows[..., None] * octaves, cols[..., None] * octaves], dim=-1)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
-    def predict(self, outputs: Tensor) -> Tensor:
-        """Outputs (..., d) of `encode` -> images (..., C, H, W), unclipped, float32 (float64 in a float64 model)."""
-        images = self.decoder(outputs)
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (..., m) -> images (..., C, H, W), unclipped, float32 (float64 in a float64 model)."""
+        images = self.decoder(z)
         return images.to(torch.promote_types(images.dtype, torch.float32))
 
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Outputs (..., d) of `encode` -> images, unclipped; with a class head joined with its scores."""
+        z = self.latents(outputs)
+        images = self.decode(z)
+        return images if self.class_head is None else joined(images, self.class_head(z))
+
     def split(self, prediction: Tensor) -> Tensor:
-        """Images (B, C, H, W) in patches (B, G, K)."""
-        return patchify(prediction, self.patch_size)
+        """Images (B, C, H, W) in patches (B, G, K); with scores every patch has all of them beside it."""
+        images, scores = parted(prediction, self.shape)
+        patches = patchify(images, self.patch_size)
+        if scores is None:
+            return patches
+        return torch.cat([patches, scores[:, None].expand(-1, patches.shape[1], -1)], dim=-1)
 
     def join(self, parts: Tensor) -> Tensor:
-        return unpatchify(parts, *self.shape)
+        K = self.shape[0] * self.patch_size**2
+        images = unpatchify(parts[..., :K], *self.shape)
+        return images if parts.shape[-1] == K else joined(images, parts[..., K:].mean(-2))

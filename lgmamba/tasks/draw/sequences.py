@@ -21,6 +21,7 @@ class DrawSequences(Sequences):
         patches: (B, G, K) all patches of each image, pixel values in [0, 1].
         cells: (B, T) visiting order.
         before: (B,) cell read before the first step, for the code of moves; None where a sequence starts.
+        labels: (B,) int64 classes; None where nobody asks for them.
     """
 
     PER_STEP: ClassVar[tuple[str, ...]] = ("cells",)
@@ -30,6 +31,7 @@ class DrawSequences(Sequences):
     patches: Tensor
     cells: Tensor
     before: Tensor | None = None
+    labels: Tensor | None = None
 
     @property
     def n_cells(self) -> int:
@@ -65,8 +67,13 @@ def ages_at(last: Tensor, steps: Tensor) -> Tensor:
 
 
 def sequences_along(
-    images: Tensor, patch_size: int, rows: Tensor, cells: Tensor, before: Tensor | None = None
+    images: Tensor,
+    patch_size: int,
+    rows: Tensor,
+    cells: Tensor,
+    before: Tensor | None = None,
+    labels: Tensor | None = None,
 ) -> DrawSequences:
     """Sequences of some of the images (N, C, H, W) uint8, in visiting orders (B, T) on their device."""
     targets = images[rows].float() / 255  # (B, C, H, W)
-    return DrawSequences(targets, patchify(targets, patch_size), cells, before)
+    return DrawSequences(targets, patchify(targets, patch_size), cells, before, labels)

@@ -12,16 +12,18 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import ModelConfig, PassOtherImage, TrainConfig
 from lgmamba.data.dataset import Dataset
-from lgmamba.tasks.base import Invariance, Scores, Task
+from lgmamba.model.stack import StackState
+from lgmamba.tasks.base import Invariance, Scores
 from lgmamba.tasks.draw.batch import DrawBatch, DrawPassedPart, DrawSampler
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.draw.orders import order_of_images
 from lgmamba.tasks.draw.patches import grid_shape, patchify
 from lgmamba.tasks.draw.sequences import DrawSequences, ages_at, last_read, sequences_along
+from lgmamba.tasks.images import ImageTask, cross_entropy
 
 
-class DrawTask(Task):
+class DrawTask(ImageTask):
     """See the module."""
 
     invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "cover", "prefix_drop"})
@@ -52,22 +54,25 @@ class DrawTask(Task):
             return None
         return sequences_along(self.dataset.images, self.config.patch_size, part.rows, part.cells)
 
+    def losses(self, model: PatchMamba, batch: DrawBatch, state: StackState | None = None) -> list[Tensor]:
+        """Mean over sequences of the weighted errors at the supervised steps."""
+        sequences = self.sequences(batch)
+        outputs = model.outputs_at(sequences, batch.steps, batch.lengths, state)
+        to_decoder, to_class_head = model.for_heads(outputs, batch.class_weights)
+        found = [self.errors(model.decode(to_decoder), sequences, batch.steps)["mse"]]
+        if model.class_head is not None:
+            found.append(cross_entropy(model.class_head(to_class_head), self.labels(batch.rows)))
+        return [(errors * batch.weights).sum(1).mean() for errors in found]
+
     def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> DrawSequences:
         cells = order_of_images(order, *self.grid, self.dataset.id_hash[rows], repeat, steps)
         images = self.dataset.images
-        return sequences_along(images, self.config.patch_size, rows, cells.to(images.device))
-
-    def errors(self, prediction: Tensor, sequences: DrawSequences, steps: Tensor) -> dict[str, Tensor]:
-        """mse: mean squared error over pixels, (B, S)."""
-        return {"mse": (prediction - sequences.targets[:, None]).square().flatten(2).mean(2)}
-
-    def mean_error(self, prediction: Tensor, sequences: DrawSequences, steps: Tensor, wide: bool = False) -> Tensor:
-        differences = prediction - sequences.targets[:, None]
-        return (differences.double() if wide else differences).square().mean()
+        labels = self.labels(rows)
+        return sequences_along(images, self.config.patch_size, rows, cells.to(images.device), labels=labels)
 
     def parts(self, prediction: Tensor, sequences: DrawSequences) -> Tensor:
         """Mean squared error in each cell, (B, S, G)."""
-        differences = (prediction - sequences.targets[:, None]).flatten(0, 1)
+        differences = (self.picture(prediction) - sequences.targets[:, None]).flatten(0, 1)
         return patchify(differences, self.config.patch_size).square().mean(2).unflatten(0, prediction.shape[:2])
 
     def ages(self, sequences: DrawSequences, steps: Tensor) -> Tensor:
@@ -79,7 +84,8 @@ class DrawTask(Task):
         of_mean = (mean - sequences.patches).square().mean(2)  # (B, G)
         pasted = torch.where(ages >= 0, 0.0, of_mean[:, None])  # (B, S, G)
         mean_image = of_mean.mean(1)[:, None].expand(pasted.shape[:2])
-        return {"paste": Scores({"mse": pasted.mean(2)}, pasted), "mean_image": Scores({"mse": mean_image})}
+        nothing_read = {"mse": mean_image} | self.commonest_class(sequences, steps)
+        return {"paste": Scores({"mse": pasted.mean(2)}, pasted), "mean_image": Scores(nothing_read)}
 
     def pictures(self, rows: Tensor, sequences: DrawSequences) -> dict[str, Tensor]:
         return {"images": rows, "targets": self.dataset.images[rows], "cells": sequences.cells}

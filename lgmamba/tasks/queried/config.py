@@ -86,6 +86,7 @@ class QueriedConfig(TaskBase):
     ORACLE_WORDS: ClassVar[str] = "pixels read, and the mean image elsewhere"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
+    CLASSES: ClassVar[bool] = True
     IMAGES: ClassVar[bool] = True
     READS: ClassVar[Literal["cells", "places"]] = "places"
     DETAILS: ClassVar[tuple[str, ...]] = ("asked",)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
-from lgmamba.model.sequences import SequenceModel
 from lgmamba.model.stack import StackState
+from lgmamba.tasks.class_head import joined
+from lgmamba.tasks.images import ImageModel
 from lgmamba.tasks.queried.config import AppendPosition, QueriedConfig
 from lgmamba.tasks.queried.layout import DELIMITER, PATCH
 from lgmamba.tasks.queried.patches import Canvas, cut
@@ -26,7 +27,7 @@ COPIES = 4 << 30
 """Bytes that the copies of the state that they start from may take; attention's state of long sequences is large."""
 
 
-class QueriedMamba(SequenceModel):
+class QueriedMamba(ImageModel):
     """Tokens: linear(K -> d), linear(d -> d - 2), then the position's two numbers; or linear(d -> d) plus a code of it.
 
     Args:
@@ -52,8 +53,8 @@ class QueriedMamba(SequenceModel):
         self.delimiter = nn.Parameter(TOKEN_STD * torch.randn(d))
         self.query = nn.Parameter(TOKEN_STD * torch.randn(content))
 
-    def build_read_out(self) -> None:
-        self.decoder = nn.Linear(self.config.d_model, self.shape[0] * self.task.patch_size**2)
+    def build_decoder(self, width: int) -> nn.Module:
+        return nn.Linear(width, self.shape[0] * self.task.patch_size**2)
 
     def tokens(self, sequences: QueriedSequences, start: int, stop: int) -> Tensor:
         places = sequences.places[:, start:stop]
@@ -85,23 +86,31 @@ class QueriedMamba(SequenceModel):
         content = torch.where(kinds == PATCH, self.content(patches), self.query)
         return torch.where(kinds == DELIMITER, self.delimiter, self.with_position(content, places))
 
-    def predict(self, outputs: Tensor) -> Tensor:
-        """Outputs (..., d) at queries -> patches (..., K) in [0, 1], float32 (float64 in a float64 model)."""
-        patches = self.decoder(outputs)
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (..., m) at queries -> patches (..., K) in [0, 1], float32 (float64 in a float64 model)."""
+        patches = self.decoder(z)
         return patches.to(torch.promote_types(patches.dtype, torch.float32)).sigmoid()
 
     def ask(
         self, state: StackState, sequences: QueriedSequences, t: int, target_length: Tensor | None = None
     ) -> Tensor:
-        """The whole picture after step t, (B, C, H, W): patches that cover it, their mean where they overlap."""
+        """The whole picture after step t, (B, C, H, W): patches that cover it, their mean where they overlap.
+
+        With a class head joined with its scores, the mean over the same queries.
+        """
         places = self.canvas.places.to(self.device)
         # A fixed random order, since training asked in random ones.
         order = torch.randperm(len(places), generator=torch.Generator().manual_seed(0)).to(self.device)
-        patches = self.ask_at(state, places[order].expand(len(sequences), -1), self.task.ask.queries)
-        return self.canvas.picture(patches[:, order.argsort()])
+        z = self.latents_at(state, places[order].expand(len(sequences), -1), self.task.ask.queries)
+        picture = self.canvas.picture(self.decode(z)[:, order.argsort()])
+        return picture if self.class_head is None else joined(picture, self.class_head(z).mean(1))
 
     def ask_at(self, state: StackState, places: Tensor, queries: str = "sequential") -> Tensor:
-        """Patches at places, from one state, which is not changed.
+        """Patches (B, Q, K) in [0, 1] at places; arguments as of `latents_at`."""
+        return self.decode(self.latents_at(state, places, queries))
+
+    def latents_at(self, state: StackState, places: Tensor, queries: str) -> Tensor:
+        """Latents of queries for places, from one state, which is not changed.
 
         Args:
             state: of B sequences.
@@ -109,7 +118,7 @@ class QueriedMamba(SequenceModel):
             queries: "sequential": one after the other as in training, and like there at most `task.queries` in a row before
                 starting again from the state; "independent": each alone.
         Returns:
-            (B, Q, K) in [0, 1].
+            (B, Q, m).
         Raises:
             ConfigError: a place outside the image.
         """
@@ -119,13 +128,13 @@ class QueriedMamba(SequenceModel):
         tokens = self.with_position(self.query.expand(B, places.shape[1], -1), places)
         if queries == "sequential":
             groups = tokens.split(self.task.queries, dim=1)
-            return self.predict(torch.cat([self.encode(group, state, want_state=False)[0] for group in groups], dim=1))
+            return self.latents(torch.cat([self.encode(group, state, want_state=False)[0] for group in groups], dim=1))
         outputs, size = [], sum(v.nbytes for v in state.tensors())
         for group in tokens.split(max(1, min(ALONE // B, COPIES // size)), dim=1):
             copies = state.with_tensors([v.repeat_interleave(group.shape[1], dim=0) for v in state.tensors()])
             alone, _ = self.encode(group.flatten(0, 1)[:, None], copies, want_state=False)
             outputs.append(alone.unflatten(0, group.shape[:2])[:, :, 0])
-        return self.predict(torch.cat(outputs, dim=1))
+        return self.latents(torch.cat(outputs, dim=1))
 
     def forward(
         self,

@@ -15,12 +15,14 @@ class QueriedSequences(Sequences):
     Attributes:
         images: (B, C, H, W) uint8, or float in [0, 1] where they were mapped.
         places: (B, T) int64.
+        labels: (B,) int64 classes; None where nobody asks for them.
     """
 
     PER_STEP: ClassVar[tuple[str, ...]] = ("places",)
 
     images: Tensor
     places: Tensor
+    labels: Tensor | None = None
 
     @property
     def targets(self) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor
 from lgmamba.config.run import ModelConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.model.stack import StackState
-from lgmamba.tasks.base import Invariance, Scores, Task
+from lgmamba.tasks.base import Invariance, Scores
+from lgmamba.tasks.images import ImageTask, cross_entropy
 from lgmamba.tasks.queried.asked import AskedErrors
 from lgmamba.tasks.queried.augment import apply_affine
 from lgmamba.tasks.queried.baselines import baseline_pictures
@@ -32,7 +33,7 @@ RANGE = {"signed": 4.0, "unit": 1.0}
 """Squared error on [-1, 1] or [0, 1] over that on [0, 1]."""
 
 
-class QueriedTask(Task):
+class QueriedTask(ImageTask):
     """See the module."""
 
     invariant: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
@@ -57,34 +58,31 @@ class QueriedTask(Task):
             images = apply_affine(images.float() / 255, batch.maps, self.config.augment.fill)
         return QueriedSequences(images, batch.read)
 
-    def loss(self, model: QueriedMamba, batch: QueriedBatch, state: StackState | None = None) -> Tensor:
-        """Mean squared error of the patches asked for, on the configuration's range, weighted as the batch says."""
+    def losses(self, model: QueriedMamba, batch: QueriedBatch, state: StackState | None = None) -> list[Tensor]:
+        """Mean over the queries of a sequence, weighted as the batch says: squared error of the patches on the configuration's range,
+        and cross-entropy of the class, which is asked for by the same queries.
+        """
         kinds = slot_kinds(batch.lengths, batch.read.shape[1], self.config.queries)  # (B, S) slots
         places = slot_places(batch.read, batch.asked, batch.lengths)
         patches = model.cut(self.sequences(batch).images, places)  # (B, S, K)
         tokens = model.slot_tokens(patches, places, kinds)
         told = batch.others if model.told_others else batch.lengths
         outputs, _ = model.encode(tokens, state, told, want_state=False)
-        errors = (model.predict(outputs) - patches).square().mean(2) * (kinds == QUERY)  # (B, S)
-        means = errors.sum(1) * (RANGE[self.config.loss_range] / self.config.queries)
-        return (means * batch.weights[:, 0]).mean()
+        to_decoder, to_class_head = model.for_heads(outputs, batch.class_weights)
+        found = [((model.decode(to_decoder) - patches).square().mean(2), RANGE[self.config.loss_range])]
+        if model.class_head is not None:
+            found.append((cross_entropy(model.class_head(to_class_head), self.labels(batch.rows)), 1.0))
+        means = [(errors * (kinds == QUERY)).sum(1) * (scale / self.config.queries) for errors, scale in found]
+        return [(mean * batch.weights[:, 0]).mean() for mean in means]
 
     def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> QueriedSequences:
         images = self.dataset.images
         places = HeldOutPlaces(order, self.field, self.dataset.id_hash[rows], repeat, images.device)
-        return QueriedSequences(images[rows], places.read(0, steps))
-
-    def errors(self, prediction: Tensor, sequences: QueriedSequences, steps: Tensor) -> dict[str, Tensor]:
-        """mse: mean squared error over pixels, (B, S)."""
-        return {"mse": (prediction - sequences.targets[:, None]).square().flatten(2).mean(2)}
-
-    def mean_error(self, prediction: Tensor, sequences: QueriedSequences, steps: Tensor, wide: bool = False) -> Tensor:
-        differences = prediction - sequences.targets[:, None]
-        return (differences.double() if wide else differences).square().mean()
+        return QueriedSequences(images[rows], places.read(0, steps), self.labels(rows))
 
     def parts(self, prediction: Tensor, sequences: QueriedSequences) -> Tensor:
         """Squared error of each pixel, mean over channels, (B, S, H W)."""
-        return (prediction - sequences.targets[:, None]).square().mean(2).flatten(2)
+        return (self.picture(prediction) - sequences.targets[:, None]).square().mean(2).flatten(2)
 
     def ages(self, sequences: QueriedSequences, steps: Tensor) -> Tensor:
         """Steps since a patch last covered each pixel."""
@@ -98,7 +96,10 @@ class QueriedTask(Task):
         scores = {}
         for name, picture in pictures.items():
             parts = self.parts(picture, sequences)
-            scores[name] = Scores({"mse": parts.mean(2)}, parts if name == self.config.ORACLE else None)
+            values = {"mse": parts.mean(2)} | (
+                self.commonest_class(sequences, steps) if name == self.config.NULL else {}
+            )
+            scores[name] = Scores(values, parts if name == self.config.ORACLE else None)
         return scores
 
     def details(self) -> AskedErrors:

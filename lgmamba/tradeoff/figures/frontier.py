@@ -86,7 +86,7 @@ def fig_frontier(frame: pl.DataFrame, style: Style) -> Figure:
             Line2D([], [], color="0.3", linestyle=LINES[k], marker="os"[k], markersize=3, label=f"{size} network")
             for k, size in enumerate(("small", "large"))
         ]
-        axes[0].legend(handles=handles, loc="upper left")
+        axes[0].legend(handles=handles, loc="best")
     bar = colour_bar(figure, axes, mappable, "Latent size m")
     bar.set_ticks([k + 0.5 for k in range(len(latents))], labels=[str(m) for m in latents])
     bar.ax.minorticks_off()

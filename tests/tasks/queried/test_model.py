@@ -141,7 +141,7 @@ def own_loss(task, batch, lengths):
     places = slot_places(batch.read, batch.asked, batch.lengths)
     true = model.cut(task.sequences(batch).images, places)
     outputs, _ = model.encode(model.slot_tokens(true, places, kinds), None, lengths)
-    return 4 * (model.predict(outputs) - true).square().mean(2)[kinds == QUERY].mean()
+    return 4 * (model.decode(model.latents(outputs)) - true).square().mean(2)[kinds == QUERY].mean()
 
 
 def test_independent_queries_are_each_asked_from_the_same_state():
