@@ -83,7 +83,7 @@ def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, p
         row, cell = rows[some], cells[some]
         other = seq.patches[(row + 1) % len(seq), cell]
         part = seq[row]
-        changed = _Changed(part.targets, part.patches, part.cells, part.before, step[some], other)
+        changed = _Changed(**vars(part), step=step[some], patch=other)
         drawn = model.split(_draw(model, changed, T, piece))
         index = torch.arange(len(row), device=row.device)
         moved = (drawn[index, cell] - plain[row, cell]).double()
