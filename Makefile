@@ -5,7 +5,7 @@
 
 VENV ?= .venv
 CORES ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1); echo $$(( n < 4 ? n : 4 )))
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TORCH_INDEX ?=
@@ -43,7 +43,7 @@ smoke: install
 	snakemake --cores $(CORES) --config preset=smoke
 
 # A file's tests stay in one process, which keeps their fixtures, and files begin in the order of tests/conftest.py; one thread each, since
-# the processes fill the cores.
+# the processes fill the cores. One more than two, since they wait for programs, and for what another makes for all.
 test: install
 	OMP_NUM_THREADS=1 python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 

@@ -14,6 +14,6 @@ def one_thread():
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that run whole programs come first: a long file that begins last is waited for."""
-    long = {item.path for item in items if item.get_closest_marker("workflow")}
-    items.sort(key=lambda item: item.path not in long)
+    """Files that run whole programs come first, then those with another slow test: a long file that begins last is waited for."""
+    workflow, slow = ({item.path for item in items if item.get_closest_marker(mark)} for mark in ("workflow", "slow"))
+    items.sort(key=lambda item: (item.path not in workflow, item.path not in slow))

@@ -1,5 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -7,21 +8,30 @@ from lgmamba.analysis.evaluate import evaluate
 from tests.analysis.synthetic_inspect import INSPECT
 from tests.analysis.synthetic_remedies import VALUES
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
+from tests.sharing import made_once
+
+
+def evaluated(tmp_path_factory: pytest.TempPathFactory, name: str, values: dict[str, Any]) -> SimpleNamespace:
+    """A synthetic study and its frames, made once for all processes: study (JSON), results, frames."""
+
+    def make(root: Path) -> None:
+        study_json, results = make_study(root, values)
+        evaluate(study_json, results, root / "frames")
+
+    root = made_once(tmp_path_factory, f"synthetic_{name}", make)
+    (results,) = (root / "results").iterdir()
+    return SimpleNamespace(study=results / "config/study.json", results=results, frames=root / "frames")
 
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """An evaluated synthetic study with all that a study can have: study (JSON), results, frames."""
-    root = tmp_path_factory.mktemp("study")
-    study_json, results = make_study(root, study_values() | VALUES | {"inspect": INSPECT})
-    evaluate(study_json, results, root / "frames")
-    return SimpleNamespace(study=study_json, results=results, frames=root / "frames")
+    return evaluated(tmp_path_factory, "study", study_values() | VALUES | {"inspect": INSPECT})
 
 
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """An evaluated synthetic study of one family at two budgets, and of three adaptive forms at one of them."""
-    root = tmp_path_factory.mktemp("compared")
     longer = {"train": {"steps": 800}}
     told = {"kind": "film", "features": "T", "hidden": 8, "beyond": "clamp"}
     runs = {
@@ -37,15 +47,12 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     }
     pairs = [("uniform", "adaptive"), ("uniform", "film"), ("uniform", "rescaled"), ("uniform_long", "adaptive_long")]
     comparisons = [{"generalist": generalist, "adaptive": adaptive} for generalist, adaptive in pairs]
-    study_json, results = make_study(root, study_values(runs, claims={"comparisons": comparisons}))
-    evaluate(study_json, results, root / "frames")
-    return SimpleNamespace(study=study_json, results=results, frames=root / "frames")
+    return evaluated(tmp_path_factory, "compared", study_values(runs, claims={"comparisons": comparisons}))
 
 
 @pytest.fixture(scope="session")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """An evaluated synthetic study of three sequence mixers, of which one has a specialist."""
-    root = tmp_path_factory.mktemp("mixed")
     gru, attention = {"kind": "gru", "hidden": 8}, {"kind": "attention", "heads": 2, "mlp": 8, "position": "nope"}
     runs = {
         "uniform": {},
@@ -55,9 +62,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     }
     probe = {"images": 4, "factors": [1.5, 2, 4]}
     values = study_values(runs, probe=probe, claims={"comparisons": [], "far_factors": [2, 25]})
-    study_json, results = make_study(root, values)
-    evaluate(study_json, results, root / "frames")
-    return SimpleNamespace(study=study_json, results=results, frames=root / "frames")
+    return evaluated(tmp_path_factory, "mixed", values)
 
 
 @pytest.fixture

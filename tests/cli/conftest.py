@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.cli.programs import Caller
-from tests.train.tiny import build_digits, tiny_run
+from tests.train.tiny import shared_digits, tiny_run
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def lgmamba(monkeypatch, capsys) -> Caller:
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
-    return build_digits(tmp_path_factory.mktemp("digits") / "data")
+    return shared_digits(tmp_path_factory)
 
 
 @pytest.fixture

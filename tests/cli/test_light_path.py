@@ -7,6 +7,7 @@ from tests.analysis.synthetic_inspect import INSPECT
 from tests.cli.programs import program
 from tests.probe.study import STUDY
 from tests.train.tiny import FILES, build_digits
+from tests.workflow import served
 from tests.workflow.checkouts import ROOT
 
 ABSENT = ("polars", "mlflow", "snakemake", "seaborn", "matplotlib", "dvc", "sklearn", "pandas", "numba", "psutil")
@@ -46,8 +47,13 @@ def bare(tmp_path):
     values |= {"extends": "digits", "inspect": INSPECT | {"runs": ["told"], "factors": [2]}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values))
 
-    def call(*words):
-        return program(*words, cwd=tmp_path, PYTHONPATH=f"{tmp_path / 'python'}:{ROOT}")
+    path = f"{tmp_path / 'python'}:{ROOT}"
+
+    def call(*words, loaded=False):
+        if not loaded:
+            return program(*words, cwd=tmp_path, PYTHONPATH=path)
+        served_by = served.folder("models", path)  # such a Python, which has torch loaded
+        return program(*served.python(*words)[1:], cwd=tmp_path, PYTHONPATH=path, LGMAMBA_PRELOADED=served_by)
 
     return call
 
@@ -72,19 +78,19 @@ def test_training_reconstruction_and_remedies_need_none_of_the_packages_for_the_
     assert shown.code == 0, shown.err
     lines = [line.split() for line in shown.out.splitlines()]
     train, probe, remedy, look = (line for line in lines[1:] if "told" in line[5])
-    trained = bare(*train[1:], "--track", "mlflow")
+    trained = bare(*train[1:], "--track", "mlflow", loaded=True)
     assert trained.code == 0, trained.err
     assert "MLflow is not installed: nothing is tracked" in trained.err
-    probed = bare(*probe[1:])
+    probed = bare(*probe[1:], loaded=True)
     assert probed.code == 0, probed.err
-    looked = bare(*look[1:])
+    looked = bare(*look[1:], loaded=True)
     assert looked.code == 0, looked.err
-    tried = bare(*remedy[1:])
+    tried = bare(*remedy[1:], loaded=True)
     assert tried.code == 0, tried.err
     home = tmp_path / "results" / "runs" / "told" / "seed0"
     assert len(list((home / "remedies").iterdir())) == 5
     assert {p.name for p in (home / "train").iterdir()} == set(FILES)
     assert len(list((home / "probe").iterdir())) == 5
     assert len(list((home / "inspect").iterdir())) == 13
-    table = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml")
+    table = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml", loaded=True)
     assert table.code == 0, table.err

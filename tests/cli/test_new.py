@@ -7,6 +7,7 @@ import pytest
 from lgmamba.analysis import figures_of
 from lgmamba.config.study import load_params
 from tests.data.samples import write_folder
+from tests.figures.thumbnails import thumbnails
 from tests.workflow.checkouts import ROOT
 
 TINY = (
@@ -40,9 +41,10 @@ def test_a_new_study_of_ones_own_images_runs_from_images_to_report(lgmamba, here
     params = load_params(ROOT / "params.yaml", "studies/mine.yaml")
     drawn = ["figure"] * len(figures_of(params))
     assert [words[3] for words in lines] == ["data", *["train", "reconstruct"] * 3, "evaluate", *drawn, "report"]
-    for words in lines:
-        ended = lgmamba(*words[3:])
-        assert ended.code == 0, ended.err
+    with thumbnails():
+        for words in lines:
+            ended = lgmamba(*words[3:])
+            assert ended.code == 0, ended.err
     assert "Study `mine`: 3 runs" in (here / "reports/mine/report.md").read_text(encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ from lgmamba.train.stacked import StackedStep
 from lgmamba.train.step import TrainStep
 from tests.mixers.contract import ROWS, Row
 from tests.mixers.test_contract import configured
-from tests.train.tiny import CPU, FakeTracker, Stopped, build_digits, history, tiny_run, train_at, weights
+from tests.train.tiny import CPU, FakeTracker, Stopped, history, shared_digits, tiny_run, train_at, weights
 
 KINDS = {row.mixer["kind"]: row.mixer for row in ROWS.values()}
 PASSES = {kind: configured(Row(mixer, None, 0)).PASSES_STATES for kind, mixer in KINDS.items()}
@@ -28,7 +28,7 @@ OTHERS = pytest.mark.parametrize("mixer", [m for kind, m in KINDS.items() if kin
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return build_digits(tmp_path_factory.mktemp("data") / "digits")
+    return shared_digits(tmp_path_factory)
 
 
 def run_with(mixer: dict, **train):

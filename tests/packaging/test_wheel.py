@@ -113,7 +113,7 @@ def test_a_command_that_needs_an_extra_says_which_in_one_line(core, tmp_path):
     assert "lgmamba show --preset studies/mine.yaml --write --commands | sh -e" in core.run(
         "-m", "lgmamba", "new", "mine", cwd=tmp_path
     )
-    core.run("-m", "lgmamba", "show", "--preset", "studies/mine.yaml", "--write", cwd=tmp_path)
+    core.run("-m", "lgmamba", "show", "--preset", "studies/mine.yaml", "--write", "--commands", cwd=tmp_path)
     config = "results/mine/config/study.json"
     ended = core.run(
         "-m", "lgmamba", "evaluate", "--study", config, "--results", "r", "--out", "o", cwd=tmp_path, ok=False

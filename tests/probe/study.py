@@ -140,9 +140,14 @@ class Study:
         return found[0, 0], target
 
 
+def made_study(root: Path, **overrides: Any) -> Study:
+    """The one in a folder that has it already."""
+    return Study(root, load_params(ROOT / "params.yaml", "digits", STUDY | overrides))
+
+
 def small_study(root: Path, **overrides: Any) -> Study:
     """Configured, and its images built; nothing trained yet."""
-    params = load_params(ROOT / "params.yaml", "digits", STUDY | overrides)
-    write_config_files(params, root)
+    study = made_study(root, **overrides)
+    write_config_files(study.params, root)
     build_digits(root / "data")
-    return Study(root, params)
+    return study

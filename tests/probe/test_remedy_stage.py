@@ -29,6 +29,8 @@ from tests.train.tiny import CPU, build_digits
 L0 = 6
 CONTROLS = (*controls_of(DrawConfig), DrawConfig.ORACLE)
 STEPS = [1, 3, 6, 12, 24]
+IMAGES = 4
+"""A batch: what is read in several is compared with it below."""
 REMEDIES = [
     {"name": "running", "kind": "step_size", "form": "power", "mode": "stream"},
     {"name": "uniform", "kind": "step_size", "form": "uniform", "mode": "prefix"},
@@ -42,7 +44,7 @@ EXTENSION = {
     "runs": ["plain", "told"],
     "factors": [1, 2, 4],
     "orders": ["permutation", "replacement"],
-    "images": 5,
+    "images": IMAGES,
     "repeats": 2,
     "calibration": {"images": 8, "steps": 2, "lengths": [2, 4]},
 }
@@ -93,7 +95,7 @@ def rows_of(run: str) -> list[str]:
 def test_one_row_for_each_remedy_order_repeat_image_and_step(study, folders, run):
     steps = frame(folders, run)
     assert dict(steps.schema) == SCHEMA
-    expected = set(product(rows_of(run), EXTENSION["orders"], [0, 1], study.rows(5).tolist(), STEPS))
+    expected = set(product(rows_of(run), EXTENSION["orders"], [0, 1], study.rows(IMAGES).tolist(), STEPS))
     assert len(steps) == len(expected)
     assert set(steps.select("remedy", "order", "repeat", "image", "step").rows()) == expected
     assert dict(steps.select("remedy", "mode").unique().rows()) == {
@@ -103,11 +105,11 @@ def test_one_row_for_each_remedy_order_repeat_image_and_step(study, folders, run
 
 @pytest.mark.parametrize("run", ["plain", "told"])
 def test_vanilla_is_what_the_probe_of_the_run_reads(study, folders, run):
-    probe = study.frame(run).filter(method="model").filter(pl.col("image").is_in(study.rows(5).tolist()))
+    probe = study.frame(run).filter(method="model").filter(pl.col("image").is_in(study.rows(IMAGES).tolist()))
     for name, mode in (("vanilla", "prefix"), ("vanilla_stream", "stream"))[: 2 if run == "told" else 1]:
         mine = frame(folders, run).filter(remedy=name).drop("remedy")
         both = mine.join(probe, on=["mode", "order", "repeat", "image", "step"], suffix="_probe")
-        assert len(both) == 2 * 2 * 5 * len({1, 3, 6, 12, 24})
+        assert len(both) == 2 * 2 * IMAGES * len({1, 3, 6, 12, 24})
         # both are rounded to 12 binary digits, after float32 sums grouped alike
         np.testing.assert_allclose(both["mse"], both["mse_probe"], rtol=2.0**-11)
         assert mode in mine["mode"].to_list()
@@ -127,9 +129,9 @@ def test_up_to_the_training_length_every_row_is_vanilla(folders, run):
 
 def test_truncated_and_reset_sequences_are_the_plain_pass_over_their_last_steps(study, folders):
     steps = frame(folders, "told").filter(order="replacement", repeat=1)
-    cells = study.cells("replacement", 5)
+    cells = study.cells("replacement", IMAGES)
     for i, step in ((0, 12), (3, 24), (2, 3)):
-        image = int(study.rows(5)[i])
+        image = int(study.rows(IMAGES)[i])
         order = cells[i, 1, :step]
         at_truncated = order[-L0:]
         drawn, target = study.drawn("told", image, at_truncated, len(at_truncated), len(at_truncated))
@@ -155,7 +157,7 @@ def test_retention_maps_hold_every_cell_and_average_to_the_error(folders, run):
     total = maps.group_by("remedy", "mode", "order", "step").agg(
         (pl.col("mse") * pl.col("count")).sum() / pl.col("count").sum(), pl.col("count").sum()
     )
-    assert set(total["count"]) == {5 * 2 * 16}
+    assert set(total["count"]) == {IMAGES * 2 * 16}
     means = frame(folders, run).group_by("remedy", "mode", "order", "step").agg(pl.col("mse").cast(pl.Float64).mean())
     both = total.join(means, on=["remedy", "mode", "order", "step"], suffix="_steps")
     assert len(both) == len(means)
@@ -171,7 +173,7 @@ def test_remedies_json_says_what_was_tried_and_what_it_cost(study, folders):
         "seed": 0,
         "L0": L0,
         "steps": STEPS,
-        "images": 5,
+        "images": IMAGES,
         "repeats": 2,
         "data_digest": read_manifest(study.data).sha256,
         "checkpoint_digest": file_digest(study.home("told") / "train" / "model.safetensors"),

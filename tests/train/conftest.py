@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.tiny import build_digits
+from tests.train.tiny import shared_digits
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
     """300 digits as a data artefact."""
-    return build_digits(tmp_path_factory.mktemp("digits") / "data")
+    return shared_digits(tmp_path_factory)

@@ -10,12 +10,12 @@ from lgmamba.train.attempt import Attempt, Training
 from lgmamba.train.checkpoint import load_model
 from lgmamba.train.loop import train
 from tests.config.studies import study
-from tests.train.tiny import CPU, build_digits, tiny_run
+from tests.train.tiny import CPU, shared_digits, tiny_run
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return build_digits(tmp_path_factory.mktemp("images") / "data")
+    return shared_digits(tmp_path_factory)
 
 
 def trained(runs, data, name, **changes):

@@ -4,18 +4,19 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lgmamba import keys
+from lgmamba import cli, keys
 from lgmamba.train import checkpoint
 from lgmamba.train.checkpoint import RESUME
+from tests import copies
 from tests.train.tiny import (
     ADAPTIVE,
     FakeTracker,
@@ -28,7 +29,6 @@ from tests.train.tiny import (
     weights,
 )
 from tests.waiting import HANGS, until
-from tests.workflow.checkouts import ROOT, environment
 
 
 def interrupt(home: Path, run, data: Path, at: int) -> FakeTracker:
@@ -150,22 +150,24 @@ def test_half_written_files_of_killed_attempts_do_no_harm_and_go_at_the_end(digi
     assert not list(tmp_path.rglob("*.part"))
 
 
+def command(words: list[str], errors: Path) -> None:
+    """The command line, in a process of its own."""
+    with errors.open("w") as sink:
+        sys.argv, sys.stdout, sys.stderr = ["lgmamba", *words], sink, sink
+        cli.main()
+
+
 class Process:
-    """The real command, which can be frozen, looked at, and killed."""
+    """A process with the real command, which can be frozen, looked at, and killed."""
 
     def __init__(self, home: Path, run, data: Path):
         home.mkdir(parents=True, exist_ok=True)
         (home / "run.json").write_text(run.model_dump_json())
         options = ["--run", home / "run.json", "--data", data, "--out", home / "train", "--work", home / "work"]
-        self.home = home
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "lgmamba", "train", *map(str, options), "--device", "cpu"],
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.home, self.errors = home, home / "errors.txt"
+        words = ["train", *map(str, options), "--device", "cpu"]
+        self.process = copies.context().Process(target=command, args=(words, self.errors))
+        self.process.start()
 
     def kill_when(self, step: int, writing: bool) -> None:
         """SIGKILL once there is a checkpoint of `step`, in the middle of writing the next one, or anywhere."""
@@ -173,27 +175,28 @@ class Process:
         if writing:  # freeze it again and again, until that is where it stands
             self._wait(self._frozen_while_writing, every_s=0.0002)
         self.process.kill()
-        assert self.process.wait() == -signal.SIGKILL
-        self.process.stderr.close()
+        self.process.join()
+        assert self.process.exitcode == -signal.SIGKILL
 
     def _wait(self, moment: Callable[[], bool], every_s: float) -> None:
         def reached() -> bool:
-            assert self.process.poll() is None, f"the training ended too early: {self.process.stderr.read()}"
+            assert self.process.is_alive(), f"the training ended too early: {self.errors.read_text()}"
             return moment()
 
         until(reached, "a checkpoint", every_s)
 
     def _frozen_while_writing(self) -> bool:
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        os.kill(self.process.pid, signal.SIGSTOP)
+        process = psutil.Process(self.process.pid)
+        until(lambda: process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE), "its stop", 0.0002)
         if any((self.home / "work").glob(".*.part")):
             return True
-        self.process.send_signal(signal.SIGCONT)
+        os.kill(self.process.pid, signal.SIGCONT)
         return False
 
     def finish(self) -> None:
-        _, errors = self.process.communicate(timeout=HANGS)
-        assert self.process.returncode == 0, errors
+        self.process.join(HANGS)
+        assert self.process.exitcode == 0, self.errors.read_text()
 
 
 @pytest.mark.slow

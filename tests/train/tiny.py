@@ -11,9 +11,11 @@ from lgmamba.config.study import merge
 from lgmamba.data.build import build_dataset
 from lgmamba.track import NullTracker, Tracker
 from lgmamba.train.loop import train
+from tests.sharing import made_once
 
 if TYPE_CHECKING:
     import polars as pl
+    import pytest
 
 CPU = torch.device("cpu")
 FILES = ("run.json", "history.parquet", "model.safetensors", "train.json", "record.json")
@@ -76,6 +78,11 @@ def tiny_run(**changes: Any) -> RunConfig:
 def build_digits(out: Path, **changes: Any) -> Path:
     build_dataset(DataConfig.model_validate(merge(DATA, changes)), 2, out, workers=1)
     return out
+
+
+def shared_digits(tmp_path_factory: "pytest.TempPathFactory") -> Path:
+    """The 300 digits of these trainings as a data artefact, made once for all tests, none of which may change it."""
+    return made_once(tmp_path_factory, "tiny_digits", build_digits)
 
 
 def train_at(home: Path, run: RunConfig, data: Path, tracker: Tracker | None = None) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-import os
 import shutil
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
+from tests.sharing import made_once
 from tests.workflow.checkouts import Checkout, copy_repository, write_small_study
 
 
@@ -26,17 +25,14 @@ def finished(tmp_path_factory) -> Checkout:
 
     Tests may edit it, if they put it back.
     """
-    own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    original, done = Checkout(shared / "finished" / "repository"), shared / "finished" / "done"
-    with FileLock(shared / "finished.lock"):  # one process runs the study, and every process has a copy
-        if not done.exists():
-            shutil.rmtree(original.path, ignore_errors=True)
-            copy_repository(original.path)
-            write_small_study(original.path)
-            original.commit("small study")
-            (original.path / "first_run.txt").write_text(original.snakemake("--use-conda"))
-            done.touch()
+
+    def make(folder: Path) -> None:
+        original = copy_repository(folder / "repository")
+        write_small_study(original.path)
+        original.commit("small study")
+        (original.path / "first_run.txt").write_text(original.run("snakemake", "--cores", "4", "--use-conda"))
+
+    original = Checkout(made_once(tmp_path_factory, "finished_study", make) / "repository")
     return copy_of(original, tmp_path_factory.mktemp("finished"))
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from lgmamba.config.study import load_params
 from tests.config.studies import leaves
+from tests.workflow import served
 from tests.workflow.checkouts import Checkout, copy_repository, write_small_study
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -25,7 +26,7 @@ def reproduced(tmp_path_factory) -> Checkout:
     values["inspect"] = None  # as in the default study, whose stages dvc.yaml has
     (copy.path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     copy.commit("small study")
-    copy.run("dvc", "repro")
+    copy.run("dvc", "repro", LGMAMBA_PRELOADED=served.folder("models"))  # which each stage would load for its one job
     copy.commit("results")
     return copy
 
@@ -95,7 +96,8 @@ def test_pushed_results_are_pulled_into_a_clone_and_are_current_there(reproduced
 def test_experiment_reruns_what_it_changes(reproduced):
     params = load_params(reproduced.path / "params.yaml")
     run = params.claims.comparisons[0].adaptive
-    text = reproduced.run("dvc", "exp", "run", "-S", f"++runs.{run}.train.weight_decay=0.0123")
+    change = f"++runs.{run}.train.weight_decay=0.0123"
+    text = reproduced.run("dvc", "exp", "run", "-S", change, LGMAMBA_PRELOADED=served.folder("models"))
     seed = params.seeds[0]
     assert stages_run(text) == [
         "config",

@@ -17,6 +17,7 @@ from lgmamba.analysis.evaluate import evaluate
 from tests.analysis.synthetic_study import make_study
 from tests.config.studies import ROOT
 from tests.records import record_again
+from tests.waiting import until
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 KEYS = ["mode", "order", "method", "repeat", "image", "step"]
@@ -92,6 +93,7 @@ def test_a_study_without_snakemake(tmp_path):
     for name in ("lgmamba", "workflow", "params.yaml"):
         source = ROOT / name
         shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path / name)
+    one = ("without_snakemake.py", "--study", "smoke:0:uniform_16")
     call = ("without_snakemake.py", "--study", "smoke:0:uniform_16,fixed_16", "--jobs", 2, "--stages")
     first = script(*call, "data,train", cwd=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -109,7 +111,7 @@ def test_a_study_without_snakemake(tmp_path):
     assert weights.stat().st_mtime_ns == before  # what is current is not made again
     assert len(list(runs.glob("*/seed0/probe/probe.json"))) == 2
 
-    longer = script(*call, "data,train", "--override", "{train: {steps: 70}}", cwd=tmp_path)
+    longer = script(*one, "--stages", "data,train", "--override", "{train: {steps: 70}}", cwd=tmp_path)
     assert longer.returncode == 0, longer.stdout + longer.stderr
     assert "smoke train uniform_16 0 (other values): done" in longer.stdout
     assert json.loads((weights.parent / "train.json").read_text())["steps"] == 70
@@ -132,8 +134,8 @@ def test_children_end_with_the_script_and_their_trainings_go_on_later(tmp_path):
     command += ["--override", "{train: {steps: 5000}}"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "results/smoke/runs/uniform_16/seed0/work/resume.safetensors"
-    while not checkpoint.exists():
-        assert process.poll() is None
+    until(lambda: checkpoint.exists() or process.poll() is not None, "a checkpoint", every_s=0.01)
+    assert process.poll() is None
     children = psutil.Process(process.pid).children()
     process.terminate()
     said = process.communicate()[0]

@@ -91,7 +91,8 @@ class Call:
 
 def test_a_killed_pipeline_goes_on_where_it_was_and_ends_with_the_same_bytes(spoilable, tmp_path):
     run = next(iter(load_params(spoilable.path / "params.yaml").runs))
-    change(spoilable, run, steps=1000, log_every=10, validate_every=10, checkpoint_every_s=0)
+    short = {"batch_size": 4, "validate_images": 4}
+    change(spoilable, run, steps=1000, log_every=10, validate_every=10, checkpoint_every_s=0, **short)
     folder = home(spoilable, run)
     model, checkpoint = (
         str(folder / "train" / "model.safetensors"),

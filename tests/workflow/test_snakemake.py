@@ -58,8 +58,13 @@ def test_dry_run_on_the_real_parameters_lists_every_job(checkout):
 PRESETS = sorted(p.stem for p in Path(__file__).parents[2].glob("workflow/presets/*.yaml"))
 PLAN_ALL = """
 import os, sys
-import snakemake.cli
-import lgmamba.config.study
+import snakemake.cli, snakemake.report
+from lgmamba.config.files import ENTRY_MODULES
+from lgmamba.config.study import load_params
+from lgmamba.provenance import code_digest
+
+for module in ENTRY_MODULES.values():  # read once for all
+    code_digest(module)
 
 for preset in sys.argv[1:]:
     sys.stdout.flush()

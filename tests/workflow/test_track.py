@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -22,10 +21,12 @@ from lgmamba.track.commands import import_run, log_report
 from lgmamba.track.levels import log_levels
 from lgmamba.track.remedies import track_remedies
 from lgmamba.track.tracker import result_digest
+from tests import copies
 from tests.cli.conftest import lgmamba  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).parents[2]
-STEPS = 1500
+STEPS = 600
+"""More than a batch of `store`: values are written while a training runs, and at its end."""
 TAGS = {"key_digest": "k"}
 
 
@@ -67,7 +68,7 @@ def steps_of(root: Path, run_id: str, key: str) -> list[int]:
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_eight_trainings_at_once_on_a_store_that_is_not_there_yet_lose_nothing(tmp_path):
-    with multiprocessing.get_context("spawn").Pool(8) as pool:
+    with copies.context().Pool(8) as pool:
         pool.starmap(train, [(tmp_path, seed, range(STEPS), STEPS) for seed in range(8)])
     runs = tracked(tmp_path)
     assert sorted(int(r.data.tags["seed"]) for r in runs) == list(range(8))

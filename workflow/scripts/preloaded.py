@@ -25,7 +25,7 @@ import sys
 GROUPS = {
     "models": (
         ("train", "reconstruct", "remedy", "inspect"),
-        ("torch", "scipy.ndimage", "pydantic", "einops", "safetensors", "typer", "mlflow.tracking"),
+        ("torch", "torch._dynamo", "scipy.ndimage", "pydantic", "einops", "safetensors", "typer", "mlflow.tracking"),
     ),
     "figures": (("figure",), ("matplotlib.pyplot", "seaborn", "pydantic", "typer")),
 }

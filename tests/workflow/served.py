@@ -1,0 +1,70 @@
+"""Programs in copies of a process that has their packages loaded: most that a plan or a tiny training costs is loading them.
+
+`workflow/scripts/preloaded.py` does that, as it does for the jobs of a call; tests/workflow/test_preloaded.py shows that what runs
+so is what runs when it is typed. Nothing of this project is loaded beforehand, so that edited code acts.
+"""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+SNAKEMAKE = "-m", "snakemake", "--cores"
+"""How served calls begin; by the word after the module `preloaded` finds the process that serves them."""
+PACKAGES = ("snakemake.cli", "snakemake.report.html_reporter", "pydantic", "ruamel.yaml", "rich.table", "typer")
+
+
+def python(*words: str) -> list[str]:
+    """What runs `python WORDS` in such a copy where LGMAMBA_PRELOADED is a `folder`, and elsewhere in a process of its own."""
+    return [sys.executable, "-SE", __file__, *words]
+
+
+def snakemake(*options: str) -> list[str]:
+    """The same of `snakemake --cores 4 OPTIONS`."""
+    return python(*SNAKEMAKE, "4", *options)
+
+
+@cache
+def folder(group: str, python_path: str = "") -> str:
+    """Where a process is served that has the packages of a group loaded, until this process ends; none but on Linux.
+
+    Args:
+        group: of `preloaded.GROUPS`, or snakemake.
+        python_path: PYTHONPATH of that process and its copies.
+    """
+    served = tempfile.mkdtemp(prefix="lgmamba-tests-")
+    if sys.platform != "linux":
+        return served
+    server = subprocess.Popen(
+        [sys.executable, __file__, "serve", served, group],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": python_path},
+        start_new_session=True,
+    )
+    atexit.register(end, server, served)
+    while server.poll() is None and not os.path.exists(os.path.join(served, group)):
+        time.sleep(0.01)
+    return served
+
+
+def end(server: subprocess.Popen, served: str) -> None:
+    """It ends once nobody holds its input."""
+    server.stdin.close()
+    server.wait()
+    shutil.rmtree(served, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(SCRIPTS)
+    import preloaded
+
+    stages, packages = preloaded.GROUPS["models"]
+    preloaded.GROUPS = {"models": (("show", *stages), packages), "snakemake": (("--cores",), PACKAGES)}
+    preloaded.main()
