@@ -100,7 +100,7 @@ def test_with_a_question_read_as_slowly_it_is_repaired_further():
     _, model = trained()
     tokens = torch.cat([model.tokens(pairs(), 0, LONG), model.questions(pairs(), torch.tensor([LONG]))], dim=1)
     outputs, _ = model.encode(tokens, hook=scale_step_sizes(per_layer=[N0 / LONG]), want_state=False)
-    assert_as_said(model.answer(outputs[:, -1:]), [LONG], lambda N: THEORY.slowed(N, question=True))
+    assert_as_said(model.answer_of(outputs[:, -1:]), [LONG], lambda N: THEORY.slowed(N, question=True))
 
 
 def test_windows_repair_it_as_the_theory_says():
@@ -130,7 +130,7 @@ def test_nothing_is_asked_of_a_question_and_it_leaves_nothing():
     h = piece.state.layers[0].memory.clone()
     model.ask(piece.state, few, 20)
     assert torch.equal(piece.state.layers[0].memory, h)
-    outputs, _ = model.encode(torch.cat([model.tokens(few, 0, 20), model.questions(few)], dim=1))
+    outputs, _ = model.encode(torch.cat([model.tokens(few, 0, 20), model.questions(few, torch.full((3,), 20))], dim=1))
     torch.testing.assert_close(model.ask(piece.state, few, 20), outputs[:, -1, -1])
 
 
