@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import ProbeFile, probe_files
+from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import atomic_path, remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
@@ -138,10 +139,9 @@ class Probe:
             self._keep_pictures(start, rows, seq)
 
     def _add(self, block: dict[str, Any], scores: Scores) -> None:
-        wrong = scores.values.get(ACCURACY.name)
         errors = {
             "mse": scores.values[self.task.metrics[0].name].cpu(),
-            "error_rate": None if wrong is None else wrong.cpu(),
+            "error_rate": class_errors(scores, self.config.run),
         }
         self.blocks.append(block | errors)
 
@@ -199,12 +199,15 @@ class Probe:
         return columns
 
 
-def class_column(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The column `error_rate` of blocks of errors (mse, and error_rate where a class is named): null where none is; no column where none ever is.
+def class_errors(scores: Scores, run: RunConfig) -> Tensor | None:
+    """1 where another class is named, else 0, (B, S) on the CPU; None of a run without a class head, and of what names none."""
+    found = scores.values.get(ACCURACY.name)
+    return None if found is None or run.model.class_head is None else found.cpu()
 
-    What knows nothing of a sequence still names the commonest class; a model without a class head is not compared with it.
-    """
-    if not any(block["error_rate"] is not None for block in blocks if block.get("method", "model") == "model"):
+
+def class_column(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The column `error_rate` of blocks of errors (mse, and `class_errors`): null where no class is named; none where none ever is."""
+    if all(block["error_rate"] is None for block in blocks):
         return {}
     import pyarrow as pa
 

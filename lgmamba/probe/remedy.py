@@ -25,9 +25,8 @@ from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
-from lgmamba.metrics import ACCURACY
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.reconstruct import class_column, rounded
+from lgmamba.probe.reconstruct import class_column, class_errors, rounded
 from lgmamba.probe.retention import RetentionMap
 from lgmamba.provenance import code_digest
 from lgmamba.records import begin, finish
@@ -238,8 +237,8 @@ class Trial:
     def _add(self, name: str, mode: str, block: dict[str, Any], scores: Scores, ages: Tensor | None) -> None:
         if ages is not None:
             self.maps.setdefault((name, mode, block["order"]), RetentionMap(self.steps)).add(scores.parts, ages)
-        errors, wrong = scores.values[self.task.metrics[0].name].cpu(), scores.values.get(ACCURACY.name)
-        found = {"mse": errors, "error_rate": None if wrong is None else wrong.cpu()}
+        errors = scores.values[self.task.metrics[0].name].cpu()
+        found = {"mse": errors, "error_rate": class_errors(scores, self.config.run)}
         self.blocks.append(block | {"remedy": name, "mode": mode} | found)
 
     def _finish(self) -> None:

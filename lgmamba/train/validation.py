@@ -47,10 +47,9 @@ class Validation:
             parts.append(self.task.errors(run_sequence(model, some, self.lengths, "prefix"), some, steps))
         model.train()
         found = {}
-        for metric in dict.fromkeys((self.metric, ACCURACY)):
-            if metric.name in parts[0]:
-                means = torch.cat([errors[metric.name] for errors in parts]).double().mean(0)
-                found[_name(metric)] = dict(zip(self.lengths, metric.of_mean(means).tolist(), strict=True))
+        for metric in (self.metric, *([] if model.config.class_head is None else [ACCURACY])):
+            means = torch.cat([errors[metric.name] for errors in parts]).double().mean(0)
+            found[_name(metric)] = dict(zip(self.lengths, metric.of_mean(means).tolist(), strict=True))
         return found
 
 
