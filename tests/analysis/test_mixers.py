@@ -70,10 +70,10 @@ def test_the_report_has_the_table(mixed, tmp_path):
     write_report(mixed.study, mixed.frames, tmp_path / "figures", tmp_path)
     details = (tmp_path / "details.md").read_text()
     assert (
-        "| run | mixer | numbers | tau at the start | by L0 | after training | 1 \u00d7 L0 | 2 \u00d7 L0 | 25 \u00d7 L0 |"
+        "| run | mixer | numbers | bounded | tau at the start | by L0 | after training | 1 \u00d7 L0 | 2 \u00d7 L0 | 25 \u00d7 L0 |"
         in details
     )
     beginnings = ("| attention | attention, 2 heads", "| gru | GRU, state 8")
     attention, gru = (next(line for line in details.splitlines() if line.startswith(begin)) for begin in beginnings)
-    assert "| grows | | | |" in attention and f"{psnr(mixed, 'attention', 400):.1f}" in attention
+    assert "| grows |  | | | |" in attention and f"{psnr(mixed, 'attention', 400):.1f}" in attention
     assert "| 8 (1 to 32) | 0.5 | 16 |" in gru

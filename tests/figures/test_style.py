@@ -4,7 +4,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from lgmamba.figures import FIGURES
-from lgmamba.figures.style import COLOURS, LINES, Style, log2_axis, save_figure
+from lgmamba.figures.style import COLOURS, LINES, Style, log2_axis, save_figure, use_style
 
 
 def test_a_run_without_a_colour_is_named_with_those_that_have_one():
@@ -68,6 +68,7 @@ def long_names(kinds: list[str]) -> pl.DataFrame:
 )
 @pytest.mark.parametrize("name", ["curves", "degradation"])
 def test_legends_of_twelve_long_names_overlap_nothing(name, kinds):
+    use_style()
     frame = long_names(kinds)
     figure = FIGURES[name](frame, Style(frame["run"].unique(maintain_order=True).to_list()))
     figure.draw_without_rendering()

@@ -11,7 +11,7 @@ import pytest
 
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
-from lgmamba.analysis.contrasts import contrasts_frame
+from lgmamba.analysis.contrasts import Levels, contrasts_frame
 from lgmamba.analysis.evaluate import levels_of
 from lgmamba.analysis.kept import check_kept, keep
 from lgmamba.analysis.shown import COMPARING, MANY_RUNS, shown_rows
@@ -56,8 +56,9 @@ def many(mixed, tmp_path_factory) -> SimpleNamespace:  # noqa: F811
     shutil.copytree(mixed.frames, frames)
     params = load_study(study)
     L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
-    levels = levels_of(pl.read_parquet(frames / "curves.parquet"), None)
-    contrasts_frame(levels, params.claims, L0, params.probe.orders[0]).write_parquet(frames / "contrasts.parquet")
+    levels = {None: levels_of(pl.read_parquet(frames / "curves.parquet"), None)}
+    found = contrasts_frame(Levels(levels, L0, params.probe.orders[0], params.task.NULL), params.claims)
+    found.write_parquet(frames / "contrasts.parquet")
     record_again(frames)
     reported(study, frames, root)
     return SimpleNamespace(root=root, study=study, frames=frames, params=params, before=load_study(mixed.study))
@@ -147,7 +148,7 @@ def test_rank_correlations_are_over_the_mixers_that_have_a_property():
     assert found["log(tau after training / L0)"] == (4, pytest.approx(0.8))  # ranks 1 2 3 4 and 1 2 4 3
     assert found["size of the state"] == (4, None)  # all alike
     assert found["whether the state is bounded (1 or 0)"] == (4, pytest.approx(-0.4472135955))
-    assert found["level at L0"] == (5, pytest.approx(-0.4))
+    assert found["level at L0"] == (5, pytest.approx(-0.6))  # ranks 2 3 1 4 5 and 2 3 5 4 1
     assert predictor_rows(rows[:3], [4.0])[0]["rho"]["4"] is None
 
 
