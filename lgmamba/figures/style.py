@@ -63,7 +63,7 @@ PANEL_TITLES = {
     "length-adaptive": "Length-adaptive (told the length)",
 }
 
-RC = {
+RC: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8,
