@@ -7,7 +7,7 @@ import pytest
 
 from lgmamba.figures.asked import ASPECTS, PANELS, fig_asked
 
-STYLE = {"run": SimpleNamespace(colour="black", label="a run")}
+STYLE = {"run": SimpleNamespace(colour="black", marker="o", label="a run")}
 
 
 @pytest.mark.parametrize("values", [[1, 2, 4], [1]], ids=["line", "dot"])
