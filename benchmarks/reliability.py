@@ -91,7 +91,7 @@ def write_page(out: Path, modules: dict[str, ModuleType]) -> None:
             used = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
             measured = (
                 f"Measured on {result['date']} in {result['seconds'] / 60:,.0f} minutes on one core of {result['cpu']}, with {used}, "
-                f"at commit `{result['commit']}`."
+                f"the last portion at commit `{result['commit']}`."
             )
             sections += [f"## {module.TITLE}", module.section(result), measured]
     write_atomic(out / "reliability.md", "\n\n".join(sections) + "\n")
