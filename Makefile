@@ -1,6 +1,7 @@
 # The verbs of this project; each is a line that can be typed by hand in the activated environment.
 #   make run              install, then the default study: images -> runs -> figures -> reports/
-#   make test             install, then every test
+#   make test             install, then the tests
+#   make test-thorough    the few that run whole programs once more, which make test leaves out
 # Variables: PYTHON (3.11 or newer), VENV, CORES (those of the machine, up to 4), TEST_PROCESSES, PIP_OPTIONS, and TORCH_INDEX, the address of a package index with the torch build wanted.
 
 VENV ?= .venv
@@ -21,7 +22,7 @@ export DVC_NO_ANALYTICS ?= 1
 export ITERATIVE_DO_NOT_TRACK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run smoke test lint format report docs readme release keep record pull ui constraints clean
+.PHONY: help install run smoke test test-thorough lint format report docs readme release keep record pull ui constraints clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -46,6 +47,10 @@ smoke: install
 # the processes fill the cores. One more than two, since they wait for programs, and for what another makes for all.
 test: install
 	OMP_NUM_THREADS=1 python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+# The few that run whole programs once more, some minutes beside the others.
+test-thorough: install
+	LGMAMBA_THOROUGH=1 OMP_NUM_THREADS=1 python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m thorough
 
 lint: install
 	ruff check .

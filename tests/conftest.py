@@ -1,4 +1,6 @@
-"""What holds for all tests: each begins with one thread, and those of long files come first."""
+"""What holds for all tests: each begins with one thread, those of long files come first, and thorough ones wait to be asked for."""
+
+import os
 
 import pytest
 import torch
@@ -17,3 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that run whole programs come first, then those with another slow test: a long file that begins last is waited for."""
     workflow, slow = ({item.path for item in items if item.get_closest_marker(mark)} for mark in ("workflow", "slow"))
     items.sort(key=lambda item: (item.path not in workflow, item.path not in slow))
+    if not os.environ.get("LGMAMBA_THOROUGH"):
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip(reason="runs with `make test-thorough`"))

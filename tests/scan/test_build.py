@@ -46,6 +46,7 @@ def test_arguments_have_the_kernels_layout():
     [(("-march=native",), "none"), (("-mno-avx512f", "-mavx2", "-mfma"), "own"), ((), "none")],  # code that never meets
     ids=["native, none", "AVX2, own", "plain, none"],
 )
+@pytest.mark.thorough
 def test_every_way_to_build_gives_right_numbers(fresh_build, monkeypatch, native, openmp):
     if native and os.uname().machine != "x86_64":
         pytest.skip("flags of x86-64")
@@ -56,6 +57,7 @@ def test_every_way_to_build_gives_right_numbers(fresh_build, monkeypatch, native
     assert len(list(fresh_build.glob("*.so"))) == 1
 
 
+@pytest.mark.thorough
 @needs_compiler
 def test_processes_that_race_at_first_use_all_get_a_kernel(fresh_build):
     code = """

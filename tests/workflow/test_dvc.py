@@ -79,6 +79,7 @@ def test_metrics_plots_and_parameters_are_shown(reproduced, edited):
     assert "0.0123" in reproduced.run("dvc", "params", "diff")
 
 
+@pytest.mark.thorough
 def test_pushed_results_are_pulled_into_a_clone_and_are_current_there(reproduced, tmp_path):
     reproduced.run("dvc", "remote", "add", "--local", "--force", "--default", "store", str(tmp_path / "remote"))
     reproduced.run("dvc", "push")
@@ -93,6 +94,7 @@ def test_pushed_results_are_pulled_into_a_clone_and_are_current_there(reproduced
     assert "up to date" in clone.run("dvc", "status")
 
 
+@pytest.mark.thorough
 def test_experiment_reruns_what_it_changes(reproduced):
     params = load_params(reproduced.path / "params.yaml")
     run = params.claims.comparisons[0].adaptive

@@ -117,6 +117,7 @@ def test_a_study_without_snakemake(tmp_path):
     assert json.loads((weights.parent / "train.json").read_text())["steps"] == 70
 
 
+@pytest.mark.thorough
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_children_end_with_the_script_and_their_trainings_go_on_later(tmp_path):

@@ -89,6 +89,7 @@ class Call:
         self.process.communicate(timeout=HANGS)
 
 
+@pytest.mark.thorough
 def test_a_killed_pipeline_goes_on_where_it_was_and_ends_with_the_same_bytes(spoilable, tmp_path):
     run = next(iter(load_params(spoilable.path / "params.yaml").runs))
     short = {"batch_size": 4, "validate_images": 4}
