@@ -3,7 +3,7 @@
 import polars as pl
 
 from lgmamba.analysis.collect import RunFolder
-from lgmamba.analysis.files import ENGINE
+from lgmamba.analysis.files import error_over_seeds
 from lgmamba.config.study import Params
 from lgmamba.metrics import psnr
 
@@ -27,18 +27,7 @@ def asked_frame(folders: list[RunFolder]) -> pl.DataFrame:
         .group_by(*keys, "seed")
         .agg(mse=(pl.col("mse") * pl.col("count")).sum() / pl.col("count").sum(), count=pl.col("count").sum())
     )
-    over_seeds = (
-        of_seeds.sort(*keys, "seed")
-        .group_by(keys)
-        .agg(
-            mse=pl.col("mse").mean(),
-            mse_lo=pl.col("mse").min(),
-            mse_hi=pl.col("mse").max(),
-            count=pl.col("count").mean(),
-            n_seeds=pl.len(),
-        )
-    )
-    return over_seeds.collect(engine=ENGINE).sort(keys)
+    return error_over_seeds(of_seeds.sort(*keys, "seed"), keys)
 
 
 def asked_rows(params: Params, asked: pl.DataFrame) -> pl.DataFrame:

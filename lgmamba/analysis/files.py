@@ -1,6 +1,7 @@
 """Frames, arrays and JSON on disk; each file is whole or absent."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,18 @@ from lgmamba.files import atomic_path, to_json, write_atomic
 
 ENGINE: Final = "in-memory"
 """Of polars, for means: it adds up in the order of the rows. The streaming engine does not, and means differ in their last bits."""
+
+
+def error_over_seeds(errors: pl.LazyFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """One row for each seed (mse, count) -> <keys>, mse, its lowest and highest over seeds, mean count, n_seeds; sorted by the keys."""
+    over_seeds = errors.group_by(keys).agg(
+        mse=pl.col("mse").mean(),
+        mse_lo=pl.col("mse").min(),
+        mse_hi=pl.col("mse").max(),
+        count=pl.col("count").mean(),
+        n_seeds=pl.len(),
+    )
+    return over_seeds.collect(engine=ENGINE).sort(keys)
 
 
 def write_frame(frame: pl.DataFrame, path: Path) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 
 from lgmamba.analysis.collect import RunFolder
 from lgmamba.analysis.families import Family, describe_run, families, kind_of
-from lgmamba.analysis.files import ENGINE
+from lgmamba.analysis.files import ENGINE, error_over_seeds
 from lgmamba.analysis.samples import Samples
 from lgmamba.analysis.statistics import Effect, Trainings
 from lgmamba.config.run import RunConfig
@@ -105,18 +105,7 @@ def retention_frame(maps: Iterable[Path], keys: tuple[str, ...]) -> pl.DataFrame
         maps: retention.parquet of every training that was read.
         keys: columns that name a row, without the seed; the frame is sorted by them, first key first.
     """
-    over_seeds = (
-        pl.concat([pl.scan_parquet(path) for path in maps])
-        .group_by(keys)
-        .agg(
-            mse=pl.col("mse").mean(),
-            mse_lo=pl.col("mse").min(),
-            mse_hi=pl.col("mse").max(),
-            count=pl.col("count").mean(),
-            n_seeds=pl.len(),
-        )
-    )
-    return over_seeds.collect(engine=ENGINE).sort(keys)
+    return error_over_seeds(pl.concat([pl.scan_parquet(path) for path in maps]), keys)
 
 
 def history_frame(folders: list[RunFolder]) -> pl.DataFrame:

@@ -36,7 +36,7 @@ class ClassHead(nn.Module):
         width: m.
     Attributes:
         initial_losses: (2,) what the errors of the picture and of the class are divided by in training, see
-            `lgmamba.tasks.images.ImageTask.set_initial_losses`; kept with the weights.
+            `lgmamba.tasks.images.ImageTask.before_training`; kept with the weights.
     """
 
     initial_losses: Tensor

@@ -1,6 +1,19 @@
 """Random symbols from uniform numbers, so that what is drawn first is the same however much is drawn after it."""
 
+import torch
 from torch import Tensor
+
+from lgmamba.tasks.seeds import of_each, seed_of_repeat
+
+
+def uniform(generator: torch.Generator, *size: int) -> Tensor:
+    """Numbers in [0, 1), float64, on the generator's device."""
+    return torch.rand(size, generator=generator, device=generator.device, dtype=torch.float64)
+
+
+def uniform_of_each(id_hash: Tensor, repeat: int, n: int) -> Tensor:
+    """(B, n) such numbers of held-out samples, from each one's own seed."""
+    return of_each(id_hash, lambda generator: uniform(generator, n), lambda h: seed_of_repeat(h, repeat))
 
 
 def distinct(uniform: Tensor, n: int) -> Tensor:

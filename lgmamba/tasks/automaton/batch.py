@@ -10,6 +10,7 @@ from lgmamba.config.task import TaskBase
 from lgmamba.tasks.automaton.config import AutomatonConfig
 from lgmamba.tasks.automaton.machines import Machine
 from lgmamba.tasks.batch import Batch, Sampler
+from lgmamba.tasks.draws import uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,5 @@ class AutomatonSampler(Sampler[AutomatonBatch]):
     def content(
         self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        uniform = torch.rand(len(drawn), longest, generator=generator, device=generator.device, dtype=torch.float64)
-        symbol = self.machine.symbols(uniform)
+        symbol = self.machine.symbols(uniform(generator, len(drawn), longest))
         return {"symbol": symbol, "label": self.machine.run(symbol)}

@@ -11,7 +11,6 @@ Reference: arXiv:2207.02098 (tasks), arXiv:2509.22284 and arXiv:2603.15569, appe
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from lgmamba.config.run import ModelConfig, TrainConfig
@@ -20,7 +19,7 @@ from lgmamba.tasks.automaton.batch import AutomatonSampler
 from lgmamba.tasks.automaton.config import AutomatonConfig
 from lgmamba.tasks.automaton.machines import machine
 from lgmamba.tasks.automaton.sequences import Word
-from lgmamba.tasks.seeds import of_each, seed_of_repeat
+from lgmamba.tasks.draws import uniform_of_each
 from lgmamba.tasks.symbols import SymbolModel, SymbolTask
 
 
@@ -46,11 +45,7 @@ class AutomatonTask(SymbolTask):
         return Word(batch.symbol, batch.label)
 
     def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> Word:
-        def uniform(generator: torch.Generator) -> Tensor:
-            return torch.rand(steps, generator=generator, dtype=torch.float64)
-
-        drawn = of_each(self.dataset.id_hash[rows], uniform, lambda h: seed_of_repeat(h, repeat))
-        symbol = self.machine.symbols(drawn)
+        symbol = self.machine.symbols(uniform_of_each(self.dataset.id_hash[rows], repeat, steps))
         return Word(symbol, self.machine.run(symbol)).to(self.dataset.images.device)
 
     def targets(self, sequences: Word, steps: Tensor) -> Tensor:

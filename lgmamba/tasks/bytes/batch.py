@@ -9,7 +9,7 @@ from lgmamba.config.run import TrainConfig
 from lgmamba.config.task import TaskBase
 from lgmamba.tasks.batch import Batch, Sampler
 from lgmamba.tasks.bytes.config import BytesConfig
-from lgmamba.tasks.draws import below
+from lgmamba.tasks.draws import below, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class BytesSampler(Sampler[BytesBatch]):
     def content(
         self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        uniform = torch.rand(len(drawn), 1, generator=generator, device=generator.device, dtype=torch.float64)
-        start = below(uniform, self.windows.shape[1] - longest)  # the last one leaves `longest` bytes and the next
+        # The last start leaves `longest` bytes and the next one.
+        start = below(uniform(generator, len(drawn), 1), self.windows.shape[1] - longest)
         at = start + torch.arange(longest + 1, device=start.device)
         return {"text": self.windows[self.rows[drawn][:, None], at].long()}

@@ -22,8 +22,7 @@ from lgmamba.tasks.base import Scores
 from lgmamba.tasks.bytes.batch import BytesSampler
 from lgmamba.tasks.bytes.config import BytesConfig
 from lgmamba.tasks.bytes.sequences import Text
-from lgmamba.tasks.draws import below
-from lgmamba.tasks.seeds import of_each, seed_of_repeat
+from lgmamba.tasks.draws import below, uniform_of_each
 from lgmamba.tasks.symbols import SymbolModel, SymbolTask
 
 BYTES = 256
@@ -59,11 +58,8 @@ class BytesTask(SymbolTask):
         return Text(batch.text[:, :-1], batch.text[:, 1:])
 
     def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> Text:
-        hashes = self.dataset.id_hash[rows]
-        uniform = of_each(
-            hashes, lambda g: torch.rand(1, generator=g, dtype=torch.float64), lambda h: seed_of_repeat(h, repeat)
-        )
-        at = (below(uniform, self.config.starts) + torch.arange(steps + 1)).to(rows.device)
+        drawn = uniform_of_each(self.dataset.id_hash[rows], repeat, 1)
+        at = (below(drawn, self.config.starts) + torch.arange(steps + 1)).to(rows.device)
         text = self.windows[rows[:, None], at].long()
         return Text(text[:, :-1], text[:, 1:])
 

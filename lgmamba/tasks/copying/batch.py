@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lgmamba.tasks.batch import Batch, Sampler
 from lgmamba.tasks.copying.config import CopyingConfig
-from lgmamba.tasks.draws import below, distinct
+from lgmamba.tasks.draws import below, distinct, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,8 @@ class CopyingSampler(Sampler[CopyingBatch]):
     ) -> dict[str, Tensor]:
         config, B = self.config, len(drawn)
 
-        def uniform(n: int) -> Tensor:
-            return torch.rand(B, n, generator=generator, device=generator.device, dtype=torch.float64)
-
         return {
-            "items": below(uniform(config.items), config.symbols),
-            "places": distinct(uniform(config.spread), config.items).sort(1).values + 1,
-            "noise": below(uniform(longest), config.noise) + config.symbols,
+            "items": below(uniform(generator, B, config.items), config.symbols),
+            "places": distinct(uniform(generator, B, config.spread), config.items).sort(1).values + 1,
+            "noise": below(uniform(generator, B, longest), config.noise) + config.symbols,
         }

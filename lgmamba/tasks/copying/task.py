@@ -11,15 +11,13 @@ Reference: arXiv:2312.00752 (Mamba), section 4.1 and appendix E.1.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lgmamba.config.run import ModelConfig, TrainConfig
 from lgmamba.tasks.copying.batch import CopyingSampler
 from lgmamba.tasks.copying.config import CopyingConfig
 from lgmamba.tasks.copying.sequences import Items
-from lgmamba.tasks.draws import below, distinct
-from lgmamba.tasks.seeds import of_each, seed_of_repeat
+from lgmamba.tasks.draws import below, distinct, uniform_of_each
 from lgmamba.tasks.symbols import AskedSymbols, SymbolTask
 
 
@@ -44,11 +42,7 @@ class CopyingTask(SymbolTask):
     def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> Items:
         config = self.config
         sizes = [config.items, config.spread]
-
-        def uniform(generator: torch.Generator) -> Tensor:
-            return torch.rand(sum(sizes) + steps, generator=generator, dtype=torch.float64)
-
-        drawn = of_each(self.dataset.id_hash[rows], uniform, lambda h: seed_of_repeat(h, repeat))
+        drawn = uniform_of_each(self.dataset.id_hash[rows], repeat, sum(sizes) + steps)
         items, places, noise = drawn.split([*sizes, steps], dim=1)
         found = self._of(
             below(noise, config.noise) + config.symbols,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.tasks.batch import Batch, Sampler
-from lgmamba.tasks.draws import below, distinct, each_once
+from lgmamba.tasks.draws import below, distinct, each_once, uniform
 from lgmamba.tasks.mqar.config import MqarConfig
 
 
@@ -31,13 +31,10 @@ class MqarSampler(Sampler[MqarBatch]):
     ) -> dict[str, Tensor]:
         config, B = self.config, len(drawn)
 
-        def uniform(n: int) -> Tensor:
-            return torch.rand(B, n, generator=generator, device=generator.device, dtype=torch.float64)
-
         pairs = config.pairs if config.order == "gap" else (self.lengths.max + 1) // 2
         return {
-            "keys": distinct(uniform(config.keys), pairs),
-            "values": below(uniform(pairs), config.keys),
-            "noise": below(uniform(longest), config.noise),
-            "pick": each_once(uniform(config.pairs), uniform(config.pairs)),
+            "keys": distinct(uniform(generator, B, config.keys), pairs),
+            "values": below(uniform(generator, B, pairs), config.keys),
+            "noise": below(uniform(generator, B, longest), config.noise),
+            "pick": each_once(uniform(generator, B, config.pairs), uniform(generator, B, config.pairs)),
         }

@@ -12,15 +12,13 @@ Reference: arXiv:2312.04927 (Zoology), section 4 and appendix; HazyResearch/zool
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lgmamba.config.run import ModelConfig, TrainConfig
-from lgmamba.tasks.draws import below, distinct, each_once
+from lgmamba.tasks.draws import below, distinct, each_once, uniform_of_each
 from lgmamba.tasks.mqar.batch import MqarSampler
 from lgmamba.tasks.mqar.config import MqarConfig
 from lgmamba.tasks.mqar.sequences import Associations
-from lgmamba.tasks.seeds import of_each, seed_of_repeat
 from lgmamba.tasks.symbols import AskedSymbols, SymbolTask
 
 
@@ -42,11 +40,7 @@ class MqarTask(SymbolTask):
     def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> Associations:
         K, n, Q = self.config.keys, self.config.pairs, self.config.pairs
         sizes = [K, K, Q, Q]
-
-        def uniform(generator: torch.Generator) -> Tensor:
-            return torch.rand(sum(sizes) + steps, generator=generator, dtype=torch.float64)
-
-        drawn = of_each(self.dataset.id_hash[rows], uniform, lambda h: seed_of_repeat(h, repeat))
+        drawn = uniform_of_each(self.dataset.id_hash[rows], repeat, sum(sizes) + steps)
         keys, values, order_, within, noise = drawn.split([*sizes, steps], dim=1)
         P = n if order == "gap" else K
         found = Associations.of(

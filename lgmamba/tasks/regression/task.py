@@ -11,6 +11,7 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import ModelConfig, TrainConfig
 from lgmamba.tasks.base import Scores, Task
+from lgmamba.tasks.draws import uniform
 from lgmamba.tasks.regression.batch import RegressionBatch, RegressionSampler
 from lgmamba.tasks.regression.config import RegressionConfig
 from lgmamba.tasks.regression.model import Asked, RegressionStack
@@ -45,8 +46,8 @@ class RegressionTask(Task):
     def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> Pairs:
         """The function and the question are a sample's own; its pairs are others in every repeat."""
         d, hashes = self.config.dim, self.dataset.id_hash[rows]
-        fixed = _gaussian(of_each(hashes, lambda g: _uniform(g, 2, d), lambda h: (h + 1) % 2**63))
-        x = _gaussian(of_each(hashes, lambda g: _uniform(g, steps, d), lambda h: seed_of_repeat(h, repeat)))
+        fixed = _gaussian(of_each(hashes, lambda g: uniform(g, 2, d), lambda h: (h + 1) % 2**63))
+        x = _gaussian(of_each(hashes, lambda g: uniform(g, steps, d), lambda h: seed_of_repeat(h, repeat)))
         return Pairs.of(fixed[:, 0], fixed[:, 1], x).to(self.dataset.images.device)
 
     def errors(self, prediction: Tensor, sequences: Pairs, steps: Tensor) -> dict[str, Tensor]:
@@ -58,11 +59,6 @@ class RegressionTask(Task):
         fitted = [_least_squares(sequences.upto(t)) for t in steps.tolist()]
         answers = {"least_squares": torch.stack(fitted, 1), "zero": torch.zeros(len(sequences), len(steps))}
         return {name: Scores(self.errors(answer.to(sequences.x), sequences, steps)) for name, answer in answers.items()}
-
-
-def _uniform(generator: torch.Generator, n: int, d: int) -> Tensor:
-    """(n, d) in [0, 1), of which the first are the same for every n, as of Gaussian numbers drawn at once they are not."""
-    return torch.rand(n, d, generator=generator, dtype=torch.float64)
 
 
 def _gaussian(uniform: Tensor) -> Tensor:
