@@ -17,6 +17,7 @@ FILES = [IMAGES / f"cifar10-{part}.parquet" for part in ("train", "test")]
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.thorough,
     pytest.mark.skipif(
         not all(path.is_file() for path in FILES), reason=f"no cifar10-{{train,test}}.parquet in {IMAGES}"
     ),

@@ -51,6 +51,7 @@ def test_parameters_hold_nothing_that_dvc_refuses():
     assert {type(value) for _, value in leaves(values)} <= {str, int, float, bool, type(None)}
 
 
+@pytest.mark.thorough
 def test_repro_gives_what_snakemake_gives(reproduced, finished):
     params = load_params(reproduced.path / "params.yaml")
     for run, seed in params.run_configs():
@@ -61,12 +62,14 @@ def test_repro_gives_what_snakemake_gives(reproduced, finished):
         assert (reproduced.path / frame).read_bytes() == (finished.path / frame).read_bytes()
 
 
+@pytest.mark.thorough
 def test_second_repro_is_a_no_op_and_snakemake_agrees(reproduced):
     assert "up to date" in reproduced.run("dvc", "repro")
     assert "up to date" in reproduced.run("dvc", "status")
     assert reproduced.planned() == {}
 
 
+@pytest.mark.thorough
 def test_metrics_plots_and_parameters_are_shown(reproduced, edited):
     shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json"))
     assert any(path.endswith("metrics.json") for path in shown[""]["data"])

@@ -50,6 +50,7 @@ def made(checkout: Checkout) -> dict[str, bytes]:
     return {str(path.relative_to(reports)): path.read_bytes() for path in found}
 
 
+@pytest.mark.thorough
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_figures_and_report_are_the_same_without_any_run(keeper, clone):
@@ -76,6 +77,7 @@ def test_figures_and_report_are_the_same_without_any_run(keeper, clone):
     assert "Nothing to be done" in clone.snakemake("--config", "frames=kept")
 
 
+@pytest.mark.thorough
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_frames_of_another_configuration_are_refused_and_each_key_is_named(clone):

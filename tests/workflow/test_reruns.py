@@ -32,6 +32,7 @@ def home(checkout: Checkout, run: str) -> Path:
     return params.outputs.results / "runs" / run / f"seed{params.seeds[0]}"
 
 
+@pytest.mark.thorough
 def test_one_changed_run_is_trained_again_and_the_other_is_not_touched(spoilable):
     changed, other = list(load_params(spoilable.path / "params.yaml").runs)[:2]
     models = {run: spoilable.path / home(spoilable, run) / "train" / "model.safetensors" for run in (changed, other)}

@@ -65,6 +65,7 @@ def steps_of(root: Path, run_id: str, key: str) -> list[int]:
     return sorted(m.step for m in store.client(root / "store").get_metric_history(run_id, key))
 
 
+@pytest.mark.thorough
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_eight_trainings_at_once_on_a_store_that_is_not_there_yet_lose_nothing(tmp_path):
