@@ -1,6 +1,8 @@
 """The call and the choice of its backend; the numerics live in one module per backend. Glossary: `lgmamba.scan`."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache
 
 import torch
@@ -109,10 +111,22 @@ def resolve_backend(backend: str, device: str) -> str:
 resolve_backend._dynamo_marked_constant = True
 
 
+@cache
 def _unavailable(name: str, device: str) -> str | None:
-    """Why the backend cannot run there, or None; whatever goes wrong in finding out is why."""
+    """Why the backend cannot run there, or None; whatever goes wrong in finding out is why.
+
+    Found out in a thread of its own: the first call may come from inside a transform, inference mode or another default
+    device, which are the caller's thread's, and the small calls that prove a kernel must not see them.
+    """
+    gpu = torch.cuda.current_device() if device == "cuda" and torch.cuda.is_available() else None
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(_found_out, name, device, gpu).result()
+
+
+def _found_out(name: str, device: str, gpu: int | None) -> str | None:
     try:
-        return BACKENDS[name].unavailable(device)
+        with nullcontext() if gpu is None else torch.cuda.device(gpu):
+            return BACKENDS[name].unavailable(device)
     except Exception as e:  # compilers, packages and drivers fail in many ways, and the next backend may run
         return str(e) or type(e).__name__
 

@@ -24,7 +24,6 @@ CHUNK = 16
 _one_at_a_time = threading.Lock()  # numba's smallest thread pool aborts the process when two threads enter it
 
 
-@cache
 def unavailable(device: str) -> str | None:
     """Why it cannot run on this kind of device, or None. Compiles and proves the kernels at the first call."""
     if device != "cpu":

@@ -23,7 +23,6 @@ INSTALL = (
 )
 
 
-@cache
 def unavailable(device: str) -> str | None:
     """Why the kernel cannot run on this kind of device, or None. Calls it once: newer versions import without it."""
     if device != "cuda":

@@ -102,13 +102,11 @@ def test_a_backend_for_another_device_says_so():
         assert "not on cuda" in available_backends("cuda")[backend]
 
 
-def test_auto_passes_over_what_cannot_run_and_logs_it(monkeypatch, caplog):
-    api._auto.cache_clear()
+def test_auto_passes_over_what_cannot_run_and_logs_it(monkeypatch, caplog, fresh_choice):
     monkeypatch.setattr(api.BACKENDS["cpu"], "unavailable", lambda device: "no compiler today")
     with caplog.at_level(logging.WARNING, logger="lgmamba.scan"):
         assert api._auto("cpu") == "cpu_numba"
         assert api._auto("cpu") == "cpu_numba"
-    api._auto.cache_clear()
     assert [r.getMessage() for r in caplog.records] == [
         "selective_scan: backend 'cpu' passed over on cpu: no compiler today"
     ]

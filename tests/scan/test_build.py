@@ -26,7 +26,7 @@ OPTIMISED = cpu_build.FLAGS
 
 
 @pytest.fixture
-def fresh_build(monkeypatch, tmp_path):
+def fresh_build(monkeypatch, tmp_path, fresh_choice):
     """An empty cache folder and a `load_kernel` that forgets what it built; built in half the time, without optimisation."""
     monkeypatch.setattr(cpu_build, "FLAGS", tuple("-O0" if flag == "-O3" else flag for flag in OPTIMISED))
     monkeypatch.setenv("LGMAMBA_CACHE", str(tmp_path / "cache"))
@@ -202,24 +202,20 @@ def test_a_kernel_that_does_not_work_is_found_out_and_not_kept(fresh_build, monk
 # ---- the other backends ---------------------------------------------------------------------------------------------
 
 
-def test_auto_reaches_the_reference_whatever_happens(monkeypatch):
+def test_auto_reaches_the_reference_whatever_happens(monkeypatch, fresh_choice):
     def broken(device):
         raise KeyError("a folder is missing")
 
-    api._auto.cache_clear()
     for name in ("cpu", "cpu_numba"):
         monkeypatch.setattr(api.BACKENDS[name], "unavailable", broken)
     assert api.resolve_backend("auto", "cpu") == "reference"
-    api._auto.cache_clear()
     assert "a folder is missing" in available_backends("cpu")["cpu_numba"]
 
 
 @pytest.mark.skipif(("cpu_numba", "cpu") not in RUNNABLE, reason="no numba")
-def test_numba_that_computes_wrong_numbers_is_found_out(monkeypatch):
-    cpu_numba.unavailable.cache_clear()
+def test_numba_that_computes_wrong_numbers_is_found_out(monkeypatch, fresh_choice):
     monkeypatch.setattr(cpu_numba, "_call", lambda name, *args: [v.zero_() for v in args if torch.is_tensor(v)])
     assert "wrong numbers" in available_backends("cpu")["cpu_numba"]
-    cpu_numba.unavailable.cache_clear()
 
 
 @pytest.mark.skipif(("cpu_numba", "cpu") not in RUNNABLE, reason="no numba")

@@ -1,10 +1,12 @@
 """Transforms of torch work, or are refused by name: none gives a silent zero."""
 
+from contextlib import suppress
+
 import pytest
 import torch
 from torch.autograd import forward_ad
 
-from lgmamba.scan import selective_scan
+from lgmamba.scan import available_backends, selective_scan
 from tests.scan.cases import RUNNABLE, Case, make_inputs
 
 # torch's own forward-mode formulas are scripts
@@ -57,6 +59,17 @@ def test_auto_serves_a_transform_that_differentiates(name):
 def test_a_compiled_backend_refuses_it_by_name(name, backend):
     with pytest.raises(RuntimeError, match=f"backend='{backend}' is compiled and has no .*; use backend='reference'"):
         TRANSFORMS[name](loss(backend))
+
+
+@pytest.mark.parametrize("backend", ["auto", *COMPILED])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_the_first_call_of_a_process_may_be_under_a_transform(name, backend, fresh_choice):
+    with suppress(RuntimeError):
+        TRANSFORMS[name](loss(backend))
+    found = available_backends("cpu")
+    assert [found[other] for other in COMPILED] == [None] * len(COMPILED)
+    with torch.inference_mode():
+        assert available_backends("cpu") == found
 
 
 @pytest.mark.parametrize("name", ["jvp", "grad", "dual numbers"])
