@@ -66,6 +66,10 @@ def test_every_kind_is_registered_has_a_row_and_says_of_every_verb_whether_it_su
         assert all(supports.values()) and all(why_not.values())
 
 
+def test_of_every_mixer_with_a_state_it_is_said_whether_it_is_bounded():
+    assert {kind for kind, config in KINDS.items() if config.BOUNDED is None} == {"attention"}
+
+
 @rows
 def test_parameters_are_counted(row):
     assert sum(p.numel() for p in build(row).parameters()) == row.parameters
