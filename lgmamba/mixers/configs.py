@@ -16,6 +16,7 @@ from lgmamba.mixers.mamba3.config import Mamba3Config
 from lgmamba.mixers.mingru.config import MingruConfig
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.config import RglruConfig
+from lgmamba.mixers.rwkv7.config import Rwkv7Config
 from lgmamba.mixers.s4d.config import S4dConfig
 
 MixerConfig = Annotated[
@@ -30,6 +31,7 @@ MixerConfig = Annotated[
     | GruConfig
     | LstmConfig
     | MingruConfig
+    | Rwkv7Config
     | AttentionConfig
     | PythonConfig,
     Field(discriminator="kind"),

@@ -14,6 +14,7 @@ from lgmamba.mixers.mamba3.mixer import Mamba3Mixer
 from lgmamba.mixers.mingru.mixer import MingruMixer
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.mixer import RglruMixer
+from lgmamba.mixers.rwkv7.mixer import Rwkv7Mixer
 from lgmamba.mixers.s4d.mixer import S4dMixer
 
 MIXERS: dict[str, type[Mixer]] = {
@@ -28,6 +29,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "gru": GruMixer,
     "lstm": LstmMixer,
     "mingru": MingruMixer,
+    "rwkv7": Rwkv7Mixer,
     "attention": AttentionMixer,
 }
 """`model.mixer.kind` -> class, of those that are part of this package."""

@@ -5,8 +5,9 @@
     ssd_scan         S_t = a_t S_(t-1) + v_t k_t^T                           a number a_t for each head
     gla_scan         S_t = S_(t-1) diag(a_t) + v_t k_t^T                     a number for each key channel
     delta_scan       S_t = a_t S_(t-1) (I - b_t k_t k_t^T) + b_t v_t k_t^T   content is overwritten
+    dplr_scan        S_t = S_(t-1) (diag(a_t) - r_t e_t^T) + v_t k_t^T       content of one key is removed, and of another written
 
-The last three cut the steps into chunks: inside one, products of matrices; from one to the next, the state. Their outputs are
+The last four cut the steps into chunks: inside one, products of matrices; from one to the next, the state. Their outputs are
 y_t = S_t q_t. Sources: Yang et al. 2024 (arXiv:2312.06635) section 4 for chunks, Dao & Gu 2024 (arXiv:2405.21060) section 6 for
 the scalar decay, Yang et al. 2024 (arXiv:2412.06464) section 3.3 for the delta rule. Each mixer's step by step form is the other
 implementation that tests hold against them.
@@ -158,6 +159,34 @@ def delta_scan(
     before, last = _through(over_chunk, own.mT @ left, h0, torch.matmul)
     u = own - of_state @ before.mT
     y = (grown * q) @ before.mT + (decays * (q @ k.mT)) @ u
+    return _steps(y, L), last
+
+
+@widely
+def dplr_scan(
+    log_a: Tensor, remove: Tensor, erase: Tensor, k: Tensor, q: Tensor, v: Tensor, h0: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Diagonal plus low rank; arguments and result as of `gla_scan`.
+
+    As in `delta_scan`, with u_t = -S_(t-1) r_t what is removed, by the summed ln a of a chunk.
+
+    Args:
+        remove, erase: (B, L, H, N), r and e: what is held for r is taken from e.
+    """
+    L = v.shape[1]
+    log_a, r, e, k, q, v = (_chunks(x, GLA_CHUNK) for x in (log_a, remove, erase, k, q, v))
+    s = log_a.cumsum(-2)  # (B, H, n, C, N)
+    r_now, q_now = r * torch.exp(s - log_a), q * torch.exp(s)  # of the state at the start of the chunk
+    e_then, k_then = e * torch.exp(-s), k * torch.exp(-s)
+    system = (r_now @ e_then.mT).tril(-1)
+    known = -torch.cat([(r_now @ k_then.mT).tril(-1) @ v, r_now], dim=-1)
+    solved = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
+    own, of_state = solved.split([v.shape[-1], k.shape[-1]], dim=-1)
+    left = torch.exp(s[..., -1:, :] - s)  # what of a write is left at the end of its chunk
+    over_chunk = torch.diag_embed(torch.exp(s[..., -1, :])) + of_state.mT @ (e * left)
+    before, last = _through(over_chunk, v.mT @ (k * left) + own.mT @ (e * left), h0, torch.matmul)
+    u = own + of_state @ before.mT
+    y = q_now @ before.mT + (q_now @ k_then.mT).tril() @ v + (q_now @ e_then.mT).tril() @ u
     return _steps(y, L), last
 
 

@@ -52,5 +52,5 @@ class Mamba2Config(MixerBase):
 def whole_heads(channels: int, head: int) -> str | None:
     """What is wrong with the width of a head, or None."""
     if channels % head:
-        return f"mixer.head: found {head}, expected a divisor of the {channels} inner channels (expand x d_model)"
+        return f"mixer.head: found {head}, expected a divisor of the {channels} inner channels"
     return None
