@@ -14,6 +14,7 @@ from lgmamba.mixers.mamba.config import MambaConfig
 from lgmamba.mixers.mamba2.config import Mamba2Config
 from lgmamba.mixers.mamba3.config import Mamba3Config
 from lgmamba.mixers.mingru.config import MingruConfig
+from lgmamba.mixers.pdssm.config import PdssmConfig
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.config import RglruConfig
 from lgmamba.mixers.rwkv7.config import Rwkv7Config
@@ -32,6 +33,7 @@ MixerConfig = Annotated[
     | LstmConfig
     | MingruConfig
     | Rwkv7Config
+    | PdssmConfig
     | AttentionConfig
     | PythonConfig,
     Field(discriminator="kind"),

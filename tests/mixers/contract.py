@@ -21,6 +21,7 @@ from tests.mixers.oracles import (
     mamba2,
     mamba3,
     mingru,
+    pdssm,
     rglru,
     rwkv7,
     s4d,
@@ -78,6 +79,14 @@ ROWS = {
         {"kind": "attention", "heads": 2, "mlp": 0, "position": "absolute", "rows": 6}, attention, 144 + 36
     ),
     "lstm": Row({"kind": "lstm", "hidden": 4}, lstm, 4 * 4 * (6 + 4) + 32 + 24),
+    "pdssm": Row(
+        {"kind": "pdssm", "d_state": 4, "dictionary": 3, "hidden": 5}, pdssm, 2 * (35 + 24) + 18 + 48 + 48 + 6 + 54
+    ),
+    "pdssm from its first place": Row(
+        {"kind": "pdssm", "d_state": 3, "dictionary": 2, "hidden": 2, "start": "first"},
+        pdssm,
+        2 * (14 + 9) + 12 + 18 + 36 + 6 + 42,
+    ),
     "rwkv7": Row(
         {"kind": "rwkv7", "width": 6, "head": 3, "decay_rank": 2, "removal_rank": 2, "gate_rank": 2},
         rwkv7,

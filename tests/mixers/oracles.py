@@ -246,3 +246,31 @@ def rwkv7(m: Mixer, u: Tensor) -> Tensor:
             ys.append(y + (r[:, at] * m.r_k[h] * written).sum(-1, keepdim=True) * v[:, at])
         outputs.append(m.out_proj(torch.cat(ys, dim=-1) * g))
     return torch.stack(outputs, dim=1)
+
+
+def pdssm(m: Mixer, u: Tensor) -> Tensor:
+    """Terzic et al. 2025, equations 1 to 5, with whole matrices, whose choice is straight through."""
+    N = m.shape[0]
+    B = torch.complex(m.B_real, m.B_imag)
+    x, ys = torch.zeros(len(u), N, dtype=B.dtype), []
+    x[:, 0] = m.config.start == "first"
+    for now in u.unbind(1):
+        M = torch.einsum("bk,kij->bij", torch.softmax(m.choose(now), -1), m.dictionary)
+        soft = torch.softmax(M, dim=1)
+        P = F.one_hot(M.argmax(dim=1), N).mT + soft - soft.detach()
+        D = torch.polar(torch.sigmoid(m.magnitude(now)), 2 * torch.pi * torch.sigmoid(m.phase(now)))
+        x = (P.to(B.dtype) @ (D * x)[..., None])[..., 0] + now.to(B.dtype) @ B.mT
+        ys.append(m.out_proj(torch.cat([x.real, x.imag], dim=-1)) + m.D * now)
+    return torch.stack(ys, dim=1)
+
+
+def lrcssm(m: Mixer, u: Tensor) -> Tensor:
+    """The release's cell, in its order."""
+    h, ys = u.new_zeros(len(u), m.shape[0]), []
+    for now in u.unbind(1):
+        sensed, q = torch.sigmoid(m.sigma_u * (now - m.mu_u)), torch.sigmoid(m.sigma * (h - m.mu))
+        a = -torch.sigmoid(m.g + sensed @ m.W_f.mT + m.w_f * q)
+        b = m.v * torch.tanh(m.g + sensed @ m.W_z.mT + m.w_z * q)
+        h = h + torch.sigmoid(m.e * h + m.b) * (a * h + b)
+        ys.append(m.out_proj(h))
+    return torch.stack(ys, dim=1)
