@@ -8,6 +8,7 @@ from lgmamba.mixers.attention.config import AttentionConfig
 from lgmamba.mixers.gated_delta.config import GatedDeltaConfig
 from lgmamba.mixers.gla.config import GlaConfig
 from lgmamba.mixers.gru.config import GruConfig
+from lgmamba.mixers.lrcssm.config import LrcssmConfig
 from lgmamba.mixers.lru.config import LruConfig
 from lgmamba.mixers.lstm.config import LstmConfig
 from lgmamba.mixers.mamba.config import MambaConfig
@@ -34,6 +35,7 @@ MixerConfig = Annotated[
     | MingruConfig
     | Rwkv7Config
     | PdssmConfig
+    | LrcssmConfig
     | AttentionConfig
     | PythonConfig,
     Field(discriminator="kind"),

@@ -6,6 +6,7 @@ from lgmamba.mixers.contract import Mixer
 from lgmamba.mixers.gated_delta.mixer import GatedDeltaMixer
 from lgmamba.mixers.gla.mixer import GlaMixer
 from lgmamba.mixers.gru.mixer import GruMixer
+from lgmamba.mixers.lrcssm.mixer import LrcssmMixer
 from lgmamba.mixers.lru.mixer import LruMixer
 from lgmamba.mixers.lstm.mixer import LstmMixer
 from lgmamba.mixers.mamba.mixer import MambaMixer
@@ -32,6 +33,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "mingru": MingruMixer,
     "rwkv7": Rwkv7Mixer,
     "pdssm": PdssmMixer,
+    "lrcssm": LrcssmMixer,
     "attention": AttentionMixer,
 }
 """`model.mixer.kind` -> class, of those that are part of this package."""

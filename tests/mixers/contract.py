@@ -15,6 +15,7 @@ from tests.mixers.oracles import (
     gated_delta,
     gla,
     gru,
+    lrcssm,
     lru,
     lstm,
     mamba,
@@ -79,6 +80,7 @@ ROWS = {
         {"kind": "attention", "heads": 2, "mlp": 0, "position": "absolute", "rows": 6}, attention, 144 + 36
     ),
     "lstm": Row({"kind": "lstm", "hidden": 4}, lstm, 4 * 4 * (6 + 4) + 32 + 24),
+    "lrcssm": Row({"kind": "lrcssm", "units": 5}, lrcssm, 12 + 60 + 40 + 36),
     "pdssm": Row(
         {"kind": "pdssm", "d_state": 4, "dictionary": 3, "hidden": 5}, pdssm, 2 * (35 + 24) + 18 + 48 + 48 + 6 + 54
     ),
