@@ -347,7 +347,7 @@ class RunConfig(Strict):
         if not self.model.mixer.PASSES_STATES:
             raise ValueError(
                 f"train.state_passing: found {passing.kind}, expected: null with mixer {self.model.mixer.kind}, whose state grows with "
-                "every step, so that sequences of a batch would have states of different sizes"
+                "the sequence, so that sequences of a batch would have states of different sizes"
             )
         if self.model.adaptive is not None:
             # Told T without the passed part, it would never hear of the lengths at which it is then read; told n + T, it

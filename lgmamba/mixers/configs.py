@@ -16,6 +16,7 @@ from lgmamba.mixers.mamba2.config import Mamba2Config
 from lgmamba.mixers.mamba3.config import Mamba3Config
 from lgmamba.mixers.mingru.config import MingruConfig
 from lgmamba.mixers.pdssm.config import PdssmConfig
+from lgmamba.mixers.psm.config import PsmConfig
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.config import RglruConfig
 from lgmamba.mixers.rwkv7.config import Rwkv7Config
@@ -36,6 +37,7 @@ MixerConfig = Annotated[
     | Rwkv7Config
     | PdssmConfig
     | LrcssmConfig
+    | PsmConfig
     | AttentionConfig
     | PythonConfig,
     Field(discriminator="kind"),

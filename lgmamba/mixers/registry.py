@@ -14,6 +14,7 @@ from lgmamba.mixers.mamba2.mixer import Mamba2Mixer
 from lgmamba.mixers.mamba3.mixer import Mamba3Mixer
 from lgmamba.mixers.mingru.mixer import MingruMixer
 from lgmamba.mixers.pdssm.mixer import PdssmMixer
+from lgmamba.mixers.psm.mixer import PsmMixer
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.mixer import RglruMixer
 from lgmamba.mixers.rwkv7.mixer import Rwkv7Mixer
@@ -34,6 +35,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "rwkv7": Rwkv7Mixer,
     "pdssm": PdssmMixer,
     "lrcssm": LrcssmMixer,
+    "psm": PsmMixer,
     "attention": AttentionMixer,
 }
 """`model.mixer.kind` -> class, of those that are part of this package."""

@@ -23,6 +23,7 @@ from tests.mixers.oracles import (
     mamba3,
     mingru,
     pdssm,
+    psm,
     rglru,
     rwkv7,
     s4d,
@@ -88,6 +89,10 @@ ROWS = {
         {"kind": "pdssm", "d_state": 3, "dictionary": 2, "hidden": 2, "start": "first"},
         pdssm,
         2 * (14 + 9) + 12 + 18 + 36 + 6 + 42,
+    ),
+    "psm": Row({"kind": "psm", "chunk": 2, "heads": 1, "width": 4, "mlp": 3}, psm, 2 * (12 + 72 + 24 + 54) + 12),
+    "psm of single steps": Row(
+        {"kind": "psm", "chunk": 1, "heads": 2, "width": 4, "mlp": 2}, psm, 2 * (12 + 72 + 24 + 36) + 6
     ),
     "rwkv7": Row(
         {"kind": "rwkv7", "width": 6, "head": 3, "decay_rank": 2, "removal_rank": 2, "gate_rank": 2},

@@ -274,3 +274,39 @@ def lrcssm(m: Mixer, u: Tensor) -> Tensor:
         h = h + torch.sigmoid(m.e * h + m.b) * (a * h + b)
         ys.append(m.out_proj(h))
     return torch.stack(ys, dim=1)
+
+
+def psm(m: Mixer, u: Tensor) -> Tensor:
+    """Yau et al. 2025: every sum from its chunks anew, and one query after the other."""
+    c, outputs = m.config.chunk, []
+
+    def block(pair: torch.nn.Module, first: Tensor, second: Tensor) -> Tensor:
+        rows = torch.cat([first, second], dim=1)
+        H, normed = pair.heads, rows / (rows.square().mean(-1, keepdim=True) + 1e-5).sqrt() * pair.norm.weight
+        q, k, v = (part.unflatten(-1, (H, -1)) for part in pair.qkv(normed).chunk(3, dim=-1))
+        q, k = (torch.stack([rotary(part[:, t], t) for t in range(rows.shape[1])], dim=1) for part in (q, k))
+        ys = []
+        for t in range(c, rows.shape[1]):
+            seen = slice(0, t + 1 if pair.causal else None)
+            scores = torch.einsum("bhw,bthw->bht", q[:, t], k[:, seen]) / q.shape[-1] ** 0.5
+            x = rows[:, t] + pair.out(torch.einsum("bht,bthw->bhw", scores.softmax(-1), v[:, seen]).flatten(1))
+            normed = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * pair.norm_mlp.weight
+            gate, value = pair.mlp_in(normed).chunk(2, dim=-1)
+            ys.append(x + pair.mlp_out(F.silu(gate) * value))
+        return torch.stack(ys, dim=1)
+
+    def total(start: int, chunks: int) -> Tensor:
+        """The sum of so many chunks, a power of two."""
+        if chunks == 1:
+            return u[:, start * c : (start + 1) * c]
+        return block(m.aggregate, total(start, chunks // 2), total(start + chunks // 2, chunks // 2))
+
+    for n, chunk in enumerate(u.split(c, dim=1)):
+        prefix, start = None, 0
+        for size in (2**level for level in range(8, -1, -1)):
+            if n & size:
+                root = total(start, size)
+                prefix, start = root if prefix is None else block(m.aggregate, prefix, root), start + size
+        prefix = m.first.expand(len(u), -1, -1) if prefix is None else prefix
+        outputs.append(block(m.infer, prefix, chunk) - chunk)
+    return torch.cat(outputs, dim=1)

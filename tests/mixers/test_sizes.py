@@ -61,7 +61,7 @@ def test_presets_of_mixers_have_them_at_equal_size():
 def test_what_is_remembered_at_the_start_is_known_of_every_mixer(name):
     config = ModelConfig.model_validate(BASE | {"d_model": 16, "mixer": sizes.SMALL[name]})
     found = memory_at_start(config)
-    assert (found is None) == name.startswith("attention")
+    assert (found is None) == (config.modes == 0)
     if found is not None:
         assert 0 < found.low <= found.median <= found.high
 
