@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mamba": MAMBA | {"d_state": 8, "conv": "none"},
     "mamba2": {"kind": "mamba2", "d_state": 24, "head": 8, "conv": "none"},
     "mamba3": {"kind": "mamba3", "d_state": 16, "head": 8},
+    "mamba3_mimo": {"kind": "mamba3", "d_state": 6, "head": 8, "rank": 2},
     "gla": {"kind": "gla", "heads": 2, "key": 8, "value": 17, "rank": 8},
     "gated_delta": {"kind": "gated_delta", "heads": 2, "key": 8, "value": 19, "conv": "none"},
     "gated_delta_negative": {
@@ -48,6 +49,7 @@ LARGE: dict[str, dict[str, Any]] = {
     "mamba2": {"kind": "mamba2", "d_state": 64, "head": 64},
     "mamba2_small": {"kind": "mamba2", "d_state": 16, "head": 64},
     "mamba3": {"kind": "mamba3", "d_state": 64, "head": 64},
+    "mamba3_mimo": {"kind": "mamba3", "d_state": 32, "head": 64, "rank": 2},
     "gla": {"kind": "gla", "heads": 4, "key": 64, "value": 96},
     "gated_delta": {"kind": "gated_delta", "heads": 4, "key": 52, "value": 104},
     "gated_delta_negative": {

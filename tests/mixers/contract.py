@@ -64,6 +64,9 @@ ROWS = {
     ),
     "mingru": Row({"kind": "mingru", "hidden": 5}, mingru, 70 + 30),
     "mamba3": Row({"kind": "mamba3", "d_state": 5, "head": 4}, mamba3, 382),
+    "mamba3 with two inputs and outputs a head": Row(
+        {"kind": "mamba3", "d_state": 4, "head": 6, "rank": 2}, mamba3, 6 * (24 + 16 + 6 + 1) + 8 + 32 + 4 + 72 + 72
+    ),
     "gla": Row({"kind": "gla", "heads": 2, "key": 3, "value": 4, "rank": 2}, gla, 250),
     "gated_delta": Row({"kind": "gated_delta", "heads": 2, "key": 3, "value": 4}, gated_delta, 328),
     "gated_delta with negative eigenvalues": Row(

@@ -193,26 +193,34 @@ def gated_delta(m: Mixer, u: Tensor) -> Tensor:
 
 
 def mamba3(m: Mixer, u: Tensor) -> Tensor:
-    """arXiv:2603.15569, equation 6, with B and C rotated by the summed angles (proposition 4), head by head."""
-    (D, N), H = m.shape, len(m.D)
+    """arXiv:2603.15569, equation 6, with B and C rotated by the summed angles (proposition 4), head by head; MIMO: appendix C."""
+    (D, N), H, R = m.shape, len(m.D), m.config.rank
     z, x, b, c, dd, aa, tr, th = m.in_proj(u).split(m.sizes, dim=-1)
-    heads = []
-    for h, v in enumerate(x.chunk(H, dim=-1)):
+    one = torch.ones(R, D, dtype=u.dtype)
+    w_x, w_z, w_o = (one if w is None else w for w in (m.w_x, m.w_z, m.w_o))
+    outputs = []
+    for h in range(H):
+        at = slice(h * D // H, (h + 1) * D // H)
         S, angle, before, ys = u.new_zeros(len(u), D // H, N), 0, u.new_zeros(len(u), D // H, N), []
         for t in range(u.shape[1]):
             dt, lam = F.softplus(dd[:, t, h] + m.dt_bias[h])[:, None], torch.sigmoid(tr[:, t, h])[:, None, None]
             a = torch.exp(-dt * F.softplus(aa[:, t, h])[:, None])[..., None]
             angle = angle + torch.pi * torch.tanh(th[:, t]) * dt
-            k, q = (
-                turned(norm(w[:, t]) + bias[h], angle)
-                for norm, w, bias in ((m.norm_B, b, m.bias_B), (m.norm_C, c, m.bias_C))
-            )
-            now = v[:, t, :, None] * k[:, None]
+            now, queries = 0, []
+            for r in range(R):
+                bias_k, bias_q = (bias[h] if R == 1 else bias[r, h] for bias in (m.bias_B, m.bias_C))
+                k = turned(m.norm_B(b[:, t, r * N : (r + 1) * N]) + bias_k, angle)
+                queries.append(turned(m.norm_C(c[:, t, r * N : (r + 1) * N]) + bias_q, angle))
+                now = now + (w_x[r] * x[:, t])[:, at, None] * k[:, None]
             S = a * S + (1 - lam) * dt[..., None] * a * before + lam * dt[..., None] * now
             before = now
-            ys.append((S @ q[..., None])[..., 0] + m.D[h] * v[:, t])
-        heads.append(torch.stack(ys, dim=1))
-    return m.out_proj(torch.cat(heads, dim=-1) * F.silu(z))
+            y = 0
+            for r, q in enumerate(queries):
+                read = (S @ q[..., None])[..., 0] + m.D[h] * (w_x[r] * x[:, t])[:, at]
+                y = y + w_o[r, at] * read * F.silu((w_z[r] * z[:, t])[:, at])
+            ys.append(y)
+        outputs.append(torch.stack(ys, dim=1))
+    return m.out_proj(torch.cat(outputs, dim=-1))
 
 
 def turned(v: Tensor, angles: Tensor) -> Tensor:
