@@ -42,7 +42,7 @@ MIXERS: dict[str, type[Mixer]] = {
 
 
 def build_mixer(config: ModelConfig, layer: int) -> Mixer:
-    """The mixer of one layer; a user's own gets its own configuration in the place of `mixer`."""
-    if isinstance(config.mixer, PythonConfig):
-        return config.mixer.mixer(config.model_copy(update={"mixer": config.mixer.own}), layer)
-    return MIXERS[config.mixer.kind](config, layer)
+    """The mixer of one layer, with the layer's own configuration in the place of `mixer`."""
+    own = config.mixer.of_layer(layer)
+    made = config.mixer.mixer if isinstance(config.mixer, PythonConfig) else MIXERS[own.kind]
+    return made(config if own is config.mixer else config.model_copy(update={"mixer": own}), layer)

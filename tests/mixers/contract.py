@@ -83,6 +83,14 @@ ROWS = {
     "attention absolute": Row(
         {"kind": "attention", "heads": 2, "mlp": 0, "position": "absolute", "rows": 6}, attention, 144 + 36
     ),
+    "attention over the last three steps": Row(
+        {"kind": "attention", "heads": 3, "mlp": 4, "position": "rope", "local": 3}, attention, 144 + 72
+    ),
+    "griffin": Row(
+        {"kind": "rglru", "width": 6, "blocks": 3, "conv": "none", "attention": {"window": 3, "heads": 3, "mlp": 4}},
+        rglru,
+        84 + 24 + 12 + 6 + 42,
+    ),
     "lstm": Row({"kind": "lstm", "hidden": 4}, lstm, 4 * 4 * (6 + 4) + 32 + 24),
     "lrcssm": Row({"kind": "lrcssm", "units": 5}, lrcssm, 12 + 60 + 40 + 36),
     "pdssm": Row(

@@ -134,10 +134,11 @@ def attention(m: Mixer, u: Tensor) -> Tensor:
     for t in range(L):
         heads = []
         for h in range(H):
-            scores = (k[:, : t + 1, h] @ q[:, t, h, :, None])[..., 0] / (d // H) ** 0.5
+            seen = slice(max(0, t + 1 - (m.config.local or L)), t + 1)
+            scores = (k[:, seen, h] @ q[:, t, h, :, None])[..., 0] / (d // H) ** 0.5
             if position == "alibi":
                 scores = scores - 2.0 ** (-8 * (h + 1) / H) * torch.arange(t, -1, -1, dtype=u.dtype)
-            heads.append((scores.softmax(-1)[:, None] @ v[:, : t + 1, h])[:, 0])
+            heads.append((scores.softmax(-1)[:, None] @ v[:, seen, h])[:, 0])
         outputs.append(m.out_proj(torch.cat(heads, dim=-1)))
     y = torch.stack(outputs, dim=1) + added
     if m.mlp_in is not None:

@@ -90,7 +90,7 @@ class PsmMixer(Mixer):
         layer: number of the layer, passed on to hooks.
     """
 
-    GROWS: ClassVar[bool] = True
+    GROWS = True
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)

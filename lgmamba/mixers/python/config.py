@@ -76,6 +76,9 @@ class PythonConfig(MixerBase):
     def alone(self) -> str | None:
         return self.own.alone
 
+    def of_layer(self, layer: int) -> MixerBase:
+        return self.own.of_layer(layer)
+
     def problem(self, model: "ModelConfig") -> str | None:
         return self.own.problem(model)
 
