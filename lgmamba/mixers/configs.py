@@ -21,6 +21,7 @@ from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.config import RglruConfig
 from lgmamba.mixers.rwkv7.config import Rwkv7Config
 from lgmamba.mixers.s4d.config import S4dConfig
+from lgmamba.mixers.shmamba.config import ShmambaConfig
 
 MixerConfig = Annotated[
     MambaConfig
@@ -38,6 +39,7 @@ MixerConfig = Annotated[
     | PdssmConfig
     | LrcssmConfig
     | PsmConfig
+    | ShmambaConfig
     | AttentionConfig
     | PythonConfig,
     Field(discriminator="kind"),

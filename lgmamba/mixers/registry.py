@@ -19,6 +19,7 @@ from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.mixer import RglruMixer
 from lgmamba.mixers.rwkv7.mixer import Rwkv7Mixer
 from lgmamba.mixers.s4d.mixer import S4dMixer
+from lgmamba.mixers.shmamba.mixer import ShmambaMixer
 
 MIXERS: dict[str, type[Mixer]] = {
     "mamba": MambaMixer,
@@ -36,6 +37,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "pdssm": PdssmMixer,
     "lrcssm": LrcssmMixer,
     "psm": PsmMixer,
+    "shmamba": ShmambaMixer,
     "attention": AttentionMixer,
 }
 """`model.mixer.kind` -> class, of those that are part of this package."""

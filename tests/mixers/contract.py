@@ -27,6 +27,7 @@ from tests.mixers.oracles import (
     rglru,
     rwkv7,
     s4d,
+    shmamba,
 )
 from tests.model.models import BASE
 
@@ -105,6 +106,7 @@ ROWS = {
     "psm of single steps": Row(
         {"kind": "psm", "chunk": 1, "heads": 2, "width": 4, "mlp": 2}, psm, 2 * (12 + 72 + 24 + 36) + 6
     ),
+    "shmamba": Row(BASE["mixer"] | {"kind": "shmamba"}, shmamba, 469),
     "rwkv7": Row(
         {"kind": "rwkv7", "width": 6, "head": 3, "decay_rank": 2, "removal_rank": 2, "gate_rank": 2},
         rwkv7,

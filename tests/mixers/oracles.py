@@ -319,3 +319,13 @@ def psm(m: Mixer, u: Tensor) -> Tensor:
         prefix = m.first.expand(len(u), -1, -1) if prefix is None else prefix
         outputs.append(block(m.infer, prefix, chunk) - chunk)
     return torch.cat(outputs, dim=1)
+
+
+def shmamba(m: Mixer, u: Tensor) -> Tensor:
+    """The maps of a Poincare ball at 0, row by row, around Mamba-1."""
+    root = torch.log1p(torch.exp(m.curvature)).sqrt()
+    inside = torch.stack([row * torch.tanh(root * row.norm()) / (root * row.norm()) for row in u.flatten(0, 1)])
+    y = mamba(m, inside.unflatten(0, u.shape[:2])).flatten(0, 1)
+    sizes = [min(root * row.norm(), torch.tensor(1 - 1e-3, dtype=u.dtype)) for row in y]
+    outside = [row / row.norm() / root * ((1 + r) / (1 - r)).log() / 2 for row, r in zip(y, sizes, strict=True)]
+    return torch.stack(outside).unflatten(0, u.shape[:2])
