@@ -10,53 +10,26 @@ steps, which is all that goes on from piece to piece; steps have no output, and 
 Steps have no numbers, so that the whole is a function of the set of steps. Glossary: `lgmamba.mixers`; H heads, Q queries.
 """
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
-from lgmamba.mixers.contract import Answering, Call, State
+from lgmamba.mixers.contract import Answering, State
 from lgmamba.mixers.encoder_decoder.config import EncoderDecoderConfig
+from lgmamba.mixers.growing import GrowingCall
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeepCall(Call):
-    """The steps of a piece, which are to be kept.
-
-    Attributes:
-        u: (B, L, d).
-        index: (B, L) number of each step, float.
-        open: (B, L) 1, or 0 where nobody looks.
-        reach: how many steps back are looked at; None for all.
-    """
+class KeepCall(GrowingCall):
+    """The steps of a piece, which are to be kept: u (B, L, d)."""
 
     PER_STEP: ClassVar[tuple[str, ...]] = ("u", "index", "open")
-    LINEAR: ClassVar[bool] = False
 
     u: Tensor
-    index: Tensor
-    open: Tensor
-    reach: int | None = None
-
-    @property
-    def like(self) -> Tensor:
-        return self.index
-
-    def mask(self, m: Tensor) -> Self:
-        if m.shape[-1] != 1:
-            raise ValueError(
-                f"an encoder masks whole steps; expected a mask (B, L, 1), got one of {m.shape[-1]} channels"
-            )
-        return replace(self, open=self.open * m.expand(*self.shape, -1)[..., 0])
-
-    def window(self, r: int, form: str) -> Self:
-        return replace(self, reach=r if self.reach is None else min(r, self.reach))
-
-    def states(self) -> Tensor:
-        return self.like.new_zeros(*self.shape, self.u.shape[-1], 0)
 
 
 class EncoderDecoderMixer(Answering):
@@ -90,13 +63,10 @@ class EncoderDecoderMixer(Answering):
 
     def recur(self, call: KeepCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """No output; no memory; the steps kept."""
-        kept = (call.u, call.index, call.open)
-        if call.held:
-            kept = tuple(torch.cat([old, new], 1) for old, new in zip(call.held, kept, strict=True))
-        u, index, is_open = kept
+        u, index, is_open = call.kept(call.u, call.index, call.open)
         if call.reach is not None:
             is_open = is_open * (call.index[:, -1:] - index < call.reach)
-        return torch.zeros_like(call.u), call.like.new_zeros(call.shape[0], call.u.shape[-1], 0), (u, index, is_open)
+        return torch.zeros_like(call.u), call.memory(), (u, index, is_open)
 
     def finish(self, y: Tensor) -> Tensor:
         return y
