@@ -7,7 +7,7 @@ import polars as pl
 from lgmamba.analysis.collect import RunFolder
 from lgmamba.analysis.frames import beside, names_classes, retention_frame
 from lgmamba.analysis.remedies import drawn
-from lgmamba.analysis.remedies.collect import RemedyFolder, collect_remedies, load_readings, remedies_of
+from lgmamba.analysis.remedies.collect import RemedyFolder, collect_remedies, load_evaluations, remedies_of
 from lgmamba.analysis.remedies.frames import (
     RemedyEvidence,
     cost_frame,
@@ -31,9 +31,9 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
         CollectError: results are missing, or do not belong to the current configuration.
     """
     found = collect_remedies(params, folders)
-    readings = load_readings(found)
-    trainings = Trainings(readings.mse, params.claims.level, params.task.METRICS[0])
-    evidence = RemedyEvidence(params, remedies_of(found), readings, trainings)
+    evaluations = load_evaluations(found)
+    trainings = Trainings(evaluations.mse, params.claims.level, params.task.METRICS[0])
+    evidence = RemedyEvidence(params, remedies_of(found), evaluations, trainings)
     named = _class_evidence(params, found)
     levels, differences, seeds = (
         _with_accuracy(frame, evidence, named) for frame in (levels_frame, differences_frame, seed_levels_frame)
@@ -68,8 +68,10 @@ def _class_evidence(params: Params, folders: list[RemedyFolder]) -> RemedyEviden
     naming = [folder for folder in folders if names_classes(folder.folder.config)]
     if not naming:
         return None
-    readings = load_readings(naming, ACCURACY.name)
-    return RemedyEvidence(params, remedies_of(naming), readings, Trainings(readings.mse, params.claims.level, ACCURACY))
+    evaluations = load_evaluations(naming, ACCURACY.name)
+    return RemedyEvidence(
+        params, remedies_of(naming), evaluations, Trainings(evaluations.mse, params.claims.level, ACCURACY)
+    )
 
 
 COLUMNS: dict[Callable[[RemedyEvidence], pl.DataFrame], tuple[str, ...]] = {
