@@ -44,7 +44,6 @@ class MixerBase(Strict):
         WHY_NOT: every other verb -> the reason.
         TITLE: its name, for the report.
         SOURCE: paper and equations.
-        PASSES_STATES: whether a training may start from the state of another sequence (`train.state_passing`).
         OFFSETS: whether a length-adaptive model can offset its step sizes (`adaptive.kind: dt_bias` and `both`).
     """
 
@@ -52,7 +51,6 @@ class MixerBase(Strict):
     WHY_NOT: ClassVar[dict[Verb, str]]
     TITLE: ClassVar[str]
     SOURCE: ClassVar[str]
-    PASSES_STATES: ClassVar[bool] = True
     OFFSETS: ClassVar[bool] = False
 
     @property
@@ -63,6 +61,11 @@ class MixerBase(Strict):
     @property
     def alone(self) -> str | None:
         """What keeps its trainings from running side by side as one model (`torch.vmap`), or None."""
+        return None
+
+    @property
+    def why_no_passing(self) -> str | None:
+        """Why no training may start from the state of another sequence (`train.state_passing`), or None."""
         return None
 
     def channels(self, model: "ModelConfig") -> int:
