@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lgmamba.config.base import ConfigError
 from lgmamba.model import Sequences
-from lgmamba.probe.content import fit_read_out, psnr
+from lgmamba.probe.content import ReadOut, fit_read_out, psnr
 from lgmamba.probe.passes import level_of, stops
 from lgmamba.probe.subject import Columns, Subject, columns_of
 from lgmamba.tasks.images import ImageModel
@@ -50,32 +50,37 @@ class Given:
 def read_outs(subject: Subject) -> dict[str, Columns]:
     """PSNR of each of `READ_OUTS` at every length, on held-out images, with the penalty that validation images chose.
 
+    Where the held-out images are those, leave-one-out errors on training images choose it.
+
     Raises:
         ConfigError: there are no validation images.
     """
-    look = subject.config.inspect
+    look, split = subject.config.inspect, subject.config.split
     steps = look.read_out_steps(subject.L0)
     if not len(subject.dataset.split("val")):
         raise ConfigError(
             "data.splits.val: found no image, expected one or more, by which the penalty of read-outs is chosen"
         )
-    splits = (("train", look.fit_images), ("val", look.images), (None, look.images))
     passes = [
-        _given(subject, subject.sequences(images, split=split, steps=steps[-1]), steps) for split, images in splits
+        _given(subject, subject.sequences(images, split=name, steps=steps[-1]), steps)
+        for name, images in (("train", look.fit_images), ("val", look.images), (split, look.images))
     ]
-    found = {}
+    fits: dict[int, ReadOut] = {}
+    tests: dict[int, Given] = {}
     for train, val, test in zip(*passes, strict=True):
-        found[test.step] = (
-            fit_read_out(train.latents, train.targets, (val.latents, val.targets)),
-            test,
-            len(train.latents),
-        )
-    at_L0, rows = found[subject.L0][0], []
-    for step, (here, test, fitted_on) in found.items():
-        fits = {"trained": None, "refitted": here, "refitted_at_L0": at_L0}
-        for name, fit in fits.items():
+        judged = None if split == "val" else (val.latents, val.targets)
+        fits[test.step] = fit_read_out(train.latents, train.targets, judged)
+        tests[test.step] = test
+    rows = []
+    for step, test in tests.items():
+        read = {"trained": None, "refitted": fits[step], "refitted_at_L0": fits[subject.L0]}
+        for name, fit in read.items():
             level = test.trained if fit is None else psnr(fit(test.latents), test.targets)
-            about = {"features": test.latents.shape[1], "fit_images": fitted_on, "images": len(test.latents)}
+            about = {
+                "features": test.latents.shape[1],
+                "fit_images": len(fits[step].examples),
+                "images": len(test.latents),
+            }
             rows.append({"step": step, "read_out": name, "psnr": level, "penalty": fit and fit.penalty, **about})
     return {"read_outs": columns_of(rows)}
 
