@@ -34,9 +34,9 @@ def contrast_facts(
 
     Returns:
         rows: one mapping for each contrast, with `sentence` (claim, verdict and numbers in words), and `unit` where each has its own
-        and it is not dB; counts: verdicts in
-        words; signs: where all of many are described, how many effects have the claimed sign, and which have not; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None; many: whether
-        they are a table.
+        and it is not dB; counts: verdicts in words; signs: where all of many are described, how many effects have the claimed sign,
+        and which have not; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None; many:
+        whether they are a table.
     """
     unit_of = {name: units if isinstance(units, str) else units[name] for name in contrasts["name"]}
     rows = [
