@@ -1,5 +1,7 @@
 """Every mixer once more, one step after the other, in plain words: mixer and u (B, L, d) -> output (B, L, d)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,11 +51,22 @@ def mamba2(m: Mixer, u: Tensor) -> Tensor:
         S, ys = u.new_zeros(len(u), D // H, N), []
         for t in range(u.shape[1]):
             step = F.softplus(dt[:, t, h] + m.dt_bias[h])[:, None, None]
-            S = torch.exp(-step * torch.exp(m.A_log[h])) * S + step * own[:, t, :, None] * b[:, t, None]
+            rate = torch.exp(m.A_log[h]) if m.decays is None else post_rate(m, h, t + 1)
+            S = torch.exp(-step * rate) * S + step * own[:, t, :, None] * b[:, t, None]
             ys.append((S @ c[:, t, :, None])[..., 0] + m.D[h] * own[:, t])
         heads.append(torch.stack(ys, dim=1))
     y = torch.cat(heads, dim=-1) * F.silu(z)
     return m.out_proj(y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt() * m.norm.weight)
+
+
+def post_rate(m: Mixer, h: int, t: int) -> Tensor:
+    """Cao 2026, definition 4.5 and theorem 4.5: rate of a head at step t."""
+    logs = [m.decays.A_log_base]
+    for gap in m.decays.A_log_deltas:
+        logs.append(logs[-1] + F.softplus(gap))
+    last, spread = len(logs) - 1, logs[-1] - logs[0]
+    alpha = (last - h) / last + (logs[h] - logs[0] - h / last * spread) / math.log(m.decays.length)
+    return torch.exp(logs[h]) * t ** -alpha.clamp(0, 1)
 
 
 def s4d(m: Mixer, u: Tensor) -> Tensor:
