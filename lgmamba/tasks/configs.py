@@ -6,8 +6,10 @@ from pydantic import BeforeValidator, Field
 
 from lgmamba.tasks.automaton.config import AutomatonConfig
 from lgmamba.tasks.bytes.config import BytesConfig
+from lgmamba.tasks.composite.config import CompositeConfig
 from lgmamba.tasks.copying.config import CopyingConfig
 from lgmamba.tasks.draw.config import DrawConfig
+from lgmamba.tasks.inverse.config import InverseConfig
 from lgmamba.tasks.mqar.config import MqarConfig
 from lgmamba.tasks.queried.config import QueriedConfig
 from lgmamba.tasks.regression.config import RegressionConfig
@@ -18,5 +20,15 @@ def _with_kind(values: Any) -> Any:
     return {"kind": "draw"} | values if isinstance(values, dict) else values
 
 
-Kinds = DrawConfig | QueriedConfig | RegressionConfig | MqarConfig | CopyingConfig | AutomatonConfig | BytesConfig
+Kinds = (
+    DrawConfig
+    | QueriedConfig
+    | RegressionConfig
+    | MqarConfig
+    | CopyingConfig
+    | AutomatonConfig
+    | CompositeConfig
+    | InverseConfig
+    | BytesConfig
+)
 TaskConfig = Annotated[Annotated[Kinds, Field(discriminator="kind")], BeforeValidator(_with_kind)]

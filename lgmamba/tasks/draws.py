@@ -21,8 +21,8 @@ def distinct(uniform: Tensor, n: int) -> Tensor:
     return uniform.argsort(-1)[..., :n]
 
 
-def below(uniform: Tensor, M: int) -> Tensor:
-    """Numbers 0 .. M - 1, int64, from uniform ones in [0, 1)."""
+def below(uniform: Tensor, M: int | Tensor) -> Tensor:
+    """Numbers 0 .. M - 1, int64, from uniform ones in [0, 1); M is one for all, or of the same shape."""
     return (uniform * M).long().clamp(max=M - 1)
 
 

@@ -9,8 +9,10 @@ from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.automaton.task import AutomatonTask
 from lgmamba.tasks.base import Task
 from lgmamba.tasks.bytes.task import BytesTask
+from lgmamba.tasks.composite.task import CompositeTask
 from lgmamba.tasks.copying.task import CopyingTask
 from lgmamba.tasks.draw.task import DrawTask
+from lgmamba.tasks.inverse.task import InverseTask
 from lgmamba.tasks.mqar.task import MqarTask
 from lgmamba.tasks.queried.task import QueriedTask
 from lgmamba.tasks.regression.task import RegressionTask
@@ -23,6 +25,8 @@ TASKS: dict[str, type[Task]] = {
     "mqar": MqarTask,
     "copying": CopyingTask,
     "automaton": AutomatonTask,
+    "composite": CompositeTask,
+    "inverse": InverseTask,
     "bytes": BytesTask,
 }
 """`task.kind` -> class."""
