@@ -11,6 +11,7 @@ from lgmamba.tasks.copying.config import CopyingConfig
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.inverse.config import InverseConfig
 from lgmamba.tasks.mqar.config import MqarConfig
+from lgmamba.tasks.passkey.config import PasskeyConfig
 from lgmamba.tasks.queried.config import QueriedConfig
 from lgmamba.tasks.regression.config import RegressionConfig
 
@@ -30,5 +31,6 @@ Kinds = (
     | CompositeConfig
     | InverseConfig
     | BytesConfig
+    | PasskeyConfig
 )
 TaskConfig = Annotated[Annotated[Kinds, Field(discriminator="kind")], BeforeValidator(_with_kind)]

@@ -14,6 +14,7 @@ from lgmamba.tasks.copying.task import CopyingTask
 from lgmamba.tasks.draw.task import DrawTask
 from lgmamba.tasks.inverse.task import InverseTask
 from lgmamba.tasks.mqar.task import MqarTask
+from lgmamba.tasks.passkey.task import PasskeyTask
 from lgmamba.tasks.queried.task import QueriedTask
 from lgmamba.tasks.regression.task import RegressionTask
 from lgmamba.tasks.seeds import seed_of
@@ -28,6 +29,7 @@ TASKS: dict[str, type[Task]] = {
     "composite": CompositeTask,
     "inverse": InverseTask,
     "bytes": BytesTask,
+    "passkey": PasskeyTask,
 }
 """`task.kind` -> class."""
 

@@ -91,6 +91,12 @@ TASKS = {
         NO_ENDS,
     ),
     "bytes": Row(SYMBOLS | {"kind": "bytes", "starts": 20}, TEXT, NO_ENDS),
+    "passkey": Row(
+        {"kind": "passkey", "starts": 9, "lengths": {"kind": "uniform", "low": 16, "high": 18}, "supervision": LAST},
+        TEXT,
+        NO_ENDS,
+        own_loss=True,
+    ),
 }
 
 
