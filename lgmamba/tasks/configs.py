@@ -1,6 +1,6 @@
 """The kinds of `task:` in params.yaml; imports no torch. Their classes are in `lgmamba.tasks.registry`."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -33,4 +33,11 @@ Kinds = (
     | BytesConfig
     | PasskeyConfig
 )
+
+
+def kinds() -> list[str]:
+    """Names of all tasks, in the order above."""
+    return [get_args(config.model_fields["kind"].annotation)[0] for config in get_args(Kinds)]
+
+
 TaskConfig = Annotated[Annotated[Kinds, Field(discriminator="kind")], BeforeValidator(_with_kind)]
