@@ -9,8 +9,10 @@ from lgmamba.tasks.bytes.config import BytesConfig
 from lgmamba.tasks.composite.config import CompositeConfig
 from lgmamba.tasks.copying.config import CopyingConfig
 from lgmamba.tasks.draw.config import DrawConfig
+from lgmamba.tasks.forecast.config import ForecastConfig
 from lgmamba.tasks.inverse.config import InverseConfig
 from lgmamba.tasks.mqar.config import MqarConfig
+from lgmamba.tasks.next_item.config import NextItemConfig
 from lgmamba.tasks.passkey.config import PasskeyConfig
 from lgmamba.tasks.queried.config import QueriedConfig
 from lgmamba.tasks.regression.config import RegressionConfig
@@ -32,6 +34,8 @@ Kinds = (
     | InverseConfig
     | BytesConfig
     | PasskeyConfig
+    | ForecastConfig
+    | NextItemConfig
 )
 
 

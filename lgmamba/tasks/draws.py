@@ -29,3 +29,12 @@ def below(uniform: Tensor, M: int | Tensor) -> Tensor:
 def each_once(order: Tensor, within: Tensor) -> Tensor:
     """Q numbers in [0, 1), one in each of Q equal parts, in random order, from two times Q uniform ones (..., Q)."""
     return (order.argsort(-1) + within) / order.shape[-1]
+
+
+SMALLEST = 2.0**-54
+"""Of uniform numbers, so that no normal number is infinite."""
+
+
+def gaussian(uniform: Tensor) -> Tensor:
+    """Standard normal numbers, float32, from uniform ones in [0, 1) (float64)."""
+    return torch.special.ndtri(uniform.clamp(min=SMALLEST)).float()

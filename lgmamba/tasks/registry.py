@@ -12,8 +12,10 @@ from lgmamba.tasks.bytes.task import BytesTask
 from lgmamba.tasks.composite.task import CompositeTask
 from lgmamba.tasks.copying.task import CopyingTask
 from lgmamba.tasks.draw.task import DrawTask
+from lgmamba.tasks.forecast.task import ForecastTask
 from lgmamba.tasks.inverse.task import InverseTask
 from lgmamba.tasks.mqar.task import MqarTask
+from lgmamba.tasks.next_item.task import NextItemTask
 from lgmamba.tasks.passkey.task import PasskeyTask
 from lgmamba.tasks.queried.task import QueriedTask
 from lgmamba.tasks.regression.task import RegressionTask
@@ -30,6 +32,8 @@ TASKS: dict[str, type[Task]] = {
     "inverse": InverseTask,
     "bytes": BytesTask,
     "passkey": PasskeyTask,
+    "forecast": ForecastTask,
+    "next_item": NextItemTask,
 }
 """`task.kind` -> class."""
 

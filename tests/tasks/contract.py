@@ -91,6 +91,8 @@ TASKS = {
         NO_ENDS,
     ),
     "bytes": Row(SYMBOLS | {"kind": "bytes", "starts": 20}, TEXT, NO_ENDS),
+    "forecast": Row(SYMBOLS | {"kind": "forecast", "season": 6, "patch": 2, "waves": 2}, NO_IMAGES, NO_ENDS),
+    "next_item": Row(SYMBOLS | {"kind": "next_item", "genres": 3, "items": 10}, NO_IMAGES, NO_ENDS),
     "passkey": Row(
         {"kind": "passkey", "starts": 9, "lengths": {"kind": "uniform", "low": 16, "high": 18}, "supervision": LAST},
         TEXT,
