@@ -45,6 +45,7 @@ class MixerBase(Strict):
         TITLE: its name, for the report.
         SOURCE: paper and equations.
         PASSES_STATES: whether a training may start from the state of another sequence (`train.state_passing`).
+        ANSWERS: whether it has outputs for queries alone, not for steps, so that it is only for tasks that ask (`TaskBase.ASKS`).
         OFFSETS: whether a length-adaptive model can offset its step sizes (`adaptive.kind: dt_bias` and `both`).
     """
 
@@ -53,6 +54,7 @@ class MixerBase(Strict):
     TITLE: ClassVar[str]
     SOURCE: ClassVar[str]
     PASSES_STATES: ClassVar[bool] = True
+    ANSWERS: ClassVar[bool] = False
     OFFSETS: ClassVar[bool] = False
 
     @property
