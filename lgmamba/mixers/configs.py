@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lgmamba.mixers.attention.config import AttentionConfig
+from lgmamba.mixers.encoder_decoder.config import EncoderDecoderConfig
 from lgmamba.mixers.gated_delta.config import GatedDeltaConfig
 from lgmamba.mixers.gla.config import GlaConfig
 from lgmamba.mixers.gru.config import GruConfig
@@ -41,6 +42,7 @@ MixerConfig = Annotated[
     | PsmConfig
     | ShmambaConfig
     | AttentionConfig
+    | EncoderDecoderConfig
     | PythonConfig,
     Field(discriminator="kind"),
 ]

@@ -285,6 +285,24 @@ class Mixer(nn.Module):
         return State(memory, tuple(carry))
 
 
+class Answering(Mixer):
+    """Base of mixers that are no function of each step and those before it: they have outputs for queries alone (`ANSWERS`).
+
+    Reading keeps what is read, and gives zeros; whatever is asked is answered from a state, which is not changed.
+    """
+
+    def answer(self, u: Tensor, state: State, last: Tensor | None = None, alone: bool = False) -> Tensor:
+        """(B, Q, d) -> (B, Q, d).
+
+        Args:
+            u: queries.
+            state: where sequences stand that are asked; at least one step of each is not masked.
+            last: (B,) number of the last step that is looked at of each; None: all of them.
+            alone: whether each query is answered as if it were the only one.
+        """
+        raise NotImplementedError
+
+
 def gather_steps(v: Tensor, keep: Tensor) -> Tensor:
     """Rows `keep` (B, K) of a (B, L, ...) tensor, per sample: (B, K, ...)."""
     index = keep.reshape(*keep.shape, *([1] * (v.ndim - 2))).expand(-1, -1, *v.shape[2:])

@@ -2,7 +2,8 @@
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.attention.mixer import AttentionMixer
-from lgmamba.mixers.contract import Mixer
+from lgmamba.mixers.contract import Answering, Mixer
+from lgmamba.mixers.encoder_decoder.mixer import EncoderDecoderMixer
 from lgmamba.mixers.gated_delta.mixer import GatedDeltaMixer
 from lgmamba.mixers.gla.mixer import GlaMixer
 from lgmamba.mixers.gru.mixer import GruMixer
@@ -40,11 +41,13 @@ MIXERS: dict[str, type[Mixer]] = {
     "shmamba": ShmambaMixer,
     "attention": AttentionMixer,
 }
-"""`model.mixer.kind` -> class, of those that are part of this package."""
+"""`model.mixer.kind` -> class, of those that are part of this package and have an output at every step."""
+ANSWERING: dict[str, type[Answering]] = {"encoder_decoder": EncoderDecoderMixer}
+"""The same, of those that have outputs for queries alone."""
 
 
 def build_mixer(config: ModelConfig, layer: int) -> Mixer:
     """The mixer of one layer, with the layer's own configuration in the place of `mixer`."""
     own = config.mixer.of_layer(layer)
-    made = config.mixer.mixer if isinstance(config.mixer, PythonConfig) else MIXERS[own.kind]
+    made = config.mixer.mixer if isinstance(config.mixer, PythonConfig) else (MIXERS | ANSWERING)[own.kind]
     return made(config if own is config.mixer else config.model_copy(update={"mixer": own}), layer)

@@ -1,6 +1,6 @@
 """Reading sequences for the probes: the state of every layer after chosen steps, or a whole pass.
 
-A length-adaptive model is told its training length L0 all the way (stream mode). Glossary: `lgmamba.probe`.
+A length-adaptive model is told its training length L0 all the way (stream mode), unless another length is given. Glossary: `lgmamba.probe`.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,12 @@ class Stop:
 
 @torch.no_grad()
 def stops(
-    model: SequenceModel, seq: Sequences, steps: list[int], piece: int, plan: Hook | None = None
+    model: SequenceModel,
+    seq: Sequences,
+    steps: list[int],
+    piece: int,
+    plan: Hook | None = None,
+    length: int | None = None,
 ) -> Iterator[Stop]:
     """One pass in pieces that end at each of some steps.
 
@@ -50,28 +55,30 @@ def stops(
         steps: from 1, ascending.
         piece: steps of a piece, at most.
         plan: changes what enters each scan; it must keep every step.
+        length: what a length-adaptive model is told; None: its training length.
     """
-    for part in read_pieces(model, seq, ends(steps, piece), told_to(model, len(seq)), plan):
+    what = told(model, len(seq), length or model.L0)
+    for part in read_pieces(model, seq, ends(steps, piece), what, plan):
         if part.stop in steps:
             yield Stop(part.stop, part.outputs[:, -1], part.state)
 
 
 @dataclass(frozen=True)
-class LayerPass:
+class LayerTrace:
     """One layer's part of a pass over whole sequences: its mixer's input u (B, L, d), and what it scans."""
 
     u: Tensor
     call: Call
 
-    def upto(self, sample: int, T: int) -> "LayerPass":
+    def upto(self, sample: int, T: int) -> "LayerTrace":
         """The same of one sample and its first T steps, which is what a pass that ends there sees."""
         one = slice(sample, sample + 1)
         steps = {name: getattr(self.call, name)[one, :T] for name in self.call.PER_STEP}
-        return LayerPass(self.u[one, :T], replace(self.call, **steps))
+        return LayerTrace(self.u[one, :T], replace(self.call, **steps))
 
 
 @torch.no_grad()
-def layer_passes(model: SequenceModel, seq: Sequences, steps: int) -> list[LayerPass]:
+def layer_traces(model: SequenceModel, seq: Sequences, steps: int) -> list[LayerTrace]:
     """What every layer reads in one pass over the first steps, kept whole: for few images."""
     inputs: list[Tensor] = []
     calls: list[Call] = []
@@ -84,7 +91,7 @@ def layer_passes(model: SequenceModel, seq: Sequences, steps: int) -> list[Layer
     finally:
         for handle in handles:
             handle.remove()
-    return [LayerPass(u, call) for u, call in zip(inputs, calls, strict=True)]
+    return [LayerTrace(u, call) for u, call in zip(inputs, calls, strict=True)]
 
 
 @torch.no_grad()

@@ -37,7 +37,6 @@ class AttentionConfig(MixerBase):
     SOURCE: ClassVar[str] = (
         "Vaswani et al. 2017 (arXiv:1706.03762), equation 1; side by side with its MLP as in PaLM (arXiv:2204.02311)"
     )
-    PASSES_STATES: ClassVar[bool] = False
 
     kind: Literal["attention"]
     heads: int = Field(ge=1, le=1024, description="heads, a divisor of d_model")
@@ -56,6 +55,12 @@ class AttentionConfig(MixerBase):
         exclude_if=lambda local: local is None,  # files without it stay what they are, to the byte
         description="a step looks at the last so many steps, itself included; null: at all",
     )
+
+    @property
+    def why_no_passing(self) -> str | None:
+        if self.local is not None:
+            return None
+        return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
 
     @property
     def words(self) -> str:

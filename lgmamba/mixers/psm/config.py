@@ -31,13 +31,16 @@ class PsmConfig(MixerBase):
     }
     TITLE: ClassVar[str] = "PSM"
     SOURCE: ClassVar[str] = "Yau et al. 2025 (arXiv:2506.10918), Transformer-PSM, from secondary sources; as a layer"
-    PASSES_STATES: ClassVar[bool] = False
 
     kind: Literal["psm"]
     chunk: Width = Field(description="steps of a chunk, c")
     heads: int = Field(ge=1, le=1024, description="heads of both blocks, a divisor of width")
     width: Width = Field(description="inner width of both blocks' attention; heads of even width")
     mlp: Width = Field(description="hidden width of both blocks' SwiGLU")
+
+    @property
+    def why_no_passing(self) -> str | None:
+        return "whose state has a sum for each binary digit of the chunks read, so that sequences of a batch would have states of different sizes"
 
     @property
     def words(self) -> str:

@@ -78,6 +78,10 @@ class RglruConfig(MixerBase):
         more = {verb: HYBRID for verb in self.SUPPORTS if verb not in self.supports}
         return self.WHY_NOT | more
 
+    @property
+    def period(self) -> int:
+        return 1 if self.attention is None else EVERY
+
     def of_layer(self, layer: int) -> MixerBase:
         if self.attention is None or layer % EVERY != EVERY - 1:
             return self

@@ -93,8 +93,10 @@ class QueriedConfig(TaskBase):
     TIED: ClassVar[bool] = True
     CLASSES: ClassVar[bool] = True
     IMAGES: ClassVar[bool] = True
+    ASKS: ClassVar[bool] = True
     READS: ClassVar[Literal["cells", "places"]] = "places"
     DETAILS: ClassVar[tuple[str, ...]] = ("asked",)
+    PASSES_STATES: ClassVar[bool] = True
     CONDITIONING: ClassVar[frozenset[str]] = frozenset({"length_token"})
     DRAWN: ClassVar[frozenset[str]] = frozenset({"lengths", "per", "weight"})
 

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from lgmamba.analysis.families import KINDS, describe_lengths, exemplary_runs, kind_of
+from lgmamba.analysis.frames import with_regret
 from lgmamba.analysis.panel import Panel
 from lgmamba.config.study import Params
 from lgmamba.metrics import LIMIT
@@ -20,13 +21,13 @@ TASK_FACTORS = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 2)
 GALLERY_IMAGES = 2
 
 
-def drawn_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel | None) -> dict[str, pl.DataFrame]:
+def figure_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel | None) -> dict[str, pl.DataFrame]:
     """{figure: frame}, from the frames of the study; without pictures or retention maps, those that need none."""
     some = {} if panel is None else {"task": task_rows(params, panel), "gallery": gallery_rows(params, panel)}
     if "retention" in frames:
         some["retention"] = retention_rows(params, frames["retention"])
     return some | {
-        "curves": curve_rows(params, frames["summary"]),
+        "curves": with_regret(curve_rows(params, frames["summary"]), frames["regret"]),
         "degradation": frames["degradation"],
         "training": training_rows(params, frames["history"]),
         "lengths": length_rows(params, frames["lengths"]),
