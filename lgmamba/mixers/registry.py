@@ -49,5 +49,8 @@ ANSWERING: dict[str, type[Answering]] = {"encoder_decoder": EncoderDecoderMixer}
 def build_mixer(config: ModelConfig, layer: int) -> Mixer:
     """The mixer of one layer, with the layer's own configuration in the place of `mixer`."""
     own = config.mixer.of_layer(layer)
-    made = config.mixer.mixer if isinstance(config.mixer, PythonConfig) else (MIXERS | ANSWERING)[own.kind]
+    if isinstance(config.mixer, PythonConfig):
+        made = config.mixer.mixer
+    else:
+        made = (MIXERS | ANSWERING)[own.kind]  # type: ignore[attr-defined]  # as all in the package's union have one
     return made(config if own is config.mixer else config.model_copy(update={"mixer": own}), layer)
