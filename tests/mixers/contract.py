@@ -65,13 +65,18 @@ ROWS = {
     "s4d": Row({"kind": "s4d", "d_state": 3}, s4d, 384),
     "lru": Row({"kind": "lru", "hidden": 5}, lru, 225),
     "rglru": Row({"kind": "rglru", "width": 6, "blocks": 2}, rglru, 84 + 30 + 36 + 12 + 6 + 42),
+    "griffin": Row(
+        {"kind": "rglru", "width": 6, "blocks": 3, "conv": "none", "attention": {"window": 3, "heads": 1, "mlp": 4}},
+        rglru,
+        84 + 24 + 12 + 6 + 42,
+    ),
     "rglru without convolution": Row(
         {"kind": "rglru", "width": 6, "blocks": 3, "conv": "none"}, rglru, 84 + 24 + 12 + 6 + 42
     ),
     "mingru": Row({"kind": "mingru", "hidden": 5}, mingru, 70 + 30),
     "mamba3": Row({"kind": "mamba3", "d_state": 5, "head": 4}, mamba3, 382),
     "mamba3 with two inputs and outputs a head": Row(
-        {"kind": "mamba3", "d_state": 4, "head": 6, "rank": 2}, mamba3, 6 * (24 + 16 + 6 + 1) + 8 + 32 + 4 + 72 + 72
+        {"kind": "mamba3", "d_state": 4, "head": 4, "rank": 2}, mamba3, 6 * (24 + 16 + 9 + 1) + 8 + 48 + 6 + 72 + 72
     ),
     "gla": Row({"kind": "gla", "heads": 2, "key": 3, "value": 4, "rank": 2}, gla, 250),
     "gated_delta": Row({"kind": "gated_delta", "heads": 2, "key": 3, "value": 4}, gated_delta, 328),
@@ -86,16 +91,11 @@ ROWS = {
         )
         for position in ("nope", "rope", "alibi", "sinusoid")
     },
-    "attention absolute": Row(
-        {"kind": "attention", "heads": 2, "mlp": 0, "position": "absolute", "rows": 6}, attention, 144 + 36
-    ),
     "attention over the last three steps": Row(
         {"kind": "attention", "heads": 3, "mlp": 4, "position": "rope", "local": 3}, attention, 144 + 72
     ),
-    "griffin": Row(
-        {"kind": "rglru", "width": 6, "blocks": 3, "conv": "none", "attention": {"window": 3, "heads": 3, "mlp": 4}},
-        rglru,
-        84 + 24 + 12 + 6 + 42,
+    "attention absolute": Row(
+        {"kind": "attention", "heads": 2, "mlp": 0, "position": "absolute", "rows": 6}, attention, 144 + 36
     ),
     "lstm": Row({"kind": "lstm", "hidden": 4}, lstm, 4 * 4 * (6 + 4) + 32 + 24),
     "lrcssm": Row({"kind": "lrcssm", "units": 5}, lrcssm, 12 + 60 + 40 + 36),
