@@ -88,7 +88,10 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "strategies": _strategies(params, frames),
         "costs": cost_facts(found["runs"]),
         "titles": titles(params),
-        "views": {"figures": figure_views(params), "claims": claim_views(params)},
+        "views": {
+            "figures": figure_views(params, remedies["best"] if remedies else None),
+            "claims": claim_views(params),
+        },
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
         "captions": captions(params, sample, remedies["sample"] if remedies else None),
         "remedies": remedies,
