@@ -58,6 +58,7 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
     return {
         "study": params.study,
         "title": params.report.title,
+        "question": params.report.question,
         "metrics": [_words_of("psnr", params.task.METRICS[0]), _words_of(ACCURACY.level, ACCURACY)],
         "read": params.task.STEPS,
         "steps": steps,

@@ -93,10 +93,17 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             "claims": claim_views(params),
         },
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
-        "captions": captions(params, sample, remedies["sample"] if remedies else None),
+        "captions": captions(params, sample, remedies["sample"] if remedies else None, gallery_images(params, frames)),
         "remedies": remedies,
         "inside": None if params.inspect is None else inspect_facts(params, frames),
     }
+
+
+def gallery_images(params: Params, frames: Path) -> list[int]:
+    """Which images of the panel the gallery shows, in its order."""
+    if not params.task.IMAGES:
+        return []
+    return pl.read_parquet(frames / "figure_gallery.parquet")["image"].unique(maintain_order=True).to_list()
 
 
 def _strategies(params: Params, frames: Path) -> list[str]:

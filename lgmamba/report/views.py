@@ -48,7 +48,9 @@ def claim_views(params: Params) -> dict[str, str]:
 def _view(params: Params, contrast: Contrast) -> str:
     L0 = params.runs_by_name()[contrast.of.run].L0
     steps = contrast.of.steps(L0)
-    return link(params, [contrast.of.run, contrast.minus.run], steps[len(steps) // 2], _remedy(contrast))
+    return link(
+        params, [contrast.of.run, contrast.minus.run], steps[len(steps) // 2], _remedy(contrast), contrast.of.order
+    )
 
 
 def _remedy(contrast: Contrast) -> str | None:

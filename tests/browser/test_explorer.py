@@ -1,12 +1,14 @@
 """The step explorer, used as a person would."""
 
 import base64
+import io
 import json
 import re
 
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.panel import read_panel
@@ -177,6 +179,19 @@ def test_four_models_and_no_more_at_least_one(opened, written):
         assert page.locator(".card").count() == 2 + 1
 
 
+def assert_something_everywhere(page) -> None:
+    """Each part of the page, as a screenshot shows it, has something on its ground, and none lies on the next."""
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    whole = np.asarray(shot).astype(int)
+    below = 0
+    for part in (".choices", "#sentence", "#pictures", ".plot", "#maps", "footer"):
+        box = {name: int(value) for name, value in page.locator(part).first.bounding_box().items()}
+        assert below <= box["y"] + 1, part
+        below = box["y"] + box["height"]
+        seen = whole[box["y"] : below, box["x"] : box["x"] + box["width"]]
+        assert (np.abs(seen - whole[0, 0]).sum(axis=2) > 30).mean() > 0.04, part
+
+
 @pytest.mark.parametrize(("width", "dark"), [(400, False), (400, True), (900, False), (1600, True)])
 def test_it_fits_and_can_be_read_at_every_width(opened, written, width, dark):
     with opened(written("omniglot"), width=width, dark=dark) as page:
@@ -192,6 +207,7 @@ def test_it_fits_and_can_be_read_at_every_width(opened, written, width, dark):
         assert 0 <= bar["y"] <= 800 - bar["height"] + 1 if width == 400 else True  # always at hand on a phone
         label = page.locator(".card").nth(2).locator("canvas").first.bounding_box()
         assert label["width"] > 80
+        assert_something_everywhere(page)
 
 
 def test_it_can_be_read_without_scripts(opened, written):
