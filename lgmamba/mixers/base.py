@@ -45,6 +45,9 @@ class MixerBase(Strict):
         TITLE: its name, for the report.
         SOURCE: paper and equations.
         PASSES_STATES: whether a training may start from the state of another sequence (`train.state_passing`).
+        ANSWERS: whether it has outputs for queries alone, not for steps, so that it is only for tasks that ask (`TaskBase.ASKS`).
+        BOUNDED: whether a step writes in proportion to what it forgets, so that the state does not grow with how long it remembers; None
+            where there is no such state, or nothing is said.
         OFFSETS: whether a length-adaptive model can offset its step sizes (`adaptive.kind: dt_bias` and `both`).
     """
 
@@ -53,6 +56,8 @@ class MixerBase(Strict):
     TITLE: ClassVar[str]
     SOURCE: ClassVar[str]
     PASSES_STATES: ClassVar[bool] = True
+    ANSWERS: ClassVar[bool] = False
+    BOUNDED: ClassVar[bool | None] = None
     OFFSETS: ClassVar[bool] = False
 
     @property

@@ -1,7 +1,7 @@
 """What the probes found inside trained runs: their files checked and put together, and the frames that figures draw.
 
-collect   the files of the stage `inspect`, of every run and seed
-drawn     the frames of the figures receptive_field, states and modes, row for row
+collect      the files of the stage `inspect`, of every run and seed
+figure_data  the frames of the figures receptive_field, states and modes, row for row
 """
 
 NAMES = (

@@ -11,7 +11,7 @@ BINS_PER_OCTAVE = 5
 COLUMNS = ("panel", "run", "L0", "series", "layer", "factor", "x", "y", "lo", "hi", "weight")
 
 
-def inspect_drawn(params: Params, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+def inspect_figure_frames(params: Params, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     """{figure: its frame}, from the frames of `collect`."""
     return {
         "receptive_field": _in_order(params, receptive_field_rows(frames)),
