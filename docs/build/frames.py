@@ -31,7 +31,7 @@ MADE_BY = {
     "remedies_cost": "remedies.frames.cost_frame",
     "remedies_lengths": "remedies.frames.lengths_frame",
     "remedies_retention": "frames.retention_frame",
-    "remedies_memory": "remedies.drawn.memory_rows",
+    "remedies_memory": "remedies.figure_data.memory_rows",
     "figure_budget": "comparisons.budget_frame",
     "figure_forms": "comparisons.form_frame",
     "figure_mixers": "mixers.mixer_frame",

@@ -8,7 +8,7 @@ contrasts    the primary contrasts: effect, interval over trainings, verdict
 frames       the tidy frames of the study
 inspect      what the probes found inside trained runs
 remedies     what remedies do beyond the training length
-drawn        the frames that the figures draw, row for row
+figure_data  the frames that the figures draw, row for row
 shown        which runs are drawn one by one
 exchange     what the class costs the picture, of runs that differ in the weight of classification
 frontier     conflict gaps, exchange area and synergy, as pure functions

@@ -9,9 +9,9 @@ from lgmamba.analysis.asked import asked_frame, asked_rows, told_frame, written_
 from lgmamba.analysis.collect import RunFolder, collect_runs, load_study
 from lgmamba.analysis.comparisons import budget_frame, form_frame
 from lgmamba.analysis.contrasts import LEVELS, Levels, contrasts_frame
-from lgmamba.analysis.drawn import drawn_frames
 from lgmamba.analysis.exchange import exchange_frame
 from lgmamba.analysis.families import several_budgets, several_forms, several_mixers, trades_classes
+from lgmamba.analysis.figure_data import figure_frames
 from lgmamba.analysis.files import write_frame, write_json
 from lgmamba.analysis.frames import (
     CHANGES,
@@ -32,7 +32,7 @@ from lgmamba.analysis.frames import (
     with_regret,
 )
 from lgmamba.analysis.inspect.collect import collect_inspected
-from lgmamba.analysis.inspect.drawn import inspect_drawn
+from lgmamba.analysis.inspect.figure_data import inspect_figure_frames
 from lgmamba.analysis.mixers import mixer_frame
 from lgmamba.analysis.panel import collect_panel, write_panel
 from lgmamba.analysis.remedies.evaluate import remedy_frames
@@ -84,7 +84,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         paths = [folder.path / "probe/retention.parquet" for folder in folders]
         frames["retention"] = retention_frame(paths, ("run", *SETTING, "age"))
     panel = collect_panel(folders) if params.task.IMAGES else None
-    frames |= {f"figure_{name}": frame for name, frame in drawn_frames(params, frames, panel).items()}
+    frames |= {f"figure_{name}": frame for name, frame in figure_frames(params, frames, panel).items()}
 
     if "theory" in figures_of(params):
         frames["figure_theory"] = theory_frame(params, curves)
@@ -106,7 +106,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     if params.inspect is not None:
         inspected = collect_inspected(params, folders)
         frames |= {f"inspect_{name}": frame for name, frame in inspected.items()}
-        frames |= {f"figure_{name}": frame for name, frame in inspect_drawn(params, inspected).items()}
+        frames |= {f"figure_{name}": frame for name, frame in inspect_figure_frames(params, inspected).items()}
     L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
     own = levels_of(curves, frames.get("remedies_levels"))
     if "inspect_read_outs" in frames:

@@ -22,7 +22,7 @@ SETTING = ("mode", "order", "method", "step")
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is computed from per-image errors: the study, its readings, and their levels."""
+    """All that is computed from per-image errors: the study, its evaluations, and their levels."""
 
     params: Params
     samples: Samples

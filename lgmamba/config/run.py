@@ -327,6 +327,15 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _mixer_answers(self):
+        if self.model.mixer.ANSWERS and not self.task.ASKS:
+            raise ValueError(
+                f"model.mixer.kind: found {self.model.mixer.kind}, expected: another for task {self.task.kind}, since it reads all steps at "
+                "once and has outputs for queries alone"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _conditioning_fits(self):
         adaptive, able = self.model.adaptive, self.task.CONDITIONING
         if adaptive is not None and able is not None and adaptive.kind not in able:

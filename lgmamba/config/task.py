@@ -57,6 +57,7 @@ class TaskBase(Strict):
         CLASSES: whether what it reads has a class that a head may name (model.class_head), on a latent of any width (model.latent).
         IMAGES: whether it needs images; else the data stage makes ids and splits alone (data.source.kind: none).
         TEXT: whether it needs text (data.source.kind: text).
+        ASKS: whether predictions are asked for by queries, so that mixers that ANSWER will do.
         CONDITIONING: kinds of `model.adaptive` that the task's model can have; None: all.
         DETAILS: names of the frames that evaluation writes besides errors and retention, see `lgmamba.tasks.base.Details`.
         INVARIANT: what may be done to a sequence without changing its target, which decides the controls that make sense.
@@ -80,6 +81,7 @@ class TaskBase(Strict):
     CLASSES: ClassVar[bool] = False
     IMAGES: ClassVar[bool] = False
     TEXT: ClassVar[bool] = False
+    ASKS: ClassVar[bool] = False
     CONDITIONING: ClassVar[frozenset[str] | None] = None
     DETAILS: ClassVar[tuple[str, ...]] = ()
     INVARIANT: ClassVar[frozenset[Invariance]] = frozenset()

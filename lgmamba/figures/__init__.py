@@ -1,4 +1,4 @@
-"""Figures: pure functions of the frames in `lgmamba.analysis.drawn`, one module each."""
+"""Figures: pure functions of the frames in `lgmamba.analysis.figure_data`, one module each."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -37,7 +37,7 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
     Where classes are named, accuracy has a second row of panels below, on the same steps.
 
     Args:
-        frame: figure_curves of `analysis.drawn.curve_rows`.
+        frame: figure_curves of `analysis.figure_data.curve_rows`.
     """
     models = frame.filter(pl.col("method") == "model")
     panels = models["panel"].unique(maintain_order=True).to_list()

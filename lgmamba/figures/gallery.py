@@ -19,7 +19,7 @@ def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
     """Rows = runs below the patches read, columns = steps, one block for each image; red line = the run's L0.
 
     Args:
-        frame: figure_gallery of `analysis.drawn.gallery_rows`, one row for each tile.
+        frame: figure_gallery of `analysis.figure_data.gallery_rows`, one row for each tile.
         panel: the pictures.
     """
     images, steps, rows = (frame[name].unique(maintain_order=True).to_list() for name in ("image", "step", "row"))

@@ -14,7 +14,7 @@ def fig_lengths(frame: pl.DataFrame, style: Style) -> Figure:
     """Probability of each length on a log axis, one panel for each distinct distribution, in the colour of the first run that uses it.
 
     Args:
-        frame: figure_lengths of `analysis.drawn.length_rows`.
+        frame: figure_lengths of `analysis.figure_data.length_rows`.
     """
     laws = frame["distribution"].unique(maintain_order=True).to_list()
     titles = {law: (law[0].upper() + law[1:]).replace(", ", ",\n") for law in laws}  # mixtures: a line for each part

@@ -42,7 +42,7 @@ def fig_modes(frame: pl.DataFrame, style: Style) -> Figure:
     the groups under remedies, with the PSNR of each.
 
     Args:
-        frame: figure_modes of `analysis.inspect.drawn.modes_rows`.
+        frame: figure_modes of `analysis.inspect.figure_data.modes_rows`.
     """
     runs = frame["run"].unique(maintain_order=True).to_list()
     figure = Figure(figsize=(WIDTH, 2.35 * len(runs) + 0.55), layout="constrained")

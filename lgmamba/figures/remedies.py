@@ -31,7 +31,7 @@ def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
     One column for each run and order. Below, a bar is Student's interval over trainings, small dots are single trainings' ends.
 
     Args:
-        frame: figure_remedies of `analysis.remedies.drawn.remedy_rows`.
+        frame: figure_remedies of `analysis.remedies.figure_data.remedy_rows`.
     """
     panels = frame.select("run", "order").unique(maintain_order=True).rows()
     best = frame.filter("best_of_kind")["remedy"].unique(maintain_order=True).to_list()[:COLOURED]
@@ -112,7 +112,7 @@ def fig_remedies_retention(frame: pl.DataFrame, style: Style) -> Figure:
     """Retention maps of vanilla and of the best remedies, one row of panels for each run, on one colour scale; mean over seeds.
 
     Args:
-        frame: figure_remedies_retention of `analysis.remedies.drawn.retention_rows`.
+        frame: figure_remedies_retention of `analysis.remedies.figure_data.retention_rows`.
     """
     panels = frame.select("run", "remedy").unique(maintain_order=True).rows()
     maps = [frame.filter(pl.col("run") == run, pl.col("remedy") == remedy) for run, remedy in panels]

@@ -20,7 +20,7 @@ def fig_retention(frame: pl.DataFrame, style: Style) -> Figure:
     """One map for each run on one colour scale; mean over seeds.
 
     Args:
-        frame: figure_retention of `analysis.drawn.retention_rows`: ages in octaves, age_low..age_high, -1 = not read yet.
+        frame: figure_retention of `analysis.figure_data.retention_rows`: ages in octaves, age_low..age_high, -1 = not read yet.
     """
     runs = frame["run"].unique(maintain_order=True).to_list()
     maps = [frame.filter(pl.col("run") == run) for run in runs]

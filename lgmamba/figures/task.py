@@ -19,7 +19,7 @@ def fig_task(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
     """The image; then for several steps the patch read, all patches read so far, and reconstructions by two runs.
 
     Args:
-        frame: figure_task of `analysis.drawn.task_rows`, one row for each tile.
+        frame: figure_task of `analysis.figure_data.task_rows`, one row for each tile.
         panel: the pictures.
     """
     steps, rows = (frame[name].unique(maintain_order=True).to_list() for name in ("step", "row"))

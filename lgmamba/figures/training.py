@@ -16,7 +16,7 @@ def fig_training(frame: pl.DataFrame, style: Style) -> Figure:
     """One panel for each run, one line for each sequence length; line = mean over seeds, band = lowest to highest seed.
 
     Args:
-        frame: figure_training of `analysis.drawn.training_rows`.
+        frame: figure_training of `analysis.figure_data.training_rows`.
     """
     runs = frame["run"].unique(maintain_order=True).to_list()
     figure, axes = grid_of_axes(len(runs), COLUMNS, 1.8, sharex=True, sharey=True)

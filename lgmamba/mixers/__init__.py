@@ -5,6 +5,7 @@
     contract.py     State, Call and Mixer: how a mixer is run, and where a hook acts
     registry.py     `model.mixer.kind` -> class
     paced.py        calls whose verbs are gains, read one step after the other
+    growing.py      calls of mixers that keep every step
     segments.py     a sliding window for any mixer
     scans.py        recurrences in parallel, in plain torch
     sizes.py        mixers of equal size (imports no torch)

@@ -44,6 +44,9 @@ class MixerBase(Strict):
         WHY_NOT: every other verb -> the reason.
         TITLE: its name, for the report.
         SOURCE: paper and equations.
+        ANSWERS: whether it has outputs for queries alone, not for steps, so that it is only for tasks that ask (`TaskBase.ASKS`).
+        BOUNDED: whether a step writes in proportion to what it forgets, so that the state does not grow with how long it remembers; None
+            where there is no such state, or nothing is said.
         OFFSETS: whether a length-adaptive model can offset its step sizes (`adaptive.kind: dt_bias` and `both`).
     """
 
@@ -51,6 +54,8 @@ class MixerBase(Strict):
     WHY_NOT: ClassVar[dict[Verb, str]]
     TITLE: ClassVar[str]
     SOURCE: ClassVar[str]
+    ANSWERS: ClassVar[bool] = False
+    BOUNDED: ClassVar[bool | None] = None
     OFFSETS: ClassVar[bool] = False
 
     @property

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lgmamba.mixers.attention.config import AttentionConfig
+from lgmamba.mixers.encoder_decoder.config import EncoderDecoderConfig
 from lgmamba.mixers.gated_delta.config import GatedDeltaConfig
 from lgmamba.mixers.gla.config import GlaConfig
 from lgmamba.mixers.gru.config import GruConfig
@@ -14,8 +15,10 @@ from lgmamba.mixers.mamba.config import MambaConfig
 from lgmamba.mixers.mamba2.config import Mamba2Config
 from lgmamba.mixers.mamba3.config import Mamba3Config
 from lgmamba.mixers.mingru.config import MingruConfig
+from lgmamba.mixers.pdssm.config import PdssmConfig
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.config import RglruConfig
+from lgmamba.mixers.rwkv7.config import Rwkv7Config
 from lgmamba.mixers.s4d.config import S4dConfig
 
 MixerConfig = Annotated[
@@ -30,7 +33,10 @@ MixerConfig = Annotated[
     | GruConfig
     | LstmConfig
     | MingruConfig
+    | Rwkv7Config
+    | PdssmConfig
     | AttentionConfig
+    | EncoderDecoderConfig
     | PythonConfig,
     Field(discriminator="kind"),
 ]

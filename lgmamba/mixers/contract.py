@@ -187,6 +187,7 @@ class Mixer(nn.Module):
         Config: the mixer's own configuration, for one that is named by `kind: python`.
         COMPLEX: whether the memory is complex.
         GROWS: whether what is held grows with every step, along axis 1 of each.
+        SURROGATE: whether its gradient is that of something smooth in the place of a choice that it makes, and no derivative.
 
     Args:
         config: the model's.
@@ -196,6 +197,7 @@ class Mixer(nn.Module):
     Config: ClassVar[type[MixerBase]]
     COMPLEX: ClassVar[bool] = False
     GROWS: ClassVar[bool] = False
+    SURROGATE: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
@@ -281,6 +283,24 @@ class Mixer(nn.Module):
         carry += [weight.new_zeros(batch, *shape, dtype=wide) for shape in self.holds()]
         memory = weight.new_zeros(batch, *self.shape, dtype=wide.to_complex() if self.COMPLEX else wide)
         return State(memory, tuple(carry))
+
+
+class Answering(Mixer):
+    """Base of mixers that are no function of each step and those before it: they have outputs for queries alone (`ANSWERS`).
+
+    Reading keeps what is read, and gives zeros; whatever is asked is answered from a state, which is not changed.
+    """
+
+    def answer(self, u: Tensor, state: State, last: Tensor | None = None, alone: bool = False) -> Tensor:
+        """(B, Q, d) -> (B, Q, d).
+
+        Args:
+            u: queries.
+            state: where sequences stand that are asked; at least one step of each is not masked.
+            last: (B,) number of the last step that is looked at of each; None: all of them.
+            alone: whether each query is answered as if it were the only one.
+        """
+        raise NotImplementedError
 
 
 def gather_steps(v: Tensor, keep: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.attention.mixer import AttentionMixer
-from lgmamba.mixers.contract import Mixer
+from lgmamba.mixers.contract import Answering, Mixer
+from lgmamba.mixers.encoder_decoder.mixer import EncoderDecoderMixer
 from lgmamba.mixers.gated_delta.mixer import GatedDeltaMixer
 from lgmamba.mixers.gla.mixer import GlaMixer
 from lgmamba.mixers.gru.mixer import GruMixer
@@ -12,8 +13,10 @@ from lgmamba.mixers.mamba.mixer import MambaMixer
 from lgmamba.mixers.mamba2.mixer import Mamba2Mixer
 from lgmamba.mixers.mamba3.mixer import Mamba3Mixer
 from lgmamba.mixers.mingru.mixer import MingruMixer
+from lgmamba.mixers.pdssm.mixer import PdssmMixer
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.mixer import RglruMixer
+from lgmamba.mixers.rwkv7.mixer import Rwkv7Mixer
 from lgmamba.mixers.s4d.mixer import S4dMixer
 
 MIXERS: dict[str, type[Mixer]] = {
@@ -28,13 +31,17 @@ MIXERS: dict[str, type[Mixer]] = {
     "gru": GruMixer,
     "lstm": LstmMixer,
     "mingru": MingruMixer,
+    "rwkv7": Rwkv7Mixer,
+    "pdssm": PdssmMixer,
     "attention": AttentionMixer,
 }
-"""`model.mixer.kind` -> class, of those that are part of this package."""
+"""`model.mixer.kind` -> class, of those that are part of this package and have an output at every step."""
+ANSWERING: dict[str, type[Answering]] = {"encoder_decoder": EncoderDecoderMixer}
+"""The same, of those that have outputs for queries alone."""
 
 
 def build_mixer(config: ModelConfig, layer: int) -> Mixer:
     """The mixer of one layer; a user's own gets its own configuration in the place of `mixer`."""
     if isinstance(config.mixer, PythonConfig):
         return config.mixer.mixer(config.model_copy(update={"mixer": config.mixer.own}), layer)
-    return MIXERS[config.mixer.kind](config, layer)
+    return (MIXERS | ANSWERING)[config.mixer.kind](config, layer)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lgmamba.config.run import LengthTokenConfig, ModelConfig
-from lgmamba.mixers.contract import Hook, State, gather_steps
+from lgmamba.mixers.contract import Answering, Hook, State, gather_steps
 from lgmamba.mixers.norm import RMSNorm
 from lgmamba.mixers.registry import build_mixer
 from lgmamba.model.conditioning import BlockCondition, LengthConditioning
@@ -69,6 +69,10 @@ class Block(nn.Module):
             gate = condition.gate
             out = out * (1 + (gate if keep is None or gate.shape[1] == 1 else gather_steps(gate, keep)))
         return x + out, state, keep
+
+    def answer(self, x: Tensor, state: State, last: Tensor | None, alone: bool) -> Tensor:
+        """(B, Q, d) -> (B, Q, d), of a mixer that ANSWERS; arguments as of `Stack.answer`."""
+        return x + cast(Answering, self.mixer).answer(self.norm(x), state, last, alone)
 
 
 class Stack(nn.Module):
@@ -185,6 +189,21 @@ class Stack(nn.Module):
         end = StackState(t0 + tokens.shape[1], tuple(layers)) if want_state else None
         outputs = self.norm_out(x)
         return (outputs if code is None or self.conditioning is None else self.conditioning.readout(outputs, code)), end
+
+    def answer(self, tokens: Tensor, state: StackState, last: Tensor | None = None, alone: bool = False) -> Tensor:
+        """Outputs at queries, with a mixer that ANSWERS; the state is not changed.
+
+        Args:
+            tokens: (B, Q, d) of the queries.
+            state: where the sequences stand that are asked.
+            last: (B,) number of the last step that is looked at of each sequence; None: all that were read.
+            alone: whether each query is answered as if it were the only one.
+        Returns:
+            (B, Q, d) after the final norm.
+        """
+        for block, layer in zip(self.blocks, state.layers, strict=True):
+            tokens = cast(Block, block).answer(tokens, layer, last, alone)
+        return self.norm_out(tokens)
 
     def start(self, batch: int) -> StackState:
         """The state before the first step, which `encode` takes for None: zeros, in the types that a pass leaves."""

@@ -33,17 +33,17 @@ from lgmamba.data.dataset import load_dataset
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
+from lgmamba.probe.context import ProbeContext
 from lgmamba.probe.looks import attention, content, distance, memory, receptive_field, states
 from lgmamba.probe.looks_at_modes import modes
 from lgmamba.probe.looks_at_read_outs import read_outs
-from lgmamba.probe.subject import Subject
 from lgmamba.records import begin, finish
 from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import check_trained_on, load_model_of
 
 log = logging.getLogger(__name__)
 
-LOOKS: dict[str, Callable[[Subject], dict[str, dict[str, Any]]]] = {
+LOOKS: dict[str, Callable[[ProbeContext], dict[str, dict[str, Any]]]] = {
     "attention": attention,
     "distance": distance,
     "receptive_field": receptive_field,
@@ -90,12 +90,12 @@ def inspect(
     made_from = reading_key(config, dataset.digest, weights)
     if what == "all":
         begin(out)
-    subject = Subject(model, build_task(config.run, dataset), dataset, config)
+    context = ProbeContext(model, build_task(config.run, dataset), dataset, config)
     name = {"run": config.run.run, "seed": config.run.seed, "L0": model.L0}
     seconds, written = {}, []
     for look in looks:
         started = time.monotonic()
-        for frame, columns in LOOKS[look](subject).items():
+        for frame, columns in LOOKS[look](context).items():
             write_columns(out / f"{frame}.parquet", name | columns)
             written.append(f"{frame}.parquet")
         seconds[look] = round(time.monotonic() - started, 3)
@@ -103,11 +103,11 @@ def inspect(
     about = {
         **name,
         "steps": config.steps,
-        "images": len(subject.rows()),
-        "fit_images": len(subject.rows("train")),
+        "images": len(context.rows()),
+        "fit_images": len(context.rows("train")),
         "wall_s": time.monotonic() - begun,
         "seconds": seconds,
-        "attention_error": subject.attention_error,
+        "attention_error": context.attention_error,
         "data_digest": dataset.digest,
         "checkpoint_digest": weights,
         "code_digest": made_from.code,

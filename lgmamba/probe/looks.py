@@ -13,11 +13,11 @@ from torch import Tensor
 from lgmamba.mixers.mamba.attention import attention_rows, attention_tiles, mixer_rows
 from lgmamba.probe.attention import AGGREGATIONS, aggregate, mean_distance, reach
 from lgmamba.probe.content import fit_read_out, psnr, restore_norm
+from lgmamba.probe.context import Columns, ProbeContext, columns_of
 from lgmamba.probe.memory import cumulative_steps, horizons, survival
-from lgmamba.probe.passes import LayerPass, layer_passes, level_of, stops
+from lgmamba.probe.passes import LayerTrace, layer_traces, level_of, stops
 from lgmamba.probe.receptive_field import gradient_sizes, swap_patches
 from lgmamba.probe.states import cycle_contraction, norms, state_numbers
-from lgmamba.probe.subject import Columns, Subject, columns_of
 from lgmamba.scan import selective_scan
 
 REACH = 0.9
@@ -36,11 +36,11 @@ def last_rows(T: int, n: int) -> list[int]:
     return sorted({T - 1 - round(k * (T - 1 - first) / max(1, n - 1)) for k in range(n)})
 
 
-def attention(subject: Subject) -> dict[str, Columns]:
+def attention(context: ProbeContext) -> dict[str, Columns]:
     """The whole map of one image up to 2 L0, tile by tile; and how far its product with the input is from the scan's output."""
-    L = 2 * subject.L0
+    L = 2 * context.L0
     rows = []
-    for layer, one in enumerate(layer_passes(subject.model, subject.held_out[:1], min(L, subject.steps[-1]))):
+    for layer, one in enumerate(layer_traces(context.model, context.held_out[:1], min(L, context.steps[-1]))):
         made = []
         for tile, block in attention_tiles(one.call, list(range(one.call.dt.shape[1])), span=15):
             weight = aggregate(block, "abs")[0]
@@ -53,19 +53,19 @@ def attention(subject: Subject) -> dict[str, Columns]:
         call = one.call
         y = selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, torch.zeros_like(call.A[:, 0]))[0].double()
         error = (torch.cat(made) - y).abs().max() / y.abs().max()
-        subject.attention_error = max(subject.attention_error, float(error))
+        context.attention_error = max(context.attention_error, float(error))
     return {"attention": columns_of(rows)}
 
 
-def distance(subject: Subject) -> dict[str, Columns]:
+def distance(context: ProbeContext) -> dict[str, Columns]:
     """Mean over images and rows, of the scan alone and of the whole mixer, with every aggregation."""
     rows = []
-    for T in subject.steps:
-        at = last_rows(T, subject.config.inspect.attention_rows)
-        for layer, one in enumerate(subject.passes):
+    for T in context.steps:
+        at = last_rows(T, context.config.inspect.attention_rows)
+        for layer, one in enumerate(context.layer_traces):
             found: dict[tuple[str, str], list[Tensor]] = {}
-            for b in range(len(subject.few)):  # image by image: a row is (D, L) numbers
-                for form, weight in _weights(subject, layer, one, b, T, at).items():
+            for b in range(len(context.attention_batch)):  # image by image: a row is (D, L) numbers
+                for form, weight in _weights(context, layer, one, b, T, at).items():
                     for how in AGGREGATIONS:
                         map_ = aggregate(weight, how)[0]
                         numbers = torch.stack([mean_distance(map_, at), reach(map_, at, REACH).double()])
@@ -82,32 +82,32 @@ def distance(subject: Subject) -> dict[str, Columns]:
                         "reference": sum(at) / len(at) / 2,
                         "reach": far,
                         "rows": f"{len(at)} in {at[0] + 1}..{at[-1] + 1}",
-                        "images": len(subject.few),
+                        "images": len(context.attention_batch),
                     }
                 )
     return {"distance": columns_of(rows)}
 
 
-def _weights(subject: Subject, layer: int, one: LayerPass, b: int, T: int, at: list[int]) -> dict[str, Tensor]:
+def _weights(context: ProbeContext, layer: int, one: LayerTrace, b: int, T: int, at: list[int]) -> dict[str, Tensor]:
     call, span = one.upto(b, T), T
-    mixer = subject.model.blocks[layer].mixer
+    mixer = context.model.blocks[layer].mixer
     return {
         "scan": attention_rows(call.call, at, span),
         "mixer": mixer_rows(mixer, call.u, call.call, at, span)[0],
     }
 
 
-def receptive_field(subject: Subject) -> dict[str, Columns]:
+def receptive_field(context: ProbeContext) -> dict[str, Columns]:
     """Shares by octaves of age: of each layer's attention, of the gradient, and what swapped patches do."""
     rows = []
-    for T in subject.steps:
-        for layer, one in enumerate(subject.passes):
-            parts = [attention_rows(one.upto(b, T).call, [T - 1]) for b in range(len(subject.few))]
+    for T in context.steps:
+        for layer, one in enumerate(context.layer_traces):
+            parts = [attention_rows(one.upto(b, T).call, [T - 1]) for b in range(len(context.attention_batch))]
             weight = torch.cat([aggregate(part, "rownorm")[:, 0] for part in parts])  # (B, T)
             rows += _octaves("attention", layer, T, weight / weight.sum(1, keepdim=True))
-        slopes = gradient_sizes(subject.model, subject.few, T, subject.config.inspect.gradient_probes)
+        slopes = gradient_sizes(context.model, context.attention_batch, T, context.config.inspect.gradient_probes)
         rows += _octaves("gradient", -1, T, slopes / slopes.sum(1, keepdim=True))
-        rows += _swapped(subject, T)
+        rows += _swapped(context, T)
     return {"receptive_field": columns_of(rows)}
 
 
@@ -135,9 +135,9 @@ def octaves(T: int) -> list[tuple[int, int]]:
     return [(2**k - 1, 2 ** (k + 1) - 2) for k in range(T.bit_length()) if 2**k - 1 < T]
 
 
-def _swapped(subject: Subject, T: int) -> list[dict[str, Any]]:
+def _swapped(context: ProbeContext, T: int) -> list[dict[str, Any]]:
     """change: RMS change of the cell, in units of that of the patch; gain: what share of the new patch is drawn."""
-    swaps = swap_patches(subject.model, subject.held_out, T, subject.config.inspect.swaps, subject.piece)
+    swaps = swap_patches(context.model, context.held_out, T, context.config.inspect.swaps, context.piece)
     rows = []
     for low, high in octaves(T):
         here = (swaps.age >= low) & (swaps.age <= high)
@@ -159,14 +159,14 @@ def _swapped(subject: Subject, T: int) -> list[dict[str, Any]]:
     return rows
 
 
-def memory(subject: Subject) -> dict[str, Columns]:
+def memory(context: ProbeContext) -> dict[str, Columns]:
     """Quantiles over channels (and images) of S(T) / S(L0), over modes of what survives of the first state, and of horizons."""
     rows = []
-    for layer, one in enumerate(subject.passes):
+    for layer, one in enumerate(context.layer_traces):
         total, rates = cumulative_steps(one.call), one.call.rates()
-        for T in subject.steps:
+        for T in context.steps:
             for quantity, values in (
-                ("cumulative_step", total[:, T - 1] / total[:, subject.L0 - 1]),
+                ("cumulative_step", total[:, T - 1] / total[:, context.L0 - 1]),
                 ("survival", survival(total, rates, T)),
                 ("horizon", horizons(total, rates, T)),
             ):
@@ -181,40 +181,40 @@ def memory(subject: Subject) -> dict[str, Columns]:
     return {"memory": columns_of(rows)}
 
 
-def states(subject: Subject) -> dict[str, Columns]:
+def states(context: ProbeContext) -> dict[str, Columns]:
     """Numbers of states on the way to the longest length, and contraction on a cycled order."""
-    lag = max(1, subject.L0 // 8)
-    longest = subject.steps[-1]
-    early = {max(1, round(subject.L0 * f)) for f in (0.25, 0.5, 0.75)}
-    at = sorted(early | set(subject.steps) | {min(longest, subject.L0 * 2**k) for k in range(longest.bit_length())})
+    lag = max(1, context.L0 // 8)
+    longest = context.steps[-1]
+    early = {max(1, round(context.L0 * f)) for f in (0.25, 0.5, 0.75)}
+    at = sorted(early | set(context.steps) | {min(longest, context.L0 * 2**k) for k in range(longest.bit_length())})
     rows, before = [], {}
     for stop in stops(
-        subject.model, subject.held_out, sorted({t - lag for t in at if t > lag} | set(at)), subject.piece
+        context.model, context.held_out, sorted({t - lag for t in at if t > lag} | set(at)), context.piece
     ):
         if stop.t in at:
             rows += [
                 {"layer": layer, "step": stop.t, "lag": lag}
                 | state_numbers(h, before[stop.t - lag][layer] if stop.t > lag else None, known)
-                for layer, (h, known) in enumerate(zip(stop.h, subject.training, strict=True))
+                for layer, (h, known) in enumerate(zip(stop.h, context.training, strict=True))
             ]
         before[stop.t] = stop.h
-    G = subject.held_out.n_cells
+    G = context.held_out.n_cells
     cycles = max(LEAST_CYCLES, longest // G)
-    cycled = subject.sequences(subject.config.inspect.images, order="cycle", steps=cycles * G)
-    found = cycle_contraction(subject.model, cycled, cycles, subject.piece)
+    cycled = context.sequences(context.config.inspect.images, order="cycle", steps=cycles * G)
+    found = cycle_contraction(context.model, cycled, cycles, context.piece)
     return {"states": columns_of(rows), "cycles": columns_of(asdict(row) for row in found)}
 
 
-def content(subject: Subject) -> dict[str, Columns]:
+def content(context: ProbeContext) -> dict[str, Columns]:
     """PSNR of a linear read-out fitted at L0, on states as they are and scaled back to the mean norm at L0; of one fitted at T; and of
     the model, as it is and with every state read at the mean norm at L0.
     """
     rows, fixed = [], []
-    norm = [known.norm for known in subject.training]
-    fits = stops(subject.model, subject.fitted, subject.steps, subject.piece)
-    tests = stops(subject.model, subject.held_out, subject.steps, subject.piece)
+    norm = [known.norm for known in context.training]
+    fits = stops(context.model, context.fitted, context.steps, context.piece)
+    tests = stops(context.model, context.held_out, context.steps, context.piece)
     for fit, test in zip(fits, tests, strict=True):
-        here = [fit_read_out(h, subject.fitted.targets) for h in fit.h]
+        here = [fit_read_out(h, context.fitted.targets) for h in fit.h]
         fixed = fixed or here
         for layer, h in enumerate(test.h):
             drawn = {
@@ -223,7 +223,7 @@ def content(subject: Subject) -> dict[str, Columns]:
                 "refit": here[layer](h),
             }
             rows += [
-                {"layer": layer, "step": test.t, "read_out": name, "psnr": psnr(image, subject.held_out.targets)}
+                {"layer": layer, "step": test.t, "read_out": name, "psnr": psnr(image, context.held_out.targets)}
                 for name, image in drawn.items()
             ]
         rows.append(
@@ -231,17 +231,17 @@ def content(subject: Subject) -> dict[str, Columns]:
                 "layer": -1,
                 "step": test.t,
                 "read_out": "model",
-                "psnr": level_of(subject.task, subject.model, test, subject.held_out),
+                "psnr": level_of(context.task, context.model, test, context.held_out),
             }
         )
-    plan = restore_norm([float(p) for p in norm], subject.L0)
+    plan = restore_norm([float(p) for p in norm], context.L0)
     rows += [
         {
             "layer": -1,
             "step": stop.t,
             "read_out": "model_restored",
-            "psnr": level_of(subject.task, subject.model, stop, subject.held_out),
+            "psnr": level_of(context.task, context.model, stop, context.held_out),
         }
-        for stop in stops(subject.model, subject.held_out, subject.steps, SHORT, plan)
+        for stop in stops(context.model, context.held_out, context.steps, SHORT, plan)
     ]
     return {"content": columns_of(rows)}

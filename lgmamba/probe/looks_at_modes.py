@@ -15,7 +15,7 @@ from lgmamba.mixers.contract import Hook
 from lgmamba.probe.account import ACCOUNTS, ESTIMATORS, Account, explained, growth, mode_account
 from lgmamba.probe.dynamics import GROUPS
 from lgmamba.probe.groups import clamp_inflation, group_norms, hold_at_L0, size_at_L0
-from lgmamba.probe.looks import Subject, columns_of
+from lgmamba.probe.looks import ProbeContext, columns_of
 from lgmamba.probe.passes import level_of, stops
 from lgmamba.probe.touched import REMEDIES, Remedies, touch
 
@@ -24,16 +24,16 @@ ORDERS = 2
 ALL = "all"
 
 
-def modes(subject: Subject) -> dict[str, dict[str, Any]]:
+def modes(context: ProbeContext) -> dict[str, dict[str, Any]]:
     """Frames modes, explained, groups and touched."""
-    images = subject.config.inspect.images
-    passes = [subject.held_out, *(subject.sequences(images, repeat) for repeat in range(1, ORDERS))]
-    account = mode_account(subject.model, passes, subject.steps, subject.piece)
+    images = context.config.inspect.images
+    passes = [context.held_out, *(context.sequences(images, repeat) for repeat in range(1, ORDERS))]
+    account = mode_account(context.model, passes, context.steps, context.piece)
     return {
-        "modes": _modes(account, subject.steps),
-        "explained": columns_of(_explained(account, subject.steps[1:])),
-        "groups": columns_of(_groups(subject, account)),
-        "touched": columns_of(_touched(subject, account)),
+        "modes": _modes(account, context.steps),
+        "explained": columns_of(_explained(account, context.steps[1:])),
+        "groups": columns_of(_groups(context, account)),
+        "touched": columns_of(_touched(context, account)),
     }
 
 
@@ -101,12 +101,12 @@ def _explained(account: Account, steps: list[int]) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _groups(subject: Subject, account: Account) -> Iterator[dict[str, Any]]:
+def _groups(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]:
     """Every intervention on every group of all layers together; and the size of every group of each single layer."""
-    model, L0 = subject.model, account.L0
-    every = max(1, round(subject.config.inspect.read_every * L0))
-    (at_L0,) = stops(model, subject.fitted, [L0], subject.piece)
-    plain = _read(subject, None)
+    model, L0 = context.model, account.L0
+    every = max(1, round(context.config.inspect.read_every * L0))
+    (at_L0,) = stops(model, context.fitted, [L0], context.piece)
+    plain = _read(context, None)
     for layer in (-1, *range(len(account.memory))):
         for number, group in (*enumerate(GROUPS), (-1, ALL)):
             masks = [
@@ -127,29 +127,29 @@ def _groups(subject: Subject, account: Account) -> Iterator[dict[str, Any]]:
                 "energy": sum(share) / max(1, sum(1 for mask in masks if layer < 0 or mask.any())),
             }
             for name, plan in plans.items():
-                read = _read(subject, plan) if about["modes"] else plain
+                read = _read(context, plan) if about["modes"] else plain
                 yield from (
                     about | {"intervention": name, "step": T, "psnr": read[T], "plain": plain[T]}
-                    for T in subject.steps[1:]
+                    for T in context.steps[1:]
                 )
 
 
-def _read(subject: Subject, plan: Hook | None) -> dict[int, float]:
+def _read(context: ProbeContext, plan: Hook | None) -> dict[int, float]:
     """PSNR at every step, dB."""
-    passes = stops(subject.model, subject.held_out, subject.steps, subject.piece, plan)
-    return {stop.t: level_of(subject.task, subject.model, stop, subject.held_out) for stop in passes}
+    passes = stops(context.model, context.held_out, context.steps, context.piece, plan)
+    return {stop.t: level_of(context.task, context.model, stop, context.held_out) for stop in passes}
 
 
-def _touched(subject: Subject, account: Account) -> Iterator[dict[str, Any]]:
+def _touched(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]:
     """Medians over the modes of a group; growth is that of tested modes, against L0 without the remedy."""
-    model, L0 = subject.model, account.L0
-    remedies = Remedies.of(model, subject.fitted, account, subject.piece)
-    (at_L0,) = stops(model, subject.held_out, [L0], subject.piece)
-    best = level_of(subject.task, model, at_L0, subject.held_out)
-    for T in subject.steps[1:]:
+    model, L0 = context.model, account.L0
+    remedies = Remedies.of(model, context.fitted, account, context.piece)
+    (at_L0,) = stops(model, context.held_out, [L0], context.piece)
+    best = level_of(context.task, model, at_L0, context.held_out)
+    for T in context.steps[1:]:
         for name in REMEDIES:
-            found = touch(model, subject.held_out, T, subject.piece, *remedies.plan(name, T), account)
-            psnr = level_of(subject.task, model, found.stop, subject.held_out)
+            found = touch(model, context.held_out, T, context.piece, *remedies.plan(name, T), account)
+            psnr = level_of(context.task, model, found.stop, context.held_out)
             for layer, memory in enumerate(account.memory):
                 measured = growth(found.moments[layer], account.moments[L0][layer], "mean")
                 for number, group in enumerate(GROUPS):

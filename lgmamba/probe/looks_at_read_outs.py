@@ -23,8 +23,8 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError
 from lgmamba.model import Sequences
 from lgmamba.probe.content import ReadOut, fit_read_out, psnr
+from lgmamba.probe.context import Columns, ProbeContext, columns_of
 from lgmamba.probe.passes import level_of, stops
-from lgmamba.probe.subject import Columns, Subject, columns_of
 from lgmamba.tasks.images import ImageModel
 
 READ_OUTS = ("trained", "refitted", "refitted_at_L0")
@@ -47,7 +47,7 @@ class Given:
     trained: float
 
 
-def read_outs(subject: Subject) -> dict[str, Columns]:
+def read_outs(context: ProbeContext) -> dict[str, Columns]:
     """PSNR of each of `READ_OUTS` at every length, on held-out images, with the penalty that validation images chose.
 
     Where the held-out images are those, leave-one-out errors on training images choose it.
@@ -55,14 +55,14 @@ def read_outs(subject: Subject) -> dict[str, Columns]:
     Raises:
         ConfigError: there are no validation images.
     """
-    look, split = subject.config.inspect, subject.config.split
-    steps = look.read_out_steps(subject.L0)
-    if not len(subject.dataset.split("val")):
+    look, split = context.config.inspect, context.config.split
+    steps = look.read_out_steps(context.L0)
+    if not len(context.dataset.split("val")):
         raise ConfigError(
             "data.splits.val: found no image, expected one or more, by which the penalty of read-outs is chosen"
         )
     passes = [
-        _given(subject, subject.sequences(images, split=name, steps=steps[-1]), steps)
+        _given(context, context.sequences(images, split=name, steps=steps[-1]), steps)
         for name, images in (("train", look.fit_images), ("val", look.images), (split, look.images))
     ]
     fits: dict[int, ReadOut] = {}
@@ -73,7 +73,7 @@ def read_outs(subject: Subject) -> dict[str, Columns]:
         tests[test.step] = test
     rows = []
     for step, test in tests.items():
-        read = {"trained": None, "refitted": fits[step], "refitted_at_L0": fits[subject.L0]}
+        read = {"trained": None, "refitted": fits[step], "refitted_at_L0": fits[context.L0]}
         for name, fit in read.items():
             level = test.trained if fit is None else psnr(fit(test.latents), test.targets)
             about = {
@@ -86,10 +86,10 @@ def read_outs(subject: Subject) -> dict[str, Columns]:
 
 
 @torch.no_grad()
-def _given(subject: Subject, seq: Sequences, steps: list[int]) -> Iterator[Given]:
-    model = cast(ImageModel, subject.model)
+def _given(context: ProbeContext, seq: Sequences, steps: list[int]) -> Iterator[Given]:
+    model = cast(ImageModel, context.model)
     targets = seq.targets  # type: ignore[attr-defined]  # of a task with pictures
     for passed in [steps] if not model.is_told else [[T] for T in steps]:  # told T, each T is a pass of its own
-        for stop in stops(model, seq, passed, subject.piece, length=passed[-1]):
+        for stop in stops(model, seq, passed, context.piece, length=passed[-1]):
             latents = model.for_read_out(stop.output, stop.state)
-            yield Given(stop.t, latents, targets, level_of(subject.task, model, stop, seq))
+            yield Given(stop.t, latents, targets, level_of(context.task, model, stop, seq))

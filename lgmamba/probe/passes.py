@@ -64,21 +64,21 @@ def stops(
 
 
 @dataclass(frozen=True)
-class LayerPass:
+class LayerTrace:
     """One layer's part of a pass over whole sequences: its mixer's input u (B, L, d), and what it scans."""
 
     u: Tensor
     call: Call
 
-    def upto(self, sample: int, T: int) -> "LayerPass":
+    def upto(self, sample: int, T: int) -> "LayerTrace":
         """The same of one sample and its first T steps, which is what a pass that ends there sees."""
         one = slice(sample, sample + 1)
         steps = {name: getattr(self.call, name)[one, :T] for name in self.call.PER_STEP}
-        return LayerPass(self.u[one, :T], replace(self.call, **steps))
+        return LayerTrace(self.u[one, :T], replace(self.call, **steps))
 
 
 @torch.no_grad()
-def layer_passes(model: SequenceModel, seq: Sequences, steps: int) -> list[LayerPass]:
+def layer_traces(model: SequenceModel, seq: Sequences, steps: int) -> list[LayerTrace]:
     """What every layer reads in one pass over the first steps, kept whole: for few images."""
     inputs: list[Tensor] = []
     calls: list[Call] = []
@@ -91,7 +91,7 @@ def layer_passes(model: SequenceModel, seq: Sequences, steps: int) -> list[Layer
     finally:
         for handle in handles:
             handle.remove()
-    return [LayerPass(u, call) for u, call in zip(inputs, calls, strict=True)]
+    return [LayerTrace(u, call) for u, call in zip(inputs, calls, strict=True)]
 
 
 @torch.no_grad()

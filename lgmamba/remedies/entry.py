@@ -61,6 +61,11 @@ class RemedyEntry(Strict):
         raise NotImplementedError
 
     @property
+    def covers(self) -> bool:
+        """Whether it chooses steps by the parts of the target that they show, which only some tasks have (invariance `cover`)."""
+        return False
+
+    @property
     def words(self) -> str:
         """The form, for tables."""
         raise NotImplementedError

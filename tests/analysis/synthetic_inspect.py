@@ -14,8 +14,8 @@ from lgmamba.data.dataset import Dataset
 from lgmamba.data.splits import CODES
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
+from lgmamba.probe.context import ProbeContext
 from lgmamba.probe.inspect import LOOKS
-from lgmamba.probe.subject import Subject
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.registry import build_task
 from tests.records import record
@@ -51,9 +51,9 @@ def write_inspected(path: Path, params: Params, run: RunConfig) -> None:
     model = PatchMamba(run.model, (1, 8, 8), run.task.patch_size, run.L0).eval().requires_grad_(False)
     steps = params.inspect.steps(run.L0)
     config = InspectFile(run=run, inspect=params.inspect, split=params.probe.split, steps=steps)
-    subject, out = Subject(model, build_task(run, noise()), noise(), config), path / "inspect"
+    context, out = ProbeContext(model, build_task(run, noise()), noise(), config), path / "inspect"
     for look in params.inspect.looks:
-        for name, columns in LOOKS[look](subject).items():
+        for name, columns in LOOKS[look](context).items():
             write_columns(out / f"{name}.parquet", {"run": run.run, "seed": run.seed, "L0": run.L0} | columns)
     train = json.loads((path / "train/train.json").read_text())
     digests = {key: train[key] for key in ("data_digest", "checkpoint_digest")}

@@ -10,7 +10,7 @@ import pytest
 from lgmamba.analysis import figures_of, frames_of
 from lgmamba.analysis.collect import CollectError, collect_runs, load_study
 from lgmamba.analysis.evaluate import evaluate
-from lgmamba.analysis.remedies.collect import Readings, Remedy, collect_remedies, load_readings
+from lgmamba.analysis.remedies.collect import Evaluations, Remedy, collect_remedies, load_evaluations
 from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.remedies.frames import RemedyEvidence, differences_frame, factor_of, longer_generalist
 from lgmamba.analysis.statistics import Trainings
@@ -134,9 +134,9 @@ def made(levels: dict[str, list[float]]) -> RemedyEvidence:
             for seed in (0, 1):
                 columns["uniform", seed, "permutation", name, step] = len(columns)
                 blocks.append(10 ** (-value / 10) * np.ones(3))
-    readings = Readings(np.arange(3), np.stack(blocks, axis=1), columns, (0, 1))
+    evaluations = Evaluations(np.arange(3), np.stack(blocks, axis=1), columns, (0, 1))
     remedies = {name: Remedy(name, "step_size", "prefix", name, name != "dt_running") for name in levels}
-    return RemedyEvidence(params, remedies, readings, Trainings(readings.mse, 0.95))
+    return RemedyEvidence(params, remedies, evaluations, Trainings(evaluations.mse, 0.95))
 
 
 def test_the_best_control_is_chosen_for_each_training():
@@ -264,15 +264,15 @@ def test_remedies_read_on_other_images_cannot_be_paired(spoilt):
         spoilt.frames()
 
 
-def test_readings_are_in_the_column_of_their_setting(study):
+def test_evaluations_are_in_the_column_of_their_setting(study):
     params = load_study(study.study)
     found = collect_remedies(params, collect_runs(params, study.results / "runs"))
-    readings = load_readings(found)
+    evaluations = load_evaluations(found)
     steps = pl.read_parquet(study.results / "runs/uniform_short/seed1/remedies/steps.parquet")
     mine = steps.filter(remedy="together", order="replacement", step=8).sort("image")
-    column = readings.columns["uniform_short", 1, "replacement", "together", 8]
-    np.testing.assert_array_equal(readings.mse[:, column], mine["mse"].cast(pl.Float64))
-    assert readings.of("uniform_short", "replacement", "together", 7) is None
+    column = evaluations.columns["uniform_short", 1, "replacement", "together", 8]
+    np.testing.assert_array_equal(evaluations.mse[:, column], mine["mse"].cast(pl.Float64))
+    assert evaluations.of("uniform_short", "replacement", "together", 7) is None
 
 
 def test_one_seed_has_effects_and_no_intervals(tmp_path):

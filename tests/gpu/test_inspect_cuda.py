@@ -8,8 +8,8 @@ import torch
 
 from lgmamba.config.files import InspectFile
 from lgmamba.config.inspect import InspectConfig
+from lgmamba.probe.context import ProbeContext
 from lgmamba.probe.inspect import LOOKS
-from lgmamba.probe.subject import Subject
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.registry import build_task
 from tests.analysis.synthetic_inspect import INSPECT, noise
@@ -24,7 +24,7 @@ RATIOS = ("measured", "measured_rms", "share", "correlation")
 """Of mean states that may be near zero, in float32; and what is made of them."""
 
 
-def subject(device: str) -> Subject:
+def context(device: str) -> ProbeContext:
     run = tiny_run()
     torch.manual_seed(0)
     model = PatchMamba(run.model, (1, 8, 8), run.task.patch_size, run.L0).to(device).eval().requires_grad_(False)
@@ -37,12 +37,12 @@ def subject(device: str) -> Subject:
     config = InspectConfig.model_validate(INSPECT | {"runs": [run.run]})
     file = InspectFile(run=run, inspect=config, split="test", steps=config.steps(run.L0))
     dataset = dataclasses.replace(images, **moved)
-    return Subject(model, build_task(run, dataset), dataset, file)
+    return ProbeContext(model, build_task(run, dataset), dataset, file)
 
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_look_on_a_gpu_sees_what_it_sees_on_a_cpu(look: str):
-    on_gpu, on_cpu = (LOOKS[look](subject(device)) for device in ("cuda", "cpu"))
+    on_gpu, on_cpu = (LOOKS[look](context(device)) for device in ("cuda", "cpu"))
     assert on_gpu.keys() == on_cpu.keys()
     for frame, columns in on_cpu.items():
         for name, values in columns.items():

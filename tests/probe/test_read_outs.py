@@ -11,9 +11,9 @@ from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.run import RunConfig
 from lgmamba.model.runner import read_pieces, run_sequence, told
 from lgmamba.probe.content import PENALTIES, fit_read_out, psnr
+from lgmamba.probe.context import ProbeContext
 from lgmamba.probe.inspect import inspect
 from lgmamba.probe.looks_at_read_outs import READ_OUTS, read_outs
-from lgmamba.probe.subject import Subject
 from lgmamba.tasks.registry import build_task
 from tests.tasks.queried.tiny import SHAPE, exact_model, task_of, tiny_run
 from tests.train.tiny import CPU
@@ -75,10 +75,10 @@ def test_content_that_the_decoder_no_longer_finds_is_found_by_a_refitted_read_ou
     model, task = study.model("plain"), build_task(config, study.dataset)
     model.requires_grad_(False)
     file = InspectFile(run=config, inspect=look, split="test", steps=[6])
-    before = read_outs(Subject(model, task, study.dataset, file))["read_outs"]["psnr"]
+    before = read_outs(ProbeContext(model, task, study.dataset, file))["read_outs"]["psnr"]
     for weight in model.decoder.parameters():
         weight.neg_()
-    after = read_outs(Subject(model, task, study.dataset, file))["read_outs"]["psnr"]
+    after = read_outs(ProbeContext(model, task, study.dataset, file))["read_outs"]["psnr"]
     assert after[0] < before[0] - 0.5
     assert after[1:] == before[1:]
 

@@ -1,8 +1,8 @@
 """What remedies do beyond the training length: all read on the same images and orders, so that every comparison is paired.
 
-collect   the files of the stage `remedy`, checked, as one matrix of per-image errors
-frames    levels, differences, cost, retention of every remedy
-drawn     the frames that the figures of remedies draw
+collect      the files of the stage `remedy`, checked, as one matrix of per-image errors
+frames       levels, differences, cost, retention of every remedy
+figure_data  the frames that the figures of remedies draw
 """
 
 VANILLA = "vanilla"

@@ -118,7 +118,7 @@ def remedies_of(folders: list[RemedyFolder]) -> dict[str, Remedy]:
 
 
 @dataclass(frozen=True)
-class Readings:
+class Evaluations:
     """Per-image errors of every remedy in one matrix.
 
     Attributes:
@@ -144,12 +144,12 @@ class Readings:
         return sorted({step for name, _, _, _, step in self.columns if name == run})
 
 
-def load_readings(folders: list[RemedyFolder], error: str = "mse") -> Readings:
+def load_evaluations(folders: list[RemedyFolder], error: str = "mse") -> Evaluations:
     """Read steps.parquet of every training, one file at a time.
 
     Args:
         folders: trainings that remedies were tried on.
-        error: column of the error; `Readings.mse` holds it, whatever it is. Settings without one are left out.
+        error: column of the error; `Evaluations.mse` holds it, whatever it is. Settings without one are left out.
     Raises:
         CollectError: trainings were read on different images, or an error is no number.
     """
@@ -173,4 +173,4 @@ def load_readings(folders: list[RemedyFolder], error: str = "mse") -> Readings:
         blocks.append(block)
     seeds = shared_seeds([remedied.folder for remedied in folders])
     assert images is not None  # a study has trainings
-    return Readings(images, np.concatenate(blocks, axis=1), columns, seeds)
+    return Evaluations(images, np.concatenate(blocks, axis=1), columns, seeds)

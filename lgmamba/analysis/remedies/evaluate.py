@@ -6,8 +6,8 @@ import polars as pl
 
 from lgmamba.analysis.collect import RunFolder
 from lgmamba.analysis.frames import beside, names_classes, retention_frame
-from lgmamba.analysis.remedies import drawn
-from lgmamba.analysis.remedies.collect import RemedyFolder, collect_remedies, load_readings, remedies_of
+from lgmamba.analysis.remedies import figure_data
+from lgmamba.analysis.remedies.collect import RemedyFolder, collect_remedies, load_evaluations, remedies_of
 from lgmamba.analysis.remedies.frames import (
     RemedyEvidence,
     cost_frame,
@@ -31,14 +31,14 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
         CollectError: results are missing, or do not belong to the current configuration.
     """
     found = collect_remedies(params, folders)
-    readings = load_readings(found)
-    trainings = Trainings(readings.mse, params.claims.level, params.task.METRICS[0])
-    evidence = RemedyEvidence(params, remedies_of(found), readings, trainings)
+    evaluations = load_evaluations(found)
+    trainings = Trainings(evaluations.mse, params.claims.level, params.task.METRICS[0])
+    evidence = RemedyEvidence(params, remedies_of(found), evaluations, trainings)
     named = _class_evidence(params, found)
     levels, differences, seeds = (
         _with_accuracy(frame, evidence, named) for frame in (levels_frame, differences_frame, seed_levels_frame)
     )
-    rows = drawn.remedy_rows(params, levels, differences)
+    rows = figure_data.remedy_rows(params, levels, differences)
     return _retention(params, found, rows) | {
         "remedies": levels,
         "remedies_levels": seeds,
@@ -55,11 +55,11 @@ def _retention(params: Params, found: list[RemedyFolder], rows: pl.DataFrame) ->
         return {}
     maps = [folder.folder.path / "remedies/retention.parquet" for folder in found]
     retention = retention_frame(maps, ("run", "remedy", "mode", "order", "step", "age"))
-    memory = drawn.memory_rows(params, retention)
+    memory = figure_data.memory_rows(params, retention)
     return {
         "remedies_retention": retention,
         "remedies_memory": memory,
-        "figure_remedies_retention": drawn.retention_rows(params, rows, memory),
+        "figure_remedies_retention": figure_data.retention_rows(params, rows, memory),
     }
 
 
@@ -68,8 +68,10 @@ def _class_evidence(params: Params, folders: list[RemedyFolder]) -> RemedyEviden
     naming = [folder for folder in folders if names_classes(folder.folder.config)]
     if not naming:
         return None
-    readings = load_readings(naming, ACCURACY.name)
-    return RemedyEvidence(params, remedies_of(naming), readings, Trainings(readings.mse, params.claims.level, ACCURACY))
+    evaluations = load_evaluations(naming, ACCURACY.name)
+    return RemedyEvidence(
+        params, remedies_of(naming), evaluations, Trainings(evaluations.mse, params.claims.level, ACCURACY)
+    )
 
 
 COLUMNS: dict[Callable[[RemedyEvidence], pl.DataFrame], tuple[str, ...]] = {

@@ -14,7 +14,7 @@ import polars as pl
 from lgmamba.analysis.families import GENERALIST, kind_of
 from lgmamba.analysis.frames import level
 from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA, VANILLA_STREAM
-from lgmamba.analysis.remedies.collect import Readings, Remedy, RemedyFolder
+from lgmamba.analysis.remedies.collect import Evaluations, Remedy, RemedyFolder
 from lgmamba.analysis.statistics import Effect, Trainings, effect_of
 from lgmamba.config.remedies import ExtensionConfig
 from lgmamba.config.study import Params
@@ -29,7 +29,7 @@ class RemedyEvidence:
 
     params: Params
     remedies: dict[str, Remedy]
-    readings: Readings
+    evaluations: Evaluations
     trainings: Trainings
 
     @property
@@ -43,19 +43,19 @@ class RemedyEvidence:
         for run in self.L0:
             for order in self.params.the_extension.orders:
                 for remedy in self.remedies.values():
-                    for step in self.readings.steps(run):
-                        if (columns := self.readings.of(run, order, remedy.name, step)) is not None:
+                    for step in self.evaluations.steps(run):
+                        if (columns := self.evaluations.of(run, order, remedy.name, step)) is not None:
                             yield run, order, remedy, step, columns
 
     def rival(self, run: str, order: str, remedy: Remedy, step: int, against: str) -> list[int] | None:
         """Columns of what a remedy is compared with; of a length-adaptive run, vanilla in the remedy's own mode."""
         if against == AT_L0:
-            return self.readings.of(run, order, remedy.name, self.L0[run])
+            return self.evaluations.of(run, order, remedy.name, self.L0[run])
         if against == VANILLA and remedy.mode == "stream":
-            told_L0 = self.readings.of(run, order, VANILLA_STREAM, step)
+            told_L0 = self.evaluations.of(run, order, VANILLA_STREAM, step)
             if told_L0 is not None and remedy.name != VANILLA_STREAM:
                 return told_L0
-        return self.readings.of(run, order, against, step)
+        return self.evaluations.of(run, order, against, step)
 
     def about(self, run: str, order: str, remedy: Remedy, step: int) -> dict[str, Any]:
         """The columns that name a row."""
@@ -87,7 +87,7 @@ def seed_levels_frame(ev: RemedyEvidence) -> pl.DataFrame:
             "value": value,
         }
         for run, order, remedy, step, columns in ev.settings()
-        for seed, value in zip(ev.readings.seeds, ev.trainings.psnr[columns].tolist(), strict=True)
+        for seed, value in zip(ev.evaluations.seeds, ev.trainings.psnr[columns].tolist(), strict=True)
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -133,7 +133,7 @@ def _difference(
 
 def _best_control(ev: RemedyEvidence, run: str, order: str, step: int) -> np.ndarray | None:
     """(S,) PSNR of the best control of each seed."""
-    found = [ev.readings.of(run, order, name, step) for name in AGAINST if name != VANILLA]
+    found = [ev.evaluations.of(run, order, name, step) for name in AGAINST if name != VANILLA]
     levels = [ev.trainings.psnr[columns] for columns in found if columns is not None]
     return np.max(levels, axis=0) if levels else None
 

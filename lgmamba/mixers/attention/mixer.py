@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
-from lgmamba.mixers.contract import Call, Factor, Mixer, State
+from lgmamba.mixers.contract import Factor, Mixer, State
+from lgmamba.mixers.growing import GrowingCall
 
 BASE = 10000.0
 ROWS = 256
@@ -32,50 +33,26 @@ INIT = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionCall(Call):
+class AttentionCall(GrowingCall):
     """Queries, keys and values of one layer, and what may be looked at.
 
     Attributes:
         q, k, v: (B, L, d), before they are rotated.
         z: (B, L, d) what stands beside the attention.
-        position: (B, L) of each step, float; index: (B, L) the step's number, whatever its position.
-        open: (B, L) 1, or 0 where other steps do not look.
-        reach: how many steps back a step looks, itself included; None for all.
+        position: (B, L) of each step, float.
     """
 
     PER_STEP: ClassVar[tuple[str, ...]] = ("q", "k", "v", "z", "position", "index", "open")
-    LINEAR: ClassVar[bool] = False
-
     q: Tensor
     k: Tensor
     v: Tensor
     z: Tensor
     position: Tensor
-    index: Tensor
-    open: Tensor
-    reach: int | None = None
-
-    @property
-    def like(self) -> Tensor:
-        return self.position
 
     def slow(self, s: Factor) -> Self:
         if isinstance(s, Tensor):
             s = s.to(self.position).expand(*self.shape, -1)[..., 0] if s.ndim else s.to(self.position)
         return replace(self, position=self.position * s)
-
-    def mask(self, m: Tensor) -> Self:
-        if m.shape[-1] != 1:
-            raise ValueError(
-                f"attention masks whole steps; expected a mask (B, L, 1), got one of {m.shape[-1]} channels"
-            )
-        return replace(self, open=self.open * m.expand(*self.shape, -1)[..., 0])
-
-    def window(self, r: int, form: str) -> Self:
-        return replace(self, reach=r if self.reach is None else min(r, self.reach))
-
-    def states(self) -> Tensor:
-        return self.like.new_zeros(*self.shape, self.q.shape[-1], 0)
 
 
 class AttentionMixer(Mixer):
@@ -117,7 +94,7 @@ class AttentionMixer(Mixer):
         else:
             q, k, v = self._heads(call.q, call.position), self._heads(call.k, call.position), self._heads(call.v)
             y = self._beside(F.scaled_dot_product_attention(q, k, v, is_causal=True), call)
-            h, held = self._memory(call), self._held(call)
+            h, held = call.memory(), self._held(call)
         return self.finish(y), State(h, held) if want_state else None
 
     def prepare(
@@ -181,7 +158,7 @@ class AttentionMixer(Mixer):
                 bias = (-self._slopes(away) * away).masked_fill(~seen, -torch.inf).to(q.dtype)
             at = q[:, :, rows], k[:, :, :stop], v[:, :, :stop]
             found.append(F.scaled_dot_product_attention(*at, attn_mask=bias))
-        return self._beside(torch.cat(found, dim=2), call), self._memory(call), held
+        return self._beside(torch.cat(found, dim=2), call), call.memory(), held
 
     def _slopes(self, like: Tensor) -> Tensor:
         """(H, 1, 1)."""
@@ -190,16 +167,7 @@ class AttentionMixer(Mixer):
 
     @staticmethod
     def _held(call: AttentionCall) -> tuple[Tensor, ...]:
-        mine = (call.k, call.v, call.position, call.index, call.open)
-        return (
-            tuple(torch.cat([old.to(new.dtype), new], 1) for old, new in zip(call.held, mine, strict=True))
-            if call.held
-            else mine
-        )
-
-    @staticmethod
-    def _memory(call: AttentionCall) -> Tensor:
-        return call.like.new_zeros(call.shape[0], call.q.shape[-1], 0)
+        return call.kept(call.k, call.v, call.position, call.index, call.open)
 
     @staticmethod
     def _beside(y: Tensor, call: AttentionCall) -> Tensor:

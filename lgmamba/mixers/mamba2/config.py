@@ -33,6 +33,7 @@ class Mamba2Config(MixerBase):
     WHY_NOT: ClassVar[dict[Verb, str]] = {}
     TITLE: ClassVar[str] = "Mamba-2"
     SOURCE: ClassVar[str] = "Dao & Gu 2024 (arXiv:2405.21060), section 7.1"
+    BOUNDED: ClassVar[bool | None] = False
 
     kind: Literal["mamba2"]
     d_state: int = Field(ge=1, le=256, description="state size N")
@@ -86,5 +87,5 @@ class Mamba2Config(MixerBase):
 def whole_heads(channels: int, head: int) -> str | None:
     """What is wrong with the width of a head, or None."""
     if channels % head:
-        return f"mixer.head: found {head}, expected a divisor of the {channels} inner channels (expand x d_model)"
+        return f"mixer.head: found {head}, expected a divisor of the {channels} inner channels"
     return None

@@ -46,6 +46,10 @@ class AssembleConfig(RemedyEntry):
         return self.windows
 
     @property
+    def covers(self) -> bool:
+        return self.windows == "cover"
+
+    @property
     def words(self) -> str:
         which = "consecutive" if self.windows == "consecutive" else "covering"
         again = f" in {self.groupings} groupings" if self.groupings > 1 else ""

@@ -93,6 +93,7 @@ class QueriedConfig(TaskBase):
     TIED: ClassVar[bool] = True
     CLASSES: ClassVar[bool] = True
     IMAGES: ClassVar[bool] = True
+    ASKS: ClassVar[bool] = True
     READS: ClassVar[Literal["cells", "places"]] = "places"
     DETAILS: ClassVar[tuple[str, ...]] = ("asked",)
     PASSES_STATES: ClassVar[bool] = True

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
+from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.stack import StackState
 from lgmamba.tasks.class_head import joined
 from lgmamba.tasks.images import ImageModel
@@ -86,6 +87,24 @@ class QueriedMamba(ImageModel):
         content = torch.where(kinds == PATCH, self.content(patches), self.query)
         return torch.where(kinds == DELIMITER, self.delimiter, self.with_position(content, places))
 
+    def slot_outputs(
+        self, tokens: Tensor, lengths: Tensor, state: StackState | None = None, target_length: Tensor | None = None
+    ) -> Tensor:
+        """Outputs (B, S, d) at the slots of a training batch, whose tokens are given; only those at queries are of any use.
+
+        Args:
+            lengths: (B,) T of each sequence.
+            state, target_length: as of `encode`.
+        """
+        if not self.config.mixer.ANSWERS:
+            return self.encode(tokens, state, target_length, want_state=False)[0]
+        Q = self.task.queries
+        _, end = self.encode(tokens[:, : tokens.shape[1] - Q], state, target_length)
+        slots = lengths[:, None] + torch.arange(1, Q + 1, device=lengths.device)  # of the queries
+        # Steps are counted from 1: the delimiter is number T + 1, and what follows is of no sequence, or a query.
+        answers = self.answer(gather_steps(tokens, slots), end, last=lengths + 1)
+        return torch.zeros_like(tokens).scatter(1, slots[..., None].expand_as(answers), answers.to(tokens.dtype))
+
     def decode(self, z: Tensor) -> Tensor:
         """Latents (..., m) at queries -> patches (..., K) in [0, 1], float32 (float64 in a float64 model)."""
         patches = self.decoder(z)
@@ -122,8 +141,8 @@ class QueriedMamba(ImageModel):
         Args:
             state: of B sequences.
             places: (B, Q) int64.
-            queries: "sequential": one after the other as in training, and like there at most `task.queries` in a row before
-                starting again from the state; "independent": each alone.
+            queries: "sequential": one after the other as in training (of a mixer that ANSWERS: together, as there), and like there
+                at most `task.queries` in a row before starting again from the state; "independent": each alone.
         Returns:
             (B, Q, m).
         Raises:
@@ -135,13 +154,20 @@ class QueriedMamba(ImageModel):
         tokens = self.with_position(self.query.expand(B, places.shape[1], -1), places)
         if queries == "sequential":
             groups = tokens.split(self.task.queries, dim=1)
-            return self.latents(torch.cat([self.encode(group, state, want_state=False)[0] for group in groups], dim=1))
+            return self.latents(torch.cat([self._asked_together(group, state) for group in groups], dim=1))
+        if self.config.mixer.ANSWERS:
+            return self.latents(self.answer(tokens, state, alone=True))
         outputs, size = [], sum(v.nbytes for v in state.tensors())
         for group in tokens.split(max(1, min(ALONE // B, COPIES // size)), dim=1):
             copies = state.with_tensors([v.repeat_interleave(group.shape[1], dim=0) for v in state.tensors()])
             alone, _ = self.encode(group.flatten(0, 1)[:, None], copies, want_state=False)
             outputs.append(alone.unflatten(0, group.shape[:2])[:, :, 0])
         return self.latents(torch.cat(outputs, dim=1))
+
+    def _asked_together(self, tokens: Tensor, state: StackState) -> Tensor:
+        if self.config.mixer.ANSWERS:
+            return self.answer(tokens, state)
+        return self.encode(tokens, state, want_state=False)[0]
 
     def forward(
         self,

@@ -69,7 +69,7 @@ class QueriedTask(ImageTask):
         patches = model.cut(self.sequences(batch).images, places)  # (B, S, K)
         tokens = model.slot_tokens(patches, places, kinds)
         told = batch.others if model.told_others else batch.lengths
-        outputs, _ = model.encode(tokens, state, told, want_state=False)
+        outputs = model.slot_outputs(tokens, batch.lengths, state, told)
         to_decoder, to_class_head = model.for_heads(outputs, batch.class_weights)
         found = [((model.decode(to_decoder) - patches).square().mean(2), RANGE[self.config.loss_range])]
         if model.class_head is not None:

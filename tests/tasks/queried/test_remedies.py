@@ -7,7 +7,7 @@ from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.assemble.remedy import assemble
 from lgmamba.remedies.read import read_with
 from lgmamba.remedies.registry import control_remedies
-from tests.tasks.queried.tiny import EXACT, TOKEN, exact_model, task_of, tiny_run
+from tests.tasks.queried.tiny import ENCODER_DECODER, EXACT, TOKEN, exact_model, task_of, tiny_run
 
 STEPS = [3, 6, 14]
 
@@ -19,7 +19,7 @@ def read(form):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("form", [{}, TOKEN], ids=["plain", "length token"])
+@pytest.mark.parametrize("form", [{}, TOKEN, ENCODER_DECODER], ids=["plain", "length token", "encoder–decoder"])
 def test_controls_that_make_sense_leave_sequences_up_to_L0_as_they_are(form):
     task, model, sequences = read(form)
     controls = {control.name: control for control in control_remedies(model, task.config)}
@@ -28,7 +28,7 @@ def test_controls_that_make_sense_leave_sequences_up_to_L0_as_they_are(form):
     vanilla = {mode: run_sequence(model, sequences, STEPS, mode) for mode in ("prefix", "stream")}
     for control in controls.values():
         found = read_with(model, control, sequences, keys, STEPS, 64)
-        short = slice(1, 2) if form and control.mode == "stream" else slice(0, 2)  # told what is read, or L0
+        short = slice(1, 2) if form is TOKEN and control.mode == "stream" else slice(0, 2)  # told what is read, or L0
         torch.testing.assert_close(found[:, short], vanilla[control.mode][:, short], **EXACT)
         assert (found[:, 2] - vanilla[control.mode][:, 2]).abs().max() > 1e-6
     last = run_sequence(model, sequences.take(torch.arange(8, 14).expand(2, -1)), [6], "prefix")

@@ -36,6 +36,11 @@ RUN = {
     },
 }  # fmt: skip
 TOKEN = {"model": {"adaptive": {"kind": "length_token", "scale": 4}}}
+ENCODER_DECODER = {
+    "model": {
+        "n_layer": 1, "mixer": {"kind": "encoder_decoder", "encoder": 2, "decoder": 2, "heads": 2, "mlp": 6, "layer_scale": 0.1}
+    }
+}  # fmt: skip
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 """float64: some hundred roundings of 1e-16, with room for cancellation."""
 

@@ -21,7 +21,7 @@ TASK_FACTORS = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 2)
 GALLERY_IMAGES = 2
 
 
-def drawn_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel | None) -> dict[str, pl.DataFrame]:
+def figure_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel | None) -> dict[str, pl.DataFrame]:
     """{figure: frame}, from the frames of the study; without pictures or retention maps, those that need none."""
     some = {} if panel is None else {"task": task_rows(params, panel), "gallery": gallery_rows(params, panel)}
     if "retention" in frames:

@@ -14,7 +14,7 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.files import InspectFile
 from lgmamba.data.dataset import Dataset
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.passes import LayerPass, layer_passes, stops
+from lgmamba.probe.passes import LayerTrace, layer_traces, stops
 from lgmamba.probe.states import TrainingStates, training_states
 from lgmamba.tasks.base import Task
 
@@ -24,7 +24,7 @@ STEPS_WITHIN = 16
 
 
 @dataclass
-class Subject:
+class ProbeContext:
     """A trained model, the images it is looked at with, and what several looks share."""
 
     model: SequenceModel
@@ -77,14 +77,14 @@ class Subject:
         return self.sequences(self.config.inspect.fit_images, split="train")
 
     @cached_property
-    def few(self) -> Sequences:
+    def attention_batch(self) -> Sequences:
         """Held-out images whose whole passes are kept."""
         return self.held_out[: self.config.inspect.attention_images]
 
     @cached_property
-    def passes(self) -> list[LayerPass]:
-        """Whole passes over `few`, up to the longest length."""
-        return layer_passes(self.model, self.few, self.steps[-1])
+    def layer_traces(self) -> list[LayerTrace]:
+        """Whole passes over `attention_batch`, up to the longest length."""
+        return layer_traces(self.model, self.attention_batch, self.steps[-1])
 
     @cached_property
     def training(self) -> list[TrainingStates]:

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from lgmamba.analysis.drawn import in_octaves
+from lgmamba.analysis.figure_data import in_octaves
 from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, BEYOND, VANILLA
 from lgmamba.analysis.remedies.frames import longer_generalist
 from lgmamba.config.remedies import ORACLES, RESERVED

@@ -12,7 +12,7 @@ BINS_PER_OCTAVE = 5
 COLUMNS = ("panel", "run", "L0", "series", "layer", "factor", "x", "y", "lo", "hi", "weight")
 
 
-def inspect_drawn(params: Params, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+def inspect_figure_frames(params: Params, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     """{figure: its frame}, from the frames of `collect`."""
     makers = {
         "read_outs": read_outs_rows,
