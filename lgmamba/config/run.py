@@ -100,6 +100,13 @@ class ModelConfig(Strict):
         description="a classifier beside the decoder, on the same latent; null: there is none",
     )
     adaptive: Adaptive | None
+    init_gamma: float | None = Field(
+        None,
+        ge=0,
+        le=4,
+        exclude_if=lambda gamma: gamma is None,
+        description="γ: matrices of linear layers and embeddings start normal with standard deviation (inputs)^-γ; null: as each layer's own",
+    )
     scan_backend: ScanBackend = Field(description="backend of selective_scan; auto = the best one on the device")
 
     @model_validator(mode="after")

@@ -49,6 +49,10 @@ class Row:
 ROWS = {
     "mamba": Row(BASE["mixer"], mamba, 468),
     "mamba without convolution": Row(BASE["mixer"] | {"conv": "none"}, mamba, 408),
+    **{
+        f"mamba with {conv}": Row(BASE["mixer"] | {"conv": conv}, mamba, parameters)
+        for conv, parameters in (("ones", 408), ("bypass", 468), ("product", 468))
+    },
     "mamba with all biases": Row(BASE["mixer"] | {"biases": "all", "out_init": "plain"}, mamba, 498),
     "mamba without biases": Row(BASE["mixer"] | {"biases": "none"}, mamba, 456),
     "gru": Row({"kind": "gru", "hidden": 5}, gru, 225),

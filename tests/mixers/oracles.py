@@ -8,12 +8,21 @@ from torch import Tensor
 
 from lgmamba.mixers.contract import Mixer
 
+FORMS = {
+    "standard": lambda x, p: F.silu(p),
+    "none": lambda x, p: F.silu(x),
+    "ones": lambda x, p: F.silu(sum(F.pad(x, (lag, 0))[..., : x.shape[2]] for lag in range(4))),
+    "bypass": lambda x, p: F.silu(p) + x,
+    "product": lambda x, p: F.silu(p) * x,
+}
+"""Form of Mamba-1's convolution -> what the scan is given, of x and its convolution p (B, D, L)."""
+
 
 def mamba(m: Mixer, u: Tensor) -> Tensor:
     """Gu & Dao 2023, section 3.4: channels first, as in the paper."""
     L, N, R = u.shape[1], m.A_log.shape[1], m.dt_proj.in_features
     x, z = m.in_proj(u).transpose(1, 2).chunk(2, dim=1)
-    x = F.silu(m.conv1d(x)[..., :L] if m.conv1d is not None else x)
+    x = FORMS[m.config.conv](x, m.conv1d and m.conv1d(x)[..., :L])
     projected = m.x_proj(x.transpose(1, 2))
     dt = F.softplus(m.dt_proj(projected[..., :R]))
     h, ys = torch.zeros(len(u), x.shape[1], N, dtype=u.dtype), []

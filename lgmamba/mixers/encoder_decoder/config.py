@@ -53,6 +53,10 @@ class EncoderDecoderConfig(MixerBase):
     )
 
     @property
+    def why_no_passing(self) -> str | None:
+        return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
+
+    @property
     def words(self) -> str:
         return f"{self.encoder} + {self.decoder} layers of {self.heads} heads"
 
