@@ -64,10 +64,6 @@ class EncoderDecoderConfig(MixerBase):
     def alone(self) -> str | None:
         return "torch's fused attention, whose gradients over stacked weights are not numbers on a GPU"
 
-    @property
-    def why_no_passing(self) -> str | None:
-        return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
-
     def problem(self, model: "ModelConfig") -> str | None:
         if model.n_layer != 1:
             return f"n_layer: found {model.n_layer}, expected: 1 with mixer encoder_decoder, whose layers are mixer.encoder and mixer.decoder"
