@@ -360,10 +360,9 @@ class RunConfig(Strict):
             raise ValueError(
                 f"train.state_passing: found {passing.kind}, expected: null for task {self.task.kind}, which passes no states"
             )
-        if not self.model.mixer.PASSES_STATES:
+        if (why := self.model.mixer.why_no_passing) is not None:
             raise ValueError(
-                f"train.state_passing: found {passing.kind}, expected: null with mixer {self.model.mixer.kind}, whose state grows with "
-                "every step, so that sequences of a batch would have states of different sizes"
+                f"train.state_passing: found {passing.kind}, expected: null with mixer {self.model.mixer.kind}, {why}"
             )
         if self.model.adaptive is not None:
             # Told T without the passed part, it would never hear of the lengths at which it is then read; told n + T, it

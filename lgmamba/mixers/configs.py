@@ -15,8 +15,10 @@ from lgmamba.mixers.mamba.config import MambaConfig
 from lgmamba.mixers.mamba2.config import Mamba2Config
 from lgmamba.mixers.mamba3.config import Mamba3Config
 from lgmamba.mixers.mingru.config import MingruConfig
+from lgmamba.mixers.pdssm.config import PdssmConfig
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.config import RglruConfig
+from lgmamba.mixers.rwkv7.config import Rwkv7Config
 from lgmamba.mixers.s4d.config import S4dConfig
 
 MixerConfig = Annotated[
@@ -31,6 +33,8 @@ MixerConfig = Annotated[
     | GruConfig
     | LstmConfig
     | MingruConfig
+    | Rwkv7Config
+    | PdssmConfig
     | AttentionConfig
     | EncoderDecoderConfig
     | PythonConfig,

@@ -187,6 +187,7 @@ class Mixer(nn.Module):
         Config: the mixer's own configuration, for one that is named by `kind: python`.
         COMPLEX: whether the memory is complex.
         GROWS: whether what is held grows with every step, along axis 1 of each.
+        SURROGATE: whether its gradient is that of something smooth in the place of a choice that it makes, and no derivative.
 
     Args:
         config: the model's.
@@ -196,6 +197,7 @@ class Mixer(nn.Module):
     Config: ClassVar[type[MixerBase]]
     COMPLEX: ClassVar[bool] = False
     GROWS: ClassVar[bool] = False
+    SURROGATE: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()

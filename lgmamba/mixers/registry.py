@@ -13,8 +13,10 @@ from lgmamba.mixers.mamba.mixer import MambaMixer
 from lgmamba.mixers.mamba2.mixer import Mamba2Mixer
 from lgmamba.mixers.mamba3.mixer import Mamba3Mixer
 from lgmamba.mixers.mingru.mixer import MingruMixer
+from lgmamba.mixers.pdssm.mixer import PdssmMixer
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.mixer import RglruMixer
+from lgmamba.mixers.rwkv7.mixer import Rwkv7Mixer
 from lgmamba.mixers.s4d.mixer import S4dMixer
 
 MIXERS: dict[str, type[Mixer]] = {
@@ -29,6 +31,8 @@ MIXERS: dict[str, type[Mixer]] = {
     "gru": GruMixer,
     "lstm": LstmMixer,
     "mingru": MingruMixer,
+    "rwkv7": Rwkv7Mixer,
+    "pdssm": PdssmMixer,
     "attention": AttentionMixer,
 }
 """`model.mixer.kind` -> class, of those that are part of this package and have an output at every step."""

@@ -1,12 +1,14 @@
 """Parallel forms of linear recurrences in plain torch, on any device and under `torch.vmap`. None divides by a decay.
 
     diag_scan        h_t = a_t h_(t-1) + b_t                                 every number on its own
+    pd_scan          h_t = P_t diag(d_t) h_(t-1) + b_t                       P_t moves every number to some place
     convolve         y_t = sum_(j <= t) kernel_(t-j) x_j                     the same where no step differs from another
     ssd_scan         S_t = a_t S_(t-1) + v_t k_t^T                           a number a_t for each head
     gla_scan         S_t = S_(t-1) diag(a_t) + v_t k_t^T                     a number for each key channel
     delta_scan       S_t = a_t S_(t-1) (I - b_t k_t k_t^T) + b_t v_t k_t^T   content is overwritten
+    dplr_scan        S_t = S_(t-1) (diag(a_t) - r_t e_t^T) + v_t k_t^T       content of one key is removed, and of another written
 
-The last three cut the steps into chunks: inside one, products of matrices; from one to the next, the state. Their outputs are
+The last four cut the steps into chunks: inside one, products of matrices; from one to the next, the state. Their outputs are
 y_t = S_t q_t. Sources: Yang et al. 2024 (arXiv:2312.06635) section 4 for chunks, Dao & Gu 2024 (arXiv:2405.21060) section 6 for
 the scalar decay, Yang et al. 2024 (arXiv:2412.06464) section 3.3 for the delta rule. Each mixer's step by step form is the other
 implementation that tests hold against them.
@@ -35,7 +37,10 @@ def widely(scan: Callable[..., Any]) -> Callable[..., Any]:
     def wide(first: Tensor, *more: Tensor | None) -> Any:
         with torch.autocast(first.device.type, enabled=False):
             return scan(
-                *(v if v is None else v.to(torch.promote_types(v.dtype, torch.float32)) for v in (first, *more))
+                *(
+                    v if v is None or v.dtype == torch.int64 else v.to(torch.promote_types(v.dtype, torch.float32))
+                    for v in (first, *more)
+                )
             )
 
     return wide
@@ -65,16 +70,58 @@ def _after(a: Tensor, b: Tensor, h0: Tensor | None, times: Times) -> Tensor:
 
 
 def _combined(a: Tensor, b: Tensor, times: Times) -> Tensor:
+    return _scanned((a,), b, lambda h, on: times(h, on[0]), lambda first, second: (times(first[0], second[0]),))
+
+
+On = tuple[Tensor, ...]
+"""Transitions of some steps, in whatever tensors they are made of; (B, L, ...) each."""
+
+
+def _scanned(on: On, b: Tensor, goes: Callable[[Tensor, On], Tensor], then: Callable[[On, On], On]) -> Tensor:
+    """States of which each is the one before, gone over its step, plus b.
+
+    Args:
+        on: the transitions; that of the first step is not used.
+        goes: a state over a step.
+        then: one transition after another, as one.
+    """
     L = b.shape[1]
     if L == 1:
         return b
     pairs = L // 2
-    first, second = slice(0, 2 * pairs, 2), slice(1, None, 2)
-    odd = _combined(times(a[:, first], a[:, second]), times(b[:, first], a[:, second]) + b[:, second], times)
-    later = times(odd[:, : (L - 1) // 2], a[:, 2::2]) + b[:, 2::2]  # odd: h at steps 1, 3, 5, ...
-    even = torch.cat([b[:, :1], later], dim=1)
+    first, second, later = (
+        tuple(v[:, at] for v in on) for at in (slice(0, 2 * pairs, 2), slice(1, None, 2), slice(2, None, 2))
+    )
+    odd = _scanned(then(first, second), goes(b[:, : 2 * pairs : 2], second) + b[:, 1::2], goes, then)
+    rest = goes(odd[:, : (L - 1) // 2], later) + b[:, 2::2]  # odd: h at steps 1, 3, 5, ...
+    even = torch.cat([b[:, :1], rest], dim=1)
     woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
     return woven if L == 2 * pairs else torch.cat([woven, even[:, pairs:]], dim=1)
+
+
+@widely
+def pd_scan(place: Tensor, d: Tensor, b: Tensor, h0: Tensor) -> Tensor:
+    """h_t[i] = sum of d_t[j] h_(t-1)[j] over all j with place_t[j] = i, plus b_t[i]; by combining neighbours.
+
+    Args:
+        place: (B, L, N) where each number goes, 0 .. N - 1.
+        d, b: (B, L, N), complex.
+        h0: (B, N).
+    Returns:
+        every h_t, (B, L, N).
+    Reference: Terzic et al. 2025 (arXiv:2509.22284), section 4: products of such transitions are such transitions.
+    """
+    first = _moved(h0[:, None], (place[:, :1], d[:, :1])) + b[:, :1]
+    return _scanned((place, d), torch.cat([first, b[:, 1:]], dim=1), _moved, _moved_twice)
+
+
+def _moved(h: Tensor, on: On) -> Tensor:
+    place, d = on
+    return torch.zeros_like(h).scatter_add(-1, place, d * h)
+
+
+def _moved_twice(first: On, second: On) -> On:
+    return second[0].gather(-1, first[0]), first[1] * second[1].gather(-1, first[0])
 
 
 @widely
@@ -158,6 +205,34 @@ def delta_scan(
     before, last = _through(over_chunk, own.mT @ left, h0, torch.matmul)
     u = own - of_state @ before.mT
     y = (grown * q) @ before.mT + (decays * (q @ k.mT)) @ u
+    return _steps(y, L), last
+
+
+@widely
+def dplr_scan(
+    log_a: Tensor, remove: Tensor, erase: Tensor, k: Tensor, q: Tensor, v: Tensor, h0: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Diagonal plus low rank; arguments and result as of `gla_scan`.
+
+    As in `delta_scan`, with u_t = -S_(t-1) r_t what is removed, by the summed ln a of a chunk.
+
+    Args:
+        remove, erase: (B, L, H, N), r and e: what is held for r is taken from e.
+    """
+    L = v.shape[1]
+    log_a, r, e, k, q, v = (_chunks(x, GLA_CHUNK) for x in (log_a, remove, erase, k, q, v))
+    s = log_a.cumsum(-2)  # (B, H, n, C, N)
+    r_now, q_now = r * torch.exp(s - log_a), q * torch.exp(s)  # of the state at the start of the chunk
+    e_then, k_then = e * torch.exp(-s), k * torch.exp(-s)
+    system = (r_now @ e_then.mT).tril(-1)
+    known = -torch.cat([(r_now @ k_then.mT).tril(-1) @ v, r_now], dim=-1)
+    solved = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
+    own, of_state = solved.split([v.shape[-1], k.shape[-1]], dim=-1)
+    left = torch.exp(s[..., -1:, :] - s)  # what of a write is left at the end of its chunk
+    over_chunk = torch.diag_embed(torch.exp(s[..., -1, :])) + of_state.mT @ (e * left)
+    before, last = _through(over_chunk, v.mT @ (k * left) + own.mT @ (e * left), h0, torch.matmul)
+    u = own + of_state @ before.mT
+    y = q_now @ before.mT + (q_now @ k_then.mT).tril() @ v + (q_now @ e_then.mT).tril() @ u
     return _steps(y, L), last
 
 

@@ -19,23 +19,6 @@ from lgmamba.metrics import Metric
 from lgmamba.report.remedies import best_remedies, differences_of
 from lgmamba.report.words import interval, listed, number, signed, span
 
-BOUNDED = {
-    "mamba": False,
-    "mamba2": False,
-    "mamba3": False,
-    "gla": False,
-    "gated_delta": True,  # a write takes the place of what is held for its key
-    "rglru": True,  # writes times sqrt(1 - a^2)
-    "s4d": False,
-    "lru": True,  # writes times sqrt(1 - |lambda|^2)
-    "gru": True,  # an average
-    "lstm": False,  # the cell: what is forgotten and what is written have gates of their own
-    "mingru": True,  # an average
-}
-"""Kind of mixer -> whether a step writes in proportion to what it forgets, so that the state does not grow with how long it remembers.
-
-Of attention, which has no state, and of users' own mixers nothing is said. It stands here, not with the mixers, since no training needs it.
-"""
 FEW_MIXERS = 4
 """Mixers with a property, at least, for a rank correlation to be written down."""
 
@@ -78,7 +61,7 @@ def mixer_headline(facts: dict[str, Any]) -> dict[str, Any]:
 def mixer_rows(params: Params, frames: Path) -> list[dict[str, Any]]:
     """One entry for each run of figure_mixers.
 
-    run, kind, mixer, numbers, tau at the start and the end (steps), L0; bounded: `BOUNDED` or None; at: {factor: row} at L0 and beyond;
+    run, kind, mixer, numbers, tau at the start and the end (steps), L0; bounded: `MixerBase.BOUNDED`; at: {factor: row} at L0 and beyond;
     lead: (effect, lo, hi) of the same mixer's specialist over a generalist at its L0, dB, or None; best: the remedy of the highest PSNR
     at the longest T in the first order, with gain over the run as it is, or None.
     """
@@ -89,7 +72,7 @@ def mixer_rows(params: Params, frames: Path) -> list[dict[str, Any]]:
         at = {row["factor"]: row for row in here.to_dicts()}
         keys = ("run", "kind", "mixer", "numbers", "tau", "tau_low", "tau_high", "tau_end", "L0")
         about = {key: here[key][0] for key in keys}
-        about |= {"bounded": BOUNDED.get(runs[run].model.mixer.kind), "best": best.get(run), "lead": _lead(at.get(1.0))}
+        about |= {"bounded": runs[run].model.mixer.BOUNDED, "best": best.get(run), "lead": _lead(at.get(1.0))}
         rows.append(about | {"at": {f"{factor:g}": at.get(factor) for factor in factors}})
     return rows
 

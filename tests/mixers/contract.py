@@ -10,7 +10,22 @@ from torch import Tensor
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Mixer
 from lgmamba.mixers.registry import MIXERS
-from tests.mixers.oracles import attention, gated_delta, gla, gru, lru, lstm, mamba, mamba2, mamba3, mingru, rglru, s4d
+from tests.mixers.oracles import (
+    attention,
+    gated_delta,
+    gla,
+    gru,
+    lru,
+    lstm,
+    mamba,
+    mamba2,
+    mamba3,
+    mingru,
+    pdssm,
+    rglru,
+    rwkv7,
+    s4d,
+)
 from tests.model.models import BASE
 
 B, L, D_MODEL = 2, 7, 6
@@ -41,6 +56,7 @@ ROWS = {
     "mamba with all biases": Row(BASE["mixer"] | {"biases": "all", "out_init": "plain"}, mamba, 498),
     "mamba without biases": Row(BASE["mixer"] | {"biases": "none"}, mamba, 456),
     "gru": Row({"kind": "gru", "hidden": 5}, gru, 225),
+    "mamba2 after PoST": Row({"kind": "mamba2", "d_state": 3, "head": 4, "post": {"length": 6}}, mamba2, 378),
     "mamba2": Row({"kind": "mamba2", "d_state": 3, "head": 4}, mamba2, 381),
     "mamba2 without convolution": Row({"kind": "mamba2", "d_state": 3, "head": 4, "conv": "none"}, mamba2, 291),
     "s4d": Row({"kind": "s4d", "d_state": 3}, s4d, 384),
@@ -68,6 +84,19 @@ ROWS = {
         {"kind": "attention", "heads": 2, "mlp": 0, "position": "absolute", "rows": 6}, attention, 144 + 36
     ),
     "lstm": Row({"kind": "lstm", "hidden": 4}, lstm, 4 * 4 * (6 + 4) + 32 + 24),
+    "pdssm": Row(
+        {"kind": "pdssm", "d_state": 4, "dictionary": 3, "hidden": 5}, pdssm, 2 * (35 + 24) + 18 + 48 + 48 + 6 + 54
+    ),
+    "pdssm from its first place": Row(
+        {"kind": "pdssm", "d_state": 3, "dictionary": 2, "hidden": 2, "start": "first"},
+        pdssm,
+        2 * (14 + 9) + 12 + 18 + 36 + 6 + 42,
+    ),
+    "rwkv7": Row(
+        {"kind": "rwkv7", "width": 6, "head": 3, "decay_rank": 2, "removal_rank": 2, "gate_rank": 2},
+        rwkv7,
+        36 + 4 * 36 + 3 * 24 + 12 + 18 + 12,
+    ),
 }
 
 

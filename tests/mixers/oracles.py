@@ -1,5 +1,7 @@
 """Every mixer once more, one step after the other, in plain words: mixer and u (B, L, d) -> output (B, L, d)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,11 +60,22 @@ def mamba2(m: Mixer, u: Tensor) -> Tensor:
         S, ys = u.new_zeros(len(u), D // H, N), []
         for t in range(u.shape[1]):
             step = F.softplus(dt[:, t, h] + m.dt_bias[h])[:, None, None]
-            S = torch.exp(-step * torch.exp(m.A_log[h])) * S + step * own[:, t, :, None] * b[:, t, None]
+            rate = torch.exp(m.A_log[h]) if m.decays is None else post_rate(m, h, t + 1)
+            S = torch.exp(-step * rate) * S + step * own[:, t, :, None] * b[:, t, None]
             ys.append((S @ c[:, t, :, None])[..., 0] + m.D[h] * own[:, t])
         heads.append(torch.stack(ys, dim=1))
     y = torch.cat(heads, dim=-1) * F.silu(z)
     return m.out_proj(y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt() * m.norm.weight)
+
+
+def post_rate(m: Mixer, h: int, t: int) -> Tensor:
+    """Cao 2026, definition 4.5 and theorem 4.5: rate of a head at step t."""
+    logs = [m.decays.A_log_base]
+    for gap in m.decays.A_log_deltas:
+        logs.append(logs[-1] + F.softplus(gap))
+    last, spread = len(logs) - 1, logs[-1] - logs[0]
+    alpha = (last - h) / last + (logs[h] - logs[0] - h / last * spread) / math.log(m.decays.length)
+    return torch.exp(logs[h]) * t ** -alpha.clamp(0, 1)
 
 
 def s4d(m: Mixer, u: Tensor) -> Tensor:
@@ -229,3 +242,57 @@ def turned(v: Tensor, angles: Tensor) -> Tensor:
     n = angles.shape[-1]
     pairs = torch.view_as_complex(v[:, : 2 * n].unflatten(-1, (n, 2)).contiguous()) * torch.exp(1j * angles)
     return torch.cat([torch.view_as_real(pairs).flatten(-2), v[:, 2 * n :]], dim=-1)
+
+
+def rwkv7(m: Mixer, u: Tensor) -> Tensor:
+    """Peng et al. 2025, section 4, head by head, with the whole transition matrix."""
+    (D, N), before, outputs = m.shape, torch.zeros_like(u[:, 0]), []
+    H = D // N
+    S = u.new_zeros(len(u), H, N, N)
+    for now in u.unbind(1):
+        r, w, k, v, a, g = (now + (before - now) * mix for mix in m.mix)
+        r, k, v, before = m.r_proj(r), m.k_proj(k), m.v_proj(v), now
+        w = torch.exp(-torch.tensor(-0.5, dtype=u.dtype).exp() * torch.sigmoid(m.w_high(torch.tanh(m.w_low(w)))))
+        a, g = torch.sigmoid(m.a_high(m.a_low(a))), m.g_high(torch.sigmoid(m.g_low(g)))
+        ys = []
+        for h in range(H):
+            at = slice(h * N, (h + 1) * N)
+            kappa = k[:, at] * m.k_k[at]
+            kappa = kappa / kappa.norm(dim=-1, keepdim=True)
+            written = k[:, at] * (1 + (a[:, at] - 1) * m.k_a[at])
+            turn = torch.diag_embed(w[:, at]) - kappa[..., None] @ (a[:, at] * kappa)[:, None]
+            S[:, h] = S[:, h].clone() @ turn + v[:, at, None] * written[:, None]
+            y = (S[:, h] @ r[:, at, None])[..., 0]
+            y = (y - y.mean(-1, keepdim=True)) / (y.var(-1, correction=0, keepdim=True) + N * 1e-5).sqrt()
+            y = y * m.norm.weight[at] + m.norm.bias[at]
+            ys.append(y + (r[:, at] * m.r_k[h] * written).sum(-1, keepdim=True) * v[:, at])
+        outputs.append(m.out_proj(torch.cat(ys, dim=-1) * g))
+    return torch.stack(outputs, dim=1)
+
+
+def pdssm(m: Mixer, u: Tensor) -> Tensor:
+    """Terzic et al. 2025, equations 1 to 5, with whole matrices, whose choice is straight through."""
+    N = m.shape[0]
+    B = torch.complex(m.B_real, m.B_imag)
+    x, ys = torch.zeros(len(u), N, dtype=B.dtype), []
+    x[:, 0] = m.config.start == "first"
+    for now in u.unbind(1):
+        M = torch.einsum("bk,kij->bij", torch.softmax(m.choose(now), -1), m.dictionary)
+        soft = torch.softmax(M, dim=1)
+        P = F.one_hot(M.argmax(dim=1), N).mT + soft - soft.detach()
+        D = torch.polar(torch.sigmoid(m.magnitude(now)), 2 * torch.pi * torch.sigmoid(m.phase(now)))
+        x = (P.to(B.dtype) @ (D * x)[..., None])[..., 0] + now.to(B.dtype) @ B.mT
+        ys.append(m.out_proj(torch.cat([x.real, x.imag], dim=-1)) + m.D * now)
+    return torch.stack(ys, dim=1)
+
+
+def lrcssm(m: Mixer, u: Tensor) -> Tensor:
+    """The release's cell, in its order."""
+    h, ys = u.new_zeros(len(u), m.shape[0]), []
+    for now in u.unbind(1):
+        sensed, q = torch.sigmoid(m.sigma_u * (now - m.mu_u)), torch.sigmoid(m.sigma * (h - m.mu))
+        a = -torch.sigmoid(m.g + sensed @ m.W_f.mT + m.w_f * q)
+        b = m.v * torch.tanh(m.g + sensed @ m.W_z.mT + m.w_z * q)
+        h = h + torch.sigmoid(m.e * h + m.b) * (a * h + b)
+        ys.append(m.out_proj(h))
+    return torch.stack(ys, dim=1)

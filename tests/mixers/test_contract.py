@@ -67,6 +67,10 @@ def test_every_kind_is_registered_has_a_row_and_says_of_every_verb_whether_it_su
         assert all(supports.values()) and all(why_not.values())
 
 
+def test_of_every_mixer_with_a_state_it_is_said_whether_it_is_bounded():
+    assert {kind for kind, config in KINDS.items() if config.BOUNDED is None} == {"attention", "encoder_decoder"}
+
+
 @rows
 def test_parameters_are_counted(row):
     assert sum(p.numel() for p in build(row).parameters()) == row.parameters
@@ -122,6 +126,11 @@ def test_gradients_are_those_of_finite_differences(row, hooked):
         out, end, _ = mixer(u, replace(state, memory=memory), plan=hook)
         return out, end.memory
 
+    if mixer.SURROGATE:  # which is what the oracle says that it is
+        found = torch.autograd.grad(mixer(u, plan=hook)[0].square().sum(), [u, *mixer.parameters()])
+        want = torch.autograd.grad(row.oracle(mixer, u).square().sum(), [u, *mixer.parameters()])
+        torch.testing.assert_close(found, want, **EXACT)
+        return
     # Along random directions: a wrong formula shows there as well, and a column of the Jacobian each takes far longer.
     torch.manual_seed(0)
     assert torch.autograd.gradcheck(run, (u, state.memory), fast_mode=True)

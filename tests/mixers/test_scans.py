@@ -20,6 +20,7 @@ def drawn(L: int = L, seed: int = 0) -> dict[str, Tensor]:
 
     found = {"log_a": -F.softplus(normal(B, L, H) - 2), "log_keys": -F.softplus(normal(B, L, H, N) - 2)}
     found |= {"b": 2 * torch.sigmoid(normal(B, L, H)), "k": F.normalize(normal(B, L, H, N), dim=-1)}
+    found["e"] = found["b"][..., None] / 2 * found["k"]
     return found | {"q": normal(B, L, H, N), "v": normal(B, L, H, P), "h0": normal(B, H, P, N)}
 
 
@@ -54,7 +55,19 @@ def delta(d, h0):
     return step_by_step(step, d["v"], d["q"], h0), scans.delta_scan(d["log_a"], d["b"], d["k"], d["q"], d["v"], h0)
 
 
-SCANS = pytest.mark.parametrize("scan", [ssd, gla, delta])
+def dplr(d, h0):
+    """With a key that is removed and one that is written, of which one is not the other."""
+
+    def step(S, t):
+        r, e = d["k"][:, t, :, None], d["e"][:, t, :, None]
+        kept = S * d["log_keys"][:, t, :, None].exp() - (S @ r.mT) @ e
+        return kept + d["v"][:, t, ..., None] @ d["q"].flip(1)[:, t, :, None]
+
+    found = scans.dplr_scan(d["log_keys"], d["k"], d["e"], d["q"].flip(1), d["q"], d["v"], h0)
+    return step_by_step(step, d["v"], d["q"], h0), found
+
+
+SCANS = pytest.mark.parametrize("scan", [ssd, gla, delta, dplr])
 
 
 @SCANS

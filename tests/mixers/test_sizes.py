@@ -55,7 +55,6 @@ def test_presets_of_mixers_have_them_at_equal_size():
             mixer, _, _ = name.rpartition("_")
             assert run.model.mixer == table.configured(sizes.SMALL[mixer])
             assert run.model.d_model == 16
-        assert {run.model.mixer.kind for run in runs.values()} == set(MIXERS)
 
 
 @pytest.mark.parametrize("name", sizes.SMALL)

@@ -18,11 +18,10 @@ from lgmamba.analysis.shown import COMPARING, MANY_RUNS, shown_rows
 from lgmamba.explorer import explorer_page
 from lgmamba.figures import draw
 from lgmamba.keys import evaluate_key, figure_key
-from lgmamba.mixers.registry import MIXERS
 from lgmamba.records import Key, finish
 from lgmamba.report import facts, write_report
 from lgmamba.report.captions import SELECTION
-from lgmamba.report.mixers import BOUNDED, mixer_facts, mixer_headline, predictor_rows
+from lgmamba.report.mixers import mixer_facts, mixer_headline, predictor_rows
 from tests.analysis.conftest import mixed  # noqa: F401 (a fixture)
 from tests.figures.thumbnails import thumbnails
 from tests.records import record_again
@@ -150,10 +149,6 @@ def test_rank_correlations_are_over_the_mixers_that_have_a_property():
     assert found["whether the state is bounded (1 or 0)"] == (4, pytest.approx(-0.4472135955))
     assert found["level at L0"] == (5, pytest.approx(-0.6))  # ranks 2 3 1 4 5 and 2 3 5 4 1
     assert predictor_rows(rows[:3], [4.0])[0]["rho"]["4"] is None
-
-
-def test_of_every_mixer_with_a_state_it_is_said_whether_it_is_bounded():
-    assert set(BOUNDED) == set(MIXERS) - {"attention"}
 
 
 def test_the_page_on_mixers_has_the_numbers_of_the_kept_frames(tmp_path):

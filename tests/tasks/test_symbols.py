@@ -249,6 +249,7 @@ WINDOW = {"remedies": [{"name": "w", "kind": "window", "mode": "stream"}]}
 LOAD = {"task": {"keys": 256}, "extension": {"orders": ["load"]}}
 LOOKS = {"images": 8, "fit_images": 8, "attention_images": 1, "attention_rows": 1, "gradient_probes": 1, "swaps": 1}
 INSPECT = {"inspect": {"runs": ["mamba_16"], "factors": [2], "order": "gap", "read_every": 0.5, "piece": 8, **LOOKS}}
+READ_OUTS = {"inspect": INSPECT["inspect"] | {"looks": ["read_outs"]}}
 TRUNCATED = {
     "name": "a",
     "claim": "b",
@@ -281,6 +282,7 @@ TRUNCATED = {
         ("achilles_composite", WINDOW, r"remedies\.0: .* stands among the first steps"),
         ("copying", {"task": {"spread": 20}}, r"task\.spread: found 20"),
         ("mqar", INSPECT, r"inspect: found runs of task mqar, expected: null, since it follows cells"),
+        ("mqar", READ_OUTS, r"inspect: found runs of task mqar, expected: null, since its predictions are no pictures"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_reason(preset, change, message):

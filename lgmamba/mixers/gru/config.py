@@ -35,6 +35,7 @@ class GruConfig(MixerBase):
 
     TITLE: ClassVar[str] = "GRU"
     SOURCE: ClassVar[str] = "Cho et al. 2014 (arXiv:1406.1078), as torch has it"
+    BOUNDED: ClassVar[bool | None] = True  # an average
 
     kind: Literal["gru"]
     hidden: Width = Field(description="size of the state, H")

@@ -23,6 +23,7 @@ class LruConfig(MixerBase):
     }
     TITLE: ClassVar[str] = "LRU"
     SOURCE: ClassVar[str] = "Orvieto et al. 2023 (arXiv:2303.06349), sections 3.2 to 3.4"
+    BOUNDED: ClassVar[bool | None] = True  # writes times sqrt(1 - |lambda|^2)
 
     kind: Literal["lru"]
     hidden: Width = Field(description="complex numbers of the state, H")

@@ -34,6 +34,7 @@ class LstmConfig(MixerBase):
     }
     TITLE: ClassVar[str] = "LSTM"
     SOURCE: ClassVar[str] = "Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000, as torch has it"
+    BOUNDED: ClassVar[bool | None] = False  # the cell: what is forgotten and what is written have gates of their own
 
     kind: Literal["lstm"]
     hidden: Width = Field(description="size of the state, H")

@@ -33,6 +33,7 @@ class MambaConfig(MixerBase):
     WHY_NOT: ClassVar[dict[Verb, str]] = {}
     TITLE: ClassVar[str] = "Mamba-1"
     SOURCE: ClassVar[str] = "Gu & Dao 2023 (arXiv:2312.00752), equations 1 and 2 and section 3.4"
+    BOUNDED: ClassVar[bool | None] = False
     OFFSETS: ClassVar[bool] = True
 
     kind: Literal["mamba"]

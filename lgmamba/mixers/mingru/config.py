@@ -32,6 +32,7 @@ class MingruConfig(MixerBase):
     }
     TITLE: ClassVar[str] = "minGRU"
     SOURCE: ClassVar[str] = "Feng et al. 2024 (arXiv:2410.01201), section 3.1 and appendix B.2"
+    BOUNDED: ClassVar[bool | None] = True  # an average
 
     kind: Literal["mingru"]
     hidden: Width = Field(description="size of the state, H")

@@ -23,6 +23,7 @@ class RglruConfig(MixerBase):
     }
     TITLE: ClassVar[str] = "RG-LRU"
     SOURCE: ClassVar[str] = "De et al. 2024 (arXiv:2402.19427), equations 1 to 4 and section 2.4"
+    BOUNDED: ClassVar[bool | None] = True  # writes times sqrt(1 - a^2)
 
     kind: Literal["rglru"]
     width: Width = Field(description="channels, D")

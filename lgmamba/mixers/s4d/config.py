@@ -22,6 +22,7 @@ class S4dConfig(MixerBase):
     }
     TITLE: ClassVar[str] = "S4D"
     SOURCE: ClassVar[str] = "Gu, Gupta, Goel & Re 2022 (arXiv:2206.11893), sections 3 and 4.3 (S4D-Lin)"
+    BOUNDED: ClassVar[bool | None] = False
 
     kind: Literal["s4d"]
     d_state: int = Field(ge=1, le=256, description="complex modes of each channel, N")

@@ -1,0 +1,1 @@
+"""PD-SSM: a permutation-like matrix times a diagonal one, both chosen by the input."""
