@@ -1,5 +1,6 @@
 """Captions of the figures: what is drawn, of how many seeds and images, and what the bands are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -68,9 +69,8 @@ TEXTS = {
         training. {Lines}; {sample}. {definition} The ideal memory shows the patches read so
         far and the mean image elsewhere; once every cell has been read it is perfect and has left the plot. {regret}""",
     "gallery": """
-        The same {split} images in all rows: the first, and of those kept the one least like it. The first row shows the patches read so
-        far, chequered where none was. Right of the red line a run is beyond its training length. Small numbers: PSNR of that picture
-        in dB. Seed {seed}; all pictures show pixel values from 0 to 1.""",
+        {Same} The first row shows the patches read so far, chequered where none was. Right of the red line a run is beyond its training
+        length. Small numbers: PSNR of that picture in dB. Seed {seed}; all pictures show pixel values from 0 to 1.""",
     "retention": """
         Mean squared error of a cell's pixels against the step t and the time since the cell was last read (octaves of steps; lowest
         strip: not read so far). A run that keeps what it read is dark in every row; one that forgets brightens towards old ages; one
@@ -197,13 +197,16 @@ REGRET = "Stars: runs trained at that length alone, else alike; how far a line l
 SELECTION = " A selection of the runs is shown; the tables on the second page have all."
 
 
-def captions(params: Params, sample: Sample, tried: str | None = None, regret: bool = False) -> dict[str, str]:
+def captions(
+    params: Params, sample: Sample, tried: str | None = None, images: Sequence[int] = (), regret: bool = False
+) -> dict[str, str]:
     """{figure: caption}, of the figures that the study has.
 
     Args:
         params: the study.
         sample: what the headline numbers rest on.
         tried: the same of the remedies, in words; of a study that tries some.
+        images: those of the panel that the gallery shows, in its order.
         regret: whether the frames have the regret of some run.
     """
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
@@ -221,6 +224,7 @@ def captions(params: Params, sample: Sample, tried: str | None = None, regret: b
         "seed": params.seeds[0],
         "seeds": sample.counted("seed"),
         "split": sample.split,
+        "Same": same_images(images, sample.split),
         "reconstruct": "one run reconstructs" if alone else "two runs reconstruct",
         "draw": "one run draws it when it is" if alone else "two runs draw it when they are",
     }
@@ -239,3 +243,13 @@ def captions(params: Params, sample: Sample, tried: str | None = None, regret: b
         figure: " ".join(texts[figure].format(**facts).split()) + (SELECTION if is_selection(params, figure) else "")
         for figure in figures_of(params)
     }
+
+
+def same_images(images: Sequence[int], split: str) -> str:
+    """Which images a gallery has, in a sentence: frames say it, for they may have been kept when others were chosen."""
+    if len(images) < 2:
+        return f"The same {split} image in all rows."
+    first = list(images) == list(range(len(images)))
+    return f"The same {split} images in all rows: " + (
+        f"the first {len(images)} of those kept." if first else "the first, and of those kept the one least like it."
+    )

@@ -91,13 +91,25 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "strategies": _strategies(params, frames),
         "costs": cost_facts(found["runs"]),
         "titles": titles(params),
-        "views": {"figures": figure_views(params), "claims": claim_views(params)},
+        "views": {
+            "figures": figure_views(params, remedies["best"] if remedies else None),
+            "claims": claim_views(params),
+        },
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
-        "captions": captions(params, sample, remedies["sample"] if remedies else None, regret),
+        "captions": captions(
+            params, sample, remedies["sample"] if remedies else None, gallery_images(params, frames), regret
+        ),
         "remedies": remedies,
         "read_outs": read_out_facts(params, frames) if look is not None and "read_outs" in look.looks else None,
         "inside": inspect_facts(params, frames) if look is not None and look.looks_inside else None,
     }
+
+
+def gallery_images(params: Params, frames: Path) -> list[int]:
+    """Which images of the panel the gallery shows, in its order."""
+    if not params.task.IMAGES:
+        return []
+    return pl.read_parquet(frames / "figure_gallery.parquet")["image"].unique(maintain_order=True).to_list()
 
 
 def _strategies(params: Params, frames: Path) -> list[str]:

@@ -10,6 +10,7 @@ from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA
 from lgmamba.analysis.shown import shown_rows
 from lgmamba.config.remedies import ORACLES, RESERVED
 from lgmamba.config.study import Params
+from lgmamba.explorer import link
 from lgmamba.metrics import Metric
 from lgmamba.report.remedy_kinds import kind_facts
 from lgmamba.report.words import duration, interval, listed, number, plural, signed
@@ -47,6 +48,8 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
             for run, order_ in levels.select("run", "order").unique(maintain_order=True).rows()
         ],
         "tried": drawn.filter(pl.col("rank").is_not_null())["remedy"].n_unique(),
+        "views": best_views(params, shown_rows(params, "remedies", drawn), far),
+        "best": next(iter(drawn.filter(rank=1)["remedy"]), None),
         "kinds": kind_facts(found, drawn, params, far),
         "sentences": best_sentences(shown_rows(params, "remedies", drawn), found["differences"], far, metric),
         "calibration": calibration_sentence(params, found["cost"]),
@@ -162,6 +165,12 @@ def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float, m
             f"{number(best['psnr'])} {metric.unit}, {listed(parts)}."
         )
     return sentences
+
+
+def best_views(params: Params, drawn: pl.DataFrame, far: float) -> list[str]:
+    """For each of `best_sentences` the address at which the explorer shows it."""
+    rows = [best for best, _ in best_remedies(drawn, far)]
+    return [link(params, [best["run"]], best["step"], best["remedy"], best["order"]) for best in rows]
 
 
 def differences_of(best: dict[str, Any], differences: pl.DataFrame) -> dict[str, dict[str, Any]]:
