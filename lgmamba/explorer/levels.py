@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis.drawn import curve_rows
+from lgmamba.analysis.figure_data import curve_rows
 from lgmamba.analysis.remedies import VANILLA, VANILLA_STREAM
 from lgmamba.analysis.shown import drawn_runs
 from lgmamba.config.remedies import ORACLES
