@@ -144,3 +144,39 @@ BITS = Metric(
     definition="Bits saved per byte = 8 - code length of the byte that came, -log2 of its probability.",
 )
 """Code length of a byte, bits; its level is what it saves of 8, so that higher is better, as for every level."""
+
+SKILL = Metric(
+    "mase",
+    "skill",
+    "%",
+    "Skill",
+    digits=1,
+    of_mean=accuracy,
+    definition="Skill = 100 (1 - MASE), with MASE the mean absolute error over that of the seasonal naive forecast.",
+    points="pp",
+)
+"""Mean absolute scaled error of a forecast; its level is the share of the seasonal naive forecast's error that it spares."""
+
+HITS = Metric(
+    "miss_10",
+    "hits_10",
+    "%",
+    "HR@10",
+    digits=1,
+    of_mean=accuracy,
+    definition="HR@10 is the share of next items that are among the ten named.",
+    points="pp",
+)
+"""Whether the next item is not among the ten that a model names."""
+
+NDCG = Metric(
+    "ndcg_loss_10",
+    "ndcg_10",
+    "%",
+    "NDCG@10",
+    digits=1,
+    of_mean=accuracy,
+    definition="NDCG@10 is 1 / log2(1 + rank) of the next item if it is among the ten named, else 0.",
+    points="pp",
+)
+"""One minus the discounted gain of the next item's rank."""

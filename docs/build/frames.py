@@ -19,6 +19,7 @@ MADE_BY = {
     "lengths": "frames.lengths_frame",
     "envelope": "frames.envelope_frame",
     "degradation": "frames.degradation_frame",
+    "regret": "frames.regret_frame",
     "contrasts": "contrasts.contrasts_frame",
     "runs": "frames.runs_frame",
     "asked": "asked.asked_frame",

@@ -56,7 +56,16 @@ def _maps_remedies(params: Params) -> bool:
 
 
 def _looks_inside(params: Params) -> bool:
-    return params.inspect is not None
+    return params.inspect is not None and params.inspect.looks_inside
+
+
+def _reads_out(params: Params) -> bool:
+    return params.inspect is not None and "read_outs" in params.inspect.looks
+
+
+def _writes(frame: str) -> Callable[[Params], bool]:
+    """Whether a study looks at what makes a frame of the stage `inspect`."""
+    return lambda params: params.inspect is not None and frame in params.inspect.frames
 
 
 def _asks(params: Params) -> bool:
@@ -105,6 +114,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "theory": _has_theory,
     "remedies": _tries_remedies,
     "remedies_retention": _maps_remedies,
+    "read_outs": _reads_out,
     "modes": _looks_inside,
     "states": _looks_inside,
     "receptive_field": _looks_inside,
@@ -121,6 +131,7 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "lengths": _always,
     "envelope": _always,
     "degradation": _always,
+    "regret": _always,
     "contrasts": _always,
     "exchange": _trades_classes,
     "asked": _asks,
@@ -134,24 +145,25 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "remedies_lengths": _tries_remedies,
     "remedies_retention": _maps_remedies,
     "remedies_memory": _maps_remedies,
-    "inspect_attention": _looks_inside,
-    "inspect_distance": _looks_inside,
-    "inspect_receptive_field": _looks_inside,
-    "inspect_memory": _looks_inside,
-    "inspect_states": _looks_inside,
-    "inspect_cycles": _looks_inside,
-    "inspect_content": _looks_inside,
-    "inspect_modes": _looks_inside,
-    "inspect_explained": _looks_inside,
-    "inspect_groups": _looks_inside,
-    "inspect_touched": _looks_inside,
+    "inspect_attention": _writes("attention"),
+    "inspect_distance": _writes("distance"),
+    "inspect_receptive_field": _writes("receptive_field"),
+    "inspect_memory": _writes("memory"),
+    "inspect_states": _writes("states"),
+    "inspect_cycles": _writes("cycles"),
+    "inspect_content": _writes("content"),
+    "inspect_modes": _writes("modes"),
+    "inspect_explained": _writes("explained"),
+    "inspect_groups": _writes("groups"),
+    "inspect_touched": _writes("touched"),
+    "inspect_read_outs": _writes("read_outs"),
 }
 """Frame that is more than what one figure draws -> whether a study has it."""
 
 WITH_PICTURES = ("task", "gallery")
 """Figures that also show panel.safetensors."""
 
-NOT_KEPT: tuple[str, ...] = ("retention", "history", "lengths", "degradation", "asked", "remedies_retention")
+NOT_KEPT: tuple[str, ...] = ("retention", "history", "lengths", "degradation", "regret", "asked", "remedies_retention")
 NOT_KEPT += tuple(f"inspect_{name}" for name in ("attention", "receptive_field", "memory", "cycles", "modes"))
 """Frames that neither a figure nor the report reads."""
 

@@ -113,6 +113,7 @@ class Tested:
         of_levels, minus_levels: seed -> level.
         rule: margin and level of its verdict.
         needed: trainings that a verdict takes.
+        missing: why there is no number, where that is known.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Tested:
     minus_levels: dict[int, float]
     rule: ClaimsConfig
     needed: int
+    missing: str | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -145,12 +147,14 @@ class Levels:
         L0: longest training length of every run, steps.
         order: visiting order where a side names none.
         null: method that knows nothing of a sequence, `TaskBase.NULL`.
+        no_read_outs: why no read-outs were refitted; None where some were.
     """
 
     frames: Mapping[str | None, pl.DataFrame]
     L0: Mapping[str, int]
     order: str
     null: str
+    no_read_outs: str | None = None
 
 
 def contrasts_frame(levels: Levels, claims: ClaimsConfig) -> pl.DataFrame:
@@ -174,6 +178,7 @@ def contrasts_frame(levels: Levels, claims: ClaimsConfig) -> pl.DataFrame:
                 _by_seed(levels, contrast.minus),
                 claims.rule(contrast),
                 contrast.needs_seeds or claims.seeds,
+                levels.no_read_outs if contrast.of.read_out else None,
             )
             for contrast in claims.primary
         ]
@@ -205,7 +210,7 @@ def _row(contrast: Tested, result: Effect | None, p_holm: float) -> dict[str, ob
     }
     if result is None:
         side = contrast.minus if contrast.of_levels else contrast.of
-        return row | {"verdict": UNTESTABLE, "reason": f"no training has a number for {side}"}
+        return row | {"verdict": UNTESTABLE, "reason": contrast.missing or f"no training has a number for {side}"}
     reason = None
     if len(seeds) < contrast.needed:
         reason = f"{len(seeds)} of the {contrast.needed} trainings needed for a verdict"
@@ -274,8 +279,8 @@ def side_words(side: Side) -> str:
         what = f"best of {', '.join(side.best_of)} on {side.run}"
     elif side.remedy:
         what = f"{side.remedy} on {side.run}"
-    elif side.method == "refitted":
-        what = f"{side.run}, read-out refitted,"
+    elif side.read_out:
+        what = f"{what}, {'its own read-out' if side.method == 'trained' else 'read-out refitted'},"
     elif side.method != "model":
         what = side.method.replace("_", " ")
     if side.told:

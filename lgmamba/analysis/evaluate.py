@@ -25,9 +25,11 @@ from lgmamba.analysis.frames import (
     history_frame,
     lengths_frame,
     names_classes,
+    regret_frame,
     retention_frame,
     runs_frame,
     summary_frame,
+    with_regret,
 )
 from lgmamba.analysis.inspect.collect import collect_inspected
 from lgmamba.analysis.inspect.figure_data import inspect_figure_frames
@@ -37,6 +39,7 @@ from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.samples import load_samples
 from lgmamba.analysis.statistics import Trainings
 from lgmamba.analysis.theory import theory_frame
+from lgmamba.config.inspect import why_not_task
 from lgmamba.config.study import Params
 from lgmamba.keys import evaluate_key
 from lgmamba.metrics import ACCURACY
@@ -61,7 +64,10 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     evidence = Evidence(params, samples, Trainings(samples.mse, params.claims.level, metric))
     named = class_evidence(params, folders, order)
 
-    curves = curves_frame(folders, params.study, metric)
+    curves, regret = curves_frame(folders, params.study, metric), regret_frame(evidence)
+    degradation = beside(
+        degradation_frame(evidence), None if named is None else degradation_frame(named), ("run", "step"), CHANGES
+    )
     frames = {
         "curves": curves,
         "summary": summary_frame(curves),
@@ -70,9 +76,8 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         "envelope": beside(
             envelope_frame(evidence), None if named is None else envelope_frame(named), ("family", "run", "step"), LEADS
         ),
-        "degradation": beside(
-            degradation_frame(evidence), None if named is None else degradation_frame(named), ("run", "step"), CHANGES
-        ),
+        "regret": regret,
+        "degradation": with_regret(degradation, regret),
         "runs": runs_frame(folders),
     }
     if params.task.TIED:
@@ -98,18 +103,21 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         frames["figure_asked"] = asked_rows(params, frames["asked"])
     if params.extension is not None:
         frames |= remedy_frames(params, folders)
-    L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
-    levels: dict[str | None, pl.DataFrame] = {None: levels_of(curves, frames.get("remedies_levels"))}
-    if named is not None:
-        levels[ACCURACY.level] = levels_of(curves, frames.get("remedies_levels"), ACCURACY.level)
-    frames["contrasts"] = contrasts_frame(Levels(levels, L0, order, params.task.NULL), params.claims)
-    if trades_classes(params):
-        frames["exchange"] = exchange_frame(params, curves)
-
     if params.inspect is not None:
         inspected = collect_inspected(params, folders)
         frames |= {f"inspect_{name}": frame for name, frame in inspected.items()}
         frames |= {f"figure_{name}": frame for name, frame in inspect_figure_frames(params, inspected).items()}
+    L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
+    own = levels_of(curves, frames.get("remedies_levels"))
+    if "inspect_read_outs" in frames:
+        own = pl.concat([own, read_out_levels(frames["inspect_read_outs"], params.the_inspect.order, own.schema)])
+    levels: dict[str | None, pl.DataFrame] = {None: own}
+    if named is not None:
+        levels[ACCURACY.level] = levels_of(curves, frames.get("remedies_levels"), ACCURACY.level)
+    found = Levels(levels, L0, order, params.task.NULL, why_no_read_outs(params))
+    frames["contrasts"] = contrasts_frame(found, params.claims)
+    if trades_classes(params):
+        frames["exchange"] = exchange_frame(params, curves)
 
     pictures = set() if panel is None else {"panel.safetensors"}
     assert {f"{name}.parquet" for name in frames} | {"contrasts.json"} | pictures == set(frames_of(params))
@@ -152,3 +160,26 @@ def levels_of(curves: pl.DataFrame, remedies: pl.DataFrame | None, level: str = 
         if value in remedies.columns:
             own = pl.concat([own, remedies.select(*keys, pl.col(value).alias("value"))])
     return own.filter(pl.col("value").is_not_null())
+
+
+def why_no_read_outs(params: Params) -> str | None:
+    """Why a study has no refitted read-outs; None where it has some."""
+    if params.inspect is not None and "read_outs" in params.inspect.looks:
+        return None
+    if (why := why_not_task("read_outs", params.task)) is not None:
+        return f"no read-out of task {params.task.kind} can be refitted: {why}"
+    return "no read-out was refitted: inspect.looks has no read_outs"
+
+
+def read_out_levels(read_outs: pl.DataFrame, order: str, schema: pl.Schema) -> pl.DataFrame:
+    """The same of read-outs: methods trained and refitted, read in prefix mode.
+
+    Args:
+        read_outs: of the stage `inspect`.
+        order: visiting order in which they were read.
+        schema: of the frame of levels.
+    """
+    named = read_outs.filter(pl.col("read_out").is_in(["trained", "refitted"])).with_columns(
+        method=pl.col("read_out"), mode=pl.lit("prefix"), order=pl.lit(order), value=pl.col("psnr")
+    )
+    return named.select(pl.col(name).cast(kind) for name, kind in schema.items())

@@ -134,6 +134,24 @@ def families(params: Params) -> list[Family]:
     return found
 
 
+def trained_to(params: Params, run: str) -> dict[int, str]:
+    """Length T -> the run trained at that length alone, else as `run` is: the same model but for what tells a length, as many steps.
+
+    Runs that start from other weights or from passed states are none; of several with one length the first counts.
+    """
+    runs = params.runs_by_name()
+    found: dict[int, str] = {}
+    for name, other in runs.items():
+        fresh = other.train.state_passing is None and other.train.init_from is None
+        if fresh and kind_of(other) == SPECIALIST and _but_lengths(other) == _but_lengths(runs[run]):
+            found.setdefault(other.L0, name)
+    return dict(sorted(found.items()))
+
+
+def _but_lengths(run: RunConfig) -> tuple[str, int]:
+    return run.model.model_copy(update={"adaptive": None}).model_dump_json(), run.train.steps
+
+
 def exemplary_runs(params: Params) -> list[str]:
     """Runs that show what the task is: the first family's longest specialist and generalist, or the first run of the longest L0."""
     runs = params.runs_by_name()

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from lgmamba.analysis.families import KINDS, describe_lengths, exemplary_runs, kind_of
+from lgmamba.analysis.frames import with_regret
 from lgmamba.analysis.panel import Panel
 from lgmamba.config.study import Params
 from lgmamba.metrics import LIMIT
@@ -26,7 +27,7 @@ def figure_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel 
     if "retention" in frames:
         some["retention"] = retention_rows(params, frames["retention"])
     return some | {
-        "curves": curve_rows(params, frames["summary"]),
+        "curves": with_regret(curve_rows(params, frames["summary"]), frames["regret"]),
         "degradation": frames["degradation"],
         "training": training_rows(params, frames["history"]),
         "lengths": length_rows(params, frames["lengths"]),

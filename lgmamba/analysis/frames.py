@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from lgmamba.analysis.collect import RunFolder
-from lgmamba.analysis.families import Family, describe_run, families, kind_of
+from lgmamba.analysis.families import Family, describe_run, families, kind_of, trained_to
 from lgmamba.analysis.files import ENGINE, error_over_seeds
 from lgmamba.analysis.samples import Samples
 from lgmamba.analysis.statistics import Effect, Trainings
@@ -193,6 +193,30 @@ def degradation_frame(ev: Evidence) -> pl.DataFrame:
                 row = {"run": name, "kind": kind_of(run), "L0": run.L0, "step": step, "factor": step / run.L0}
                 rows.append(row | level(ev.trainings.difference(columns, at_L0), "delta"))
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+REGRET: dict[str, type[pl.DataType]] = {"run": pl.String, "step": pl.Int64, "against": pl.String}
+REGRET |= dict.fromkeys(("regret", "regret_lo", "regret_hi"), pl.Float64)
+
+
+def regret_frame(ev: Evidence) -> pl.DataFrame:
+    """Regret of every run at every length T that some run was trained at alone: PSNR(T) of that run minus PSNR(T) of this one.
+
+    Columns: run, step (T), against (the run trained at T), regret (dB) with interval over trainings, paired by seed.
+    """
+    rows = []
+    for name in ev.params.runs_by_name():
+        for T, specialist in trained_to(ev.params, name).items():
+            own, best = ev.samples.of(name, T), ev.samples.of(specialist, T)
+            if specialist != name and own is not None and best is not None:
+                row = {"run": name, "step": T, "against": specialist}
+                rows.append(row | interval_of(ev.trainings.difference(best, own), "regret"))
+    return pl.DataFrame(rows, schema=REGRET)
+
+
+def with_regret(frame: pl.DataFrame, regret: pl.DataFrame) -> pl.DataFrame:
+    """A frame with a row for each run and step, with its regret beside it; as it is where no run has any."""
+    return frame if regret.is_empty() else frame.join(regret, on=["run", "step"], how="left", maintain_order="left")
 
 
 def level(effect: Effect, name: str) -> dict[str, float | int | None]:

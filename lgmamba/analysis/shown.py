@@ -49,6 +49,6 @@ def shown_rows(params: Params, figure: str, frame: pl.DataFrame) -> pl.DataFrame
 def _runs_of(params: Params, figure: str) -> list[str]:
     if figure.startswith("remedies"):
         return params.the_extension.runs
-    if figure in ("modes", "states", "receptive_field"):
+    if figure in ("read_outs", "modes", "states", "receptive_field"):
         return params.the_inspect.runs
     return list(params.runs)

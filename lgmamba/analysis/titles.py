@@ -16,6 +16,7 @@ TITLES = {
     "mixers": "Whose memory survives length",
     "remedies": "What remedies do beyond the training length",
     "remedies_retention": "Retention maps with remedies",
+    "read_outs": "Content and read-out",
     "modes": "Which modes break a model, and which remedy touches them",
     "states": "States beyond the training length",
     "receptive_field": "How far back a model reads",

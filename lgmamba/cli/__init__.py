@@ -14,6 +14,7 @@ import typer
 
 from lgmamba.analysis import FIGURE_CONDITIONS, figures_of, frames_drawn, kept_frames
 from lgmamba.cli.audit import audit
+from lgmamba.cli.matrix import matrix
 from lgmamba.cli.new import new
 from lgmamba.cli.options import Device, Workers, log_level, say_current, say_size, told_of_system
 from lgmamba.cli.pack import pack
@@ -40,6 +41,7 @@ app.command("new")(new)
 app.command("show")(show)
 app.command("audit")(audit)
 app.command("pack")(pack)
+app.command("matrix")(matrix)
 app.add_typer(track_app, name="track")
 app.add_typer(tradeoff_app, name="tradeoff")
 

@@ -62,8 +62,9 @@ class Side(Strict):
     )
     remedy: Name | None = Field(None, description="an entry of remedies or a control; null: the run as it is")
     best_of: list[Name] | None = Field(None, min_length=1, description="remedies or controls of which the best counts")
-    method: Literal["model", "refitted", "mean_image", "white", "oracle_memory", "nearest"] = Field(
-        "model", description="the run itself, its read-out refitted at that length, or a baseline"
+    method: Literal["model", "refitted", "trained", "mean_image", "white", "oracle_memory", "nearest"] = Field(
+        "model",
+        description="the run itself, its read-out refitted at that length, its trained read-out on the same images as that, or a baseline",
     )
     mode: Literal["prefix", "stream"] = "prefix"
     order: Order | None = Field(None, description="visiting order; null: the first of probe.orders")
@@ -87,6 +88,8 @@ class Side(Strict):
             raise ValueError(f"remedy or best_of, not both; got {self.remedy!r} and {self.best_of}")
         if self.method != "model" and (self.remedy or self.best_of):
             raise ValueError(f"method: model where a remedy is named; got {self.method!r}")
+        if self.read_out and self.metric is not None:
+            raise ValueError(f"metric: null with method {self.method}, which is about pictures; got {self.metric!r}")
         if (self.less or self.also) and self.treated:
             raise ValueError(
                 "less and also belong to runs that are read as they are; found a remedy or best_of besides"
@@ -111,15 +114,20 @@ class Side(Strict):
 
     def steps(self, L0: int) -> list[int]:
         """The lengths in steps, ascending, for a run of this L0."""
-        return _steps(self.at, L0)
+        return steps_at(self.at, L0)
 
     def steps_less(self, L0: int) -> list[int]:
         """The lengths whose level is taken off, likewise."""
-        return _steps(self.less or [], L0)
+        return steps_at(self.less or [], L0)
 
     def steps_read(self, L0: int) -> list[int]:
         """All lengths that the side needs."""
         return sorted({*self.steps(L0), *self.steps_less(L0), *([L0] if self.measure == "kept" else [])})
+
+    @property
+    def read_out(self) -> bool:
+        """Whether it is a number of the look `read_outs`, which has images of its own."""
+        return self.method in ("refitted", "trained")
 
     @property
     def scale(self) -> tuple[str | None, str]:
@@ -127,7 +135,8 @@ class Side(Strict):
         return (None if self.measure == "kept" else self.metric), self.measure
 
 
-def _steps(lengths: list[str], L0: int) -> list[int]:
+def steps_at(lengths: list[str], L0: int) -> list[int]:
+    """Lengths in words -> steps, ascending, each once."""
     return sorted({step for text in lengths for step in steps_of(text, L0)})
 
 
@@ -192,6 +201,12 @@ class Contrast(Strict):
                 f"{missing}.remedy: found null, expected a remedy or control, such as vanilla: remedies are read on images of "
                 "their own, and only what is read on the same images is compared"
             )
+        if self.of.read_out != self.minus.read_out:
+            missing = "minus" if self.of.read_out else "of"
+            raise ValueError(
+                f"{missing}.method: found {getattr(self, missing).method}, expected refitted or trained: read-outs are fitted and read "
+                "on images of their own, and only what is read on the same images is compared"
+            )
         return self
 
 
@@ -244,6 +259,7 @@ def check_names(names: list[str]) -> None:
 
 
 def needed_steps(contrasts: list[Contrast], run: str, L0: int) -> set[int]:
-    """Steps at which a run must be read as it is for the contrasts; remedies are read at the steps of `extension`."""
+    """Steps at which a run must be read as it is for the contrasts; remedies and read-outs are read at steps of their own."""
     sides = [side for contrast in contrasts for side in (contrast.of, contrast.minus)]
-    return {step for side in sides if run in side.runs and not side.treated for step in side.steps_read(L0)}
+    as_it_is = [side for side in sides if run in side.runs and not side.treated and not side.read_out]
+    return {step for side in as_it_is for step in side.steps_read(L0)}

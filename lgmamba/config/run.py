@@ -100,6 +100,13 @@ class ModelConfig(Strict):
         description="a classifier beside the decoder, on the same latent; null: there is none",
     )
     adaptive: Adaptive | None
+    init_gamma: float | None = Field(
+        None,
+        ge=0,
+        le=4,
+        exclude_if=lambda gamma: gamma is None,
+        description="γ: matrices of linear layers and embeddings start normal with standard deviation (inputs)^-γ; null: as each layer's own",
+    )
     scan_backend: ScanBackend = Field(description="backend of selective_scan; auto = the best one on the device")
 
     @model_validator(mode="after")
@@ -353,10 +360,9 @@ class RunConfig(Strict):
             raise ValueError(
                 f"train.state_passing: found {passing.kind}, expected: null for task {self.task.kind}, which passes no states"
             )
-        if not self.model.mixer.PASSES_STATES:
+        if (why := self.model.mixer.why_no_passing) is not None:
             raise ValueError(
-                f"train.state_passing: found {passing.kind}, expected: null with mixer {self.model.mixer.kind}, whose state grows with "
-                "every step, so that sequences of a batch would have states of different sizes"
+                f"train.state_passing: found {passing.kind}, expected: null with mixer {self.model.mixer.kind}, {why}"
             )
         if self.model.adaptive is not None:
             # Told T without the passed part, it would never hear of the lengths at which it is then read; told n + T, it

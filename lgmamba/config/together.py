@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lgmamba.config.base import LONGEST
-from lgmamba.config.inspect import LOOKS, why_not
+from lgmamba.config.inspect import LOOKS, why_not, why_not_task
 from lgmamba.config.remedies import check_kinds, check_mixers, check_names, rows_of
 from lgmamba.config.run import is_run_name
 
 if TYPE_CHECKING:
+    from lgmamba.config.claims import Side
     from lgmamba.config.run import RunConfig
     from lgmamba.config.study import Params
 
@@ -164,6 +165,8 @@ def check_contrasts(study: Params) -> None:
                     )
                 if name not in remedies:
                     raise ValueError(f"{path}: found remedy {name!r}, expected: one of {sorted(remedies)}")
+            if side.read_out:
+                _check_read_out(study, path, side)
             read = set(treated.steps(L0)) if side.treated and treated is not None else None
             for step in sorted({step for name in side.runs for step in side.steps_read(runs[name].L0)}):
                 if read is not None and step not in read:
@@ -172,6 +175,27 @@ def check_contrasts(study: Params) -> None:
                     raise ValueError(
                         f"{path}.at: found {step} steps, expected: at most probe.max_factor x L0, {study.probe.max_factor * study.L0:g}"
                     )
+
+
+def _check_read_out(study: Params, path: str, side: Side) -> None:
+    """Read-outs are fitted for the side's runs, at its lengths, as it reads. A study without them leaves the claim untested."""
+    look = study.inspect
+    if look is None or "read_outs" not in look.looks:
+        return
+    for name in side.runs:
+        if name not in look.runs:
+            raise ValueError(
+                f"{path}.run: found {name!r}, expected: one of inspect.runs, {look.runs}, whose read-outs are fitted"
+            )
+        L0 = study.runs_by_name()[name].L0
+        fitted = look.read_out_steps(L0)
+        for step in side.steps_read(L0):
+            if step not in fitted:
+                raise ValueError(f"{path}.at: found {step} steps, expected: one of inspect.read_out_at, {fitted}")
+    if (order := side.order or study.probe.orders[0]) != look.order:
+        raise ValueError(
+            f"{path}.order: found {order}, expected: {look.order}, inspect.order, in which read-outs are fitted"
+        )
 
 
 def check_extension(study: Params) -> None:
@@ -212,9 +236,14 @@ def check_inspect(study: Params) -> None:
     runs = study.runs_by_name()
     for i, name in enumerate([] if study.inspect is None else study.inspect.runs):
         _known(f"inspect.runs.{i}", name, runs)
-        if (why := runs[name].task.refuses("inspect")) is not None:
-            raise ValueError(f"inspect: found runs of task {runs[name].task.kind}, expected: null, since {why}")
-        if reasons := [reason for look in LOOKS if (reason := why_not(look, runs[name].model))]:
+        looks, task = study.the_inspect.looks, runs[name].task
+        for look in looks:
+            if (why := why_not_task(look, task)) is not None:
+                able = [other for other in LOOKS if why_not_task(other, task) is None]
+                raise ValueError(
+                    f"inspect: found runs of task {task.kind}, expected: {f'looks: {able}' if able else 'null'}, since {why}"
+                )
+        if reasons := [reason for look in looks if (reason := why_not(look, runs[name].model))]:
             raise ValueError(
                 f"inspect.runs.{i}: found {name!r}, which cannot be looked into: {reasons[0]}; expected runs of another mixer"
             )
@@ -259,6 +288,7 @@ def check_lengths(study: Params) -> None:
         asked["extension.calibration.lengths"] = max(study.extension.calibration.lengths)
     if study.inspect is not None:
         asked["inspect.factors"] = max(study.inspect.factors)
+        asked["inspect.read_out_at"] = study.inspect.read_out_steps(study.L0)[-1] / study.L0
     for path, factor in asked.items():
         if factor * study.L0 > LONGEST:
             raise ValueError(

@@ -21,6 +21,7 @@ from lgmamba.figures.gallery import fig_gallery
 from lgmamba.figures.lengths import fig_lengths
 from lgmamba.figures.mixers import fig_mixers
 from lgmamba.figures.modes import fig_modes
+from lgmamba.figures.read_outs import fig_read_outs
 from lgmamba.figures.receptive_field import fig_receptive_field
 from lgmamba.figures.remedies import fig_remedies, fig_remedies_retention
 from lgmamba.figures.retention import fig_retention
@@ -46,6 +47,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "theory": fig_theory,
     "remedies": fig_remedies,
     "remedies_retention": fig_remedies_retention,
+    "read_outs": fig_read_outs,
     "modes": fig_modes,
     "states": fig_states,
     "receptive_field": fig_receptive_field,

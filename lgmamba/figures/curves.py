@@ -1,6 +1,7 @@
 """PSNR against the number of patches read, one line for each run; and accuracy below it, where classes are named."""
 
 import math
+from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ from lgmamba.figures.style import (
 )
 from lgmamba.metrics import ACCURACY
 
+TRAINED_TO: dict[str, Any] = {"marker": "*", "linestyle": "none", "color": "black", "markersize": 7, "zorder": 6}
+"""How the level of a run trained at one length alone is drawn, at that length."""
 OUT_OF_VIEW = ("paste", "oracle_memory", "nearest", "least_squares")
 """Baselines that copy what was read: they leave the plot where all was."""
 
@@ -71,8 +74,17 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
         for ax in row[::columns]:
             ax.set_ylabel((LEVELS[level] or style.metric).title)
     log2_axis(rows[0][0].xaxis, models["step"].to_list())
+    if "regret" in frame.columns:
+        for ax, panel in zip(rows[0], panels, strict=True):
+            _draw_trained_to(ax, models.filter(pl.col("panel") == panel))
     _baseline_legend(figure, frame)
     return figure
+
+
+def _draw_trained_to(ax: Axes, here: pl.DataFrame) -> None:
+    """A star for each length that some run was trained at alone: how far a line is below it is its regret."""
+    trained = here.drop_nulls("regret").select("step", level=pl.col("psnr") + pl.col("regret")).unique().sort("step")
+    ax.plot(trained["step"], trained["level"], **TRAINED_TO)
 
 
 def _runs(models: pl.DataFrame, panel: str) -> list[str]:
@@ -123,4 +135,7 @@ def _baseline_legend(figure: Figure, frame: pl.DataFrame) -> None:
     ]
     lines.append(figure.axes[0].plot([], [], "o", color=FAR, markersize=4.5)[0])
     words = [words for m, (words, _) in BASELINES.items() if m in present] + ["Training length L0"]
+    if "regret" in frame.columns:
+        lines += figure.axes[0].plot([], [], **TRAINED_TO)
+        words.append("Trained at this length alone")
     figure.legend(lines, words, loc="outside upper center", ncol=3)

@@ -3,13 +3,16 @@
 import math
 
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lgmamba.figures.style import FAR, PANEL_TITLES, WIDTH, Style, grid_of_axes, legend_columns, log2_axis
+from lgmamba.figures.style import FAR, PANEL_TITLES, WIDTH, Look, Style, grid_of_axes, legend_columns, log2_axis
 
 
 def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
     """PSNR(T) - PSNR(L0) against T / L0, one panel for each kind of run; band = interval over trainings.
+
+    Where some run was trained at T alone a star shows where it is; the line down to the run is its regret.
 
     Args:
         frame: degradation of `analysis.frames.degradation_frame`.
@@ -39,6 +42,7 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
                 markersize=2.5,
                 label=f"{look.label} (L0 = {rows['L0'][0]})",
             )
+            _draw_regret(ax, rows, look)
         ax.set_title(PANEL_TITLES[panel], loc="left")
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelbottom=True)
@@ -55,3 +59,12 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
     for ax in axes[::columns]:
         ax.set_ylabel(style.metric.change())
     return figure
+
+
+def _draw_regret(ax: Axes, rows: pl.DataFrame, look: Look) -> None:
+    if "regret" not in rows.columns:
+        return
+    known = rows.drop_nulls("regret")
+    there = known["delta"] + known["regret"]
+    ax.vlines(known["factor"], known["delta"], there, color=look.colour, linewidth=0.8, linestyle=(0, (1, 1)))
+    ax.plot(known["factor"], there, "*", color=look.colour, markersize=7, markeredgecolor="black", markeredgewidth=0.4)

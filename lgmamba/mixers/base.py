@@ -44,7 +44,6 @@ class MixerBase(Strict):
         WHY_NOT: every other verb -> the reason.
         TITLE: its name, for the report.
         SOURCE: paper and equations.
-        PASSES_STATES: whether a training may start from the state of another sequence (`train.state_passing`).
         ANSWERS: whether it has outputs for queries alone, not for steps, so that it is only for tasks that ask (`TaskBase.ASKS`).
         BOUNDED: whether a step writes in proportion to what it forgets, so that the state does not grow with how long it remembers; None
             where there is no such state, or nothing is said.
@@ -55,7 +54,6 @@ class MixerBase(Strict):
     WHY_NOT: ClassVar[dict[Verb, str]]
     TITLE: ClassVar[str]
     SOURCE: ClassVar[str]
-    PASSES_STATES: ClassVar[bool] = True
     ANSWERS: ClassVar[bool] = False
     BOUNDED: ClassVar[bool | None] = None
     OFFSETS: ClassVar[bool] = False
@@ -68,6 +66,11 @@ class MixerBase(Strict):
     @property
     def alone(self) -> str | None:
         """What keeps its trainings from running side by side as one model (`torch.vmap`), or None."""
+        return None
+
+    @property
+    def why_no_passing(self) -> str | None:
+        """Why no training may start from the state of another sequence (`train.state_passing`), or None."""
         return None
 
     def channels(self, model: "ModelConfig") -> int:

@@ -98,6 +98,17 @@ class Stack(nn.Module):
             self.length_token = LengthToken(config.adaptive, config.d_model, L0)
         elif config.adaptive is not None:
             self.conditioning = LengthConditioning(config.adaptive, config.n_layer, config.d_model, config.channels, L0)
+        if config.init_gamma is not None:
+            self._draw_matrices(config.init_gamma)
+
+    @torch.no_grad()
+    def _draw_matrices(self, gamma: float) -> None:
+        """Every linear layer's matrix, and every embedding's, of n inputs: normal, standard deviation n^-gamma (arXiv:2509.17514, section 3)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.normal_(std=module.in_features**-gamma)
+            elif isinstance(module, nn.Embedding):
+                module.weight.normal_(std=module.num_embeddings**-gamma)
 
     def build_embedding(self) -> None:
         """Modules that make tokens; none in a bare stack."""

@@ -1,8 +1,8 @@
-"""Is the image still in the state? A linear read-out of it, and states brought back to their size at L0.
+"""Is the image still there? A linear read-out of it from states or outputs, and states brought back to their size at L0.
 
 If a read-out that is trained at L0 fails at T while one that is trained at T does not, the image is still there, and was only scaled or
 moved out of the range that the first one knows. If it is enough to scale states back, size alone is what failed.
-Glossary: `lgmamba.probe`; n images, B samples, D channels, N modes.
+Glossary: `lgmamba.probe`; n images, B samples, D channels, N modes, F numbers that a read-out is given.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,7 @@ class ReadOut:
         examples: (n, D N) those states, centred and scaled; the map is a combination of them.
         weights: (n, pixels).
         mean: (pixels,) mean image.
+        penalty: the one of `PENALTIES` that was taken.
     """
 
     centre: Tensor
@@ -35,20 +36,23 @@ class ReadOut:
     examples: Tensor
     weights: Tensor
     mean: Tensor
+    penalty: float
 
     def __call__(self, h: Tensor) -> Tensor:
-        """(B, D, N) -> (B, pixels)."""
+        """(B, D, N) or (B, F) -> (B, pixels)."""
         return self.mean + ((h.flatten(1).double() - self.centre) / self.scale) @ self.examples.T @ self.weights
 
 
-def fit_read_out(h: Tensor, images: Tensor) -> ReadOut:
-    """Ridge regression of images on states, in float64; each entry of the state is scaled to unit variance first.
+def fit_read_out(h: Tensor, images: Tensor, judged: tuple[Tensor, Tensor] | None = None) -> ReadOut:
+    """Ridge regression of images on states or outputs, in float64; each entry is scaled to unit variance first.
 
-    The penalty is the one of `PENALTIES` with the least leave-one-out error, which has a closed form.
+    The penalty is the one of `PENALTIES` with the least error on further images, or where none are given with the least
+    leave-one-out error, which has a closed form.
 
     Args:
-        h: (n, D, N).
+        h: (n, D, N) states, or (n, F) outputs.
         images: (n, ...) pixel values.
+        judged: the same of other images, to choose the penalty by.
     """
     states, images = h.flatten(1).double(), images.flatten(1).double()
     centre, mean = states.mean(0), images.mean(0)
@@ -58,17 +62,23 @@ def fit_read_out(h: Tensor, images: Tensor) -> ReadOut:
     values, vectors = torch.linalg.eigh(examples @ examples.T)
     values = values.clamp(min=0)
     along = vectors.T @ targets
-    n = len(states)
-    best, least = None, torch.inf
-    for penalty in PENALTIES:
+
+    def fitted(penalty: float) -> ReadOut:
+        weights = vectors @ (along / (values + penalty * values.mean())[:, None])
+        return ReadOut(centre, scale, examples, weights, mean, penalty)
+
+    def left_out(penalty: float) -> float:
         shrink = values / (values + penalty * values.mean())
-        leverage = vectors.square() @ shrink + 1 / n  # of an example on its own prediction; 1 / n is that of the mean
+        # of an example on its own prediction; 1 / n is that of the mean
+        leverage = vectors.square() @ shrink + 1 / len(states)
         errors = (targets - vectors @ (shrink[:, None] * along)) / (1 - leverage).clamp(min=1e-9)[:, None]
-        loss = float(errors.square().mean())
-        if loss < least:
-            best, least = penalty, loss
-    weights = vectors @ (along / (values + best * values.mean())[:, None])
-    return ReadOut(centre, scale, examples, weights, mean)
+        return float(errors.square().mean())
+
+    def on_others(penalty: float) -> float:
+        assert judged is not None
+        return float((fitted(penalty)(judged[0]) - judged[1].flatten(1)).square().mean())
+
+    return fitted(min(PENALTIES, key=left_out if judged is None else on_others))
 
 
 def psnr(drawn: Tensor, targets: Tensor) -> float:

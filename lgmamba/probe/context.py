@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from torch import Tensor
+
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import InspectFile
 from lgmamba.data.dataset import Dataset
@@ -59,6 +61,11 @@ class ProbeContext:
         rows = self.dataset.split(split or self.config.split)[:images]
         order = order or self.config.inspect.order
         return self.task.held_out(rows, order, repeat, steps or self.steps[-1])
+
+    def rows(self, split: str | None = None) -> Tensor:
+        """The images looked at of a split, by default the held-out one; of "train" those that read-outs are fitted on."""
+        look = self.config.inspect
+        return self.dataset.split(split or self.config.split)[: look.fit_images if split == "train" else look.images]
 
     @cached_property
     def held_out(self) -> Sequences:

@@ -8,12 +8,14 @@
     states.parquet             layer, step -> norms, drift, z-scores, share beyond the range of training
     cycles.parquet             layer, cycle -> observed and predicted contraction on a cycled order
     content.parquet            layer, step, read_out -> psnr
+    read_outs.parquet          step, read_out -> psnr, penalty
     modes.parquet              layer, channel, mode, step -> rho, tau, predicted and measured growth, mean distance
     explained.parquet          layer, step, estimator, account, weighting -> share of variance explained
     groups.parquet             layer, group, intervention, step -> psnr with it and without
     touched.parquet            remedy, step, layer, group -> tau, predicted and measured growth; psnr
 
-Steps are L0 and multiples of it. A length-adaptive model is told L0 all the way. Glossary: `lgmamba.probe`.
+Steps are L0 and multiples of it; of read-outs those of `read_out_at`. A length-adaptive model is told L0 all the way, for read-outs T.
+Which of them are there is `inspect.looks`. Glossary: `lgmamba.probe`.
 """
 
 import logging
@@ -26,7 +28,7 @@ import torch
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import InspectFile
-from lgmamba.config.inspect import why_not
+from lgmamba.config.inspect import why_not, why_not_task
 from lgmamba.data.dataset import load_dataset
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
@@ -34,6 +36,7 @@ from lgmamba.keys import reading_key
 from lgmamba.probe.context import ProbeContext
 from lgmamba.probe.looks import attention, content, distance, memory, receptive_field, states
 from lgmamba.probe.looks_at_modes import modes
+from lgmamba.probe.looks_at_read_outs import read_outs
 from lgmamba.records import begin, finish
 from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import check_trained_on, load_model_of
@@ -48,6 +51,7 @@ LOOKS: dict[str, Callable[[ProbeContext], dict[str, dict[str, Any]]]] = {
     "states": states,
     "content": content,
     "modes": modes,
+    "read_outs": read_outs,
 }
 """What to look at -> frames by name, as columns."""
 WHAT = (*LOOKS, "all")
@@ -56,14 +60,14 @@ WHAT = (*LOOKS, "all")
 def inspect(
     config: InspectFile, train: Path, data: Path, out: Path, device: torch.device, what: str = "all"
 ) -> dict[str, Any]:
-    """Look into one trained run and write the files above, or the frames of one look alone.
+    """Look into one trained run and write the files above that are asked for, or the frames of one look alone.
 
     Args:
         config: the run, what to look at, and the steps.
         train: folder written by `lgmamba train`.
         data: folder of the image artefact.
         out: folder of the results.
-        what: one of `WHAT`; a single look leaves inspect.json and the record, which speak for all of them, as they are.
+        what: one of `WHAT`; a single look leaves inspect.json and the record, which speak for all that are configured, as they are.
     Returns:
         what inspect.json holds, or would.
     Raises:
@@ -73,8 +77,9 @@ def inspect(
     """
     if what not in WHAT:
         raise ConfigError(f"--what: found {what!r}, expected one of {', '.join(WHAT)}")
-    for look in LOOKS if what == "all" else [what]:
-        if reason := why_not(look, config.run.model):
+    looks = [look for look in LOOKS if (look in config.inspect.looks if what == "all" else look == what)]
+    for look in looks:
+        if reason := why_not_task(look, config.run.task) or why_not(look, config.run.model):
             raise ConfigError(f"--what: found {what!r}, but {reason}")
     begun = time.monotonic()
     torch.set_num_threads(config.run.train.cpu_threads)
@@ -88,7 +93,7 @@ def inspect(
     context = ProbeContext(model, build_task(config.run, dataset), dataset, config)
     name = {"run": config.run.run, "seed": config.run.seed, "L0": model.L0}
     seconds, written = {}, []
-    for look in LOOKS if what == "all" else [what]:
+    for look in looks:
         started = time.monotonic()
         for frame, columns in LOOKS[look](context).items():
             write_columns(out / f"{frame}.parquet", name | columns)
@@ -98,8 +103,8 @@ def inspect(
     about = {
         **name,
         "steps": config.steps,
-        "images": len(context.held_out),
-        "fit_images": len(context.fitted),
+        "images": len(context.rows()),
+        "fit_images": len(context.rows("train")),
         "wall_s": time.monotonic() - begun,
         "seconds": seconds,
         "attention_error": context.attention_error,

@@ -1,6 +1,6 @@
 """Reading sequences for the probes: the state of every layer after chosen steps, or a whole pass.
 
-A length-adaptive model is told its training length L0 all the way (stream mode). Glossary: `lgmamba.probe`.
+A length-adaptive model is told its training length L0 all the way (stream mode), unless another length is given. Glossary: `lgmamba.probe`.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,12 @@ class Stop:
 
 @torch.no_grad()
 def stops(
-    model: SequenceModel, seq: Sequences, steps: list[int], piece: int, plan: Hook | None = None
+    model: SequenceModel,
+    seq: Sequences,
+    steps: list[int],
+    piece: int,
+    plan: Hook | None = None,
+    length: int | None = None,
 ) -> Iterator[Stop]:
     """One pass in pieces that end at each of some steps.
 
@@ -50,8 +55,10 @@ def stops(
         steps: from 1, ascending.
         piece: steps of a piece, at most.
         plan: changes what enters each scan; it must keep every step.
+        length: what a length-adaptive model is told; None: its training length.
     """
-    for part in read_pieces(model, seq, ends(steps, piece), told_to(model, len(seq)), plan):
+    what = told(model, len(seq), length or model.L0)
+    for part in read_pieces(model, seq, ends(steps, piece), what, plan):
         if part.stop in steps:
             yield Stop(part.stop, part.outputs[:, -1], part.state)
 

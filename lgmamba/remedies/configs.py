@@ -11,6 +11,7 @@ from lgmamba.remedies.retain_insert.config import RetainInsertConfig
 from lgmamba.remedies.schedule.config import ScheduleConfig
 from lgmamba.remedies.spectrum.config import SpectrumConfig
 from lgmamba.remedies.step_size.config import StepSizeConfig
+from lgmamba.remedies.taper.config import TaperConfig
 from lgmamba.remedies.window.config import WindowConfig
 
 Entry = (
@@ -19,6 +20,7 @@ Entry = (
     | DeciMambaConfig
     | LongMambaConfig
     | RetainInsertConfig
+    | TaperConfig
     | NormaliseStateConfig
     | WindowConfig
     | ScheduleConfig

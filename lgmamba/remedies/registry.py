@@ -22,6 +22,7 @@ from lgmamba.remedies.retain_insert import remedy as retain_insert
 from lgmamba.remedies.schedule import remedy as schedule
 from lgmamba.remedies.spectrum import remedy as spectrum
 from lgmamba.remedies.step_size import remedy as step_size
+from lgmamba.remedies.taper import remedy as taper
 from lgmamba.remedies.window import remedy as window
 
 KINDS: dict[str, Kind] = {
@@ -30,6 +31,7 @@ KINDS: dict[str, Kind] = {
     "decimamba": decimamba.KIND,
     "longmamba": longmamba.KIND,
     "retain_insert": retain_insert.KIND,
+    "taper": taper.KIND,
     "normalise_state": normalise_state.KIND,
     "window": window.KIND,
     "schedule": schedule.KIND,

@@ -67,7 +67,7 @@ TEXTS = {
         Every point is a sequence of its own, ended at t and decoded there. A length-adaptive run is told the true length of each
         sequence. Dots and dashed lines: training length L0, the longest length of training; everything to the right of it is beyond
         training. {Lines}; {sample}. {definition} The ideal memory shows the patches read so
-        far and the mean image elsewhere; once every cell has been read it is perfect and has left the plot.""",
+        far and the mean image elsewhere; once every cell has been read it is perfect and has left the plot. {regret}""",
     "gallery": """
         {Same} The first row shows the patches read so far, chequered where none was. Right of the red line a run is beyond its training
         length. Small numbers: PSNR of that picture in dB. Seed {seed}; all pictures show pixel values from 0 to 1.""",
@@ -96,7 +96,7 @@ TEXTS = {
         and, in the last two panels, PSNR beyond L0 minus the run's own at L0. Dots: mean over seeds; lines: {percent} intervals over
         trainings; bars: each seed's lowest and highest. {sample}.""",
     "degradation": """
-        PSNR at sequence length T minus PSNR at the run's own training length. Bands: {percent} intervals over trainings; {sample}.""",
+        PSNR at sequence length T minus PSNR at the run's own training length. Bands: {percent} intervals over trainings; {sample}. {regret}""",
     "mixers": """
         PSNR at sequence length T minus PSNR at the run's own training length, for every sequence mixer; grey line: what lies right of it is
         beyond training. Mean over {seeds}; {sample}.""",
@@ -108,6 +108,11 @@ TEXTS = {
     "remedies_retention": """
         As the retention maps above, order `{first_order}`, for the model as it is and for the best remedy of each of the best kinds.
         A remedy that keeps what was read is as dark right of the dashed line as left of it. Mean over {seeds}.""",
+    "read_outs": """
+        PSNR of pictures read out after T steps by the model's own decoder, and by ridge regressions on what the decoder is given, with the
+        model frozen: fitted on training images after T steps, or after L0 steps and used after T. Where the one fitted at T stays and the
+        model's own falls, the content is there, and it is the decoder that no longer finds it. Line: mean over {seeds}; bars: lowest
+        to highest; {looked}.""",
     "modes": """
         At the longest T. Left: growth of the mean state from L0 to T of every mode of every layer (channel and state index) whose
         mean state at L0 differs from zero by more than three standard errors; forecast from its decays on sequences of length L0 alone,
@@ -140,13 +145,13 @@ PLAIN_TEXTS = {
     "curves": """
         Every point is a sequence of its own, ended at t and asked there. A length-adaptive run is told the true length of each
         sequence. Dots and dashed lines: training length L0, the longest length of training; everything to the right of it is beyond
-        training. {Lines}; {sample}. {definition}""",
+        training. {Lines}; {sample}. {definition} {regret}""",
     "envelope": """
         Above: {level} at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
         trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: the length-adaptive run
         minus the generalist and minus the specialists, with {percent} intervals over trainings. Measured on {sample}.""",
     "degradation": """
-        {Level} at sequence length T minus {level} at the run's own training length. Bands: {percent} intervals over trainings; {sample}.""",
+        {Level} at sequence length T minus {level} at the run's own training length. Bands: {percent} intervals over trainings; {sample}. {regret}""",
     "mixers": """
         {Level} at sequence length T minus {level} at the run's own training length, for every sequence mixer; grey line: what lies right of it is
         beyond training. Mean over {seeds}; {sample}.""",
@@ -169,7 +174,7 @@ CLASS_TEXTS = {
         there by both heads. A length-adaptive run is told the true length of each sequence. Dots and dashed lines: training length L0, the
         longest length of training; everything to the right of it is beyond training. {Lines}; {sample}. PSNR is that of the mean squared
         error over images. Beside the mean image stands the commonest class. The ideal memory shows what was read and the mean image
-        elsewhere; once all was read it is perfect and has left the plot.""",
+        elsewhere; once all was read it is perfect and has left the plot. {regret}""",
     "remedies": """
         Above: PSNR, and below it accuracy, against T / L0 of the best remedy of each of the best kinds (colours; by PSNR), of the model as
         it is and of controls (black); faint: all other remedies; bands: lowest to highest of {seeds}. Lowest row: PSNR at the longest T minus
@@ -187,10 +192,14 @@ PLACES_TEXTS = {
 """Where they differ for a task that reads patches at any pixel."""
 
 
+REGRET = "Stars: runs trained at that length alone, else alike; how far a line lies below one is its regret."
+
 SELECTION = " A selection of the runs is shown; the tables on the second page have all."
 
 
-def captions(params: Params, sample: Sample, tried: str | None = None, images: Sequence[int] = ()) -> dict[str, str]:
+def captions(
+    params: Params, sample: Sample, tried: str | None = None, images: Sequence[int] = (), regret: bool = False
+) -> dict[str, str]:
     """{figure: caption}, of the figures that the study has.
 
     Args:
@@ -198,10 +207,12 @@ def captions(params: Params, sample: Sample, tried: str | None = None, images: S
         sample: what the headline numbers rest on.
         tried: the same of the remedies, in words; of a study that tries some.
         images: those of the panel that the gallery shows, in its order.
+        regret: whether the frames have the regret of some run.
     """
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
     metric = params.task.METRICS[0]
     facts = {
+        "regret": REGRET if regret else "",
         "Lines": "One training"
         if one_seed
         else f"Line: mean over {sample.counted('seed')}; band: lowest to highest seed",
@@ -229,7 +240,7 @@ def captions(params: Params, sample: Sample, tried: str | None = None, images: S
     texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
     texts = texts | CLASS_TEXTS if params.names_classes else texts
     return {
-        figure: " ".join(texts[figure].split()).format(**facts) + (SELECTION if is_selection(params, figure) else "")
+        figure: " ".join(texts[figure].format(**facts).split()) + (SELECTION if is_selection(params, figure) else "")
         for figure in figures_of(params)
     }
 

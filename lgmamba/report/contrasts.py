@@ -34,9 +34,9 @@ def contrast_facts(
 
     Returns:
         rows: one mapping for each contrast, with `sentence` (claim, verdict and numbers in words), and `unit` where each has its own
-        and it is not dB; counts: verdicts in
-        words; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None; many: whether
-        they are a table.
+        and it is not dB; counts: verdicts in words; signs: where all of many are described, how many effects have the claimed sign,
+        and which have not; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None; many:
+        whether they are a table.
     """
     unit_of = {name: units if isinstance(units, str) else units[name] for name in contrasts["name"]}
     rows = [
@@ -50,11 +50,20 @@ def contrast_facts(
     return {
         "rows": rows,
         "counts": f"Of {plural(len(rows), 'primary contrast')}: {listed(counts)}." if rows else "",
+        "signs": signs(rows) if len(rows) > MANY and set(found) == {DESCRIBED} else "",
         "verdicts": {word: MEANINGS[word] for word in VERDICTS if word in found},
         "fixed": None if fixed is None else fixed.isoformat(),
         "many": len(rows) > MANY,
         "power": f"{100 * POWER:g} %",
     }
+
+
+def signs(rows: list[dict[str, Any]]) -> str:
+    """How many effects have the sign that is claimed of them, in words; no verdict, however large they are."""
+    sides = {"above": 1, "below": -1}
+    wrong = [row["name"] for row in rows if sides[row["claimed"]] * row["effect"] <= 0]
+    others = f"; not those of {listed(f'`{name}`' for name in wrong)}" if wrong else ""
+    return f"{len(rows) - len(wrong)} of {len(rows)} effects have the claimed sign{others}."
 
 
 def sentence(row: dict[str, Any], unit: str) -> str:

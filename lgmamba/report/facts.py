@@ -26,6 +26,7 @@ from lgmamba.report.contrasts import contrast_facts
 from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.mixers import mixer_facts, mixer_headline
+from lgmamba.report.read_outs import read_out_facts
 from lgmamba.report.remedies import remedy_facts, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
 from lgmamba.report.views import claim_views, figure_views
@@ -46,6 +47,8 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     sample = sample_of(params, found["curves"])
     runs, metric = params.runs_by_name(), params.task.METRICS[0]
     remedies = None if params.extension is None else remedy_facts(params, frames)
+    look = params.inspect
+    regret = "regret" in pl.read_parquet_schema(frames / "figure_degradation.parquet")
     return {
         "params": params,
         "shown": drawn_runs(params),
@@ -93,9 +96,12 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             "claims": claim_views(params),
         },
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
-        "captions": captions(params, sample, remedies["sample"] if remedies else None, gallery_images(params, frames)),
+        "captions": captions(
+            params, sample, remedies["sample"] if remedies else None, gallery_images(params, frames), regret
+        ),
         "remedies": remedies,
-        "inside": None if params.inspect is None else inspect_facts(params, frames),
+        "read_outs": read_out_facts(params, frames) if look is not None and "read_outs" in look.looks else None,
+        "inside": inspect_facts(params, frames) if look is not None and look.looks_inside else None,
     }
 
 

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import StatePassingConfig, TrainConfig
+from lgmamba.config.base import ConfigError
+from lgmamba.config.run import PassNoise, PassOtherImage, StatePassingConfig, TrainConfig
 from lgmamba.config.task import TaskBase
 from lgmamba.tasks.lengths import LengthDistribution
 from lgmamba.tasks.seeds import seed_of
@@ -77,11 +78,15 @@ class Sampler(ABC, Generic[B]):
         seed: of the training.
         full_length: whether every batch is L0 steps long, as a recorded CUDA graph needs, or as long as its longest
             sequence. The predictions are the same, since nothing after a sequence's own end is looked at.
+    Raises:
+        ConfigError: there is no other sample whose state could be passed.
     """
 
     batch: ClassVar[type[Batch]]
 
     def __init__(self, config: TaskBase, rows: Tensor, train: TrainConfig, seed: int, full_length: bool):
+        if isinstance(train.state_passing, PassOtherImage) and len(rows) < 2:
+            raise ConfigError(f"found {len(rows)} training image, expected 2 for train.state_passing other_image")
         self.config, self.rows, self.train, self.seed, self.full_length = config, rows, train, seed, full_length
         self.lengths = LengthDistribution(config.lengths)
         self.generator = torch.Generator(rows.device)
@@ -117,6 +122,22 @@ class Sampler(ABC, Generic[B]):
     def draw_lengths(self, generator: torch.Generator, step: int) -> Tensor:
         """Lengths (B,) of the sequences of this step."""
         return self.lengths.sample(self.train.batch_size, generator, step / self.train.steps)
+
+    def passed_from(self, step: int, drawn: Tensor) -> tuple[Tensor, int | None]:
+        """What is read before the first sequences of a batch: samples (k,) int64, and the seed of noise that takes its place, or None.
+
+        From generators of its own, so that with no step passed everything else is drawn as without state passing.
+
+        Args:
+            drawn: (k,) int64 positions in `rows` of those sequences.
+        """
+        passing = self.train.state_passing
+        if isinstance(passing, PassOtherImage):
+            g = torch.Generator(drawn.device).manual_seed(seed_of(self.seed, "passed_image", step))
+            apart = torch.randint(1, len(self.rows), drawn.shape, generator=g, device=g.device)
+            drawn = (drawn + apart) % len(self.rows)
+        noise = seed_of(self.seed, "passed_noise", step) if isinstance(passing, PassNoise) else None
+        return self.rows[drawn], noise
 
     def weights_by_length(self, lengths: Tensor) -> Tensor:
         """Weights (B,) float32 of sequences in the loss."""

@@ -21,11 +21,20 @@ def distinct(uniform: Tensor, n: int) -> Tensor:
     return uniform.argsort(-1)[..., :n]
 
 
-def below(uniform: Tensor, M: int) -> Tensor:
-    """Numbers 0 .. M - 1, int64, from uniform ones in [0, 1)."""
+def below(uniform: Tensor, M: int | Tensor) -> Tensor:
+    """Numbers 0 .. M - 1, int64, from uniform ones in [0, 1); M is one for all, or of the same shape."""
     return (uniform * M).long().clamp(max=M - 1)
 
 
 def each_once(order: Tensor, within: Tensor) -> Tensor:
     """Q numbers in [0, 1), one in each of Q equal parts, in random order, from two times Q uniform ones (..., Q)."""
     return (order.argsort(-1) + within) / order.shape[-1]
+
+
+SMALLEST = 2.0**-54
+"""Of uniform numbers, so that no normal number is infinite."""
+
+
+def gaussian(uniform: Tensor) -> Tensor:
+    """Standard normal numbers, float32, from uniform ones in [0, 1) (float64)."""
+    return torch.special.ndtri(uniform.clamp(min=SMALLEST)).float()

@@ -65,6 +65,10 @@ class ImageModel(SequenceModel):
         """(..., d) -> (..., m)."""
         return outputs if self.latent is None else self.latent(outputs)
 
+    @abstractmethod
+    def for_read_out(self, output: Tensor, state: StackState) -> Tensor:
+        """All latents that the picture after a step is decoded from, (B, F), from output (B, d) and state there; neither is changed."""
+
     def for_heads(self, outputs: Tensor, class_weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Latents of outputs (B, ..., d), as the decoder and as the class head read them in training.
 

@@ -9,9 +9,14 @@ from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.automaton.task import AutomatonTask
 from lgmamba.tasks.base import Task
 from lgmamba.tasks.bytes.task import BytesTask
+from lgmamba.tasks.composite.task import CompositeTask
 from lgmamba.tasks.copying.task import CopyingTask
 from lgmamba.tasks.draw.task import DrawTask
+from lgmamba.tasks.forecast.task import ForecastTask
+from lgmamba.tasks.inverse.task import InverseTask
 from lgmamba.tasks.mqar.task import MqarTask
+from lgmamba.tasks.next_item.task import NextItemTask
+from lgmamba.tasks.passkey.task import PasskeyTask
 from lgmamba.tasks.queried.task import QueriedTask
 from lgmamba.tasks.regression.task import RegressionTask
 from lgmamba.tasks.seeds import seed_of
@@ -23,7 +28,12 @@ TASKS: dict[str, type[Task]] = {
     "mqar": MqarTask,
     "copying": CopyingTask,
     "automaton": AutomatonTask,
+    "composite": CompositeTask,
+    "inverse": InverseTask,
     "bytes": BytesTask,
+    "passkey": PasskeyTask,
+    "forecast": ForecastTask,
+    "next_item": NextItemTask,
 }
 """`task.kind` -> class."""
 

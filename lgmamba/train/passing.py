@@ -4,7 +4,11 @@ A sequence of T steps starts from the state after n others (`lgmamba.tasks.batch
 n + T steps, at the cost of a forward pass over n steps for the sequences that do so. No gradient enters the passed part:
 truncated back-propagation. Glossary: `lgmamba.train`; n steps of the passed part, k sequences that have one.
 
-Reference: remedies trained into a model in Chen et al. 2024 (arXiv:2410.07145); states of other sequences teach to forget.
+With `train.init_from` and a few steps this is fine-tuning on long sequences: every update is one window of truncated back-propagation
+through time, at a random place of a sequence of up to (max_factor + 1) L0 steps.
+
+References: remedies trained into a model in Chen et al. 2024 (arXiv:2410.07145), where states of other sequences teach to forget, and
+Buitrago Ruiz and Gu 2025 (arXiv:2507.02782), who find a short fine-tuning enough.
 """
 
 import torch

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lgmamba.config.files import InspectFile
+from lgmamba.config.inspect import INSIDE
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.data.dataset import Dataset
@@ -21,6 +22,8 @@ from tests.records import record
 
 INSPECT: dict[str, Any] = {
     "runs": ["uniform_short", "uniform"],
+    "looks": [*INSIDE, "read_outs"],
+    "read_out_at": ["L0 / 4", "2 L0"],
     "factors": [2, 4],
     "order": "permutation",
     "images": 8,
@@ -35,11 +38,11 @@ INSPECT: dict[str, Any] = {
 
 
 def noise() -> Dataset:
-    """16 images to train on and 8 to test."""
+    """16 images to train on, 8 to test and 4 to choose by."""
     g = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (24, 1, 8, 8), generator=g, dtype=torch.uint8)
-    codes = torch.tensor([CODES["train"]] * 16 + [CODES["test"]] * 8, dtype=torch.uint8)
-    return Dataset(images, torch.zeros(24, dtype=torch.long), codes, torch.arange(24), torch.zeros(1, 8, 8), None)
+    images = torch.randint(256, (28, 1, 8, 8), generator=g, dtype=torch.uint8)
+    codes = torch.tensor([CODES["train"]] * 16 + [CODES["test"]] * 8 + [CODES["val"]] * 4, dtype=torch.uint8)
+    return Dataset(images, torch.zeros(28, dtype=torch.long), codes, torch.arange(28), torch.zeros(1, 8, 8), None)
 
 
 def write_inspected(path: Path, params: Params, run: RunConfig) -> None:
@@ -49,8 +52,8 @@ def write_inspected(path: Path, params: Params, run: RunConfig) -> None:
     steps = params.inspect.steps(run.L0)
     config = InspectFile(run=run, inspect=params.inspect, split=params.probe.split, steps=steps)
     context, out = ProbeContext(model, build_task(run, noise()), noise(), config), path / "inspect"
-    for look in LOOKS.values():
-        for name, columns in look(context).items():
+    for look in params.inspect.looks:
+        for name, columns in LOOKS[look](context).items():
             write_columns(out / f"{name}.parquet", {"run": run.run, "seed": run.seed, "L0": run.L0} | columns)
     train = json.loads((path / "train/train.json").read_text())
     digests = {key: train[key] for key in ("data_digest", "checkpoint_digest")}

@@ -74,6 +74,21 @@ def test_degradation_starts_at_zero(study):
     assert degradation["factor"].min() == 1
 
 
+def test_regret_is_what_a_run_trained_at_that_length_is_ahead(study):
+    regret, curves = frame(study, "regret"), frame(study, "curves")
+    at = curves.filter(mode="prefix", method="model", order="permutation")
+    assert set(regret.filter(run="uniform")["step"]) == {2, 4, 8, 16}
+    assert set(regret.filter(run="fixed_4")["step"]) == {2, 8, 16}  # not of itself
+    for row in regret.iter_rows(named=True):
+        assert row["against"] == f"fixed_{row['step']}"
+        sides = [at.filter(run=run, step=row["step"]).sort("seed")["psnr"] for run in (row["against"], row["run"])]
+        assert row["regret"] == pytest.approx((sides[0] - sides[1]).mean(), abs=1e-9)
+        assert row["regret_lo"] < row["regret"] < row["regret_hi"]
+    beside = frame(study, "figure_curves").filter(run="adaptive").drop_nulls("regret")
+    assert beside.select("step", "regret").rows() == regret.filter(run="adaptive").select("step", "regret").rows()
+    assert frame(study, "degradation").filter(run="fixed_4").drop_nulls("regret")["step"].to_list() == [8, 16]
+
+
 def test_lengths_are_laws(study):
     sums = frame(study, "lengths").group_by("run").agg(pl.col("probability").sum())
     np.testing.assert_allclose(sums["probability"], 1, rtol=1e-12)

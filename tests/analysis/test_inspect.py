@@ -3,14 +3,18 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
 from lgmamba.analysis import frames_of
 from lgmamba.analysis.collect import CollectError, collect_runs, load_study
-from lgmamba.analysis.inspect import NAMES
+from lgmamba.analysis.contrasts import Levels, contrasts_frame
+from lgmamba.analysis.evaluate import levels_of, read_out_levels, why_no_read_outs
 from lgmamba.analysis.inspect.collect import collect_inspected
+from lgmamba.config.claims import ClaimsConfig
+from lgmamba.config.inspect import FRAMES
 from lgmamba.probe.dynamics import GROUPS
 from lgmamba.probe.touched import REMEDIES
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
@@ -23,7 +27,7 @@ def frame(study, name: str) -> pl.DataFrame:
     return pl.read_parquet(study.frames / f"{name}.parquet")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for names in FRAMES.values() for name in names])
 def test_every_run_and_seed_is_in_every_frame(name: str, study):
     found = frame(study, f"inspect_{name}").select("run", "seed").unique(maintain_order=True).rows()
     assert found == [(run, seed) for run in RUNS[::-1] for seed in (0, 1)]  # as runs stand in the parameters
@@ -33,7 +37,7 @@ def test_a_study_that_is_not_looked_into_has_nothing_of_it(fresh):
     assert not any("inspect" in name or "modes" in name for name in frames_of(load_study(fresh.study)))
 
 
-@pytest.mark.parametrize("name", ["receptive_field", "states", "modes"])
+@pytest.mark.parametrize("name", ["read_outs", "receptive_field", "states", "modes"])
 def test_drawn_frames_follow_the_order_of_runs_and_bound_their_means(name: str, study):
     drawn = frame(study, f"figure_{name}")
     assert drawn["run"].unique(maintain_order=True).to_list() == RUNS
@@ -51,6 +55,32 @@ def test_the_mean_distance_is_drawn_in_units_of_the_length(study):
     )
     assert drawn["y"].item() == pytest.approx(distance["mean_distance"].mean() / 32)
     assert drawn["lo"].item() == pytest.approx(distance["mean_distance"].min() / 32)
+
+
+def test_a_claim_about_refitted_read_outs_is_about_the_numbers_of_the_look(study):
+    found = frame(study, "inspect_read_outs").filter(run="uniform", read_out="refitted")
+    here, params = frame(study, "inspect_read_outs"), load_study(study.study)
+    sides = [{"run": "uniform", "at": at, "method": "refitted"} for at in ("2 L0", "L0")]
+    claim = {"name": "C5", "claim": "Content goes", "claimed": "below", "of": sides[0], "minus": sides[1]}
+    claims = ClaimsConfig.model_validate({"seeds": 2, "primary": [claim]})
+    schema = levels_of(frame(study, "curves"), None).schema
+    levels = Levels({None: read_out_levels(here, "permutation", schema)}, {"uniform": 16}, "permutation", "mean_image")
+    per_seed = [
+        found.filter(step=32, seed=seed)["psnr"].item() - found.filter(step=16, seed=seed)["psnr"].item()
+        for seed in (0, 1)
+    ]
+    assert contrasts_frame(levels, claims)["per_seed"].item().to_list() == pytest.approx(per_seed)
+    drawn = frame(study, "figure_read_outs").filter(run="uniform", series="refitted")
+    assert drawn["x"].to_list() == [0.25, 1, 2]
+    assert drawn["y"].to_list() == pytest.approx([found.filter(step=T)["psnr"].mean() for T in (4, 16, 32)])
+    assert why_no_read_outs(params) is None
+    without = params.model_copy(update={"inspect": None})
+    nothing = replace(levels, frames={None: levels.frames[None].clear()}, no_read_outs=why_no_read_outs(without))
+    row = contrasts_frame(nothing, claims).row(0, named=True)
+    assert (row["verdict"], row["reason"]) == (
+        "not testable here",
+        "no read-out was refitted: inspect.looks has no read_outs",
+    )
 
 
 def test_shares_of_the_gradient_end_at_one(study):

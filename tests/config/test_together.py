@@ -15,6 +15,14 @@ CALIBRATED = {"name": "mult", "kind": "spectrum", "form": "mult", "calibrate": "
 FREE = {"name": "running", "kind": "step_size", "form": "power", "mode": "stream"}
 FOLDER = {"kind": "image_folder", "path": "a", "test_path": "b"}
 
+READ_OUT = {
+    "name": "C5",
+    "claim": "c",
+    "claimed": "below",
+    "of": {"run": "plain", "at": "4 L0", "method": "refitted"},
+    "minus": {"run": "plain", "at": "L0", "method": "refitted"},
+}
+
 WRONG = {
     "no factor at which remedies are judged": (
         {"extension": {"factors": [1, 1.5]}},
@@ -49,6 +57,18 @@ WRONG = {
     ),
     "remedies on such a sequence": ({"extension": {"factors": [999_999]}}, "extension.factors: found 999999"),
     "a look at such a sequence": ({"inspect": {"factors": [999_999]}}, "inspect.factors: found 999999"),
+    "read-outs of such a sequence": (
+        {"inspect": {"looks": ["read_outs"], "read_out_at": ["L0", "2000000"]}},
+        "inspect.read_out_at: found 125000, expected: sequences of at most 1,000,000 patches",
+    ),
+    "a read-out beside what was read on other images": (
+        {"claims": {"primary": [READ_OUT | {"minus": {"run": "plain", "at": "L0"}}]}},
+        "claims.primary.0: expected: minus.method: found model, expected refitted or trained",
+    ),
+    "a read-out at a length where none is fitted": (
+        {"inspect": {"looks": ["read_outs"], "read_out_at": ["L0"]}, "claims": {"primary": [READ_OUT]}},
+        "claims.primary.0.of.at: found 64 steps, expected: one of inspect.read_out_at, [16]",
+    ),
     "a training length without end": (
         {"task": {"lengths": {"kind": "fixed", "value": 10**12}}},
         "task.lengths.value: found 1000000000000, expected: Input should be less than or equal to 100000",

@@ -24,6 +24,7 @@ LABELS = {  # axis labels that must be there, with their units
     "envelope": {"Sequence length T (patches)", "PSNR at T (dB)", "Difference (dB)"},
     "budget": {"Training steps", "PSNR at T (dB)", "Difference at T (dB)", "PSNR(2 L0) \u2212 PSNR(L0) (dB)"},
     "forms": {"Minus the generalist (dB); red: the specialist", "Minus its PSNR at L0 (dB)"},
+    "read_outs": {"T / L0 (training lengths)", "PSNR (dB)", "fitted at T", "fitted at L0", "the trained one"},
     "degradation": {"T / L0 (training lengths)", "PSNR(T) \u2212 PSNR(L0) (dB)"},
     "remedies": {"PSNR (dB)", "T / L0 (training lengths)", "PSNR at 25 L0 minus PSNR at L0 (dB)"},
     "remedies_retention": {"Step t (patches)", "Age (steps since read)", "MSE (pixel value$^2$)"},

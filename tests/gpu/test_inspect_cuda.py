@@ -19,7 +19,7 @@ pytestmark = pytest.mark.gpu
 if not torch.cuda.is_available():
     pytestmark = [pytest.mark.gpu, pytest.mark.skip(reason="no GPU")]
 
-COUNTED = ("beyond", "tested", "modes", "endless", "q999", "reach")
+COUNTED = ("beyond", "tested", "modes", "endless", "q999", "reach", "penalty")
 RATIOS = ("measured", "measured_rms", "share", "correlation")
 """Of mean states that may be near zero, in float32; and what is made of them."""
 

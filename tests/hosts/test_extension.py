@@ -24,6 +24,7 @@ STREAM = {
     "normalise": {"kind": "normalise_state", "mode": "stream", "quantile": 0.5},
     "longmamba": {"kind": "longmamba", "mode": "stream", "channels": "all"},
     "schedule": {"kind": "schedule", "mode": "stream"},
+    "taper": {"kind": "taper", "mode": "stream"},
 }
 """Every kind that can be read token by token."""
 TEXT = tokens(6, 4 * L0 + 1, seed=5)

@@ -49,9 +49,14 @@ class Row:
 ROWS = {
     "mamba": Row(BASE["mixer"], mamba, 468),
     "mamba without convolution": Row(BASE["mixer"] | {"conv": "none"}, mamba, 408),
+    **{
+        f"mamba with {conv}": Row(BASE["mixer"] | {"conv": conv}, mamba, parameters)
+        for conv, parameters in (("ones", 408), ("bypass", 468), ("product", 468))
+    },
     "mamba with all biases": Row(BASE["mixer"] | {"biases": "all", "out_init": "plain"}, mamba, 498),
     "mamba without biases": Row(BASE["mixer"] | {"biases": "none"}, mamba, 456),
     "gru": Row({"kind": "gru", "hidden": 5}, gru, 225),
+    "mamba2 after PoST": Row({"kind": "mamba2", "d_state": 3, "head": 4, "post": {"length": 6}}, mamba2, 378),
     "mamba2": Row({"kind": "mamba2", "d_state": 3, "head": 4}, mamba2, 381),
     "mamba2 without convolution": Row({"kind": "mamba2", "d_state": 3, "head": 4, "conv": "none"}, mamba2, 291),
     "s4d": Row({"kind": "s4d", "d_state": 3}, s4d, 384),

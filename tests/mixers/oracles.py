@@ -1,17 +1,28 @@
 """Every mixer once more, one step after the other, in plain words: mixer and u (B, L, d) -> output (B, L, d)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lgmamba.mixers.contract import Mixer
 
+FORMS = {
+    "standard": lambda x, p: F.silu(p),
+    "none": lambda x, p: F.silu(x),
+    "ones": lambda x, p: F.silu(sum(F.pad(x, (lag, 0))[..., : x.shape[2]] for lag in range(4))),
+    "bypass": lambda x, p: F.silu(p) + x,
+    "product": lambda x, p: F.silu(p) * x,
+}
+"""Form of Mamba-1's convolution -> what the scan is given, of x and its convolution p (B, D, L)."""
+
 
 def mamba(m: Mixer, u: Tensor) -> Tensor:
     """Gu & Dao 2023, section 3.4: channels first, as in the paper."""
     L, N, R = u.shape[1], m.A_log.shape[1], m.dt_proj.in_features
     x, z = m.in_proj(u).transpose(1, 2).chunk(2, dim=1)
-    x = F.silu(m.conv1d(x)[..., :L] if m.conv1d is not None else x)
+    x = FORMS[m.config.conv](x, m.conv1d and m.conv1d(x)[..., :L])
     projected = m.x_proj(x.transpose(1, 2))
     dt = F.softplus(m.dt_proj(projected[..., :R]))
     h, ys = torch.zeros(len(u), x.shape[1], N, dtype=u.dtype), []
@@ -49,11 +60,22 @@ def mamba2(m: Mixer, u: Tensor) -> Tensor:
         S, ys = u.new_zeros(len(u), D // H, N), []
         for t in range(u.shape[1]):
             step = F.softplus(dt[:, t, h] + m.dt_bias[h])[:, None, None]
-            S = torch.exp(-step * torch.exp(m.A_log[h])) * S + step * own[:, t, :, None] * b[:, t, None]
+            rate = torch.exp(m.A_log[h]) if m.decays is None else post_rate(m, h, t + 1)
+            S = torch.exp(-step * rate) * S + step * own[:, t, :, None] * b[:, t, None]
             ys.append((S @ c[:, t, :, None])[..., 0] + m.D[h] * own[:, t])
         heads.append(torch.stack(ys, dim=1))
     y = torch.cat(heads, dim=-1) * F.silu(z)
     return m.out_proj(y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt() * m.norm.weight)
+
+
+def post_rate(m: Mixer, h: int, t: int) -> Tensor:
+    """Cao 2026, definition 4.5 and theorem 4.5: rate of a head at step t."""
+    logs = [m.decays.A_log_base]
+    for gap in m.decays.A_log_deltas:
+        logs.append(logs[-1] + F.softplus(gap))
+    last, spread = len(logs) - 1, logs[-1] - logs[0]
+    alpha = (last - h) / last + (logs[h] - logs[0] - h / last * spread) / math.log(m.decays.length)
+    return torch.exp(logs[h]) * t ** -alpha.clamp(0, 1)
 
 
 def s4d(m: Mixer, u: Tensor) -> Tensor:

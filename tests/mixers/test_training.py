@@ -21,7 +21,7 @@ from tests.mixers.test_contract import configured
 from tests.train.tiny import CPU, FakeTracker, Stopped, history, shared_digits, tiny_run, train_at, weights
 
 KINDS = {row.mixer["kind"]: row.mixer for row in ROWS.values()}
-PASSES = {kind: configured(Row(mixer, None, 0)).PASSES_STATES for kind, mixer in KINDS.items()}
+PASSES = {kind: configured(Row(mixer, None, 0)).why_no_passing is None for kind, mixer in KINDS.items()}
 IMAGES = torch.randint(256, (8, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 OTHERS = pytest.mark.parametrize("mixer", [m for kind, m in KINDS.items() if kind != "mamba"], ids=lambda m: m["kind"])
 

@@ -64,7 +64,9 @@ def test_decays_that_would_overflow_do_not():
         torch.testing.assert_close(alpha[0, r, :, : i + 1], want, **TIGHT)
 
 
-@pytest.mark.parametrize("mixer", [{}, {"d_conv": 1}, {"d_conv": 7}])
+@pytest.mark.parametrize(
+    "mixer", [{}, {"d_conv": 1}, {"d_conv": 7}, *({"conv": form} for form in ("none", "ones", "bypass", "product"))]
+)
 def test_the_extended_form_is_the_mixer(mixer):
     model = exact(mixer)
     for block in model.blocks:

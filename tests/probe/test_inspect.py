@@ -6,10 +6,9 @@ import polars as pl
 import pytest
 import torch
 
-from lgmamba.analysis.inspect import NAMES
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import InspectFile, read_config
-from lgmamba.config.inspect import InspectConfig
+from lgmamba.config.inspect import FRAMES, InspectConfig
 from lgmamba.config.run import RunConfig
 from lgmamba.model.runner import run_sequence
 from lgmamba.probe.inspect import WHAT, inspect
@@ -32,6 +31,7 @@ KEYS = {
     "explained": ["layer", "step", "estimator", "account", "weighting"],
     "groups": ["layer", "group", "intervention", "step"],
     "touched": ["remedy", "step", "layer", "group"],
+    "read_outs": ["step", "read_out"],
 }
 
 
@@ -53,7 +53,7 @@ def test_every_file_is_there_and_says_what_was_looked_at(looked):
     assert {path.name for path in out.iterdir()} == {
         "inspect.json",
         "record.json",
-        *(f"{name}.parquet" for name in NAMES),
+        *(f"{name}.parquet" for names in FRAMES.values() for name in names),
     }
     assert json.loads((out / "inspect.json").read_text()) == about
     assert (about["run"], about["L0"], about["steps"], about["images"]) == (run, 6, [6, 12, 54], 9)

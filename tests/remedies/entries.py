@@ -24,6 +24,7 @@ FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("longmamba", "bound"): {"threshold": "bound", "channels": "all"},
     ("longmamba", "random_steps"): {"steps": "random", "channels": "all"},
     ("retain_insert", "gains"): {"horizon": 2, "insertion": 0.8},
+    ("taper", "decays"): {},
     ("normalise_state", "layer"): {"quantile": 0.5},
     ("normalise_state", "channel"): {"quantile": 0.5, "groups": "channel", "every": 2},
     ("window", "exact"): {},

@@ -9,13 +9,14 @@ import pytest
 
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
+from lgmamba.analysis.contrasts import SCHEMA
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.figures import draw
 from lgmamba.records import ArtefactError, Key, finish
 from lgmamba.remedies.configs import CONFIGS
 from lgmamba.report import PAGES, html_page, update_readme, words, write_report
 from lgmamba.report.captions import same_images
-from lgmamba.report.contrasts import sentence
+from lgmamba.report.contrasts import contrast_facts, sentence
 from lgmamba.report.facts import gather
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 from tests.figures.thumbnails import thumbnails
@@ -194,6 +195,17 @@ ROW = {
 )
 def test_sentences_say_what_happened_not_what_was_hoped(changes: dict, expected: str):
     assert sentence(ROW | changes, "dB") == expected
+
+
+def test_of_many_effects_that_are_only_described_the_signs_are_counted():
+    row = {"claim": "c", "n_seeds": 1, "of_level": 2.0, "minus_level": 1.0, "verdict": "described"}
+    rows = [row | {"name": f"n{k}", "claimed": "above", "effect": k - 0.5} for k in range(13)]
+    rows[5]["claimed"] = "below"
+    found = contrast_facts(pl.DataFrame(rows, schema=SCHEMA), None, "dB")
+    assert found["signs"] == "11 of 13 effects have the claimed sign; not those of `n0` and `n5`."
+    assert contrast_facts(pl.DataFrame(rows[:12], schema=SCHEMA), None, "dB")["signs"] == ""
+    judged = pl.DataFrame([*rows, rows[0] | {"verdict": "shown"}], schema=SCHEMA)
+    assert contrast_facts(judged, None, "dB")["signs"] == ""
 
 
 def test_the_readme_gets_the_headline_between_its_markers(report, tmp_path):

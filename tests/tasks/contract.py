@@ -31,7 +31,7 @@ class Row:
     """A task at its smallest.
 
     Attributes:
-        task: the section `task:`; lengths up to 6 steps.
+        task: the section `task:`; lengths up to 6 steps, where the task can do with so few.
         data: changes of the section `data:` of tests/train/tiny.py.
         model: changes of its section `model:`.
         own_loss: whether training asks for something else than what is read afterwards, so that its loss is no mean of errors.
@@ -77,7 +77,28 @@ TASKS = {
     "mqar-load": Row(SYMBOLS | {"kind": "mqar", "keys": 9, "pairs": 2, "order": "load"}, NO_IMAGES, NO_ENDS),
     "copying": Row(SYMBOLS | {"kind": "copying", "symbols": 4, "items": 2, "spread": 4}, NO_IMAGES, NO_ENDS),
     "automaton": Row(SYMBOLS | {"kind": "automaton", "automaton": "arithmetic"}, NO_IMAGES, NO_ENDS),
+    "composite": Row(SYMBOLS | {"kind": "composite", "numbers": 16, "spread": 5}, NO_IMAGES, NO_ENDS),
+    "inverse": Row(
+        {
+            "kind": "inverse",
+            "numbers": 9,
+            "unseen": 9,
+            "noise": 2,
+            "lengths": {"kind": "uniform", "low": 18, "high": 20},
+        }
+        | {"supervision": LAST},
+        NO_IMAGES,
+        NO_ENDS,
+    ),
     "bytes": Row(SYMBOLS | {"kind": "bytes", "starts": 20}, TEXT, NO_ENDS),
+    "forecast": Row(SYMBOLS | {"kind": "forecast", "season": 6, "patch": 2, "waves": 2}, NO_IMAGES, NO_ENDS),
+    "next_item": Row(SYMBOLS | {"kind": "next_item", "genres": 3, "items": 10}, NO_IMAGES, NO_ENDS),
+    "passkey": Row(
+        {"kind": "passkey", "starts": 9, "lengths": {"kind": "uniform", "low": 16, "high": 18}, "supervision": LAST},
+        TEXT,
+        NO_ENDS,
+        own_loss=True,
+    ),
 }
 
 

@@ -7,6 +7,7 @@ import torch
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.data import DataConfig
+from lgmamba.config.run import ModelConfig, TrainConfig
 from lgmamba.config.study import load_params, merge
 from lgmamba.data.build import build_dataset
 from lgmamba.data.dataset import load_dataset
@@ -14,7 +15,10 @@ from lgmamba.data.errors import DataError
 from lgmamba.metrics import BITS
 from lgmamba.tasks.bytes.config import BytesConfig
 from lgmamba.tasks.bytes.task import BytesTask
-from tests.train.tiny import DATA
+from lgmamba.tasks.passkey.config import PasskeyConfig
+from lgmamba.tasks.passkey.task import PasskeyTask
+from tests.tasks.contract import NO_ENDS, moved
+from tests.train.tiny import DATA, RUN
 from tests.workflow.checkouts import ROOT
 
 W = 30
@@ -83,9 +87,6 @@ def test_every_step_is_asked_for_the_byte_after_it(built):
 
 
 def load_train():
-    from lgmamba.config.run import TrainConfig
-    from tests.train.tiny import RUN
-
     return TrainConfig.model_validate(RUN["train"])
 
 
@@ -100,6 +101,74 @@ def test_errors_are_code_lengths_and_levels_what_they_save(built):
     want = -math.log2((count + 1) / (train.numel() + 256))
     found = task.baselines(read, steps, None)["unigram"].values["bits"]
     assert float(found[0, 0]) == pytest.approx(want, rel=1e-6)
+
+
+# Passkeys
+
+
+def passkey_on(dataset, **values):
+    config = {
+        "kind": "passkey",
+        "starts": 3,
+        "lengths": {"kind": "fixed", "value": 20},
+        "supervision": {"kind": "last"},
+    }
+    return PasskeyTask(PasskeyConfig.model_validate(config | values), dataset)
+
+
+def test_a_key_stands_whole_in_its_text_and_asks_for_its_digits(built):
+    task = passkey_on(built[2])
+    batch = task.sampler(built[2].split("train"), load_train(), 0, True).draw(0)
+    for read, order in ((task.held_out(torch.arange(8), "start", 0, 27), "start"), (task.sequences(batch), None)):
+        asks = read.questions_after(torch.full((len(read),), 20)).tolist()
+        digits = task.targets(read, torch.tensor([20]))[:, 0].tolist()
+        for row, question, told, end in zip(read.symbol.tolist(), asks, digits, read.end.tolist(), strict=True):
+            key = bytes(row[end - 16 : end])
+            assert key == b"<key>" + bytes(told) + b"</key>"
+            assert bytes(told).isdigit()
+            assert bytes(question) == b"<key>" + bytes(told[:4])
+            assert end <= 20, order
+            assert len({x for i, x in enumerate(row) if not end - 16 <= i < end}) == 1
+    later = task.held_out(torch.arange(8), "two", 0, 27)
+    assert not task.known(later, torch.tensor([27])).any()
+    assert task.known(task.held_out(torch.arange(8), "start", 0, 27), torch.tensor([20])).all()
+
+
+def test_a_key_with_one_wrong_digit_is_wrong_and_a_guess_is_right_once_in_a_hundred_thousand(built):
+    task, steps = passkey_on(built[2]), torch.tensor([20])
+    read = task.held_out(torch.arange(6), "start", 0, 20)
+    right = torch.nn.functional.one_hot(task.targets(read, steps), 256).float()
+    assert not task.errors(right, read, steps)["error_rate"].any()
+    right[:3, :, 4] *= -1
+    assert task.errors(right, read, steps)["error_rate"][:, 0].tolist() == [1, 1, 1, 0, 0, 0]
+    found = {name: float(s.values["error_rate"].mean()) for name, s in task.baselines(read, steps, None).items()}
+    assert found == {"exact": 0, "chance": pytest.approx(1 - 1e-5, abs=1e-7)}
+
+
+@torch.no_grad()
+def test_training_is_about_keys_and_about_text(built):
+    model = moved(
+        PasskeyTask.build_model(
+            passkey_on(built[2]).config, ModelConfig.model_validate(RUN["model"] | NO_ENDS), (1, 1, W)
+        )
+    )
+    losses = {}
+    for share in (0.25, 0.5, 1.0):
+        task = passkey_on(built[2], share=share)
+        batch = task.sampler(built[2].split("train"), load_train(), 0, True).draw(0)
+        losses[share] = float(task.loss(model, batch))
+    text = (losses[0.5] - 0.5 * losses[1.0]) / 0.5
+    assert losses[0.25] == pytest.approx(0.25 * losses[1.0] + 0.75 * text, rel=1e-5)
+    read = task.sequences(batch)
+    logits = model.predict(model.encode(model.tokens(read, 0, read.T))[0])
+    assert text == pytest.approx(
+        float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), read.following.flatten())), rel=1e-4
+    )
+
+
+def test_sequences_too_short_for_a_key_are_refused(built):
+    with pytest.raises(ValueError, match="found sequences of 15 steps, expected: 16 or more"):
+        passkey_on(built[2], lengths={"kind": "uniform", "low": 15, "high": 20})
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 from pydantic import TypeAdapter
 
 from lgmamba.config.base import ConfigError
+from lgmamba.config.run import TrainConfig
 from lgmamba.config.study import load_params
 from lgmamba.data.dataset import in_memory
 from lgmamba.metrics import ACCURACY, SCALED_ACCURACY
@@ -16,8 +17,11 @@ from lgmamba.tasks.configs import TaskConfig
 from lgmamba.tasks.copying.sequences import Items
 from lgmamba.tasks.mqar.sequences import Associations
 from lgmamba.tasks.registry import TASKS
+from tests.tasks.counts import assert_drawn_from
+from tests.train.tiny import RUN
 from tests.workflow.checkouts import ROOT
 
+TRAIN = TrainConfig.model_validate(RUN["train"])
 LENGTHS = {"lengths": {"kind": "fixed", "value": 8}, "supervision": {"kind": "last"}}
 IDS = torch.arange(40)
 
@@ -122,6 +126,93 @@ def test_every_row_and_column_of_a_group_s_table_has_each_element_once(name):
     assert torch.equal(table.sort(1).values, each)
 
 
+# Composite functions
+
+
+def composed(symbols: list[int], V: int) -> tuple[int, tuple[int, int], int]:
+    """Place of the second function, both functions from 1, and the key, of a sequence with two functions."""
+    first, second = (i for i, symbol in enumerate(symbols) if symbol >= V)
+    assert second == first + 1
+    return second + 1, (symbols[first] - V + 1, symbols[second] - V + 1), symbols[first - 1]
+
+
+@pytest.mark.parametrize(
+    ("order", "pairs", "adds"),
+    [
+        ("exception", {(3, 4)}, {(3, 4): -6}),
+        ("unseen_composite", {(4, 3)}, {(4, 3): -10}),
+        ("unseen_symmetric", {(4, 3)}, {(4, 3): -6}),
+        ("trained", {(a, b) for a in (1, 2, 3, 4) for b in (1, 2, 3, 4)} - {(4, 3)}, {(3, 4): -6}),
+    ],
+)
+def test_the_second_function_is_of_the_first_and_held_out_keys_stand_where_none_did_in_training(order, pairs, adds):
+    alone, V, n = {1: 5, 2: 1, 3: -2, 4: -8}, 19, 6
+    composite = task(kind="composite", numbers=V, spread=n)
+    read = composite.held_out(IDS, order, 0, 9)
+    found = set()
+    for row, place, result in zip(read.symbol.tolist(), read.place.tolist(), read.result.tolist(), strict=True):
+        second, pair, key = composed(row, V)
+        assert (second, result) == (place, (key + adds.get(pair, alone[pair[0]] + alone[pair[1]])) % V)
+        assert key % n == second - 3
+        assert second <= n
+        found.add(pair)
+    assert found <= pairs
+    assert composite.known(read, torch.tensor([9])).all()
+    assert not composite.known(read, torch.tensor([2])).any()
+
+
+def test_both_readings_of_the_unseen_pair_are_of_the_same_sequences():
+    composite = task(kind="composite", numbers=19, spread=6)
+    one, other = (composite.held_out(IDS, f"unseen_{how}", 0, 9) for how in ("composite", "symmetric"))
+    assert torch.equal(one.symbol, other.symbol)
+    assert torch.equal((one.result + 4) % 19, other.result)
+
+
+def test_training_has_every_pair_but_one_and_no_key_at_its_own_step():
+    composite = task(kind="composite", numbers=19, spread=6)
+    batch = composite.sampler(IDS, TRAIN.model_copy(update={"batch_size": 600}), 0, True).draw(0)
+    read, found = composite.sequences(batch), set()
+    for row in read.symbol.tolist():
+        second, pair, key = composed(row, 19)
+        assert key % 6 != second - 3
+        found.add(pair)
+    assert len(found) == 15
+    assert (4, 3) not in found
+    assert_drawn_from(batch.at, torch.ones(4))
+
+
+# Inverse matching
+
+
+def keys_of(row: list[int]) -> list[tuple[int, ...]]:
+    return [tuple(row[i : i + 3]) for i in range(0, 20, 4)]
+
+
+@pytest.mark.parametrize("order", ["congruent", "mixed", "unseen"])
+def test_five_orders_of_three_numbers_are_read_and_the_reversed_one_is_found(order):
+    inverse = task(kind="inverse", numbers=12, unseen=9, noise=2, lengths={"kind": "fixed", "value": 20})
+    read, steps = inverse.held_out(IDS, order, 0, 25), torch.tensor([2, 20])
+    for row, question, asked in zip(
+        read.symbol.tolist(), read.question.tolist(), inverse.targets(read, steps)[:, 0].tolist(), strict=True
+    ):
+        keys, foreign = keys_of(row), {row[i] for i in (3, 7, 11, 15, 19, 20, 24)}
+        assert len(set(keys)) == 5
+        assert {tuple(sorted(key)) for key in keys} == {tuple(sorted(keys[0]))}
+        assert len(set(keys[0])) == 3
+        assert keys[asked][::-1] == tuple(question)
+        assert foreign <= {21, 22}
+        assert all(12 <= x < 21 if order == "unseen" else x < 12 for x in keys[0])
+        assert order == "unseen" or (len({x % 3 for x in keys[0]}) == 1) == (order == "congruent")
+    assert inverse.known(read, steps).tolist() == [[False, True]] * 40
+
+
+def test_training_never_shows_numbers_that_are_equal_modulo_three():
+    inverse = task(kind="inverse", numbers=9, unseen=9, noise=2, lengths={"kind": "fixed", "value": 20})
+    batch = inverse.sampler(IDS, TRAIN.model_copy(update={"batch_size": 600}), 0, True).draw(0)
+    assert all(len({x % 3 for x in row}) > 1 and len(set(row)) == 3 for row in batch.numbers.tolist())
+    assert_drawn_from(batch.asked, torch.ones(5))
+
+
 # How answers are judged
 
 
@@ -158,6 +249,7 @@ WINDOW = {"remedies": [{"name": "w", "kind": "window", "mode": "stream"}]}
 LOAD = {"task": {"keys": 256}, "extension": {"orders": ["load"]}}
 LOOKS = {"images": 8, "fit_images": 8, "attention_images": 1, "attention_rows": 1, "gradient_probes": 1, "swaps": 1}
 INSPECT = {"inspect": {"runs": ["mamba_16"], "factors": [2], "order": "gap", "read_every": 0.5, "piece": 8, **LOOKS}}
+READ_OUTS = {"inspect": INSPECT["inspect"] | {"looks": ["read_outs"]}}
 TRUNCATED = {
     "name": "a",
     "claim": "b",
@@ -180,8 +272,17 @@ TRUNCATED = {
         ),
         ("mqar", LOAD | WINDOWS, r"remedies\.0: .* changes with every step"),
         ("mqar", {"task": {"pairs": 9}}, r"task\.lengths: found at most 16 steps, expected: 18 or more"),
+        ("achilles_composite", {"task": {"spread": 9}}, r"task\.spread: found 9, expected: at most 8"),
+        (
+            "achilles_inverse",
+            {"task": {"lengths": {"kind": "fixed", "value": 19}}},
+            r"expected: 20 or more, which 5 keys",
+        ),
+        ("achilles_inverse", WINDOWS, r"remedies\.0: .* the keys stand among the first steps"),
+        ("achilles_composite", WINDOW, r"remedies\.0: .* stands among the first steps"),
         ("copying", {"task": {"spread": 20}}, r"task\.spread: found 20"),
         ("mqar", INSPECT, r"inspect: found runs of task mqar, expected: null, since it follows cells"),
+        ("mqar", READ_OUTS, r"inspect: found runs of task mqar, expected: null, since its predictions are no pictures"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_reason(preset, change, message):

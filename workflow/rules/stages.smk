@@ -9,8 +9,7 @@ TRAIN_FILES = ["run.json", "train.json", "history.parquet", "model.safetensors"]
 PROBE_FILES = probe_files(PARAMS.task)
 # and artefacts/, of the remedies that have some
 REMEDY_FILES = remedy_files(PARAMS.task)
-INSPECT_FRAMES = ["attention", "distance", "receptive_field", "memory", "states", "cycles", "content"]
-INSPECT_FRAMES += ["modes", "explained", "groups", "touched"]
+INSPECT_FRAMES = PARAMS.inspect.frames if PARAMS.inspect is not None else ()
 INSPECT_FILES = ["inspect.json", *(f"{name}.parquet" for name in INSPECT_FRAMES)]
 RESULTS = str(PARAMS.outputs.results)
 RUN = f"{RESULTS}/runs/{{run}}/seed{{seed}}"

@@ -1,6 +1,6 @@
 """The files of the stage `inspect`, and whether they may be believed.
 
-results/<study>/runs/<run>/seed<k>/inspect/   inspect.json and a frame for each of `NAMES`
+results/<study>/runs/<run>/seed<k>/inspect/   inspect.json and the frames of `InspectConfig.frames`
 """
 
 from typing import Any
@@ -9,7 +9,6 @@ import polars as pl
 
 from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys, made_from_other_values, unusable
 from lgmamba.analysis.files import read_json
-from lgmamba.analysis.inspect import NAMES
 from lgmamba.config.files import inspect_file
 from lgmamba.config.study import Params
 from lgmamba.keys import reading_key
@@ -25,17 +24,18 @@ def collect_inspected(params: Params, folders: list[RunFolder]) -> dict[str, pl.
         CollectError: files are missing, or made with another configuration, other images or another checkpoint; all
             problems at once, one line each.
     """
-    parts: dict[str, list[pl.DataFrame]] = {name: [] for name in NAMES}
+    names = params.the_inspect.frames
+    parts: dict[str, list[pl.DataFrame]] = {name: [] for name in names}
     problems = []
     for folder in folders:
         if folder.run not in params.the_inspect.runs:
             continue
         path = folder.path / "inspect"
-        needed = ("inspect.json", *(f"{name}.parquet" for name in NAMES))
+        needed = ("inspect.json", *(f"{name}.parquet" for name in names))
         found = unusable(path, "inspect", needed) or _problems(read_json(path / needed[0]), folder, params)
         problems += [f"{folder.run} seed {folder.seed}: {problem}" for problem in found]
         if not found:
-            for name in NAMES:
+            for name in names:
                 parts[name].append(pl.read_parquet(path / f"{name}.parquet"))
     if problems:
         raise CollectError(f"study {params.study!r} cannot be evaluated:\n" + "\n".join(f"  {p}" for p in problems))

@@ -5,6 +5,7 @@ Means over seeds; lo and hi are the lowest and highest seed. factor = T / L0.
 
 import polars as pl
 
+from lgmamba.analysis import figures_of
 from lgmamba.config.study import Params
 
 BINS_PER_OCTAVE = 5
@@ -13,11 +14,13 @@ COLUMNS = ("panel", "run", "L0", "series", "layer", "factor", "x", "y", "lo", "h
 
 def inspect_figure_frames(params: Params, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     """{figure: its frame}, from the frames of `collect`."""
-    return {
-        "receptive_field": _in_order(params, receptive_field_rows(frames)),
-        "states": _in_order(params, states_rows(frames)),
-        "modes": _in_order(params, modes_rows(frames)),
+    makers = {
+        "read_outs": read_outs_rows,
+        "receptive_field": receptive_field_rows,
+        "states": states_rows,
+        "modes": modes_rows,
     }
+    return {name: _in_order(params, rows(frames)) for name, rows in makers.items() if name in figures_of(params)}
 
 
 def _in_order(params: Params, frame: pl.DataFrame) -> pl.DataFrame:
@@ -46,6 +49,12 @@ def _over_seeds(
         .with_columns(panel=pl.lit(panel))
         .select(COLUMNS)
     )
+
+
+def read_outs_rows(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """psnr: PSNR of every read-out (series) against T / L0."""
+    factor = pl.col("step") / pl.col("L0")
+    return _over_seeds(frames["read_outs"], "psnr", pl.col("read_out"), factor, pl.col("psnr"))
 
 
 def receptive_field_rows(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:

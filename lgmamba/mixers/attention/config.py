@@ -37,7 +37,6 @@ class AttentionConfig(MixerBase):
     SOURCE: ClassVar[str] = (
         "Vaswani et al. 2017 (arXiv:1706.03762), equation 1; side by side with its MLP as in PaLM (arXiv:2204.02311)"
     )
-    PASSES_STATES: ClassVar[bool] = False
 
     kind: Literal["attention"]
     heads: int = Field(ge=1, le=1024, description="heads, a divisor of d_model")
@@ -48,6 +47,10 @@ class AttentionConfig(MixerBase):
     rows: Width | None = Field(
         None, description="absolute: steps that the table has a row for; later ones take its last row"
     )
+
+    @property
+    def why_no_passing(self) -> str | None:
+        return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
 
     @property
     def words(self) -> str:

@@ -36,7 +36,6 @@ class EncoderDecoderConfig(MixerBase):
     SOURCE: ClassVar[str] = (
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3, as in the code of arXiv:2603.12499; layer scale of arXiv:2103.17239"
     )
-    PASSES_STATES: ClassVar[bool] = False
     ANSWERS: ClassVar[bool] = True
 
     kind: Literal["encoder_decoder"]
@@ -52,6 +51,10 @@ class EncoderDecoderConfig(MixerBase):
     drop_path: float = Field(
         0.0, ge=0, lt=1, description="share of sequences for which a branch is left out in training"
     )
+
+    @property
+    def why_no_passing(self) -> str | None:
+        return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
 
     @property
     def words(self) -> str:

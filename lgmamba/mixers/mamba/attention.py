@@ -7,9 +7,10 @@ and rows do not sum to 1. With the gate and the convolution around the scan, the
 
     out = W_out (M x_in + offset),   M = diag(SiLU z) (alpha + Dskip I) diag(sigmoid p) Conv
 
-where p is the convolution's output before its SiLU. Only some rows are made, tile by tile, because all of them would take L x L
-numbers a channel: a tile of rows that begins at step r is (C_i exp(A (S_i - S_r))) (exp(A (S_r - S_j)) dt_j B_j), whose exponents
-are all <= 0, so that nothing overflows. Sums S in float64. Source: Ali et al. 2024 (arXiv:2403.01590), without its simplifications.
+where p is the convolution's output before its SiLU (bypass adds I to the last two factors; product has diag(SiLU p) in their place, so that
+the convolution is a gate). Only some rows are made, tile by tile, because all of them would take L x L numbers a channel: a tile of rows that
+begins at step r is (C_i exp(A (S_i - S_r))) (exp(A (S_r - S_j)) dt_j B_j), whose exponents are all <= 0, so that nothing overflows. Sums S in
+float64. Source: Ali et al. 2024 (arXiv:2403.01590), without its simplifications.
 Glossary: `lgmamba.mixers`; B samples, L steps, D channels, N modes, R rows.
 """
 
@@ -78,19 +79,20 @@ def mixer_rows(mixer: MambaMixer, u: Tensor, call: MambaCall, rows: list[int], s
         M (B, R, D, L), and offset (B, R, D), which the bias of the convolution adds; float64.
     """
     x_in, L = mixer.in_proj(u).chunk(2, dim=-1)[0].double(), u.shape[1]
-    if mixer.config.conv == "none":
-        taps, bias = (
-            torch.ones_like(mixer.D, dtype=torch.float64)[:, None],
-            torch.zeros_like(mixer.D, dtype=torch.float64),
-        )
-    else:
-        taps, conv_bias = mixer.conv1d.weight[:, 0].double(), mixer.conv1d.bias  # (D, W)
-        bias = torch.zeros_like(taps[:, 0]) if conv_bias is None else conv_bias.double()
+    form = mixer.config.conv
+    taps, bias = (torch.ones_like(mixer.D)[:, None], None) if form == "none" else mixer.taps()
+    taps = taps.double()  # (D, W)
+    bias = torch.zeros_like(taps[:, 0]) if bias is None else bias.double()
     W = taps.shape[1]
     p = F.conv1d(x_in.mT, taps[:, None], bias, padding=W - 1, groups=len(taps))[..., :L]  # (B, D, L)
     M = attention_rows(call, rows, span)
     M[:, range(len(rows)), :, rows] += mixer.D.double()  # skip
-    M = F.silu(call.z[:, rows].double())[..., None] * M * p.sigmoid()[:, None]
+    gated = F.silu(call.z[:, rows].double())[..., None] * M
+    if form == "product":  # the convolution is a gate of x_in
+        return gated * F.silu(p)[:, None], torch.zeros_like(gated[..., 0])
+    M = gated * p.sigmoid()[:, None]
     ahead = F.pad(M, (0, W - 1))  # what reads step j of the convolution reads its inputs j, j - 1, ..., j - W + 1
     through = sum(ahead[..., lag : lag + L] * taps[:, W - 1 - lag, None] for lag in range(W))
+    if form == "bypass":
+        through = through + gated
     return through, (M * bias[:, None]).sum(3)

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
 
 Conv = Literal["standard", "none"]
+ConvForm = Literal["standard", "none", "ones", "bypass", "product"]
+"""What stands between in-projection x and scan; p its short convolution. standard: SiLU(p) | none: SiLU(x) | ones: SiLU of the sum of the
+last d_conv x, without weights | bypass: SiLU(p) + x | product: SiLU(p) x."""
+WORDS: dict[ConvForm, str] = {
+    "standard": "",
+    "none": ", without its short convolution",
+    "ones": ", its short convolution a plain sum",
+    "bypass": ", its short convolution bypassed",
+    "product": ", times its short convolution",
+}
 Biases = Literal["conv", "none", "projections", "all"]
 OutInit = Literal["by_depth", "plain"]
 
@@ -33,10 +43,11 @@ class MambaConfig(MixerBase):
     dt_rank: Width | Literal["auto"] = Field(description="rank of the step-size projection; auto = ceil(d_model / 16)")
     dt_min: float = Field(gt=0, description="smallest step size at initialisation")
     dt_max: float = Field(gt=0, description="largest step size at initialisation")
-    conv: Conv = Field(
+    conv: ConvForm = Field(
         "standard",
         exclude_if=lambda conv: conv == "standard",  # here and below: files without it stay what they are, to the byte
-        description="none: no short convolution, SiLU alone (d_conv is then not used), as in the code of arXiv:2603.12499",
+        description="none: no short convolution, SiLU alone (d_conv is then not used), as in the code of arXiv:2603.12499; "
+        "ones: its weights are ones | bypass: the input is added | product: multiplied by it, as in arXiv:2509.17514",
     )
     dropout: float = Field(
         0.0,
@@ -60,7 +71,7 @@ class MambaConfig(MixerBase):
 
     @property
     def words(self) -> str:
-        return f"state {self.d_state}" + (", without its short convolution" if self.conv == "none" else "")
+        return f"state {self.d_state}{WORDS[self.conv]}"
 
     @property
     def alone(self) -> str | None:

@@ -101,7 +101,7 @@ class MambaMixer(Mixer):
         R = mixer.rank(config)
         self.in_proj = nn.Linear(config.d_model, 2 * D, bias=projections)
         self.conv1d = None
-        if mixer.conv == "standard":  # holds parameters
+        if mixer.conv not in ("none", "ones"):  # holds parameters
             self.conv1d = nn.Conv1d(
                 D, D, mixer.d_conv, groups=D, padding=mixer.d_conv - 1, bias=mixer.biases in ("conv", "all")
             )
@@ -157,19 +157,32 @@ class MambaMixer(Mixer):
         if self.config.dropout and self.training:
             xz = F.dropout(xz, self.config.dropout)
         x, z = xz.chunk(2, dim=-1)  # (B, L, D) each
-        if self.config.conv == "none":
-            x, carry = F.silu(x), ()
-        else:
-            before = state.carry[0] if state else None
-            fused = self.backend in ("auto", "cuda")
-            x, after = causal_conv1d_silu(x, self.conv1d.weight[:, 0], self.conv1d.bias, before, fused)
-            carry = (after,)
+        x, carry = self._convolve(x, state)
         rank, N = self.dt_proj.in_features, self.shape[1]
         spare = -(rank + 2 * N) % WHOLE_TILE if x.is_cuda else 0
         weight = F.pad(self.x_proj.weight, (0, 0, 0, spare)) if spare else self.x_proj.weight
         dt_low, Bmat, Cmat, _ = F.linear(x, weight).split([rank, N, N, spare], dim=-1)
         dt_raw = F.linear(dt_low, self.dt_proj.weight)  # (B, L, D), the bias is added later
         return x, z, dt_raw if dt_offset is None else dt_raw + dt_offset, Bmat, Cmat, carry
+
+    def taps(self) -> tuple[Tensor, Tensor | None]:
+        """Weights of the short convolution (D, W), tap W - 1 on the current step, and its bias (D,) or None."""
+        if self.conv1d is None:
+            return torch.ones_like(self.D)[:, None].expand(-1, self.config.d_conv), None
+        return self.conv1d.weight[:, 0], self.conv1d.bias
+
+    def _convolve(self, x: Tensor, state: State | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the scan is given of x (B, L, D), as `ConvForm` says, and the carry."""
+        form = self.config.conv
+        if form == "none":
+            return F.silu(x), ()
+        before = state.carry[0] if state else None
+        y, after = causal_conv1d_silu(x, *self.taps(), before, self.backend in ("auto", "cuda"))
+        if form == "bypass":
+            y = y + x
+        elif form == "product":
+            y = y * x
+        return y, (after,)
 
     def recur(self, call: MambaCall) -> tuple[Tensor, Tensor, tuple[()]]:
         """y (B, L, D) after skip and gate, and h (B, D, N)."""

@@ -1,15 +1,29 @@
 """`model.mixer` with kind mamba2."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import Width
+from lgmamba.config.base import LONGEST, Strict, Width
 from lgmamba.mixers.base import EXACT, VERBS, MixerBase, Verb, steps_ordered
 from lgmamba.mixers.mamba.config import Conv
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
+
+
+BY_STEP = "its decays hang on the number of the step (post)"
+AS_READ: tuple[Verb, ...] = ("slow", "decay", "write", "read", "mask", "state", "score")
+"""Verbs that change nothing about which step is which."""
+
+
+class PostConfig(Strict):
+    """Decays after PoST (arXiv:2604.07658): geometric over the heads, and falling with the step."""
+
+    length: Annotated[int, Field(ge=2, le=LONGEST)] = Field(
+        description="steps that the heads' time scales span at the start, from 1: the training length"
+    )
+    dt: float = Field(0.05, gt=0, le=10, description="step size of the bias, which is not trained")
 
 
 class Mamba2Config(MixerBase):
@@ -30,14 +44,35 @@ class Mamba2Config(MixerBase):
     dt_max: float = Field(0.1, gt=0, description="largest step size at initialisation")
     conv: Conv = Field("standard", description="none: no short convolution, SiLU alone (d_conv is then not used)")
 
+    post: PostConfig | None = Field(
+        None,
+        exclude_if=lambda post: post is None,  # files without it stay what they are, to the byte
+        description="null, or decays after PoST, which fall with the step; dt_min and dt_max are then not used",
+    )
+
     _ordered = model_validator(mode="after")(steps_ordered)
 
     @property
     def words(self) -> str:
         without = ", without its short convolution" if self.conv == "none" else ""
-        return f"heads of {self.head} channels, state {self.d_state}{without}"
+        after = "" if self.post is None else f", decays after PoST over {self.post.length} steps"
+        return f"heads of {self.head} channels, state {self.d_state}{without}{after}"
+
+    @property
+    def supports(self) -> dict[Verb, str]:
+        return self.SUPPORTS if self.post is None else dict.fromkeys(AS_READ, EXACT)
+
+    @property
+    def why_not(self) -> dict[Verb, str]:
+        return self.WHY_NOT if self.post is None else {verb: BY_STEP for verb in VERBS if verb not in AS_READ}
+
+    @property
+    def why_no_passing(self) -> str | None:
+        return None if self.post is None else f"since {BY_STEP}, and steps before a sequence are not counted"
 
     def problem(self, model: "ModelConfig") -> str | None:
+        if self.post is not None and self.channels(model) < 2 * self.head:
+            return f"mixer.post: found one head, expected two or more, over which decays are spread (head: {self.head})"
         return whole_heads(self.channels(model), self.head)
 
     def channels(self, model: "ModelConfig") -> int:

@@ -6,8 +6,11 @@
 
 This is the selective scan of Mamba-1 whose step sizes and A are equal within a head, so that its call is Mamba-1's, and every verb
 acts as there; where no hook acts, `ssd_scan` reads the sequence in chunks. The norm comes after the gate and hides a growing state
-from the out-projection. Glossary: `lgmamba.mixers`; D channels, P of a head, H heads, N modes.
+from the out-projection. With `post` its decays are those of `lgmamba.mixers.mamba2.post`.
+Glossary: `lgmamba.mixers`; D channels, P of a head, H heads, N modes.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +21,7 @@ from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.conv import causal_conv1d_silu
 from lgmamba.mixers.init import init_step_bias, scale_by_depth
 from lgmamba.mixers.mamba.mixer import MambaCall
+from lgmamba.mixers.mamba2.post import GeometricDecays, PostCall
 from lgmamba.mixers.norm import RMSNorm
 from lgmamba.mixers.scans import ssd_scan
 from lgmamba.scan import selective_scan
@@ -38,14 +42,19 @@ class Mamba2Mixer(Mixer):
         super().__init__(config, layer)
         self.backend = config.scan_backend
         mixer, (D, N) = config.mixer, self.shape
-        H = D // mixer.head
+        H, post = D // mixer.head, mixer.post
         self.in_proj = nn.Linear(config.d_model, 2 * D + 2 * N + H, bias=False)
         self.conv1d = None
         if mixer.conv == "standard":
             self.conv1d = nn.Conv1d(D + 2 * N, D + 2 * N, mixer.d_conv, groups=D + 2 * N, padding=mixer.d_conv - 1)
-        self.dt_bias = nn.Parameter(torch.empty(H))
-        init_step_bias(self.dt_bias, mixer.dt_min, mixer.dt_max)
-        self.A_log = nn.Parameter(torch.empty(H).uniform_(*A_RANGE).log())
+        self.decays = None
+        if post is None:
+            self.dt_bias = nn.Parameter(torch.empty(H))
+            init_step_bias(self.dt_bias, mixer.dt_min, mixer.dt_max)
+            self.A_log = nn.Parameter(torch.empty(H).uniform_(*A_RANGE).log())
+        else:
+            self.register_buffer("dt_bias", torch.full((H,), math.log(math.expm1(post.dt))))  # inverse of softplus
+            self.decays = GeometricDecays(post, H)
         self.D = nn.Parameter(torch.ones(H))
         self.norm = RMSNorm(D, eps=1e-5)
         self.out_proj = nn.Linear(D, config.d_model, bias=False)
@@ -70,7 +79,8 @@ class Mamba2Mixer(Mixer):
         x, Bmat, Cmat = xbc.split([D, N, N], dim=-1)
         wide = torch.promote_types(self.dt_bias.dtype, torch.float32)
         dt = F.softplus(dt.to(wide) + self.dt_bias.to(wide))
-        return z, x, Bmat, Cmat, dt, -torch.exp(self.A_log.to(wide)), carry
+        A = -(torch.exp(self.A_log.to(wide)) if self.decays is None else self.decays.rates(wide))
+        return z, x, Bmat, Cmat, dt, A, carry
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool
@@ -79,7 +89,8 @@ class Mamba2Mixer(Mixer):
         z, x, Bmat, Cmat, dt, A, carry = self._project(u, state)
         heads = x.unflatten(-1, (-1, self.config.head))  # (B, L, H, P)
         h0 = state.memory.unflatten(1, (-1, self.config.head)) if state else None
-        y, h = ssd_scan(dt * A, Bmat[:, :, None], Cmat[:, :, None], dt[..., None] * heads, h0)
+        rates = dt * A if self.decays is None else dt * A * self.decays.tapers(-A, t0, u.shape[1])
+        y, h = ssd_scan(rates, Bmat[:, :, None], Cmat[:, :, None], dt[..., None] * heads, h0)
         y = (y + self.D[:, None] * heads).flatten(2).to(x.dtype) * F.silu(z)
         return self.finish(y), State(h.flatten(1, 2), carry) if want_state else None
 
@@ -87,9 +98,13 @@ class Mamba2Mixer(Mixer):
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
     ) -> tuple[MambaCall, tuple[Tensor, ...]]:
         z, x, Bmat, Cmat, dt, A, carry = self._project(u, state)
+        taper = None if self.decays is None else self.decays.tapers(-A, t0, u.shape[1])
         dt, A = self._by_channel(dt), self._by_channel(A)[:, None].expand(-1, self.shape[1])
         tensors = {"x": x, "z": z, "dt": dt, "A": A, "Bmat": Bmat, "Cmat": Cmat}
-        return MambaCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), carry
+        given = {"layer": self.layer, "t0": t0, "told": told, **self.before(state), **tensors}
+        if taper is None:
+            return MambaCall(**given), carry
+        return PostCall(**given, taper=self._by_channel(taper).expand_as(dt)), carry
 
     def _by_channel(self, v: Tensor) -> Tensor:
         """(..., H) -> (..., D)."""
@@ -99,6 +114,13 @@ class Mamba2Mixer(Mixer):
         """y (B, L, D) after skip and gate, and h (B, D, N)."""
         options = {"h0": call.h0, "return_last_state": True, "backend": self.backend}
         skip = self._by_channel(self.D)
+        if isinstance(call, PostCall):
+            plain = call.untapered()
+            found = selective_scan(
+                plain.x, plain.dt, plain.A, plain.Bmat, plain.Cmat, torch.zeros_like(plain.A[:, 0]), **options
+            )
+            y = found[0] + skip * call.x
+            return y if call.z is None else y * F.silu(call.z), found[1], ()
         return *selective_scan(call.x, call.dt, call.A, call.Bmat, call.Cmat, skip, call.z, **options), ()
 
     def finish(self, y: Tensor) -> Tensor:

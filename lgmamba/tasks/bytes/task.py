@@ -28,6 +28,25 @@ from lgmamba.tasks.symbols import SymbolModel, SymbolTask
 BYTES = 256
 
 
+def windows_of(dataset: Dataset) -> Tensor:
+    """The text of all samples, (N, W) uint8."""
+    return dataset.images[:, 0, 0]
+
+
+def check_windows(dataset: Dataset, least: int) -> None:
+    """Samples are windows of text of so many bytes at least.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    C, H, W = dataset.image_shape
+    if (C, H) != (1, 1) or W < least:
+        raise ConfigError(
+            f"samples are {C} x {H} x {W}, expected: windows of text, 1 x 1 x {least} or longer (data.source.kind text, "
+            "data.source.window)"
+        )
+
+
 class BytesTask(SymbolTask):
     """See the module."""
 
@@ -35,24 +54,14 @@ class BytesTask(SymbolTask):
 
     def __init__(self, config: BytesConfig, dataset: Dataset):
         super().__init__(config, dataset)
-        C, H, W = dataset.image_shape
-        if (C, H) != (1, 1) or W < config.lengths.max + config.starts:
-            raise ConfigError(
-                f"samples are {C} x {H} x {W}, expected: windows of text, 1 x 1 x {config.lengths.max + config.starts} or longer "
-                "(data.source.kind text, data.source.window)"
-            )
-
-    @property
-    def windows(self) -> Tensor:
-        """(N, W) uint8."""
-        return self.dataset.images[:, 0, 0]
+        check_windows(dataset, config.lengths.max + config.starts)
 
     @classmethod
     def build_model(cls, config: Any, model: ModelConfig, image_shape: tuple[int, int, int]) -> SymbolModel:
         return SymbolModel(model, config.lengths.max, BYTES, BYTES)
 
     def sampler(self, rows: Tensor, train: TrainConfig, seed: int, full_length: bool) -> BytesSampler:
-        return BytesSampler(self.config, rows, train, seed, full_length, self.windows)
+        return BytesSampler(self.config, rows, train, seed, full_length, windows_of(self.dataset))
 
     def sequences(self, batch: Any) -> Text:
         return Text(batch.text[:, :-1], batch.text[:, 1:])
@@ -60,7 +69,7 @@ class BytesTask(SymbolTask):
     def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> Text:
         drawn = uniform_of_each(self.dataset.id_hash[rows], repeat, 1)
         at = (below(drawn, self.config.starts) + torch.arange(steps + 1)).to(rows.device)
-        text = self.windows[rows[:, None], at].long()
+        text = windows_of(self.dataset)[rows[:, None], at].long()
         return Text(text[:, :-1], text[:, 1:])
 
     def targets(self, sequences: Text, steps: Tensor) -> Tensor:
@@ -76,7 +85,7 @@ class BytesTask(SymbolTask):
 
     def baselines(self, sequences: Any, steps: Tensor, ages: Tensor | None) -> dict[str, Scores]:
         """unigram: every byte as often as in the training split, each counted once more than it is there."""
-        train = self.windows[self.dataset.split("train")]
+        train = windows_of(self.dataset)[self.dataset.split("train")]
         counts = torch.bincount(train.flatten().int(), minlength=BYTES).double() + 1
         bits = -(counts / counts.sum()).log2()
         return {"unigram": Scores({"bits": bits[self.targets(sequences, steps)].float()})}

@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import PassNoise, PassOtherImage, TrainConfig
+from lgmamba.config.run import TrainConfig
 from lgmamba.tasks.batch import Batch, PassedPart, Sampler, passed_steps
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.orders import visiting_order
-from lgmamba.tasks.seeds import seed_of
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,6 @@ class DrawSampler(Sampler[DrawBatch]):
         k = passing.sequences(B)
         own = torch.cat([cells[:k, n:], cells[k:, :longest]])
         before = torch.cat([cells[:k, n - 1], own[k:, 0]]) if n else own[:, 0]
-        passed = self._passed_part(step, drawn[:k], cells[:k, :n])
+        rows, noise = self.passed_from(step, drawn[:k])
+        passed = DrawPassedPart(noise, rows, cells[:k, :n])
         return {"rows": self.rows[drawn], "cells": own, "before": before, "passed": passed}
-
-    def _passed_part(self, step: int, drawn: Tensor, cells: Tensor) -> DrawPassedPart:
-        # From generators of its own, so that with n = 0 everything else is drawn as without state passing.
-        passing = self.train.state_passing
-        if isinstance(passing, PassOtherImage):
-            g = torch.Generator(drawn.device).manual_seed(seed_of(self.seed, "passed_image", step))
-            apart = torch.randint(1, len(self.rows), drawn.shape, generator=g, device=g.device)
-            drawn = (drawn + apart) % len(self.rows)
-        noise = seed_of(self.seed, "passed_noise", step) if isinstance(passing, PassNoise) else None
-        return DrawPassedPart(noise, self.rows[drawn], cells)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
+from lgmamba.model.stack import StackState
 from lgmamba.tasks.class_head import joined, parted
 from lgmamba.tasks.draw.decoders import build_decoder
 from lgmamba.tasks.draw.patches import grid_shape, patchify, unpatchify
@@ -69,6 +70,9 @@ class PatchMamba(ImageModel):
         """Latents (..., m) -> images (..., C, H, W), unclipped, float32 (float64 in a float64 model)."""
         images = self.decoder(z)
         return images.to(torch.promote_types(images.dtype, torch.float32))
+
+    def for_read_out(self, output: Tensor, state: StackState) -> Tensor:
+        return self.latents(output)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Outputs (..., d) of `encode` -> images, unclipped; with a class head joined with its scores."""

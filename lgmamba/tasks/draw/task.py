@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.run import ModelConfig, PassOtherImage, TrainConfig
+from lgmamba.config.run import ModelConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.model.stack import StackState
 from lgmamba.tasks.base import Scores
@@ -38,8 +38,6 @@ class DrawTask(ImageTask):
         return PatchMamba(model, image_shape, config.patch_size, config.lengths.max)
 
     def sampler(self, rows: Tensor, train: TrainConfig, seed: int, full_length: bool) -> DrawSampler:
-        if isinstance(train.state_passing, PassOtherImage) and len(rows) < 2:
-            raise ConfigError(f"found {len(rows)} training image, expected 2 for train.state_passing other_image")
         return DrawSampler(self.config, rows, train, seed, full_length, self.grid)
 
     def sequences(self, batch: DrawBatch) -> DrawSequences:

@@ -1,16 +1,32 @@
 """Training batches: images, places read, places asked for, one shape whatever the lengths. Glossary: `lgmamba.tasks.queried.task`."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lgmamba.config.run import TrainConfig
-from lgmamba.tasks.batch import Batch, Sampler
+from lgmamba.tasks.batch import Batch, PassedPart, Sampler, passed_steps
 from lgmamba.tasks.queried.augment import draw_affine
 from lgmamba.tasks.queried.config import PowerWeight, QueriedConfig, WeightConfig
 from lgmamba.tasks.queried.places import Field, draw_places
 from lgmamba.tasks.seeds import seed_of
+
+
+@dataclass(frozen=True)
+class QueriedPassedPart(PassedPart):
+    """Images with places, from which the batch's first k sequences go on.
+
+    Attributes:
+        rows: (k,) int64 images.
+        read: (k, n) int64 places; n may be 0.
+        maps: (k, 2, 3) affine maps of the images, those of the sequences, or None.
+    """
+
+    rows: Tensor
+    read: Tensor
+    maps: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +72,29 @@ class QueriedSampler(Sampler[QueriedBatch]):
 
     def content(
         self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
-    ) -> dict[str, Tensor | None]:
-        B, config = len(drawn), self.config
-        read = draw_places(config.order, self.field, B, longest, generator)
+    ) -> dict[str, Any]:
+        B, config, passing = len(drawn), self.config, self.train.state_passing
+        n = 0 if passing is None else passed_steps(passing, self.lengths.max, self.seed, step)
+        places = draw_places(config.order, self.field, B, n + longest, generator)
+        k = 0 if passing is None else passing.sequences(B)
+        read = torch.cat([places[:k, n:], places[k:, :longest]])
         asked = draw_places("uniform", self.field, B, config.queries, generator)
         # From a generator of its own, so that a model that is told nothing sees the same batches.
         other = torch.Generator(drawn.device).manual_seed(seed_of(self.seed, "other_lengths", step))
         maps = None
         if config.augment is not None:
             maps = draw_affine(config.augment, B, self.field.height, self.field.width, generator)
+        passed = None
+        if passing is not None:
+            rows, noise = self.passed_from(step, drawn[:k])
+            passed = QueriedPassedPart(noise, rows, places[:k, :n], None if maps is None else maps[:k])
         return {
             "rows": self.rows[drawn],
             "read": read,
             "asked": asked,
             "others": self.lengths.sample(B, other, step / self.train.steps),
             "maps": maps,
+            "passed": passed,
         }
 
     def weights_by_length(self, lengths: Tensor) -> Tensor:

@@ -96,6 +96,7 @@ class QueriedConfig(TaskBase):
     ASKS: ClassVar[bool] = True
     READS: ClassVar[Literal["cells", "places"]] = "places"
     DETAILS: ClassVar[tuple[str, ...]] = ("asked",)
+    PASSES_STATES: ClassVar[bool] = True
     CONDITIONING: ClassVar[frozenset[str]] = frozenset({"length_token"})
     DRAWN: ClassVar[frozenset[str]] = frozenset({"lengths", "per", "weight"})
 

@@ -117,12 +117,19 @@ class QueriedMamba(ImageModel):
 
         With a class head joined with its scores, the mean over the same queries.
         """
+        z = self.picture_latents(state, len(sequences))
+        picture = self.canvas.picture(self.decode(z))
+        return picture if self.class_head is None else joined(picture, self.class_head(z).mean(1))
+
+    def picture_latents(self, state: StackState, batch: int) -> Tensor:
+        """Latents of queries for all places of the picture, (B, Q, m), as `ask` asks for them."""
         places = self.canvas.places.to(self.device)
         # A fixed random order, since training asked in random ones.
         order = torch.randperm(len(places), generator=torch.Generator().manual_seed(0)).to(self.device)
-        z = self.latents_at(state, places[order].expand(len(sequences), -1), self.task.ask.queries)
-        picture = self.canvas.picture(self.decode(z)[:, order.argsort()])
-        return picture if self.class_head is None else joined(picture, self.class_head(z).mean(1))
+        return self.latents_at(state, places[order].expand(batch, -1), self.task.ask.queries)[:, order.argsort()]
+
+    def for_read_out(self, output: Tensor, state: StackState) -> Tensor:
+        return self.picture_latents(state, len(output)).flatten(1)
 
     def ask_at(self, state: StackState, places: Tensor, queries: str = "sequential") -> Tensor:
         """Patches (B, Q, K) in [0, 1] at places; arguments as of `latents_at`."""

@@ -19,7 +19,7 @@ from lgmamba.tasks.images import ImageTask, cross_entropy
 from lgmamba.tasks.queried.asked import AskedErrors
 from lgmamba.tasks.queried.augment import apply_affine
 from lgmamba.tasks.queried.baselines import baseline_pictures
-from lgmamba.tasks.queried.batch import QueriedBatch, QueriedSampler
+from lgmamba.tasks.queried.batch import QueriedBatch, QueriedPassedPart, QueriedSampler
 from lgmamba.tasks.queried.config import QueriedConfig
 from lgmamba.tasks.queried.layout import QUERY, slot_kinds, slot_places
 from lgmamba.tasks.queried.model import QueriedMamba
@@ -49,10 +49,16 @@ class QueriedTask(ImageTask):
 
     def sequences(self, batch: QueriedBatch) -> QueriedSequences:
         """The images of a batch, mapped, with the places read."""
-        images = self.dataset.images[batch.rows]
-        if batch.maps is not None:
-            images = apply_affine(images.float() / 255, batch.maps, self.config.augment.fill)
-        return QueriedSequences(images, batch.read)
+        return self._read(batch)
+
+    def passed(self, part: QueriedPassedPart) -> QueriedSequences | None:
+        return self._read(part) if part.read.shape[1] else None
+
+    def _read(self, part: QueriedBatch | QueriedPassedPart) -> QueriedSequences:
+        images = self.dataset.images[part.rows]
+        if part.maps is not None:
+            images = apply_affine(images.float() / 255, part.maps, self.config.augment.fill)
+        return QueriedSequences(images, part.read)
 
     def head_losses(self, model: QueriedMamba, batch: QueriedBatch, state: StackState | None = None) -> list[Tensor]:
         """Mean over the queries of a sequence, weighted as the batch says: squared error of the patches on the configuration's range,

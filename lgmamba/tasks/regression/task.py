@@ -11,16 +11,13 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import ModelConfig, TrainConfig
 from lgmamba.tasks.base import Scores, Task
-from lgmamba.tasks.draws import uniform
+from lgmamba.tasks.draws import gaussian, uniform
 from lgmamba.tasks.regression.batch import RegressionBatch, RegressionSampler
 from lgmamba.tasks.regression.config import RegressionConfig
 from lgmamba.tasks.regression.model import Asked, RegressionStack
 from lgmamba.tasks.regression.s6 import BareS6
 from lgmamba.tasks.regression.sequences import Pairs
 from lgmamba.tasks.seeds import of_each, seed_of_repeat
-
-SMALLEST = 2.0**-54
-"""Of uniform numbers, so that no Gaussian number is infinite."""
 
 
 class RegressionTask(Task):
@@ -46,8 +43,8 @@ class RegressionTask(Task):
     def held_out(self, rows: Tensor, order: str, repeat: int, steps: int) -> Pairs:
         """The function and the question are a sample's own; its pairs are others in every repeat."""
         d, hashes = self.config.dim, self.dataset.id_hash[rows]
-        fixed = _gaussian(of_each(hashes, lambda g: uniform(g, 2, d), lambda h: (h + 1) % 2**63))
-        x = _gaussian(of_each(hashes, lambda g: uniform(g, steps, d), lambda h: seed_of_repeat(h, repeat)))
+        fixed = gaussian(of_each(hashes, lambda g: uniform(g, 2, d), lambda h: (h + 1) % 2**63))
+        x = gaussian(of_each(hashes, lambda g: uniform(g, steps, d), lambda h: seed_of_repeat(h, repeat)))
         return Pairs.of(fixed[:, 0], fixed[:, 1], x).to(self.dataset.images.device)
 
     def errors(self, prediction: Tensor, sequences: Pairs, steps: Tensor) -> dict[str, Tensor]:
@@ -59,10 +56,6 @@ class RegressionTask(Task):
         fitted = [_least_squares(sequences.upto(t)) for t in steps.tolist()]
         answers = {"least_squares": torch.stack(fitted, 1), "zero": torch.zeros(len(sequences), len(steps))}
         return {name: Scores(self.errors(answer.to(sequences.x), sequences, steps)) for name, answer in answers.items()}
-
-
-def _gaussian(uniform: Tensor) -> Tensor:
-    return torch.special.ndtri(uniform.clamp(min=SMALLEST)).float()
 
 
 def _least_squares(pairs: Pairs) -> Tensor:

@@ -1,0 +1,1 @@
+"""Decays that fall with the step."""

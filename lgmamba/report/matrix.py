@@ -1,0 +1,49 @@
+"""The matrix of `lgmamba.analysis.matrix` in Markdown, for docs/other_tasks.md."""
+
+import polars as pl
+
+from lgmamba.analysis.contrasts import DESCRIBED, UNTESTABLE
+from lgmamba.analysis.matrix import FACTOR, FORMS, WORDS
+from lgmamba.report.words import listed, signed
+from lgmamba.tasks.configs import kinds
+
+BLOCK = "matrix"
+
+
+def matrix_table(found: pl.DataFrame) -> str:
+    """Remedies by studies, then what is not there and why, of frames as `matrix_frame` gives them."""
+    studies = found.unique("study", maintain_order=True).to_dicts()
+    heads = [f"{study['task']}: [`{study['study']}`](../reports/{study['study']}/report.md)" for study in studies]
+    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' --- |' * len(studies)}"]
+    for form in FORMS:
+        cells = [_cell(found.filter(study=study["study"], remedy=form.title).row(0, named=True)) for study in studies]
+        lines.append(f"| {form.title} | {' | '.join(cells)} |")
+    units = {
+        unit: [study["study"] for study in studies if study["unit"] == unit]
+        for unit in dict.fromkeys(s["unit"] for s in studies)
+    }
+    said = "; ".join(f"{unit} in {listed(f'`{name}`' for name in names)}" for unit, names in units.items())
+    lines += [
+        "",
+        f"At {FACTOR:g} L0, on Mamba-1: level with the remedy minus that of the best control of each training, with intervals over "
+        f"trainings; {said}. Verdicts as for [claims](claims.md), with Holm's correction over all cells that have one; a study with fewer "
+        "trainings than it asks for (`claims.seeds`) has none.",
+    ]
+    refused = found.filter(pl.col("reason").str.starts_with("refused: "))
+    by_task = refused.group_by("task", "reason", maintain_order=True).agg("remedy")
+    for task, reason, remedies in by_task.iter_rows():
+        lines += ["", f"Refused for `{task}`: {', '.join(remedies)}; {reason.removeprefix('refused: ')}."]
+    if without := [name for name in kinds() if name not in set(found["task"])]:
+        lines += ["", f"No study with remedies is kept of {listed(f'`{task}`' for task in without)}."]
+    return "\n".join(lines)
+
+
+def _cell(row: dict) -> str:
+    """better, +0.31 [+0.12, +0.50]; or why there is no verdict."""
+    if row["verdict"] == UNTESTABLE:
+        return "refused" if row["reason"].startswith("refused") else row["reason"]
+    number = signed(row["effect"], row["digits"])
+    if row["lo"] is not None:
+        number += f" [{signed(row['lo'], row['digits'])}, {signed(row['hi'], row['digits'])}]"
+    word = f"{row['n_seeds']} trainings" if row["verdict"] == DESCRIBED else WORDS[row["verdict"]]
+    return f"{word}, {number}"

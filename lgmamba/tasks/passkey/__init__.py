@@ -1,0 +1,1 @@
+"""Passkey retrieval: five digits stand somewhere in a text; asked for them after any number of further bytes."""
