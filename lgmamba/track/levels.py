@@ -36,7 +36,8 @@ def log_levels(store: Path, params: Params, frames: Path) -> int:
             continue
         found += 1
         factors = {1: "L0"} | {factor: f"{factor:g}_L0" for factor in params.claims.far_factors}
-        own, values = curves.filter(run=run, seed=seed).sort("step"), {}
+        own = curves.filter(run=run, seed=seed).sort("step")
+        values: dict[tuple[str, int], float] = {}
         for column in (column for column in names if column in own.columns):
             name = f"{params.probe.split}_{names[column]}"
             levels = dict(own.drop_nulls(column).select("step", column).rows())

@@ -280,6 +280,9 @@ def test_one_training_is_shown_where_one_is_chosen(opened, written):
         page.get_by_role("combobox", name="Training").select_option("9")  # of the runs of one contrast alone
         page.clock.run_for(100)
         assert "fixed_1024 was not trained with seed 9; uniform_1024 was not" in text_of(page, "#sentence")
+        page.get_by_role("checkbox", name=re.compile("^token_1024 ")).check()
+        page.clock.run_for(100)
+        assert re.search(r"; token_1024 is .* its level at L0 = 1024\.$", text_of(page, "#sentence"))
         page.get_by_role("combobox", name="Training").select_option("")
         page.clock.run_for(100)
         assert text_of(page, "#sentence").startswith("At t = 256, fixed_1024 is 2.6 dB below")

@@ -24,7 +24,8 @@ function sentenceParts(view) {
   const one = commonLength(view) !== null;
   const runs = view.runs.map((name) => RUNS.get(name));
   const training = view.seed === null ? "" : `in the training with seed ${view.seed}, `;
-  const clauses = runs.map((run, k) => [run, clause(run, view, t, k === 0 || !one)]);
+  const first = runs.findIndex((run) => curveOf(run, view, METRICS[0]));
+  const clauses = runs.map((run, k) => [run, clause(run, view, t, k === first || !one)]);
   const parts = [[null, `At t = ${plain(t)}, ${training}`], ...joined(clauses)];
   if (view.remedy === null) return parts;
   return [...parts, [null, ` With ${view.remedy}, `], ...joined(runs.map((run) => [run, remedyClause(run, view, t)]))];
@@ -66,7 +67,8 @@ function named(run, view, t, metric) {
 function remedyClause(run, view, t) {
   const [metric, ...others] = METRICS;
   const found = underRemedy(run, view, metric);
-  if (!found) return view.order === DATA.orders[0] ? " was not tried" : ` was not tried in order ${view.order}`;
+  const tried = DATA.remedies.runs[run.name] && DATA.remedies.runs[run.name][view.remedy];
+  if (!found) return tried ? ` was not tried in order ${view.order}` : " was not tried";
   const [remedied, trained] = [found.remedied, found.trained].map((curve) => levelAt(curve, t));
   if (!remedied || !trained) return ` was read from t = ${plain(found.remedied.t[0])} to ${plain(found.remedied.t.at(-1))}`;
   const difference = remedied.level - trained.level;
