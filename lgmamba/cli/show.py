@@ -196,8 +196,8 @@ def cost(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, float, float
     return parameters, flop, patches
 
 
-COUNTED = (2, 3)
-"""Blocks of the models that are built to be counted: the first block may differ from the others, which are alike."""
+SHALLOW = 2
+"""Blocks of a model that is built to be counted, at least: the first block may differ from the others, which are alike or take turns."""
 
 
 def sizes(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -205,14 +205,15 @@ def sizes(run: RunConfig, shape: tuple[int, int, int]) -> tuple[int, int, int]:
 
     Two shallow models say how many a deep one has, which is then not built: 60 runs are shown in a second.
     """
-    n, (few, more) = run.model.n_layer, COUNTED
-    if n <= more:
+    n, period = run.model.n_layer, run.model.mixer.period
+    low = SHALLOW + (n - SHALLOW) % period
+    if n <= low + period:
         return _counted(run, shape)
-    low, high = (
+    few, more = (
         _counted(run.model_copy(update={"model": run.model.model_copy(update={"n_layer": depth})}), shape)
-        for depth in COUNTED
+        for depth in (low, low + period)
     )
-    total, per_patch, decoder = (a + (n - few) * (b - a) for a, b in zip(low, high, strict=True))
+    total, per_patch, decoder = (a + (n - low) // period * (b - a) for a, b in zip(few, more, strict=True))
     return total, per_patch, decoder
 
 

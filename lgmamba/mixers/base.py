@@ -85,6 +85,15 @@ class MixerBase(Strict):
         """Numbers that one layer keeps of the past for one sequence, without the carry."""
         return self.channels(model) * self.modes(model)
 
+    @property
+    def period(self) -> int:
+        """Layers after which those of one kind come again (`of_layer`)."""
+        return 1
+
+    def of_layer(self, layer: int) -> "MixerBase":
+        """The configuration of one layer, numbered from 0, where layers differ."""
+        return self
+
     def problem(self, model: "ModelConfig") -> str | None:
         """What keeps it from standing in this model, or None."""
         return None

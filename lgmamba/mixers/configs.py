@@ -9,6 +9,7 @@ from lgmamba.mixers.encoder_decoder.config import EncoderDecoderConfig
 from lgmamba.mixers.gated_delta.config import GatedDeltaConfig
 from lgmamba.mixers.gla.config import GlaConfig
 from lgmamba.mixers.gru.config import GruConfig
+from lgmamba.mixers.lrcssm.config import LrcssmConfig
 from lgmamba.mixers.lru.config import LruConfig
 from lgmamba.mixers.lstm.config import LstmConfig
 from lgmamba.mixers.mamba.config import MambaConfig
@@ -16,10 +17,12 @@ from lgmamba.mixers.mamba2.config import Mamba2Config
 from lgmamba.mixers.mamba3.config import Mamba3Config
 from lgmamba.mixers.mingru.config import MingruConfig
 from lgmamba.mixers.pdssm.config import PdssmConfig
+from lgmamba.mixers.psm.config import PsmConfig
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.config import RglruConfig
 from lgmamba.mixers.rwkv7.config import Rwkv7Config
 from lgmamba.mixers.s4d.config import S4dConfig
+from lgmamba.mixers.shmamba.config import ShmambaConfig
 
 MixerConfig = Annotated[
     MambaConfig
@@ -35,6 +38,9 @@ MixerConfig = Annotated[
     | MingruConfig
     | Rwkv7Config
     | PdssmConfig
+    | LrcssmConfig
+    | PsmConfig
+    | ShmambaConfig
     | AttentionConfig
     | EncoderDecoderConfig
     | PythonConfig,

@@ -196,7 +196,7 @@ class Mixer(nn.Module):
 
     Config: ClassVar[type[MixerBase]]
     COMPLEX: ClassVar[bool] = False
-    GROWS: ClassVar[bool] = False
+    GROWS: bool = False
     SURROGATE: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, layer: int):

@@ -7,6 +7,7 @@ from lgmamba.mixers.encoder_decoder.mixer import EncoderDecoderMixer
 from lgmamba.mixers.gated_delta.mixer import GatedDeltaMixer
 from lgmamba.mixers.gla.mixer import GlaMixer
 from lgmamba.mixers.gru.mixer import GruMixer
+from lgmamba.mixers.lrcssm.mixer import LrcssmMixer
 from lgmamba.mixers.lru.mixer import LruMixer
 from lgmamba.mixers.lstm.mixer import LstmMixer
 from lgmamba.mixers.mamba.mixer import MambaMixer
@@ -14,10 +15,12 @@ from lgmamba.mixers.mamba2.mixer import Mamba2Mixer
 from lgmamba.mixers.mamba3.mixer import Mamba3Mixer
 from lgmamba.mixers.mingru.mixer import MingruMixer
 from lgmamba.mixers.pdssm.mixer import PdssmMixer
+from lgmamba.mixers.psm.mixer import PsmMixer
 from lgmamba.mixers.python.config import PythonConfig
 from lgmamba.mixers.rglru.mixer import RglruMixer
 from lgmamba.mixers.rwkv7.mixer import Rwkv7Mixer
 from lgmamba.mixers.s4d.mixer import S4dMixer
+from lgmamba.mixers.shmamba.mixer import ShmambaMixer
 
 MIXERS: dict[str, type[Mixer]] = {
     "mamba": MambaMixer,
@@ -33,6 +36,9 @@ MIXERS: dict[str, type[Mixer]] = {
     "mingru": MingruMixer,
     "rwkv7": Rwkv7Mixer,
     "pdssm": PdssmMixer,
+    "lrcssm": LrcssmMixer,
+    "psm": PsmMixer,
+    "shmamba": ShmambaMixer,
     "attention": AttentionMixer,
 }
 """`model.mixer.kind` -> class, of those that are part of this package and have an output at every step."""
@@ -41,7 +47,10 @@ ANSWERING: dict[str, type[Answering]] = {"encoder_decoder": EncoderDecoderMixer}
 
 
 def build_mixer(config: ModelConfig, layer: int) -> Mixer:
-    """The mixer of one layer; a user's own gets its own configuration in the place of `mixer`."""
+    """The mixer of one layer, with the layer's own configuration in the place of `mixer`."""
+    own = config.mixer.of_layer(layer)
     if isinstance(config.mixer, PythonConfig):
-        return config.mixer.mixer(config.model_copy(update={"mixer": config.mixer.own}), layer)
-    return (MIXERS | ANSWERING)[config.mixer.kind](config, layer)
+        made = config.mixer.mixer
+    else:
+        made = (MIXERS | ANSWERING)[own.kind]  # type: ignore[attr-defined]  # as all in the package's union have one
+    return made(config if own is config.mixer else config.model_copy(update={"mixer": own}), layer)

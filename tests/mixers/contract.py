@@ -15,6 +15,7 @@ from tests.mixers.oracles import (
     gated_delta,
     gla,
     gru,
+    lrcssm,
     lru,
     lstm,
     mamba,
@@ -22,9 +23,11 @@ from tests.mixers.oracles import (
     mamba3,
     mingru,
     pdssm,
+    psm,
     rglru,
     rwkv7,
     s4d,
+    shmamba,
 )
 from tests.model.models import BASE
 
@@ -67,6 +70,9 @@ ROWS = {
     ),
     "mingru": Row({"kind": "mingru", "hidden": 5}, mingru, 70 + 30),
     "mamba3": Row({"kind": "mamba3", "d_state": 5, "head": 4}, mamba3, 382),
+    "mamba3 with two inputs and outputs a head": Row(
+        {"kind": "mamba3", "d_state": 4, "head": 6, "rank": 2}, mamba3, 6 * (24 + 16 + 6 + 1) + 8 + 32 + 4 + 72 + 72
+    ),
     "gla": Row({"kind": "gla", "heads": 2, "key": 3, "value": 4, "rank": 2}, gla, 250),
     "gated_delta": Row({"kind": "gated_delta", "heads": 2, "key": 3, "value": 4}, gated_delta, 328),
     "gated_delta with negative eigenvalues": Row(
@@ -83,7 +89,16 @@ ROWS = {
     "attention absolute": Row(
         {"kind": "attention", "heads": 2, "mlp": 0, "position": "absolute", "rows": 6}, attention, 144 + 36
     ),
+    "attention over the last three steps": Row(
+        {"kind": "attention", "heads": 3, "mlp": 4, "position": "rope", "local": 3}, attention, 144 + 72
+    ),
+    "griffin": Row(
+        {"kind": "rglru", "width": 6, "blocks": 3, "conv": "none", "attention": {"window": 3, "heads": 3, "mlp": 4}},
+        rglru,
+        84 + 24 + 12 + 6 + 42,
+    ),
     "lstm": Row({"kind": "lstm", "hidden": 4}, lstm, 4 * 4 * (6 + 4) + 32 + 24),
+    "lrcssm": Row({"kind": "lrcssm", "units": 5}, lrcssm, 12 + 60 + 40 + 36),
     "pdssm": Row(
         {"kind": "pdssm", "d_state": 4, "dictionary": 3, "hidden": 5}, pdssm, 2 * (35 + 24) + 18 + 48 + 48 + 6 + 54
     ),
@@ -92,6 +107,11 @@ ROWS = {
         pdssm,
         2 * (14 + 9) + 12 + 18 + 36 + 6 + 42,
     ),
+    "psm": Row({"kind": "psm", "chunk": 2, "heads": 1, "width": 4, "mlp": 3}, psm, 2 * (12 + 72 + 24 + 54) + 12),
+    "psm of single steps": Row(
+        {"kind": "psm", "chunk": 1, "heads": 2, "width": 4, "mlp": 2}, psm, 2 * (12 + 72 + 24 + 36) + 6
+    ),
+    "shmamba": Row(BASE["mixer"] | {"kind": "shmamba"}, shmamba, 469),
     "rwkv7": Row(
         {"kind": "rwkv7", "width": 6, "head": 3, "decay_rank": 2, "removal_rank": 2, "gate_rank": 2},
         rwkv7,

@@ -156,10 +156,11 @@ def attention(m: Mixer, u: Tensor) -> Tensor:
     for t in range(L):
         heads = []
         for h in range(H):
-            scores = (k[:, : t + 1, h] @ q[:, t, h, :, None])[..., 0] / (d // H) ** 0.5
+            seen = slice(max(0, t + 1 - (m.config.local or L)), t + 1)
+            scores = (k[:, seen, h] @ q[:, t, h, :, None])[..., 0] / (d // H) ** 0.5
             if position == "alibi":
                 scores = scores - 2.0 ** (-8 * (h + 1) / H) * torch.arange(t, -1, -1, dtype=u.dtype)
-            heads.append((scores.softmax(-1)[:, None] @ v[:, : t + 1, h])[:, 0])
+            heads.append((scores.softmax(-1)[:, None] @ v[:, seen, h])[:, 0])
         outputs.append(m.out_proj(torch.cat(heads, dim=-1)))
     y = torch.stack(outputs, dim=1) + added
     if m.mlp_in is not None:
@@ -215,26 +216,34 @@ def gated_delta(m: Mixer, u: Tensor) -> Tensor:
 
 
 def mamba3(m: Mixer, u: Tensor) -> Tensor:
-    """arXiv:2603.15569, equation 6, with B and C rotated by the summed angles (proposition 4), head by head."""
-    (D, N), H = m.shape, len(m.D)
+    """arXiv:2603.15569, equation 6, with B and C rotated by the summed angles (proposition 4), head by head; MIMO: appendix C."""
+    (D, N), H, R = m.shape, len(m.D), m.config.rank
     z, x, b, c, dd, aa, tr, th = m.in_proj(u).split(m.sizes, dim=-1)
-    heads = []
-    for h, v in enumerate(x.chunk(H, dim=-1)):
+    one = torch.ones(R, D, dtype=u.dtype)
+    w_x, w_z, w_o = (one if w is None else w for w in (m.w_x, m.w_z, m.w_o))
+    outputs = []
+    for h in range(H):
+        at = slice(h * D // H, (h + 1) * D // H)
         S, angle, before, ys = u.new_zeros(len(u), D // H, N), 0, u.new_zeros(len(u), D // H, N), []
         for t in range(u.shape[1]):
             dt, lam = F.softplus(dd[:, t, h] + m.dt_bias[h])[:, None], torch.sigmoid(tr[:, t, h])[:, None, None]
             a = torch.exp(-dt * F.softplus(aa[:, t, h])[:, None])[..., None]
             angle = angle + torch.pi * torch.tanh(th[:, t]) * dt
-            k, q = (
-                turned(norm(w[:, t]) + bias[h], angle)
-                for norm, w, bias in ((m.norm_B, b, m.bias_B), (m.norm_C, c, m.bias_C))
-            )
-            now = v[:, t, :, None] * k[:, None]
+            now, queries = 0, []
+            for r in range(R):
+                bias_k, bias_q = (bias[h] if R == 1 else bias[r, h] for bias in (m.bias_B, m.bias_C))
+                k = turned(m.norm_B(b[:, t, r * N : (r + 1) * N]) + bias_k, angle)
+                queries.append(turned(m.norm_C(c[:, t, r * N : (r + 1) * N]) + bias_q, angle))
+                now = now + (w_x[r] * x[:, t])[:, at, None] * k[:, None]
             S = a * S + (1 - lam) * dt[..., None] * a * before + lam * dt[..., None] * now
             before = now
-            ys.append((S @ q[..., None])[..., 0] + m.D[h] * v[:, t])
-        heads.append(torch.stack(ys, dim=1))
-    return m.out_proj(torch.cat(heads, dim=-1) * F.silu(z))
+            y = 0
+            for r, q in enumerate(queries):
+                read = (S @ q[..., None])[..., 0] + m.D[h] * (w_x[r] * x[:, t])[:, at]
+                y = y + w_o[r, at] * read * F.silu((w_z[r] * z[:, t])[:, at])
+            ys.append(y)
+        outputs.append(torch.stack(ys, dim=1))
+    return m.out_proj(torch.cat(outputs, dim=-1))
 
 
 def turned(v: Tensor, angles: Tensor) -> Tensor:
@@ -296,3 +305,49 @@ def lrcssm(m: Mixer, u: Tensor) -> Tensor:
         h = h + torch.sigmoid(m.e * h + m.b) * (a * h + b)
         ys.append(m.out_proj(h))
     return torch.stack(ys, dim=1)
+
+
+def psm(m: Mixer, u: Tensor) -> Tensor:
+    """Yau et al. 2025: every sum from its chunks anew, and one query after the other."""
+    c, outputs = m.config.chunk, []
+
+    def block(pair: torch.nn.Module, first: Tensor, second: Tensor) -> Tensor:
+        rows = torch.cat([first, second], dim=1)
+        H, normed = pair.heads, rows / (rows.square().mean(-1, keepdim=True) + 1e-5).sqrt() * pair.norm.weight
+        q, k, v = (part.unflatten(-1, (H, -1)) for part in pair.qkv(normed).chunk(3, dim=-1))
+        q, k = (torch.stack([rotary(part[:, t], t) for t in range(rows.shape[1])], dim=1) for part in (q, k))
+        ys = []
+        for t in range(c, rows.shape[1]):
+            seen = slice(0, t + 1 if pair.causal else None)
+            scores = torch.einsum("bhw,bthw->bht", q[:, t], k[:, seen]) / q.shape[-1] ** 0.5
+            x = rows[:, t] + pair.out(torch.einsum("bht,bthw->bhw", scores.softmax(-1), v[:, seen]).flatten(1))
+            normed = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * pair.norm_mlp.weight
+            gate, value = pair.mlp_in(normed).chunk(2, dim=-1)
+            ys.append(x + pair.mlp_out(F.silu(gate) * value))
+        return torch.stack(ys, dim=1)
+
+    def total(start: int, chunks: int) -> Tensor:
+        """The sum of so many chunks, a power of two."""
+        if chunks == 1:
+            return u[:, start * c : (start + 1) * c]
+        return block(m.aggregate, total(start, chunks // 2), total(start + chunks // 2, chunks // 2))
+
+    for n, chunk in enumerate(u.split(c, dim=1)):
+        prefix, start = None, 0
+        for size in (2**level for level in range(8, -1, -1)):
+            if n & size:
+                root = total(start, size)
+                prefix, start = root if prefix is None else block(m.aggregate, prefix, root), start + size
+        prefix = m.first.expand(len(u), -1, -1) if prefix is None else prefix
+        outputs.append(block(m.infer, prefix, chunk) - chunk)
+    return torch.cat(outputs, dim=1)
+
+
+def shmamba(m: Mixer, u: Tensor) -> Tensor:
+    """The maps of a Poincare ball at 0, row by row, around Mamba-1."""
+    root = torch.log1p(torch.exp(m.curvature)).sqrt()
+    inside = torch.stack([row * torch.tanh(root * row.norm()) / (root * row.norm()) for row in u.flatten(0, 1)])
+    y = mamba(m, inside.unflatten(0, u.shape[:2])).flatten(0, 1)
+    sizes = [min(root * row.norm(), torch.tensor(1 - 1e-3, dtype=u.dtype)) for row in y]
+    outside = [row / row.norm() / root * ((1 + r) / (1 - r)).log() / 2 for row, r in zip(y, sizes, strict=True)]
+    return torch.stack(outside).unflatten(0, u.shape[:2])

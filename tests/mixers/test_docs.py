@@ -39,8 +39,6 @@ ROW = [
     conformance.test_outputs_are_those_of_the_step_by_step_oracle,
     conformance.test_in_single_precision_a_hook_changes_nothing_to_a_millionth,
     conformance.test_a_start_is_what_no_state_stands_for,
-    conformance.test_masking_steps_equals_dropping_them,
-    conformance.test_a_sequence_that_is_masked_throughout_leaves_the_memory_bit_for_bit,
     conformance.test_states_end_where_the_recurrence_ends,
 ]
 
@@ -68,6 +66,8 @@ def test_the_example_of_a_mixer_reads_in_pieces(hook, build_leaky):
     conformance.test_pieces_and_steps_equal_the_whole_with_and_without_a_hook(build_leaky, hook, (1, 5, 1))
     conformance.test_gradients_are_those_of_finite_differences(build_leaky, hook is not None)
     conformance.test_what_is_retained_follows_from_score_and_rates(build_leaky, "modes")
+    conformance.test_masking_steps_equals_dropping_them(build_leaky, "mask")
+    conformance.test_a_sequence_that_is_masked_throughout_leaves_the_memory_bit_for_bit(build_leaky, "mask")
 
 
 def test_the_example_of_a_mixer_means_what_it_says_of_its_verbs(leaky, build_leaky):

@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from lgmamba.mixers.attention.mixer import AttentionMixer
 from lgmamba.mixers.mamba.config import MambaConfig
 from lgmamba.mixers.mamba.mixer import MambaMixer
+from lgmamba.mixers.rglru.config import HYBRID
+from lgmamba.mixers.rglru.mixer import RglruMixer
 from tests.mixers.contract import ROWS, Row, build, inputs
-from tests.model.models import BASE, config
+from tests.model.models import BASE, EXACT, config, exact
 
 
 def mamba(**options) -> Row:
@@ -50,3 +53,23 @@ def test_the_out_projection_starts_divided_by_the_root_of_the_depth_or_plain():
         return MambaMixer(config(options, n_layer=4), 0).out_proj.weight
 
     torch.testing.assert_close(made(out_init="plain"), 2 * made())
+
+
+def test_every_third_layer_of_griffin_is_local_attention():
+    """And the stack reads in pieces, and masked steps are dropped ones, across both kinds of layer."""
+    model = exact(mixer=ROWS["griffin"].mixer, d_model=6, n_layer=3)
+    assert [type(block.mixer) for block in model.blocks] == [RglruMixer, RglruMixer, AttentionMixer]
+    x = torch.randn(2, 9, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    want, end = model.encode(x)
+    state, outputs = None, []
+    for piece in x.split((4, 1, 4), dim=1):
+        out, state = model.encode(piece, state, hook=lambda call: call)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=1), want, **EXACT)
+    torch.testing.assert_close(state.tensors(), end.tensors(), **EXACT)
+    assert state.layers[2].tensors[0].shape == (2, 2, 6)  # no more than the window's
+    changed = x.clone()
+    changed[:, 0] += 1
+    seen = (model.blocks[2].mixer(changed)[0] - model.blocks[2].mixer(x)[0]).abs().amax((0, 2))
+    assert (seen[:3] > 1e-6).all() and not seen[3:].any()
+    assert model.config.mixer.refusal(["state"]) == f"no state: {HYBRID}"

@@ -97,7 +97,12 @@ def test_an_entry_that_needs_more_than_a_mixer_has_is_refused_with_the_study(kin
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_controls_act_on_every_mixer(kind, monkeypatch):
+def test_controls_act_on_every_mixer_or_are_refused_with_the_reason(kind, monkeypatch):
+    if reason := model(kind).config.mixer.refusal(["reset", "mask"]):
+        assert f"'other', but controls cannot be read with its mixer: {reason}" in error(
+            with_mixer(OTHERS[kind], remedies=[])
+        )
+        return
     monkeypatch.setattr(remedies, "model", lambda name="plain": model(kind))
     for control in remedies.control_remedies(model(kind), remedies.DrawConfig):
         found, plain = remedies.read(control, STEPS, piece=20), vanilla(kind, control.mode)

@@ -7,7 +7,7 @@ from lgmamba.config.run import ModelConfig
 from lgmamba.config.study import load_params
 from lgmamba.mixers import sizes, table
 from lgmamba.mixers.memory import memory_at_start
-from lgmamba.mixers.registry import MIXERS
+from lgmamba.mixers.registry import MIXERS, build_mixer
 from tests.config.studies import PARAMS
 from tests.model.models import BASE
 
@@ -17,7 +17,7 @@ TABLES = {"SMALL": 16, "LARGE": 256}
 def count(mixer: dict, width: int, layer: int = 0) -> int:
     config = ModelConfig.model_validate(BASE | {"d_model": width, "mixer": mixer})
     with torch.device("meta"):
-        return sum(p.numel() for p in MIXERS[mixer["kind"]](config, layer).parameters())
+        return sum(p.numel() for p in build_mixer(config, layer).parameters())
 
 
 def test_mamba_has_the_parameters_that_others_are_measured_by():
@@ -30,6 +30,13 @@ def test_a_mixer_has_as_many_parameters_as_mamba_or_a_reason(table, name):
     mixers, width = getattr(sizes, table), TABLES[table]
     off = count(mixers[name], width) / count(mixers["mamba"], width) - 1
     assert (abs(off) <= sizes.WITHIN) == ((table, name) not in sizes.REASONS), f"{off:+.1%}"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_layers_of_local_attention_are_as_large_as_those_beside_them(table):
+    mixers, width = getattr(sizes, table), TABLES[table]
+    off = count(mixers["griffin"], width, layer=2) / count(mixers["mamba"], width) - 1
+    assert abs(off) <= sizes.WITHIN
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -55,13 +62,15 @@ def test_presets_of_mixers_have_them_at_equal_size():
             mixer, _, _ = name.rpartition("_")
             assert run.model.mixer == table.configured(sizes.SMALL[mixer])
             assert run.model.d_model == 16
+        if preset == "mixers":
+            assert {run.model.mixer.kind for run in runs.values()} == set(MIXERS)
 
 
 @pytest.mark.parametrize("name", sizes.SMALL)
 def test_what_is_remembered_at_the_start_is_known_of_every_mixer(name):
     config = ModelConfig.model_validate(BASE | {"d_model": 16, "mixer": sizes.SMALL[name]})
     found = memory_at_start(config)
-    assert (found is None) == name.startswith("attention")
+    assert (found is None) == (config.modes == 0)
     if found is not None:
         assert 0 < found.low <= found.median <= found.high
 

@@ -48,7 +48,7 @@ def test_a_mixer_trains_and_its_checkpoint_reads_images(mixer, passing, data, tm
     run = run_with(mixer, state_passing=passing)
     about = train_at(tmp_path, run, data)
     assert about["run"] == "tiny"
-    assert ("tau" in about) == (mixer["kind"] != "attention")
+    assert ("tau" in about) == (run.model.modes > 0)
     assert all(low <= median <= high for low, median, high in about.get("tau", {}).values())
     losses = history(tmp_path).filter(metric="loss")["value"].to_list()
     assert losses and all(math.isfinite(v) for v in losses)

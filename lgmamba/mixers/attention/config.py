@@ -48,13 +48,24 @@ class AttentionConfig(MixerBase):
         None, description="absolute: steps that the table has a row for; later ones take its last row"
     )
 
+    local: int | None = Field(
+        None,
+        ge=2,
+        le=1 << 20,
+        exclude_if=lambda local: local is None,  # files without it stay what they are, to the byte
+        description="a step looks at the last so many steps, itself included; null: at all",
+    )
+
     @property
     def why_no_passing(self) -> str | None:
+        if self.local is not None:
+            return None
         return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
 
     @property
     def words(self) -> str:
-        return f"{self.heads} heads, position {self.position}"
+        more = f", over the last {self.local} steps" if self.local else ""
+        return f"{self.heads} heads, position {self.position}{more}"
 
     @property
     def alone(self) -> str | None:

@@ -11,7 +11,8 @@ step, counted from 1 at the first patch:
     rope       queries and keys are rotated by the angles t 10000^(-2 i / (d / H)) (Su et al. 2021, arXiv:2104.09864, eq. 34)
     nope       none (Kazemnejad et al. 2023, arXiv:2305.19466)
 
-What goes on from piece to piece are keys and values of all steps: the only state here that grows. Glossary: `lgmamba.mixers`; H heads.
+What goes on from piece to piece are keys and values of all steps, a state that grows; with `local` a step looks at the last so many
+steps, counted by their numbers whatever is dropped between them, and as many go on, at the start closed ones. Glossary: `lgmamba.mixers`; H heads.
 """
 
 from dataclasses import dataclass, replace
@@ -63,10 +64,9 @@ class AttentionMixer(Mixer):
         layer: number of the layer; positions that are added are so in layer 0.
     """
 
-    GROWS: ClassVar[bool] = True
-
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
+        self.GROWS = config.mixer.local is None
         mixer, d = config.mixer, config.d_model
         self.qkv = nn.Linear(d, 3 * d, bias=False)
         self.out_proj = nn.Linear(d, d, bias=False)
@@ -75,21 +75,22 @@ class AttentionMixer(Mixer):
         with torch.no_grad():
             for name, weight in self.named_parameters():
                 weight.normal_(0, INIT / (2 * config.n_layer) ** 0.5 if "out" in name else INIT)
+        self.local = mixer.local
         self.table = None
         if mixer.position == "absolute" and layer == 0:
             self.table = nn.Parameter(INIT * torch.randn(mixer.rows, d))
 
     def holds(self) -> tuple[tuple[int, ...], ...]:
-        """Keys, values, positions, numbers and openness of the steps before: none at the start."""
-        d = self.shape[0]
-        return (0, d), (0, d), (0,), (0,), (0,)
+        """Keys, values, positions, numbers and openness of the steps before: none at the start, or closed ones of a local layer."""
+        d, before = self.shape[0], 0 if self.local is None else self.local - 1
+        return (before, d), (before, d), (before,), (before,), (before,)
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool
     ) -> tuple[Tensor, State | None]:
         """Without a mask where nothing stands before the piece."""
         call, _ = self.prepare(u, state, t0, None, None)
-        if state is not None or self.config.position == "alibi":
+        if state is not None or self.config.position == "alibi" or self.local is not None:
             y, h, held = self.recur(call)
         else:
             q, k, v = self._heads(call.q, call.position), self._heads(call.k, call.position), self._heads(call.v)
@@ -112,6 +113,7 @@ class AttentionMixer(Mixer):
             z = z + self.mlp_out(F.silu(gate) * value)
         index = index.expand(B, L)
         tensors = {"q": q, "k": k, "v": v, "z": z, "position": index, "index": index, "open": torch.ones_like(index)}
+        tensors["reach"] = self.local
         return AttentionCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
 
     def _added(self, index: Tensor) -> Tensor | None:
@@ -138,8 +140,7 @@ class AttentionMixer(Mixer):
 
     def recur(self, call: AttentionCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Attention before its out-projection and what stands beside it, (B, L, 2 d); no memory; and what is held."""
-        held = self._held(call)
-        keys, values, position, index, is_open = held
+        keys, values, position, index, is_open = held = self._held(call)
         past = keys.shape[1] - call.shape[1]
         k, v, q = self._heads(keys, position), self._heads(values), self._heads(call.q, call.position)
         found = []
@@ -158,6 +159,8 @@ class AttentionMixer(Mixer):
                 bias = (-self._slopes(away) * away).masked_fill(~seen, -torch.inf).to(q.dtype)
             at = q[:, :, rows], k[:, :, :stop], v[:, :, :stop]
             found.append(F.scaled_dot_product_attention(*at, attn_mask=bias))
+        if self.local is not None:
+            held = tuple(v[:, v.shape[1] - self.local + 1 :] for v in held)
         return self._beside(torch.cat(found, dim=2), call), call.memory(), held
 
     def _slopes(self, like: Tensor) -> Tensor:
@@ -165,9 +168,12 @@ class AttentionMixer(Mixer):
         H = self.config.heads
         return 2.0 ** (-8 * torch.arange(1, H + 1, device=like.device, dtype=like.dtype) / H)[:, None, None]
 
-    @staticmethod
-    def _held(call: AttentionCall) -> tuple[Tensor, ...]:
-        return call.kept(call.k, call.v, call.position, call.index, call.open)
+    def _held(self, call: AttentionCall) -> tuple[Tensor, ...]:
+        mine = (call.k, call.v, call.position, call.index, call.open)
+        if self.local is not None and not call.held:
+            closed = zip(mine, self.holds(), strict=True)
+            call = replace(call, held=tuple(v.new_zeros(len(v), *shape) for v, shape in closed))
+        return call.kept(*mine)
 
     @staticmethod
     def _beside(y: Tensor, call: AttentionCall) -> Tensor:

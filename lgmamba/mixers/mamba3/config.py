@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Mamba3Config(MixerBase):
-    """Mamba-3 with one input and one output a head (SISO)."""
+    """Mamba-3, with one input and one output a head (SISO) or several (MIMO)."""
 
     SUPPORTS: ClassVar[dict[Verb, str]] = {
         "slow": EXACT,
@@ -40,6 +40,13 @@ class Mamba3Config(MixerBase):
     expand: float = Field(2, gt=0, le=64, description="inner width / model width")
     head: Width = Field(description="channels of a head, P")
     rotated: float = Field(0.5, ge=0, le=1, description="share of the N modes that are rotated, in pairs")
+    rank: int = Field(
+        1,
+        ge=1,
+        le=64,
+        exclude_if=lambda rank: rank == 1,  # files without it stay what they are, to the byte
+        description="inputs and outputs of a head, R; 1: SISO, more: MIMO",
+    )
     dt_min: float = Field(0.001, gt=0, description="smallest step size at initialisation")
     dt_max: float = Field(0.1, gt=0, description="largest step size at initialisation")
 
@@ -52,7 +59,8 @@ class Mamba3Config(MixerBase):
 
     @property
     def words(self) -> str:
-        return f"heads of {self.head} channels, state {self.d_state}, {2 * self.pairs} of it rotated"
+        more = f", {self.rank} inputs and outputs a head" if self.rank > 1 else ""
+        return f"heads of {self.head} channels, state {self.d_state}, {2 * self.pairs} of it rotated{more}"
 
     def problem(self, model: "ModelConfig") -> str | None:
         return whole_heads(self.channels(model), self.head)
@@ -66,6 +74,6 @@ class Mamba3Config(MixerBase):
         return self.d_state
 
     def numbers(self, model: "ModelConfig") -> int:
-        """State, and key and value of the step before."""
+        """State, and keys and values of the step before."""
         D = self.channels(model)
-        return D * self.d_state + D // self.head * self.d_state + D
+        return D * self.d_state + self.rank * (D // self.head * self.d_state + D)

@@ -1,9 +1,15 @@
-"""Mamba-3 with one input and one output a head (arXiv:2603.15569, sections 3.1 to 3.3).
+"""Mamba-3 with one input and one output a head, or several (arXiv:2603.15569, sections 3.1 to 3.4, appendix C).
 
     z, x, B, C, dd, aa, tr, th = W_in u;   B, C through RMSNorm, plus a bias for each head (ones at the start); no convolution
     dt = softplus(dd + bias),   A_t = -softplus(aa) <= -1e-4,   lam = sigmoid(tr),   phi_t = pi tanh(th) dt   for each head
     S_t = a_t R(-phi_t) (S_(t-1) + (1 - lam_t) dt_t W_(t-1)) + lam_t dt_t W_t,   W_t = x_t B_t^T,   a_t = exp(dt_t A_t)
     out = W_out ((S_t C_t + Dskip x_t) SiLU(z_t))
+
+With R inputs and outputs a head (MIMO, their appendix C) there are R of B and C, and of x and z by learned factors:
+
+    W_t = sum_r (w_x[r] x_t) B_t[r]^T,   out = W_out sum_r w_o[r] (S_t C_t[r] + Dskip w_x[r] x_t) SiLU(w_z[r] z_t)
+
+which is R^2 scans of one input and one output. w_x and w_o start at 1 / R, w_z at 1.
 
 This is their proposition 1 (equations 5 and 6: a step also completes the write of the one before) in the frame that turns with the
 state: they rotate B and C by the summed angles instead (proposition 4), with the same output, and so does the parallel form here.
@@ -12,7 +18,7 @@ Then no angle needs to be carried. R rotates pairs of neighbouring modes, of the
 For whole pieces one scan is enough: each step writes lam_t dt_t + (1 - lam_(t+1)) dt_(t+1), and what the next step was to add is
 taken off again from its output. A masked step leaves W_(t-1) as it was, so that the next one completes the write of the last step
 that was not masked. -A by softplus, as in the paper; the release has another function since. Initialisation of dt as in Mamba-2.
-Glossary: `lgmamba.mixers`; D channels, P of a head, H heads, N modes, R rotated pairs.
+Glossary: `lgmamba.mixers`; D channels, P of a head, H heads, N modes, R inputs and outputs of a head.
 """
 
 import math
@@ -36,7 +42,7 @@ LEAST_RATE = 1e-4
 
 
 def rotated(v: Tensor, angles: Tensor) -> Tensor:
-    """Pairs of neighbouring modes turned: v (..., N), angles (..., R), 2 R <= N."""
+    """Pairs of neighbouring modes turned: v (..., N), angles (..., pairs), 2 pairs <= N."""
     first, rest = v.split([2 * angles.shape[-1], v.shape[-1] - 2 * angles.shape[-1]], dim=-1)
     even, odd = first[..., ::2], first[..., 1::2]
     cos, sin = angles.cos(), angles.sin()
@@ -49,11 +55,11 @@ class Mamba3Call(PacedCall):
     """S_t = exp(-pace_t change(-dt_t A_t)) R S_(t-1) + wrote_t (a_t R (1 - lam_t) pace_t dt_t W_(t-1) + lam_t pace_t dt_t W_t).
 
     Attributes:
-        x, z: (B, L, D) input and gate.
-        B, C: (B, L, H, N), not rotated.
+        x, z: (B, L, R, D) inputs and gates, by their factors.
+        B, C: (B, L, R, H, N), not rotated.
         dt, rate, lam: (B, L, H) step size, -A, and the share that is written at once.
-        turn: (B, L, R) pi tanh(th), the angle of a step of size 1.
-        skip: (D,).
+        turn: (B, L, pairs) pi tanh(th), the angle of a step of size 1.
+        skip: (D,); out: (R, D) w_o, or None where R is 1.
     """
 
     OWN: ClassVar[tuple[str, ...]] = ("x", "z", "B", "C", "dt", "rate", "lam", "turn")
@@ -67,9 +73,10 @@ class Mamba3Call(PacedCall):
     lam: Tensor
     turn: Tensor
     skip: Tensor
+    out: Tensor | None
 
     def enter(self, g: Tensor) -> Self:
-        return replace(self, x=self.x * g)
+        return replace(self, x=self.x * (g[..., None, :] if g.ndim > 1 else g))
 
     def score(self) -> Tensor:
         return self.pace * by_channel(self.dt * self.rate, self.x.shape[-1], 2)
@@ -83,15 +90,20 @@ class Mamba3Call(PacedCall):
         S = self.start(D, N)
         pending = self.held[0] if self.held else torch.zeros_like(S)
         for now in self.each():
-            B, C, dt, rate, lam = (by_channel(v, D) for v in (now.B, now.C, now.dt, now.rate, now.lam))
+            dt, rate, lam = (by_channel(v, D) for v in (now.dt, now.rate, now.lam))
+            B, C = by_channel(now.B, D, 2), by_channel(now.C, D, 2)  # (B, R, D, N)
             step = (now.pace * dt)[..., None]  # (B, D, 1)
             left = torch.exp(-now.pace[..., None] * self.changed((dt * rate)[..., None]))
-            wrote, turn = now.x[..., None] * B, -step * now.turn[:, None]
+            wrote, turn = (now.x[..., None] * B).sum(1), -step * now.turn[:, None]
             late = torch.exp(-step * rate[..., None]) * (1 - lam[..., None]) * step * rotated(pending, turn)
             S = left * rotated(S, turn) + now.wrote[:, None] * (late + lam[..., None] * step * wrote)
             pending = torch.where(now.pace[..., None] == 0, pending, wrote)
-            y = (S * now.seen[:, None] * C).sum(-1) + self.skip * now.x
-            yield y * F.silu(now.z), S, (pending,)
+            y = (S[:, None] * now.seen[:, None, None] * C).sum(-1) + self.skip * now.x
+            yield self.joined(y * F.silu(now.z)), S, (pending,)
+
+    def joined(self, y: Tensor) -> Tensor:
+        """Outputs of a head as one: (..., R, D) -> (..., D)."""
+        return y[..., 0, :] if self.out is None else (y * self.out).sum(-2)
 
 
 class Mamba3Mixer(Mixer):
@@ -105,11 +117,16 @@ class Mamba3Mixer(Mixer):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
         mixer, (D, N) = config.mixer, self.shape
-        H = D // mixer.head
-        self.sizes = [D, D, N, N, H, H, H, mixer.pairs]
+        H, R = D // mixer.head, mixer.rank
+        self.sizes = [D, D, R * N, R * N, H, H, H, mixer.pairs]
         self.in_proj = nn.Linear(config.d_model, sum(self.sizes), bias=False)
         self.norm_B, self.norm_C = RMSNorm(N, eps=1e-5), RMSNorm(N, eps=1e-5)
-        self.bias_B, self.bias_C = nn.Parameter(torch.ones(H, N)), nn.Parameter(torch.ones(H, N))
+        ones = (H, N) if R == 1 else (R, H, N)
+        self.bias_B, self.bias_C = nn.Parameter(torch.ones(ones)), nn.Parameter(torch.ones(ones))
+        self.w_x = self.w_z = self.w_o = None
+        if R > 1:
+            self.w_x, self.w_o = (nn.Parameter(torch.full((R, D), 1 / R)) for _ in range(2))
+            self.w_z = nn.Parameter(torch.ones(R, D))
         self.dt_bias = nn.Parameter(torch.empty(H))
         init_step_bias(self.dt_bias, mixer.dt_min, mixer.dt_max)
         self.D = nn.Parameter(torch.ones(H))
@@ -125,20 +142,25 @@ class Mamba3Mixer(Mixer):
     ) -> tuple[Mamba3Call, tuple[()]]:
         wide = torch.promote_types(self.dt_bias.dtype, torch.float32)
         z, x, B, C, dd, aa, tr, th = self.in_proj(u).to(wide).split(self.sizes, dim=-1)
-        B = self.norm_B(B)[:, :, None] + self.bias_B  # (B, L, H, N)
-        C = self.norm_C(C)[:, :, None] + self.bias_C
+        B, C = (v.unflatten(-1, (-1, self.shape[1])) for v in (B, C))  # (B, L, R, N)
+        B = self.norm_B(B)[..., None, :] + self.bias_B  # (B, L, R, H, N)
+        C = self.norm_C(C)[..., None, :] + self.bias_C
+        x, z = x[:, :, None], z[:, :, None]
+        if self.w_x is not None:
+            x, z = x * self.w_x, z * self.w_z
         tensors = {"x": x, "z": z, "B": B, "C": C, "dt": F.softplus(dd + self.dt_bias), "lam": torch.sigmoid(tr)}
         tensors |= {"rate": F.softplus(aa).clamp(min=LEAST_RATE), "turn": math.pi * torch.tanh(th)}
-        tensors |= {"skip": by_channel(self.D, self.shape[0], 0), **gains(*u.shape[:2], x)}
+        tensors |= {"skip": by_channel(self.D, self.shape[0], 0), "out": self.w_o, **gains(*u.shape[:2], x)}
         return Mamba3Call(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool
     ) -> tuple[Tensor, State | None]:
-        """By one scan in chunks, of B and C rotated by the angles since the start of the piece."""
+        """By scans in chunks of B and C rotated by the angles since the start of the piece: one for each input and output of a head."""
         call, _ = self.prepare(u, state, t0, None, None)
-        x = call.x.unflatten(-1, (-1, self.config.head))  # (B, L, H, P)
-        angles = (call.dt[..., None] * call.turn[:, :, None]).cumsum(1)  # (B, L, H, R)
+        R = self.config.rank
+        x = call.x.unflatten(-1, (-1, self.config.head))  # (B, L, R, H, P)
+        angles = (call.dt[..., None] * call.turn[:, :, None]).cumsum(1)[:, :, None]  # (B, L, 1, H, pairs)
         k, q = rotated(call.B, angles), rotated(call.C, angles)
         late = (1 - call.lam) * call.dt
         later = torch.cat([late[:, 1:], torch.zeros_like(late[:, :1])], dim=1)[..., None]  # (B, L, H, 1)
@@ -147,13 +169,21 @@ class Mamba3Mixer(Mixer):
             memory, pending = (v.unflatten(1, (-1, self.config.head)) for v in (state.memory, state.carry[0]))
             h0 = memory + late[:, 0, :, None, None] * pending
         scale = (call.lam * call.dt)[..., None] + later
-        y, h = ssd_scan(-call.dt * call.rate, k, q, scale * x, h0)
-        y = (y - later * (q * k).sum(-1, keepdim=True) * x).flatten(2) + call.skip * call.x
-        out = self.finish(y * F.silu(call.z))
+        forgets, ys, ends = call.dt * call.rate, [], []
+        for out in range(R):
+            parts = []
+            for i in range(R):
+                y, h = ssd_scan(-forgets, k[:, :, i], q[:, :, out], scale * x[:, :, i], h0 if i == 0 else None)
+                parts.append(y - later * (q[:, :, out] * k[:, :, i]).sum(-1, keepdim=True) * x[:, :, i])
+                ends += [h] if out == 0 else []  # what an input has written, whoever reads it
+            ys.append(sum(parts[1:], parts[0]).flatten(2))
+        y = torch.stack(ys, dim=2) + call.skip * call.x  # (B, L, R, D)
+        result = self.finish(call.joined(y * F.silu(call.z)))
         if not want_state:
-            return out, None
-        memory = rotated(h, -angles[:, -1, :, None]).flatten(1, 2)
-        return out, State(memory, ((x[:, -1, ..., None] * call.B[:, -1, :, None]).flatten(1, 2),))
+            return result, None
+        memory = rotated(sum(ends[1:], ends[0]), -angles[:, -1, 0, :, None]).flatten(1, 2)
+        wrote = (x[:, -1, ..., None] * call.B[:, -1, :, :, None]).sum(1).flatten(1, 2)
+        return result, State(memory, (wrote,))
 
     def recur(self, call: Mamba3Call) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         return call.read_all()

@@ -71,7 +71,7 @@ class PdssmCall(PacedCall):
         rate = self.changed(self.rate[..., None])[..., 0]
         d = torch.where(reads, torch.exp(torch.complex(-rate, self.phase)), torch.ones_like(self.b))
         b, before = self.pace * self.wrote * self.b, _started(self.h0, self.b[:, 0], self.first)
-        if torch.is_grad_enabled() and matrices.requires_grad:
+        if torch.is_grad_enabled():
             with torch.no_grad():
                 x = pd_scan(place, d, b, before)
                 moved = d * torch.cat([before[:, None], x[:, :-1]], dim=1)

@@ -76,6 +76,13 @@ class PythonConfig(MixerBase):
     def alone(self) -> str | None:
         return self.own.alone
 
+    @property
+    def period(self) -> int:
+        return self.own.period
+
+    def of_layer(self, layer: int) -> MixerBase:
+        return self.own.of_layer(layer)
+
     def problem(self, model: "ModelConfig") -> str | None:
         return self.own.problem(model)
 

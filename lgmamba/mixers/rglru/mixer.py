@@ -4,6 +4,9 @@
     h_t = a_t h_(t-1) + sqrt(1 - a_t^2) (i_t x_t),   a_t = exp(-8 softplus(Lam) r_t)
     out = W_out (GeLU(W_z u) h_t)
 
+That is Hawk. With `attention` every third layer is local attention instead, which is Griffin (section 2.3): here with as many keys as
+queries, where the paper shares one, and with the SwiGLU of kind attention beside it, where its MLPs are layers of their own.
+
 Where time runs s times as fast a_t becomes a_t^s and the factor of what is written follows by itself, so that the variance of the
 state stays; `decay` changes a_t alone. The first step of a sequence is written like every other (the released code does not
 multiply it by the root). Lam starts so that a^8 is uniform in [0.9, 0.999] at r = 1; the released code has a itself there.

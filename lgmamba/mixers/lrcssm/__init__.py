@@ -1,0 +1,1 @@
+"""LrcSSM: liquid resistance and capacitance, a bounded nonlinear recurrence with a diagonal Jacobian."""

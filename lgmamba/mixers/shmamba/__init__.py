@@ -1,0 +1,1 @@
+"""Mamba-1 between two hyperbolic maps."""
