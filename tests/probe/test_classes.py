@@ -158,7 +158,7 @@ def test_contrasts_and_frames_have_both(named):
     )
     assert rows["A"]["effect"] == pytest.approx(accuracy["w1"] - accuracy["w0"])
     assert rows["R"]["effect"] is not None
-    (exchange,) = frame(named, "exchange").to_dicts()
+    exchange, _ = frame(named, "exchange").to_dicts()  # of generalists, and of specialists
     assert exchange["runs"] == ["w0", "w1"] and exchange["weights"] == [0.0, 1.0]
 
 

@@ -57,7 +57,7 @@ def test_an_encoder_of_its_own_trains_as_a_stack():
 def test_only_their_own_modules_name_kinds_of_encoders():
     kinds = [get_args(kind)[0] for kind in KINDS]
     assert len(kinds) == len(list((HOME / "encoders").glob("*.py"))) - 2  # base, __init__
-    named = re.compile(rf'["\']({"|".join(kinds)})["\']|encoders\.({"|".join(kinds)})\b|[A-Z][a-z]+Encoder\b')
+    named = re.compile(rf'["\']({"|".join(kinds)})["\']|[A-Z][a-z]+Encoder\b')
     for module in HOME.rglob("*.py"):
         if module.parent.name != "encoders":
             assert not named.search(module.read_text(encoding="utf-8")), module
