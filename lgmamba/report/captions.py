@@ -175,11 +175,32 @@ CLASS_TEXTS = {
         longest length of training; everything to the right of it is beyond training. {Lines}; {sample}. PSNR is that of the mean squared
         error over images. Beside the mean image stands the commonest class. The ideal memory shows what was read and the mean image
         elsewhere; once all was read it is perfect and has left the plot. {regret}""",
+    "training": """
+        Levels on validation images of sequences of several lengths while training. {Lines}.""",
+    "envelope": """
+        PSNR, and below it accuracy, at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists,
+        each trained at one length with the same weight of classification, and shown there. Bands and bars: lowest to highest of {seeds}.
+        Under each: the run that is told T minus the generalist, and minus the specialist at its length (stars), with {percent} intervals
+        over trainings. Measured on {sample}.""",
+    "budget": """
+        The same runs trained with several numbers of steps; above PSNR, below accuracy. Left: at the lengths T that have a specialist.
+        Middle: differences of runs with the same budget; what lies above zero at one budget and below it at another is no claim of this
+        study. Right: what reading twice as many patches as in training costs. Bands: {percent} intervals over trainings; {sample}.""",
+    "forms": """
+        PSNR, and below it accuracy, of each run minus that of the generalist, at each length T that has a specialist (red: the specialist),
+        all with the same budget; and, in the last two panels, beyond L0 minus the run's own at L0. Dots: mean over seeds; lines: {percent}
+        intervals over trainings; bars: each seed's lowest and highest. {sample}.""",
+    "degradation": """
+        PSNR, and below it accuracy, at sequence length T minus that at the run's own training length. Bands: {percent} intervals over
+        trainings; {sample}. {regret}""",
+    "mixers": """
+        PSNR, and below it accuracy, at sequence length T minus that at the run's own training length, for every sequence mixer; grey line:
+        what lies right of it is beyond training. Mean over {seeds}; {sample}.""",
     "remedies": """
         Above: PSNR, and below it accuracy, against T / L0 of the best remedy of each of the best kinds (colours; by PSNR), of the model as
-        it is and of controls (black); faint: all other remedies; bands: lowest to highest of {seeds}. Lowest row: PSNR at the longest T minus
-        PSNR at L0, the best remedies first (dots), then the model as it is and controls (squares); lines: {percent} intervals over
-        trainings. Right of zero a method gains from what arrives after L0. Measured on {tried}.""",
+        it is and of controls (black); faint: all other remedies; bands: lowest to highest of {seeds}. Lowest rows: PSNR and accuracy at the
+        longest T minus those at L0, the best remedies first (dots; by PSNR), then the model as it is and controls (squares); lines: {percent}
+        intervals over trainings. Right of zero a method gains from what arrives after L0. Measured on {tried}.""",
 }
 """Where they differ for a study whose runs name classes."""
 

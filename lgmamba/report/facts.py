@@ -171,18 +171,23 @@ def total_rows(frames: Path) -> list[dict[str, Any]]:
 
 
 def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
-    """PSNR of each run long before its L0, and that of the mean image: {run, L0, step, psnr, mean_image}; the step nearest L0 / 4."""
+    """PSNR of each run long before its L0, and that of the mean image: {run, L0, step, psnr, mean_image}, with accuracy (%) of runs that
+    name a class; the step nearest L0 / 4.
+    """
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
     psnr = {
         (run, step): value for run, step, value in headline.filter(method="model").select("run", "step", "psnr").rows()
     }
     mean_image = headline.filter(method=params.task.NULL)["psnr"].mean()
+    named = headline.filter(method="model").drop_nulls("accuracy") if params.names_classes else headline.clear()
+    accuracy = {(row["run"], row["step"]): {"accuracy": row["accuracy"]} for row in named.iter_rows(named=True)}
     rows = []
     for name, run in params.runs_by_name().items():
         steps = [step for found, step in psnr if found == name and 1 < step < run.L0]
         if steps:
             _, step = min((abs(math.log(4 * t / run.L0)), t) for t in steps)
-            rows.append({"run": name, "L0": run.L0, "step": step, "psnr": psnr[name, step], "mean_image": mean_image})
+            row = {"run": name, "L0": run.L0, "step": step, "psnr": psnr[name, step], "mean_image": mean_image}
+            rows.append(row | accuracy.get((name, step), {}))
     return rows
 
 
