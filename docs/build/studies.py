@@ -48,7 +48,8 @@ class Study:
             lines += [
                 "## Step by step",
                 "",
-                "Move along the steps with the slider or the arrow keys; choose images, runs and orders above.",
+                "Move along the steps with the slider or the arrow keys; choose an image and models, and where there are some a training, an "
+                "order or a remedy.",
                 "",
             ]
             lines += [

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis.families import ADAPTIVE, GENERALIST, MANY_FORMS, Family, describe_run, families, kind_of
+from lgmamba.analysis.families import ADAPTIVE, GENERALIST, MANY_FORMS, Family, describe_run, kind_of
 from lgmamba.analysis.frames import Evidence, interval_of
 from lgmamba.analysis.statistics import Effect
 
@@ -19,6 +19,11 @@ ADAPTIVE_LEAD = "adaptive minus generalist at T"
 ADAPTIVE_BEHIND = "adaptive minus specialist at T"
 TOTAL_BEHIND = "adaptive of the specialists' total budget minus specialist at T"
 CHANGE = "PSNR at T minus PSNR at L0"
+NUMBERS = ("value", "lo", "hi", "seeds_lo", "seeds_hi")
+"""Columns of these frames of which accuracy has the same."""
+_ROW: dict[str, type[pl.DataType]] = {"measure": pl.String, "role": pl.String, "run": pl.String, "step": pl.Int64}
+_ROW |= dict.fromkeys(("factor", "seeds_lo", "seeds_hi"), pl.Float64) | dict.fromkeys(("n_seeds", "n_images"), pl.Int64)
+_ROW |= dict.fromkeys(("value", "lo", "hi"), pl.Float64)
 
 
 def budget_frame(ev: Evidence) -> pl.DataFrame:
@@ -29,14 +34,12 @@ def budget_frame(ev: Evidence) -> pl.DataFrame:
     """
     runs = ev.params.runs_by_name()
     by_budget: dict[int, Family] = {}
-    for family in families(ev.params):  # of several families with one budget the first counts
+    for family in ev.families():  # of several families with one budget the first counts
         by_budget.setdefault(runs[family.generalist].train.steps, family)
     rows = [{"budget": budget} | row for budget, family in by_budget.items() for row in _budget_rows(ev, family)]
     rows += [{"budget": budget} | row for budget in by_budget for row in _total_rows(ev, budget, by_budget)]
-    schema = {"role": pl.String, "factor": pl.Float64}
-    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema).sort(
-        "measure", "role", "step", "budget", maintain_order=True
-    )
+    frame = pl.DataFrame(rows, schema={"budget": pl.Int64} | _ROW)
+    return frame.sort("measure", "role", "step", "budget", maintain_order=True)
 
 
 def _budget_rows(ev: Evidence, family: Family) -> Iterator[dict[str, Any]]:
@@ -74,11 +77,11 @@ def form_frame(ev: Evidence) -> pl.DataFrame:
     CHANGE), lead (of the specialist, dB, for ADAPTIVE_LEAD), value (dB) with interval, seeds_lo, seeds_hi, n_seeds, n_images.
     """
     runs, notes, rows = ev.params.runs_by_name(), ev.params.notes(), []
-    forms = Counter(f.generalist for f in families(ev.params))
-    for family in {f.generalist: f for f in families(ev.params) if forms[f.generalist] >= MANY_FORMS}.values():
+    forms = Counter(f.generalist for f in ev.families())
+    for family in {f.generalist: f for f in ev.families() if forms[f.generalist] >= MANY_FORMS}.values():
         for name, run in runs.items():
             comparable = run.L0 == family.L0 and run.train.steps == runs[family.generalist].train.steps
-            if kind_of(run) not in (ADAPTIVE, GENERALIST) or not comparable:
+            if kind_of(run) not in (ADAPTIVE, GENERALIST) or not comparable or name not in ev.runs:
                 continue
             about = {"family": family.generalist, "note": notes.get(name), "words": describe_run(run)}
             for T, specialist in family.specialists.items():
@@ -87,8 +90,8 @@ def form_frame(ev: Evidence) -> pl.DataFrame:
                 row = _row(ADAPTIVE_LEAD, None, name, T, ev.trainings.difference(at_T[0], at_T[1]))
                 rows.append(about | row | {"lead": lead})
             rows += [about | row | {"lead": None} for row in _changes(ev, None, name)]
-    schema = {"note": pl.String, "lead": pl.Float64, "factor": pl.Float64, "role": pl.String}
-    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema).drop("role")
+    about = dict.fromkeys(("family", "note", "words"), pl.String)
+    return pl.DataFrame(rows, schema=about | _ROW | {"lead": pl.Float64}).drop("role")
 
 
 def _changes(ev: Evidence, role: str | None, run: str) -> Iterator[dict[str, Any]]:

@@ -1,13 +1,14 @@
 """Evaluate a study: check and collect its runs, compute the primary contrasts, write the frames that everything else is made of."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from lgmamba.analysis import figures_of, folders_read, frames_of
+from lgmamba.analysis import figures_of, folders_read, frames_of, mixers
 from lgmamba.analysis.asked import asked_frame, asked_rows, told_frame, written_by_queries
 from lgmamba.analysis.collect import RunFolder, collect_runs, load_study
-from lgmamba.analysis.comparisons import budget_frame, form_frame
+from lgmamba.analysis.comparisons import NUMBERS, budget_frame, form_frame
 from lgmamba.analysis.contrasts import LEVELS, Levels, contrasts_frame
 from lgmamba.analysis.exchange import exchange_frame
 from lgmamba.analysis.families import several_budgets, several_forms, several_mixers, trades_classes
@@ -33,7 +34,6 @@ from lgmamba.analysis.frames import (
 )
 from lgmamba.analysis.inspect.collect import collect_inspected
 from lgmamba.analysis.inspect.figure_data import inspect_figure_frames
-from lgmamba.analysis.mixers import mixer_frame
 from lgmamba.analysis.panel import collect_panel, write_panel
 from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.samples import load_samples
@@ -64,20 +64,19 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     evidence = Evidence(params, samples, Trainings(samples.mse, params.claims.level, metric))
     named = class_evidence(params, folders, order)
 
+    def both(frame: Callable[[Evidence], pl.DataFrame], on: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+        """A frame of the evidence, with the same of accuracy beside it where some run names a class."""
+        return beside(frame(evidence), None if named is None else frame(named), on, columns)
+
     curves, regret = curves_frame(folders, params.study, metric), regret_frame(evidence)
-    degradation = beside(
-        degradation_frame(evidence), None if named is None else degradation_frame(named), ("run", "step"), CHANGES
-    )
     frames = {
         "curves": curves,
         "summary": summary_frame(curves),
         "history": history_frame(folders),
         "lengths": lengths_frame(params),
-        "envelope": beside(
-            envelope_frame(evidence), None if named is None else envelope_frame(named), ("family", "run", "step"), LEADS
-        ),
+        "envelope": both(envelope_frame, ("family", "role", "run", "step"), LEADS),
         "regret": regret,
-        "degradation": with_regret(degradation, regret),
+        "degradation": with_regret(both(degradation_frame, ("run", "step"), CHANGES), regret),
         "runs": runs_frame(folders),
     }
     if params.task.TIED:
@@ -89,11 +88,13 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     if "theory" in figures_of(params):
         frames["figure_theory"] = theory_frame(params, curves)
     if several_budgets(params):
-        frames["figure_budget"] = budget_frame(evidence)
+        by_budget = ("budget", "measure", "role", "run", "step", "factor")
+        frames["figure_budget"] = both(budget_frame, by_budget, NUMBERS)
     if several_mixers(params):
-        frames["figure_mixers"] = mixer_frame(evidence, folders)
+        columns = (*mixers.NUMBERS, *mixers.DIFFERENCES)
+        frames["figure_mixers"] = both(lambda ev: mixers.mixer_frame(ev, folders), ("run", "step"), columns)
     if several_forms(params):  # one picture of many forms would show none
-        frames["figure_forms"] = form_frame(evidence)
+        frames["figure_forms"] = both(form_frame, ("family", "run", "measure", "step", "factor"), (*NUMBERS, "lead"))
     elif params.claims.comparisons:
         frames["figure_envelope"] = frames["envelope"]
     if "asked" in params.task.DETAILS:

@@ -99,7 +99,7 @@ class Family:
     Attributes:
         generalist, adaptive: names of runs.
         specialists: {length in patches: name of the run trained at that length}, ascending, within the generalist's lengths,
-            with its budget, and without state passing.
+            with its budget, latent and heads, and without state passing.
         L0: the generalist's training length, patches.
         lengths: every length that the generalist was trained on, ascending.
     """
@@ -114,7 +114,8 @@ class Family:
 def families(params: Params) -> list[Family]:
     """One family for each entry of claims.comparisons.
 
-    Its specialists had the generalist's number of training steps; of several with one length the first counts.
+    Its specialists had the generalist's number of training steps, and its latent, class head and weight of classification; of several
+    with one length the first counts.
     """
     runs = params.runs_by_name()
     found = []
@@ -123,9 +124,8 @@ def families(params: Params) -> list[Family]:
         lengths = tuple(T for T, p in enumerate(pmf) if p > 0)
         specialists: dict[int, str] = {}
         for name, run in runs.items():
-            same_budget = run.train.steps == runs[comparison.generalist].train.steps
             one_length = kind_of(run) == SPECIALIST and run.train.state_passing is None
-            if one_length and run.L0 in lengths and same_budget:
+            if one_length and run.L0 in lengths and _trained_for(run) == _trained_for(runs[comparison.generalist]):
                 specialists.setdefault(run.L0, name)
         ordered = dict(sorted(specialists.items()))
         found.append(
@@ -148,8 +148,13 @@ def trained_to(params: Params, run: str) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-def _but_lengths(run: RunConfig) -> tuple[str, int]:
-    return run.model.model_copy(update={"adaptive": None}).model_dump_json(), run.train.steps
+def _but_lengths(run: RunConfig) -> tuple:
+    return run.model.model_copy(update={"adaptive": None}).model_dump_json(), *_trained_for(run)
+
+
+def _trained_for(run: RunConfig) -> tuple:
+    """How long, and for what, a run was trained: where this differs, lengths are not all that a comparison is about."""
+    return run.train.steps, run.train.class_weight, run.model.latent, run.model.class_head
 
 
 def exemplary_runs(params: Params) -> list[str]:

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 
 from lgmamba.analysis.families import KINDS, describe_lengths, exemplary_runs, kind_of
-from lgmamba.analysis.frames import with_regret
+from lgmamba.analysis.frames import beside, with_regret
 from lgmamba.analysis.panel import Panel
 from lgmamba.config.study import Params
-from lgmamba.metrics import LIMIT
+from lgmamba.metrics import ACCURACY, LIMIT
 
 GALLERY_FACTORS = (1 / 16, 1 / 4, 1 / 2, 1, 2, 4, math.inf)  # of the study's L0; inf = the longest
 TASK_FACTORS = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 2)
@@ -34,13 +34,15 @@ def figure_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel 
     }
 
 
-def curve_rows(params: Params, summary: pl.DataFrame) -> pl.DataFrame:
+def curve_rows(params: Params, summary: pl.DataFrame, order: str | None = None) -> pl.DataFrame:
     """Headline PSNR against step: one row per run and step, and per baseline (run null, mean over runs) and step.
+
+    Of one visiting order; None: the first of probe.orders.
 
     Columns: panel (kind of run), run, method, step, psnr, psnr_lo, psnr_hi (over seeds), L0, at_L0, n_seeds, n_images.
     Where a baseline is a perfect copy it is left out. Where classes are named also accuracy (%), accuracy_lo, accuracy_hi.
     """
-    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == (order or params.probe.orders[0]))
     levels = [level for level in ("psnr", "accuracy") if level in summary.columns]
     spreads = [f"{level}{end}" for level in levels for end in ("", "_lo", "_hi")]
     columns = ("run", "method", "step", *spreads, "n_seeds", "n_images")
@@ -101,19 +103,31 @@ def in_octaves(retention: pl.DataFrame, *keys: str) -> pl.DataFrame:
 
 
 def training_rows(params: Params, history: pl.DataFrame) -> pl.DataFrame:
-    """Validation PSNR during training: run, panel, L0, step (optimiser), length (patches), psnr over seeds with lowest and highest."""
-    valid = history.filter(pl.col("metric") == f"val_{params.task.METRICS[0].level}", pl.col("value").is_finite())
-    over_seeds = valid.group_by("run", "step", "length").agg(
-        psnr=pl.col("value").mean(),
-        psnr_lo=pl.col("value").min(),
-        psnr_hi=pl.col("value").max(),
-        n_seeds=pl.col("seed").n_unique(),
+    """Validation PSNR during training: run, panel, L0, step (optimiser), length (patches), psnr over seeds with lowest and highest; the
+    same of accuracy (%) where classes are named.
+    """
+    keys, columns = ("run", "step", "length"), ("psnr", "psnr_lo", "psnr_hi")
+    over_seeds = beside(
+        _validation(history, params.task.METRICS[0].level),
+        _validation(history, ACCURACY.level) if params.names_classes else None,
+        keys,
+        columns,
     )
     return (
         _about_runs(params)
         .join(over_seeds, on="run", maintain_order="left")
         .sort("length", "step", maintain_order=True)
         .pipe(_in_order_of_runs, params)
+    )
+
+
+def _validation(history: pl.DataFrame, level: str) -> pl.DataFrame:
+    valid = history.filter(pl.col("metric") == f"val_{level}", pl.col("value").is_finite())
+    return valid.group_by("run", "step", "length").agg(
+        psnr=pl.col("value").mean(),
+        psnr_lo=pl.col("value").min(),
+        psnr_hi=pl.col("value").max(),
+        n_seeds=pl.col("seed").n_unique(),
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,19 @@ class Evidence:
     params: Params
     samples: Samples
     trainings: Trainings
+
+    @property
+    def runs(self) -> set[str]:
+        """Runs that have such errors: of accuracies, those that name a class."""
+        return {run for run, *_ in self.samples.columns}
+
+    def families(self) -> list[Family]:
+        """The study's families as far as their runs have such errors: both that are compared, and the specialists that do."""
+        return [
+            replace(family, specialists={T: run for T, run in family.specialists.items() if run in self.runs})
+            for family in families(self.params)
+            if {family.generalist, family.adaptive} <= self.runs
+        ]
 
 
 def curves_frame(folders: list[RunFolder], study: str, metric: Metric = PIXELS) -> pl.DataFrame:
@@ -82,20 +95,24 @@ def names_classes(run: RunConfig) -> bool:
     return run.model.class_head is not None
 
 
+def of_accuracy(column: str) -> str:
+    """What a column is called where it is about accuracies: <name> becomes accuracy_<name>, psnr becomes accuracy."""
+    return column.replace("psnr", "accuracy") if "psnr" in column else f"accuracy_{column}"
+
+
 def beside(
     frame: pl.DataFrame, accuracy: pl.DataFrame | None, on: Sequence[str], columns: Sequence[str]
 ) -> pl.DataFrame:
-    """A frame with the same of accuracy beside it: columns <name> of `accuracy` as accuracy_<name>, and psnr as accuracy.
+    """A frame with the same of accuracy beside it, under the names of `of_accuracy`.
 
     Args:
         accuracy: a frame of the same rows or fewer, whose levels are accuracies (%) and differences percentage points; None: nothing.
-        on: columns that name a row.
+        on: columns that name a row; null is a name like any other.
     """
     if accuracy is None or accuracy.is_empty():
         return frame
-    named = {name: name.replace("psnr", "accuracy") if "psnr" in name else f"accuracy_{name}" for name in columns}
-    other = accuracy.select(*on, *(pl.col(name).alias(new) for name, new in named.items()))
-    return frame.join(other, on=on, how="left", maintain_order="left")
+    other = accuracy.select(*on, *(pl.col(name).alias(of_accuracy(name)) for name in columns))
+    return frame.join(other, on=on, how="left", maintain_order="left", nulls_equal=True)
 
 
 def retention_frame(maps: Iterable[Path], keys: tuple[str, ...]) -> pl.DataFrame:
@@ -126,7 +143,7 @@ def lengths_frame(params: Params) -> pl.DataFrame:
 
 BESIDE = ("lead", "gain", "beside")
 """Differences of the envelope, dB: specialist - generalist, adaptive - generalist, adaptive - specialist."""
-LEADS = tuple(f"{name}{end}" for name in ("psnr", *BESIDE) for end in ("", "_lo", "_hi"))
+LEADS = (*(f"{name}{end}" for name in ("psnr", *BESIDE) for end in ("", "_lo", "_hi")), "seeds_lo", "seeds_hi")
 CHANGES = ("delta", "delta_lo", "delta_hi", "seeds_lo", "seeds_hi")
 """Columns of envelope and degradation of which accuracy has the same beside them."""
 ENVELOPE: dict[str, type[pl.DataType]] = dict.fromkeys(("family", "role", "run"), pl.String) | dict.fromkeys(
@@ -149,7 +166,7 @@ def envelope_frame(ev: Evidence) -> pl.DataFrame:
 
 def _envelope_rows(ev: Evidence) -> Iterator[dict[str, Any]]:
     drawn: set[str] = set()
-    for family in families(ev.params):
+    for family in ev.families():
         lengths = [T for T in ev.samples.steps(family.generalist) if T in family.lengths]
         roles = [("adaptive", family.adaptive, lengths)]
         if family.generalist not in drawn:  # several length-adaptive runs may share the rest of a family

@@ -114,8 +114,9 @@ class Cell:
     @property
     def p(self) -> float:
         """nan without a test."""
-        enough = self.effect is not None and self.effect.n_seeds >= self.rule.seeds
-        return self.effect.p if enough else math.nan
+        if self.effect is None or self.effect.n_seeds < self.rule.seeds:
+            return math.nan
+        return self.effect.p
 
     def judged(self, p_holm: float) -> dict[str, Any]:
         """The row with its verdict."""

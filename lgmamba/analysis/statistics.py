@@ -9,7 +9,7 @@ another training would give; it never widens or narrows an interval here.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,37 @@ def effect_of(values: Sequence[float], level: float, n_images: int = 0) -> Effec
     half = float(special.stdtrit(df, (1 + level) / 2)) * error
     p = 2 * float(special.stdtr(df, -abs(mean) / error))
     return Effect(mean, mean - half, mean + half, p, sd, kept, n_images)
+
+
+def jackknife(number: Callable[..., float], *samples: np.ndarray) -> np.ndarray:
+    """(S,) pseudo-values S x - (S - 1) x_(-i) of a number x of S trainings, where it is not defined for each alone.
+
+    Their mean is x less most of its bias, and their Student's interval is one for it (Tukey 1958; Miller 1974, Biometrika 61). nan
+    everywhere where the number is not defined of all trainings, or with some one left out.
+
+    Args:
+        number: of the samples.
+        samples: arrays whose axis 0 are trainings.
+    """
+    n = len(samples[0])
+    if n < 2:
+        return np.array([number(*samples)])
+    left_out = [number(*(np.delete(sample, i, 0) for sample in samples)) for i in range(n)]
+    found = n * number(*samples) - (n - 1) * np.array(left_out)
+    return found if np.isfinite(found).all() else np.full(n, np.nan)
+
+
+def welch(a: np.ndarray, b: np.ndarray, level: float) -> tuple[float, float, float]:
+    """Mean of a minus mean of b with its interval, of trainings that are no pairs (Welch 1947); the ends are nan for less than two."""
+    effect = float(a.mean() - b.mean())
+    if min(len(a), len(b)) < 2:
+        return effect, math.nan, math.nan
+    parts = [float(x.var(ddof=1)) / len(x) for x in (a, b)]
+    if not (total := sum(parts)) > 0:
+        return (effect, effect, effect) if total == 0 else (math.nan, math.nan, math.nan)
+    df = total**2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, (a, b), strict=True))
+    half = float(special.stdtrit(df, (1 + level) / 2)) * math.sqrt(total)
+    return effect, effect - half, effect + half
 
 
 class Trainings:

@@ -162,6 +162,22 @@ def report(
 
 
 @app.command()
+def beside(
+    sequences: Annotated[
+        list[Path], typer.Argument(help="kept frames of studies of sequence models with several train.class_weight")
+    ],
+    encoders: Annotated[Path, typer.Option(help="kept frames of a trade-off study")] = Path("reports/tradeoff/frames"),
+    level: Annotated[float, typer.Option(help="of the intervals")] = 0.95,
+) -> None:
+    """Print what the class costs a sequence model beside encoders that see the whole image, and what the studies answer: Markdown."""
+    from lgmamba.tradeoff.beside import answers_table, beside_frame, beside_table, encoder_frontiers, sequence_frontiers
+
+    found = [frontier for frames in sequences for frontier in sequence_frontiers(frames)]
+    typer.echo(beside_table(beside_frame(found, encoder_frontiers(encoders), level)))
+    typer.echo(answers_table(sequences), nl=False)
+
+
+@app.command()
 def keep(
     study: Study,
     frames: Frames,

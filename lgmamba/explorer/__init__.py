@@ -20,7 +20,7 @@ from lgmamba.config.study import Params
 from lgmamba.explorer.data import data_address, explorer_data, moments, nearest
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = ("uplot.min.js", "state.js", "words.js", "pictures.js", "curves.js", "maps.js", "page.js")
+SCRIPTS = ("uplot.min.js", "state.js", "words.js", "pictures.js", "curves.js", "maps.js", "choices.js", "page.js")
 """In the order in which they need each other."""
 STYLES = ("uplot.min.css", "explorer.css")
 
@@ -44,6 +44,7 @@ def explorer_page(params: Params, frames: Path) -> str:
     )
     return environment.get_template("explorer.html.jinja").render(
         data=data,
+        levels={level for run in data["runs"] for of_order in run["levels"].values() for level in of_order},
         still=still_table(data, read_panel(frames / "panel.safetensors") if params.task.IMAGES else None),
         json=Markup(inside_script(data)),
         script=Markup(script),
@@ -52,10 +53,17 @@ def explorer_page(params: Params, frames: Path) -> str:
     )
 
 
-def link(params: Params, runs: list[str], step: float) -> str:
-    """Address of a view of the page, from the page's own folder: some runs after so many patches read, of those that it has."""
+def link(params: Params, runs: list[str], step: float, remedy: str | None = None, order: str | None = None) -> str:
+    """Address of a view of the page, from the page's own folder: some runs after so many patches read, of those that it has.
+
+    Args:
+        remedy: a remedy or control that they are to be seen under as well.
+        order: in which they read; None: the first of probe.orders.
+    """
     drawn = drawn_runs(params)
-    return f"explorer.html#t={round(step)}&runs={','.join(dict.fromkeys(run for run in runs if run in drawn))}"
+    address = f"explorer.html#t={round(step)}&runs={','.join(dict.fromkeys(run for run in runs if run in drawn))}"
+    address += "" if order in (None, params.probe.orders[0]) else f"&order={order}"
+    return address if remedy is None else f"{address}&remedy={remedy}"
 
 
 def inside_script(values: Any) -> str:
@@ -65,21 +73,38 @@ def inside_script(values: Any) -> str:
 
 
 def still_table(data: dict[str, Any], panel: Panel | None) -> dict[str, Any]:
-    """What a reader without scripts sees: runs by a few steps, with the level of each and a picture where there are some.
+    """What a reader without scripts sees: runs by a few steps, with the levels of each and a picture where there are some.
 
     Returns:
-        steps; rows: name, L0, cells (level over all images, and address and PSNR of a picture of the first image), words.
+        steps; rows: name, L0, cells (levels over all images in words, and address and PSNR of a picture of the first image), words.
     """
-    curve_steps = sorted({t for run in data["runs"] for t in run["curve"][0]})
+    order, metrics = data["orders"][0], data["metrics"]
+    curves = {run["name"]: run["levels"][order] for run in data["runs"]}
+    curve_steps = sorted({t for found in curves.values() for t in found[metrics[0]["level"]]["t"]})
     steps = moments(sorted(set(data["steps"]) & set(curve_steps)) or curve_steps, data["L0"])
     rows = []
     for run in data["runs"]:
         if run["name"] not in data["shown"]:
             continue
-        levels = dict(zip(*run["curve"][:2], strict=True))
-        cells = [{"level": levels.get(t), "picture": _picture(panel, run["name"], t)} for t in steps]
-        rows.append({"name": run["name"], "L0": run["L0"], "cells": cells, "words": _words(run, levels, data)})
+        found = curves[run["name"]]
+        levels = [
+            (m, dict(zip(found[m["level"]]["t"], found[m["level"]]["mean"], strict=True)))
+            for m in metrics
+            if m["level"] in found
+        ]
+        cells = [{"levels": _told(levels, t), "picture": _picture(panel, run["name"], t)} for t in steps]
+        words = " ".join(_words(run, *level) for level in levels)
+        rows.append({"name": run["name"], "L0": run["L0"], "cells": cells, "words": words})
     return {"steps": steps, "rows": rows}
+
+
+def _told(levels: list[tuple[dict[str, str], dict[int, float]]], step: int) -> list[str]:
+    """The levels at a step in words, the first without its unit, which stands above the table."""
+    return [
+        f"{known[step]:.1f}" if k == 0 else f"{known[step]:.0f} {metric['unit']}"
+        for k, (metric, known) in enumerate(levels)
+        if step in known
+    ]
 
 
 def _picture(panel: Panel | None, run: str, step: int) -> dict[str, Any] | None:
@@ -90,14 +115,16 @@ def _picture(panel: Panel | None, run: str, step: int) -> dict[str, Any] | None:
     return {"address": data_address(tile), "psnr": panel.psnr(run, step, 0)}
 
 
-def _words(run: dict[str, Any], levels: dict[int, float], data: dict[str, Any]) -> str:
+def _words(run: dict[str, Any], metric: dict[str, str], levels: dict[int, float]) -> str:
     """Where a run stands long before and long after its training length, against its level there."""
-    steps, L0, unit = sorted(levels), run["L0"], data["metric"]["change"]
+    steps, L0, label = sorted(levels), run["L0"], metric["label"]
     at_L0 = levels[nearest(steps, L0)]
     parts = [
-        _against(levels[t] - at_L0, t, unit) for t in dict.fromkeys((nearest(steps, L0 / 4), steps[-1])) if t != L0
+        _against(levels[t] - at_L0, t, metric["change"])
+        for t in dict.fromkeys((nearest(steps, L0 / 4), steps[-1]))
+        if t != L0
     ]
-    return f"{run['name']} against its level at L0 = {L0}: {' and '.join(parts)}."
+    return f"{label} of {run['name']} against its level at L0 = {L0}: {' and '.join(parts)}."
 
 
 def _against(difference: float, step: int, unit: str) -> str:

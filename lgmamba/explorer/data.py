@@ -17,9 +17,11 @@ from lgmamba.analysis.panel import Panel, read_panel
 from lgmamba.analysis.shown import drawn_runs, runs_first_drawn, shown_rows
 from lgmamba.analysis.strips import COLUMNS, Strip, pitch
 from lgmamba.config.study import Params
-from lgmamba.figures.curves import OUT_OF_VIEW
-from lgmamba.figures.style import BASELINES, SEQUENTIAL, Line, Style
-from lgmamba.metrics import LEAST_MSE, psnr
+from lgmamba.config.task import TaskBase
+from lgmamba.explorer.levels import dashes, read_levels, read_remedies
+from lgmamba.figures.style import SEQUENTIAL, Style
+from lgmamba.metrics import ACCURACY, LEAST_MSE, Metric, psnr
+from lgmamba.tasks.queried.config import QueriedConfig
 
 MOST_RUNS = 4
 """Runs that are shown side by side."""
@@ -40,31 +42,35 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
     Returns:
         values that JSON has; the names are those that the page's scripts use.
     """
-    curves = shown_rows(params, "curves", pl.read_parquet(frames / "figure_curves.parquet"))
+    levels, baselines = read_levels(params, frames)
     maps = (
         shown_rows(params, "retention", pl.read_parquet(frames / "figure_retention.parquet"))
         if params.task.TIED
         else None
     )
     panel = read_panel(frames / "panel.safetensors") if params.task.IMAGES else None
-    drawn = drawn_runs(params)
     style = Style(runs_first_drawn(params), params.task)
-    models = curves.filter(pl.col("method") == "model")
-    steps = sorted(models["step"].unique()) if panel is None else panel.steps
+    orders = params.probe.orders
+    curves = [levels[run][orders[0]]["psnr"] for run in levels]
+    steps = sorted({t for curve in curves for t in curve["t"]}) if panel is None else panel.steps
     scale = None if maps is None else _scale(maps)
+    summary = pl.read_parquet(frames / "summary.parquet").filter(pl.col("run").is_in(list(levels)), method="model")
     return {
         "study": params.study,
         "title": params.report.title,
-        "metric": {"label": style.metric.label, "unit": style.metric.unit, "change": style.metric.difference_unit},
+        "question": params.report.question,
+        "metrics": [_words_of("psnr", params.task.METRICS[0]), _words_of(ACCURACY.level, ACCURACY)],
         "read": params.task.STEPS,
         "steps": steps,
         "start": nearest(steps, params.L0 / 4),
         "L0": params.L0,
         "most": MOST_RUNS,
         "shown": first_runs(params),
+        "orders": list(dict.fromkeys([*orders, *([] if params.extension is None else params.extension.orders)])),
+        "seeds": sorted({int(seed) for curve in curves for seed in curve["seeds"]}),
         "n": {
-            "images": models["n_images"].min(),
-            "seeds": sorted(models["n_seeds"].unique()),
+            "images": summary["n_images"].min(),
+            "seeds": sorted(summary["n_seeds"].unique()),
             "split": params.probe.split,
         },
         "runs": [
@@ -74,24 +80,20 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
                 "L0": config.L0,
                 "colour": to_hex(style[run].colour),
                 "dash": dashes(style[run].line),
-                "curve": _columns(models.filter(pl.col("run") == run), "step", "psnr", "psnr_lo", "psnr_hi"),
+                "levels": levels[run],
                 "map": None if maps is None or scale is None else _map(maps.filter(pl.col("run") == run), *scale),
                 "strips": [] if panel is None else [_strip(panel.strips.get(run, {}).get(i)) for i in _images(panel)],
             }
             for run, config in params.runs_by_name().items()
-            if run in drawn
+            if run in levels
         ],
-        "baselines": [
-            {"name": words, "dash": dashes(line), "leaves": method in OUT_OF_VIEW}
-            | {"curve": _columns(curves.filter(pl.col("method") == method), "step", "psnr")}
-            for method, (words, line) in BASELINES.items()
-            if method in curves["method"]
-        ],
+        "baselines": baselines,
+        "remedies": read_remedies(params, frames),
         "maps": None
         if maps is None or scale is None
         else {"low": scale[0], "high": scale[1], "oldest": _octave(max(maps["age_high"].to_list()))},
         "ramps": {"error": shades(SEQUENTIAL), "age": shades(AGES.reversed()), "largest": LARGEST_ERROR},
-        "pictures": None if panel is None else _pictures(panel),
+        "pictures": None if panel is None else _pictures(panel, params.task),
     }
 
 
@@ -120,19 +122,13 @@ def data_address(tiles: np.ndarray) -> str:
     return f"data:image/webp;base64,{_webp(tiles)}"
 
 
-def dashes(line: Line) -> list[float]:
-    """A line of matplotlib's as lengths of dash and gap in line widths; none for a full one."""
-    return [] if isinstance(line, str) else [float(length) for length in line[1]]
-
-
 def shades(colours: Colormap) -> list[str]:
     """A scale of colours, #rrggbb."""
     return [to_hex(colours(i / (SHADES - 1))) for i in range(SHADES)]
 
 
-def _columns(rows: pl.DataFrame, *names: str) -> list[list[float]]:
-    ordered = rows.sort("step")
-    return [ordered[name].to_list() if name == "step" else ordered[name].round(4).to_list() for name in names]
+def _words_of(level: str, metric: Metric) -> dict[str, str]:
+    return {"level": level, "label": metric.label, "unit": metric.unit, "change": metric.difference_unit}
 
 
 def _scale(maps: pl.DataFrame) -> tuple[float, float]:
@@ -171,9 +167,14 @@ def _strip(strip: Strip | None) -> dict[str, Any] | None:
     return {"steps": strip.steps.tolist(), "psnr": levels, "webp": base64.b64encode(strip.webp).decode()}
 
 
-def _pictures(panel: Panel) -> dict[str, Any]:
+def _pictures(panel: Panel, task: TaskBase) -> dict[str, Any]:
+    asked = None
+    if isinstance(task, QueriedConfig):
+        stride = task.ask.stride or task.patch_size
+        asked = {"stride": stride, "queries": task.queries, "alone": task.ask.queries == "independent"}
     return {
         "seed": panel.seed,
+        "asked": asked,
         "reads": panel.reads,
         "patch": panel.patch_size,
         "shape": list(panel.targets.shape[1:]),

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lgmamba.analysis.comparisons import ADAPTIVE_BEHIND, ADAPTIVE_LEAD, CHANGE, LEVEL, SPECIALIST_LEAD
+from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import FAR, LINES, MARKERS, WIDTH, Style
 
 ROLES = {"specialist": "specialist", "generalist": "generalist", "adaptive": "length-adaptive"}
@@ -17,14 +18,21 @@ DIFFERENCES = {
 
 
 def fig_budget(frame: pl.DataFrame, style: Style) -> Figure:
-    """Levels at the lengths with a specialist; differences at those; change from L0 to twice L0.
+    """Levels at the lengths with a specialist; differences at those; change from L0 to twice L0. Where classes are named, a second row
+    of panels has the same of accuracy.
 
     Args:
         frame: `analysis.comparisons.budget_frame`.
     """
+    levels = by_level(frame, style)
+    figure = Figure(figsize=(WIDTH, 3.6 * len(levels)), layout="constrained")
+    for axes, (here, looks) in zip(figure.subplots(len(levels), 3, squeeze=False), levels, strict=True):
+        _draw(*axes, here, looks)
+    return figure
+
+
+def _draw(levels: Axes, differences: Axes, change: Axes, frame: pl.DataFrame, style: Style) -> None:
     budgets = sorted(frame["budget"].unique())
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    levels, differences, change = figure.subplots(1, 3)
     colours = {role: style[_first(frame, role)].colour for role in ROLES}
     lengths = sorted(frame.filter(pl.col("measure") == LEVEL)["step"].unique())
     for ax, title, unit in (
@@ -56,12 +64,11 @@ def fig_budget(frame: pl.DataFrame, style: Style) -> Figure:
     for ax in (levels, differences, change):
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), handlelength=2.2)
     change.set_yscale("symlog", linthresh=1)
-    change.yaxis.set_major_locator(FixedLocator([-30, -10, -3, -1, -0.5, 0, 0.5, 1]))
+    change.yaxis.set_major_locator(FixedLocator([-30, -10, -3, -1, -0.5, 0, 0.5, 1, 3, 10, 30]))
     change.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\u2212")))
     change.yaxis.set_minor_locator(NullLocator())
     lowest, highest = change.dataLim.intervaly
     change.set_ylim(min(1.3 * lowest, -0.5), max(1.3 * highest, 0.5))
-    return figure
 
 
 def _first(frame: pl.DataFrame, role: str) -> str:

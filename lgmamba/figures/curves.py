@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgmamba.analysis.numbers import greatest, least
+from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import (
     BASELINES,
     FAR,
@@ -18,17 +19,13 @@ from lgmamba.figures.style import (
     legend_columns,
     log2_axis,
     mark_L0,
+    rows_of_axes,
 )
-from lgmamba.metrics import ACCURACY
 
 TRAINED_TO: dict[str, Any] = {"marker": "*", "linestyle": "none", "color": "black", "markersize": 7, "zorder": 6}
 """How the level of a run trained at one length alone is drawn, at that length."""
 OUT_OF_VIEW = ("paste", "oracle_memory", "nearest", "least_squares")
 """Baselines that copy what was read: they leave the plot where all was."""
-
-
-LEVELS = {"psnr": None, "accuracy": ACCURACY}
-"""Level that a frame may have -> its metric; None: that of the study."""
 
 
 def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
@@ -41,7 +38,7 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
     """
     models = frame.filter(pl.col("method") == "model")
     panels = models["panel"].unique(maintain_order=True).to_list()
-    levels = [level for level in LEVELS if level in frame.columns]
+    levels = by_level(frame, style)
     columns = len(panels) if len(levels) > 1 else 2 if len(panels) in (2, 4) else 3
     labels = {panel: [style[run].label for run in _runs(models, panel)] for panel in panels}
     legends = {panel: legend_columns(words, WIDTH / min(columns, len(panels))) for panel, words in labels.items()}
@@ -51,12 +48,11 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
         figure, axes = grid_of_axes(len(panels), columns, 2.9 + more, sharex=True, sharey=True)
         rows = [axes]
     else:
-        figure = Figure(figsize=(WIDTH, 2.4 * len(levels) + 0.5 + more), layout="constrained")
-        rows = [list(row) for row in figure.subplots(len(levels), columns, squeeze=False, sharex=True, sharey="row")]
-    for row, level in zip(rows, levels, strict=True):
+        figure, rows = rows_of_axes(len(levels), columns, 2.4 * len(levels) + 0.5 + more)
+    for row, (here, looks) in zip(rows, levels, strict=True):
         for ax, panel in zip(row, panels, strict=True):
-            _draw_baselines(ax, frame, level)
-            _draw_runs(ax, models.filter(pl.col("panel") == panel), style, level)
+            _draw_baselines(ax, here)
+            _draw_runs(ax, here.filter(pl.col("method") == "model", pl.col("panel") == panel), looks)
             if row is rows[0]:
                 ax.set_title(PANEL_TITLES.get(panel, panel), loc="left")
             ax.spines[["top", "right"]].set_visible(False)
@@ -64,20 +60,21 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
             if row is rows[-1]:
                 ax.set_xlabel(f"Step t ({style.steps})")
                 ax.legend(
+                    *rows[0][panels.index(panel)].get_legend_handles_labels(),  # all runs, those that name no class too
                     loc="upper center",
                     bbox_to_anchor=(0.5, -0.2),
                     ncol=legends[panel],
                     columnspacing=1,
                     handlelength=1.6,
                 )
-        _limits(row[0], frame, level)
+        _limits(row[0], here)
         for ax in row[::columns]:
-            ax.set_ylabel((LEVELS[level] or style.metric).title)
+            ax.set_ylabel(looks.metric.title)
     log2_axis(rows[0][0].xaxis, models["step"].to_list())
     if "regret" in frame.columns:
         for ax, panel in zip(rows[0], panels, strict=True):
             _draw_trained_to(ax, models.filter(pl.col("panel") == panel))
-    _baseline_legend(figure, frame)
+    _baseline_legend(figure, frame, set(levels[1][0]["method"]) if len(levels) > 1 else set())
     return figure
 
 
@@ -91,17 +88,15 @@ def _runs(models: pl.DataFrame, panel: str) -> list[str]:
     return models.filter(pl.col("panel") == panel)["run"].unique(maintain_order=True).to_list()
 
 
-def _draw_runs(ax: Axes, here: pl.DataFrame, style: Style, level: str) -> None:
-    for run, rows in here.drop_nulls(level).group_by("run", maintain_order=True):
+def _draw_runs(ax: Axes, here: pl.DataFrame, style: Style) -> None:
+    for run, rows in here.group_by("run", maintain_order=True):
         look = style[run[0]]
-        ax.fill_between(
-            rows["step"], rows[f"{level}_lo"], rows[f"{level}_hi"], color=look.colour, alpha=0.25, linewidth=0
-        )
-        ax.plot(rows["step"], rows[level], **look.stroke, label=look.label)
+        ax.fill_between(rows["step"], rows["psnr_lo"], rows["psnr_hi"], color=look.colour, alpha=0.25, linewidth=0)
+        ax.plot(rows["step"], rows["psnr"], **look.stroke, label=look.label)
         at_L0 = rows.filter(pl.col("at_L0"))
         ax.plot(
             at_L0["step"],
-            at_L0[level],
+            at_L0["psnr"],
             look.marker,
             color=look.colour,
             markersize=4.5,
@@ -113,20 +108,21 @@ def _draw_runs(ax: Axes, here: pl.DataFrame, style: Style, level: str) -> None:
         mark_L0(ax, L0)
 
 
-def _limits(ax: Axes, frame: pl.DataFrame, level: str) -> None:
-    in_view = frame.filter(pl.col("method").is_in(OUT_OF_VIEW).not_()).drop_nulls(level)
-    low, high = least(in_view[f"{level}_lo"]), greatest(in_view[f"{level}_hi"])
+def _limits(ax: Axes, frame: pl.DataFrame) -> None:
+    in_view = frame.filter(pl.col("method").is_in(OUT_OF_VIEW).not_())
+    low, high = least(in_view["psnr_lo"]), greatest(in_view["psnr_hi"])
     span = max(high - low, 1.0)  # dB; constant images leave no span
     ax.set_ylim(low - 0.05 * span, high + 0.07 * span)
 
 
-def _draw_baselines(ax: Axes, frame: pl.DataFrame, level: str) -> None:
+def _draw_baselines(ax: Axes, frame: pl.DataFrame) -> None:
     for method, (_, dashes) in BASELINES.items():
-        rows = frame.filter(pl.col("method") == method).drop_nulls(level)
-        ax.plot(rows["step"], rows[level], color="black", linewidth=0.9, linestyle=dashes, zorder=1)
+        rows = frame.filter(pl.col("method") == method)
+        ax.plot(rows["step"], rows["psnr"], color="black", linewidth=0.9, linestyle=dashes, zorder=1)
 
 
-def _baseline_legend(figure: Figure, frame: pl.DataFrame) -> None:
+def _baseline_legend(figure: Figure, frame: pl.DataFrame, named: set[str]) -> None:
+    """named: methods that have accuracies: of the baselines the one that knows nothing, which names the commonest class."""
     present = set(frame["method"])
     lines = [
         figure.axes[0].plot([], [], color="black", linewidth=0.9, linestyle=dashes)[0]
@@ -134,7 +130,8 @@ def _baseline_legend(figure: Figure, frame: pl.DataFrame) -> None:
         if m in present
     ]
     lines.append(figure.axes[0].plot([], [], "o", color=FAR, markersize=4.5)[0])
-    words = [words for m, (words, _) in BASELINES.items() if m in present] + ["Training length L0"]
+    below = {method: "; below, commonest class" for method in named}
+    words = [words + below.get(m, "") for m, (words, _) in BASELINES.items() if m in present] + ["Training length L0"]
     if "regret" in frame.columns:
         lines += figure.axes[0].plot([], [], **TRAINED_TO)
         words.append("Trained at this length alone")

@@ -4,29 +4,42 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import FAR, WIDTH, Style, log2_axis
 
 ROLES = {"generalist": "generalist", "adaptive": "length-adaptive"}
 
 
 def fig_envelope(frame: pl.DataFrame, style: Style) -> Figure:
-    """Above: PSNR at T; below: the adaptive run minus the generalist and minus the specialists, with intervals over trainings.
+    """Above: PSNR at T; below: the adaptive run minus the generalist and minus the specialists, with intervals over trainings. Where
+    classes are named, the same of accuracy follows.
 
     Args:
         frame: envelope of `analysis.frames.envelope_frame`.
     """
-    names = frame["family"].unique(maintain_order=True).to_list()
-    figure = Figure(figsize=(min(WIDTH, 4.6 * len(names)), 4.4), layout="constrained")
-    axes = figure.subplots(2, len(names), squeeze=False, sharex="col", height_ratios=[2.6, 1])
+    names, levels = frame["family"].unique(maintain_order=True).to_list(), by_level(frame, style)
+    height = 4.4 if len(levels) == 1 else 3.4 * len(levels)
+    figure = Figure(figsize=(min(WIDTH, 4.6 * len(names)), height), layout="constrained")
+    axes = figure.subplots(
+        2 * len(levels), len(names), squeeze=False, sharex="col", height_ratios=[2.6, 1] * len(levels)
+    )
+    for row, (here, looks) in enumerate(levels):
+        for column, name in enumerate(names):
+            family = here.filter(pl.col("family") == name)
+            above, below = axes[2 * row : 2 * row + 2, column]
+            if family.is_empty():  # its runs name no class
+                above.axis("off")
+                below.axis("off")
+                continue
+            _draw_levels(above, family, looks)
+            _draw_differences(below, family, looks)
+        axes[2 * row, 0].set_ylabel(looks.metric.level_at("T"))
+        axes[2 * row + 1, 0].set_ylabel(f"Difference ({looks.metric.difference_unit})")
     for column, name in enumerate(names):
         family = frame.filter(pl.col("family") == name)
-        _draw_levels(axes[0, column], family, style)
-        _draw_differences(axes[1, column], family, style)
         axes[0, column].set_title(f"Lengths of {style[name].label} (L0 = {family['L0'][0]})", loc="left")
-        log2_axis(axes[1, column].xaxis, family["step"].to_list())
-        axes[1, column].set_xlabel(f"Sequence length T ({style.steps})")
-    axes[0, 0].set_ylabel(style.metric.level_at("T"))
-    axes[1, 0].set_ylabel(f"Difference ({style.metric.difference_unit})")
+        log2_axis(axes[-1, column].xaxis, family["step"].to_list())
+        axes[-1, column].set_xlabel(f"Sequence length T ({style.steps})")
     return figure
 
 
@@ -77,6 +90,7 @@ def _draw_differences(ax: Axes, family: pl.DataFrame, style: Style) -> None:
     beside = rows.drop_nulls("beside")
     for row in beside.drop_nulls("beside_lo").iter_rows(named=True):
         ax.plot([row["step"]] * 2, [row["beside_lo"], row["beside_hi"]], color="black", linewidth=1)
-    ax.plot(beside["step"], beside["beside"], "*", color="black", markersize=7, label="minus the specialist")
+    if len(beside):
+        ax.plot(beside["step"], beside["beside"], "*", color="black", markersize=7, label="minus the specialist")
     ax.legend(loc="best", handlelength=1.8)
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,14 +1,19 @@
 """Every form of the length-adaptive run that was tried: what it gains on the generalist, and what becomes of it beyond L0."""
 
+from collections.abc import Sequence
+
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE
+from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import BOUNDARY, FAR, WIDTH, Style
 
 
 def fig_forms(frame: pl.DataFrame, style: Style) -> Figure:
-    """One row for each run, one panel for each length with a specialist and for each multiple of L0.
+    """One row for each run, one panel for each length with a specialist and for each multiple of L0. Where classes are named, a second
+    row of panels has the same of accuracy.
 
     Args:
         frame: `analysis.comparisons.form_frame`.
@@ -17,8 +22,18 @@ def fig_forms(frame: pl.DataFrame, style: Style) -> Figure:
     lengths = sorted(frame.filter(pl.col("measure") == ADAPTIVE_LEAD)["step"].unique())
     factors = sorted(frame.filter(pl.col("measure") == CHANGE)["factor"].unique())
     shown = [(ADAPTIVE_LEAD, "step", T) for T in lengths] + [(CHANGE, "factor", f) for f in (factors[0], factors[-1])]
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.19 * len(runs)), layout="constrained")
-    axes = figure.subplots(1, len(shown), sharey=True)
+    levels = by_level(frame, style)
+    figure = Figure(figsize=(WIDTH, (0.9 + 0.19 * len(runs)) * len(levels)), layout="constrained")
+    rows_of_axes = figure.subplots(len(levels), len(shown), squeeze=False, sharey=True)
+    for axes, (here, looks) in zip(rows_of_axes, levels, strict=True):
+        _draw(axes, here, looks, runs, shown)
+    rows_of_axes[0, 0].invert_yaxis()
+    return figure
+
+
+def _draw(axes: Sequence[Axes], frame: pl.DataFrame, style: Style, runs: list[str], shown: list[tuple]) -> None:
+    unit, label = style.metric.difference_unit, style.metric.label
+    lengths = [T for measure, _, T in shown if measure == ADAPTIVE_LEAD]
     for ax, (measure, key, value) in zip(axes, shown, strict=True):
         rows = frame.filter(pl.col("measure") == measure, pl.col(key) == value)
         for row in rows.iter_rows(named=True):
@@ -29,7 +44,8 @@ def fig_forms(frame: pl.DataFrame, style: Style) -> Figure:
             ax.plot(row["value"], y, "o", color=style[row["run"]].colour, markersize=4)
         ax.axvline(0, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
         if measure == ADAPTIVE_LEAD:
-            ax.axvline(rows["lead"][0], color=BOUNDARY, linewidth=1, zorder=0)
+            if len(lead := rows["lead"].drop_nulls()):
+                ax.axvline(lead[0], color=BOUNDARY, linewidth=1, zorder=0)
             ax.set_title(f"T = {value}", loc="left")
         else:
             ax.set_title(f"{value:g} \u00d7 L0", loc="left")
@@ -37,8 +53,6 @@ def fig_forms(frame: pl.DataFrame, style: Style) -> Figure:
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.tick_params(axis="y", length=0)
     axes[0].set_yticks(range(len(runs)), [style[run].label for run in runs])
-    axes[0].invert_yaxis()
     middle = axes[(len(lengths) - 1) // 2]
-    middle.set_xlabel(f"Minus the generalist ({style.metric.difference_unit}); red: the specialist", fontsize=7)
-    axes[-1].set_xlabel(f"Minus its {style.metric.label} at L0 ({style.metric.difference_unit})", fontsize=7)
-    return figure
+    middle.set_xlabel(f"Minus the generalist ({unit}); red: the specialist", fontsize=7)
+    axes[-1].set_xlabel(f"Minus its {label} at L0 ({unit})", fontsize=7)

@@ -2,8 +2,9 @@
 
 import polars as pl
 from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
+from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import FAR, PANEL_TITLES, WIDTH, Style
 
 FACTORS = (1 / 16, 1 / 4, 1 / 2, 1.0, 1.5, 2.0, 4.0, 8.0, 25.0)
@@ -13,17 +14,27 @@ STRONG = 0.6
 
 
 def fig_mixers(frame: pl.DataFrame, style: Style) -> Figure:
-    """One panel for each kind of run, one row for each run, one column for each T / L0; colour and number: PSNR(T) - PSNR(L0).
+    """One panel for each kind of run, one row for each run, one column for each T / L0; colour and number: PSNR(T) - PSNR(L0). Where
+    classes are named, the same of accuracy follows below.
 
     Args:
         frame: `analysis.mixers.mixer_frame`.
     """
-    shown = frame.filter(pl.col("factor").is_in(FACTORS))
+    levels = by_level(frame.filter(pl.col("factor").is_in(FACTORS)), style)
+    most = [here.group_by("kind").agg(pl.col("run").n_unique())["run"].max() for here, _ in levels]
+    heights = [0.9 + 0.21 * rows for rows in most]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(levels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, (shown, looks) in zip(parts, levels, strict=True):
+        _draw(part, shown, looks)
+    return figure
+
+
+def _draw(part: SubFigure, shown: pl.DataFrame, style: Style) -> None:
     factors = sorted(shown["factor"].unique())
     panels = [kind for kind in PANEL_TITLES if kind in set(shown["kind"])]
     rows = {kind: shown.filter(kind=kind)["run"].unique(maintain_order=True).to_list() for kind in panels}
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.21 * max(map(len, rows.values()))), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    axes = part.subplots(1, len(panels), squeeze=False)[0]
     change = [*shown["change"].drop_nulls().to_list(), -1e-3, 1e-3]
     norm = TwoSlopeNorm(0.0, min(change), max(change))
     for ax, kind in zip(axes, panels, strict=True):
@@ -43,5 +54,4 @@ def fig_mixers(frame: pl.DataFrame, style: Style) -> Figure:
         ax.tick_params(length=0)
         ax.set_title(PANEL_TITLES[kind], loc="left")
         ax.set_xlabel("T / L0 (training lengths)")
-    figure.colorbar(image, ax=axes, label=style.metric.change())
-    return figure
+    part.colorbar(image, ax=axes, label=style.metric.change())

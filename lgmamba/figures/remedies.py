@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgmamba.analysis.numbers import greatest
+from lgmamba.figures.levels import by_level
 from lgmamba.figures.retention import draw_maps
 from lgmamba.figures.style import COLOURS, FAR, WIDTH, Style, log2_axis, panel_title
-from lgmamba.metrics import ACCURACY, PIXELS
 
 COLOURED = 4  # remedies with a colour of their own
 ROWS = 8  # remedies in the lower panels
@@ -19,14 +19,12 @@ REFERENCES = {
     "reset": ("reset", (0, (4, 1.2, 1, 1.2))),
     "freeze": ("freeze", (0, (5, 1.5))),
 }
-LEVELS = {"psnr": (PIXELS, "seeds_lo", "seeds_hi"), "accuracy": (ACCURACY, "accuracy_seeds_lo", "accuracy_seeds_hi")}
-"""Level that a frame may have -> its metric, and the columns of its lowest and highest seed."""
 ROW = 0.2  # inches for each row below
 
 
 def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
     """Above: PSNR against T / L0 of the best remedies, the model as it is and controls; all other remedies faint; where classes are
-    named the same of accuracy. Below: change from L0 at the longest T, of the best remedies and of the controls.
+    named the same of accuracy. Below: change from L0 at the longest T, of the best remedies and of the controls, of one and of the other.
 
     One column for each run and order. Below, a bar is Student's interval over trainings, small dots are single trainings' ends.
 
@@ -38,31 +36,33 @@ def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
     safe = sns.color_palette("colorblind")
     colours = {name: safe[COLOURS[k]] for k, name in enumerate(best)}
     names = _rows_below(frame, best)
-    levels = [level for level in LEVELS if level in frame.columns]
-    curves = len(levels)
-    heights = [*[2.2] * curves, ROW * len(names)]
+    levels = by_level(frame, style)
+    heights = [*[2.2] * len(levels), *[ROW * len(names)] * len(levels)]
     figure = Figure(figsize=(WIDTH, 0.8 + sum(heights)), layout="constrained")
-    axes = figure.subplots(curves + 1, len(panels), squeeze=False, height_ratios=heights, sharey="row")
+    axes = figure.subplots(2 * len(levels), len(panels), squeeze=False, height_ratios=heights, sharey="row")
+    curves, changes = axes[: len(levels)], axes[len(levels) :]
     apart = ", " if len(panels) <= 4 else "\n"  # narrow columns
     for column, (run, order) in enumerate(panels):
-        rows = frame.filter(pl.col("run") == run, pl.col("order") == order)
-        for ax, level in zip(axes[:, column], levels, strict=False):
-            _draw_curves(ax, rows, colours, level)
-        panel_title(axes[0, column], style[run].label, f"L0 = {rows['L0'][0]}{apart}{order}")
-        _draw_changes(axes[-1, column], rows.filter(pl.col("factor") == pl.col("factor").max()), names, colours)
-    metrics = [style.metric, *(LEVELS[level][0] for level in levels[1:])]
-    for ax, metric in zip(axes[:, 0], metrics, strict=False):
-        ax.set_ylabel(metric.title)
-    axes[-1, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-    axes[-1, 0].set_ylim(len(names) - 0.5, -0.5)
-    farthest = greatest(frame["factor"])
+        for above, below, (here, _) in zip(curves[:, column], changes[:, column], levels, strict=True):
+            rows = here.filter(pl.col("run") == run, pl.col("order") == order)
+            if rows.is_empty():  # the run names no class
+                above.axis("off")
+                below.axis("off")
+                continue
+            _draw_curves(above, rows, colours)
+            _draw_changes(below, rows.filter(pl.col("factor") == pl.col("factor").max()), names, colours)
+        L0 = frame.filter(pl.col("run") == run)["L0"][0]
+        panel_title(axes[0, column], style[run].label, f"L0 = {L0}{apart}{order}")
     middle = len(panels) // 2
     place = 0.5 if len(panels) % 2 else 0.0
-    axes[-2, middle].set_xlabel("T / L0 (training lengths)", x=place)
-    axes[-1, middle].set_xlabel(
-        f"{style.metric.label} at {farthest:g} L0 minus {style.metric.label} at L0 ({style.metric.difference_unit})",
-        x=place,
-    )
+    curves[-1, middle].set_xlabel("T / L0 (training lengths)", x=place)
+    for above, below, (_, looks) in zip(curves, changes, levels, strict=True):
+        metric, far = looks.metric, f"{greatest(frame['factor']):g} L0"
+        above[0].set_ylabel(metric.title)
+        below[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+        below[0].set_ylim(len(names) - 0.5, -0.5)
+        words = f"{metric.label} at {far} minus {metric.label} at L0 ({metric.difference_unit})"
+        below[middle].set_xlabel(words, x=place)
     figure.legend(*_legend(axes[0]), loc="outside upper center", ncol=5, columnspacing=1.2, handlelength=2)
     return figure
 
@@ -74,18 +74,19 @@ def _rows_below(frame: pl.DataFrame, best: list[str]) -> list[str]:
     return [*tried, *(name for name in REFERENCES if name in set(frame["remedy"]))]
 
 
-def _draw_curves(ax: Axes, rows: pl.DataFrame, colours: dict, level: str) -> None:
-    _, lo, hi = LEVELS[level]
-    for (name,), line in rows.drop_nulls(level).group_by("remedy", maintain_order=True):
+def _draw_curves(ax: Axes, rows: pl.DataFrame, colours: dict) -> None:
+    for (name,), line in rows.group_by("remedy", maintain_order=True):
         line = line.sort("factor")
         if name in colours:
-            ax.plot(line["factor"], line[level], color=colours[name], zorder=4, label=name.replace("_", " "))
-            ax.fill_between(line["factor"], line[lo], line[hi], color=colours[name], alpha=0.2, linewidth=0)
+            ax.plot(line["factor"], line["psnr"], color=colours[name], zorder=4, label=name.replace("_", " "))
+            ax.fill_between(
+                line["factor"], line["seeds_lo"], line["seeds_hi"], color=colours[name], alpha=0.2, linewidth=0
+            )
         elif name in REFERENCES:
             label, dashes = REFERENCES[name]
-            ax.plot(line["factor"], line[level], color="black", linewidth=1.1, linestyle=dashes, zorder=3, label=label)
+            ax.plot(line["factor"], line["psnr"], color="black", linewidth=1.1, linestyle=dashes, zorder=3, label=label)
         elif line["rank"][0] is not None:
-            ax.plot(line["factor"], line[level], color=FAINT, linewidth=0.8, zorder=1)
+            ax.plot(line["factor"], line["psnr"], color=FAINT, linewidth=0.8, zorder=1)
     log2_axis(ax.xaxis, rows["factor"].to_list(), most=5)
     ax.spines[["top", "right"]].set_visible(False)
 

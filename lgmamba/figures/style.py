@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -139,16 +139,28 @@ def use_style() -> None:
 
 def grid_of_axes(n: int, columns: int, height: float, width: float = WIDTH, **shared: Any) -> tuple[Figure, list[Axes]]:
     """n axes in rows of at most `columns`, as even as can be, row height in inches; places that stay empty are removed."""
+    figure = Figure(figsize=(width, math.ceil(n / columns) * height), layout="constrained")
+    return figure, grid_in(figure, n, columns, **shared)
+
+
+def grid_in(figure: Figure | SubFigure, n: int, columns: int, **shared: Any) -> list[Axes]:
+    """The same in a figure, or a part of one, that is there."""
     rows = math.ceil(n / columns)
     columns = math.ceil(n / rows)
-    figure = Figure(figsize=(width, rows * height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     flat = list(axes.flat)
     for unused in flat[n:]:
         unused.remove()
     for above in flat[max(n - columns, 0) : n]:  # lowest axes of their columns
         above.tick_params(labelbottom=True)
-    return figure, flat[:n]
+    return flat[:n]
+
+
+def rows_of_axes(rows: int, columns: int, height: float) -> tuple[Figure, list[list[Axes]]]:
+    """Rows of panels below one another, each with its own axis of levels and all with one of steps; height in inches, of all."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
+    return figure, [list(row) for row in axes]
 
 
 def panel_title(ax: Axes, title: str, detail: str) -> None:
@@ -174,7 +186,9 @@ def legend_columns(labels: list[str], room: float) -> int:
     return 2 if taken <= room else 1
 
 
-def colour_bar(figure: Figure, axes: list[Axes], mappable: ScalarMappable, label: str, **more: Any) -> Colorbar:
+def colour_bar(
+    figure: Figure | SubFigure, axes: list[Axes], mappable: ScalarMappable, label: str, **more: Any
+) -> Colorbar:
     """One colour bar for all panels, as wide for many rows of panels as for one."""
     rows = len({round(ax.get_position().y0, 3) for ax in axes})
     bar = figure.colorbar(
@@ -199,7 +213,7 @@ def mark_L0(axes: Axes, L0: float) -> None:
     axes.axvline(L0, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
 
 
-def shared_labels(figure: Figure, x: str, y: str) -> None:
+def shared_labels(figure: Figure | SubFigure, x: str, y: str) -> None:
     """One pair of axis labels for all panels."""
     figure.supxlabel(x, fontsize=RC["axes.labelsize"])
     figure.supylabel(y, fontsize=RC["axes.labelsize"])

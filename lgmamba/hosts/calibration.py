@@ -20,10 +20,10 @@ from lgmamba.hosts.host import Host
 from lgmamba.hosts.sequences import Tokens, TokenSequences, windows_of
 from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model.runner import ends, read_pieces
-from lgmamba.remedies.calibration import CalibrationSet, Fit
+from lgmamba.remedies import registry
+from lgmamba.remedies.calibration import Calibrated, CalibrationSet
 from lgmamba.remedies.configs import Entry
 from lgmamba.remedies.entry import Mode
-from lgmamba.remedies.registry import fit
 from lgmamba.remedies.search import Objective
 
 RECORDED_BYTES = 1 << 28
@@ -110,7 +110,7 @@ def calibrate(
     lengths: list[float],
     reported: list[int],
     seed: int,
-) -> Fit:
+) -> Calibrated:
     """The values of one entry.
 
     Args:
@@ -135,7 +135,7 @@ def calibrate(
         piece=host.L0, seed=seed, tail=max(1, host.L0 // 4),
     )  # fmt: skip
     with frozen(host.model), host.attached():
-        return fit(entry, images)
+        return registry.calibrate(entry, images)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from lgmamba.records import begin, finish
 from lgmamba.remedies.artefacts import Artefact, read_artefact
 from lgmamba.remedies.calibration import CalibrationSet
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
-from lgmamba.remedies.registry import build, control_remedies, fit, remarks
+from lgmamba.remedies.registry import build, calibrate, control_remedies, remarks
 from lgmamba.remedies.remedy import Remedy
 from lgmamba.tasks.base import Scores, Task
 from lgmamba.tasks.registry import build_task
@@ -166,7 +166,7 @@ class Trial:
             except ConfigError as e:
                 log.debug("%s", e)
         begun = time.monotonic()
-        found = fit(entry, images)
+        found = calibrate(entry, images)
         self._finish()
         seconds = time.monotonic() - begun
         log.info("%s seed %d: %s calibrated in %.1f s", self.config.run.run, self.config.run.seed, entry.name, seconds)

@@ -82,7 +82,7 @@ class CalibrationSet(Generic[Q]):
 
 
 @dataclass(frozen=True)
-class Fit:
+class Calibrated:
     """JSON values of a remedy, and the forward passes over half of the images that they took."""
 
     values: dict[str, Any]

@@ -13,7 +13,7 @@ from torch import Tensor
 from lgmamba.mixers.contract import Hook
 from lgmamba.model.reading import AnyReadable, Sizes
 from lgmamba.model.runner import MakeHook
-from lgmamba.remedies.calibration import CalibrationSet, Fit, search
+from lgmamba.remedies.calibration import Calibrated, CalibrationSet, search
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors
 from lgmamba.remedies.entry import RemedyEntry
 from lgmamba.remedies.search import Calibration, Objective, within
@@ -82,7 +82,7 @@ def given_or_found(entry: RemedyEntry, values: Any, model: AnyReadable, last: in
     return make(entry, length_factors(model.L0, values), model.config)
 
 
-def calibrate_factors(entry: RemedyEntry, images: CalibrationSet, make: MakeFactors) -> Fit:
+def calibrate_factors(entry: RemedyEntry, images: CalibrationSet, make: MakeFactors) -> Calibrated:
     """Under "T": length -> factors (M,), and the error before and after on the images held out.
 
     In prefix mode each length is a problem of its own. In stream mode one pass goes through all lengths, and what is lowered is
@@ -108,7 +108,7 @@ def calibrate_factors(entry: RemedyEntry, images: CalibrationSet, make: MakeFact
         for T, factors in zip(steps, found.theta.exp().reshape(len(steps), M).tolist(), strict=True):
             values[str(T)] = {"factors": factors, "before": found.before, "after": found.after}
         passes += found.passes
-    return Fit({"T": values}, passes + (2 if recorder is not None else 0))
+    return Calibrated({"T": values}, passes + (2 if recorder is not None else 0))
 
 
 @torch.no_grad()

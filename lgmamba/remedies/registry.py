@@ -12,7 +12,7 @@ from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies import controls
 from lgmamba.remedies.assemble import remedy as assemble
 from lgmamba.remedies.base import chain
-from lgmamba.remedies.calibration import CalibrationSet, Fit
+from lgmamba.remedies.calibration import Calibrated, CalibrationSet
 from lgmamba.remedies.configs import Entry
 from lgmamba.remedies.decimamba import remedy as decimamba
 from lgmamba.remedies.longmamba import remedy as longmamba
@@ -47,7 +47,7 @@ def build(
 
     Args:
         entry: one of `entries`.
-        values: calibrated values by name of the entry, see `fit`.
+        values: calibrated values by name of the entry, see `calibrate`.
         model: what it is for; its L0 is where remedies begin.
         last: the length where factors given by hand are reached.
     """
@@ -63,7 +63,7 @@ def build(
     return Remedy(entry.name, entry.kind, mode, entry.words, plan, any("whole" in part for part in parts))
 
 
-def fit(entry: Entry, images: CalibrationSet) -> Fit:
+def calibrate(entry: Entry, images: CalibrationSet) -> Calibrated:
     """Calibrate one entry that says that it is calibrated."""
     return KINDS[entry.kind].calibrate(entry, images)
 

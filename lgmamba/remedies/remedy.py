@@ -9,7 +9,7 @@ from torch import Tensor
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.reading import AnyReadable
 from lgmamba.model.runner import MakeHook
-from lgmamba.remedies.calibration import CalibrationSet, Fit
+from lgmamba.remedies.calibration import Calibrated, CalibrationSet
 from lgmamba.remedies.entry import Mode, RemedyEntry
 
 Select = Callable[[Sequences, Tensor], Tensor]
@@ -58,7 +58,7 @@ class Kind:
     """
 
     build: Callable[[Any, Any, AnyReadable, int], Parts]
-    calibrate: Callable[[Any, CalibrationSet], Fit] | None = None
+    calibrate: Callable[[Any, CalibrationSet], Calibrated] | None = None
     remarks: Callable[[Any, dict[str, Any]], list[str]] = lambda entry, values: []
 
 

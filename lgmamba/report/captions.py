@@ -1,5 +1,6 @@
 """Captions of the figures: what is drawn, of how many seeds and images, and what the bands are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -68,9 +69,8 @@ TEXTS = {
         training. {Lines}; {sample}. {definition} The ideal memory shows the patches read so
         far and the mean image elsewhere; once every cell has been read it is perfect and has left the plot. {regret}""",
     "gallery": """
-        The same {split} images in all rows: the first, and of those kept the one least like it. The first row shows the patches read so
-        far, chequered where none was. Right of the red line a run is beyond its training length. Small numbers: PSNR of that picture
-        in dB. Seed {seed}; all pictures show pixel values from 0 to 1.""",
+        {Same} The first row shows the patches read so far, chequered where none was. Right of the red line a run is beyond its training
+        length. Small numbers: PSNR of that picture in dB. Seed {seed}; all pictures show pixel values from 0 to 1.""",
     "retention": """
         Mean squared error of a cell's pixels against the step t and the time since the cell was last read (octaves of steps; lowest
         strip: not read so far). A run that keeps what it read is dark in every row; one that forgets brightens towards old ages; one
@@ -175,11 +175,32 @@ CLASS_TEXTS = {
         longest length of training; everything to the right of it is beyond training. {Lines}; {sample}. PSNR is that of the mean squared
         error over images. Beside the mean image stands the commonest class. The ideal memory shows what was read and the mean image
         elsewhere; once all was read it is perfect and has left the plot. {regret}""",
+    "training": """
+        Levels on validation images of sequences of several lengths while training. {Lines}.""",
+    "envelope": """
+        PSNR, and below it accuracy, at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists,
+        each trained at one length with the same weight of classification, and shown there. Bands and bars: lowest to highest of {seeds}.
+        Under each: the run that is told T minus the generalist, and minus the specialist at its length (stars), with {percent} intervals
+        over trainings. Measured on {sample}.""",
+    "budget": """
+        The same runs trained with several numbers of steps; above PSNR, below accuracy. Left: at the lengths T that have a specialist.
+        Middle: differences of runs with the same budget; what lies above zero at one budget and below it at another is no claim of this
+        study. Right: what reading twice as many patches as in training costs. Bands: {percent} intervals over trainings; {sample}.""",
+    "forms": """
+        PSNR, and below it accuracy, of each run minus that of the generalist, at each length T that has a specialist (red: the specialist),
+        all with the same budget; and, in the last two panels, beyond L0 minus the run's own at L0. Dots: mean over seeds; lines: {percent}
+        intervals over trainings; bars: each seed's lowest and highest. {sample}.""",
+    "degradation": """
+        PSNR, and below it accuracy, at sequence length T minus that at the run's own training length. Bands: {percent} intervals over
+        trainings; {sample}. {regret}""",
+    "mixers": """
+        PSNR, and below it accuracy, at sequence length T minus that at the run's own training length, for every sequence mixer; grey line:
+        what lies right of it is beyond training. Mean over {seeds}; {sample}.""",
     "remedies": """
         Above: PSNR, and below it accuracy, against T / L0 of the best remedy of each of the best kinds (colours; by PSNR), of the model as
-        it is and of controls (black); faint: all other remedies; bands: lowest to highest of {seeds}. Lowest row: PSNR at the longest T minus
-        PSNR at L0, the best remedies first (dots), then the model as it is and controls (squares); lines: {percent} intervals over
-        trainings. Right of zero a method gains from what arrives after L0. Measured on {tried}.""",
+        it is and of controls (black); faint: all other remedies; bands: lowest to highest of {seeds}. Lowest rows: PSNR and accuracy at the
+        longest T minus those at L0, the best remedies first (dots; by PSNR), then the model as it is and controls (squares); lines: {percent}
+        intervals over trainings. Right of zero a method gains from what arrives after L0. Measured on {tried}.""",
 }
 """Where they differ for a study whose runs name classes."""
 
@@ -197,13 +218,16 @@ REGRET = "Stars: runs trained at that length alone, else alike; how far a line l
 SELECTION = " A selection of the runs is shown; the tables on the second page have all."
 
 
-def captions(params: Params, sample: Sample, tried: str | None = None, regret: bool = False) -> dict[str, str]:
+def captions(
+    params: Params, sample: Sample, tried: str | None = None, images: Sequence[int] = (), regret: bool = False
+) -> dict[str, str]:
     """{figure: caption}, of the figures that the study has.
 
     Args:
         params: the study.
         sample: what the headline numbers rest on.
         tried: the same of the remedies, in words; of a study that tries some.
+        images: those of the panel that the gallery shows, in its order.
         regret: whether the frames have the regret of some run.
     """
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
@@ -221,6 +245,7 @@ def captions(params: Params, sample: Sample, tried: str | None = None, regret: b
         "seed": params.seeds[0],
         "seeds": sample.counted("seed"),
         "split": sample.split,
+        "Same": same_images(images, sample.split),
         "reconstruct": "one run reconstructs" if alone else "two runs reconstruct",
         "draw": "one run draws it when it is" if alone else "two runs draw it when they are",
     }
@@ -239,3 +264,13 @@ def captions(params: Params, sample: Sample, tried: str | None = None, regret: b
         figure: " ".join(texts[figure].format(**facts).split()) + (SELECTION if is_selection(params, figure) else "")
         for figure in figures_of(params)
     }
+
+
+def same_images(images: Sequence[int], split: str) -> str:
+    """Which images a gallery has, in a sentence: frames say it, for they may have been kept when others were chosen."""
+    if len(images) < 2:
+        return f"The same {split} image in all rows."
+    first = list(images) == list(range(len(images)))
+    return f"The same {split} images in all rows: " + (
+        f"the first {len(images)} of those kept." if first else "the first, and of those kept the one least like it."
+    )

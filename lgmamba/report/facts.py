@@ -91,13 +91,25 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "strategies": _strategies(params, frames),
         "costs": cost_facts(found["runs"]),
         "titles": titles(params),
-        "views": {"figures": figure_views(params), "claims": claim_views(params)},
+        "views": {
+            "figures": figure_views(params, remedies["best"] if remedies else None),
+            "claims": claim_views(params),
+        },
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
-        "captions": captions(params, sample, remedies["sample"] if remedies else None, regret),
+        "captions": captions(
+            params, sample, remedies["sample"] if remedies else None, gallery_images(params, frames), regret
+        ),
         "remedies": remedies,
         "read_outs": read_out_facts(params, frames) if look is not None and "read_outs" in look.looks else None,
         "inside": inspect_facts(params, frames) if look is not None and look.looks_inside else None,
     }
+
+
+def gallery_images(params: Params, frames: Path) -> list[int]:
+    """Which images of the panel the gallery shows, in its order."""
+    if not params.task.IMAGES:
+        return []
+    return pl.read_parquet(frames / "figure_gallery.parquet")["image"].unique(maintain_order=True).to_list()
 
 
 def _strategies(params: Params, frames: Path) -> list[str]:
@@ -159,18 +171,23 @@ def total_rows(frames: Path) -> list[dict[str, Any]]:
 
 
 def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
-    """PSNR of each run long before its L0, and that of the mean image: {run, L0, step, psnr, mean_image}; the step nearest L0 / 4."""
+    """PSNR of each run long before its L0, and that of the mean image: {run, L0, step, psnr, mean_image}, with accuracy (%) of runs that
+    name a class; the step nearest L0 / 4.
+    """
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
     psnr = {
         (run, step): value for run, step, value in headline.filter(method="model").select("run", "step", "psnr").rows()
     }
     mean_image = headline.filter(method=params.task.NULL)["psnr"].mean()
+    named = headline.filter(method="model").drop_nulls("accuracy") if params.names_classes else headline.clear()
+    accuracy = {(row["run"], row["step"]): {"accuracy": row["accuracy"]} for row in named.iter_rows(named=True)}
     rows = []
     for name, run in params.runs_by_name().items():
         steps = [step for found, step in psnr if found == name and 1 < step < run.L0]
         if steps:
             _, step = min((abs(math.log(4 * t / run.L0)), t) for t in steps)
-            rows.append({"run": name, "L0": run.L0, "step": step, "psnr": psnr[name, step], "mean_image": mean_image})
+            row = {"run": name, "L0": run.L0, "step": step, "psnr": psnr[name, step], "mean_image": mean_image}
+            rows.append(row | accuracy.get((name, step), {}))
     return rows
 
 

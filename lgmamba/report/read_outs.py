@@ -48,7 +48,12 @@ def _sentence(row: dict[str, Any]) -> str:
     lost, gone = -row["drawn_change"], -row["content_change"]
     if lost < MATTERS:
         return f"{where}: {found}: nothing is lost since L0."
-    still = min(max(1 - gone / lost, 0.0), 1.0)
+    if gone <= 0:
+        return (
+            f"{where}: {found}. Since L0 its own loses {number(lost)} dB and the fitted one gains {number(-gone)} dB: the content is "
+            "there, and it is the trained read-out that no longer finds it."
+        )
+    still = max(1 - gone / lost, 0.0)
     return (
         f"{where}: {found}. Since L0 its own loses {number(lost)} dB, the fitted one {number(gone)} dB: {100 * still:.0f} % of the loss "
         "is one of reading out, the rest one of content (as far as linear read-outs see it)."

@@ -5,12 +5,14 @@ from typing import Any
 
 import polars as pl
 
+from lgmamba.analysis.frames import of_accuracy
 from lgmamba.analysis.numbers import greatest, least, mean
 from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA
 from lgmamba.analysis.shown import shown_rows
 from lgmamba.config.remedies import ORACLES, RESERVED
 from lgmamba.config.study import Params
-from lgmamba.metrics import Metric
+from lgmamba.explorer import link
+from lgmamba.metrics import ACCURACY, Metric
 from lgmamba.report.remedy_kinds import kind_facts
 from lgmamba.report.words import duration, interval, listed, number, plural, signed
 
@@ -47,6 +49,8 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
             for run, order_ in levels.select("run", "order").unique(maintain_order=True).rows()
         ],
         "tried": drawn.filter(pl.col("rank").is_not_null())["remedy"].n_unique(),
+        "views": best_views(params, shown_rows(params, "remedies", drawn), far),
+        "best": next(iter(drawn.filter(rank=1)["remedy"]), None),
         "kinds": kind_facts(found, drawn, params, far),
         "sentences": best_sentences(shown_rows(params, "remedies", drawn), found["differences"], far, metric),
         "calibration": calibration_sentence(params, found["cost"]),
@@ -115,21 +119,32 @@ def _calibration(cost: dict[str, Any]) -> str:
 
 
 def _change(mine: pl.DataFrame, name: str, unit: str) -> str:
-    """The largest difference from vanilla at T <= L0."""
+    """The largest difference from vanilla at T <= L0; and of accuracy where a class is named."""
     cells = mine.filter(pl.col("factor") <= 1, against=VANILLA)
     if name in (VANILLA, *ORACLES) or cells.is_empty():
         return "\u2013"
-    worst = cells.sort(pl.col("effect").abs()).row(-1, named=True)["effect"]
-    return "none" if abs(worst) < 0.005 else f"{signed(worst)} {unit}"
+    units = {"effect": unit} | ({EFFECT: ACCURACY.difference_unit} if _names_classes(cells) else {})
+    worst = {name: cells.sort(pl.col(name).abs())[name][-1] for name in units}
+    return " / ".join(
+        "none" if abs(worst[name]) < 0.005 else f"{signed(worst[name])} {of_level}" for name, of_level in units.items()
+    )
 
 
 def _ahead(mine: pl.DataFrame, far: float) -> str:
-    """Level minus the best control's at the longest T."""
+    """Level minus the best control's at the longest T; and accuracy minus the best control's where a class is named."""
     row = mine.filter(pl.col("factor") == far, against=BEST_CONTROL)
     if row.is_empty():
         return "\u2013"
-    effect, lo, hi = (row[name][0] for name in ("effect", "effect_lo", "effect_hi"))
-    return signed(effect) + ("" if lo is None else f" {interval(lo, hi, 'dB')}")
+    names = ["effect", *([EFFECT] if _names_classes(row) else [])]
+    found = [[row[f"{name}{end}"][0] for end in ("", "_lo", "_hi")] for name in names]
+    return " / ".join(signed(effect) + ("" if lo is None else f" {interval(lo, hi, 'dB')}") for effect, lo, hi in found)
+
+
+EFFECT = of_accuracy("effect")
+
+
+def _names_classes(differences: pl.DataFrame) -> bool:
+    return EFFECT in differences.columns and differences[EFFECT].null_count() == 0
 
 
 def best_remedies(drawn: pl.DataFrame, far: float) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -148,20 +163,37 @@ def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float, m
     sentences = []
     for best, control in best_remedies(drawn, far):
         against = differences_of(best, differences)
+        compared = (
+            (AT_L0, "from its level at L0"),
+            (VANILLA, "from the model as it is"),
+            (control["remedy"], f"from the best control, `{control['remedy']}`"),
+        )
         parts = [
-            _difference(against[name], words, metric.difference_unit)
-            for name, words in (
-                (AT_L0, "from its level at L0"),
-                (VANILLA, "from the model as it is"),
-                (control["remedy"], f"from the best control, `{control['remedy']}`"),
-            )
-            if name in against
+            _difference(against[name], words, metric.difference_unit) for name, words in compared if name in against
         ]
         sentences.append(
             f"`{best['run']}` (L0 = {best['L0']}), order `{best['order']}`, at {far:g} \u00d7 L0: the best remedy is `{best['remedy']}` with "
             f"{number(best['psnr'])} {metric.unit}, {listed(parts)}."
+            + _accuracy_sentence(best, [(against[name], words) for name, words in compared if name in against])
         )
     return sentences
+
+
+def best_views(params: Params, drawn: pl.DataFrame, far: float) -> list[str]:
+    """For each of `best_sentences` the address at which the explorer shows it."""
+    rows = [best for best, _ in best_remedies(drawn, far)]
+    return [link(params, [best["run"]], best["step"], best["remedy"], best["order"]) for best in rows]
+
+
+def _accuracy_sentence(best: dict[str, Any], against: list[tuple[dict[str, Any], str]]) -> str:
+    """The same of accuracy, of the remedy that is best by the task's own metric; nothing where no class is named."""
+    if best.get("accuracy") is None:
+        return ""
+    rows = [
+        ({name: row.get(of_accuracy(name)) for name in ("effect", "effect_lo", "effect_hi")}, w) for row, w in against
+    ]
+    parts = [_difference(row, words, ACCURACY.difference_unit) for row, words in rows if row["effect"] is not None]
+    return f" Its accuracy is {number(best['accuracy'], 1)} %, {listed(parts)}."
 
 
 def differences_of(best: dict[str, Any], differences: pl.DataFrame) -> dict[str, dict[str, Any]]:

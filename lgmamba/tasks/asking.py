@@ -13,7 +13,7 @@ from lgmamba.model.stack import StackState
 class AskedModel(SequenceModel):
     """After step t, Q question tokens are read from the state there, one after the other; their outputs answer.
 
-    A model of a task has `tokens`, `questions` and `answer`.
+    A model of a task has `tokens`, `questions` and `predict_asked`.
     """
 
     asks: ClassVar[bool] = True
@@ -22,14 +22,14 @@ class AskedModel(SequenceModel):
         """Tokens (B, Q, d) that ask after steps t (B,); without a word to the host."""
         raise NotImplementedError
 
-    def answer(self, outputs: Tensor) -> Tensor:
+    def predict_asked(self, outputs: Tensor) -> Tensor:
         """Predictions (..., *shape) from the outputs (..., Q, d) at question tokens."""
         raise NotImplementedError
 
     def ask(self, state: StackState, sequences: Sequences, t: int, target_length: Tensor | None = None) -> Tensor:
         after = torch.full((len(sequences),), t, device=sequences.device)
         outputs, _ = self.encode(self.questions(sequences, after), state, target_length, want_state=False)
-        return self.answer(outputs)
+        return self.predict_asked(outputs)
 
     def forward(
         self,
@@ -51,5 +51,5 @@ class AskedModel(SequenceModel):
         tokens = torch.where((since >= 0)[..., None], questions, tokens)
         told = None if target_length is None else target_length.repeat_interleave(S, dim=0)
         outputs, _ = self.encode(tokens, state, told, want_state=False)
-        answers = self.answer(gather_steps(outputs, after + torch.arange(Q, device=steps.device)))
+        answers = self.predict_asked(gather_steps(outputs, after + torch.arange(Q, device=steps.device)))
         return answers.unflatten(0, (B, S))

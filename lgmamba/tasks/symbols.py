@@ -54,7 +54,7 @@ class AskedSymbols(AskedModel, SymbolModel):
     def questions(self, sequences: Any, t: Tensor) -> Tensor:
         return self.embed_symbol(sequences.questions_after(t)).to(self.dtype)
 
-    def answer(self, outputs: Tensor) -> Tensor:
+    def predict_asked(self, outputs: Tensor) -> Tensor:
         return self.predict(outputs)
 
 

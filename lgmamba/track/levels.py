@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lgmamba.config.study import Params
+from lgmamba.metrics import ACCURACY
 from lgmamba.track import store as stores
 from lgmamba.track.tracker import find_run
 
@@ -10,8 +11,8 @@ from lgmamba.track.tracker import find_run
 def log_levels(store: Path, params: Params, frames: Path) -> int:
     """Give every training that the store knows its levels: test_psnr/at_L0, /at_2_L0, ... and test_psnr with T as the step.
 
-    The split and the level have the names that the study gives them. Values that a run has already are written again only
-    where they changed.
+    Of those that name a class also test_accuracy (%). The split and the level have the names that the study gives them. Values that a
+    run has already are written again only where they changed.
 
     Args:
         store: folder of the MLflow store.
@@ -23,7 +24,7 @@ def log_levels(store: Path, params: Params, frames: Path) -> int:
     import polars as pl
 
     mlflow, found = stores.client(store), 0
-    name = f"{params.probe.split}_{params.task.METRICS[0].level}"
+    names = {"psnr": params.task.METRICS[0].level, ACCURACY.level: ACCURACY.level}
     curves = pl.read_parquet(frames / "curves.parquet").filter(
         mode="prefix", method="model", order=params.probe.orders[0]
     )
@@ -34,14 +35,18 @@ def log_levels(store: Path, params: Params, frames: Path) -> int:
         if run_id is None:
             continue
         found += 1
-        levels = dict(curves.filter(run=run, seed=seed).select("step", "psnr").sort("step").rows())
-        values = {(name, step): level for step, level in levels.items()}
         factors = {1: "L0"} | {factor: f"{factor:g}_L0" for factor in params.claims.far_factors}
-        values |= {
-            (f"{name}/at_{words}", 0): levels[step]
-            for factor, words in factors.items()
-            if (step := round(factor * config.L0)) in levels
-        }
+        own = curves.filter(run=run, seed=seed).sort("step")
+        values: dict[tuple[str, int], float] = {}
+        for column in (column for column in names if column in own.columns):
+            name = f"{params.probe.split}_{names[column]}"
+            levels = dict(own.drop_nulls(column).select("step", column).rows())
+            values |= {(name, step): level for step, level in levels.items()}
+            values |= {
+                (f"{name}/at_{words}", 0): levels[step]
+                for factor, words in factors.items()
+                if (step := round(factor * config.L0)) in levels
+            }
         _write(mlflow, run_id, values)
     return found
 

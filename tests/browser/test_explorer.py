@@ -1,16 +1,17 @@
 """The step explorer, used as a person would."""
 
 import base64
+import io
 import json
 import re
 
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.panel import read_panel
-from lgmamba.config.study import load_params
 from lgmamba.explorer import explorer_page
 from tests.browser.conftest import ROOT
 
@@ -28,9 +29,14 @@ def canvas(page, nth: int, upper: bool = True) -> np.ndarray:
     return np.frombuffer(base64.b64decode(packed), np.uint8).reshape(height, width, 4)[..., :3]
 
 
+def levels(study: str, frame: str, **which) -> pl.DataFrame:
+    """The rows of a kept frame."""
+    return pl.read_parquet(ROOT / f"reports/{study}/frames/{frame}.parquet").filter(**which)
+
+
 def curves(study: str) -> dict[str, dict[int, float]]:
     """Run -> step -> level, from the frame."""
-    rows = pl.read_parquet(ROOT / f"reports/{study}/frames/figure_curves.parquet").filter(method="model")
+    rows = levels(study, "figure_curves", method="model")
     return {run[0]: dict(zip(here["step"], here["psnr"], strict=True)) for run, here in rows.group_by("run")}
 
 
@@ -173,6 +179,19 @@ def test_four_models_and_no_more_at_least_one(opened, written):
         assert page.locator(".card").count() == 2 + 1
 
 
+def assert_something_everywhere(page) -> None:
+    """Each part of the page, as a screenshot shows it, has something on its ground, and none lies on the next."""
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    whole = np.asarray(shot).astype(int)
+    below = 0
+    for part in (".choices", "#sentence", "#pictures", ".plot", "#maps", "footer"):
+        box = {name: int(value) for name, value in page.locator(part).first.bounding_box().items()}
+        assert below <= box["y"] + 1, part
+        below = box["y"] + box["height"]
+        seen = whole[box["y"] : below, box["x"] : box["x"] + box["width"]]
+        assert (np.abs(seen - whole[0, 0]).sum(axis=2) > 30).mean() > 0.04, part
+
+
 @pytest.mark.parametrize(("width", "dark"), [(400, False), (400, True), (900, False), (1600, True)])
 def test_it_fits_and_can_be_read_at_every_width(opened, written, width, dark):
     with opened(written("omniglot"), width=width, dark=dark) as page:
@@ -188,6 +207,7 @@ def test_it_fits_and_can_be_read_at_every_width(opened, written, width, dark):
         assert 0 <= bar["y"] <= 800 - bar["height"] + 1 if width == 400 else True  # always at hand on a phone
         label = page.locator(".card").nth(2).locator("canvas").first.bounding_box()
         assert label["width"] > 80
+        assert_something_everywhere(page)
 
 
 def test_it_can_be_read_without_scripts(opened, written):
@@ -199,7 +219,7 @@ def test_it_can_be_read_without_scripts(opened, written):
         assert table.locator("img").count() >= 3 * 5
         assert all(table.locator("img").evaluate_all("nodes => nodes.map(node => node.naturalWidth > 0)"))
         assert (
-            "fixed_1024 against its level at L0 = 1024: 2.6 dB below at t = 256"
+            "PSNR of fixed_1024 against its level at L0 = 1024: 2.6 dB below at t = 256"
             in page.locator("noscript").inner_text()
         )
 
@@ -244,27 +264,98 @@ def test_scripts_that_are_not_the_pages_own_do_not_run(opened, written, tmp_path
         assert page.title().endswith("step by step")
 
 
-def test_a_task_without_pictures_has_its_curves(opened, tmp_path):
-    params = load_params(ROOT / "params.yaml", "regression")
-    rows = [
-        {"run": run, "method": "model", "step": t, "psnr": 3 + k + min(t, config.L0) / 8, "n_seeds": 1, "n_images": 9}
-        for k, (run, config) in enumerate(params.runs_by_name().items())
-        for t in (1, 4, 16, config.L0, 64, 256)
-    ]
-    frame = pl.DataFrame(rows).unique(maintain_order=True).sort("run", "step", maintain_order=True)
-    frame.with_columns(psnr_lo=pl.col("psnr") - 1, psnr_hi=pl.col("psnr") + 1).write_parquet(
-        tmp_path / "figure_curves.parquet"
+def test_one_training_is_shown_where_one_is_chosen(opened, written):
+    seed = {"run": "fixed_1024", "mode": "prefix", "method": "model", "seed": 3}
+    own = dict(levels("omniglot", "curves", **seed).select("step", "psnr").rows())
+    with opened(written("omniglot"), "#t=256&runs=fixed_1024,uniform_1024") as page:
+        page.get_by_role("combobox", name="Training").select_option("3")
+        page.clock.run_for(1000)
+        words = text_of(page, "#sentence")
+        assert words.startswith(
+            f"At t = 256, in the training with seed 3, fixed_1024 is {own[1024] - own[256]:.1f} dB below its level at L0 = 1024"
+        )
+        assert "lines: training with seed 3, bands: lowest to highest of all" in text_of(page, "#about-psnr")
+        assert text_of(page, "#about-pictures") == "Pictures are of the trainings with seed 0. None are kept of seed 3."
+        assert page.url.endswith("&seed=3")
+        page.get_by_role("combobox", name="Training").select_option("9")  # of the runs of one contrast alone
+        page.clock.run_for(100)
+        assert "fixed_1024 was not trained with seed 9; uniform_1024 was not" in text_of(page, "#sentence")
+        page.get_by_role("checkbox", name=re.compile("^token_1024 ")).check()
+        page.clock.run_for(100)
+        assert re.search(r"; token_1024 is .* its level at L0 = 1024\.$", text_of(page, "#sentence"))
+        page.get_by_role("combobox", name="Training").select_option("")
+        page.clock.run_for(100)
+        assert text_of(page, "#sentence").startswith("At t = 256, fixed_1024 is 2.6 dB below")
+
+
+def test_levels_under_a_remedy_stand_beside_those_as_trained(opened, written):
+    found = {
+        remedy: levels("cifar10_remedies", "remedies", run="uniform_64", order="permutation", remedy=remedy, step=1600)
+        for remedy in ("dt_root", "vanilla")
+    }
+    remedied, trained = (found[name]["psnr"][0] for name in ("dt_root", "vanilla"))
+    with opened(written("cifar10_remedies"), "#t=1600&runs=adaptive_64") as page:
+        assert page.locator("#remedied").is_hidden()
+        page.get_by_role("combobox", name="Remedy").select_option("dt_root")
+        page.clock.run_for(1000)
+        assert page.url.endswith("&runs=adaptive_64,uniform_16&remedy=dt_root")  # with one that it was tried on
+        assert "adaptive_64 was not tried" in text_of(page, "#sentence")
+        page.get_by_role("checkbox", name=re.compile("^uniform_64 ")).check()
+        page.clock.run_for(100)
+        want = f"uniform_64 is {remedied - trained:.1f} dB above itself as trained ({remedied:.1f}, as trained {trained:.1f} dB)"
+        assert want in text_of(page, "#sentence")
+        assert "no pictures" in text_of(page, "#about-remedy")
+        assert "None are kept under a remedy." in text_of(page, "#about-pictures")
+        assert page.locator("#remedied-psnr .u-over").is_visible()
+        page.get_by_role("combobox", name="Order").select_option("replacement")
+        page.get_by_role("combobox", name="Training").select_option("1")
+        page.clock.run_for(100)
+        assert "Trainings are not kept apart here" in text_of(page, "#about-remedy")
+        assert "read in order permutation" in text_of(page, "#about-maps")
+
+
+def test_accuracy_is_seen_where_a_class_is_named(opened, written):
+    about = {"mode": "prefix", "method": "model", "run": "uniform_w100"}
+    mean = dict(levels("classified_digits", "summary", **about).select("step", "accuracy").rows())
+    with opened(written("classified_digits"), "#t=64&runs=uniform_w100,uniform_w0&remedy=windows&seed=2") as page:
+        assert page.locator(".u-over .cursor").count() == 4  # both levels, as trained and under the remedy
+        lefts = {round(box.bounding_box()["x"]) for box in page.locator(".u-over .cursor").all()}
+        assert len(lefts) == 1
+        assert "Trainings are not" not in text_of(page, "#about-remedy")
+        page.get_by_role("combobox", name="Training").select_option("")
+        page.get_by_role("combobox", name="Remedy").select_option("")
+        page.clock.run_for(100)
+        want = f"and names {mean[64]:.0f} % of the classes rightly, at L0 {mean[16]:.0f} %"
+        assert want in text_of(page, "#sentence").partition("uniform_w100")[2].partition(";")[0]
+        assert page.locator("#remedied").is_hidden()
+    with opened(written("classified_digits"), scripts=False) as page:
+        assert f", {mean[16]:.0f} %" in page.locator("table.still").inner_text()
+
+
+def test_what_queries_ask_for_can_be_outlined(opened, written):
+    with opened(written("omniglot")) as page:
+        outlines = page.locator(".queries").first
+        assert outlines.is_hidden()
+        page.get_by_role("checkbox", name="outline what each query asks for").check()
+        assert outlines.is_visible()
+        assert outlines.locator("path").get_attribute("d").count("M") == (128 // 4) ** 2
+    with opened(written("cifar10")) as page:
+        assert page.locator("#queries").count() == 0
+
+
+def test_a_task_without_pictures_has_its_curves(opened, written):
+    mean = dict(
+        levels("recall_mqar", "summary", run="mamba2", mode="prefix", method="model").select("step", "psnr").rows()
     )
-    file = tmp_path / "explorer.html"
-    file.write_text(explorer_page(params, tmp_path))
-    with opened(file, "#t=64") as page:
+    with opened(written("recall_mqar"), "#t=64&runs=mamba2") as page:
         assert page.locator("#pictures, #images, #maps").count() == 0
         assert page.locator(".u-over").is_visible()
         page.get_by_role("slider").press("End")
         page.clock.run_for(100)
-        assert text_of(page, "#step") == "t = 256"
-        assert text_of(page, "#sentence").startswith("At t = 256, fixed_50 is as good as at L0 = 50; uniform_50 is ")
-    with opened(file, scripts=False) as page:
+        assert text_of(page, "#step") == "t = 1600"
+        want = f"At t = 1600, mamba2 is {mean[64] - mean[1600]:.1f} pp below its level at L0 = 64."
+        assert text_of(page, "#sentence") == want
+    with opened(written("recall_mqar"), scripts=False) as page:
         assert page.locator("table.still").is_visible()
 
 

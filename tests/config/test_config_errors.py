@@ -9,12 +9,17 @@ from lgmamba.config.study import load_params
 from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, at, changed, dotted, error, leaves, mappings, study, values
 
 PASSING = {"kind": "same_image", "max_factor": 4, "share": 0.5}
+POST = {"kind": "mamba2", "d_state": 4, "head": 8, "post": {"length": 16}}
 COMPARISON = {"generalist": "plain", "adaptive": "told"}
 OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
 OPTIONAL |= {
     "claims",
     *(f"claims.{key}" for key in ("comparisons", "fixed", "margin", "level", "seeds", "primary", "far_factors")),
     "inspect",
+    *(
+        f"inspect.{key}"
+        for key in ("factors", "attention_images", "attention_rows", "gradient_probes", "swaps", "read_every")
+    ),
     "remedies",
     "extension",
     "extension.repeats",
@@ -161,8 +166,12 @@ def test_every_missing_key_is_named_unless_it_has_a_default():
             },
             "expected: max_factor x L0 >= 1 step; got 0.4 x 1",
         ),
+        (
+            {"model": {"mixer": POST}, "train": {"state_passing": PASSING}},
+            "found same_image, expected: null with mixer mamba2, since its decays hang on the number of the step (post), and steps before",
+        ),
     ],
-    ids=["length-adaptive", "less than a step"],
+    ids=["length-adaptive", "less than a step", "steps counted"],
 )
 def test_state_passing_that_does_not_fit_the_run_is_refused(override, line):
     message = error(values(runs=values()["runs"] | {"passed": override}))

@@ -9,10 +9,13 @@ from matplotlib.text import Text
 from lgmamba.analysis import FIGURE_CONDITIONS, figures_of
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.evaluate import evaluate
+from lgmamba.analysis.frames import of_accuracy
 from lgmamba.analysis.panel import read_panel
 from lgmamba.figures import FIGURES, WITH_PICTURES, draw
+from lgmamba.figures.levels import by_level
 from lgmamba.figures.pictures import show
 from lgmamba.figures.style import Style, grid_of_axes, panel_title, use_style
+from lgmamba.metrics import ACCURACY, PIXELS
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 from tests.figures.thumbnails import thumbnails
 
@@ -53,6 +56,40 @@ def build(name: str, study) -> tuple[Figure, pl.DataFrame]:
 def texts(figure: Figure) -> set[str]:
     found = {text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))}
     return found | {ax.get_xlabel() for ax in figure.axes} | {ax.get_ylabel() for ax in figure.axes}
+
+
+NAMED = {  # where classes are named, the same of accuracy
+    "curves": {"Accuracy (%)"},
+    "envelope": {"Accuracy at T (%)", "Difference (pp)"},
+    "budget": {"Accuracy at T (%)", "Difference at T (pp)", "Accuracy(2 L0) \u2212 Accuracy(L0) (pp)"},
+    "forms": {"Minus the generalist (pp); red: the specialist", "Minus its Accuracy at L0 (pp)"},
+    "degradation": {"Accuracy(T) \u2212 Accuracy(L0) (pp)"},
+    "remedies": {"Accuracy (%)", "Accuracy at 25 L0 minus Accuracy at L0 (pp)"},
+    "training": {"Validation Accuracy (%)"},
+}
+LEVELS = ("psnr", "value", "lead", "gain", "beside", "delta", "ahead", "change")
+BANDS = [f"{name}{end}" for name in LEVELS for end in ("", "_lo", "_hi")] + ["lo", "hi", "seeds_lo", "seeds_hi"]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_where_classes_are_named_accuracy_stands_below(name: str, study, compared):
+    study = compared if name in COMPARISONS else study
+    frame = pl.read_parquet(study.frames / f"figure_{name}.parquet")
+    runs = frame["run"].drop_nulls().unique(maintain_order=True).to_list()
+    headless = runs[-1] if name in ("curves", "degradation", "training") else None  # a run that names none
+    known = pl.col("run").is_not_null() & (pl.col("run") != headless if headless else True)
+    columns = [column for column in BANDS if column in frame.columns]
+    named = frame.with_columns(pl.when(known).then(50 + pl.col(c) / 2).alias(of_accuracy(c)) for c in columns)
+    use_style()
+    style = Style(list(load_study(study.study).runs))
+    figure = FIGURES[name](named, style)
+    figure.draw_without_rendering()
+    assert texts(figure) >= LABELS[name] | NAMED[name]
+    (own, _), (second, looks) = by_level(named, style)
+    assert own.equals(frame) and looks.metric is ACCURACY and style.metric is PIXELS
+    assert headless not in second["run"].to_list() and second["run"].n_unique() == len(runs) - (headless is not None)
+    level = columns[0]
+    assert second[level].to_list() == pytest.approx((50 + frame.filter(known)[level] / 2).to_list(), nan_ok=True)
 
 
 def test_the_names_are_known_without_heavy_imports():

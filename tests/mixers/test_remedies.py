@@ -11,7 +11,7 @@ from lgmamba.config.remedies import check_mixers
 from lgmamba.config.study import Params
 from lgmamba.mixers.registry import MIXERS
 from lgmamba.model.runner import run_sequence
-from lgmamba.remedies.registry import build, fit
+from lgmamba.remedies.registry import build, calibrate
 from tests.config.studies import error, values
 from tests.mixers.contract import ROWS
 from tests.model.models import EXACT, along, exact
@@ -75,7 +75,7 @@ def test_a_remedy_acts_beyond_the_training_length_or_is_refused_with_the_reason(
     monkeypatch.setattr(remedies, "model", lambda name="plain": model(kind))
     values = {}
     if tried.calibrated:
-        values["tried"] = off_one(fit(tried, remedies.calibration_set("plain", **CALIBRATION)).values)
+        values["tried"] = off_one(calibrate(tried, remedies.calibration_set("plain", **CALIBRATION)).values)
     made = build(tried, [tried], values, model(kind), remedies.LAST)
     found, plain = remedies.read(made, STEPS, piece=20), vanilla(kind, mode)
     torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)

@@ -77,7 +77,9 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(mixer, data, tmp_pa
 SIDE_BY_SIDE = [mixer for mixer in KINDS.values() if configured(Row(mixer, None, 0)).alone is None]
 
 
-@pytest.mark.parametrize("mixer", SIDE_BY_SIDE, ids=lambda mixer: mixer["kind"])
+@pytest.mark.parametrize(
+    "mixer", [*SIDE_BY_SIDE, KINDS["mamba2"] | {"post": {"length": 6}}], ids=lambda mixer: mixer["kind"]
+)
 def test_runs_of_a_mixer_trained_side_by_side_step_as_each_alone(mixer):
     runs, dataset = [run_with(mixer).model_copy(update={"seed": seed}) for seed in (0, 1)], in_memory(IMAGES)
     assert len(by_shape(runs, lambda run: run)) == 1

@@ -26,11 +26,17 @@ ACCURATE = {"run": "w1", "at": "2 L0", "metric": "accuracy"}
 MINE = {
     "model": HEAD,
     "train": {"steps": 8, "warmup_steps": 2, "log_every": 4, "validate_every": 8, "class_weight": 0, "batch_size": 32},
-    "runs": {"w0": {}, "w1": {"train": {"class_weight": 1}}},
+    "runs": {
+        "w0": {},
+        "w1": {"train": {"class_weight": 1}},
+        "fixed": {"task": {"lengths": {"kind": "fixed", "value": 6}}},
+        "fixed_w1": {"task": {"lengths": {"kind": "fixed", "value": 6}}, "train": {"class_weight": 1}},
+        "told": {"model": {"adaptive": {"kind": "length_token"}}},
+    },
     "seeds": [0],
     "probe": {"repeats": 1, "factors": [2], "extra_steps": [], "max_factor": 2, "panel_images": 2},
     "claims": {
-        "comparisons": [],
+        "comparisons": [{"generalist": "w0", "adaptive": "told"}],
         "far_factors": [2],
         "primary": [
             {"name": "A", "claim": "a", "of": ACCURATE, "minus": ACCURATE | {"run": "w0"}, "claimed": "above"},
@@ -123,6 +129,27 @@ def test_a_level_of_accuracy_is_the_share_of_right_answers(named):
     assert change == pytest.approx(at[12] - at[6])
 
 
+def test_every_frame_that_figures_draw_of_levels_has_both(named):
+    accuracy = {
+        (run, step): value
+        for run, step, value in frame(named, "curves")
+        .filter(method="model", mode="prefix")
+        .select("run", "step", "accuracy")
+        .rows()
+    }
+    envelope = frame(named, "envelope")
+    assert envelope.filter(role="specialist")["run"].to_list() == ["fixed"]  # not that for the class alone
+    for row in envelope.to_dicts():
+        assert row["accuracy"] == pytest.approx(accuracy[row["run"], row["step"]])
+    (told,) = envelope.filter(role="adaptive", step=6).to_dicts()
+    assert told["accuracy_gain"] == pytest.approx(accuracy["told", 6] - accuracy["w0", 6])
+    assert told["accuracy_beside"] == pytest.approx(accuracy["told", 6] - accuracy["fixed", 6])
+    drawn = frame(named, "figure_remedies").filter(remedy="layers", factor=2.0)
+    tried = frame(named, "remedies").filter(remedy="layers").select("factor", "accuracy").rows()
+    assert drawn["accuracy_delta"].item() == pytest.approx(dict(tried)[2.0] - dict(tried)[1.0])
+    assert frame(named, "figure_training").filter(run="w1")["accuracy"].is_between(0, 100).all()
+
+
 def test_contrasts_and_frames_have_both(named):
     assert {p.name for p in named.frames.iterdir()} == {*frames_of(named.study.params), "record.json"}
     rows = {row["name"]: row for row in frame(named, "contrasts").to_dicts()}
@@ -131,7 +158,7 @@ def test_contrasts_and_frames_have_both(named):
     )
     assert rows["A"]["effect"] == pytest.approx(accuracy["w1"] - accuracy["w0"])
     assert rows["R"]["effect"] is not None
-    (exchange,) = frame(named, "exchange").to_dicts()
+    exchange, _ = frame(named, "exchange").to_dicts()  # of generalists, and of specialists
     assert exchange["runs"] == ["w0", "w1"] and exchange["weights"] == [0.0, 1.0]
 
 

@@ -257,8 +257,10 @@ class Calibrated:
 
     def __init__(self, monkeypatch):
         self.names: list[str] = []
-        fit = stage.fit
-        monkeypatch.setattr(stage, "fit", lambda entry, images: self.names.append(entry.name) or fit(entry, images))
+        calibrate = stage.calibrate
+        monkeypatch.setattr(
+            stage, "calibrate", lambda entry, images: self.names.append(entry.name) or calibrate(entry, images)
+        )
 
 
 def test_what_was_calibrated_before_a_kill_is_not_calibrated_again(study, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from lgmamba.remedies.base import chain, cuts_every, piecewise
 from lgmamba.remedies.calibration import CalibrationSet
 from lgmamba.remedies.configs import Entry
 from lgmamba.remedies.read import read_with, record_vanilla, still_written
-from lgmamba.remedies.registry import build, control_remedies, fit
+from lgmamba.remedies.registry import build, calibrate, control_remedies
 from lgmamba.remedies.remedy import Remedy
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.model import PatchMamba
@@ -56,7 +56,7 @@ def remedy(key: tuple[str, str], mode: str, name: str = "plain", **more) -> Reme
 
 
 def built(tried: Entry, name: str = "plain") -> Remedy:
-    values = {tried.name: fit(tried, calibration_set(name)).values} if tried.calibrated else {}
+    values = {tried.name: calibrate(tried, calibration_set(name)).values} if tried.calibrated else {}
     return build(tried, [tried], values, model(name), 5 * L0)
 
 
@@ -120,7 +120,7 @@ def test_nothing_after_a_step_has_an_effect_on_it(key, mode):
 )
 def test_calibrated_factors_lower_the_error_on_images_held_out_or_change_nothing(form, how, mode):
     tried = entry(("spectrum", form), mode, calibrate=how, scope="layer", factor=None)
-    found = fit(tried, calibration_set("plain", steps=6)).values["T"]
+    found = calibrate(tried, calibration_set("plain", steps=6)).values["T"]
     assert set(found) == {str(2 * L0), str(5 * L0)}
     for values in found.values():
         assert len(values["factors"]) == 2
@@ -169,7 +169,7 @@ def test_factors_of_a_scope_reach_their_channels_and_modes(scope, expected, mode
         tried = entry((kind, "mult"), mode, scope=form)
     else:
         tried = entry((kind, form), mode, calibrate="gradient", factor=None)
-    assert len(fit(tried, calibration_set("plain")).values["T"][str(2 * L0)]["factors"]) == M
+    assert len(calibrate(tried, calibration_set("plain")).values["T"][str(2 * L0)]["factors"]) == M
     factors = torch.linspace(0.5, 1.5, M, dtype=torch.float64)
     found = build(tried, [tried], {"tried": {"T": {str(2 * L0): {"factors": factors.tolist()}}}}, model(), 2 * L0)
     before, after = {}, {}
@@ -210,7 +210,7 @@ def test_a_combination_of_prefix_entries_is_the_identity_up_to_the_training_leng
     first = entry(("step_size", "uniform"), "prefix", name="first")
     second = entry(("longmamba", "bound"), "prefix", name="second")
     both = Combination(name="both", combine=["first", "second"])
-    values = {"second": fit(second, calibration_set("plain")).values}
+    values = {"second": calibrate(second, calibration_set("plain")).values}
     found = read(build(both, [first, second, both], values, model(), LAST), SHORT + LONG)
     torch.testing.assert_close(found[:, : len(SHORT)], vanilla("prefix", SHORT), **EXACT)
     assert (found[:, -1] - vanilla("prefix", [LAST])[:, -1]).abs().max() > 1e-4
@@ -218,7 +218,9 @@ def test_a_combination_of_prefix_entries_is_the_identity_up_to_the_training_leng
 
 def test_the_ablations_of_a_score_decimate_where_the_score_does():
     layers = {
-        score: fit(entry(("decimamba", score), "prefix", layers="best"), calibration_set("plain")).values["layers"]
+        score: calibrate(entry(("decimamba", score), "prefix", layers="best"), calibration_set("plain")).values[
+            "layers"
+        ]
         for score in ("step_size", "random", "newest")
     }
     assert layers["random"] == layers["newest"] == layers["step_size"]

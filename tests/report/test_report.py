@@ -15,6 +15,7 @@ from lgmamba.figures import draw
 from lgmamba.records import ArtefactError, Key, finish
 from lgmamba.remedies.configs import CONFIGS
 from lgmamba.report import PAGES, html_page, update_readme, words, write_report
+from lgmamba.report.captions import same_images
 from lgmamba.report.contrasts import contrast_facts, sentence
 from lgmamba.report.facts import gather
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
@@ -339,3 +340,9 @@ def test_what_people_write_reaches_the_report_as_text(tmp_path):
 
 def test_a_page_runs_no_script_and_loads_nothing(report):
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in (report / "report.html").read_text()
+
+
+def test_the_caption_of_a_gallery_says_which_images_its_frame_has():
+    assert same_images([0], "test") == "The same test image in all rows."
+    assert same_images([0, 1], "test").endswith("in all rows: the first 2 of those kept.")
+    assert same_images([0, 3], "test").endswith("the first, and of those kept the one least like it.")

@@ -7,6 +7,8 @@ from lgmamba.config.base import ConfigError
 from lgmamba.data.dataset import load_dataset
 from lgmamba.model.runner import run_sequence
 from lgmamba.tasks.class_head import gradient_times, joined, parted
+from lgmamba.tasks.draw import task as draw
+from lgmamba.tasks.queried import task as queried
 from lgmamba.tasks.registry import build_model, build_task
 from tests.train.tiny import FakeTracker, Stopped, history, tiny_run, train_at, weights
 
@@ -140,6 +142,32 @@ def test_a_run_without_head_and_latent_keeps_its_file_and_its_batches(digits):
     assert set(batch.tensors()) == {"lengths", "steps", "weights", "rows", "cells"}
     names = build_model(run, (1, 8, 8)).state_dict()
     assert not any(name.startswith(("latent", "class_head")) for name in names)
+
+
+@pytest.mark.parametrize("kind", ["draw", "queried"])
+def test_without_a_head_the_picture_alone_is_trained_on_to_the_bit(digits, tmp_path, monkeypatch, kind):
+    """As if there were no head in the program: by the squared error of what the decoder makes of the outputs themselves."""
+    run = run_of(kind, None, {}, steps=6, warmup_steps=2, validate_every=6)
+    train_at(tmp_path / "now", run, digits)
+    module, task_class = {"draw": (draw, draw.DrawTask), "queried": (queried, queried.QueriedTask)}[kind]
+
+    def alone(self, model, batch, state=None):
+        if kind == "draw":
+            sequences = self.sequences(batch)
+            drawn = model.decode(model.outputs_at(sequences, batch.steps, batch.lengths, state))
+            errors = (drawn - sequences.targets[:, None]).square().flatten(2).mean(2)
+            return (errors * batch.weights).sum(1).mean()
+        kinds = module.slot_kinds(batch.lengths, batch.read.shape[1], self.config.queries)
+        places = module.slot_places(batch.read, batch.asked, batch.lengths)
+        patches = model.cut(self.sequences(batch).images, places)
+        outputs, _ = model.encode(model.slot_tokens(patches, places, kinds), state, batch.lengths, want_state=False)
+        errors = (model.decode(outputs) - patches).square().mean(2) * (kinds == module.QUERY)
+        return (errors.sum(1) * (4.0 / self.config.queries) * batch.weights[:, 0]).mean()
+
+    monkeypatch.setattr(task_class, "loss", alone)
+    monkeypatch.setattr(task_class, "before_training", lambda *_: None)
+    train_at(tmp_path / "alone", run, digits)
+    assert weights(tmp_path / "now") == weights(tmp_path / "alone")
 
 
 @pytest.mark.parametrize(

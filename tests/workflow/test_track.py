@@ -198,9 +198,10 @@ def test_trainings_carry_what_they_reach_on_held_out_images(tmp_path):
     params = load_params(ROOT / "params.yaml")
     run, L0, order = run_config().run, run_config().L0, params.probe.orders[0]
     train(tmp_path, 0, range(3), 3)
-    rows = [(run, seed, "prefix", order, "model", t, 10.0 + seed + t) for seed in (0, 1) for t in (1, L0, 2 * L0)]
-    rows += [(run, 0, "stream", order, "model", L0, 99.0), (run, 0, "prefix", order, "paste", L0, 99.0)]
-    names = ["run", "seed", "mode", "order", "method", "step", "psnr"]
+    rows = [(run, seed, "prefix", order, "model", t, 10.0 + seed + t, 80.0) for seed in (0, 1) for t in (1, L0)]
+    rows += [(run, 0, "prefix", order, "model", 2 * L0, 10.0 + 2 * L0, None)]
+    rows += [(run, 0, "stream", order, "model", L0, 99.0, 9.0), (run, 0, "prefix", order, "paste", L0, 99.0, 9.0)]
+    names = ["run", "seed", "mode", "order", "method", "step", "psnr", "accuracy"]
     pl.DataFrame(rows, schema=names, orient="row").write_parquet(tmp_path / "curves.parquet")
     digests = [(run, 0, result_digest(tmp_path / "train0")), (run, 1, "of a training that the store does not know")]
     pl.DataFrame(digests, schema=["run", "seed", "checkpoint_digest"], orient="row").write_parquet(
@@ -210,7 +211,8 @@ def test_trainings_carry_what_they_reach_on_held_out_images(tmp_path):
         assert log_levels(tmp_path / "store", params, tmp_path) == 1
     (found,) = tracked(tmp_path)
     levels = {name: value for name, value in found.data.metrics.items() if name.startswith("test_")}
-    assert levels == {"test_psnr": 10 + 2 * L0, "test_psnr/at_L0": 10 + L0, "test_psnr/at_2_L0": 10 + 2 * L0}
+    drawn = {"test_psnr": 10 + 2 * L0, "test_psnr/at_L0": 10 + L0, "test_psnr/at_2_L0": 10 + 2 * L0}
+    assert levels == drawn | {"test_accuracy": 80, "test_accuracy/at_L0": 80}
     assert steps_of(tmp_path, found.info.run_id, "test_psnr") == [1, L0, 2 * L0]
 
 

@@ -16,19 +16,20 @@ def remedy_rows(params: Params, levels: pl.DataFrame, differences: pl.DataFrame)
     """Every remedy and control at T >= L0, best first; without the ideal memory `paste`, which leaves every axis.
 
     Columns: those of remedies.parquet; delta (PSNR(T) - PSNR(L0), dB) with interval; ahead (PSNR minus that of the best control of
-    each seed, dB) with interval; rank: 1 for the remedy whose delta is largest, mean over runs, orders and T >= 2 L0, null for
-    vanilla and controls, which come after; best_of_kind: whether no remedy of its kind has a better rank; longer: the generalist of
-    the next longer L0, longer_psnr: its PSNR at its L0.
+    each seed, dB) with interval; both also of accuracy (pp) where classes are named; rank: 1 for the remedy whose delta is largest,
+    mean over runs, orders and T >= 2 L0, null for vanilla and controls, which come after; best_of_kind: whether no remedy of its kind
+    has a better rank; longer: the generalist of the next longer L0, longer_psnr: its PSNR at its L0.
     """
     keys = ("run", "order", "remedy", "step")
-    delta = differences.filter(against=AT_L0).select(*keys, delta="effect", delta_lo="effect_lo", delta_hi="effect_hi")
-    ahead = differences.filter(against=BEST_CONTROL).select(
-        *keys, ahead="effect", ahead_lo="effect_lo", ahead_hi="effect_hi"
+    columns = [name for name in differences.columns if "effect" in name]
+    delta, ahead = (
+        differences.filter(against=against).select(*keys, pl.col(columns).name.replace("effect", name))
+        for against, name in ((AT_L0, "delta"), (BEST_CONTROL, "ahead"))
     )
     rows = levels.filter(pl.col("factor") >= 1, pl.col("remedy").is_in(ORACLES).not_())
     rows = rows.join(delta, on=keys, how="left", maintain_order="left")
     at_L0 = pl.when(factor=1.0).then(0.0)
-    rows = rows.with_columns(at_L0.otherwise(pl.col("delta", "delta_lo", "delta_hi")).name.keep())
+    rows = rows.with_columns(at_L0.otherwise(pl.col(name)).alias(name) for name in delta.columns if "delta" in name)
     rows = rows.join(ahead, on=keys, how="left", maintain_order="left")
     ranking = ranked(rows)
     rank = pl.DataFrame(

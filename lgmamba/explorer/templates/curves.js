@@ -5,42 +5,67 @@ const LABELLED_FROM = 620; // pixels of width from which on lines have their nam
 
 const styleOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-function curveData(runs, baselines) {
-  const steps = [...new Set([...runs, ...baselines].flatMap((line) => line.curve[0]))].sort((a, b) => a - b);
-  const column = (line, k) => {
-    const values = new Map(line.curve[0].map((step, position) => [step, line.curve[k][position]]));
-    return steps.map((step) => (values.has(step) ? values.get(step) : null));
-  };
-  return [steps, ...runs.flatMap((run) => [1, 2, 3].map((k) => column(run, k))), ...baselines.map((line) => column(line, 1))];
+// Lines of the runs that are shown: {name, colour, dash, width, L0, curve, band, named}; baselines have no colour.
+function levelLines(view, metric) {
+  return view.runs.map((name) => RUNS.get(name)).map((run) => lineOf(run, curveOf(run, view, metric))).filter((line) => line.curve);
 }
 
-function levelsInView(runs, baselines) {
-  const lines = [...runs.flatMap((run) => run.curve.slice(2)), ...baselines.filter((line) => !line.leaves).map((line) => line.curve[1])];
-  const values = lines.flat();
+function baselineLines(view, metric) {
+  const found = DATA.baselines.map((line) => ({ ...line, width: 1, named: !line.leaves, curve: (line.levels[view.order] || {})[metric.level] }));
+  return found.filter((line) => line.curve);
+}
+
+// Of each run that the remedy was tried on: with it, and thin, as trained.
+function remedyLines(view, metric) {
+  const found = view.runs.map((name) => [RUNS.get(name), underRemedy(RUNS.get(name), view, metric)]).filter(([, both]) => both);
+  return found.flatMap(([run, { remedied, trained }]) => [
+    { ...lineOf(run, trained), name: found.length > 1 ? "" : "as trained", width: 1, band: false, named: found.length === 1 },
+    { ...lineOf(run, remedied), name: found.length > 1 ? run.name : `with ${view.remedy}`, width: 3 },
+  ]);
+}
+
+function lineOf(run, curve) {
+  return { name: run.name, colour: run.colour, dash: run.dash, width: LINE, L0: run.L0, curve, band: true, named: true };
+}
+
+function curveData(lines) {
+  const steps = [...new Set(lines.flatMap((line) => line.curve.t))].sort((a, b) => a - b);
+  const column = (line, name) => {
+    const values = new Map(line.curve.t.map((step, k) => [step, line.curve[name][k]]));
+    return steps.map((step) => (values.has(step) ? values.get(step) : null));
+  };
+  return [steps, ...lines.flatMap((line) => (line.band ? ["mean", "low", "high"] : ["mean"]).map((name) => column(line, name)))];
+}
+
+function levelsInView(lines) {
+  const values = lines.filter((line) => !line.leaves).flatMap((line) => [...line.curve.mean, ...(line.band ? [...line.curve.low, ...line.curve.high] : [])]);
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const room = Math.max(high - low, 1);
   return [low - 0.06 * room, high + 0.08 * room];
 }
 
-function seriesOf(runs, baselines) {
-  const grey = styleOf("--muted");
-  const dash = (line, width) => line.dash.map((length) => length * width);
-  return [
-    {},
-    ...runs.flatMap((run) => [
-      { stroke: run.colour, width: LINE, dash: dash(run, LINE), spanGaps: true, points: { show: false } },
-      { stroke: "transparent", width: 0, spanGaps: true, points: { show: false } },
-      { stroke: "transparent", width: 0, spanGaps: true, points: { show: false } },
-    ]),
-    ...baselines.map((line) => ({ stroke: grey, width: 1, dash: dash(line, 1.6), spanGaps: true, points: { show: false } })),
-  ];
+// One series for each line, and two without a stroke for the ends of its band.
+function seriesOf(lines) {
+  const edge = { stroke: "transparent", width: 0, spanGaps: true, points: { show: false } };
+  const series = [{}];
+  const bands = [];
+  for (const line of lines) {
+    const stroke = line.colour || styleOf("--muted");
+    const dash = line.dash.map((length) => length * (line.colour ? line.width : 1.6));
+    series.push({ stroke, width: line.width, dash, spanGaps: true, points: { show: false } });
+    if (!line.band) continue;
+    bands.push({ series: [series.length + 1, series.length], fill: `${line.colour}38` });
+    series.push(edge, edge);
+  }
+  return { series, bands };
 }
 
 // Names beside the ends of lines, pushed apart where they would meet; dots and dashes at training lengths.
-function drawNames(plot, runs, baselines, labelled) {
+function drawNames(plot, lines, labelled) {
   const { ctx, bbox } = plot;
   const ratio = devicePixelRatio;
   const toY = (level) => plot.valToPos(level, "y", true);
+  const runs = lines.filter((line) => line.colour);
   ctx.save();
   for (const L0 of new Set(runs.map((run) => run.L0))) {
     const x = plot.valToPos(L0, "x", true);
@@ -53,91 +78,92 @@ function drawNames(plot, runs, baselines, labelled) {
     ctx.stroke();
   }
   ctx.setLineDash([]);
-  for (const run of runs) {
+  for (const run of runs.filter((line) => line.band)) {
+    const at = levelAt(run.curve, run.L0);
+    if (!at) continue;
     ctx.fillStyle = run.colour;
     ctx.strokeStyle = styleOf("--page");
     ctx.lineWidth = 1.5 * ratio;
     ctx.beginPath();
-    ctx.arc(plot.valToPos(run.L0, "x", true), toY(levelAt(run, run.L0).level), 4.5 * ratio, 0, 7);
+    ctx.arc(plot.valToPos(run.L0, "x", true), toY(at.level), 4.5 * ratio, 0, 7);
     ctx.fill();
     ctx.stroke();
   }
   if (labelled) {
-    const lines = [...runs, ...baselines.filter((line) => !line.leaves)];
-    const names = lines.map((line) => ({ text: line.name, y: toY(line.curve[1].at(-1)), colour: line.colour })).sort((a, b) => a.y - b.y);
+    const named = lines.filter((line) => line.named);
+    const names = named.map((line) => ({ text: line.name, y: toY(line.curve.mean.at(-1)), line })).sort((a, b) => a.y - b.y);
     names.forEach((name, k) => (name.y = k ? Math.max(name.y, names[k - 1].y + 16 * ratio) : name.y));
     const over = names.length ? names.at(-1).y - (bbox.top + bbox.height) : 0;
     ctx.font = `${12.5 * ratio}px system-ui, sans-serif`;
     ctx.textBaseline = "middle";
     ctx.textAlign = "left";
-    for (const name of names) {
-      const [x, y] = [bbox.left + bbox.width + 8 * ratio, name.y - Math.max(over, 0)];
-      ctx.fillStyle = name.colour || styleOf("--muted");
-      ctx.fillRect(x, y - 1.5 * ratio, 10 * ratio, 3 * ratio);
-      ctx.fillStyle = name.colour ? styleOf("--text") : styleOf("--muted");
-      ctx.fillText(name.text, x + 15 * ratio, y);
+    for (const { text, y, line } of names) {
+      const [x, middle] = [bbox.left + bbox.width + 8 * ratio, y - Math.max(over, 0)];
+      const thick = Math.min(line.width + 1, 4) * ratio;
+      ctx.fillStyle = line.colour || styleOf("--muted");
+      ctx.fillRect(x, middle - thick / 2, 10 * ratio, thick);
+      ctx.fillStyle = line.colour ? styleOf("--text") : styleOf("--muted");
+      ctx.fillText(text, x + 15 * ratio, middle);
     }
+    nameLeaving(plot, lines.filter((line) => line.leaves));
   }
-  if (labelled) nameLeaving(plot, baselines.filter((line) => line.leaves));
   ctx.restore();
 }
 
 // Baselines that leave the view have their names where they do, beside each other's lines.
-function nameLeaving(plot, baselines) {
+function nameLeaving(plot, lines) {
   const { ctx, bbox } = plot;
   const top = plot.scales.y.max;
   ctx.fillStyle = styleOf("--muted");
   ctx.textAlign = "right";
-  baselines.forEach((line, k) => {
-    const [steps, levels] = line.curve;
-    const at = levels.findIndex((level) => level > top);
+  lines.forEach((line, k) => {
+    const { t, mean } = line.curve;
+    const at = mean.findIndex((level) => level > top);
     if (at < 1) return;
-    const share = (top - levels[at - 1]) / (levels[at] - levels[at - 1]);
-    const x = plot.valToPos(steps[at - 1] * (steps[at] / steps[at - 1]) ** share, "x", true);
+    const share = (top - mean[at - 1]) / (mean[at] - mean[at - 1]);
+    const x = plot.valToPos(t[at - 1] * (t[at] / t[at - 1]) ** share, "x", true);
     ctx.fillText(line.name.split(":")[0], x - 10 * devicePixelRatio, bbox.top + (10 + 17 * k) * devicePixelRatio);
   });
 }
 
+// Pixels that the names of lines take, one width for all plots so that their steps stand above each other.
 function roomForNames(lines) {
   const context = element("canvas").getContext("2d");
   context.font = "12.5px system-ui, sans-serif";
-  return Math.ceil(Math.max(...lines.map((line) => context.measureText(line.name).width))) + 30;
+  return Math.ceil(Math.max(0, ...lines.filter((line) => line.named).map((line) => context.measureText(line.name).width))) + 30;
 }
 
-// The plot of these runs in a box; returns what moves its cursor and what takes it away.
-function plotCurves(box, runs, jump) {
-  const baselines = DATA.baselines;
+// The plot of these lines in a box, from the first step of `ends` to the last; returns what moves its cursor and what takes it away.
+function plotLines(box, lines, metric, ends, room, jump) {
   const width = box.clientWidth;
   const labelled = width >= LABELLED_FROM;
   const [text, grid] = [styleOf("--muted"), styleOf("--line")];
   const font = "12px system-ui, sans-serif";
   const axis = { stroke: text, font, gap: 4, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 }, labelFont: font, labelSize: 18 };
-  const data = curveData(runs, baselines);
-  const steps = data[0];
-  const bands = runs.map((run, k) => ({ series: [3 * k + 3, 3 * k + 2], fill: `${run.colour}38` }));
-  const unit = DATA.metric.unit ? ` (${DATA.metric.unit})` : "";
+  const data = curveData(lines);
+  const unit = metric.unit ? ` (${metric.unit})` : "";
   const cursor = element("div", { className: "cursor" });
-  const dots = runs.map((run) => element("span", { className: "dot" }));
-  dots.forEach((dot, k) => (dot.style.background = runs[k].colour));
+  const dotted = lines.filter((line) => line.colour);
+  const dots = dotted.map((line) => element("span", { className: line.band ? "dot" : "dot small" }));
+  dots.forEach((dot, k) => (dot.style.background = dotted[k].colour));
   let at = null;
   const plot = new uPlot(
     {
       width,
       height: Math.round(Math.min(360, Math.max(230, width * 0.42))),
-      padding: [10, labelled ? roomForNames([...runs, ...baselines.filter((line) => !line.leaves)]) : 12, 0, 0],
+      padding: [10, labelled ? room : 12, 0, 0],
       cursor: { show: false },
       legend: { show: false },
-      scales: { x: { time: false, distr: 3, log: 2, range: [steps[0], steps.at(-1)] }, y: { range: levelsInView(runs, baselines) } },
+      scales: { x: { time: false, distr: 3, log: 2, range: ends }, y: { range: levelsInView(lines) } },
       axes: [
         { ...axis, label: `step t (${DATA.read} read)`, space: 34, size: 28, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : tick)) },
-        { ...axis, label: `${DATA.metric.label}${unit}`, size: 38 },
+        { ...axis, label: `${metric.label}${unit}`, size: 38 },
       ],
-      series: seriesOf(runs, baselines),
-      bands,
+      ...seriesOf(lines),
       hooks: {
         draw: [
           (drawn) => {
-            drawNames(drawn, runs, baselines, labelled);
+            drawNames(drawn, lines, labelled);
             if (at) move(at); // its scales are known from here on
           },
         ],
@@ -152,7 +178,11 @@ function plotCurves(box, runs, jump) {
     at = t;
     const x = plot.valToPos(t, "x");
     cursor.style.transform = `translateX(${x}px)`;
-    dots.forEach((dot, k) => (dot.style.transform = `translate(${x}px, ${plot.valToPos(levelAt(runs[k], t).level, "y")}px)`));
+    dots.forEach((dot, k) => {
+      const now = levelAt(dotted[k].curve, t);
+      dot.hidden = !now;
+      if (now) dot.style.transform = `translate(${x}px, ${plot.valToPos(now.level, "y")}px)`;
+    });
   }
   return { move, remove: () => plot.destroy() };
 }

@@ -1,47 +1,11 @@
 // The page: controls, and what follows from each of them.
 
 const view = readAddress(location.hash);
-const shown = { read: null, runs: [], curves: null, maps: [] };
+const shown = { read: null, runs: [], plots: [], maps: [] };
 const PACE = 280; // milliseconds a step while playing
 let playing = null;
 let spoken = null;
 let written = null;
-
-function swatchOf(run) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  const set = (node, values) => Object.entries(values).forEach(([name, value]) => node.setAttribute(name, value));
-  set(svg, { viewBox: "0 0 22 8", class: "swatch", "aria-hidden": "true" });
-  set(line, { x1: 1, x2: 21, y1: 4, y2: 4, stroke: run.colour, "stroke-width": 3, "stroke-dasharray": run.dash.map((d) => 2 * d).join(" ") });
-  svg.append(line);
-  return svg;
-}
-
-function nameOf(run) {
-  const name = element("b", { textContent: run.name });
-  name.style.textDecorationColor = run.colour;
-  return name;
-}
-
-function makeChoices() {
-  for (let i = 0; i < IMAGES; i++) {
-    const input = element("input", { type: "radio", name: "image", value: i });
-    const picture = element("img", { src: `data:image/webp;base64,${P.images[i].webp}`, alt: `Image ${i + 1}` });
-    byId("images").querySelector(".thumbs").append(element("label", { className: "thumb" }, input, picture));
-    input.addEventListener("change", () => change({ image: i }));
-  }
-  for (const run of DATA.runs) {
-    const input = element("input", { type: "checkbox", name: "run", value: run.name });
-    const words = element("span", {}, element("b", { textContent: run.name }), " ", element("small", { textContent: run.words }));
-    byId("runs").querySelector(".chips").append(element("label", { className: "chip", title: run.words }, input, swatchOf(run), words));
-    input.addEventListener("change", () => {
-      const others = view.runs.filter((name) => name !== run.name);
-      const order = [...RUNS.keys()];
-      const asked = input.checked ? [...others, run.name].sort((a, b) => order.indexOf(a) - order.indexOf(b)) : others;
-      change({ runs: asked.length ? asked.slice(0, DATA.most) : view.runs });
-    });
-  }
-}
 
 function makeTime() {
   const slider = byId("slider");
@@ -64,7 +28,7 @@ function onKey(event) {
   const act = acts[event.key];
   if (!act) return;
   const slides = own === byId("slider");
-  if (event.key === " " ? own && !slides : slides || (own && own.type === "radio")) return; // theirs
+  if (event.key === " " ? own && !slides : slides || (own && own.matches("[type=radio], select"))) return; // theirs
   event.preventDefault();
   act();
 }
@@ -93,10 +57,10 @@ function markPlaying() {
 // Every change of the view comes here; what moves by itself goes on, anything else stops it.
 function change(changes, moving = false) {
   if (playing && !moving) pause();
-  const runs = changes.runs && changes.runs.join() !== view.runs.join();
+  const before = laidOut(view);
   Object.assign(view, changes);
   view.at = Math.min(Math.max(view.at, 0), STEPS.length - 1);
-  if (runs) lay();
+  if (laidOut(view) !== before) lay();
   requestFrame();
 }
 
@@ -109,7 +73,10 @@ function requestFrame() {
   });
 }
 
-// What depends on which runs are shown, and on size and colours of the page.
+// What plots and cards depend on.
+const laidOut = ({ runs, seed, order, remedy }) => [runs, seed, order, remedy].join();
+
+// What depends on which runs are shown and how, and on size and colours of the page.
 function lay() {
   const runs = view.runs.map((name) => RUNS.get(name));
   if (P) {
@@ -134,12 +101,31 @@ function lay() {
 function layPlots() {
   const runs = view.runs.map((name) => RUNS.get(name));
   const jump = (t) => change({ at: nearestStep(t) });
-  if (shown.curves) shown.curves.remove();
-  shown.curves = plotCurves(byId("curves"), runs, jump);
+  shown.plots.forEach((plot) => plot.remove());
+  if (DATA.remedies) byId("remedied").hidden = view.remedy === null;
+  const asked = METRICS.flatMap((metric) => {
+    const levels = { box: byId(`curves-${metric.level}`), metric, lines: [...levelLines(view, metric), ...baselineLines(view, metric)] };
+    const remedied = view.remedy === null ? [] : remedyLines(view, metric);
+    return [levels, { box: byId(`remedied-${metric.level}`), metric, lines: remedied }].filter(({ lines }) => lines.some((line) => line.colour));
+  });
+  const steps = asked.flatMap(({ lines }) => lines.flatMap((line) => line.curve.t));
+  const ends = [Math.min(...steps), Math.max(...steps)];
+  const room = roomForNames(asked.flatMap(({ lines }) => lines));
+  shown.plots = asked.map(({ box, metric, lines }) => plotLines(box, lines, metric, ends, room, jump));
   if (DATA.maps) {
     byId("maps").replaceChildren();
     shown.maps = runs.map((run) => plotMap(byId("maps"), run, jump));
   }
+  layWords();
+}
+
+function layWords() {
+  for (const metric of METRICS) byId(`about-${metric.level}`).textContent = `${aboutLines(view, DATA.n.images)}. Dots: training length L0. Click to jump.`;
+  if (P) byId("about-pictures").textContent = aboutPictures(view);
+  if (DATA.maps) byId("about-maps").textContent = aboutMaps(view);
+  if (view.remedy === null) return;
+  byId("remedied-name").textContent = `${REMEDIES.get(view.remedy).control ? "control" : "remedy"} ${view.remedy}`;
+  byId("about-remedy").textContent = aboutRemedy(view);
 }
 
 function show() {
@@ -153,9 +139,9 @@ function show() {
   byId("relation").textContent = relation;
   byId("relation").className = L0 !== null && t > L0 ? "beyond" : "";
   byId("sentence").replaceChildren(...sentenceParts(view).flatMap(([run, text]) => (run ? [nameOf(run), text] : [text])));
-  byId("curves").setAttribute("aria-label", `${DATA.metric.label} against the step. ${sentence(view)}`);
+  for (const { level, label } of METRICS) byId(`curves-${level}`).setAttribute("aria-label", `${label} against the step. ${sentence(view)}`);
   byId("link").href = addressOf(view);
-  shown.curves.move(t);
+  shown.plots.forEach((plot) => plot.move(t));
   shown.maps.forEach((map) => map.move(t));
   markChoices();
   clearTimeout(spoken);
@@ -165,14 +151,6 @@ function show() {
   const now = { ...view };
   const pictures = P ? [showRead(shown.read, now), ...shown.runs.map((card) => showRun(card, now))] : [];
   Promise.all(pictures).then(() => (byId("explorer").dataset.shown = addressOf(now)));
-}
-
-function markChoices() {
-  for (const input of document.querySelectorAll("#images input")) input.checked = Number(input.value) === view.image;
-  for (const input of document.querySelectorAll("#runs input")) {
-    input.checked = view.runs.includes(input.value);
-    input.disabled = !input.checked && view.runs.length === DATA.most;
-  }
 }
 
 function ramp(id, shades) {
@@ -191,10 +169,12 @@ async function copyLink() {
 
 byId("explorer").hidden = false;
 makeChoices();
+makeLists();
 makeTime();
 ramp("error-ramp", DATA.ramps.error);
 ramp("age-ramp", DATA.ramps.age);
 byId("copy").addEventListener("click", copyLink);
+if (P && P.asked) byId("queries").addEventListener("change", () => byId("pictures").classList.toggle("asked", byId("queries").checked));
 addEventListener("hashchange", () => {
   const asked = readAddress(location.hash);
   change(asked);

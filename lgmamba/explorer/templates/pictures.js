@@ -132,6 +132,12 @@ function drawErrors(canvas, sheet, at, target) {
   });
 }
 
+function svgOf(tag, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  Object.entries(attributes).forEach(([name, value]) => made.setAttribute(name, value));
+  return made;
+}
+
 // Cards: what was read, then one for each run; each has two pictures above each other.
 function pictureOf(label, width = P.shape[2], height = P.shape[1]) {
   const canvas = element("canvas", { width, height, className: width < 100 ? "coarse" : "" });
@@ -161,7 +167,18 @@ function readCards() {
 
 function runCard(run) {
   const both = card(run.name, pictureOf(`The image as ${run.name} draws it`), pictureOf(`Errors of ${run.name}`), swatchOf(run));
+  if (P.asked) both.frame.append(queriesOutlined());
   return { ...both, run };
+}
+
+// Outlines of what each query asks for, on top of what a run draws; one drawing for all runs.
+function queriesOutlined() {
+  const [, H, W] = P.shape;
+  const starts = (last) => [...new Set([...Array.from({ length: Math.floor(last / P.asked.stride) + 1 }, (_, k) => k * P.asked.stride), last])];
+  const corners = starts(H - P.patch).flatMap((y) => starts(W - P.patch).map((x) => `M${x} ${y}h${P.patch}v${P.patch}h-${P.patch}z`));
+  const svg = svgOf("svg", { viewBox: `0 0 ${W} ${H}`, class: "queries", "aria-hidden": "true" });
+  svg.append(svgOf("path", { d: corners.join("") }));
+  return svg;
 }
 
 async function showRead(cards, view) {

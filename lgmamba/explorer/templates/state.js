@@ -1,10 +1,12 @@
 "use strict";
-// What is shown: image, step and models; how a view is written as an address and read back.
+// What is shown: image, step, models, training, order and remedy; how a view is written as an address and read back.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const RUNS = new Map(DATA.runs.map((run) => [run.name, run]));
 const STEPS = DATA.steps;
 const IMAGES = DATA.pictures ? DATA.pictures.images.length : 0;
+const REMEDIES = new Map(DATA.remedies ? DATA.remedies.entries.map((entry) => [entry.name, entry]) : []);
+const METRICS = DATA.metrics.filter(({ level }) => DATA.runs.some((run) => run.levels[DATA.orders[0]][level]));
 
 const byId = (id) => document.getElementById(id);
 
@@ -30,16 +32,54 @@ function placeOnSlider(t) {
 
 function readAddress(address) {
   const asked = new URLSearchParams(address.replace(/^#/, ""));
-  const number = (name) => (/^\d+$/.test(asked.get(name) || "") ? Number(asked.get(name)) : 0);
+  const number = (name) => (/^\d+$/.test(asked.get(name) || "") ? Number(asked.get(name)) : null);
   const runs = [...new Set((asked.get("runs") || "").split(","))].filter((name) => RUNS.has(name)).slice(0, DATA.most);
   return {
-    image: Math.min(Math.max(number("i"), 1), Math.max(IMAGES, 1)) - 1,
+    image: Math.min(Math.max(number("i") || 0, 1), Math.max(IMAGES, 1)) - 1,
     at: nearestStep(number("t") || DATA.start),
     runs: runs.length ? runs : [...DATA.shown],
+    order: DATA.orders.includes(asked.get("order")) ? asked.get("order") : DATA.orders[0],
+    seed: DATA.seeds.includes(number("seed")) ? number("seed") : null,
+    remedy: REMEDIES.has(asked.get("remedy")) ? asked.get("remedy") : null,
   };
 }
 
 function addressOf(view) {
   const image = IMAGES ? `i=${view.image + 1}&` : "";
-  return `#${image}t=${STEPS[view.at]}&runs=${view.runs.join(",")}`;
+  const order = view.order === DATA.orders[0] ? "" : `&order=${view.order}`;
+  const seed = view.seed === null ? "" : `&seed=${view.seed}`;
+  const remedy = view.remedy === null ? "" : `&remedy=${view.remedy}`;
+  return `#${image}t=${STEPS[view.at]}&runs=${view.runs.join(",")}${order}${seed}${remedy}`;
+}
+
+// A curve as the view asks for it: the mean over trainings, or one of them; null where that is not known.
+function chosen(curve, view) {
+  if (!curve || view.seed === null) return curve || null;
+  const own = curve.seeds[view.seed];
+  return own ? { ...curve, mean: own } : null;
+}
+
+const curveOf = (run, view, metric) => chosen((run.levels[view.order] || {})[metric.level], view);
+
+// Under the chosen remedy, {remedied, trained, apart}: both on the same samples, apart says whether trainings are; null: not tried.
+function underRemedy(run, view, metric) {
+  const tried = DATA.remedies && DATA.remedies.runs[run.name];
+  const entry = tried && tried[view.remedy];
+  if (!entry || !entry.levels[view.order]) return null;
+  const both = [entry, tried[entry.against]].map((one) => one.levels[view.order][metric.level]);
+  if (both.some((curve) => !curve)) return null;
+  const of = both.map((curve) => chosen(curve, view));
+  const apart = of.every((curve) => curve);
+  const [remedied, trained] = apart ? of : both;
+  return { remedied, trained, apart };
+}
+
+// The level on a curve after t steps: as measured, or between the measured neighbours on the line that is drawn; null outside.
+function levelAt(curve, t) {
+  const { t: steps, mean } = curve;
+  const k = steps.findIndex((step) => step >= t);
+  if (k < 0 || t < steps[0]) return null;
+  if (steps[k] === t) return { level: mean[k], measured: true };
+  const share = Math.log(t / steps[k - 1]) / Math.log(steps[k] / steps[k - 1]);
+  return { level: mean[k - 1] + share * (mean[k] - mean[k - 1]), measured: false };
 }

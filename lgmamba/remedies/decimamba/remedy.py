@@ -15,7 +15,7 @@ from torch import Tensor
 from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.reading import AnyReadable
-from lgmamba.remedies.calibration import CalibrationSet, Fit
+from lgmamba.remedies.calibration import Calibrated, CalibrationSet
 from lgmamba.remedies.decimamba.config import DeciMambaConfig
 from lgmamba.remedies.decimamba.stream import DeciStream, norm_thresholds, read_decimated
 from lgmamba.remedies.longmamba.filters import Thresholds
@@ -148,7 +148,7 @@ def steps_kept(entry: DeciMambaConfig, L0: int) -> int:
 
 
 @torch.no_grad()
-def calibrate(entry: DeciMambaConfig, images: CalibrationSet) -> Fit:
+def calibrate(entry: DeciMambaConfig, images: CalibrationSet) -> Calibrated:
     """The layer with the smallest error if it alone decimates, mean over the lengths calibrated for; in stream mode thresholds."""
     candidates = range(images.model.config.n_layer) if isinstance(entry.layers, str) else entry.layers
     tables = _norm_tables(images, candidates) if entry.mode == "stream" else {}
@@ -168,7 +168,7 @@ def calibrate(entry: DeciMambaConfig, images: CalibrationSet) -> Fit:
     if entry.layers == "best_and_above":
         values["layers"] = [layer for layer in candidates if layer >= best]
     passes = 2 * len(found) * (1 if tables else len(images.lengths)) + 2 * bool(tables)
-    return Fit(values, passes)
+    return Calibrated(values, passes)
 
 
 def _norm_tables(images: CalibrationSet, layers: Iterable[int]) -> dict[int, Thresholds]:

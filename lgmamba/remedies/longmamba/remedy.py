@@ -6,7 +6,7 @@ import torch
 
 from lgmamba.mixers.contract import Hook
 from lgmamba.model.reading import AnyReadable
-from lgmamba.remedies.calibration import CalibrationSet, Fit
+from lgmamba.remedies.calibration import Calibrated, CalibrationSet
 from lgmamba.remedies.longmamba.config import LongMambaConfig
 from lgmamba.remedies.longmamba.filters import (
     StepSizeRecorder,
@@ -47,7 +47,7 @@ def tables_of(theta: list, lengths: list[int]) -> list[Thresholds]:
 
 
 @torch.no_grad()
-def calibrate(entry: LongMambaConfig, images: CalibrationSet) -> Fit:
+def calibrate(entry: LongMambaConfig, images: CalibrationSet) -> Calibrated:
     """Which channels are filtered, (D,) for each layer, and what the form needs: thresholds, shares or budgets."""
     L0, recorder = images.model.L0, record_steps(images)
     filters = calibrate_filters(recorder, L0, entry.above, entry.survival)
@@ -65,7 +65,7 @@ def calibrate(entry: LongMambaConfig, images: CalibrationSet) -> Fit:
         if entry.threshold == "as_released":
             tables = thresholds_as_released(recorder, L0, lengths[1:], 0.1 if entry.clamp is None else entry.clamp)
         values |= {"lengths": lengths, "theta": [table.theta.tolist() for table in tables]}
-    return Fit(values, 2)
+    return Calibrated(values, 2)
 
 
 def record_steps(images: CalibrationSet, rates: bool = True) -> StepSizeRecorder:

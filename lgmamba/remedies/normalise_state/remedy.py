@@ -9,7 +9,7 @@ from torch import Tensor
 from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies.base import cuts_every, piecewise
-from lgmamba.remedies.calibration import CalibrationSet, Fit
+from lgmamba.remedies.calibration import Calibrated, CalibrationSet
 from lgmamba.remedies.normalise_state.config import NormaliseStateConfig
 from lgmamba.remedies.remedy import Kind, Parts
 
@@ -99,12 +99,12 @@ def build(entry: NormaliseStateConfig, values: Any, model: AnyReadable, last: in
 
 
 @torch.no_grad()
-def calibrate(entry: NormaliseStateConfig, images: CalibrationSet) -> Fit:
+def calibrate(entry: NormaliseStateConfig, images: CalibrationSet) -> Calibrated:
     """The norms that states are held below: a quantile over images of their largest norm within L0 steps."""
     recorder = StateNormRecorder(entry.groups, entry.every)
     images.record(recorder, images.model.L0, whole=True)
     thresholds = recorder.thresholds(entry.quantile)
-    return Fit({"largest": [p.tolist() if isinstance(p, Tensor) else p for p in thresholds]}, 2)
+    return Calibrated({"largest": [p.tolist() if isinstance(p, Tensor) else p for p in thresholds]}, 2)
 
 
 KIND = Kind(build, calibrate)

@@ -24,7 +24,7 @@ from torch import Tensor
 from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model.reading import AnyReadable
 from lgmamba.remedies.base import steps_of
-from lgmamba.remedies.calibration import CalibrationSet, Fit, search
+from lgmamba.remedies.calibration import Calibrated, CalibrationSet, search
 from lgmamba.remedies.remedy import Kind, Parts
 from lgmamba.remedies.schedule.config import ScheduleConfig
 
@@ -113,7 +113,7 @@ def build(entry: ScheduleConfig, values: Any, model: AnyReadable, last: int) -> 
     return {"plan": lambda T: plan}
 
 
-def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Fit:
+def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Calibrated:
     """Under "T" at the longest length: factors at the knots, the lengths calibrated for; for the mean error at those and all reported."""
     L0, last = images.model.L0, images.lengths[-1]
     knots = [T / L0 for T in images.lengths]
@@ -124,7 +124,7 @@ def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Fit:
     )
     found = search("gradient", loss, held_out, schedule.n_factors, images)
     values = {"factors": found.factors, "before": found.before, "after": found.after}
-    return Fit({"knots": knots, "T": {str(last): values}}, found.passes)
+    return Calibrated({"knots": knots, "T": {str(last): values}}, found.passes)
 
 
 KIND = Kind(build, calibrate)

@@ -24,7 +24,7 @@ from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model.reading import AnyReadable, Sizes
 from lgmamba.model.runner import MakeHook
 from lgmamba.remedies.base import beyond, follow_length
-from lgmamba.remedies.calibration import CalibrationSet, Fit
+from lgmamba.remedies.calibration import Calibrated, CalibrationSet
 from lgmamba.remedies.factors import LengthFactors, by_layer, calibrate_factors, given_or_found
 from lgmamba.remedies.remedy import Kind, Parts
 from lgmamba.remedies.spectrum.config import SpectrumConfig
@@ -89,7 +89,7 @@ def build(entry: SpectrumConfig, values: Any, model: AnyReadable, last: int) -> 
     return {"plan": plan}
 
 
-def calibrate(entry: SpectrumConfig, images: CalibrationSet) -> Fit:
+def calibrate(entry: SpectrumConfig, images: CalibrationSet) -> Calibrated:
     return calibrate_factors(entry, images, factor_hooks)
 
 

@@ -16,7 +16,7 @@ from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model.reading import AnyReadable, Sizes
 from lgmamba.model.runner import MakeHook
 from lgmamba.remedies.base import Schedule, constant_schedule, power_schedule, steps_of
-from lgmamba.remedies.calibration import CalibrationSet, Fit, search
+from lgmamba.remedies.calibration import Calibrated, CalibrationSet, search
 from lgmamba.remedies.factors import LengthFactors, by_layer, calibrate_factors, given_or_found
 from lgmamba.remedies.longmamba.filters import StepSizeRecorder
 from lgmamba.remedies.remedy import Kind, Parts
@@ -110,13 +110,13 @@ def build(entry: StepSizeConfig, values: Any, model: AnyReadable, last: int) -> 
     return {"plan": lambda T: _power(entry, torch.tensor(found["factors"], dtype=torch.float64), L0)}
 
 
-def calibrate(entry: StepSizeConfig, images: CalibrationSet) -> Fit:
+def calibrate(entry: StepSizeConfig, images: CalibrationSet) -> Calibrated:
     if entry.form == "norm":
         return _calibrate_norm(images)
     return _calibrate_power(entry, images) if entry.form == "power" else calibrate_factors(entry, images, factor_hooks)
 
 
-def _calibrate_power(entry: StepSizeConfig, images: CalibrationSet) -> Fit:
+def _calibrate_power(entry: StepSizeConfig, images: CalibrationSet) -> Calibrated:
     """Under "T" at the longest length: a factor on p for each layer, for the mean error over lengths of one pass."""
 
     def make_plan(factors: Tensor) -> Hook:
@@ -125,11 +125,11 @@ def _calibrate_power(entry: StepSizeConfig, images: CalibrationSet) -> Fit:
     losses = [images.half(second).loss(images.lengths, "stream", make_plan, images.piece) for second in (False, True)]
     found = search(entry.calibrate, *losses, images.model.config.n_layer, images)
     values = {"factors": found.factors, "before": found.before, "after": found.after}
-    return Fit({"T": {str(images.lengths[-1]): values}}, found.passes)
+    return Calibrated({"T": {str(images.lengths[-1]): values}}, found.passes)
 
 
 @torch.no_grad()
-def _calibrate_norm(images: CalibrationSet) -> Fit:
+def _calibrate_norm(images: CalibrationSet) -> Calibrated:
     """Mean cumulative step of each layer and channel over L0 steps, and under "T" over each longer length reported."""
 
     def sums(T: int) -> list[list[float]]:
@@ -138,7 +138,7 @@ def _calibrate_norm(images: CalibrationSet) -> Fit:
         return [v.tolist() for v in cumulative_steps(recorder.step_sizes, T)]
 
     found = {str(T): {"totals": sums(T)} for T in images.steps if T > images.model.L0}
-    return Fit({"budgets": sums(images.model.L0), "T": found}, 2 * (1 + len(found)))
+    return Calibrated({"budgets": sums(images.model.L0), "T": found}, 2 * (1 + len(found)))
 
 
 KIND = Kind(build, calibrate)

@@ -44,7 +44,7 @@ class ForecastModel(SequenceModel):
     def build_read_out(self) -> None:
         self.read_out = nn.Linear(self.config.d_model, self.season)
 
-    def tokens(self, sequences: Patches, start: int, stop: int) -> Tensor:
+    def tokens(self, sequences: Any, start: int, stop: int) -> Tensor:
         return self.embed(sequences.x[:, start:stop].to(self.embed.weight.dtype)).to(self.dtype)
 
     def predict(self, outputs: Tensor) -> Tensor:
@@ -79,11 +79,11 @@ class ForecastTask(Task):
         courses, values = uniform_of_each(self.dataset.id_hash[rows], repeat, sum(sizes)).split(sizes, dim=1)
         return Patches.of(self.config, courses, values).to(self.dataset.images.device)
 
-    def errors(self, prediction: Tensor, sequences: Patches, steps: Tensor) -> dict[str, Tensor]:
+    def errors(self, prediction: Tensor, sequences: Any, steps: Tensor) -> dict[str, Tensor]:
         """mase, (B, S)."""
         return {"mase": self._mase(self._at(sequences.last, steps) + prediction, sequences, steps)}
 
-    def baselines(self, sequences: Patches, steps: Tensor, ages: Tensor | None) -> dict[str, Scores]:
+    def baselines(self, sequences: Any, steps: Tensor, ages: Tensor | None) -> dict[str, Scores]:
         """law: knows what each value is made of; seasonal_naive: the last day once more."""
         known = {"law": sequences.law, "seasonal_naive": sequences.last}
         return {name: Scores({"mase": self._mase(self._at(v, steps), sequences, steps)}) for name, v in known.items()}

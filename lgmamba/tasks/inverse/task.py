@@ -26,7 +26,7 @@ from lgmamba.tasks.symbols import AskedSymbols, SymbolTask
 class InverseModel(AskedSymbols):
     """Asked by three symbols, of which the last one's output answers: logits (..., 5)."""
 
-    def answer(self, outputs: Tensor) -> Tensor:
+    def predict_asked(self, outputs: Tensor) -> Tensor:
         return self.predict(outputs[..., -1, :])
 
 

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lgmamba.config.run import ModelConfig, TrainConfig
-from lgmamba.model.sequences import Sequences
 from lgmamba.tasks.base import Scores
 from lgmamba.tasks.draws import uniform_of_each
 from lgmamba.tasks.next_item.batch import NextItemSampler
@@ -68,14 +67,14 @@ class NextItemTask(SymbolTask):
     def chance(self) -> float:
         return 1 / (self.config.genres * self.config.items)
 
-    def errors(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> dict[str, Tensor]:
+    def errors(self, prediction: Tensor, sequences: Any, steps: Tensor) -> dict[str, Tensor]:
         """miss_10 and ndcg_loss_10, (B, S); items of equal scores are ranked before the right one."""
         own = prediction.gather(-1, self.targets(sequences, steps)[..., None])
         rank = (prediction >= own).sum(-1)  # from 1
         named = rank <= NAMED
         return {"miss_10": (~named).float(), "ndcg_loss_10": 1 - named / (rank + 1.0).log2()}
 
-    def baselines(self, sequences: Histories, steps: Tensor, ages: Tensor | None) -> dict[str, Scores]:
+    def baselines(self, sequences: Any, steps: Tensor, ages: Tensor | None) -> dict[str, Scores]:
         """law: taste and genre are known; popularity: the items that all users together choose most."""
         genre = sequences.genre.gather(1, steps.expand(len(sequences), -1) - 1)
         known = law(self.config, genre, sequences.taste)

@@ -38,8 +38,8 @@ class KeyedText(Sequences):
             digits: (B, 5) int64, 0 .. 9.
             at: (B,) int64, bytes before the key.
         """
-        key = _bytes(OPEN, CLOSE, like=digits)
-        key = torch.cat([part.expand(len(digits), -1) for part in (key[0], digits + ZERO, key[1])], dim=1)
+        opens, closes = _bytes(OPEN, CLOSE, like=digits)
+        key = torch.cat([part.expand(len(digits), -1) for part in (opens, digits + ZERO, closes)], dim=1)
         since = torch.arange(text.shape[1], device=text.device) - at[:, None]
         shown = key.gather(1, since.clamp(0, ROOM - 1))
         text = torch.where((since >= 0) & (since < ROOM), shown, text)

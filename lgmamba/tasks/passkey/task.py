@@ -28,7 +28,7 @@ from lgmamba.tasks.symbols import AskedSymbols, SymbolTask
 class PasskeyModel(AskedSymbols):
     """Asked by <key> and the digits before each: logits (..., 5, 256)."""
 
-    def answer(self, outputs: Tensor) -> Tensor:
+    def predict_asked(self, outputs: Tensor) -> Tensor:
         return self.predict(outputs[..., -DIGITS:, :])
 
 

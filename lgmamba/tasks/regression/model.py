@@ -28,7 +28,7 @@ class Asked(AskedModel):
     def questions(self, sequences: Pairs, t: Tensor) -> Tensor:
         return self.embed(sequences.query[:, None], torch.zeros_like(sequences.answer)[:, None])
 
-    def answer(self, outputs: Tensor) -> Tensor:
+    def predict_asked(self, outputs: Tensor) -> Tensor:
         return self.answer_of(outputs[..., 0, :])
 
 
