@@ -21,9 +21,9 @@ TOTAL_BEHIND = "adaptive of the specialists' total budget minus specialist at T"
 CHANGE = "PSNR at T minus PSNR at L0"
 NUMBERS = ("value", "lo", "hi", "seeds_lo", "seeds_hi")
 """Columns of these frames of which accuracy has the same."""
+_FLOATS = ("factor", "value", "lo", "hi", "seeds_lo", "seeds_hi")
 _ROW: dict[str, type[pl.DataType]] = {"measure": pl.String, "role": pl.String, "run": pl.String, "step": pl.Int64}
-_ROW |= dict.fromkeys(("factor", "seeds_lo", "seeds_hi"), pl.Float64) | dict.fromkeys(("n_seeds", "n_images"), pl.Int64)
-_ROW |= dict.fromkeys(("value", "lo", "hi"), pl.Float64)
+_ROW.update({name: pl.Float64 for name in _FLOATS} | {name: pl.Int64 for name in ("n_seeds", "n_images")})
 
 
 def budget_frame(ev: Evidence) -> pl.DataFrame:
@@ -38,7 +38,7 @@ def budget_frame(ev: Evidence) -> pl.DataFrame:
         by_budget.setdefault(runs[family.generalist].train.steps, family)
     rows = [{"budget": budget} | row for budget, family in by_budget.items() for row in _budget_rows(ev, family)]
     rows += [{"budget": budget} | row for budget in by_budget for row in _total_rows(ev, budget, by_budget)]
-    frame = pl.DataFrame(rows, schema={"budget": pl.Int64} | _ROW)
+    frame = pl.DataFrame(rows, schema={"budget": pl.Int64, **_ROW})
     return frame.sort("measure", "role", "step", "budget", maintain_order=True)
 
 
@@ -90,8 +90,8 @@ def form_frame(ev: Evidence) -> pl.DataFrame:
                 row = _row(ADAPTIVE_LEAD, None, name, T, ev.trainings.difference(at_T[0], at_T[1]))
                 rows.append(about | row | {"lead": lead})
             rows += [about | row | {"lead": None} for row in _changes(ev, None, name)]
-    about = dict.fromkeys(("family", "note", "words"), pl.String)
-    return pl.DataFrame(rows, schema=about | _ROW | {"lead": pl.Float64}).drop("role")
+    words = {name: pl.String for name in ("family", "note", "words")}
+    return pl.DataFrame(rows, schema={**words, **_ROW, "lead": pl.Float64}).drop("role")
 
 
 def _changes(ev: Evidence, role: str | None, run: str) -> Iterator[dict[str, Any]]:

@@ -26,8 +26,10 @@ def fig_budget(frame: pl.DataFrame, style: Style) -> Figure:
     """
     levels = by_level(frame, style)
     figure = Figure(figsize=(WIDTH, 3.6 * len(levels)), layout="constrained")
-    for axes, (here, looks) in zip(figure.subplots(len(levels), 3, squeeze=False), levels, strict=True):
-        _draw(*axes, here, looks)
+    for (left, middle, right), (here, looks) in zip(
+        figure.subplots(len(levels), 3, squeeze=False), levels, strict=True
+    ):
+        _draw(left, middle, right, here, looks)
     return figure
 
 

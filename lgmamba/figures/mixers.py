@@ -21,7 +21,7 @@ def fig_mixers(frame: pl.DataFrame, style: Style) -> Figure:
         frame: `analysis.mixers.mixer_frame`.
     """
     levels = by_level(frame.filter(pl.col("factor").is_in(FACTORS)), style)
-    most = [here.group_by("kind").agg(pl.col("run").n_unique())["run"].max() for here, _ in levels]
+    most = [max(group["run"].n_unique() for _, group in here.group_by("kind")) for here, _ in levels]
     heights = [0.9 + 0.21 * rows for rows in most]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(levels), 1, squeeze=False, height_ratios=heights)[:, 0]

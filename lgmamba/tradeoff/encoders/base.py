@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -17,7 +17,13 @@ Shape = tuple[int, int, int]
 
 
 class EncoderBase(Strict):
-    """An encoder: images (B, C, H, W_img) in [0, 1] -> latents (B, m)."""
+    """An encoder: images (B, C, H, W_img) in [0, 1] -> latents (B, m).
+
+    Class attributes:
+        TITLE: its name, for figures.
+    """
+
+    TITLE: ClassVar[str]
 
     size: Literal["small", "large"] = Field("small", description="what the report calls it, beside others of its kind")
 

@@ -1,6 +1,6 @@
 """Convolutions with ReLU and max-pooling, then one linear layer to the latent. No batch norm: see docs/tradeoff.md."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from lgmamba.tradeoff.encoders.base import EncoderBase, Shape, half
 
 class CnnEncoder(EncoderBase):
     """Every convolution but those on maps of `smallest` is followed by 2 x 2 max-pooling."""
+
+    TITLE: ClassVar[str] = "CNN"
 
     kind: Literal["cnn"]
     channels: list[Width] = Field(min_length=1, description="channels of each convolution")

@@ -1,6 +1,6 @@
 """Fully connected layers with ReLU; the latent itself is linear."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from lgmamba.tradeoff.encoders.base import EncoderBase, Shape, half
 
 class MlpEncoder(EncoderBase):
     """Pixels -> hidden layers -> latent."""
+
+    TITLE: ClassVar[str] = "MLP"
 
     kind: Literal["mlp"]
     hidden: list[Width] = Field(min_length=1, description="widths of the hidden layers")

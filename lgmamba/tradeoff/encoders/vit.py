@@ -1,6 +1,6 @@
 """A vision transformer: patches as tokens with learned positions, pre-norm blocks, the mean over tokens, a linear layer."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,8 @@ from lgmamba.tradeoff.encoders.base import EncoderBase, Shape, half
 
 class VitEncoder(EncoderBase):
     """Tokens of `width` through `depth` blocks."""
+
+    TITLE: ClassVar[str] = "ViT"
 
     kind: Literal["vit"]
     patch: Positive = Field(description="side of a patch, pixels")

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from lgmamba.figures.style import FAR, LINES, SEQUENTIAL, Style, colour_bar, grid_of_axes, shared_labels
 from lgmamba.tradeoff.config import TradeoffParams
+from lgmamba.tradeoff.encoders import TITLES
 
 NAMED = (0.0, 0.1, 0.9, 1.0)
 """Weights that are written beside their points."""
@@ -47,13 +48,13 @@ def latent_colours(latents: list[int]) -> tuple[dict[int, object], ScalarMappabl
 
 def fig_frontier(frame: pl.DataFrame, style: Style) -> Figure:
     """Colour: latent size; line: size of the network; points: weights, from w = 0 (top left) to w = 1."""
-    families = frame["family"].unique(maintain_order=True).to_list()
-    families.sort(key=lambda f: ("mlp", "cnn", "vit").index(f) if f in ("mlp", "cnn", "vit") else 9)
+    present = frame["family"].unique(maintain_order=True).to_list()
+    families = [*(f for f in TITLES if f in present), *(f for f in present if f not in TITLES)]
     latents = sorted(frame["latent"].unique().to_list())
     colours, mappable = latent_colours(latents)
     figure, axes = grid_of_axes(len(families), 3, 2.9, sharey=True)
     for ax, family in zip(axes, families, strict=True):
-        ax.set_title({"mlp": "MLP", "cnn": "CNN", "vit": "ViT"}.get(family, family), loc="left")
+        ax.set_title(TITLES.get(family, family), loc="left")
         ax.spines[["top", "right"]].set_visible(False)
         here = frame.filter(family=family)
         for (_stack,), rows in here.group_by("stack", maintain_order=True):
