@@ -72,10 +72,26 @@ def without_snakemake(jobs: dict[JobName, Job], rng: random.Random) -> Stretch:
     return Stretch(found, ("workflow/scripts/without_snakemake.py", "--study", "tiny", "--jobs", "2"))
 
 
+def with_dvc(jobs: dict[JobName, Job], rng: random.Random) -> Stretch:
+    """`dvc repro` of a stage, by way of all between an earlier stage and it; nothing comes back from DVC's own cache."""
+    last = _one(jobs, rng)
+    first = _one({name: jobs[name] for name in _before(jobs, last.name) | {last.name}}, rng)
+    found = [job for name, job in jobs.items() if first.name in _before(jobs, name) | {name}]
+    found = [job for job in found if job.name in _before(jobs, last.name) | {last.name}]
+    return Stretch(found, ("dvc", "repro", "--no-run-cache", dvc_stage(last.name)), (UNLOCK,))
+
+
+def dvc_stage(name: JobName) -> str:
+    """What dvc.yaml calls the stage that makes a job's result."""
+    stage, *which = name
+    return "figures" if stage == "figure" else "@".join([stage, *(["-".join(which)] if which else [])])
+
+
 PATHS: dict[str, Callable[[dict[JobName, Job], random.Random], Stretch]] = {
     "by hand": by_hand,
     "without Snakemake": without_snakemake,
     "Snakemake": with_snakemake,
+    "DVC": with_dvc,
 }
 
 
@@ -103,15 +119,22 @@ def attack(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, Any
     ends = time.monotonic() + 60 * options.minutes
     preload()
     with tempfile.TemporaryDirectory(prefix="lgm-") as made, closing(Served(Path(made) / "s")) as served:
-        study = Study.new(Path(made) / "study", served.environment())
-        attacked = Attacked(study, served)
+        studies: dict[str, Attacked] = {}
         for path in options.path or PATHS:
+            kind = "recorded" if path == "DVC" else "new"
+            if kind not in studies:
+                studies[kind] = Attacked(getattr(Study, kind)(Path(made) / kind, served.environment()), served)
+            attacked = studies[kind]
             tried = before.get("paths", {}).get(path, {}).get("tried", 0)
             for i in range(tried, tried + options.n):
                 if time.monotonic() > ends:
                     break
                 attacked.once(path, random.Random(f"{options.seed}/{path}/{i}"))
-    return {"seed": options.seed, "paths": attacked.paths, "failures": attacked.failures}
+    return {
+        "seed": options.seed,
+        "paths": {path: row for attacked in studies.values() for path, row in attacked.paths.items()},
+        "failures": [failure for attacked in studies.values() for failure in attacked.failures],
+    }
 
 
 class Attacked:
@@ -130,6 +153,7 @@ class Attacked:
             if status:
                 raise RuntimeError(f"{job.line} ended with {status}:\n{text}")
             self.took[name] = time.monotonic() - begun
+        study.record()
         self.whole = study.results()
         self.overhead: dict[str, float] = dict.fromkeys(PATHS, 0.2)
 
@@ -157,6 +181,7 @@ class Attacked:
             for job in self.jobs.values():
                 take_away(job, self.study.folder)
             self.study.finish()
+            self.study.record()
 
     def _killed(self, process: Process, after_s: float, name: str) -> tuple[str, bool]:
         """What went wrong, and whether the signal came before the end."""

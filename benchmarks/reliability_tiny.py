@@ -10,12 +10,15 @@ import resource
 import runpy
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import yaml
 
 from lgmamba.config.files import write_config_files
 from lgmamba.config.study import Params, load_params
@@ -133,25 +136,49 @@ class Served:
             os._exit(status)
 
 
+def _copy_repository(folder: Path) -> None:
+    for name in ("lgmamba", "workflow", "params.yaml", "Snakefile", "profiles"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+    (folder / "workflow/presets/tiny.yaml").write_text(STUDY, encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Study:
     """The study in its folder, a copy of the repository."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    preset: str | None = "tiny"
 
     @classmethod
     def new(cls, folder: Path, environment: dict[str, str] | None = None) -> "Study":
-        """In an empty folder; `environment`: further variables of its processes."""
-        for name in ("lgmamba", "workflow", "params.yaml", "Snakefile", "profiles"):
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                folder.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, folder / name)
-        (folder / "workflow/presets/tiny.yaml").write_text(STUDY, encoding="utf-8")
+        """A preset in an empty folder; `environment`: further variables of its processes."""
+        _copy_repository(folder)
         study = cls(folder, environment or {})
+        with study.here():
+            write_config_files(study.params())
+        return study
+
+    @classmethod
+    def recorded(cls, folder: Path, environment: dict[str, str] | None = None) -> "Study":
+        """The same as params.yaml of a repository that git and DVC look after."""
+        _copy_repository(folder)
+        for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
+        with Here(folder):
+            values = cls(folder).params().model_dump(mode="json")
+        del values["outputs"]  # dvc.yaml names the folders that a study has by default
+        values |= {"inspect": None, "tracking": {"kind": "none"}}  # nor has it that stage
+        (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+        study = cls(folder, environment or {}, preset=None)
         with study.here():
             write_config_files(study.params())
         return study
@@ -161,7 +188,7 @@ class Study:
         return Here(self.folder)
 
     def params(self) -> Params:
-        return load_params(self.folder / "params.yaml", "tiny")
+        return load_params(self.folder / "params.yaml", self.preset)
 
     def jobs(self) -> dict[JobName, Job]:
         """Every job; to be used `here`."""
@@ -185,6 +212,17 @@ class Study:
                 status, text = self.start(job.words).wait()
                 if status:
                     raise RuntimeError(f"{job.line} ended with {status}:\n{text}")
+
+    def record(self) -> None:
+        """Have DVC run and note every stage, where it looks after the study.
+
+        Raises:
+            RuntimeError: it failed; with what it said.
+        """
+        if self.preset is None:
+            status, text = self.start(("dvc", "repro")).wait()
+            if status:
+                raise RuntimeError(f"dvc repro ended with {status}:\n{text}")
 
     def start(self, words: Iterable[str]) -> "Process":
         """`python -m WORDS`, or `python WORDS` where the first is a file, in the folder, in a session of its own."""

@@ -26,7 +26,7 @@ CONTROLS_BY_INVARIANCE: dict[Invariance, tuple[str, ...]] = {
     "cover": ("subset_cover",),
 }
 """What is done to sequences -> the controls that do it; see `lgmamba.remedies.controls`."""
-ORACLES = ("paste", "oracle_memory", "least_squares", "exact")
+ORACLES = ("paste", "oracle_memory", "least_squares", "exact", "law")
 """Rows that know all that can be known of what was read, by task: a floor for remedies, no competitors."""
 RESERVED = (
     "vanilla",

@@ -176,7 +176,7 @@ def test_sequences_too_short_for_a_key_are_refused(built):
     [
         ({"data": {"source": {"window": 700}}}, r"probe\.max_factor: found .* 512 steps, expected: at most 444, .* data\.source\.window"),
         ({"data": {"source": {"kind": "none", "samples": 99}}}, r"data\.source\.kind: found 'none', expected: text"),
-        ({"remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}]}, r"remedies\.0: .* that is `truncate`"),
+        ({"claims": {"primary": []}, "remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}]}, r"remedies\.0: .* that is `truncate`"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused(change, message):

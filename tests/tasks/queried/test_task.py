@@ -128,7 +128,6 @@ def test_bad_configurations_are_named():
         "constant, a length, with told: constant only",
         model={"adaptive": TOKEN["model"]["adaptive"] | {"told": "constant"}},
     )
-    refused("train.state_passing: found noise", train={"state_passing": {"kind": "noise", "max_factor": 2, "share": 1}})
 
 
 def test_images_smaller_than_a_patch_are_refused():
