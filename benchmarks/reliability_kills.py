@@ -58,8 +58,7 @@ def with_snakemake(jobs: dict[JobName, Job], rng: random.Random) -> Stretch:
     """A file of a job, by way of all between an earlier job and it."""
     first = _one(jobs, rng)
     last = _one({name: job for name, job in jobs.items() if first.name in _before(jobs, name) | {name}}, rng)
-    found = [job for name, job in jobs.items() if first.name in _before(jobs, name) | {name}]
-    found = [job for job in found if job.name in _before(jobs, last.name) | {last.name}]
+    found = _between(jobs, first, last)
     target = str(record_path(last.out, last.part))
     return Stretch(found, ("snakemake", "--cores", "2", "--config", "preset=tiny", "--", target), (UNLOCK,))
 
@@ -76,8 +75,7 @@ def with_dvc(jobs: dict[JobName, Job], rng: random.Random) -> Stretch:
     """`dvc repro` of a stage, by way of all between an earlier stage and it; nothing comes back from DVC's own cache."""
     last = _one(jobs, rng)
     first = _one({name: jobs[name] for name in _before(jobs, last.name) | {last.name}}, rng)
-    found = [job for name, job in jobs.items() if first.name in _before(jobs, name) | {name}]
-    found = [job for job in found if job.name in _before(jobs, last.name) | {last.name}]
+    found = _between(jobs, first, last)
     return Stretch(found, ("dvc", "repro", "--no-run-cache", dvc_stage(last.name)), (UNLOCK,))
 
 
@@ -105,6 +103,12 @@ def _before(jobs: dict[JobName, Job], name: JobName) -> set[JobName]:
     """Every job that one follows from."""
     after = [before for before in jobs[name].after if before in jobs]
     return set(after).union(*(_before(jobs, before) for before in after))
+
+
+def _between(jobs: dict[JobName, Job], first: Job, last: Job) -> list[Job]:
+    """Every job that follows from one and that another follows from, both included."""
+    ways = _before(jobs, last.name) | {last.name}
+    return [job for name, job in jobs.items() if name in ways and first.name in _before(jobs, name) | {name}]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -58,6 +58,11 @@ class AskedSymbols(AskedModel, SymbolModel):
         return self.predict(outputs)
 
 
+def nats_of(logits: Tensor, answers: Tensor) -> Tensor:
+    """Cross-entropy (...), nats, of logits (..., W) and int64 answers (...)."""
+    return logits.logsumexp(-1) - logits.gather(-1, answers[..., None])[..., 0]
+
+
 class SymbolTask(Task):
     """Predictions are logits (B, S, ..., W), answers int64 (B, S, ...); several answers of one prediction count alike.
 
@@ -91,8 +96,7 @@ class SymbolTask(Task):
 
     def losses(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> Tensor:
         """Cross-entropy, nats an answer."""
-        targets = self.targets(sequences, steps)
-        nats = prediction.logsumexp(-1) - prediction.gather(-1, targets[..., None])[..., 0]
+        nats = nats_of(prediction, self.targets(sequences, steps))
         return nats.reshape(*nats.shape[:2], -1).mean(2)
 
     def mean_loss(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> Tensor:

@@ -35,7 +35,6 @@ class AutomatonConfig(TaskBase):
     REFUSES: ClassVar[Mapping[str, str]] = {
         "assemble": EVERY_SYMBOL,
         "window": EVERY_SYMBOL,
-        "inspect": "it follows cells of pictures, of which there are none",
     }
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"

@@ -19,7 +19,6 @@ class BytesConfig(TaskBase):
     INVARIANT: ClassVar[frozenset[Invariance]] = frozenset({"prefix_drop"})
     REFUSES: ClassVar[Mapping[str, str]] = {
         "assemble": "the next byte hangs on those just read: of several windows only the newest says anything, and that is `truncate`",
-        "inspect": "it follows cells of pictures, of which there are none",
     }
     NULL: ClassVar[str] = "unigram"
     STEPS: ClassVar[str] = "bytes"

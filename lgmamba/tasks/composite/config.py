@@ -20,7 +20,6 @@ class CompositeConfig(TaskBase):
     REFUSES: ClassVar[Mapping[str, str]] = {
         "assemble": AT_THE_START,
         "window": AT_THE_START,
-        "inspect": "it follows cells of pictures, of which there are none",
     }
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"

@@ -1,6 +1,5 @@
 """The section `task:` of a study of selective copying; imports no torch."""
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -16,7 +15,6 @@ class CopyingConfig(TaskBase):
     ORDERS: ClassVar[tuple[str, ...]] = ("spread",)
     METRICS: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
     COUNTEREXAMPLES: ClassVar[frozenset[Invariance]] = frozenset({"subset", "prefix_drop"})
-    REFUSES: ClassVar[Mapping[str, str]] = {"inspect": "it follows cells of pictures, of which there are none"}
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"
     ORACLE_WORDS: ClassVar[str] = "all symbols read, in their order"

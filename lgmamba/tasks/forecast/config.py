@@ -20,10 +20,7 @@ class ForecastConfig(TaskBase):
     ORDERS: ClassVar[tuple[str, ...]] = ("time",)
     METRICS: ClassVar[tuple[Metric, ...]] = (SKILL,)
     INVARIANT: ClassVar[frozenset[Invariance]] = frozenset({"prefix_drop"})
-    REFUSES: ClassVar[Mapping[str, str]] = {
-        "assemble": ONE_SEASON,
-        "inspect": "it follows cells of pictures, of which there are none",
-    }
+    REFUSES: ClassVar[Mapping[str, str]] = {"assemble": ONE_SEASON}
     NULL: ClassVar[str] = "seasonal_naive"
     ORACLE: ClassVar[str | None] = "law"
     ORACLE_WORDS: ClassVar[str] = "the law of the series, with its courses, its level and its noise apart"

@@ -26,7 +26,6 @@ class InverseConfig(TaskBase):
     REFUSES: ClassVar[Mapping[str, str]] = {
         "assemble": KEYS_FIRST,
         "window": KEYS_FIRST,
-        "inspect": "it follows cells of pictures, of which there are none",
     }
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"

@@ -1,6 +1,5 @@
 """The section `task:` of a study of multi-query associative recall; imports no torch."""
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -18,7 +17,6 @@ class MqarConfig(TaskBase):
     ORDERS: ClassVar[tuple[str, ...]] = ("gap", "load")
     METRICS: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
     COUNTEREXAMPLES: ClassVar[frozenset[Invariance]] = frozenset({"subset", "prefix_drop"})
-    REFUSES: ClassVar[Mapping[str, str]] = {"inspect": "it follows cells of pictures, of which there are none"}
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"
     ORACLE_WORDS: ClassVar[str] = "the values of all keys read"

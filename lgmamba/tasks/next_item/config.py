@@ -18,10 +18,7 @@ class NextItemConfig(TaskBase):
     ORDERS: ClassVar[tuple[str, ...]] = ("time",)
     METRICS: ClassVar[tuple[Metric, ...]] = (HITS, NDCG)
     INVARIANT: ClassVar[frozenset[Invariance]] = frozenset({"prefix_drop"})
-    REFUSES: ClassVar[Mapping[str, str]] = {
-        "assemble": NEWEST,
-        "inspect": "it follows cells of pictures, of which there are none",
-    }
+    REFUSES: ClassVar[Mapping[str, str]] = {"assemble": NEWEST}
     NULL: ClassVar[str] = "popularity"
     ORACLE: ClassVar[str | None] = "law"
     ORACLE_WORDS: ClassVar[str] = "the law of the histories, with the user's taste and present genre"

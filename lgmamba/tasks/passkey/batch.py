@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import TrainConfig
-from lgmamba.config.task import TaskBase
-from lgmamba.tasks.batch import Batch, Sampler
+from lgmamba.tasks.batch import Batch
+from lgmamba.tasks.bytes.batch import TextSampler
 from lgmamba.tasks.draws import below, uniform
 from lgmamba.tasks.passkey.config import DIGITS, ROOM, PasskeyConfig
 
@@ -21,30 +20,18 @@ class PasskeyBatch(Batch):
     at: Tensor
 
 
-class PasskeySampler(Sampler[PasskeyBatch]):
-    """Draws places of windows at random, and keys at random places of them.
-
-    Args:
-        windows: (N, W) uint8 of all samples.
-    """
+class PasskeySampler(TextSampler[PasskeyBatch]):
+    """Draws texts, and keys at random places of them."""
 
     batch = PasskeyBatch
     config: PasskeyConfig
-
-    def __init__(
-        self, config: TaskBase, rows: Tensor, train: TrainConfig, seed: int, full_length: bool, windows: Tensor
-    ):
-        super().__init__(config, rows, train, seed, full_length)
-        self.windows = windows
 
     def content(
         self, step: int, drawn: Tensor, lengths: Tensor, longest: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
         B = len(drawn)
-        start = below(uniform(generator, B, 1), self.windows.shape[1] - longest)
-        where = start + torch.arange(longest + 1, device=start.device)
         return {
-            "text": self.windows[self.rows[drawn][:, None], where].long(),
+            "text": self.text(drawn, longest, generator),
             "digits": below(uniform(generator, B, DIGITS), 10),
             "at": below(uniform(generator, B), lengths - ROOM + 1),
         }

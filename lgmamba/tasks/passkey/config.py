@@ -25,7 +25,6 @@ class PasskeyConfig(TaskBase):
     COUNTEREXAMPLES: ClassVar[frozenset[Invariance]] = frozenset({"prefix_drop"})
     REFUSES: ClassVar[Mapping[str, str]] = {
         "assemble": "windows without the key know nothing of it, and a mean over windows drowns the one that has it",
-        "inspect": "it follows cells of pictures, of which there are none",
     }
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"

@@ -22,7 +22,7 @@ from lgmamba.tasks.draws import below, uniform_of_each
 from lgmamba.tasks.passkey.batch import PasskeySampler
 from lgmamba.tasks.passkey.config import DIGITS, ROOM, STARTS, PasskeyConfig
 from lgmamba.tasks.passkey.sequences import KeyedText
-from lgmamba.tasks.symbols import AskedSymbols, SymbolTask
+from lgmamba.tasks.symbols import AskedSymbols, SymbolTask, nats_of
 
 
 class PasskeyModel(AskedSymbols):
@@ -60,8 +60,7 @@ class PasskeyTask(SymbolTask):
         outputs, _ = model.encode(
             model.tokens(sequences, 0, sequences.T), state, target_length=batch.lengths, want_state=False
         )
-        logits = model.predict(outputs)
-        nats = logits.logsumexp(-1) - logits.gather(-1, sequences.following[..., None])[..., 0]
+        nats = nats_of(model.predict(outputs), sequences.following)
         inside = torch.arange(1, sequences.T + 1, device=nats.device) <= batch.lengths[:, None]
         text = ((nats * inside).sum(1) / batch.lengths).mean()
         return self.config.share * keys + (1 - self.config.share) * text

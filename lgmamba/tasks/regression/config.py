@@ -1,6 +1,5 @@
 """The section `task:` of a study of in-context regression; imports no torch."""
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -16,7 +15,6 @@ class RegressionConfig(TaskBase):
     ORDERS: ClassVar[tuple[str, ...]] = ("independent",)
     METRICS: ClassVar[tuple[Metric, ...]] = (HALF_SQUARE,)
     INVARIANT: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
-    REFUSES: ClassVar[Mapping[str, str]] = {"inspect": "it follows cells of pictures, of which there are none"}
     NULL: ClassVar[str] = "zero"
     ORACLE: ClassVar[str | None] = "least_squares"
     ORACLE_WORDS: ClassVar[str] = "least squares on the pairs read"
