@@ -59,7 +59,8 @@ def _looks_inside(params: Params) -> bool:
     return params.inspect is not None and params.inspect.looks_inside
 
 
-def _reads_out(params: Params) -> bool:
+def reads_out(params: Params) -> bool:
+    """Whether a study refits read-outs of frozen models."""
     return params.inspect is not None and "read_outs" in params.inspect.looks
 
 
@@ -114,7 +115,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "theory": _has_theory,
     "remedies": _tries_remedies,
     "remedies_retention": _maps_remedies,
-    "read_outs": _reads_out,
+    "read_outs": reads_out,
     "modes": _looks_inside,
     "states": _looks_inside,
     "receptive_field": _looks_inside,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lgmamba.analysis import figures_of, folders_read, frames_of, mixers
+from lgmamba.analysis import figures_of, folders_read, frames_of, mixers, reads_out
 from lgmamba.analysis.asked import asked_frame, asked_rows, told_frame, written_by_queries
 from lgmamba.analysis.collect import RunFolder, collect_runs, load_study
 from lgmamba.analysis.comparisons import NUMBERS, budget_frame, form_frame
@@ -165,7 +165,7 @@ def levels_of(curves: pl.DataFrame, remedies: pl.DataFrame | None, level: str = 
 
 def why_no_read_outs(params: Params) -> str | None:
     """Why a study has no refitted read-outs; None where it has some."""
-    if params.inspect is not None and "read_outs" in params.inspect.looks:
+    if reads_out(params):
         return None
     if (why := why_not_task("read_outs", params.task)) is not None:
         return f"no read-out of task {params.task.kind} can be refitted: {why}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis import figures_of
+from lgmamba.analysis import figures_of, reads_out
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL, TOTAL_BEHIND
 from lgmamba.analysis.families import (
@@ -100,7 +100,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             params, sample, remedies["sample"] if remedies else None, gallery_images(params, frames), regret
         ),
         "remedies": remedies,
-        "read_outs": read_out_facts(params, frames) if look is not None and "read_outs" in look.looks else None,
+        "read_outs": read_out_facts(params, frames) if reads_out(params) else None,
         "inside": inspect_facts(params, frames) if look is not None and look.looks_inside else None,
     }
 

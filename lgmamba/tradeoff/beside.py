@@ -7,7 +7,7 @@ A is the area of the mean frontier, with the jackknife's interval over trainings
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +51,7 @@ class Frontier:
     def at(self, weights: Sequence[float]) -> "Frontier":
         """The same at some of its weights."""
         chosen = [self.weights.index(w) for w in weights]
-        return Frontier(
-            self.name,
-            self.latent,
-            self.images,
-            tuple(weights),
-            self.mse[:, chosen],
-            self.accuracy[:, chosen],
-            self.nothing,
-        )
+        return replace(self, weights=tuple(weights), mse=self.mse[:, chosen], accuracy=self.accuracy[:, chosen])
 
     def values(self) -> dict[str, np.ndarray]:
         """Number -> (S,), one for each training; of A the jackknife's."""
