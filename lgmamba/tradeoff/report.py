@@ -149,8 +149,9 @@ def probe_facts(points: pl.DataFrame, stacks: pl.DataFrame) -> dict[str, Any] | 
     """How long heads trained anew went on; None where the frames do not say (they were made before it was kept).
 
     Returns:
-        trained, converged: how many heads, controls among them, and how many of these met their stopping rule; rows: of each stack and
-        kind of head the steps of the kept weights, sorted, and how many met the rule; None where a stack has no such head.
+        trained, converged: how many heads, those of the control `linear` among them, and how many of these met their stopping rule;
+        rows: of each stack and kind of head the steps of the kept weights, sorted, and how many met the rule; None where a stack has no
+        such head.
     """
     if f"probe_steps_{PROBES[0]}" not in points.columns:
         return None

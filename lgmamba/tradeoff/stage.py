@@ -1,6 +1,6 @@
 """The stage `tradeoff train`: one stack from images to files. Needs neither polars nor Snakemake.
 
-points.parquet     one row for each run: errors on test images, probes, dimensions used
+points.parquet     one row for each run: errors on test images, dimensions used; of the frontier's stacks also probes
 history.parquet    one row for each run and logged step: losses, cosines of the two gradients
 samples.parquet    errors of the first test images, one row for each run and image
 pictures.parquet   reconstructions of the first seed, where the study asks for them of this stack
@@ -151,7 +151,7 @@ def _networks(file: StackFile, splits: dict[str, Split], dataset: Dataset, bf16:
     }
     weights = stack.weights.tolist()
     values = {name: value.tolist() for name, value in columns.items()}
-    probed = probes(file, z, splits, weights, shape, n_classes)
+    probed = probes(file, z, splits, weights, shape, n_classes) if file.variant == "main" else [{}] * len(weights)
     points = [
         {"seed": seed, "weight": w, "what": "network", **{name: v[r] for name, v in values.items()}, **probed[r]}
         for r, (seed, w) in enumerate(zip(stack.seeds, weights, strict=True))
