@@ -15,6 +15,8 @@ REMOTE ?=
 PRESET ?=
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
+# Jobs and tests start many processes: without compiled modules each would compile its packages anew.
+unexport PYTHONDONTWRITEBYTECODE
 # No tool reports its use to anyone.
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= 1

@@ -2,20 +2,26 @@
 
 `code_digest` is what lets an edited comment pass and catches an edited formula: it hashes what the interpreter would
 run (the syntax tree without comments and docstrings) of one module and everything of this package that it imports.
-Nothing is imported to find that out, so that Snakemake can ask at every call.
+Nothing is imported to find that out, so that Snakemake can ask at every call. Parsing 250 modules takes 2 seconds of a processor,
+so what was parsed is kept beside the compiled modules, as Python keeps those.
 """
 
 import ast
 import hashlib
+import json
 import os
 import platform
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
+
+from lgmamba.files import write_atomic
 
 PACKAGE = Path(__file__).parent
 PACKAGES = (
@@ -53,6 +59,7 @@ def code_digest(entry_module: str, package: Path = PACKAGE) -> str:
     digest = hashlib.sha256()
     for source in source_files(entry_module, package):
         digest.update(f"{source.relative_to(package).as_posix()}\n{_code(source)}\n".encode())
+    _kept(package).write()
     return digest.hexdigest()
 
 
@@ -101,13 +108,62 @@ def _module(source: Path) -> tuple[str, list[str]]:
 @cache
 def _parse(source: Path, _mtime: int, _size: int) -> tuple[str, list[str]]:
     """A module's code without comments and docstrings, and every dotted name that it may import."""
-    tree = ast.parse(source.read_text(encoding="utf-8"), str(source))
+    written = source.read_bytes()
+    kept = _kept(_top(source))
+    if (found := kept.find(source, written)) is not None:
+        return found
+    tree = ast.parse(written, str(source))
     names = [name for node in ast.walk(tree) for name in _imported(node, source)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             # Any bare string is a comment to the interpreter, the ones that document an attribute included.
             node.body = [statement for statement in node.body if not _is_text(statement)] or [ast.Pass()]
-    return ast.unparse(tree), names
+    parsed = ast.unparse(tree), names
+    kept.add(source, written, parsed)
+    return parsed
+
+
+class _Kept:
+    """What was parsed of a package: module -> digest of its text, and what `_parse` makes of it; in one file in `__pycache__`.
+
+    A file that is damaged, or of another Python or other code than this module's, holds nothing. One that cannot be written is not,
+    nor is it where Python is told to write no compiled modules.
+    """
+
+    def __init__(self, package: Path):
+        self.package = package
+        self.file: Path | None = None
+        with suppress(NotImplementedError):  # a Python that never keeps compiled modules
+            self.file = Path(cache_from_source(str(package / "provenance.py"))).with_suffix(".json")
+        self.of = [sys.version, hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
+        self.modules: dict[str, Any] = {}
+        self.changed = False
+        if self.file is not None:
+            with suppress(OSError, ValueError, KeyError, TypeError):  # absent or damaged
+                read = json.loads(self.file.read_bytes())
+                self.modules = dict(read["modules"]) if read["of"] == self.of else {}
+
+    def find(self, source: Path, written: bytes) -> tuple[str, list[str]] | None:
+        """What was made of a module's text; None where it is another's, or there is none."""
+        digest, *parsed = self.modules.get(self._name(source), (None,))
+        return (parsed[0], parsed[1]) if digest == hashlib.sha256(written).hexdigest() else None
+
+    def add(self, source: Path, written: bytes, parsed: tuple[str, list[str]]) -> None:
+        self.modules[self._name(source)] = (hashlib.sha256(written).hexdigest(), *parsed)
+        self.changed = True
+
+    def write(self) -> None:
+        """If there is something new."""
+        if self.changed and self.file is not None and not sys.dont_write_bytecode:
+            with suppress(OSError):
+                write_atomic(self.file, json.dumps({"of": self.of, "modules": self.modules}))
+        self.changed = False
+
+    def _name(self, source: Path) -> str:
+        return source.relative_to(self.package).as_posix()
+
+
+_kept = cache(_Kept)
 
 
 def _imported(node: ast.AST, source: Path) -> list[str]:
@@ -134,11 +190,17 @@ def _absolute(relative: str, source: Path) -> str:
     folder = source.parent
     for _ in range(len(relative) - len(name) - 1):
         folder = folder.parent
-    parts = [folder.name]
+    top = _top(source)
+    parts = [top.name, *folder.relative_to(top).parts]
+    return ".".join([*parts, name]) if name else ".".join(parts)
+
+
+def _top(source: Path) -> Path:
+    """Folder of the package that a module belongs to."""
+    folder = source.parent
     while (folder.parent / "__init__.py").is_file():
         folder = folder.parent
-        parts.insert(0, folder.name)
-    return ".".join([*parts, name]) if name else ".".join(parts)
+    return folder
 
 
 def _without_comments(code: str) -> str:

@@ -18,6 +18,7 @@ from tests.analysis.synthetic_study import make_study
 from tests.config.studies import ROOT
 from tests.records import record_again
 from tests.waiting import until
+from tests.workflow.checkouts import environment
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 KEYS = ["mode", "order", "method", "repeat", "image", "step"]
@@ -25,7 +26,7 @@ KEYS = ["mode", "order", "method", "repeat", "image", "step"]
 
 def script(name: str, *words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     command = [sys.executable, str(SCRIPTS / name), *map(str, words)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(

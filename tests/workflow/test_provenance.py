@@ -61,6 +61,37 @@ def test_observers_do_not_count(package):
     assert "track.py" not in names(package)
 
 
+def forget() -> None:
+    """As in another process."""
+    provenance._parse.cache_clear()
+    provenance._kept.cache_clear()
+
+
+def test_another_process_parses_only_what_changed_since(package, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    before, parse, parsed = code_digest("pkg.stage", package), ast.parse, []
+    monkeypatch.setattr(ast, "parse", lambda text, name: parsed.append(Path(name).name) or parse(text, name))
+    forget()
+    assert code_digest("pkg.stage", package) == before
+    assert parsed == []
+    (package / "late.py").write_text("X = 2\n")
+    forget()
+    changed = code_digest("pkg.stage", package)
+    assert changed != before
+    assert parsed == ["late.py"]
+    (kept,) = (package / "__pycache__").glob("*.json")
+    kept.write_text(kept.read_text()[:100])  # damaged
+    forget()
+    assert code_digest("pkg.stage", package) == changed
+    assert len(parsed) == 6
+
+
+def test_what_was_parsed_is_not_kept_where_python_keeps_no_compiled_modules(package, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    code_digest("pkg.stage", package)
+    assert not (package / "__pycache__").exists()
+
+
 @pytest.mark.parametrize(
     "file, text, same",
     [

@@ -23,11 +23,20 @@ from lgmamba.track.remedies import track_remedies
 from lgmamba.track.tracker import result_digest
 from tests import copies
 from tests.cli.conftest import lgmamba  # noqa: F401 (a fixture)
+from tests.sharing import made_once
 
 ROOT = Path(__file__).parents[2]
 STEPS = 600
 """More than a batch of `store`: values are written while a training runs, and at its end."""
 TAGS = {"key_digest": "k"}
+
+
+@pytest.fixture(autouse=True)
+def made_database(tmp_path_factory, monkeypatch):
+    """The tables of a new store are a copy of those that MLflow made once, which takes it seconds."""
+    create = store._create
+    made = made_once(tmp_path_factory, "mlflow_database", lambda folder: create(folder / "mlflow.db")) / "mlflow.db"
+    monkeypatch.setattr(store, "_create", lambda database: shutil.copy(made, database))
 
 
 def run_config(seed: int = 0) -> RunConfig:

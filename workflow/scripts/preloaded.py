@@ -25,7 +25,20 @@ import sys
 GROUPS = {
     "models": (
         ("train", "reconstruct", "remedy", "inspect"),
-        ("torch", "torch._dynamo", "scipy.ndimage", "pydantic", "einops", "safetensors", "typer", "mlflow.tracking"),
+        (
+            "torch",
+            "torch._dynamo",
+            "scipy.ndimage",
+            "pydantic",
+            "einops",
+            "safetensors.torch",
+            "typer",
+            "ruamel.yaml",
+            "filelock",
+            "pyarrow.parquet",
+            "mlflow.tracking",
+            "mlflow.store.tracking.sqlalchemy_store",
+        ),
     ),
     "figures": (("figure",), ("matplotlib.pyplot", "seaborn", "pydantic", "typer")),
 }
