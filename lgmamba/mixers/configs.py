@@ -24,6 +24,7 @@ from lgmamba.mixers.rglru.config import RglruConfig
 from lgmamba.mixers.rwkv7.config import Rwkv7Config
 from lgmamba.mixers.s4d.config import S4dConfig
 from lgmamba.mixers.shmamba.config import ShmambaConfig
+from lgmamba.mixers.sigma.config import SigmaConfig
 from lgmamba.mixers.sigma_causal.config import SigmaCausalConfig
 from lgmamba.mixers.umamba.config import UmambaConfig
 
@@ -49,6 +50,7 @@ MixerConfig = Annotated[
     | SigmaCausalConfig
     | AttentionConfig
     | EncoderDecoderConfig
+    | SigmaConfig
     | PythonConfig,
     Field(discriminator="kind"),
 ]

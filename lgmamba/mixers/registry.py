@@ -22,6 +22,7 @@ from lgmamba.mixers.rglru.mixer import RglruMixer
 from lgmamba.mixers.rwkv7.mixer import Rwkv7Mixer
 from lgmamba.mixers.s4d.mixer import S4dMixer
 from lgmamba.mixers.shmamba.mixer import ShmambaMixer
+from lgmamba.mixers.sigma.mixer import SigmaMixer
 from lgmamba.mixers.sigma_causal.mixer import SigmaCausalMixer
 from lgmamba.mixers.umamba.mixer import UmambaMixer
 
@@ -48,7 +49,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "attention": AttentionMixer,
 }
 """`model.mixer.kind` -> class, of those that are part of this package and have an output at every step."""
-ANSWERING: dict[str, type[Answering]] = {"encoder_decoder": EncoderDecoderMixer}
+ANSWERING: dict[str, type[Answering]] = {"encoder_decoder": EncoderDecoderMixer, "sigma": SigmaMixer}
 """The same, of those that have outputs for queries alone."""
 
 

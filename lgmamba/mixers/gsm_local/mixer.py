@@ -69,7 +69,7 @@ class GsmLocalCall(PacedCall):
 
     def started(self, last: Tensor, now: Tensor) -> Tensor:
         """Whether a window of each kind starts between two steps, by their numbers (B,), the first of which is 0 at the start: (B, 2)."""
-        shift = torch.tensor([0, self.width // 2], device=now.device)
+        shift = self.width // 2 * torch.arange(2, device=now.device)
         windows = [torch.div(t[:, None] - 1 + shift, self.width, rounding_mode="floor") for t in (last, now)]
         return (windows[0] != windows[1]) & (last > 0)[:, None]
 
