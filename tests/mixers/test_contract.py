@@ -89,8 +89,7 @@ def test_outputs_are_those_of_the_step_by_step_oracle(row):
 
 @rows
 @pytest.mark.parametrize("hook", [None, lambda call: call], ids=["fast", "hooked"])
-@pytest.mark.parametrize("sizes", [(1, 2, 4), (1,) * 7], ids=str)
-def test_pieces_and_steps_equal_the_whole_with_and_without_a_hook(row, hook, sizes):
+def test_pieces_and_steps_equal_the_whole_with_and_without_a_hook(row, hook, sizes=(1, 1, 2, 3)):
     mixer, u = build(row), inputs()
     want, end, _ = mixer(u)
     state, outputs = None, []
