@@ -1,5 +1,6 @@
 """Every mixer: what it computes, in pieces and under a hook, and what its verbs mean. A new mixer needs a row in `contract.py`."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import get_args
 
@@ -11,6 +12,7 @@ from lgmamba.mixers.configs import MixerConfig
 from lgmamba.mixers.registry import ANSWERING, MIXERS
 from tests.mixers.contract import ROWS, B, L, Row, build, inputs
 from tests.model.models import EXACT
+from tests.recording import NothingCarried
 
 KINDS = {get_args(c.model_fields["kind"].annotation)[0]: c for c in get_args(get_args(MixerConfig)[0])}
 KINDS.pop("python")  # a user's own has its row where its module is: see test_docs.py
@@ -79,6 +81,14 @@ def test_of_every_mixer_with_a_state_it_is_said_whether_it_is_bounded():
 @rows
 def test_parameters_are_counted(row):
     assert sum(p.numel() for p in build(row).parameters()) == row.parameters
+
+
+@rows
+def test_a_call_can_be_recorded(row):
+    mixer, u = build(row), inputs()
+    for mode in (nullcontext(), NothingCarried()):  # the first call is the warm-up
+        with mode:
+            mixer(u, want_state=True)
 
 
 @rows
