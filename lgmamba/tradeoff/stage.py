@@ -213,11 +213,11 @@ def probes(
         return found, on_split(found.heads, latents, "test", measure).mean(1).tolist()
 
     if at[0.0]:
-        for name, hidden in {"linear": [], "mlp": [file.probes.hidden]}.items():
+        for column, hidden in {"probe_accuracy_linear": [], "probe_accuracy_mlp": [file.probes.hidden]}.items():
             build = partial(mlp, [file.latent, *hidden, n_classes])
             found, right = fitted(0.0, build, labels, cross_entropies, is_right)
             for k, r in enumerate(at[0.0]):
-                rows[r] |= {f"probe_accuracy_{name}": 100 * right[k], **found.columns(name, k)}
+                rows[r] |= {column: 100 * right[k], **found.columns(column.removeprefix("probe_accuracy_"), k)}
     if at[1.0]:
         build = partial(decoder, file.latent, file.heads.decoder, shape)
         found, mse = fitted(1.0, build, images, squared_error, squared_error)
