@@ -22,7 +22,7 @@ class KeepCall(GrowingCall):
 class Keeping(Answering):
     """Keeps steps. Subclasses answer: the carry of a state is steps (B, T, d), their numbers (B, T), and whether they are open (B, T)."""
 
-    GROWS: ClassVar[bool] = True
+    GROWS = True
 
     def holds(self) -> tuple[tuple[int, ...], ...]:
         """Steps, their numbers and openness: none at the start."""
@@ -34,10 +34,12 @@ class Keeping(Answering):
         B, L, _ = u.shape
         wide = torch.promote_types(next(self.parameters()).dtype, torch.float32)
         index = torch.arange(t0 + 1, t0 + L + 1, device=u.device, dtype=wide).expand(B, L)
-        tensors = {"u": u.to(wide), "index": index, "open": torch.ones_like(index)}
-        return KeepCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        before = self.before(state)
+        return KeepCall(
+            layer=self.layer, t0=t0, told=told, u=u.to(wide), index=index, open=torch.ones_like(index), **before
+        ), ()
 
-    def recur(self, call: KeepCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    def recur(self, call: KeepCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:  # type: ignore[override]  # as every mixer's
         """No output; no memory; the steps kept."""
         u, index, is_open = call.kept(call.u, call.index, call.open)
         if call.reach is not None:
