@@ -168,5 +168,5 @@ def test_the_server_ends_after_its_last_job_once_nobody_holds_it(environment, tm
 def test_groups_are_of_stages_that_exist():
     stages = [stage for stages, _ in preloaded.GROUPS.values() for stage in stages]
     assert len(set(stages)) == len(stages)
-    assert set(stages) <= set(ENTRY_MODULES)
-    assert preloaded.group_of("train") == "models" and preloaded.group_of("evaluate") is None
+    assert set(stages) <= {*ENTRY_MODULES, "track"}
+    assert preloaded.group_of("train") == "models" and preloaded.group_of("data") is None

@@ -11,21 +11,36 @@ localrules:
 
 # Only a call that runs something comes here, and it holds its lock. The files that stages read are named by their digests:
 # whatever another call writes, they stay what they are. The store is no rule: were it an input of `train`, then a lost store
-# would retrain every run. Trainings could make it themselves (lgmamba/track/store.py holds a lock); this saves them the wait.
+# would retrain every run. Trainings could make it themselves (lgmamba/track/store.py holds a lock, so that one that comes early
+# waits); this does while images are decoded.
+MAKING_STORE = []
+
+
+def store_is_made():
+    for process in MAKING_STORE:
+        process.wait()
+
+
 onstart:
     none_from_the_future()
     if not KEPT:
         write_config_files(PARAMS)
         if PARAMS.tracking.kind == "mlflow" and not os.path.exists(PARAMS.tracking.store / "mlflow.db"):
             config_file = str(frozen_path(LAYOUT, tracking_file(PARAMS)))
-            subprocess.run(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "lgmamba", "track", "init", "--config", config_file],
                 env=os.environ | ({"PYTHONPATH": HOME} if CHECKOUT else {}),
             )  # what goes wrong it says itself; results do not depend on it
+            MAKING_STORE.append(process)
     serve_preloaded()
 
 
+onerror:
+    store_is_made()
+
+
 onsuccess:
+    store_is_made()
     if any(job.rule.name == "report" for job in workflow.dag.jobs):
         logger.info(f"Report of study {PARAMS.study}: {PARAMS.outputs.reports}/report.html (and report.md)")
 
