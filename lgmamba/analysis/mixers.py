@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from lgmamba.analysis.collect import RunFolder
-from lgmamba.analysis.families import GENERALIST, SPECIALIST, describe_mixer, kind_of
+from lgmamba.analysis.families import ADAPTIVE, describe_mixer, kind_of
 from lgmamba.analysis.frames import Evidence, interval_of, level
 from lgmamba.config.lengths import Fixed
 from lgmamba.config.run import RunConfig
@@ -24,14 +24,14 @@ SCHEMA: dict[str, type[pl.DataType]] = {
 
 
 def mixer_frame(ev: Evidence, folders: list[RunFolder]) -> pl.DataFrame:
-    """One row for each plain specialist or generalist and each length: in the order of the runs.
+    """One row for each run that is told no length and each length: in the order of the runs.
 
     Columns: run, kind, mixer (in words), numbers (that one layer keeps of the past), tau with its tenths at the start of training and tau_end
     after it (steps, of `lgmamba.mixers.memory`; null where everything is kept or nothing was measured), L0, step, factor = step / L0,
     psnr with interval; change (PSNR minus that at L0, dB) and, at lengths to which a run of the same mixer was trained alone, regret
     (PSNR minus that run's, dB), with intervals.
     """
-    runs = {name: run for name, run in ev.params.runs_by_name().items() if kind_of(run) in (SPECIALIST, GENERALIST)}
+    runs = {name: run for name, run in ev.params.runs_by_name().items() if kind_of(run) != ADAPTIVE}
     rows = []
     for name, run in runs.items():
         at_L0 = ev.samples.of(name, run.L0)

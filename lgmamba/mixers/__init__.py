@@ -6,6 +6,7 @@
     registry.py     `model.mixer.kind` -> class
     paced.py        calls whose verbs are gains, read one step after the other
     growing.py      calls of mixers that keep every step
+    keeping.py      mixers that only keep steps, and make something of them when they are asked
     segments.py     a sliding window for any mixer
     scans.py        recurrences in parallel, in plain torch
     sizes.py        mixers of equal size (imports no torch)

@@ -9,6 +9,7 @@ from lgmamba.mixers.encoder_decoder.config import EncoderDecoderConfig
 from lgmamba.mixers.gated_delta.config import GatedDeltaConfig
 from lgmamba.mixers.gla.config import GlaConfig
 from lgmamba.mixers.gru.config import GruConfig
+from lgmamba.mixers.gsm_local.config import GsmLocalConfig
 from lgmamba.mixers.lrcssm.config import LrcssmConfig
 from lgmamba.mixers.lru.config import LruConfig
 from lgmamba.mixers.lstm.config import LstmConfig
@@ -23,6 +24,9 @@ from lgmamba.mixers.rglru.config import RglruConfig
 from lgmamba.mixers.rwkv7.config import Rwkv7Config
 from lgmamba.mixers.s4d.config import S4dConfig
 from lgmamba.mixers.shmamba.config import ShmambaConfig
+from lgmamba.mixers.sigma.config import SigmaConfig
+from lgmamba.mixers.sigma_causal.config import SigmaCausalConfig
+from lgmamba.mixers.umamba.config import UmambaConfig
 
 MixerConfig = Annotated[
     MambaConfig
@@ -41,8 +45,12 @@ MixerConfig = Annotated[
     | LrcssmConfig
     | PsmConfig
     | ShmambaConfig
+    | GsmLocalConfig
+    | UmambaConfig
+    | SigmaCausalConfig
     | AttentionConfig
     | EncoderDecoderConfig
+    | SigmaConfig
     | PythonConfig,
     Field(discriminator="kind"),
 ]

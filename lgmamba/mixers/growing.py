@@ -30,11 +30,7 @@ class GrowingCall(Call):
         return self.index
 
     def mask(self, m: Tensor) -> Self:
-        if m.shape[-1] != 1:
-            raise ValueError(
-                f"this mixer masks whole steps; expected a mask (B, L, 1), got one of {m.shape[-1]} channels"
-            )
-        return replace(self, open=self.open * m.expand(*self.shape, -1)[..., 0])
+        return replace(self, open=self.open * whole_steps(m, *self.shape))
 
     def window(self, r: int, form: str) -> Self:
         return replace(self, reach=r if self.reach is None else min(r, self.reach))
@@ -55,3 +51,14 @@ class GrowingCall(Call):
         if not self.held:
             return mine
         return tuple(torch.cat([old.to(new.dtype), new], 1) for old, new in zip(self.held, mine, strict=True))
+
+
+def whole_steps(m: Tensor, B: int, L: int) -> Tensor:
+    """A mask of a mixer that masks whole steps: one that broadcasts to (B, L, 1), as (B, L).
+
+    Raises:
+        ValueError: it masks channels.
+    """
+    if m.shape[-1] != 1:
+        raise ValueError(f"this mixer masks whole steps; expected a mask (B, L, 1), got one of {m.shape[-1]} channels")
+    return m.expand(B, L, -1)[..., 0]

@@ -7,6 +7,7 @@ from lgmamba.mixers.encoder_decoder.mixer import EncoderDecoderMixer
 from lgmamba.mixers.gated_delta.mixer import GatedDeltaMixer
 from lgmamba.mixers.gla.mixer import GlaMixer
 from lgmamba.mixers.gru.mixer import GruMixer
+from lgmamba.mixers.gsm_local.mixer import GsmLocalMixer
 from lgmamba.mixers.lrcssm.mixer import LrcssmMixer
 from lgmamba.mixers.lru.mixer import LruMixer
 from lgmamba.mixers.lstm.mixer import LstmMixer
@@ -21,6 +22,9 @@ from lgmamba.mixers.rglru.mixer import RglruMixer
 from lgmamba.mixers.rwkv7.mixer import Rwkv7Mixer
 from lgmamba.mixers.s4d.mixer import S4dMixer
 from lgmamba.mixers.shmamba.mixer import ShmambaMixer
+from lgmamba.mixers.sigma.mixer import SigmaMixer
+from lgmamba.mixers.sigma_causal.mixer import SigmaCausalMixer
+from lgmamba.mixers.umamba.mixer import UmambaMixer
 
 MIXERS: dict[str, type[Mixer]] = {
     "mamba": MambaMixer,
@@ -39,10 +43,13 @@ MIXERS: dict[str, type[Mixer]] = {
     "lrcssm": LrcssmMixer,
     "psm": PsmMixer,
     "shmamba": ShmambaMixer,
+    "gsm_local": GsmLocalMixer,
+    "umamba": UmambaMixer,
+    "sigma_causal": SigmaCausalMixer,
     "attention": AttentionMixer,
 }
 """`model.mixer.kind` -> class, of those that are part of this package and have an output at every step."""
-ANSWERING: dict[str, type[Answering]] = {"encoder_decoder": EncoderDecoderMixer}
+ANSWERING: dict[str, type[Answering]] = {"encoder_decoder": EncoderDecoderMixer, "sigma": SigmaMixer}
 """The same, of those that have outputs for queries alone."""
 
 

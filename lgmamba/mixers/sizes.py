@@ -12,6 +12,8 @@ WITHIN = 0.03
 """Share by which a layer's parameters may differ from Mamba-1's."""
 DT = {"dt_min": 0.001, "dt_max": 0.1}
 MAMBA = {"kind": "mamba", "d_conv": 4, "expand": 2, "dt_rank": "auto", **DT}
+PART = {"dt_rank": "auto", **DT}
+"""Keys of Mamba-1 as a part of a mixer."""
 
 SMALL: dict[str, dict[str, Any]] = {
     "mamba": MAMBA | {"d_state": 8, "conv": "none"},
@@ -46,6 +48,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "lrcssm": {"kind": "lrcssm", "units": 43},
     "psm": {"kind": "psm", "chunk": 8, "heads": 2, "width": 12, "mlp": 7},
     "shmamba": MAMBA | {"kind": "shmamba", "d_state": 8, "conv": "none"},
+    "gsm_local": PART | {"kind": "gsm_local", "window": 16, "heads": 2, "width": 8, "d_state": 8, "expand": 1.5625},
+    "umamba": PART | {"kind": "umamba", "d_state": 7, "expand": 0.6875},
+    "sigma_causal": PART | {"kind": "sigma_causal", "width": 9, "d_state": 8, "expand": 2},
     "attention_nope": {"kind": "attention", "heads": 2, "mlp": 29, "position": "nope"},
     "attention_rope": {"kind": "attention", "heads": 2, "mlp": 29, "position": "rope"},
     "attention_alibi": {"kind": "attention", "heads": 2, "mlp": 29, "position": "alibi"},
@@ -79,6 +84,9 @@ LARGE: dict[str, dict[str, Any]] = {
     "lrcssm": {"kind": "lrcssm", "units": 560},
     "psm": {"kind": "psm", "chunk": 16, "heads": 4, "width": 128, "mlp": 111},
     "shmamba": MAMBA | {"kind": "shmamba", "d_state": 16},
+    "gsm_local": PART | {"kind": "gsm_local", "window": 16, "heads": 4, "width": 128, "d_state": 16, "expand": 1.40625},
+    "umamba": PART | {"kind": "umamba", "d_state": 16, "expand": 0.671875},
+    "sigma_causal": PART | {"kind": "sigma_causal", "width": 136, "d_state": 16, "expand": 2},
     "attention_nope": {"kind": "attention", "heads": 8, "mlp": 228, "position": "nope"},
     "attention_rope": {"kind": "attention", "heads": 8, "mlp": 228, "position": "rope"},
     "attention_alibi": {"kind": "attention", "heads": 8, "mlp": 228, "position": "alibi"},

@@ -28,14 +28,14 @@ def mixer_facts(params: Params, frames: Path) -> dict[str, Any]:
 
     Returns:
         rows: `mixer_rows`; answer: sentences on who falls, from the primary contrasts; predictors: `predictor_rows`; factors: those of
-        the falls in predictors; n: generalists.
+        the falls in predictors, none where no run is a generalist; n: generalists.
     """
     if not several_mixers(params):
         return {"rows": [], "answer": [], "predictors": [], "factors": [], "n": 0}
     rows = mixer_rows(params, frames)
     plain = [row for row in rows if row["kind"] == GENERALIST]
-    factors = [f for f in (4.0, max(params.claims.far_factors)) if all(row["at"].get(f"{f:g}") for row in plain)]
-    factors = list(dict.fromkeys(factors))
+    both = dict.fromkeys((4.0, max(params.claims.far_factors))) if plain else {}
+    factors = [f for f in both if all(row["at"].get(f"{f:g}") for row in plain)]
     return {
         "rows": rows,
         "answer": length_sentences(params, pl.read_parquet(frames / "contrasts.parquet"), _mean_image(params, frames)),

@@ -52,25 +52,47 @@ def standardised(latents: Latents) -> Latents:
     return Latents({name: (values - mean) / sd for name, values in latents.z.items()}, latents.targets)
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """Heads after `fit_heads`.
+
+    Attributes:
+        heads: with the weights of each run's best look.
+        steps: after how many each run's validation loss was lowest, R numbers.
+        converged: whether it then stayed above for `patience` looks, R truth values; False: the steps ran out before.
+    """
+
+    heads: Stacked
+    steps: list[int]
+    converged: list[bool]
+
+    def columns(self, name: str, run: int) -> dict[str, int | bool]:
+        """What points.parquet keeps of one run's head."""
+        return {f"probe_steps_{name}": self.steps[run], f"probe_converged_{name}": self.converged[run]}
+
+
 def fit_heads(
     build: Callable[[], nn.Module], latents: Latents, loss: Loss, seeds: Sequence[int], config: HeadTrainConfig
-) -> tuple[Stacked, int]:
+) -> Fitted:
     """Train one head for each run, and give each the weights with which its validation loss was lowest.
+
+    All go on until none has improved for `config.patience` looks, or `config.steps` are taken.
 
     Args:
         build: a head with random weights.
         latents: standardised.
         loss: what is minimised.
         seeds: (R,) of initial weights and batches.
-    Returns:
-        the heads; the steps that were taken.
     """
     z, targets = latents.z["train"], latents.targets["train"]
     heads = Stacked([build_seeded(build, seed_of(s, "tradeoff/probe")) for s in seeds], z.device, z.dtype)
     optimizer = adam([heads], config.lr, (0.9, 0.999))
     generator = torch.Generator().manual_seed(seed_of(seeds[0], "tradeoff/probe batches"))
-    best, kept, since, taken = None, heads.snapshot(), 0, 0
-    while taken < config.steps and since < config.patience:
+    kept, taken = heads.snapshot(), 0
+    best = torch.full((len(z),), torch.inf, dtype=z.dtype, device=z.device)
+    best_at = torch.zeros(len(z), dtype=torch.long)  # steps
+    patience = config.patience * config.check_every  # steps
+    while taken < config.steps and taken - int(best_at.max()) < patience:
         for _ in range(config.check_every):
             rows = torch.randint(z.shape[1], (config.batch_size,), generator=generator).to(z.device)
             optimizer.zero_grad(set_to_none=True)
@@ -79,13 +101,13 @@ def fit_heads(
             optimizer.step()
         taken += config.check_every
         now = mean_loss(heads, latents, "val", loss)  # (R,)
-        better = now < best if best is not None else torch.ones_like(now, dtype=torch.bool)
-        best = now if best is None else torch.where(better, now, best)
+        better = now < best
+        best = torch.where(better, now, best)
+        best_at[better.cpu()] = taken
         for name, value in heads.parameters.items():
             kept[name][better] = value.detach()[better]
-        since = 0 if bool(better.any()) else since + 1
     heads.load(kept)
-    return heads, taken
+    return Fitted(heads, best_at.tolist(), (taken - best_at >= patience).tolist())
 
 
 @torch.no_grad()

@@ -40,10 +40,11 @@ def linear_points(file: StackFile, splits: dict[str, Split], n_classes: int) -> 
         runs = {name: x.float().expand(len(file.seeds), -1, -1) for name, x in values.items()}
         latents = standardised(Latents(runs, labels))
         width = runs["train"].shape[-1]
-        heads, _ = fit_heads(partial(mlp, [width, n_classes]), latents, cross_entropies, file.seeds, file.probes)
-        right = on_split(heads, latents, "test", is_right).mean(1).tolist()
+        fitted = fit_heads(partial(mlp, [width, n_classes]), latents, cross_entropies, file.seeds, file.probes)
+        right = on_split(fitted.heads, latents, "test", is_right).mean(1).tolist()
         rows += [
-            {"seed": seed, "weight": None, "what": what, "mse": error, "accuracy": 100 * share}
-            for seed, share in zip(file.seeds, right, strict=True)
+            {"seed": seed, "weight": None, "what": what, "mse": error, "accuracy": 100 * right[k]}
+            | fitted.columns("linear", k)
+            for k, seed in enumerate(file.seeds)
         ]
     return rows

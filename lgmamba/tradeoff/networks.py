@@ -1,5 +1,6 @@
 """What encoders and heads are made of. Every network here treats each sample by itself, so that runs can be stacked."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,17 +9,9 @@ from torch import Tensor, nn
 from lgmamba.tasks.class_head import mlp
 
 
-class Decoder(nn.Module):
+def decoder(latent: int, hidden: Sequence[int], shape: tuple[int, int, int]) -> nn.Sequential:
     """Latents (B, m) -> images (B, C, H, W_img) in (0, 1): fully connected, the same form behind every encoder."""
-
-    def __init__(self, latent: int, hidden: Sequence[int], shape: tuple[int, int, int]):
-        super().__init__()
-        self.shape = shape
-        C, H, W = shape
-        self.layers = mlp([latent, *hidden, C * H * W])
-
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(self.layers(z)).unflatten(-1, self.shape)
+    return nn.Sequential(mlp([latent, *hidden, math.prod(shape)]), nn.Sigmoid(), nn.Unflatten(-1, shape))
 
 
 class VisionTransformer(nn.Module):

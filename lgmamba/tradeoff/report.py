@@ -97,6 +97,7 @@ def gather(params: TradeoffParams, frames: dict[str, pl.DataFrame]) -> dict[str,
         "chance": first["chance"],
         "frontiers": frontier_rows(summary, stacks),
         "ends": end_rows(summary),
+        "probes": probe_facts(frames["points"], stacks),
         "controls": control_rows(summary, params),
         "synergies": synergy_rows(frames["points"], params),
         "runs": int(stacks["runs"].sum()),
@@ -138,6 +139,33 @@ def end_rows(summary: pl.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+PROBES = ("linear", "mlp", "decoder")
+"""Heads that are trained anew."""
+
+
+def probe_facts(points: pl.DataFrame, stacks: pl.DataFrame) -> dict[str, Any] | None:
+    """How long heads trained anew went on; None where the frames do not say (they were made before it was kept).
+
+    Returns:
+        trained, converged: how many heads, controls among them, and how many of these met their stopping rule; rows: of each stack and
+        kind of head the steps of the kept weights, sorted, and how many met the rule; None where a stack has no such head.
+    """
+    if f"probe_steps_{PROBES[0]}" not in points.columns:
+        return None
+    rows, trained, converged = [], 0, 0
+    for about in stacks.iter_rows(named=True):
+        here = points.filter(pl.col("stack") == about["stack"])
+        cells: dict[str, dict[str, Any] | None] = {}
+        for name in PROBES:
+            fitted = here.select(steps=f"probe_steps_{name}", met=f"probe_converged_{name}").drop_nulls()
+            met = int(fitted["met"].sum())
+            trained, converged = trained + len(fitted), converged + met
+            steps = fitted["steps"].sort().to_list()
+            cells[name] = {"steps": steps, "converged": met} if steps else None
+        rows.append({"stack": about["stack"], **cells})
+    return {"trained": trained, "converged": converged, "rows": [row for row in rows if any(map(row.get, PROBES))]}
 
 
 def control_rows(summary: pl.DataFrame, params: TradeoffParams) -> list[dict[str, Any]]:

@@ -1,15 +1,22 @@
 """R networks of one shape as one with a leading axis of runs. Glossary: `lgmamba.tradeoff`.
 
 Products become batched products. Nothing is added over runs, and Adam is elementwise: no run can see another one.
+`torch.vmap` serves any network; linear layers in a row are written out, since small ones take less time than its bookkeeping.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 Build = Callable[[], nn.Module]
+Layer = Callable[[dict[str, Tensor], Tensor], Tensor]
+"""Weights of R runs by name, one batch a run (R, B, ...) -> (R, B, ...)."""
+
+ANY_AXES = (nn.ReLU, nn.Sigmoid, nn.Unflatten)
+"""Modules without weights that act on each number, or on the last axis."""
 
 
 class Stacked:
@@ -26,14 +33,16 @@ class Stacked:
     def __init__(self, networks: Sequence[nn.Module], device: torch.device, dtype: torch.dtype = torch.float32):
         parameters, buffers = stack_module_state(list(networks))
         assert not buffers, "a buffer that a network changes could not be stacked"
-        self._network = networks[0]
+        self._layers = list(_layers(networks[0]))
         self.parameters = {
             name: value.detach().to(device, dtype).requires_grad_(True) for name, value in parameters.items()
         }
 
     def __call__(self, x: Tensor) -> Tensor:
         """One batch a run, (R, B, ...) -> (R, B, ...)."""
-        return torch.vmap(lambda weights, batch: functional_call(self._network, weights, (batch,)))(self.parameters, x)
+        for layer in self._layers:
+            x = layer(self.parameters, x)
+        return x
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of all weights."""
@@ -44,6 +53,31 @@ class Stacked:
         """Weights of `snapshot`."""
         for name, value in weights.items():
             self.parameters[name].copy_(value)
+
+
+def _layers(module: nn.Module, prefix: str = "") -> Iterator[Layer]:
+    """What R copies of a module do, one after the other; `prefix` of the names of its weights."""
+    if type(module) is nn.Sequential:
+        for name, part in module.named_children():
+            yield from _layers(part, f"{prefix}{name}.")
+    elif type(module) is nn.Linear and module.bias is not None:
+        yield partial(_linear, f"{prefix}weight", f"{prefix}bias")
+    elif type(module) is nn.Flatten and module.start_dim == 1 and module.end_dim == -1:
+        yield lambda _, x: x.flatten(2)
+    elif type(module) in ANY_AXES and getattr(module, "dim", -1) == -1:
+        yield lambda _, x: module(x)
+    else:
+        yield partial(_mapped, module, prefix)
+
+
+def _linear(weight: str, bias: str, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+    y = x.flatten(1, -2) @ parameters[weight].mT + parameters[bias][:, None]
+    return y.unflatten(1, x.shape[1:-1])
+
+
+def _mapped(module: nn.Module, prefix: str, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+    own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
+    return torch.vmap(lambda weights, batch: functional_call(module, weights, (batch,)))(own, x)
 
 
 def build_seeded(build: Build, seed: int) -> nn.Module:

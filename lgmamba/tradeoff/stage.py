@@ -24,11 +24,20 @@ from lgmamba.data.labels import label_problem
 from lgmamba.files import to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.records import begin, finish
-from lgmamba.tradeoff.heads import Latents, cross_entropies, fit_heads, is_right, on_split, squared_error, standardised
+from lgmamba.tradeoff.heads import (
+    Latents,
+    Loss,
+    cross_entropies,
+    fit_heads,
+    is_right,
+    on_split,
+    squared_error,
+    standardised,
+)
 from lgmamba.tradeoff.keys import stack_key
 from lgmamba.tradeoff.linear import linear_points
 from lgmamba.tradeoff.measures import dimensions_used
-from lgmamba.tradeoff.networks import Decoder, count, mlp
+from lgmamba.tradeoff.networks import count, decoder, mlp
 from lgmamba.tradeoff.stack_file import StackFile
 from lgmamba.tradeoff.training import Split, Stack, StackTraining, build_stack, pixels, split_of
 
@@ -37,7 +46,12 @@ SAMPLES = 64
 AT_A_TIME = 1 << 14
 """Images of all runs together in one pass without gradient."""
 HISTORY = ("step", "run", "mse", "ce", "cosine_z", "cosine_encoder")
-PROBES = ("probe_accuracy_linear", "probe_accuracy_mlp", "probe_mse")
+PROBES = (
+    *("probe_accuracy_linear", "probe_steps_linear", "probe_converged_linear"),
+    *("probe_accuracy_mlp", "probe_steps_mlp", "probe_converged_mlp"),
+    *("probe_mse", "probe_steps_decoder", "probe_converged_decoder"),
+)
+"""Columns of heads trained anew: what each reaches, and of `heads.Fitted` its steps and whether it converged."""
 
 Row = dict[str, Any]
 
@@ -144,7 +158,7 @@ def _networks(file: StackFile, splits: dict[str, Split], dataset: Dataset, bf16:
     ]
     sizes = {
         "encoder": count(file.encoder.build(shape, file.latent)),
-        "decoder": count(Decoder(file.latent, file.heads.decoder, shape)),
+        "decoder": count(decoder(file.latent, file.heads.decoder, shape)),
         "classifier": count(mlp([file.latent, *file.heads.classifier, n_classes])),
     }
     pictures = draw_pictures(stack, z["test"], splits["test"], file) if file.pictures else None
@@ -192,26 +206,23 @@ def probes(
     rows: list[Row] = [dict.fromkeys(PROBES) for _ in weights]
     at = {end: [r for r, w in enumerate(weights) if w == end] for end in (0.0, 1.0)}
     labels, images = ({n: getattr(s, what) for n, s in splits.items()} for what in ("labels", "images"))
-    classifiers = {"probe_accuracy_linear": [], "probe_accuracy_mlp": [file.probes.hidden]}
+
+    def fitted(end: float, build: Callable, targets: dict[str, Tensor], loss: Loss, measure: Loss):
+        latents = standardised(Latents({name: values[at[end]] for name, values in z.items()}, targets))
+        found = fit_heads(build, latents, loss, file.seeds, file.probes)
+        return found, on_split(found.heads, latents, "test", measure).mean(1).tolist()
+
     if at[0.0]:
-        latents = standardised(Latents({name: values[at[0.0]] for name, values in z.items()}, labels))
-        for column, hidden in classifiers.items():
-            heads, _ = fit_heads(
-                partial(mlp, [file.latent, *hidden, n_classes]),
-                latents,
-                cross_entropies,
-                file.seeds,
-                file.probes,
-            )
-            for r, right in zip(at[0.0], on_split(heads, latents, "test", is_right).mean(1).tolist(), strict=True):
-                rows[r][column] = 100 * right
+        for name, hidden in {"linear": [], "mlp": [file.probes.hidden]}.items():
+            build = partial(mlp, [file.latent, *hidden, n_classes])
+            found, right = fitted(0.0, build, labels, cross_entropies, is_right)
+            for k, r in enumerate(at[0.0]):
+                rows[r] |= {f"probe_accuracy_{name}": 100 * right[k], **found.columns(name, k)}
     if at[1.0]:
-        latents = standardised(Latents({name: values[at[1.0]] for name, values in z.items()}, images))
-        heads, _ = fit_heads(
-            lambda: Decoder(file.latent, file.heads.decoder, shape), latents, squared_error, file.seeds, file.probes
-        )
-        for r, mse in zip(at[1.0], on_split(heads, latents, "test", squared_error).mean(1).tolist(), strict=True):
-            rows[r]["probe_mse"] = mse
+        build = partial(decoder, file.latent, file.heads.decoder, shape)
+        found, mse = fitted(1.0, build, images, squared_error, squared_error)
+        for k, r in enumerate(at[1.0]):
+            rows[r] |= {"probe_mse": mse[k], **found.columns("decoder", k)}
     return rows
 
 

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from lgmamba.data.dataset import Dataset
 from lgmamba.tasks.seeds import seed_of
 from lgmamba.tradeoff.measures import cosine
-from lgmamba.tradeoff.networks import Decoder, mlp
+from lgmamba.tradeoff.networks import decoder, mlp
 from lgmamba.tradeoff.stack_file import StackFile, StackTrainConfig
 from lgmamba.tradeoff.stacked import Stacked, adam, build_seeded
 
@@ -87,7 +87,7 @@ def build_stack(
     """Networks of every seed and weight. Runs of one seed start from the same random weights."""
     makers = {
         "encoder": lambda: file.encoder.build(shape, file.latent),
-        "decoder": lambda: Decoder(file.latent, file.heads.decoder, shape),
+        "decoder": lambda: decoder(file.latent, file.heads.decoder, shape),
         "classifier": lambda: mlp([file.latent, *file.heads.classifier, n_classes]),
     }
     parts = {}

@@ -7,7 +7,7 @@ import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,9 +16,9 @@ from lgmamba.config.run import RunConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
 from lgmamba.keys import train_key
-from lgmamba.mixers.contract import Mixer
 from lgmamba.mixers.memory import memory_of
 from lgmamba.model.sequences import SequenceModel
+from lgmamba.model.stack import Block
 from lgmamba.provenance import describe
 from lgmamba.records import begin, finish
 from lgmamba.scan import resolve_backend
@@ -197,7 +197,9 @@ class Attempt:
 
     def _tau(self) -> list[float] | None:
         """Low, median and high of what the mixers remember, steps; None without any that retain."""
-        mixers = [module for module in self.model.modules() if isinstance(module, Mixer)]
+        mixers = [
+            cast(Block, block).mixer for block in self.model.blocks
+        ]  # of layers: a mixer may have another as a part
         found = memory_of(mixers, self.run.model.d_model)
         return None if found is None else found.listed()
 

@@ -1,6 +1,8 @@
 """A function of tensors that is recorded once as a CUDA graph and then replayed, which leaves the host nothing to do."""
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -48,5 +50,22 @@ class Replayed:
         self._given = [v.clone() for v in given]
         self.before_recording()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with _nothing_collected(), torch.cuda.graph(self._graph):
             self._results = self.function(*self._given)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """No object is collected in here, and what waited for it has been before.
+
+    An earlier training's graph, in a cycle with its step, may be garbage by now. CUDA refuses to free a graph while another is being
+    recorded, and spoils the recording.
+    """
+    gc.collect()
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -52,13 +52,14 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """An evaluated synthetic study of three sequence mixers, of which one has a specialist."""
+    """An evaluated synthetic study of three sequence mixers, of which one has a specialist, and one a run that is read out at every step."""
     gru, attention = {"kind": "gru", "hidden": 8}, {"kind": "attention", "heads": 2, "mlp": 8, "position": "nope"}
     runs = {
         "uniform": {},
         "gru": {"model": {"mixer": gru}},
         "gru_fixed": {"model": {"mixer": gru}, "task": {"lengths": {"kind": "fixed", "value": 16}}},
         "attention": {"model": {"mixer": attention}},
+        "gru_all": {"model": {"mixer": gru}, "task": {"supervision": {"kind": "all"}}},
     }
     probe = {"images": 4, "factors": [1.5, 2, 4]}
     values = study_values(runs, probe=probe, claims={"comparisons": [], "far_factors": [2, 25]})

@@ -21,28 +21,29 @@ def psnr(mixed, run: str, step: int) -> float:
 
 def test_a_row_has_the_change_from_L0_and_the_regret_against_the_same_mixers_specialist(mixed):
     frame = read(mixed, "figure_mixers")
-    assert frame["run"].unique(maintain_order=True).to_list() == ["uniform", "gru", "gru_fixed", "attention"]
+    assert frame["run"].unique(maintain_order=True).to_list() == ["uniform", "gru", "gru_fixed", "attention", "gru_all"]
     row = frame.filter(run="gru", step=64).row(0, named=True)
     assert row["factor"] == 4
     assert row["change"] == pytest.approx(psnr(mixed, "gru", 64) - psnr(mixed, "gru", 16), abs=1e-6)
     known = frame.filter(pl.col("regret").is_not_null())
-    assert known.select("run", "step").rows() == [("gru", 16)]  # others have no specialist of their own mixer
-    assert known["regret"].item() == pytest.approx(psnr(mixed, "gru", 16) - psnr(mixed, "gru_fixed", 16), abs=1e-6)
+    assert known.select("run", "step").rows() == [("gru", 16), ("gru_all", 16)]  # others have no specialist of their mixer
+    assert known["regret"][0] == pytest.approx(psnr(mixed, "gru", 16) - psnr(mixed, "gru_fixed", 16), abs=1e-6)
 
 
 def test_a_row_has_the_size_and_the_length_of_the_memory(mixed):
     about = read(mixed, "figure_mixers").unique("run", maintain_order=True)
     numbers = dict(about.select("run", "numbers").iter_rows())
-    assert numbers == {"uniform": 64 * 4, "gru": 8, "gru_fixed": 8, "attention": 0}
+    assert numbers == {"uniform": 64 * 4, "gru": 8, "gru_fixed": 8, "attention": 0, "gru_all": 8}
     taus = {run: list(taus) for run, *taus in about.select("run", "tau_low", "tau", "tau_high", "tau_end").iter_rows()}
     assert [taus.pop("attention")] == [[None] * 4]
-    assert list(taus.values()) == [[1.0, 8.0, 32.0, 16.0]] * 3
+    assert list(taus.values()) == [[1.0, 8.0, 32.0, 16.0]] * 4
 
 
 def test_the_figure_has_a_row_for_each_run_and_a_column_for_each_length(mixed):
     frame = read(mixed, "figure_mixers")
     figure = FIGURES["mixers"](frame, Style(list(load_study(mixed.study).runs)))
-    specialists, generalists, _ = figure.axes
+    specialists, generalists, several, _ = figure.axes
+    assert [label.get_text() for label in several.get_yticklabels()] == ["gru all"]
     assert [label.get_text() for label in generalists.get_yticklabels()] == ["uniform", "gru", "attention"]
     assert [label.get_text() for label in specialists.get_yticklabels()] == ["gru fixed"]
     assert [label.get_text() for label in generalists.get_xticklabels()] == [

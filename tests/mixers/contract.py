@@ -15,6 +15,7 @@ from tests.mixers.oracles import (
     gated_delta,
     gla,
     gru,
+    gsm_local,
     lrcssm,
     lru,
     lstm,
@@ -28,10 +29,14 @@ from tests.mixers.oracles import (
     rwkv7,
     s4d,
     shmamba,
+    sigma_causal,
+    umamba,
 )
 from tests.model.models import BASE
 
 B, L, D_MODEL = 2, 7, 6
+PART = {"d_state": 2, "expand": 1, "dt_rank": 1, "dt_min": 0.001, "dt_max": 0.1}
+"""Mamba-1 as a part of a mixer."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,11 @@ ROWS = {
         {"kind": "psm", "chunk": 1, "heads": 2, "width": 4, "mlp": 2}, psm, 2 * (12 + 72 + 24 + 36) + 6
     ),
     "shmamba": Row(BASE["mixer"] | {"kind": "shmamba"}, shmamba, 469),
+    "gsm_local": Row(PART | {"kind": "gsm_local", "window": 6, "heads": 2, "width": 4}, gsm_local, 72 + 24 + 12 + 168),
+    "umamba": Row(PART | {"kind": "umamba", "scales": [1, 2, 4]}, umamba, 3 * 168),
+    "sigma_causal": Row(
+        PART | {"kind": "sigma_causal", "width": 3, "expand": 2}, sigma_causal, 36 + 114 + 30 + 54 + 48 + 2
+    ),
     "rwkv7": Row(
         {"kind": "rwkv7", "width": 6, "head": 3, "decay_rank": 2, "removal_rank": 2, "gate_rank": 2},
         rwkv7,

@@ -177,6 +177,48 @@ def rotary(v: Tensor, t: int) -> Tensor:
     return torch.view_as_real(turned).flatten(-2)
 
 
+def gsm_local(m: Mixer, u: Tensor) -> Tensor:
+    """Windows cut out, each step from the older of the two that it is in."""
+    w, H, L = m.config.window, m.config.heads, u.shape[1]
+    q, k, v = (part.unflatten(-1, (H, -1)) for part in m.qkv(u).chunk(3, dim=-1))
+    attended = []
+    for t in range(L):
+        seen = slice(max(0, t + 1 - w), t + 1)
+        bias = m.bias[:, : t + 1 - seen.start].flip(1).mT[None]  # (1, steps, H)
+        weights = ((k[:, seen] * q[:, t, None]).sum(-1) / q.shape[-1] ** 0.5 + bias).softmax(1)
+        attended.append(m.out((weights[..., None] * v[:, seen]).sum(1).flatten(1)))
+    a = torch.stack(attended, dim=1)
+    starts = [max(0, t // (w // 2) - 1) * (w // 2) for t in range(L)]
+    return a + torch.stack([mamba(m.mamba, (u + a)[:, start : t + 1])[:, -1] for t, start in enumerate(starts)], dim=1)
+
+
+def umamba(m: Mixer, u: Tensor) -> Tensor:
+    """Every scale from its blocks, which are whole."""
+    total = torch.zeros_like(u)
+    for size, scale in zip(m.config.scales, m.scales, strict=True):
+        blocks = [u[:, n * size : (n + 1) * size].mean(1) for n in range(u.shape[1] // size)]
+        y = mamba(scale, torch.stack(blocks, dim=1))
+        for t in range(size - 1, u.shape[1]):
+            total[:, t] = total[:, t].clone() + y[:, (t + 1) // size - 1]
+    return total
+
+
+def sigma_causal(m: Mixer, u: Tensor) -> Tensor:
+    """Liu et al. 2024 without the flipped path."""
+    x = m.in_proj(u)
+    convolved = m.conv(F.pad(x.mT, (2, 0))).mT
+    cell = torch.nn.GRUCell(x.shape[2], x.shape[2], bias=False).to(u.dtype)
+    cell.load_state_dict({name.removesuffix("_l0"): v for name, v in m.gru.state_dict().items()})
+    h, rs = None, []
+    for step in convolved.unbind(1):
+        h = cell(step, h)
+        rs.append(h)
+    h = x + m.dense(x)
+    gate = m.by_silu(h * torch.sigmoid(h)) + m.by_sigmoid(torch.sigmoid(h))
+    y = mamba(m.mamba, x)
+    return m.out_proj(m.projection(m.weights[0] * (y + gate * y) + m.weights[1] * torch.stack(rs, dim=1)))
+
+
 def gla(m: Mixer, u: Tensor) -> Tensor:
     """Yang et al. 2024, equation 3, head by head."""
     H, N, P = m.config.heads, m.config.key, m.config.value

@@ -68,7 +68,12 @@ def test_every_kind_is_registered_has_a_row_and_says_of_every_verb_whether_it_su
 
 
 def test_of_every_mixer_with_a_state_it_is_said_whether_it_is_bounded():
-    assert {kind for kind, config in KINDS.items() if config.BOUNDED is None} == {"attention", "encoder_decoder", "psm"}
+    assert {kind for kind, config in KINDS.items() if config.BOUNDED is None} == {
+        "attention",
+        "encoder_decoder",
+        "psm",
+        "sigma",
+    }
 
 
 @rows

@@ -1,19 +1,23 @@
-"""The encoder–decoder: what it answers, from what is kept of a sequence, and what may be done to that."""
+"""Mixers that keep steps and answer queries: what they answer, and what may be done to what is kept; and the encoder–decoder as a model."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lgmamba.config.remedies import check_kinds, check_mixers
 from lgmamba.config.run import ModelConfig, RunConfig
-from lgmamba.mixers.encoder_decoder.mixer import EncoderDecoderMixer
+from lgmamba.mixers.contract import Answering
 from lgmamba.mixers.registry import build_mixer
+from lgmamba.mixers.sizes import WITHIN
 from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.read import read_with
 from lgmamba.remedies.registry import build
 from lgmamba.train.checkpoint import load_model
+from tests.mixers.contract import PART
+from tests.mixers.oracles import mamba
 from tests.model.models import BASE
 from tests.remedies.entries import ALL, entry
 from tests.tasks.contract import TASKS
@@ -21,16 +25,20 @@ from tests.tasks.queried.tiny import ENCODER_DECODER, EXACT, RUN, exact_model, t
 from tests.train.tiny import CPU, history, shared_digits, train_at
 
 B, L, Q, D = 2, 7, 3, 6
-MIXER = {"kind": "encoder_decoder", "encoder": 2, "decoder": 2, "heads": 3, "mlp": 5, "drop_path": 0.5}
+MIXERS = {
+    "encoder_decoder": {"kind": "encoder_decoder", "encoder": 2, "decoder": 2, "heads": 3, "mlp": 5, "drop_path": 0.5},
+    "sigma": PART | {"kind": "sigma", "width": 4, "unflipped": 3},
+}
+kinds = pytest.mark.parametrize("kind", MIXERS)
 MASK = torch.tensor([1, 0, 1, 1, 0, 0, 1], dtype=torch.bool)
 KEPT = torch.where(MASK)[0].expand(B, -1)
 LAYER = 4 * D * D + 4 * D + 2 * 2 * D + 2 * D + 2 * D * 5 + 5 + D
 """Parameters of an encoder's layer: attention, norms, layer scales, MLP. A decoder's has another attention with its norm and scale."""
 
 
-def mixer() -> EncoderDecoderMixer:
+def mixer(kind: str = "encoder_decoder") -> Answering:
     """Off its initialisation, in float64 and eval mode."""
-    config = ModelConfig.model_validate(BASE | {"d_model": D, "n_layer": 1, "mixer": MIXER})
+    config = ModelConfig.model_validate(BASE | {"d_model": D, "n_layer": 1, "mixer": MIXERS[kind]})
     torch.manual_seed(0)
     made, generator = build_mixer(config, layer=0), torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -61,7 +69,7 @@ def attended(a, x: Tensor, e: Tensor) -> Tensor:
     return a.out(torch.stack(rows, dim=1))
 
 
-def oracle(m: EncoderDecoderMixer, e: Tensor, q: Tensor) -> Tensor:
+def encoder_decoder(m: Answering, e: Tensor, q: Tensor) -> Tensor:
     """In plain words."""
 
     def mlp(layer, x):
@@ -77,7 +85,33 @@ def oracle(m: EncoderDecoderMixer, e: Tensor, q: Tensor) -> Tensor:
     return q
 
 
-def read(m: EncoderDecoderMixer, u: Tensor, hook=None, sizes=None):
+def sigma(m: Answering, e: Tensor, q: Tensor) -> Tensor:
+    """Liu et al. 2024: every query as the last item of a sequence of its own."""
+    answers = []
+    for query in q.unbind(1):
+        x = m.in_proj(torch.cat([e, query[:, None]], dim=1))
+        start = max(0, x.shape[1] - m.config.unflipped)
+        flipped = torch.cat([x[:, :start].flip(1), x[:, start:]], dim=1)
+        paths = []
+        for items, dense in ((x, m.dense), (flipped, m.dense_flipped)):
+            h = items + dense(items)
+            gate = m.by_silu(h * torch.sigmoid(h)) + m.by_sigmoid(torch.sigmoid(h))
+            y = mamba(m.mamba, items)
+            paths.append((y + gate * y)[:, -1])
+        cell = torch.nn.GRUCell(x.shape[2], x.shape[2], bias=False).to(x.dtype)
+        cell.load_state_dict({name.removesuffix("_l0"): v for name, v in m.gru.state_dict().items()})
+        h = None
+        for item in m.conv(F.pad(x.mT, (1, 1))).mT.unbind(1):
+            h = cell(item, h)
+        joined = sum(weight * part for weight, part in zip(m.weights, (*paths, h), strict=True))
+        answers.append(m.out_proj(m.projection(joined)))
+    return torch.stack(answers, dim=1)
+
+
+ORACLES = {"encoder_decoder": encoder_decoder, "sigma": sigma}
+
+
+def read(m: Answering, u: Tensor, hook=None, sizes=None):
     """The state after u, in pieces; steps have no output."""
     state, t0 = None, 0
     for part in u.split(sizes or [u.shape[1]], dim=1):
@@ -87,16 +121,36 @@ def read(m: EncoderDecoderMixer, u: Tensor, hook=None, sizes=None):
     return state
 
 
-def test_answers_are_those_of_the_oracle_and_parameters_are_counted():
-    m, u, q = mixer(), tokens(L), tokens(Q, 1)
-    torch.testing.assert_close(m.answer(q, read(m, u)), oracle(m, u, q), **EXACT)
-    assert sum(p.numel() for p in m.parameters()) == 4 * LAYER + 2 * (4 * D * D + 4 * D + 2 * D + D)
+@kinds
+@pytest.mark.parametrize("steps", [1, 2, L])
+def test_answers_are_those_of_the_oracle(kind, steps):
+    m, u, q = mixer(kind), tokens(steps), tokens(Q, 1)
+    torch.testing.assert_close(m.answer(q, read(m, u)), ORACLES[kind](m, u, q), **EXACT)
 
 
+def test_parameters_are_counted():
+    assert sum(p.numel() for p in mixer().parameters()) == 4 * LAYER + 2 * (4 * D * D + 4 * D + 2 * D + D)
+    assert sum(p.numel() for p in mixer("sigma").parameters()) == 48 + (32 + 20 + 8 + 8 + 4 + 16) + 52 + 96 + 100 + 3
+    values = {
+        "kind": "sigma",
+        "width": 132,
+        "d_state": 16,
+        "expand": 2,
+        "dt_rank": "auto",
+        "dt_min": 0.001,
+        "dt_max": 0.1,
+    }
+    config = ModelConfig.model_validate(
+        BASE | {"d_model": 256, "n_layer": 1, "mixer": values}
+    )  # as docs/mixers.md has it
+    assert sum(p.numel() for p in build_mixer(config, 0).parameters()) / 437_760 == pytest.approx(1, abs=WITHIN)
+
+
+@kinds
 @pytest.mark.parametrize("hook", [None, lambda call: call], ids=["plain", "hooked"])
 @pytest.mark.parametrize("sizes", [(1, 2, 4), (1,) * L], ids=str)
-def test_pieces_keep_what_the_whole_keeps_and_asking_changes_nothing(sizes, hook):
-    m, u, q = mixer(), tokens(L), tokens(Q, 1)
+def test_pieces_keep_what_the_whole_keeps_and_asking_changes_nothing(sizes, hook, kind):
+    m, u, q = mixer(kind), tokens(L), tokens(Q, 1)
     whole, found = read(m, u), read(m, u, hook, sizes)
     before = [v.clone() for v in found.tensors]
     m.answer(q, found)
@@ -104,11 +158,12 @@ def test_pieces_keep_what_the_whole_keeps_and_asking_changes_nothing(sizes, hook
         assert torch.equal(mine, kept) and torch.equal(mine, same)
 
 
-def test_it_is_a_function_of_the_set_of_steps():
+def test_the_encoder_decoder_is_a_function_of_the_set_of_steps():
     m, u, q = mixer(), tokens(L), tokens(Q, 1)
     torch.testing.assert_close(m.answer(q, read(m, u.flip(1))), m.answer(q, read(m, u)), **EXACT)
 
 
+@kinds
 @pytest.mark.parametrize(
     ("hook", "kept"),
     [
@@ -119,25 +174,27 @@ def test_it_is_a_function_of_the_set_of_steps():
     ids=["mask", "window", "reset"],
 )
 @pytest.mark.parametrize("sizes", [(4, 3), (1, 3, 2, 1)], ids=str)
-def test_a_verb_leaves_what_reading_fewer_steps_would_leave(hook, kept, sizes):
-    m, u, q = mixer(), tokens(L), tokens(Q, 1)
+def test_a_verb_leaves_what_reading_fewer_steps_would_leave(hook, kept, sizes, kind):
+    m, u, q = mixer(kind), tokens(L), tokens(Q, 1)
     found = m.answer(q, read(m, u, hook, sizes))
-    torch.testing.assert_close(found, oracle(m, u[:, kept], q), **EXACT)
+    torch.testing.assert_close(found, ORACLES[kind](m, u[:, kept], q), **EXACT)
     assert not torch.allclose(found, m.answer(q, read(m, u)))
 
 
-def test_steps_that_a_hook_drops_are_not_kept():
-    m, u, q = mixer(), tokens(L), tokens(Q, 1)
+@kinds
+def test_steps_that_a_hook_drops_are_not_kept(kind):
+    m, u, q = mixer(kind), tokens(L), tokens(Q, 1)
     found = m.answer(q, read(m, u, lambda call: replace(call, keep=KEPT)))
-    torch.testing.assert_close(found, oracle(m, u[:, KEPT[0]], q), **EXACT)
+    torch.testing.assert_close(found, ORACLES[kind](m, u[:, KEPT[0]], q), **EXACT)
 
 
-def test_queries_are_answered_together_or_alone_and_up_to_a_step():
-    m, u, q = mixer(), tokens(L), tokens(Q, 1)
+@kinds
+def test_queries_are_answered_together_or_alone_and_up_to_a_step(kind):
+    m, u, q = mixer(kind), tokens(L), tokens(Q, 1)
     state, last = read(m, u), torch.tensor([3, 5])
     one_by_one = [m.answer(q[:, i : i + 1], state) for i in range(Q)]
     torch.testing.assert_close(m.answer(q, state, alone=True), torch.cat(one_by_one, dim=1), **EXACT)
-    want = torch.cat([oracle(m, u[b : b + 1, : last[b]], q[b : b + 1]) for b in range(B)])
+    want = torch.cat([ORACLES[kind](m, u[b : b + 1, : last[b]], q[b : b + 1]) for b in range(B)])
     torch.testing.assert_close(m.answer(q, state, last=last), want, **EXACT)
 
 

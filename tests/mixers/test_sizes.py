@@ -56,7 +56,7 @@ def test_the_page_of_mixers_says_what_the_configurations_say():
 
 
 def test_presets_of_mixers_have_them_at_equal_size():
-    for preset in ("mixers", "mixers_omniglot"):
+    for preset in ("mixers", "mixers_second", "mixers_omniglot"):
         runs = load_params(PARAMS, preset).runs_by_name()
         for name, run in runs.items():
             mixer, _, _ = name.rpartition("_")

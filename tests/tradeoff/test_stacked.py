@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from lgmamba.tradeoff.networks import decoder, mlp
 from lgmamba.tradeoff.training import RAW, StackTraining, batches, build_stack
 from tests.tradeoff.studies import images, stack, study
 
@@ -41,15 +42,20 @@ def test_gradients_are_those_of_the_paper(variant):
     file, split, w = stack(variant=variant, seeds=[3], weights=[0.3]), images(), 0.3
     made = build_stack(file, SHAPE, CLASSES, torch.device("cpu"), torch.float64)
     training = StackTraining(file, made, split)
-    networks = [part._network.double() for part in made.parts]
+    built = (
+        file.encoder.build(SHAPE, file.latent),
+        decoder(file.latent, file.heads.decoder, SHAPE),
+        mlp([file.latent, CLASSES]),
+    )
+    networks = [network.double() for network in built]
     for network, part in zip(networks, made.parts, strict=True):
         network.load_state_dict({name: value[0].detach() for name, value in part.parameters.items()})
-    encoder, decoder, classifier = networks
+    encode, draw, classify = networks
 
     def losses(rows):
         pixels, labels = split.images[rows].double() / 255, split.labels[rows]
-        z = encoder(pixels)
-        return (decoder(z) - pixels).square().mean(), cross_entropy(classifier(z), labels)
+        z = encode(pixels)
+        return (draw(z) - pixels).square().mean(), cross_entropy(classify(z), labels)
 
     mse0, ce0 = (loss.item() for loss in losses(torch.arange(len(split))))
     a, b = (RAW * (1 - w), w) if variant == "raw" else ((1 - w) / mse0, w / ce0)

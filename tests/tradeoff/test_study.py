@@ -66,6 +66,19 @@ def test_every_stack_has_its_files_and_rows(home):
     assert ends.filter(pl.col("probe_mse").is_not_null())["weight"].unique().to_list() == [1.0]
 
 
+def test_every_head_trained_anew_says_how_long_and_whether_it_converged(home):
+    points, text = frame(home, "points"), (home / "reports/small/report.md").read_text()
+    trained = 0
+    for name, reached in (("linear", "probe_accuracy_linear"), ("mlp", "probe_accuracy_mlp"), ("decoder", "probe_mse")):
+        rows = points.filter((pl.col(reached).is_not_null()) | (pl.col("variant") == "linear") & (name == "linear"))
+        assert rows[f"probe_steps_{name}"].is_in([2, 4]).all()  # one of the two looks
+        assert (rows[f"probe_converged_{name}"] == (rows[f"probe_steps_{name}"] == 2)).all()  # patience: one look
+        assert points[f"probe_steps_{name}"].count() == len(rows)
+        trained += len(rows)
+    converged = sum(int(points[f"probe_converged_{name}"].sum()) for name in ("linear", "mlp", "decoder"))
+    assert f"{converged} of the {trained} heads did" in text
+
+
 def test_contrasts_are_differences_of_the_points(home):
     """Recomputed from `points` with nothing of the study's own."""
     points, row = frame(home, "points"), frame(home, "contrasts").filter(name="E1").row(0, named=True)

@@ -37,6 +37,7 @@ def tradeoff_jobs():
 KEPT = frames_kept_asked_for()
 PARAMS = tradeoff_params()
 STACKS = PARAMS.stacks()
+USES_GPU = wanted(PARAMS.device)
 LAYOUT = Layout(PARAMS.outputs.results)
 JOBS = tradeoff_jobs()
 RESULTS, REPORTS = str(PARAMS.outputs.results), str(PARAMS.outputs.reports)
@@ -57,6 +58,7 @@ onstart:
     none_from_the_future()
     if not KEPT:
         write_files(PARAMS)
+    serve_preloaded()
 
 
 onsuccess:
@@ -101,7 +103,7 @@ rule train:
         ENV
     threads: PARAMS.tradeoff.train.cpu_threads
     resources:
-        gpu=wanted(PARAMS.device),
+        gpu=USES_GPU,
     params:
         words=words("train"),
         why=why("train"),

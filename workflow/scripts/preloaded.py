@@ -92,7 +92,8 @@ def call(words: list[str]) -> int:
 
 
 def _connected(words: list[str]) -> socket.socket | None:
-    folder, group = os.environ.get(FOLDER), group_of(words[2]) if len(words) > 2 else None
+    groups = map(group_of, words[2:4])  # -m lgmamba train ..., -m lgmamba tradeoff train ...
+    folder, group = os.environ.get(FOLDER), next(filter(None, groups), None)
     if not folder or group is None:
         return None
     server = socket.socket(socket.AF_UNIX)

@@ -10,29 +10,17 @@ steps, which is all that goes on from piece to piece; steps have no output, and 
 Steps have no numbers, so that the whole is a function of the set of steps. Glossary: `lgmamba.mixers`; H heads, Q queries.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
-from lgmamba.mixers.contract import Answering, State
+from lgmamba.mixers.contract import State
 from lgmamba.mixers.encoder_decoder.config import EncoderDecoderConfig
-from lgmamba.mixers.growing import GrowingCall
+from lgmamba.mixers.keeping import Keeping
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeepCall(GrowingCall):
-    """The steps of a piece, which are to be kept: u (B, L, d)."""
-
-    PER_STEP: ClassVar[tuple[str, ...]] = ("u", "index", "open")
-
-    u: Tensor
-
-
-class EncoderDecoderMixer(Answering):
+class EncoderDecoderMixer(Keeping):
     """Keeps steps; answers queries.
 
     Args:
@@ -40,44 +28,15 @@ class EncoderDecoderMixer(Answering):
         layer: 0.
     """
 
-    GROWS: ClassVar[bool] = True
-
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
         mixer, d = config.mixer, config.d_model
         self.encoder = nn.ModuleList(Layer(mixer, d, cross=False) for _ in range(mixer.encoder))
         self.decoder = nn.ModuleList(Layer(mixer, d, cross=True) for _ in range(mixer.decoder))
 
-    def holds(self) -> tuple[tuple[int, ...], ...]:
-        """Steps, their numbers and openness: none at the start."""
-        return (0, self.shape[0]), (0,), (0,)
-
-    def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
-    ) -> tuple[KeepCall, tuple[()]]:
-        B, L, _ = u.shape
-        wide = torch.promote_types(next(self.parameters()).dtype, torch.float32)
-        index = torch.arange(t0 + 1, t0 + L + 1, device=u.device, dtype=wide).expand(B, L)
-        tensors = {"u": u.to(wide), "index": index, "open": torch.ones_like(index)}
-        return KeepCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
-
-    def recur(self, call: KeepCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """No output; no memory; the steps kept."""
-        u, index, is_open = call.kept(call.u, call.index, call.open)
-        if call.reach is not None:
-            is_open = is_open * (call.index[:, -1:] - index < call.reach)
-        return torch.zeros_like(call.u), call.memory(), (u, index, is_open)
-
-    def finish(self, y: Tensor) -> Tensor:
-        return y
-
     def answer(self, u: Tensor, state: State, last: Tensor | None = None, alone: bool = False) -> Tensor:
-        steps, index, is_open = state.carry
-        seen = is_open > 0
-        if last is not None:
-            seen = seen & (index <= last[:, None])
-        seen = seen[:, None, None]  # (B, 1, 1, steps): all look at the same steps
-        e = steps.to(u.dtype)
+        seen = self.seen(state, last)[:, None, None]  # (B, 1, 1, steps): all look at the same steps
+        e = state.carry[0].to(u.dtype)
         for layer in self.encoder:
             e = layer(e, seen)
         among = torch.eye(u.shape[1], dtype=torch.bool, device=u.device) if alone else None

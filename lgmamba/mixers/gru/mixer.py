@@ -87,7 +87,7 @@ class GruMixer(Mixer):
         gru = self.gru
         with torch.autocast(u.device.type, enabled=False):
             gates = F.linear(u.to(gru.weight_ih_l0.dtype), gru.weight_ih_l0, gru.bias_ih_l0)
-        step = partial(_step, weight=gru.weight_hh_l0, bias=gru.bias_hh_l0)
+        step = partial(gru_step, weight=gru.weight_hh_l0, bias=gru.bias_hh_l0)
         tensors = {"gates": gates, "step": step, **gains(*u.shape[:2], gates)}
         return GruCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
 
@@ -100,7 +100,16 @@ class GruMixer(Mixer):
         return self.out_proj(y)
 
 
-def _step(gates: Tensor, h: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def gru_step(gates: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One step of torch's GRU.
+
+    Args:
+        gates: (B, 3 H) what the input gives to reset gate, update gate and candidate.
+        h: (B, H).
+        weight, bias: (3 H, H) and (3 H,), of the state.
+    Returns:
+        candidate and ln z, (B, H): h becomes z h + (1 - z) candidate.
+    """
     reset, update, candidate = gates.chunk(3, dim=-1)
     reset_h, update_h, candidate_h = F.linear(h, weight, bias).chunk(3, dim=-1)
     candidate = torch.tanh(candidate + torch.sigmoid(reset + reset_h) * candidate_h)

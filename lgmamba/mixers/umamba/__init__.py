@@ -1,0 +1,1 @@
+"""Mamba-1 at several scales of time."""
