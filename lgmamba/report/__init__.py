@@ -135,6 +135,7 @@ def render(template: str, facts: dict[str, Any], **more: Any) -> str:
         words.signed,
         words.effect,
         words.interval,
+        words.limit,
         words.probability,
         words.span,
         words.listed,
@@ -143,7 +144,7 @@ def render(template: str, facts: dict[str, Any], **more: Any) -> str:
         words.memory,
     )
     environment.filters["code"] = code_html
-    environment.globals |= {helper.__name__: helper for helper in helpers}
+    environment.globals |= {helper.__name__: helper for helper in helpers} | {"DIGITS": words.DIGITS}
     return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**facts, **more))
 
 

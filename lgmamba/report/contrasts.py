@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, POWER, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE, VERDICTS
-from lgmamba.report.words import interval, listed, number, plain_text, plural, signed
+from lgmamba.report.words import DIGITS, effect, interval, listed, number, plain_text, plural
 
 MANY = 12
 """Primary contrasts up to which each is a sentence of the answer; more are a table."""
@@ -71,12 +71,13 @@ def sentence(row: dict[str, Any], unit: str) -> str:
     if row["effect"] is None:
         return f"{row['verdict']}: {row['reason']}."
     end = f" {unit}" if unit else ""
-    text = f"{row['verdict']}: {signed(row['effect'])}{end}"
+    scale = unit if unit in DIGITS else "dB"
+    text = f"{row['verdict']}: {effect(row['effect'], scale)}{end}"
     if row["lo"] is not None:
-        text += f" {interval(row['lo'], row['hi'], 'dB')}"
+        text += f" {interval(row['lo'], row['hi'], scale)}"
     level = " %" if unit == "pp" else end  # a difference of percentages has points
-    sides = f"{number(row['of_level'])} against {number(row['minus_level'])}{level}"
+    sides = f"{number(row['of_level'], DIGITS[scale])} against {number(row['minus_level'], DIGITS[scale])}{level}"
     text += f", {plural(row['n_seeds'], 'training')} a side ({sides})"
     if row["verdict"] == UNDECIDED:
-        text += f"; these trainings could have shown {number(row['detectable'])}{end}"
+        text += f"; these trainings could have shown {number(row['detectable'], DIGITS[scale])}{end}"
     return text + "."

@@ -4,7 +4,7 @@ import polars as pl
 
 from lgmamba.analysis.contrasts import DESCRIBED, UNTESTABLE
 from lgmamba.analysis.matrix import FACTOR, FORMS, WORDS
-from lgmamba.report.words import listed, signed
+from lgmamba.report.words import listed, plural, signed
 from lgmamba.tasks.configs import kinds
 
 BLOCK = "matrix"
@@ -45,5 +45,5 @@ def _cell(row: dict) -> str:
     number = signed(row["effect"], row["digits"])
     if row["lo"] is not None:
         number += f" [{signed(row['lo'], row['digits'])}, {signed(row['hi'], row['digits'])}]"
-    word = f"{row['n_seeds']} trainings" if row["verdict"] == DESCRIBED else WORDS[row["verdict"]]
+    word = plural(row["n_seeds"], "training") if row["verdict"] == DESCRIBED else WORDS[row["verdict"]]
     return f"{word}, {number}"

@@ -17,7 +17,7 @@ from lgmamba.config.claims import Contrast
 from lgmamba.config.study import Params
 from lgmamba.metrics import Metric
 from lgmamba.report.remedies import best_remedies, differences_of
-from lgmamba.report.words import interval, listed, number, signed, span
+from lgmamba.report.words import DIGITS, effect, interval, limit, listed, number, span
 
 FEW_MIXERS = 4
 """Mixers with a property, at least, for a rank correlation to be written down."""
@@ -151,7 +151,7 @@ def _sentences(
     beginnings: dict[str, Callable[[int], str]] = {
         FALLS: lambda n: f"{n} {'falls' if n == 1 else 'fall'}",
         HOLDS: lambda n: (
-            f"{n} {'holds, its interval' if n == 1 else 'hold, their intervals'} within {number(margin, 1)} {unit} of zero"
+            f"{n} {'holds, its interval' if n == 1 else 'hold, their intervals'} within {limit(margin)} {unit} of zero"
         ),
         GAINS: lambda n: f"{n} {'gains' if n == 1 else 'gain'}",
         OPEN: lambda n: f"{n} {'is' if n == 1 else 'are'} undecided after Holm's correction",
@@ -163,7 +163,7 @@ def _sentences(
         if rows:
             said.append(f"* **{begin(len(rows))}:** {listed(_with_effect(name, row, unit) for name, row in rows)}.")
     levels = [
-        f"those that {words} have {span((row['minus_level'] for _, row, is_ in found if is_ == kind))} {metric.unit}"
+        f"those that {words} have {span((row['minus_level'] for _, row, is_ in found if is_ == kind), DIGITS[unit])} {metric.unit}"
         for kind, words in LEVELS.items()
         if any(is_ == kind for _, _, is_ in found)
     ]
@@ -172,8 +172,8 @@ def _sentences(
 
 
 def _with_effect(name: str, row: dict[str, Any], unit: str) -> str:
-    ends = "" if row["lo"] is None else f" {interval(row['lo'], row['hi'], 'dB')}"
-    return f"{name} {signed(row['effect'])} {unit}{ends}"
+    ends = "" if row["lo"] is None else f" {interval(row['lo'], row['hi'], unit)}"
+    return f"{name} {effect(row['effect'], unit)} {unit}{ends}"
 
 
 def mixer_names(params: Params, runs: list[str]) -> dict[str, str]:

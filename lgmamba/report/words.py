@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 
 MINUS = "\u2212"
-LEVELS = ("dB", "pp", "bits")
-"""Units of differences of levels (`lgmamba.metrics.Metric.difference_unit`)."""
+DIGITS = {"dB": 2, "pp": 2, "bits": 3}
+"""Unit of differences of levels (`lgmamba.metrics.Metric.difference_unit`) -> digits behind the point that say something."""
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -29,8 +29,14 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def effect(value: float | None, unit: str) -> str:
-    """A signed effect: two digits for a difference of levels, four for one of mean squared errors."""
-    return signed(value, 2 if unit in LEVELS else 4)
+    """A signed effect: a difference of levels with the digits of its unit, one of mean squared errors with four."""
+    return signed(value, DIGITS.get(unit, 4))
+
+
+def limit(value: float) -> str:
+    """A margin as it was set, with one digit at least: 0.05, 0.1, 1.0."""
+    text = f"{value:g}"
+    return text if "." in text else f"{text}.0"
 
 
 def interval(lo: float | None, hi: float | None, unit: str) -> str:

@@ -26,10 +26,7 @@ def test_a_row_has_the_change_from_L0_and_the_regret_against_the_same_mixers_spe
     assert row["factor"] == 4
     assert row["change"] == pytest.approx(psnr(mixed, "gru", 64) - psnr(mixed, "gru", 16), abs=1e-6)
     known = frame.filter(pl.col("regret").is_not_null())
-    assert known.select("run", "step").rows() == [
-        ("gru", 16),
-        ("gru_all", 16),
-    ]  # others have no specialist of their mixer
+    assert known.select("run", "step").rows() == [("gru", 16), ("gru_all", 16)]  # others have no specialist
     assert known["regret"][0] == pytest.approx(psnr(mixed, "gru", 16) - psnr(mixed, "gru_fixed", 16), abs=1e-6)
 
 

@@ -197,6 +197,13 @@ def test_sentences_say_what_happened_not_what_was_hoped(changes: dict, expected:
     assert sentence(ROW | changes, "dB") == expected
 
 
+def test_bits_have_three_digits_and_a_margin_those_that_it_was_given():
+    row = ROW | {"effect": -0.0244, "lo": -0.03, "hi": -0.019, "of_level": 5.9512, "minus_level": 5.9756}
+    found = "shown: \u22120.024 bits [\u22120.030, \u22120.019], 5 trainings a side (5.951 against 5.976 bits)."
+    assert sentence(row, "bits") == found
+    assert [words.limit(value) for value in (1.0, 0.1, 0.05)] == ["1.0", "0.1", "0.05"]
+
+
 def test_of_many_effects_that_are_only_described_the_signs_are_counted():
     row = {"claim": "c", "n_seeds": 1, "of_level": 2.0, "minus_level": 1.0, "verdict": "described"}
     rows = [row | {"name": f"n{k}", "claimed": "above", "effect": k - 0.5} for k in range(13)]

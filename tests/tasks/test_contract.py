@@ -1,5 +1,6 @@
 """Every task keeps the contract of `lgmamba.tasks.base`."""
 
+from contextlib import nullcontext
 from dataclasses import fields
 
 import pytest
@@ -16,6 +17,7 @@ from lgmamba.tasks.registry import build_model
 from lgmamba.train.checkpoint import load_model, save_model
 from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.step import TrainStep
+from tests.recording import NothingCarried
 from tests.tasks.contract import TASKS, Case, moved
 
 STEPS = [1, 3, 6, 13]
@@ -66,6 +68,15 @@ def test_ends_that_a_task_does_not_use_are_refused_and_those_that_it_needs_requi
 
 
 # Training batches
+
+
+def test_a_step_of_training_can_be_recorded(case):
+    train = case.row.run().train
+    batch = case.task.sampler(case.dataset.split("train"), train, 0, True).draw(0)
+    for mode in (nullcontext(), NothingCarried()):  # the first call is the warm-up
+        with mode:
+            case.task.loss(case.model, batch, None).backward()
+    case.model.zero_grad()
 
 
 def test_a_batch_is_a_pure_function_of_seed_and_step(case):

@@ -27,6 +27,7 @@ from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.contract import Call, Mixer, State
 from lgmamba.mixers.init import scale_by_depth
 from lgmamba.mixers.norm import RMSNorm
+from lgmamba.tensors import constant
 
 BASE = 10000.0
 
@@ -142,7 +143,7 @@ class PsmMixer(Mixer):
     def _held(self, roots: list[Tensor], levels: list[int], tail: Tensor) -> tuple[Tensor, ...]:
         B, d, c = len(tail), self.shape[0], self.config.chunk
         stacked = torch.stack(roots, dim=1) if roots else tail.new_zeros(B, 0, c, d)
-        doubled = torch.tensor(levels, device=tail.device, dtype=self._wide).expand(B, -1)
+        doubled = constant(levels, tail.device, self._wide).expand(B, -1)
         return stacked.to(self._wide), doubled, tail.to(self._wide)
 
     def prepare(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.tasks.automaton.config import ABOUT, Name
+from lgmamba.tensors import constant
 
 DIGITS, OPERATORS = 5, "+-*"
 
@@ -37,7 +38,7 @@ class Machine:
     def symbols(self, uniform: Tensor) -> Tensor:
         """(B, T) int64 from uniform numbers in [0, 1)."""
         T, n = uniform.shape[1], len(self.alphabets)
-        low, size = torch.tensor(self.alphabets, device=uniform.device)[torch.arange(T, device=uniform.device) % n].T
+        low, size = constant(self.alphabets, uniform.device)[torch.arange(T, device=uniform.device) % n].T
         return low + torch.minimum((uniform * size).long(), size - 1)
 
     def run(self, symbols: Tensor) -> Tensor:

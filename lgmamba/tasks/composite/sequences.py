@@ -18,10 +18,10 @@ PAIRS = tuple((a, b) for a in range(len(SHIFTS)) for b in range(len(SHIFTS)))
 TRAINED = tuple(pair for pair in PAIRS if pair != UNSEEN)
 
 
-def added(pairs: tuple[tuple[int, int], ...], symmetric: bool = False) -> Tensor:
-    """What each pair (M,) adds to a key, int64; with `symmetric`, as the pair in the other order, which is trained, does."""
+def added(pairs: tuple[tuple[int, int], ...], symmetric: bool = False) -> list[int]:
+    """What each pair adds to a key; with `symmetric`, as the pair in the other order, which is trained, does."""
     read = [(b, a) if symmetric else (a, b) for a, b in pairs]
-    return torch.tensor([EXCEPTION_SHIFT if pair == EXCEPTION else sum(SHIFTS[f] for f in pair) for pair in read])
+    return [EXCEPTION_SHIFT if pair == EXCEPTION else sum(SHIFTS[f] for f in pair) for pair in read]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ Reference: arXiv:2509.17514, sections 3 and 4.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lgmamba.config.run import ModelConfig, TrainConfig
@@ -23,6 +22,7 @@ from lgmamba.tasks.composite.config import CompositeConfig
 from lgmamba.tasks.composite.sequences import EXCEPTION, SHIFTS, TRAINED, UNSEEN, Composition, added
 from lgmamba.tasks.draws import below, uniform_of_each
 from lgmamba.tasks.symbols import SymbolModel, SymbolTask
+from lgmamba.tensors import constant
 
 ASKED = {"trained": TRAINED, "exception": (EXCEPTION,), "unseen_composite": (UNSEEN,), "unseen_symmetric": (UNSEEN,)}
 """Order -> the pairs that are drawn."""
@@ -42,8 +42,8 @@ class CompositeTask(SymbolTask):
 
     def _of(self, order: str, filler: Tensor, key: Tensor, at: Tensor, pair: Tensor) -> Composition:
         pairs = ASKED[order]
-        shift = added(pairs, symmetric=order == "unseen_symmetric").to(key.device)
-        functions = torch.tensor(pairs, device=key.device)
+        shift = constant(added(pairs, symmetric=order == "unseen_symmetric"), key.device)
+        functions = constant(pairs, key.device)
         return Composition.of(self.config.numbers, filler, key, at, functions[pair], shift[pair])
 
     def sequences(self, batch: Any) -> Composition:

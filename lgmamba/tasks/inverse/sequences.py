@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lgmamba.model.sequences import Sequences
 from lgmamba.tasks.inverse.config import KEYS, READ, WIDTH
+from lgmamba.tensors import constant
 
 ORDERS_OF_THREE = tuple(permutations(range(WIDTH)))
 
@@ -39,7 +40,7 @@ class Keys(Sequences):
             asked: (B,) int64.
         """
         B, T = foreign.shape
-        table = torch.tensor(ORDERS_OF_THREE, device=foreign.device)
+        table = constant(ORDERS_OF_THREE, foreign.device)
         keys = numbers[:, None].expand(-1, KEYS, -1).gather(2, table[orders])  # (B, 5, 3)
         shown = torch.cat([keys, keys.new_full((B, KEYS, 1), -1)], dim=2).reshape(B, READ)[:, :T]
         first = foreign[:, :READ]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lgmamba.model.sequences import Sequences
 from lgmamba.tasks.passkey.config import CLOSE, DIGITS, OPEN, ROOM
+from lgmamba.tensors import constant
 
 ZERO = ord("0")
 
@@ -52,4 +53,4 @@ class KeyedText(Sequences):
 
 
 def _bytes(*texts: bytes, like: Tensor) -> list[Tensor]:
-    return [torch.tensor(list(text), device=like.device) for text in texts]
+    return [constant(tuple(text), like.device) for text in texts]
