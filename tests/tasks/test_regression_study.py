@@ -51,7 +51,7 @@ def study(tmp_path_factory):
         )
         reconstruct(read_config(home / "probe.json", ProbeFile), home / "train", root / "data", home / "probe", cpu)
     evaluate(layout.study, root / "results", layout.frames)
-    with thumbnails(laid_out=False):
+    with thumbnails():
         for figure in figures_of(params):
             draw(figure, layout.study, layout.frames, root / "reports/figures")
     write_report(layout.study, layout.frames, root / "reports/figures", root / "reports")
