@@ -37,6 +37,11 @@ class ControlsConfig(Strict):
     encoder: Name
     latent: Positive
     kinds: list[Control] = Field(min_length=1)
+    weights: list[Weight] | None = Field(
+        None,
+        description="weights of classification of `raw` and `random_labels`; null: those of the study",
+        exclude_if=lambda weights: weights is None,  # files of studies without it stay what they are, to the byte
+    )
 
 
 class PicturesConfig(Strict):
@@ -69,6 +74,7 @@ class TradeoffConfig(Strict):
         for path, weights in (
             ("weights", self.weights),
             *((f"frontier.{i}.weights", f.weights) for i, f in enumerate(self.frontier) if f.weights is not None),
+            *([("controls.weights", self.controls.weights)] if self.controls and self.controls.weights else []),
         ):
             if not {0.0, 1.0} <= set(weights):
                 raise ValueError(f"{path}: found {weights}, expected: 0 and 1 among them, the ends of the frontier")
@@ -176,8 +182,13 @@ class TradeoffParams(Strict):
 
     def _control(self, controls: ControlsConfig, kind: Control) -> StackFile:
         encoder, latent, chosen = controls.encoder, controls.latent, self.tradeoff
-        inner = [w for w in chosen.weights if 0 < w < 1]
-        weights = {"raw": chosen.weights, "split": [0.0, 1.0], "random_labels": [0.0, *inner], "doubled": [0.0, 1.0]}
+        along = controls.weights or chosen.weights
+        weights = {
+            "raw": along,
+            "split": [0.0, 1.0],
+            "random_labels": [w for w in along if w < 1],
+            "doubled": [0.0, 1.0],
+        }
         other: dict[str, Any] = {}
         if kind == "doubled":
             other = {"train": chosen.train.model_copy(update={"steps": 2 * chosen.train.steps})}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from lgmamba.tasks.seeds import seed_of
 from lgmamba.tradeoff.stack_file import HeadTrainConfig
@@ -34,7 +34,7 @@ class Latents:
 
 def squared_error(drawn: Tensor, images: Tensor) -> Tensor:
     """Mean over pixels of (R, B, C, H, W_img), images in uint8 -> (R, B)."""
-    return (drawn - images.to(drawn.dtype) / 255).square().flatten(2).mean(2)
+    return mse_loss(drawn, images.to(drawn.dtype) / 255, reduction="none").flatten(2).mean(2)
 
 
 def cross_entropies(scores: Tensor, labels: Tensor) -> Tensor:
@@ -59,7 +59,8 @@ class Fitted:
     Attributes:
         heads: with the weights of each run's best look.
         steps: after how many each run's validation loss was lowest, R numbers.
-        converged: whether it then stayed above for `patience` looks, R truth values; False: the steps ran out before.
+        converged: whether it then fell no further (by more than `tolerance`) for `patience` looks, R truth values; False: the steps ran
+            out before.
     """
 
     heads: Stacked
@@ -76,7 +77,7 @@ def fit_heads(
 ) -> Fitted:
     """Train one head for each run, and give each the weights with which its validation loss was lowest.
 
-    All go on until none has improved for `config.patience` looks, or `config.steps` are taken.
+    All go on until none has improved by more than `config.tolerance` for `config.patience` looks, or `config.steps` are taken.
 
     Args:
         build: a head with random weights.
@@ -90,9 +91,10 @@ def fit_heads(
     generator = torch.Generator().manual_seed(seed_of(seeds[0], "tradeoff/probe batches"))
     kept, taken = heads.snapshot(), 0
     best = torch.full((len(z),), torch.inf, dtype=z.dtype, device=z.device)
-    best_at = torch.zeros(len(z), dtype=torch.long)  # steps
+    to_beat = best  # what counts as no lower
+    best_at, fell_at = (torch.zeros(len(z), dtype=torch.long) for _ in range(2))  # steps
     patience = config.patience * config.check_every  # steps
-    while taken < config.steps and taken - int(best_at.max()) < patience:
+    while taken < config.steps and taken - int(fell_at.max()) < patience:
         for _ in range(config.check_every):
             rows = torch.randint(z.shape[1], (config.batch_size,), generator=generator).to(z.device)
             optimizer.zero_grad(set_to_none=True)
@@ -101,13 +103,13 @@ def fit_heads(
             optimizer.step()
         taken += config.check_every
         now = mean_loss(heads, latents, "val", loss)  # (R,)
-        better = now < best
-        best = torch.where(better, now, best)
-        best_at[better.cpu()] = taken
+        better, fell = now < best, now < to_beat
+        best, to_beat = torch.where(better, now, best), torch.where(fell, now * (1 - config.tolerance), to_beat)
+        best_at[better.cpu()], fell_at[fell.cpu()] = taken, taken
         for name, value in heads.parameters.items():
             kept[name][better] = value.detach()[better]
     heads.load(kept)
-    return Fitted(heads, best_at.tolist(), (taken - best_at >= patience).tolist())
+    return Fitted(heads, best_at.tolist(), (taken - fell_at >= patience).tolist())
 
 
 @torch.no_grad()

@@ -141,31 +141,39 @@ def end_rows(summary: pl.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-PROBES = ("linear", "mlp", "decoder")
-"""Heads that are trained anew."""
+PROBES = (
+    ("probe_steps_linear", "probe_converged_linear"),
+    ("probe_steps_mlp", "probe_converged_mlp"),
+    ("probe_steps_decoder", "probe_converged_decoder"),
+)
+"""Columns of `points` about each kind of head that is trained anew."""
 
 
 def probe_facts(points: pl.DataFrame, stacks: pl.DataFrame) -> dict[str, Any] | None:
     """How long heads trained anew went on; None where the frames do not say (they were made before it was kept).
 
     Returns:
-        trained, converged: how many heads, controls among them, and how many of these met their stopping rule; rows: of each stack and
-        kind of head the steps of the kept weights, sorted, and how many met the rule; None where a stack has no such head.
+        trained, converged: how many heads, those of the control `linear` among them, and how many of these met their stopping rule;
+        rows: of each stack with such heads, for each of PROBES, the steps of the kept weights, sorted, and how many met the rule; None
+        where it has none of the kind.
     """
-    if f"probe_steps_{PROBES[0]}" not in points.columns:
+    if not {name for names in PROBES for name in names} <= set(points.columns):
         return None
-    rows, trained, converged = [], 0, 0
-    for about in stacks.iter_rows(named=True):
-        here = points.filter(pl.col("stack") == about["stack"])
-        cells: dict[str, dict[str, Any] | None] = {}
-        for name in PROBES:
-            fitted = here.select(steps=f"probe_steps_{name}", met=f"probe_converged_{name}").drop_nulls()
-            met = int(fitted["met"].sum())
-            trained, converged = trained + len(fitted), converged + met
-            steps = fitted["steps"].sort().to_list()
-            cells[name] = {"steps": steps, "converged": met} if steps else None
-        rows.append({"stack": about["stack"], **cells})
-    return {"trained": trained, "converged": converged, "rows": [row for row in rows if any(map(row.get, PROBES))]}
+    rows = []
+    for stack in stacks["stack"]:
+        here = points.filter(pl.col("stack") == stack)
+        fitted = [here.select(steps=steps, met=met).drop_nulls() for steps, met in PROBES]
+        heads = [
+            {"steps": f["steps"].sort().to_list(), "converged": int(f["met"].sum())} if len(f) else None for f in fitted
+        ]
+        if any(heads):
+            rows.append({"stack": stack, "heads": heads})
+    every = [head for row in rows for head in row["heads"] if head]
+    return {
+        "trained": sum(len(head["steps"]) for head in every),
+        "converged": sum(head["converged"] for head in every),
+        "rows": rows,
+    }
 
 
 def control_rows(summary: pl.DataFrame, params: TradeoffParams) -> list[dict[str, Any]]:

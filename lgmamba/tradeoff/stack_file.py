@@ -55,7 +55,14 @@ class HeadTrainConfig(Strict):
     batch_size: Positive
     lr: Rate
     check_every: Positive = Field(description="steps between two looks at the validation split")
-    patience: Positive = Field(description="looks without a better one after which a head has converged")
+    patience: Positive = Field(description="looks without a lower validation loss after which a head has converged")
+    tolerance: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the loss by which it must fall to count as lower; steps on random batches find new lows for ever",
+        exclude_if=lambda tolerance: tolerance == 0,  # files of studies without it stay what they are, to the byte
+    )
     hidden: Positive = Field(64, description="hidden width of the MLP classifier that is tried beside the linear one")
 
 

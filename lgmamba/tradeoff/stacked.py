@@ -4,7 +4,7 @@ Products become batched products. Nothing is added over runs, and Adam is elemen
 `torch.vmap` serves any network; linear layers in a row are written out, since small ones take less time than its bookkeeping.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -33,7 +33,7 @@ class Stacked:
     def __init__(self, networks: Sequence[nn.Module], device: torch.device, dtype: torch.dtype = torch.float32):
         parameters, buffers = stack_module_state(list(networks))
         assert not buffers, "a buffer that a network changes could not be stacked"
-        self._layers = list(_layers(networks[0]))
+        self._layers = _written_out(networks[0]) or [partial(_mapped, networks[0])]
         self.parameters = {
             name: value.detach().to(device, dtype).requires_grad_(True) for name, value in parameters.items()
         }
@@ -55,19 +55,22 @@ class Stacked:
             self.parameters[name].copy_(value)
 
 
-def _layers(module: nn.Module, prefix: str = "") -> Iterator[Layer]:
-    """What R copies of a module do, one after the other; `prefix` of the names of its weights."""
+def _written_out(module: nn.Module, prefix: str = "") -> list[Layer] | None:
+    """What R copies of a module do, one layer after the other; None where it is made of more than linear layers.
+
+    Args:
+        prefix: of the names of its weights.
+    """
     if type(module) is nn.Sequential:
-        for name, part in module.named_children():
-            yield from _layers(part, f"{prefix}{name}.")
-    elif type(module) is nn.Linear and module.bias is not None:
-        yield partial(_linear, f"{prefix}weight", f"{prefix}bias")
-    elif type(module) is nn.Flatten and module.start_dim == 1 and module.end_dim == -1:
-        yield lambda _, x: x.flatten(2)
-    elif type(module) in ANY_AXES and getattr(module, "dim", -1) == -1:
-        yield lambda _, x: module(x)
-    else:
-        yield partial(_mapped, module, prefix)
+        parts = [_written_out(part, f"{prefix}{name}.") for name, part in module.named_children()]
+        return None if None in parts else [layer for part in parts if part for layer in part]
+    if type(module) is nn.Linear and module.bias is not None:
+        return [partial(_linear, f"{prefix}weight", f"{prefix}bias")]
+    if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
+        return [lambda _, x: x.flatten(2)]
+    if type(module) in ANY_AXES and getattr(module, "dim", -1) == -1:
+        return [lambda _, x: module(x)]
+    return None
 
 
 def _linear(weight: str, bias: str, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -75,9 +78,8 @@ def _linear(weight: str, bias: str, parameters: dict[str, Tensor], x: Tensor) ->
     return y.unflatten(1, x.shape[1:-1])
 
 
-def _mapped(module: nn.Module, prefix: str, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-    own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
-    return torch.vmap(lambda weights, batch: functional_call(module, weights, (batch,)))(own, x)
+def _mapped(module: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+    return torch.vmap(lambda weights, batch: functional_call(module, weights, (batch,)))(parameters, x)
 
 
 def build_seeded(build: Build, seed: int) -> nn.Module:

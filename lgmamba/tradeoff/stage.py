@@ -1,6 +1,6 @@
 """The stage `tradeoff train`: one stack from images to files. Needs neither polars nor Snakemake.
 
-points.parquet     one row for each run: errors on test images, probes, dimensions used
+points.parquet     one row for each run: errors on test images, dimensions used; of the frontier's stacks also probes
 history.parquet    one row for each run and logged step: losses, cosines of the two gradients
 samples.parquet    errors of the first test images, one row for each run and image
 pictures.parquet   reconstructions of the first seed, where the study asks for them of this stack
@@ -151,7 +151,7 @@ def _networks(file: StackFile, splits: dict[str, Split], dataset: Dataset, bf16:
     }
     weights = stack.weights.tolist()
     values = {name: value.tolist() for name, value in columns.items()}
-    probed = probes(file, z, splits, weights, shape, n_classes)
+    probed = probes(file, z, splits, weights, shape, n_classes) if file.variant == "main" else [{}] * len(weights)
     points = [
         {"seed": seed, "weight": w, "what": "network", **{name: v[r] for name, v in values.items()}, **probed[r]}
         for r, (seed, w) in enumerate(zip(stack.seeds, weights, strict=True))
@@ -213,11 +213,11 @@ def probes(
         return found, on_split(found.heads, latents, "test", measure).mean(1).tolist()
 
     if at[0.0]:
-        for name, hidden in {"linear": [], "mlp": [file.probes.hidden]}.items():
+        for column, hidden in {"probe_accuracy_linear": [], "probe_accuracy_mlp": [file.probes.hidden]}.items():
             build = partial(mlp, [file.latent, *hidden, n_classes])
             found, right = fitted(0.0, build, labels, cross_entropies, is_right)
             for k, r in enumerate(at[0.0]):
-                rows[r] |= {f"probe_accuracy_{name}": 100 * right[k], **found.columns(name, k)}
+                rows[r] |= {column: 100 * right[k], **found.columns(column.removeprefix("probe_accuracy_"), k)}
     if at[1.0]:
         build = partial(decoder, file.latent, file.heads.decoder, shape)
         found, mse = fitted(1.0, build, images, squared_error, squared_error)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from lgmamba.data.dataset import Dataset
 from lgmamba.tasks.seeds import seed_of
@@ -151,7 +151,7 @@ def losses(
         (R,) twice.
     """
     drawn, scores = stack.decoder(z_decoder), stack.classifier(z_classifier)
-    mse = (drawn.to(images.dtype) - images).square().mean((1, 2, 3, 4))
+    mse = mse_loss(drawn.to(images.dtype), images, reduction="none").mean((1, 2, 3, 4))
     ce = cross_entropy(scores.to(images.dtype).flatten(0, 1), labels.flatten(), reduction="none")
     return mse, ce.unflatten(0, labels.shape).mean(1)
 

@@ -107,12 +107,15 @@ def test_who_knows_taste_and_genre_hits_more_than_popularity():
     assert hits["law"] > hits["popularity"] + 0.1
 
 
+WINDOWS = {"remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}], "claims": {"primary": []}}
+
+
 @pytest.mark.parametrize(
     ("preset", "change", "message"),
     [
         ("forecast", {"task": {"patch": 7}}, r"task\.patch: found 7, expected: a divisor of task\.season, 48"),
-        ("forecast", {"remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}]}, r"remedies\.0: .* the newest values"),
-        ("next_item", {"remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}]}, r"remedies\.0: .* the newest ones"),
+        ("forecast", WINDOWS, r"remedies\.0: .* the newest values"),
+        ("next_item", WINDOWS, r"remedies\.0: .* the newest ones"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_with_its_reason(preset, change, message):

@@ -37,6 +37,8 @@ def test_every_stack_has_its_own_name_and_seeds_of_the_study():
     split = stacks["mlp_m4_split"]
     assert (split.latent, split.encoder.hidden, split.weights) == (2, [3], [0, 1])
     assert stacks["mlp_m4_doubled"].train.steps == 12
+    fewer = study(tradeoff={"controls": {"weights": [0, 0.25, 1]}}).stacks()
+    assert fewer["mlp_m4_raw"].weights == [0, 0.25, 1] and fewer["mlp_m4_random_labels"].weights == [0, 0.25]
     assert [name for name, stack in stacks.items() if stack.pictures] == ["mlp_m4"]
 
 
@@ -64,6 +66,10 @@ def test_every_stack_has_its_own_name_and_seeds_of_the_study():
         (
             {"tradeoff": {"controls": {"encoder": "cnn"}}},
             "controls: found 'cnn' at latent 4, expected: one of the frontier's",
+        ),
+        (
+            {"tradeoff": {"controls": {"weights": [0, 0.5]}}},
+            "controls.weights: found [0.0, 0.5], expected: 0 and 1 among",
         ),
         ({"tradeoff": {"encoders": {"mlp": {"hidden": [5]}}}}, "hidden: found 5, expected an even number"),
         ({"outputs": {"results": "../x"}}, "outputs.results: found '../x', expected: a folder below the repository"),

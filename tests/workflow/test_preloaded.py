@@ -170,3 +170,13 @@ def test_groups_are_of_stages_that_exist():
     assert len(set(stages)) == len(stages)
     assert set(stages) <= set(ENTRY_MODULES)
     assert preloaded.group_of("train") == "models" and preloaded.group_of("evaluate") is None
+
+
+def test_stages_of_every_kind_of_study_are_found_by_their_words():
+    for kind in ([], ["tradeoff"]):
+        found = [
+            preloaded.group_called(["-m", "lgmamba", *kind, *words])
+            for words in (["train"], ["figure", "a"], ["report"])
+        ]
+        assert found == ["models", "figures", None]
+    assert preloaded.group_called(["-m"]) is None

@@ -52,6 +52,11 @@ def group_of(stage: str) -> str | None:
     return next((name for name, (stages, _) in GROUPS.items() if stage in stages), None)
 
 
+def group_called(words: list[str]) -> str | None:
+    """The group of what `python WORDS` runs: -m lgmamba train ..., -m lgmamba tradeoff train ..."""
+    return next(filter(None, map(group_of, words[2:4])), None)
+
+
 def call(words: list[str]) -> int:
     """Have a command run; returns its exit status. Becomes the plain command where nobody serves.
 
@@ -81,8 +86,7 @@ def call(words: list[str]) -> int:
 
 
 def _connected(words: list[str]) -> socket.socket | None:
-    groups = map(group_of, words[2:4])  # -m lgmamba train ..., -m lgmamba tradeoff train ...
-    folder, group = os.environ.get(FOLDER), next(filter(None, groups), None)
+    folder, group = os.environ.get(FOLDER), group_called(words)
     if not folder or group is None:
         return None
     server = socket.socket(socket.AF_UNIX)

@@ -1,4 +1,4 @@
-"""Convolutions with ReLU and max-pooling, then one linear layer to the latent. No batch norm: see docs/tradeoff.md."""
+"""Convolutions with max-pooling and ReLU, then one linear layer to the latent. No batch norm: see docs/tradeoff.md."""
 
 from typing import ClassVar, Literal, Self
 
@@ -9,7 +9,7 @@ from lgmamba.tradeoff.encoders.base import EncoderBase, Shape, half
 
 
 class CnnEncoder(EncoderBase):
-    """Every convolution but those on maps of `smallest` is followed by 2 x 2 max-pooling."""
+    """Every convolution but those on maps of `smallest` is followed by 2 x 2 max-pooling, and all by ReLU."""
 
     TITLE: ClassVar[str] = "CNN"
 
@@ -25,11 +25,12 @@ class CnnEncoder(EncoderBase):
         channels, height, width = shape
         layers: list[nn.Module] = []
         for wide in self.channels:
-            layers += [nn.Conv2d(channels, wide, self.kernel, padding=self.kernel // 2), nn.ReLU()]
+            layers.append(nn.Conv2d(channels, wide, self.kernel, padding=self.kernel // 2))
             channels = wide
             if min(height, width) // 2 >= self.smallest:
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
+            layers.append(nn.ReLU())  # of a maximum what it is before it, at a quarter of the work
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, latent))
 
     def halved(self) -> Self:
