@@ -3,8 +3,8 @@
     python benchmarks/explorer.py [--study omniglot] [--page reports/omniglot/explorer.html] [--out reports/benchmarks] [--docs docs/explorer.md]
 
 Writes explorer.{json,md} and the block `explorer` of docs/explorer.md. Needs playwright and a chromium on PATH; nothing is drawn by a
-GPU. Every row is a window of its own, with as many models as the page shows at most, at one width, on the processor as it is or
-slowed by the browser (CPU throttling) as a phone is slower. The browser's own clocks are read:
+GPU. Every row is one width of the window, on the processor as it is or slowed by the browser (CPU throttling) as a phone is slower. The
+page is opened as it is, and slid with as many models as it shows at most. The browser's own clocks are read:
 
     first picture   from the start of navigation until the frame after the one in which every picture of the view was painted; the
                     median and the longest of several openings, each in a new window
@@ -196,7 +196,7 @@ def text(result: dict) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"`{about['page']}`, {about['mb']:.2f} MB, with as many models as it shows at most, in {about['browser']}, on {about['cores']} cores "
+        f"`{about['page']}`, {about['mb']:.2f} MB, opened as it is, and slid with as many models as it shows, in {about['browser']}, on {about['cores']} cores "
         f"of {about['cpu']} shared with other programs (load {about['load']:.1f}, niceness {about['nice']}). "
         f"By `benchmarks/explorer.py` at commit `{about['commit'][:10]}`.",
     ]
