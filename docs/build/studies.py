@@ -49,7 +49,7 @@ class Study:
                 "## Step by step",
                 "",
                 "Move along the steps with the slider or the arrow keys; choose an image and models, and where there are some a training, an "
-                "order or a remedy.",
+                "order or a remedy ([what the page has, and what not](../explorer.md)).",
                 "",
             ]
             lines += [

@@ -1,7 +1,6 @@
 """The step explorer, used as a person would."""
 
 import base64
-import io
 import json
 import re
 
@@ -13,6 +12,7 @@ from PIL import Image
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.panel import read_panel
 from lgmamba.explorer import explorer_page
+from tests.browser import looks
 from tests.browser.conftest import ROOT
 
 KEPT = [path.parent for path in sorted(ROOT.glob("reports/*/frames/curves.parquet"))]
@@ -179,9 +179,8 @@ def test_four_models_and_no_more_at_least_one(opened, written):
         assert page.locator(".card").count() == 2 + 1
 
 
-def assert_something_everywhere(page) -> None:
+def assert_something_everywhere(page, shot: Image.Image) -> None:
     """Each part of the page, as a screenshot shows it, has something on its ground, and none lies on the next."""
-    shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
     whole = np.asarray(shot).astype(int)
     below = 0
     for part in (".choices", "#sentence", "#pictures", ".plot", "#maps", "footer"):
@@ -207,7 +206,27 @@ def test_it_fits_and_can_be_read_at_every_width(opened, written, width, dark):
         assert 0 <= bar["y"] <= 800 - bar["height"] + 1 if width == 400 else True  # always at hand on a phone
         label = page.locator(".card").nth(2).locator("canvas").first.bounding_box()
         assert label["width"] > 80
-        assert_something_everywhere(page)
+        shot = looks.screenshot(page)
+        assert_something_everywhere(page, shot)
+        assert looks.wrong(page, shot, f"{width}_{'dark' if dark else 'light'}") == []
+
+
+BROKEN = {
+    "blank": (set(looks.PARTS), "canvas { visibility: hidden }"),
+    "cards below each other": ({"#pictures"}, "#pictures { display: block !important }"),
+    "without its style": ({"#pictures", ".u-over"}, None),
+}
+
+
+def test_a_page_that_falls_apart_looks_wrong_and_one_in_other_letters_does_not(opened, written):
+    with opened(written("omniglot"), width=900) as page:
+        style = page.add_style_tag(content="* { font-family: serif !important } body { font-size: 17px !important }")
+        assert looks.wrong(page, looks.screenshot(page), "900_light") == []
+        for what, (parts, css) in BROKEN.items():
+            style.evaluate("(node, css) => (node.textContent = css)", css or "")
+            page.evaluate("off => document.querySelectorAll('style').forEach((s) => (s.disabled = off))", css is None)
+            said = looks.wrong(page, looks.screenshot(page), "900_light")
+            assert parts <= {words.partition(" ")[0] for words in said}, what
 
 
 def test_it_can_be_read_without_scripts(opened, written):
