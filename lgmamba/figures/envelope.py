@@ -1,5 +1,7 @@
 """Specialists, generalist and length-adaptive run at the lengths that they were trained on."""
 
+import math
+
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,6 +9,8 @@ from matplotlib.figure import Figure
 from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import FAR, WIDTH, Style, log2_axis
 
+COLUMNS = 2
+"""Families side by side; more have rows of their own."""
 ROLES = {"generalist": "generalist", "adaptive": "length-adaptive"}
 
 
@@ -18,28 +22,36 @@ def fig_envelope(frame: pl.DataFrame, style: Style) -> Figure:
         frame: envelope of `analysis.frames.envelope_frame`.
     """
     names, levels = frame["family"].unique(maintain_order=True).to_list(), by_level(frame, style)
-    height = 4.4 if len(levels) == 1 else 3.4 * len(levels)
-    figure = Figure(figsize=(min(WIDTH, 4.6 * len(names)), height), layout="constrained")
+    columns, blocks = min(len(names), COLUMNS), math.ceil(len(names) / COLUMNS)
+    height = 4.4 * blocks if len(levels) == 1 else 3.4 * len(levels) * blocks
+    figure = Figure(figsize=(min(WIDTH, 4.6 * columns), height), layout="constrained")
     axes = figure.subplots(
-        2 * len(levels), len(names), squeeze=False, sharex="col", height_ratios=[2.6, 1] * len(levels)
+        2 * len(levels) * blocks, columns, squeeze=False, sharex="col", height_ratios=[2.6, 1] * len(levels) * blocks
     )
-    for row, (here, looks) in enumerate(levels):
-        for column, name in enumerate(names):
+    for ax in axes.flat:
+        ax.tick_params(labelbottom=False)
+    for at, name in enumerate(names):
+        block, column = divmod(at, columns)
+        own = axes[2 * len(levels) * block : 2 * len(levels) * (block + 1), column]
+        for row, (here, looks) in enumerate(levels):
             family = here.filter(pl.col("family") == name)
-            above, below = axes[2 * row : 2 * row + 2, column]
+            above, below = own[2 * row : 2 * row + 2]
+            if column == 0:
+                above.set_ylabel(looks.metric.level_at("T"))
+                below.set_ylabel(f"Difference ({looks.metric.difference_unit})")
             if family.is_empty():  # its runs name no class
                 above.axis("off")
                 below.axis("off")
                 continue
             _draw_levels(above, family, looks)
             _draw_differences(below, family, looks)
-        axes[2 * row, 0].set_ylabel(looks.metric.level_at("T"))
-        axes[2 * row + 1, 0].set_ylabel(f"Difference ({looks.metric.difference_unit})")
-    for column, name in enumerate(names):
         family = frame.filter(pl.col("family") == name)
-        axes[0, column].set_title(f"Lengths of {style[name].label} (L0 = {family['L0'][0]})", loc="left")
-        log2_axis(axes[-1, column].xaxis, family["step"].to_list())
-        axes[-1, column].set_xlabel(f"Sequence length T ({style.steps})")
+        own[0].set_title(f"Lengths of {style[name].label} (L0 = {family['L0'][0]})", loc="left")
+        log2_axis(own[-1].xaxis, family["step"].to_list())
+        own[-1].tick_params(labelbottom=True)
+        own[-1].set_xlabel(f"Sequence length T ({style.steps})")
+    for ax in axes[-2 * len(levels) :, columns - (columns * blocks - len(names)) :].flat:
+        ax.axis("off")
     return figure
 
 

@@ -206,6 +206,20 @@ def test_the_forms_figure_has_a_row_for_each_run_of_many_lengths(compared):
     assert [line.get_xdata()[0] for line in red] == [pytest.approx(lead)]
 
 
+def test_families_beyond_two_stand_below_the_first_ones(study):
+    use_style()
+    names = list(load_study(study.study).runs)
+    frame = pl.read_parquet(study.frames / "figure_envelope.parquet")
+    frame = frame.filter(family=frame["family"][0])
+    three = pl.concat([frame.with_columns(family=pl.lit(name)) for name in names[:3]])
+    figure = FIGURES["envelope"](three, Style(names))
+    figure.draw_without_rendering()
+    titled = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    left = [round(ax.get_position().x0, 2) for ax in titled]
+    assert len(titled) == 3 and left[0] == left[2] < left[1]
+    assert min(ax.get_position().width for ax in titled) > 0.3
+
+
 def test_remedies_show_the_best_and_what_they_are_compared_with(study):
     figure, frame = build("remedies", study)
     changes = figure.axes[4]  # below the curves of two runs in two orders
