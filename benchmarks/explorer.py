@@ -196,7 +196,8 @@ def text(result: dict) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"`{about['page']}`, {about['mb']:.2f} MB, opened as it is, and slid with as many models as it shows, in {about['browser']}, on {about['cores']} cores "
+        f"`{about['page']}`, {about['mb']:.2f} MB, opened as it is, and slid with as many models as it shows, "
+        f"in {about['browser']}, on {about['cores']} cores "
         f"of {about['cpu']} shared with other programs (load {about['load']:.1f}, niceness {about['nice']}). "
         f"By `benchmarks/explorer.py` at commit `{about['commit'][:10]}`.",
     ]
