@@ -91,6 +91,8 @@ readme: install
 	  --figures reports/cifar10_remedies/figures --out reports/cifar10_remedies --readme docs/cifar10.md
 	python -m lgmamba report --study reports/mixers_digits/frames/study.json --frames reports/mixers_digits/frames \
 	  --figures reports/mixers_digits/figures --out reports/mixers_digits --readme docs/mixers.md
+	python -m lgmamba report --study reports/mixers_second/frames/study.json --frames reports/mixers_second/frames \
+	  --figures reports/mixers_second/figures --out reports/mixers_second --readme docs/mixers.md
 
 # Weights of the default study with a card for each run, and its frames with metadata, as one file, for whom training them is too long.
 release: install

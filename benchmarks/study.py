@@ -14,8 +14,8 @@ in a clone of the current commit in a temporary folder, one after the other:
 
 The first study in a new environment also compiles every package's bytecode, so that only the last two compare.
 
-Wall times by the clock; memory is the largest sum of resident memory over the command and its children, looked at every
-half second (pages that processes share count for each of them).
+Wall times by the clock; memory is the largest sum over the command and its children, looked at every half second. Pages that
+processes share count once, where the system tells (Linux): jobs are copies of one process that has their packages loaded.
 """
 
 import argparse
@@ -60,7 +60,8 @@ def _watch(process: subprocess.Popen, peak: list[float]) -> None:
         total = 0
         try:
             for p in [top, *top.children(recursive=True)]:
-                total += p.memory_info().rss
+                info = p.memory_full_info()
+                total += getattr(info, "pss", info.rss)
         except psutil.NoSuchProcess:
             pass
         peak[0] = max(peak[0], total)

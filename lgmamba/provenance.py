@@ -75,9 +75,13 @@ def source_files(entry_module: str, package: Path = PACKAGE) -> list[Path]:
     if _file(entry_module, package) is None:
         raise ModuleNotFoundError(f"no module {entry_module!r} under {package}")
     found: set[Path] = set()
+    seen: set[str] = set()
     waiting = [entry_module]
     while waiting:
         name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
         source = _file(name, package)
         if source is None or source in found or set(name.split(".")) & set(OBSERVERS):
             continue

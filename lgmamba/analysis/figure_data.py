@@ -155,7 +155,7 @@ def unlike(pictures: list[np.ndarray], wanted: int) -> list[int]:
 def gallery_rows(params: Params, panel: Panel) -> pl.DataFrame:
     """Tiles of the gallery: image (of the panel), artefact_row, row ("patches read" or a run), step, beyond (step > L0 of the run), psnr."""
     steps = _nearest(panel.steps, [f * params.L0 for f in GALLERY_FACTORS])
-    runs = _about_runs(params)
+    runs = _about_runs(params).filter(pl.col("run").is_in(list(panel.strips)))
     rows = []
     for image in unlike([panel.target(i) for i in range(len(panel.images))], GALLERY_IMAGES):
         for step in steps:
@@ -173,7 +173,7 @@ def task_rows(params: Params, panel: Panel) -> pl.DataFrame:
 
     Runs: `exemplary_runs`.
     """
-    runs = exemplary_runs(params)
+    runs = [run for run in exemplary_runs(params) if run in panel.strips]
     L0 = params.runs_by_name()[runs[-1]].L0
     steps = _nearest([t for t in panel.steps if t <= panel.cells.shape[1]], [f * L0 for f in TASK_FACTORS])
     rows = []

@@ -130,7 +130,8 @@ class Cell:
 
 
 def matrix_frame(folders: Sequence[Path]) -> pl.DataFrame:
-    """One row for each study and remedy, columns SCHEMA; studies without a run of `plain_mamba` are left out.
+    """One row for each study and remedy, columns SCHEMA; studies without a run of `plain_mamba`, or that tried none of
+    the remedies on it, are left out.
 
     Args:
         folders: frames of studies, each with study.json and remedies_differences.parquet.
@@ -142,7 +143,8 @@ def matrix_frame(folders: Sequence[Path]) -> pl.DataFrame:
         params = read_config(folder / "study.json", Params)
         if (run := plain_mamba(params)) is not None:
             differences = pl.read_parquet(folder / "remedies_differences.parquet")
-            cells += [_cell(params, run, differences, form) for form in FORMS]
+            own = [_cell(params, run, differences, form) for form in FORMS]
+            cells += own if any(cell.effect for cell in own) else []
     rows = [cell.judged(p) for cell, p in zip(cells, holm([cell.p for cell in cells]), strict=True)]
     return pl.DataFrame(rows, schema=SCHEMA)
 

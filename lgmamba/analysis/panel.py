@@ -99,7 +99,7 @@ class Panel:
         return one
 
     def _find(self, run: str, step: int, image: int) -> tuple[Strip, int]:
-        strip = self.strips[run].get(image)
+        strip = self.strips.get(run, {}).get(image)
         found = [] if strip is None else np.flatnonzero(strip.steps == step).tolist()
         if strip is None or not found:
             raise ValueError(f"the panel has no picture of image {image} by {run} at step {step}")
@@ -107,7 +107,7 @@ class Panel:
 
 
 def collect_panel(folders: list[RunFolder]) -> Panel:
-    """The first seed's panels of all runs.
+    """The first seed's panels of the runs that read patches of the first one's size; places of other patches are others.
 
     Raises:
         CollectError: runs show different images, read them in different orders, or were asked for pictures at other steps.
@@ -116,9 +116,8 @@ def collect_panel(folders: list[RunFolder]) -> Panel:
 
     seed, task = folders[0].seed, folders[0].config.task
     assert isinstance(task, DrawConfig | QueriedConfig)  # those with pictures
-    panels = {
-        folder.run: load_file(folder.path / "probe/panel.safetensors") for folder in folders if folder.seed == seed
-    }
+    alike = [f for f in folders if f.seed == seed and f.config.task.patch_size == task.patch_size]  # type: ignore[union-attr]
+    panels = {folder.run: load_file(folder.path / "probe/panel.safetensors") for folder in alike}
     first = next(iter(panels.values()))
     for run, panel in panels.items():
         for name in ("images", "cells", "steps"):

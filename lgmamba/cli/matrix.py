@@ -13,7 +13,7 @@ def matrix(
     page: Annotated[
         Path | None,
         typer.Option(
-            help="Markdown file whose block `generated:matrix` is written anew; by default the table is printed"
+            help="Markdown file whose blocks `generated:matrix` and `generated:matrix_signs` are written anew; by default the table is printed"
         ),
     ] = None,
 ) -> None:
@@ -21,15 +21,22 @@ def matrix(
     from lgmamba.analysis.matrix import kept_studies, matrix_frame
     from lgmamba.config.base import ConfigError
     from lgmamba.report import update_block
-    from lgmamba.report.matrix import BLOCK, matrix_table
+    from lgmamba.report.matrix import BLOCKS, matrix_table
 
     folders = kept_studies(reports)
     if not folders:
         raise ConfigError(
             f"{reports}: found no study with frames/remedies_differences.parquet, expected: kept frames of studies that tried remedies"
         )
-    table = matrix_table(matrix_frame(folders))
+    found = matrix_frame(folders)
     if page is None:
-        typer.echo(table)
-    else:
-        update_block(page, BLOCK, table)
+        typer.echo(matrix_table(found))
+        return
+    text = page.read_text(encoding="utf-8")
+    blocks = [name for name in BLOCKS if f"<!-- generated:{name} -->" in text]
+    if not blocks:
+        raise ConfigError(
+            f"{page}: found no block generated:{' or generated:'.join(BLOCKS)}, expected: one that is to be written anew"
+        )
+    for name in blocks:
+        update_block(page, name, BLOCKS[name](found))

@@ -166,7 +166,7 @@ def memory_lines(study: Params) -> list[str]:
         if memory is not None:
             found = f"tau {memory.median:.3g} steps ({memory.low:.3g} to {memory.high:.3g}), {memory.median / run.L0:.2g} L0"
         lines.append(
-            f"memory at initialisation, {mixer.TITLE} ({mixer.numbers(run.model):,} numbers a layer), L0 = {run.L0}: {found}; "
+            f"memory at initialisation, {mixer.title} ({mixer.numbers(run.model):,} numbers a layer), L0 = {run.L0}: {found}; "
             f"runs {', '.join(names)}"
         )
     return lines

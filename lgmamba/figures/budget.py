@@ -7,7 +7,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lgmamba.analysis.comparisons import ADAPTIVE_BEHIND, ADAPTIVE_LEAD, CHANGE, LEVEL, SPECIALIST_LEAD
 from lgmamba.figures.levels import by_level
-from lgmamba.figures.style import FAR, LINES, MARKERS, WIDTH, Style
+from lgmamba.figures.style import FAR, LINES, MARKERS, WIDTH, Style, legend_below
 
 ROLES = {"specialist": "specialist", "generalist": "generalist", "adaptive": "length-adaptive"}
 DIFFERENCES = {
@@ -64,7 +64,7 @@ def _draw(levels: Axes, differences: Axes, change: Axes, frame: pl.DataFrame, st
     for ax in (differences, change):
         ax.axhline(0, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
     for ax in (levels, differences, change):
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), handlelength=2.2)
+        legend_below(ax, handlelength=2.2)
     change.set_yscale("symlog", linthresh=1)
     change.yaxis.set_major_locator(FixedLocator([-30, -10, -3, -1, -0.5, 0, 0.5, 1, 3, 10, 30]))
     change.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\u2212")))

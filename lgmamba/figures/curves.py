@@ -16,6 +16,7 @@ from lgmamba.figures.style import (
     WIDTH,
     Style,
     grid_of_axes,
+    legend_below,
     legend_columns,
     log2_axis,
     mark_L0,
@@ -59,10 +60,9 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
             ax.tick_params(labelbottom=True)
             if row is rows[-1]:
                 ax.set_xlabel(f"Step t ({style.steps})")
-                ax.legend(
+                legend_below(
+                    ax,
                     *rows[0][panels.index(panel)].get_legend_handles_labels(),  # all runs, those that name no class too
-                    loc="upper center",
-                    bbox_to_anchor=(0.5, -0.2),
                     ncol=legends[panel],
                     columnspacing=1,
                     handlelength=1.6,

@@ -14,6 +14,7 @@ from lgmamba.figures.style import (
     Look,
     Style,
     grid_of_axes,
+    legend_below,
     legend_columns,
     log2_axis,
     rows_of_axes,
@@ -35,7 +36,7 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
     for kind, run, L0 in frame.select("kind", "run", "L0").unique(maintain_order=True).rows():
         labels.setdefault(kind, []).append(f"{style[run].label} (L0 = {L0})")
     room = WIDTH / min(columns, len(panels))
-    legends = {kind: legend_columns(words, room) if columns == 2 else 1 for kind, words in labels.items()}
+    legends = {kind: legend_columns(words, room) for kind, words in labels.items()}
     lines = max(math.ceil(len(words) / legends[kind]) for kind, words in labels.items())
     if len(levels) == 1:
         figure, axes = grid_of_axes(len(panels), columns, 2.2 + 0.15 * max(lines, 3), sharex=True, sharey=True)
@@ -52,10 +53,9 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
     log2_axis(rows[0][0].xaxis, frame["factor"].to_list())
     for ax, panel in zip(rows[-1], panels, strict=True):
         ax.set_xlabel("T / L0 (training lengths)")
-        ax.legend(
+        legend_below(
+            ax,
             *rows[0][panels.index(panel)].get_legend_handles_labels(),  # all runs, those that name no class too
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.21),
             ncol=legends[panel],
             columnspacing=1,
             handlelength=1.6,

@@ -1,7 +1,7 @@
 """Sequence mixers side by side: what each keeps beyond its training length."""
 
 import polars as pl
-from matplotlib.colors import TwoSlopeNorm
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 
 from lgmamba.figures.levels import by_level
@@ -36,7 +36,8 @@ def _draw(part: SubFigure, shown: pl.DataFrame, style: Style) -> None:
     rows = {kind: shown.filter(kind=kind)["run"].unique(maintain_order=True).to_list() for kind in panels}
     axes = part.subplots(1, len(panels), squeeze=False)[0]
     change = [*shown["change"].drop_nulls().to_list(), -1e-3, 1e-3]
-    norm = TwoSlopeNorm(0.0, min(change), max(change))
+    most = max(map(abs, change))
+    norm = Normalize(-most, most)  # as much colour for what is gained as for what is lost
     for ax, kind in zip(axes, panels, strict=True):
         table = {(row["run"], row["factor"]): row["change"] for row in shown.iter_rows(named=True)}
         values = [[table.get((run, factor)) for factor in factors] for run in rows[kind]]
@@ -54,4 +55,5 @@ def _draw(part: SubFigure, shown: pl.DataFrame, style: Style) -> None:
         ax.tick_params(length=0)
         ax.set_title(PANEL_TITLES[kind], loc="left")
         ax.set_xlabel("T / L0 (training lengths)")
-    part.colorbar(image, ax=axes, label=style.metric.change())
+    bar = part.colorbar(image, ax=axes, label=style.metric.change())
+    bar.ax.set_ylim(min(change), max(change))

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import offset_copy
 from PIL import Image
 
 from lgmamba.config.task import TaskBase
@@ -137,6 +138,13 @@ def use_style() -> None:
     sns.set_theme(context="paper", style="ticks", rc=RC)
 
 
+def legend_below(ax: Axes, *entries: Any, **looks: Any) -> None:
+    """A legend under the label of the x axis, as far below it whatever the height of the axes; arguments as of `Axes.legend`."""
+    figure = ax.get_figure(root=True)
+    under = offset_copy(ax.transAxes, figure, y=-30, units="points")
+    ax.legend(*entries, loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=under, borderaxespad=0, **looks)
+
+
 def grid_of_axes(n: int, columns: int, height: float, width: float = WIDTH, **shared: Any) -> tuple[Figure, list[Axes]]:
     """n axes in rows of at most `columns`, as even as can be, row height in inches; places that stay empty are removed."""
     figure = Figure(figsize=(width, math.ceil(n / columns) * height), layout="constrained")
@@ -178,12 +186,15 @@ HANDLE = 0.28
 
 
 def legend_columns(labels: list[str], room: float) -> int:
-    """Two columns for a legend below its panel, where they fit into so many inches, else one: no legend runs into the next."""
+    """Columns of a legend below its panel, at most four: as many as fit into so many inches, so that no legend runs into the next."""
     font = FontProperties(family=RC["font.sans-serif"], size=RC["legend.fontsize"])
     widths = [text_to_path.get_text_width_height_descent(label, font, False)[0] / 72 for label in labels]
-    first = math.ceil(len(widths) / 2)  # filled from top to bottom
-    taken = sum(HANDLE + max(column) for column in (widths[:first], widths[first:]) if column)
-    return 2 if taken <= room else 1
+    for columns in (4, 3, 2):
+        rows = math.ceil(len(widths) / columns)  # filled from top to bottom
+        filled = [widths[first : first + rows] for first in range(0, len(widths), rows)]
+        if len(filled) == columns and rows > 1 and sum(HANDLE + max(column) for column in filled) <= room:
+            return columns
+    return 2 if len(widths) == 2 and sum(HANDLE + width for width in widths) <= room else 1
 
 
 def colour_bar(

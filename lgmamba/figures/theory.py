@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from lgmamba.figures.style import FAR, Style, grid_of_axes, log2_axis, mark_L0
+from lgmamba.figures.style import FAR, Style, grid_of_axes, legend_below, log2_axis, mark_L0
 
 LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "loss": ("Theory", {"color": "black", "linewidth": 0.9}),
@@ -35,7 +35,7 @@ def fig_theory(frame: pl.DataFrame, style: Style) -> Figure:
         ax.set_title(look.label, loc="left")
         ax.set_xlabel(f"Step t ({style.steps})")
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, columnspacing=1, handlelength=1.6)
+        legend_below(ax, ncol=2, columnspacing=1, handlelength=1.6)
     axes[0].set_ylabel("Half squared error")
     log2_axis(axes[0].xaxis, frame["step"].to_list())
     return figure

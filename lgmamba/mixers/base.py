@@ -59,6 +59,11 @@ class MixerBase(Strict):
     OFFSETS: ClassVar[bool] = False
 
     @property
+    def title(self) -> str:
+        """What it is called in a report: TITLE, unless an option has a name of its own."""
+        return self.TITLE
+
+    @property
     def words(self) -> str:
         """Its size, for the report."""
         raise NotImplementedError

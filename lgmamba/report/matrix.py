@@ -1,13 +1,14 @@
-"""The matrix of `lgmamba.analysis.matrix` in Markdown, for docs/other_tasks.md."""
+"""The matrix of `lgmamba.analysis.matrix` in Markdown: with numbers for docs/other_tasks.md, as signs for README.md."""
 
 import polars as pl
 
-from lgmamba.analysis.contrasts import DESCRIBED, UNTESTABLE
+from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE
 from lgmamba.analysis.matrix import FACTOR, FORMS, WORDS
 from lgmamba.report.words import listed, plural, signed
 from lgmamba.tasks.configs import kinds
 
-BLOCK = "matrix"
+SIGNS = {SHOWN: "+", SMALL: "+", OPPOSITE: "−", SAME: "=", UNDECIDED: "?", DESCRIBED: "few"}
+"""Of verdicts, in the table of signs."""
 
 
 def matrix_table(found: pl.DataFrame) -> str:
@@ -36,6 +37,32 @@ def matrix_table(found: pl.DataFrame) -> str:
     if without := [name for name in kinds() if name not in set(found["task"])]:
         lines += ["", f"No study with remedies is kept of {listed(f'`{task}`' for task in without)}."]
     return "\n".join(lines)
+
+
+def matrix_signs(found: pl.DataFrame) -> str:
+    """Remedies by studies as one sign each, and what the signs say."""
+    studies = found.unique("study", maintain_order=True).to_dicts()
+    heads = [f"[{study['task']}](reports/{study['study']}/report.md)" for study in studies]
+    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' :---: |' * len(studies)}"]
+    for form in FORMS:
+        cells = [_sign(found.filter(study=study["study"], remedy=form.title).row(0, named=True)) for study in studies]
+        lines.append(f"| {form.title} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"At {FACTOR:g} L0, on Mamba-1, against the best control: + better, − worse, = no difference, ? undecided after Holm's correction, "
+        "few: too few trainings for a verdict, n/a: refused for this task, empty: not tried.",
+    ]
+    return "\n".join(lines)
+
+
+BLOCKS = {"matrix": matrix_table, "matrix_signs": matrix_signs}
+"""What a page may have, by the name of the generated block."""
+
+
+def _sign(row: dict) -> str:
+    if row["verdict"] == UNTESTABLE:
+        return "n/a" if row["reason"].startswith("refused") else ""
+    return SIGNS[row["verdict"]]
 
 
 def _cell(row: dict) -> str:

@@ -19,7 +19,7 @@ def method_lines(params: Params, sample: Sample) -> list[str]:
     adaptive = adaptive_words(params)
     return [
         f"**Task.** {params.task.described(sample.order)}",
-        f"**Model.** Pre-norm residual {model.mixer.TITLE} blocks ({model.n_layer} layers, width {model.d_model}, {model.mixer.words}).",
+        f"**Model.** Pre-norm residual {model.mixer.title} blocks ({model.n_layer} layers, width {model.d_model}, {model.mixer.words}).",
         f"**Training.** {train.steps:,} steps of {train.batch_size} images, peak learning rate {train.lr:g}. L0 is the longest length "
         "that a run was trained on. Runs differ only in what the table below says.",
         *([f"**Length-adaptive.** {adaptive}"] if adaptive else []),

@@ -179,7 +179,7 @@ def _with_effect(name: str, row: dict[str, Any], unit: str) -> str:
 def mixer_names(params: Params, runs: list[str]) -> dict[str, str]:
     """{run: its mixer's name}; mixers of one name with that in which they differ, and runs of one mixer with their own."""
     mixers = {run: params.runs_by_name()[run].model.mixer for run in runs}
-    parts = {run: (mixer.TITLE, mixer.words.split(", ")) for run, mixer in mixers.items()}
+    parts = {run: (mixer.title, mixer.words.split(", ")) for run, mixer in mixers.items()}
     shared = {
         title: set.intersection(*(set(words) for other, words in parts.values() if other == title))
         for title, _ in parts.values()

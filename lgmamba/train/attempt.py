@@ -5,20 +5,21 @@ Glossary: `lgmamba.train`.
 
 import resource
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lgmamba.config.run import RunConfig, TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
 from lgmamba.keys import train_key
+from lgmamba.mixers.contract import Mixer
 from lgmamba.mixers.memory import memory_of
 from lgmamba.model.sequences import SequenceModel
-from lgmamba.model.stack import Block
 from lgmamba.provenance import describe
 from lgmamba.records import begin, finish
 from lgmamba.scan import resolve_backend
@@ -197,10 +198,7 @@ class Attempt:
 
     def _tau(self) -> list[float] | None:
         """Low, median and high of what the mixers remember, steps; None without any that retain."""
-        mixers = [
-            cast(Block, block).mixer for block in self.model.blocks
-        ]  # of layers: a mixer may have another as a part
-        found = memory_of(mixers, self.run.model.d_model)
+        found = memory_of([*_outermost_mixers(self.model)], self.run.model.d_model)
         return None if found is None else found.listed()
 
     def _trained_s(self) -> float:
@@ -252,3 +250,12 @@ def origin(run: RunConfig, model: SequenceModel, device: torch.device) -> dict[s
         "git": here["git"],
         "versions": here["packages"],
     }
+
+
+def _outermost_mixers(module: nn.Module) -> Iterator[Mixer]:
+    """Those of the layers: a mixer may have another as a part."""
+    for child in module.children():
+        if isinstance(child, Mixer):
+            yield child
+        else:
+            yield from _outermost_mixers(child)

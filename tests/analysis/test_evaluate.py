@@ -1,14 +1,15 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from lgmamba.analysis import frames_of
-from lgmamba.analysis.collect import CollectError, load_study
+from lgmamba.analysis.collect import CollectError, collect_runs, load_study
 from lgmamba.analysis.evaluate import evaluate
-from lgmamba.analysis.panel import read_panel
+from lgmamba.analysis.panel import collect_panel, read_panel
 from tests.records import record_again
 
 
@@ -177,6 +178,18 @@ def test_panels_of_other_images_are_refused(fresh):
     record_again(path.parent)
     with pytest.raises(CollectError, match="uniform seed 0: its panel shows other images"):
         evaluate(fresh.study, fresh.results, fresh.frames)
+
+
+def test_a_run_that_reads_other_patches_has_no_pictures_beside_the_others(study):
+    params = load_study(study.study)
+    folders = collect_runs(params, study.results / "runs")
+    fine = [
+        replace(f, config=f.config.model_copy(update={"task": f.config.task.model_copy(update={"patch_size": 1})}))
+        if f.run == "uniform"
+        else f
+        for f in folders
+    ]
+    assert {*params.runs} - {*collect_panel(fine).strips} == {"uniform"}
 
 
 def test_contrasts_are_those_of_the_curves(study):

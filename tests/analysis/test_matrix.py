@@ -9,7 +9,7 @@ from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, SAME, SHOWN, UNDECID
 from lgmamba.analysis.matrix import kept_studies, matrix_frame
 from lgmamba.config.study import load_params
 from lgmamba.files import to_json, write_atomic
-from lgmamba.report.matrix import matrix_table
+from lgmamba.report.matrix import BLOCKS, matrix_signs, matrix_table
 from tests.workflow.checkouts import ROOT
 
 AHEAD = {  # name of an entry -> per training, how far it is ahead of each of two controls
@@ -76,7 +76,24 @@ def test_the_table_says_what_is_refused_and_of_which_tasks_nothing_is_kept(tmp_p
     assert "No study with remedies is kept of `draw`" in table
 
 
-def test_the_page_has_what_the_kept_frames_say():
-    page = (ROOT / "docs/other_tasks.md").read_text(encoding="utf-8")
-    table = matrix_table(matrix_frame(kept_studies(ROOT / "reports")))
-    assert f"<!-- generated:matrix -->\n{table}\n" in page, "lgmamba matrix --page docs/other_tasks.md writes it anew"
+def test_signs_say_the_verdicts_and_a_study_that_tried_nothing_is_left_out(tmp_path):
+    keep(tmp_path, "one")
+    keep(tmp_path, "two", seeds=3)
+    keep(tmp_path, "without")
+    frame = pl.read_parquet(tmp_path / "without/frames/remedies_differences.parquet")
+    frame.clear().write_parquet(tmp_path / "without/frames/remedies_differences.parquet")
+    lines = matrix_signs(matrix_frame(kept_studies(tmp_path))).splitlines()
+    assert lines[0] == "| | [mqar](reports/one/report.md) | [mqar](reports/two/report.md) |"
+    assert [line.split(" | ")[1:] for line in lines[2:6]] == [
+        ["+", "few |"],
+        ["=", "few |"],
+        ["", " |"],
+        ["−", "few |"],
+    ]
+
+
+@pytest.mark.parametrize(("page", "block"), [("docs/other_tasks.md", "matrix"), ("README.md", "matrix_signs")])
+def test_the_pages_have_what_the_kept_frames_say(page, block):
+    table = BLOCKS[block](matrix_frame(kept_studies(ROOT / "reports")))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert f"<!-- generated:{block} -->\n{table}\n" in text, f"lgmamba matrix --page {page} writes it anew"

@@ -7,6 +7,7 @@ import pytest
 
 from lgmamba.hosts.loading import load_tokens
 from tests.cli.programs import Caller
+from tests.figures.thumbnails import thumbnails
 
 PAGE = Path(__file__).parents[2] / "docs" / "hosts.md"
 
@@ -16,7 +17,14 @@ def lgmamba(monkeypatch, capsys):
     return Caller(monkeypatch, capsys)
 
 
-def test_the_walk_and_the_command(tmp_path, monkeypatch, lgmamba):
+@pytest.fixture
+def small_figures():
+    """`test_watch_and_audit.py` draws a page as it is."""
+    with thumbnails(laid_out=False):
+        yield
+
+
+def test_the_walk_and_the_command(tmp_path, monkeypatch, lgmamba, small_figures):
     pytest.importorskip("transformers", reason="transformers is not installed: pip install '.[lm]'")
     monkeypatch.chdir(tmp_path)
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL))

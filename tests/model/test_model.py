@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from lgmamba.scan import available_backends
 from lgmamba.tasks.draw.model import PatchMamba
 from tests.model.models import SHAPE, SINGLE, VARIANTS, as_read, config, fresh, lengths_told, moved, sequence, told
+from tests.scan.cases import backends
 
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 STEPS = torch.tensor([[1, 13], [7, 2], [13, 5]])
@@ -57,7 +57,7 @@ def test_bf16_autocast_runs_and_keeps_the_residual_stream_in_float32(variant):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("backend", [b for b, reason in available_backends("cpu").items() if reason is None])
+@pytest.mark.parametrize("backend", backends())
 def test_every_backend_gives_the_same_outputs_and_gradients(backend):
     found = []
     for name in (backend, "reference"):

@@ -9,9 +9,9 @@ from lgmamba.mixers.contract import Hook, gather_steps
 from lgmamba.mixers.mamba.mixer import MambaCall
 from lgmamba.model import StackState
 from lgmamba.model.conditioning import BlockCondition
-from lgmamba.scan import available_backends
 from tests.model.models import EXACT, SINGLE, VARIANTS, exact, fresh, lengths_told, moved, sequence, told
 from tests.model.passes import CUTS, assert_same_state, in_pieces, seen
+from tests.scan.cases import backends
 
 B, L = 3, 13
 SKIPPED = torch.tensor([0, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 1, 0], dtype=torch.bool)
@@ -106,7 +106,7 @@ def test_a_step_of_size_0_writes_nothing_into_the_state():
     assert not torch.equal(outputs[:, SKIPPED], want[:, SKIPPED])  # the skip connection still reads x
 
 
-@pytest.mark.parametrize("backend", [name for name, reason in available_backends("cpu").items() if reason is None])
+@pytest.mark.parametrize("backend", backends())
 def test_freezing_keeps_the_state_bit_for_bit(backend):
     model = moved(fresh(scan_backend=backend))
     patches, cells = sequence(model)

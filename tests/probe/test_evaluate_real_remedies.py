@@ -90,7 +90,7 @@ def test_nothing_changes_up_to_L0_in_the_remedys_own_mode(extended):
 
 def test_the_study_is_drawn_and_told(extended):
     figures = extended.root / "figures"
-    with thumbnails():
+    with thumbnails(laid_out=False):
         for name in figures_of(extended.study.params):
             draw(name, extended.study.layout.study, extended.frames, figures)
     write_report(extended.study.layout.study, extended.frames, figures, extended.root)

@@ -296,7 +296,7 @@ def test_a_study_with_almost_nothing_still_gets_its_figures_and_report(tmp_path)
     values = study_values(runs, probe=probe, claims={"far_factors": [2]}) | {"seeds": [0]}
     study_json, results = make_study(tmp_path, values)
     evaluate(study_json, results, tmp_path / "frames")
-    with thumbnails():
+    with thumbnails(laid_out=False):
         for name in figures_of(load_study(study_json)):
             draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
     write_report(study_json, tmp_path / "frames", tmp_path / "figures", tmp_path)

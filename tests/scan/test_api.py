@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lgmamba.scan import api, available_backends, selective_scan
-from tests.scan.cases import Case, make_inputs
+from tests.scan.cases import Case, backends, make_inputs
 
 INPUTS = make_inputs(Case(2, 3, 4, 5), torch.float32)
-BACKENDS = [name for name, reason in available_backends("cpu").items() if reason is None]
+BACKENDS = backends()
 
 
 @pytest.mark.parametrize("name", ["dt", "A", "Bmat", "Cmat", "Dskip", "z", "dt_bias", "h0"])

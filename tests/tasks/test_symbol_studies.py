@@ -61,7 +61,7 @@ def study(request, tmp_path_factory):
     remedy = read_config(home / "remedy.json", RemedyFile)
     try_remedies(remedy, home / "train", root / "data", home / "remedies", None, None, cpu)
     evaluate(layout.study, root / "results", layout.frames)
-    with thumbnails():
+    with thumbnails(laid_out=False):
         for figure in figures_of(params):
             draw(figure, layout.study, layout.frames, root / "reports/figures")
     write_report(layout.study, layout.frames, root / "reports/figures", root / "reports")

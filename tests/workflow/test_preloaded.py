@@ -168,15 +168,15 @@ def test_the_server_ends_after_its_last_job_once_nobody_holds_it(environment, tm
 def test_groups_are_of_stages_that_exist():
     stages = [stage for stages, _ in preloaded.GROUPS.values() for stage in stages]
     assert len(set(stages)) == len(stages)
-    assert set(stages) <= set(ENTRY_MODULES)
-    assert preloaded.group_of("train") == "models" and preloaded.group_of("evaluate") is None
+    assert set(stages) <= {*ENTRY_MODULES, "track"}
+    assert preloaded.group_of("train") == "models" and preloaded.group_of("data") is None
 
 
 def test_stages_of_every_kind_of_study_are_found_by_their_words():
     for kind in ([], ["tradeoff"]):
         found = [
             preloaded.group_called(["-m", "lgmamba", *kind, *words])
-            for words in (["train"], ["figure", "a"], ["report"])
+            for words in (["train"], ["figure", "a"], ["report"], ["data"])
         ]
-        assert found == ["models", "figures", None]
+        assert found == ["models", "figures", "figures", None]
     assert preloaded.group_called(["-m"]) is None

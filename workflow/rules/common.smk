@@ -18,7 +18,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import read_config, refuse_other_study
+from lgmamba.config.files import frozen_path, read_config, refuse_other_study, tracking_file
 from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse as read_value  # `parse` itself is a name of Snakemake's
 from lgmamba.jobs import Currency, drawn_jobs, jobs_of, keep_frames_job, track_report_job
@@ -194,6 +194,27 @@ def final_files():
     tracks = PARAMS.tracking.kind == "mlflow" and not KEPT and find_spec("mlflow") is not None
     tracked = rules.track_report.output if tracks else []
     return [*rules.report.output, *tracked]
+
+
+def make_store():
+    """Begin to make the tracking store, where there is none. What goes wrong it says itself; results do not depend on it."""
+    if PARAMS.tracking.kind != "mlflow" or os.path.exists(PARAMS.tracking.store / "mlflow.db"):
+        return
+    config_file = str(frozen_path(LAYOUT, tracking_file(PARAMS)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lgmamba", "track", "init", "--config", config_file],
+        env=os.environ | ({"PYTHONPATH": HOME} if CHECKOUT else {}),
+    )
+    MAKING_STORE.append(process)
+
+
+MAKING_STORE = []
+
+
+def store_is_made():
+    """Wait for it."""
+    for process in MAKING_STORE:
+        process.wait()
 
 
 def none_from_the_future():

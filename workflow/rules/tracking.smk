@@ -1,8 +1,6 @@
 """What a call does when it begins and ends, and MLflow, where tracking.kind is mlflow."""
 
-import subprocess
-
-from lgmamba.config.files import frozen_path, tracking_file, write_config_files
+from lgmamba.config.files import write_config_files
 
 
 localrules:
@@ -11,21 +9,22 @@ localrules:
 
 # Only a call that runs something comes here, and it holds its lock. The files that stages read are named by their digests:
 # whatever another call writes, they stay what they are. The store is no rule: were it an input of `train`, then a lost store
-# would retrain every run. Trainings could make it themselves (lgmamba/track/store.py holds a lock); this saves them the wait.
+# would retrain every run. Trainings could make it themselves (lgmamba/track/store.py holds a lock, so that one that comes early
+# waits); this does while images are decoded.
 onstart:
     none_from_the_future()
     if not KEPT:
         write_config_files(PARAMS)
-        if PARAMS.tracking.kind == "mlflow" and not os.path.exists(PARAMS.tracking.store / "mlflow.db"):
-            config_file = str(frozen_path(LAYOUT, tracking_file(PARAMS)))
-            subprocess.run(
-                [sys.executable, "-m", "lgmamba", "track", "init", "--config", config_file],
-                env=os.environ | ({"PYTHONPATH": HOME} if CHECKOUT else {}),
-            )  # what goes wrong it says itself; results do not depend on it
+        make_store()
     serve_preloaded()
 
 
+onerror:
+    store_is_made()
+
+
 onsuccess:
+    store_is_made()
     if any(job.rule.name == "report" for job in workflow.dag.jobs):
         logger.info(f"Report of study {PARAMS.study}: {PARAMS.outputs.reports}/report.html (and report.md)")
 

@@ -24,7 +24,7 @@ import sys
 
 GROUPS = {
     "models": (
-        ("train", "reconstruct", "remedy", "inspect"),
+        ("train", "reconstruct", "remedy", "inspect", "track"),
         (
             "torch",
             "torch._dynamo",
@@ -40,7 +40,18 @@ GROUPS = {
             "mlflow.store.tracking.sqlalchemy_store",
         ),
     ),
-    "figures": (("figure",), ("matplotlib.pyplot", "seaborn", "pydantic", "typer")),
+    "figures": (
+        ("evaluate", "figure", "report"),
+        (
+            "matplotlib.pyplot",
+            "matplotlib.backends.backend_pdf",
+            "seaborn",
+            "scipy.stats",
+            "pydantic",
+            "typer",
+            "jinja2",
+        ),
+    ),
 }
 """Group -> stages, packages. None of this project's, and nothing that starts threads which a copy would miss."""
 FOLDER = "LGMAMBA_PRELOADED"

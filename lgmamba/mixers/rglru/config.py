@@ -55,6 +55,10 @@ class RglruConfig(MixerBase):
     )
 
     @property
+    def title(self) -> str:
+        return self.TITLE if self.attention is None else "Griffin"
+
+    @property
     def words(self) -> str:
         more = ", without its short convolution" if self.conv == "none" else ""
         if self.attention is not None:
