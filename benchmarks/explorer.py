@@ -196,8 +196,9 @@ def text(result: dict) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"`{about['page']}`, {about['mb']:.2f} MB, opened as it is, and slid with as many models as it shows, in {about['browser']}, on "
-        f"{about['cores']} cores of {about['cpu']} shared with other programs (load {about['load']:.1f}, niceness {about['nice']}). "
+        f"`{about['page']}`, {about['mb']:.2f} MB, opened as it is, and slid with as many models as it shows, "
+        f"in {about['browser']}, on {about['cores']} cores "
+        f"of {about['cpu']} shared with other programs (load {about['load']:.1f}, niceness {about['nice']}). "
         f"By `benchmarks/explorer.py` at commit `{about['commit'][:10]}`.",
     ]
     return "\n".join(lines) + "\n"

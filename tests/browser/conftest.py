@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -43,33 +44,51 @@ def written(tmp_path_factory) -> Callable[[str], Path]:
     return write
 
 
+@pytest.fixture(scope="session")
+def window(browser) -> Callable:
+    """`window(scripts)`: one for pages with scripts and one for those without, since a new one takes longer than a page in it."""
+    pages: dict[bool, Any] = {}
+
+    def of(scripts: bool) -> Any:
+        if scripts not in pages:
+            context = browser.new_context(java_script_enabled=scripts, reduced_motion="reduce")
+            pages[scripts] = context.new_page()
+            pages[scripts].set_default_timeout(5000)
+        return pages[scripts]
+
+    return of
+
+
 @pytest.fixture
-def opened(browser) -> Callable:
+def opened(window) -> Callable:
     """`with opened(file, address="#t=4", width=900, dark=False) as page`; afterwards nothing was complained of or asked for outside."""
 
     @contextmanager
     def open_page(
         file: Path, address: str = "", width: int = 1000, dark: bool = False, scripts: bool = True
     ) -> Iterator:
-        context = browser.new_context(
-            viewport={"width": width, "height": 800},
-            color_scheme="dark" if dark else "light",
-            java_script_enabled=scripts,
-            reduced_motion="reduce",
-        )
-        page = context.new_page()
-        page.set_default_timeout(5000)
+        page = window(scripts)
+        page.goto("about:blank")  # the same file with another address would not be loaded anew
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme="dark" if dark else "light")
         wrong, asked = [], []
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        heard = {
+            "console": lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None,
+            "pageerror": lambda error: wrong.append(str(error)),
+            "request": lambda request: asked.append(request.url),
+        }
+        for event, hear in heard.items():
+            page.on(event, hear)
         page.clock.install(time=0)
         page.goto(f"{file.as_uri()}{address}")
         if scripts:
             page.locator("#explorer[data-shown]").wait_for()  # pictures are decoded
             page.clock.pause_at(60)  # from here on time passes where a test lets it
-        yield page
-        context.close()
+        try:
+            yield page
+        finally:
+            for event, hear in heard.items():
+                page.remove_listener(event, hear)
         outside = [url for url in asked if not url.startswith((file.as_uri(), "data:"))]
         assert SimpleNamespace(wrong=wrong, outside=outside) == SimpleNamespace(wrong=[], outside=[])
 
