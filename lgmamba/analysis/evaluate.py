@@ -11,7 +11,7 @@ from lgmamba.analysis.collect import RunFolder, collect_runs, load_study
 from lgmamba.analysis.comparisons import NUMBERS, budget_frame, form_frame
 from lgmamba.analysis.contrasts import LEVELS, Levels, contrasts_frame
 from lgmamba.analysis.exchange import exchange_frame
-from lgmamba.analysis.families import several_budgets, several_forms, several_mixers, trades_classes
+from lgmamba.analysis.families import exemplary_runs, several_budgets, several_forms, several_mixers, trades_classes
 from lgmamba.analysis.figure_data import figure_frames
 from lgmamba.analysis.files import write_frame, write_json
 from lgmamba.analysis.frames import (
@@ -82,7 +82,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     if params.task.TIED:
         paths = [folder.path / "probe/retention.parquet" for folder in folders]
         frames["retention"] = retention_frame(paths, ("run", *SETTING, "age"))
-    panel = collect_panel(folders) if params.task.IMAGES else None
+    panel = collect_panel(folders, exemplary_runs(params)[0]) if params.task.IMAGES else None
     frames |= {f"figure_{name}": frame for name, frame in figure_frames(params, frames, panel).items()}
 
     if "theory" in figures_of(params):

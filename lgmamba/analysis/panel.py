@@ -106,24 +106,27 @@ class Panel:
         return strip, found[0]
 
 
-def collect_panel(folders: list[RunFolder]) -> Panel:
-    """The first seed's panels of the runs that read patches of the first one's size; places of other patches are others.
+def collect_panel(folders: list[RunFolder], shown: str) -> Panel:
+    """The first seed's panels of the runs that read patches of one size; places of other patches are others.
+
+    Args:
+        shown: run whose patches they are.
 
     Raises:
         CollectError: runs show different images, read them in different orders, or were asked for pictures at other steps.
     """
     from safetensors.numpy import load_file
 
-    seed, task = folders[0].seed, folders[0].config.task
+    seed, task = folders[0].seed, next(folder.config.task for folder in folders if folder.run == shown)
     assert isinstance(task, DrawConfig | QueriedConfig)  # those with pictures
     alike = [f for f in folders if f.seed == seed and f.config.task.patch_size == task.patch_size]  # type: ignore[union-attr]
     panels = {folder.run: load_file(folder.path / "probe/panel.safetensors") for folder in alike}
-    first = next(iter(panels.values()))
+    first_run, first = next(iter(panels.items()))
     for run, panel in panels.items():
         for name in ("images", "cells", "steps"):
             if not np.array_equal(panel[name], first[name]):
                 what = {"images": "images", "cells": "visiting orders", "steps": "steps"}[name]
-                raise CollectError(f"{run} seed {seed}: its panel shows other {what} than {folders[0].run}")
+                raise CollectError(f"{run} seed {seed}: its panel shows other {what} than {first_run}")
     pictures = {
         (run, image): panel["reconstructions"][:, image]
         for run, panel in panels.items()

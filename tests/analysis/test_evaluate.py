@@ -189,7 +189,8 @@ def test_a_run_that_reads_other_patches_has_no_pictures_beside_the_others(study)
         else f
         for f in folders
     ]
-    assert {*params.runs} - {*collect_panel(fine).strips} == {"uniform"}
+    assert {*params.runs} - {*collect_panel(fine, "fixed_2").strips} == {"uniform"}
+    assert {*collect_panel(fine, "uniform").strips} == {"uniform"}
 
 
 def test_contrasts_are_those_of_the_curves(study):
