@@ -79,20 +79,14 @@ $(VENV)/docs-installed: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_OPTIONS) -c constraints.txt -e ".[docs]"
 	@touch $@
 
-# The blocks of README, docs/cifar10.md and docs/mixers.md about studies: from the default study's frames, and from those kept of the others.
+# The blocks of README and docs about studies: from the default study's frames, and from those kept of the others.
 readme: install
 	python -m lgmamba report --study results/queried_digits/config/study.json --frames results/queried_digits/frames \
 	  --figures reports/queried_digits/figures --out reports/queried_digits --readme README.md
-	python -m lgmamba report --study reports/omniglot/frames/study.json --frames reports/omniglot/frames \
-	  --figures reports/omniglot/figures --out reports/omniglot --readme README.md
-	python -m lgmamba report --study reports/cifar10/frames/study.json --frames reports/cifar10/frames \
-	  --figures reports/cifar10/figures --out reports/cifar10 --readme README.md
-	python -m lgmamba report --study reports/cifar10_remedies/frames/study.json --frames reports/cifar10_remedies/frames \
-	  --figures reports/cifar10_remedies/figures --out reports/cifar10_remedies --readme docs/cifar10.md
-	python -m lgmamba report --study reports/mixers_digits/frames/study.json --frames reports/mixers_digits/frames \
-	  --figures reports/mixers_digits/figures --out reports/mixers_digits --readme docs/mixers.md
-	python -m lgmamba report --study reports/mixers_second/frames/study.json --frames reports/mixers_second/frames \
-	  --figures reports/mixers_second/figures --out reports/mixers_second --readme docs/mixers.md
+	for it in omniglot:README cifar10:README cifar10_remedies:docs/cifar10 mixers_digits:docs/mixers mixers_second:docs/mixers; do \
+	  kept=reports/$${it%:*}; python -m lgmamba report --study $$kept/frames/study.json --frames $$kept/frames \
+	    --figures $$kept/figures --out $$kept --readme $${it#*:}.md || exit 1; done
+	for page in README docs/other_tasks; do python -m lgmamba matrix --page $$page.md || exit 1; done
 
 # Weights of the default study with a card for each run, and its frames with metadata, as one file, for whom training them is too long.
 release: install

@@ -64,8 +64,6 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
                     ax,
                     *rows[0][panels.index(panel)].get_legend_handles_labels(),  # all runs, those that name no class too
                     ncol=legends[panel],
-                    columnspacing=1,
-                    handlelength=1.6,
                 )
         _limits(row[0], here)
         for ax in row[::columns]:

@@ -57,8 +57,6 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
             ax,
             *rows[0][panels.index(panel)].get_legend_handles_labels(),  # all runs, those that name no class too
             ncol=legends[panel],
-            columnspacing=1,
-            handlelength=1.6,
         )
     return figure
 

@@ -26,13 +26,14 @@ def fig_envelope(frame: pl.DataFrame, style: Style) -> Figure:
     height = 4.4 * blocks if len(levels) == 1 else 3.4 * len(levels) * blocks
     figure = Figure(figsize=(min(WIDTH, 4.6 * columns), height), layout="constrained")
     axes = figure.subplots(
-        2 * len(levels) * blocks, columns, squeeze=False, sharex="col", height_ratios=[2.6, 1] * len(levels) * blocks
+        2 * len(levels) * blocks, columns, squeeze=False, height_ratios=[2.6, 1] * len(levels) * blocks
     )
-    for ax in axes.flat:
-        ax.tick_params(labelbottom=False)
     for at, name in enumerate(names):
         block, column = divmod(at, columns)
         own = axes[2 * len(levels) * block : 2 * len(levels) * (block + 1), column]
+        for ax in own[:-1]:  # families have lengths of their own
+            ax.sharex(own[-1])
+            ax.tick_params(labelbottom=False)
         for row, (here, looks) in enumerate(levels):
             family = here.filter(pl.col("family") == name)
             above, below = own[2 * row : 2 * row + 2]
@@ -48,7 +49,6 @@ def fig_envelope(frame: pl.DataFrame, style: Style) -> Figure:
         family = frame.filter(pl.col("family") == name)
         own[0].set_title(f"Lengths of {style[name].label} (L0 = {family['L0'][0]})", loc="left")
         log2_axis(own[-1].xaxis, family["step"].to_list())
-        own[-1].tick_params(labelbottom=True)
         own[-1].set_xlabel(f"Sequence length T ({style.steps})")
     for ax in axes[-2 * len(levels) :, columns - (columns * blocks - len(names)) :].flat:
         ax.axis("off")

@@ -140,8 +140,8 @@ def use_style() -> None:
 
 def legend_below(ax: Axes, *entries: Any, **looks: Any) -> None:
     """A legend under the label of the x axis, as far below it whatever the height of the axes; arguments as of `Axes.legend`."""
-    figure = ax.get_figure(root=True)
-    under = offset_copy(ax.transAxes, figure, y=-30, units="points")
+    under = offset_copy(ax.transAxes, ax.get_figure(root=True), y=-30, units="points")
+    looks = {"columnspacing": 1, "handlelength": 1.6} | looks
     ax.legend(*entries, loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=under, borderaxespad=0, **looks)
 
 

@@ -35,7 +35,7 @@ def fig_theory(frame: pl.DataFrame, style: Style) -> Figure:
         ax.set_title(look.label, loc="left")
         ax.set_xlabel(f"Step t ({style.steps})")
         ax.spines[["top", "right"]].set_visible(False)
-        legend_below(ax, ncol=2, columnspacing=1, handlelength=1.6)
+        legend_below(ax, ncol=2)
     axes[0].set_ylabel("Half squared error")
     log2_axis(axes[0].xaxis, frame["step"].to_list())
     return figure

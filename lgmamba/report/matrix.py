@@ -1,5 +1,8 @@
 """The matrix of `lgmamba.analysis.matrix` in Markdown: with numbers for docs/other_tasks.md, as signs for README.md."""
 
+from collections.abc import Callable
+from typing import Any
+
 import polars as pl
 
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE
@@ -13,12 +16,10 @@ SIGNS = {SHOWN: "+", SMALL: "+", OPPOSITE: "−", SAME: "=", UNDECIDED: "?", DES
 
 def matrix_table(found: pl.DataFrame) -> str:
     """Remedies by studies, then what is not there and why, of frames as `matrix_frame` gives them."""
-    studies = found.unique("study", maintain_order=True).to_dicts()
-    heads = [f"{study['task']}: [`{study['study']}`](../reports/{study['study']}/report.md)" for study in studies]
-    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' --- |' * len(studies)}"]
-    for form in FORMS:
-        cells = [_cell(found.filter(study=study["study"], remedy=form.title).row(0, named=True)) for study in studies]
-        lines.append(f"| {form.title} | {' | '.join(cells)} |")
+    studies = _studies(found)
+    lines = _grid(
+        found, [f"{s['task']}: [`{s['study']}`](../reports/{s['study']}/report.md)" for s in studies], "---", _cell
+    )
     units = {
         unit: [study["study"] for study in studies if study["unit"] == unit]
         for unit in dict.fromkeys(s["unit"] for s in studies)
@@ -41,12 +42,8 @@ def matrix_table(found: pl.DataFrame) -> str:
 
 def matrix_signs(found: pl.DataFrame) -> str:
     """Remedies by studies as one sign each, and what the signs say."""
-    studies = found.unique("study", maintain_order=True).to_dicts()
-    heads = [f"[{study['task']}](reports/{study['study']}/report.md)" for study in studies]
-    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' :---: |' * len(studies)}"]
-    for form in FORMS:
-        cells = [_sign(found.filter(study=study["study"], remedy=form.title).row(0, named=True)) for study in studies]
-        lines.append(f"| {form.title} | {' | '.join(cells)} |")
+    heads = [f"[{s['task']}](reports/{s['study']}/report.md)" for s in _studies(found)]
+    lines = _grid(found, heads, ":---:", _sign)
     lines += [
         "",
         f"At {FACTOR:g} L0, on Mamba-1, against the best control: + better, − worse, = no difference, ? undecided after Holm's correction, "
@@ -59,13 +56,27 @@ BLOCKS = {"matrix": matrix_table, "matrix_signs": matrix_signs}
 """What a page may have, by the name of the generated block."""
 
 
-def _sign(row: dict) -> str:
+def _studies(found: pl.DataFrame) -> list[dict[str, Any]]:
+    """A row of each study, in their order."""
+    return found.unique("study", maintain_order=True).to_dicts()
+
+
+def _grid(found: pl.DataFrame, heads: list[str], rule: str, cell: Callable[[dict[str, Any]], str]) -> list[str]:
+    """Lines of a table: remedies by studies, under these heads."""
+    lines = [f"| | {' | '.join(heads)} |", f"| --- |{f' {rule} |' * len(heads)}"]
+    for form in FORMS:
+        rows = [found.filter(study=s["study"], remedy=form.title).row(0, named=True) for s in _studies(found)]
+        lines.append(f"| {form.title} | {' | '.join(map(cell, rows))} |")
+    return lines
+
+
+def _sign(row: dict[str, Any]) -> str:
     if row["verdict"] == UNTESTABLE:
         return "n/a" if row["reason"].startswith("refused") else ""
     return SIGNS[row["verdict"]]
 
 
-def _cell(row: dict) -> str:
+def _cell(row: dict[str, Any]) -> str:
     """better, +0.31 [+0.12, +0.50]; or why there is no verdict."""
     if row["verdict"] == UNTESTABLE:
         return "refused" if row["reason"].startswith("refused") else row["reason"]
