@@ -49,8 +49,8 @@ def main() -> None:
     before = read(options.out, options.part) if options.add else {}
     begun = time.perf_counter()
     found = modules[options.part].attack(options, before)
-    found |= {"seconds": round(time.perf_counter() - begun)}
     found |= {
+        "seconds": round(time.perf_counter() - begun),
         "commit": git_state()["commit"][:10],
         "date": datetime.date.today().isoformat(),
         "cpu": cpu_name(),

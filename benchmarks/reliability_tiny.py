@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +136,8 @@ class Served:
             os._exit(status)
 
 
-def _copy_repository(folder: Path) -> None:
+def copy_repository(folder: Path) -> None:
+    """What a study needs of the repository, without compiled modules."""
     for name in ("lgmamba", "workflow", "params.yaml", "Snakefile", "profiles"):
         source = ROOT / name
         if source.is_dir():
@@ -144,6 +145,19 @@ def _copy_repository(folder: Path) -> None:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, folder / name)
+
+
+def made_files(folder: Path, tops: Iterable[str] = ("results", "reports", "data")) -> Iterator[Path]:
+    """Every file that a study made in a copy of the repository, without logs and locks."""
+    for top in tops:
+        for path in sorted((folder / top).rglob("*")):
+            parts = path.relative_to(folder).parts
+            if path.is_file() and not NOT_RESULTS & set(parts) and not path.name.endswith(".lock"):
+                yield path
+
+
+def _copy_with_tiny(folder: Path) -> None:
+    copy_repository(folder)
     (folder / "workflow/presets/tiny.yaml").write_text(STUDY, encoding="utf-8")
 
 
@@ -158,7 +172,7 @@ class Study:
     @classmethod
     def new(cls, folder: Path, environment: dict[str, str] | None = None) -> "Study":
         """A preset in an empty folder; `environment`: further variables of its processes."""
-        _copy_repository(folder)
+        _copy_with_tiny(folder)
         study = cls(folder, environment or {})
         with study.here():
             write_config_files(study.params())
@@ -167,7 +181,7 @@ class Study:
     @classmethod
     def recorded(cls, folder: Path, environment: dict[str, str] | None = None) -> "Study":
         """The same as params.yaml of a repository that git and DVC look after."""
-        _copy_repository(folder)
+        _copy_with_tiny(folder)
         for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config"):
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
@@ -234,13 +248,7 @@ class Study:
 
     def results(self) -> dict[str, str]:
         """File -> digest, of everything that the study made."""
-        found = {}
-        for top in ("results", "reports", "data"):
-            for path in sorted((self.folder / top).rglob("*")):
-                name = path.relative_to(self.folder)
-                if path.is_file() and not NOT_RESULTS & set(name.parts) and not path.name.endswith(".lock"):
-                    found[str(name)] = file_digest(path)
-        return found
+        return {str(path.relative_to(self.folder)): file_digest(path) for path in made_files(self.folder)}
 
 
 class Here:

@@ -10,7 +10,6 @@ current, and no file may be there that an undisturbed study does not have. Write
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,12 +21,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from reliability_tiny import NOT_RESULTS  # noqa: E402
+from reliability_tiny import copy_repository, made_files  # noqa: E402
 
 from lgmamba.files import to_json, write_atomic  # noqa: E402
 from lgmamba.provenance import cpu_name, git_state, versions  # noqa: E402
-
-COPIED = ("lgmamba", "workflow", "params.yaml", "Snakefile", "profiles", "pyproject.toml")
 
 
 def main() -> None:
@@ -83,13 +80,7 @@ class Call:
 
     def __init__(self, folder: Path, gpus: int, options: argparse.Namespace):
         self.folder, self.gpus = folder, gpus
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                folder.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, folder / name)
+        copy_repository(folder)
         (folder / "data").mkdir()
         (folder / "data/raw").symlink_to(ROOT / "data/raw")
         self.words = ["snakemake", "--cores", str(options.cores), "--resources", f"gpu={gpus * options.share}"]
@@ -124,13 +115,7 @@ class Call:
 
     def results(self) -> set[str]:
         """Files that the study made."""
-        names = {
-            path.relative_to(self.folder)
-            for top in ("results", "reports")
-            for path in (self.folder / top).rglob("*")
-            if path.is_file()
-        }
-        return {str(name) for name in names if not NOT_RESULTS & set(name.parts) and name.suffix != ".lock"}
+        return {str(path.relative_to(self.folder)) for path in made_files(self.folder, ("results", "reports"))}
 
 
 def gpu_name() -> str:

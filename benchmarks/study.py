@@ -2,7 +2,8 @@
 
     python benchmarks/study.py [--out reports/benchmarks] [--readme docs/cost.md] [--part both]
 
-Writes study.{json,md} and brings the block `times` of docs/cost.md up to date; rows of a part that is not measured stay. Steps,
+Writes study.{json,md} and brings the blocks `times` and `times:jobs` of docs/cost.md up to date; rows of a part that is not measured
+stay. Steps,
 in a clone of the current commit in a temporary folder, one after the other:
 
     fresh       make install   an empty folder `.venv`, versions of constraints.txt, packages from pip's own index and cache
@@ -19,8 +20,10 @@ processes share count once, where the system tells (Linux): jobs are copies of o
 """
 
 import argparse
+import csv
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -69,9 +72,10 @@ def _watch(process: subprocess.Popen, peak: list[float]) -> None:
 
 
 def fresh(clone: Path) -> dict[str, dict]:
-    """The README's commands in an empty clone."""
+    """The README's commands in an empty clone, and what the jobs of the study took in it."""
     rows = {"install": {"what": "`make install`"} | measured(["make", "install"], clone)}
     rows["run"] = {"what": "`make run`, the default study"} | measured(["make", "run"], clone)
+    rows["run"]["jobs"] = jobs_of_a_call(clone / "results/queried_digits/benchmarks")
     rows["again"] = {"what": "`make run` again"} | measured(["make", "run"], clone)
     rows["test"] = {"what": "`make test`"} | measured(["make", "test"], clone)
     return rows
@@ -97,6 +101,32 @@ def measured_study(clone: Path, backend: str) -> dict[str, float]:
     params["outputs"] = {"data": f"data/{backend}", "results": folder, "reports": f"{folder}/reports"}
     (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return measured(["make", "run"], clone)
+
+
+def jobs_of_a_call(folder: Path) -> dict[str, list[float]]:
+    """Stage -> seconds of each of its jobs, by Snakemake's own clock, the longest in sum first."""
+    found: dict[str, list[float]] = {}
+    for path in sorted(folder.rglob("*.tsv")):
+        stage = path.relative_to(folder).with_suffix("").parts[0]
+        with path.open(encoding="utf-8", newline="") as file:
+            found.setdefault(stage, []).extend(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
+    return dict(sorted(found.items(), key=lambda item: -sum(item[1])))
+
+
+def jobs_text(jobs: dict[str, list[float]], about: dict) -> str:
+    """The block `times:jobs` of docs/cost.md."""
+    rows = [
+        f"| {stage} | {len(took)} | {statistics.mean(took):.1f} | {min(took):.1f} to {max(took):.1f} | {sum(took):.0f} |"
+        for stage, took in jobs.items()
+    ]
+    lines = [
+        "| stage | jobs | seconds a job, mean | shortest to longest | all, s |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        *rows,
+        "",
+        f"As many jobs at a time as there are cores ({about['cores']}), so that the sum is more than the time of that `make run`.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def text(result: dict) -> str:
@@ -145,6 +175,8 @@ def keep(rows: dict[str, dict], out: Path, readme: Path) -> None:
     write_atomic(out / "study.json", to_json(result))
     write_atomic(out / "study.md", "# The two commands\n\n" + text(result))
     update_block(readme, "times", text(result))
+    if jobs := rows.get("run", {}).get("jobs"):
+        update_block(readme, "times:jobs", jobs_text(jobs, about))
     print(json.dumps(rows, indent=1))
 
 
