@@ -15,8 +15,11 @@ ENGINE: Final = "in-memory"
 
 
 def error_over_seeds(errors: pl.LazyFrame, keys: Sequence[str]) -> pl.DataFrame:
-    """One row for each seed (mse, count) -> <keys>, mse, its lowest and highest over seeds, mean count, n_seeds; sorted by the keys."""
-    over_seeds = errors.group_by(keys).agg(
+    """One row for each seed (mse, count) -> <keys>, mse, its lowest and highest over seeds, mean count, n_seeds; sorted by the keys.
+
+    Means are added up in the order of the rows. Were the groups' own order left open, polars would leave out a sort before.
+    """
+    over_seeds = errors.group_by(keys, maintain_order=True).agg(
         mse=pl.col("mse").mean(),
         mse_lo=pl.col("mse").min(),
         mse_hi=pl.col("mse").max(),
