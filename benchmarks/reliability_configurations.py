@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 TITLE = "Configurations that nobody meant"
 LIMIT_S = 5.0
 MEMORY_BYTES = 16 << 30
-OVERRIDE = "{train: {steps: 20, lr: 1e-3}, seeds: [0, 1], probe: {factors: [2, 4]}, study: mine}"
+OVERRIDE = "{train: {steps: 20, lr: 1e-3}, seeds: [0, 1], probe: {length_ratios: [2, 4]}, study: mine}"
 
 CLEAN, ACCEPTED = "one message for a person", "accepted, and everything about it works"
 TRACEBACK, SLOW, HALF = "a traceback", f"longer than {LIMIT_S:g} s", "accepted, and then something about it fails"

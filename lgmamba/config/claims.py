@@ -14,7 +14,7 @@ Everything else that a study measures is described, not judged.
 
 import datetime
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -220,6 +220,8 @@ class Comparison(Strict):
 class ClaimsConfig(Strict):
     """What is claimed, when it was written down, and what counts as shown."""
 
+    RENAMED: ClassVar = {"far_factors": "far_length_ratios"}
+
     comparisons: list[Comparison] = Field([], description="families of runs that figures and tables put side by side")
 
     fixed: datetime.date | None = Field(
@@ -235,10 +237,10 @@ class ClaimsConfig(Strict):
     level: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
     seeds: int = Field(5, ge=2, description="trainings on each side needed for a verdict; with fewer it is described")
     primary: list[Contrast] = Field([], description="the primary contrasts; Holm's correction is over these")
-    far_factors: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
+    far_length_ratios: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
         [2, 4, 8, 25],
         min_length=1,
-        description="multiples of L0 at which tables describe what is beyond it; as far as probe.max_factor goes",
+        description="multiples of L0 at which tables describe what is beyond it; as far as probe.max_length_ratio goes",
     )
 
     @model_validator(mode="after")

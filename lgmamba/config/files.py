@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from lgmamba.config.base import ConfigError, Strict, validate
+from lgmamba.config.base import ConfigError, Strict, validate, with_new_names
 from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
 from lgmamba.config.remedies import ExtensionConfig, Remedies
@@ -282,7 +282,8 @@ def frozen_path(layout: Layout, file: Strict) -> Path:
 
 
 def read_config(path: str | Path, model: type[M]) -> M:
-    """One of the files above: Params, DataFile, RunConfig, ProbeFile, RemedyFile, InspectFile or TrackingFile.
+    """One of the files above: Params, DataFile, RunConfig, ProbeFile, RemedyFile, InspectFile or TrackingFile. Keys of an older
+    version are understood, since a program wrote them.
 
     Raises:
         ConfigError: missing, not JSON, or with values that do not fit; names the file and each key.
@@ -297,4 +298,4 @@ def read_config(path: str | Path, model: type[M]) -> M:
         raise ConfigError(f"{path}: cannot be read ({e.strerror})") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as e:
         raise ConfigError(f"{path} is not JSON: {e}") from None
-    return validate(model, values, str(path))
+    return validate(model, with_new_names(values, model), str(path))

@@ -1,7 +1,7 @@
 """How trained models are looked into: the section `inspect` of params.yaml."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -53,6 +53,8 @@ READ_OUT_AT = ["L0 / 4", "L0", "4 L0", "25 L0"]
 class InspectConfig(Strict):
     """What the probes of a model's inside look at: attention, receptive fields, states, memory and its modes."""
 
+    RENAMED: ClassVar = {"factors": "length_ratios"}
+
     runs: list[Name] = Field(min_length=1, description="runs looked into, every seed of them")
     looks: list[Look] = Field(
         list(INSIDE),
@@ -65,7 +67,7 @@ class InspectConfig(Strict):
         exclude_if=lambda at: at == READ_OUT_AT,
         description="of read_outs: lengths, in the words of claims; L0 is always one",
     )
-    factors: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
+    length_ratios: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
         min_length=1,
         default=[2, 4, 8, 25],
         description="lengths T looked at beyond L0, in units of the run's own L0; read-outs have read_out_at",
@@ -86,7 +88,7 @@ class InspectConfig(Strict):
 
     @model_validator(mode="after")
     def _each_once(self):
-        for key in ("runs", "looks", "factors", "read_out_at"):
+        for key in ("runs", "looks", "length_ratios", "read_out_at"):
             values = getattr(self, key)
             if len(set(values)) != len(values):
                 raise ValueError(f"{key} with each entry once; got {values}")
@@ -94,7 +96,7 @@ class InspectConfig(Strict):
 
     def steps(self, L0: int) -> list[int]:
         """L0, and the lengths T looked at beyond it, patches, ascending."""
-        return sorted({L0, *(max(L0 + 1, round(f * L0)) for f in self.factors)})
+        return sorted({L0, *(max(L0 + 1, round(f * L0)) for f in self.length_ratios)})
 
     def read_out_steps(self, L0: int) -> list[int]:
         """L0, and the other lengths at which read-outs are fitted, patches, ascending."""

@@ -9,7 +9,7 @@ Glossary: L0 longest training length of a run; T length of the sequence, t step,
 
 import itertools
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -73,23 +73,25 @@ class CalibrationConfig(Strict):
     @classmethod
     def _ascending(cls, lengths: list[float]) -> list[float]:
         if lengths != sorted(set(lengths)):
-            raise ValueError(f"ascending factors of L0; got {lengths}")
+            raise ValueError(f"ascending multiples of L0; got {lengths}")
         return lengths
 
 
 class ExtensionConfig(Strict):
     """How remedies are tried."""
 
+    RENAMED: ClassVar = {"factors": "length_ratios"}
+
     runs: list[Name] = Field(min_length=1, description="runs that they are tried on, with every seed")
-    factors: list[Multiple] = Field(min_length=1, description="T / L0 reported")
+    length_ratios: list[Multiple] = Field(min_length=1, description="T / L0 reported")
     orders: list[Order] = Field(min_length=1, description="visiting orders")
     images: Positive = Field(description="images of probe.split, at most")
     repeats: Positive = Field(1, description="visiting orders an image")
     calibration: CalibrationConfig
 
     def steps(self, L0: int) -> list[int]:
-        """Steps reported for a run: some up to L0, where every remedy must change nothing, and the factors."""
-        return sorted({max(1, L0 // 4), max(1, L0 // 2), L0} | {round(f * L0) for f in self.factors})
+        """Steps reported for a run: some up to L0, where every remedy must change nothing, and the ratios."""
+        return sorted({max(1, L0 // 4), max(1, L0 // 2), L0} | {round(f * L0) for f in self.length_ratios})
 
 
 def with_kinds(entries: Any) -> Any:

@@ -10,7 +10,7 @@ from bisect import insort
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
@@ -48,12 +48,16 @@ PRESETS = Path("workflow/presets")
 class ProbeConfig(Strict):
     """Per-step reconstructions of held-out images."""
 
+    RENAMED: ClassVar = {"max_factor": "max_length_ratio", "factors": "length_ratios"}
+
     split: Literal["val", "test"] = Field(description="which images; test is for the final answer only")
     images: Positive = Field(description="images, at most")
     repeats: Positive = Field(description="visiting orders per image")
     orders: list[Order] = Field(min_length=1, description="visiting orders; the first is the headline")
-    max_factor: Multiple = Field(description="longest sequence, in units of the study's largest training length")
-    factors: list[Multiple] = Field(description="steps reported beyond L0, in units of the run's own training length")
+    max_length_ratio: Multiple = Field(description="longest sequence, in units of the study's largest training length")
+    length_ratios: list[Multiple] = Field(
+        description="steps reported beyond L0, in units of the run's own training length"
+    )
     extra_steps: list[Positive] = Field(description="further steps reported, patches")
     batch_images: Positive = Field(description="images a pass")
     piece: Positive = Field(description="steps held in memory at a time")
@@ -223,10 +227,13 @@ class Params(Strict):
         return max(self._lengths)
 
     def probe_steps(self, run: RunConfig) -> list[int]:
-        """Steps t at which a run is probed: powers of two, every training length, multiples of its L0; up to max_factor x the study's L0."""
-        last = int(self.probe.max_factor * self.L0)
+        """Steps t at which a run is probed: powers of two, every training length, multiples of its L0; up to max_length_ratio x the study's L0."""
+        last = int(self.probe.max_length_ratio * self.L0)
         powers = {2**k for k in range(last.bit_length())}
-        own = {round(f * run.L0) for f in (*self.probe.factors, *self.claims.far_factors, self.probe.max_factor)}
+        own = {
+            round(f * run.L0)
+            for f in (*self.probe.length_ratios, *self.claims.far_length_ratios, self.probe.max_length_ratio)
+        }
         own |= needed_steps(self.claims.primary, run.run, run.L0)
         steps = powers | self._lengths | own | set(self.probe.extra_steps) | {last}
         return sorted(t for t in steps if 1 <= t <= last)
@@ -244,9 +251,9 @@ class Params(Strict):
 
     @cached_property
     def _panel_steps(self) -> list[int]:
-        last = int(self.probe.max_factor * self.L0)
+        last = int(self.probe.max_length_ratio * self.L0)
         named = {2**k for k in range(last.bit_length())} | self._lengths
-        named |= {round(f * self.L0) for f in (*self.probe.factors, *self.claims.far_factors)}
+        named |= {round(f * self.L0) for f in (*self.probe.length_ratios, *self.claims.far_length_ratios)}
         named |= {*self.probe.extra_steps, last}
         steps = sorted(t for t in named if 1 <= t <= last)
         while len(steps) < PANEL_STEPS:

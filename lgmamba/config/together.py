@@ -171,9 +171,9 @@ def check_contrasts(study: Params) -> None:
             for step in sorted({step for name in side.runs for step in side.steps_read(runs[name].L0)}):
                 if read is not None and step not in read:
                     raise ValueError(f"{path}.at: found {step} steps, expected: one of extension's, {sorted(read)}")
-                if step > study.probe.max_factor * study.L0:
+                if step > study.probe.max_length_ratio * study.L0:
                     raise ValueError(
-                        f"{path}.at: found {step} steps, expected: at most probe.max_factor x L0, {study.probe.max_factor * study.L0:g}"
+                        f"{path}.at: found {step} steps, expected: at most probe.max_length_ratio x L0, {study.probe.max_length_ratio * study.L0:g}"
                     )
 
 
@@ -224,9 +224,9 @@ def check_extension(study: Params) -> None:
     tried = {name: runs[name] for name in study.extension.runs}
     check_kinds(study.remedies, tried, study.extension.orders)
     check_mixers(study.remedies, tried)
-    if max(study.extension.factors) < JUDGED_FROM:
+    if max(study.extension.length_ratios) < JUDGED_FROM:
         raise ValueError(
-            f"extension.factors: found {study.extension.factors}, expected: one of {JUDGED_FROM:g} or more, from where on "
+            f"extension.length_ratios: found {study.extension.length_ratios}, expected: one of {JUDGED_FROM:g} or more, from where on "
             "remedies are judged"
         )
 
@@ -282,12 +282,12 @@ def check_initial_weights(study: Params) -> None:
 
 def check_lengths(study: Params) -> None:
     """No sequence is longer than anyone can wait for, or than its task can make it."""
-    asked = {"probe.max_factor": study.probe.max_factor}
+    asked = {"probe.max_length_ratio": study.probe.max_length_ratio}
     if study.extension is not None:
-        asked["extension.factors"] = max(study.extension.factors)
+        asked["extension.length_ratios"] = max(study.extension.length_ratios)
         asked["extension.calibration.lengths"] = max(study.extension.calibration.lengths)
     if study.inspect is not None:
-        asked["inspect.factors"] = max(study.inspect.factors)
+        asked["inspect.length_ratios"] = max(study.inspect.length_ratios)
         asked["inspect.read_out_at"] = study.inspect.read_out_steps(study.L0)[-1] / study.L0
     for path, factor in asked.items():
         if factor * study.L0 > LONGEST:
@@ -300,12 +300,20 @@ def check_lengths(study: Params) -> None:
 
 def _check_orders_reach(study: Params) -> None:
     source = study.data.source
-    read = [("probe.max_factor", study.probe.max_factor * study.L0, name, study.probe.orders) for name in study.runs]
+    read = [
+        ("probe.max_length_ratio", study.probe.max_length_ratio * study.L0, name, study.probe.orders)
+        for name in study.runs
+    ]
     if study.extension is not None:
         calibration, L0 = study.extension.calibration, {name: run.L0 for name, run in study.runs_by_name().items()}
         for name in study.extension.runs:
             read += [
-                ("extension.factors", max(study.extension.factors) * L0[name], name, study.extension.orders),
+                (
+                    "extension.length_ratios",
+                    max(study.extension.length_ratios) * L0[name],
+                    name,
+                    study.extension.orders,
+                ),
                 ("extension.calibration.lengths", max(calibration.lengths) * L0[name], name, [calibration.order]),
             ]
     for path, steps, name, orders in read:

@@ -26,7 +26,7 @@ def class_facts(params: Params, summary: pl.DataFrame, frames: Path) -> dict[str
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
     read = headline.filter(pl.col("method") == "model").select("run", "step", "psnr", "accuracy")
     known = {(run, step): {"psnr": psnr, "accuracy": accuracy} for run, step, psnr, accuracy in read.rows()}
-    factors, nothing = [1 / 4, 1, *params.claims.far_factors], {"psnr": None, "accuracy": None}
+    factors, nothing = [1 / 4, 1, *params.claims.far_length_ratios], {"psnr": None, "accuracy": None}
     rows = [
         {"run": name, "weight": run.train.class_weight}
         | {"levels": [known.get((name, max(1, round(f * run.L0))), nothing) for f in factors]}

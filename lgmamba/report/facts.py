@@ -72,7 +72,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "account": account_facts(params, found["summary"]),
         "asked_told": told_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "asked_written": asked_facts(params, frames) if "asked" in params.task.DETAILS else [],
-        "far_factors": params.claims.far_factors,
+        "far_length_ratios": params.claims.far_length_ratios,
         "mixers": mixer_facts(params, frames),
         "forms": form_rows(frames) if several_forms(params) else [],
         "budgets": budget_rows(frames) if several_budgets(params) else [],
@@ -117,7 +117,7 @@ def _strategies(params: Params, frames: Path) -> list[str]:
     if not (params.task.TIED and params.task.IMAGES):
         return []
     maps = shown_rows(params, "retention", pl.read_parquet(frames / "figure_retention.parquet"))
-    return strategy_sentences(maps, described_runs(params), max(params.claims.far_factors))
+    return strategy_sentences(maps, described_runs(params), max(params.claims.far_length_ratios))
 
 
 def told_facts(params: Params, frames: Path) -> list[dict[str, Any]]:
@@ -195,7 +195,7 @@ def level_facts(params: Params, summary: pl.DataFrame, order: str) -> list[dict[
     """Level of each run at L0 and at its multiples, in one order: {run, L0, psnr: {factor: level or None}}."""
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == order, pl.col("method") == "model")
     psnr = {(run, step): value for run, step, value in headline.select("run", "step", "psnr").rows()}
-    factors = [1, *params.claims.far_factors]
+    factors = [1, *params.claims.far_length_ratios]
     return [
         {"run": name, "L0": run.L0, "psnr": {f"{f:g}": psnr.get((name, round(f * run.L0))) for f in factors}}
         for name, run in params.runs_by_name().items()
@@ -209,7 +209,7 @@ def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | Non
     """
     if not params.claims.comparisons:
         return None
-    family, runs, far = families(params)[0], params.runs_by_name(), max(params.claims.far_factors)
+    family, runs, far = families(params)[0], params.runs_by_name(), max(params.claims.far_length_ratios)
     steps = {"early": family.L0 // 4, "L0": family.L0, "twice": 2 * family.L0, "far": round(far * family.L0)}
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
     psnr = {

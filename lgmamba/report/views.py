@@ -28,7 +28,7 @@ def figure_views(params: Params, best: str | None = None) -> dict[str, str]:
     if best is not None and tried:
         first = tried[:MOST_RUNS]
         L0 = min(params.runs_by_name()[run].L0 for run in first)
-        views["remedies"] = link(params, first, max(params.the_extension.factors) * L0, best)
+        views["remedies"] = link(params, first, max(params.the_extension.length_ratios) * L0, best)
     return views
 
 

@@ -35,7 +35,7 @@ def log_levels(store: Path, params: Params, frames: Path) -> int:
         if run_id is None:
             continue
         found += 1
-        factors = {1: "L0"} | {factor: f"{factor:g}_L0" for factor in params.claims.far_factors}
+        factors = {1: "L0"} | {factor: f"{factor:g}_L0" for factor in params.claims.far_length_ratios}
         own = curves.filter(run=run, seed=seed).sort("step")
         values: dict[tuple[str, int], float] = {}
         for column in (column for column in names if column in own.columns):

@@ -24,7 +24,7 @@ INSPECT: dict[str, Any] = {
     "runs": ["uniform_short", "uniform"],
     "looks": [*INSIDE, "read_outs"],
     "read_out_at": ["L0 / 4", "2 L0"],
-    "factors": [2, 4],
+    "length_ratios": [2, 4],
     "order": "permutation",
     "images": 8,
     "fit_images": 16,

@@ -30,7 +30,7 @@ VALUES: dict[str, Any] = {
     ],
     "extension": {
         "runs": ["uniform_short", "uniform"],
-        "factors": [1, 2, 4, 8, 25],
+        "length_ratios": [1, 2, 4, 8, 25],
         "orders": ["permutation", "replacement"],
         "images": 20,
         "repeats": 1,

@@ -123,8 +123,10 @@ def small(tmp_path_factory):
     from tests.analysis.synthetic_inspect import INSPECT
 
     runs = {name: DIGITS_RUNS[name] for name in ("fixed_16", "uniform", "adaptive")}
-    look = INSPECT | {"runs": ["uniform"], "factors": [2]}
-    values = study_values(runs, probe={"images": 4, "max_factor": 4, "factors": [2]}, claims={"far_factors": [2]})
+    look = INSPECT | {"runs": ["uniform"], "length_ratios": [2]}
+    values = study_values(
+        runs, probe={"images": 4, "max_length_ratio": 4, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
+    )
     return make_study(tmp_path_factory.mktemp("small"), values | {"inspect": look, "seeds": [0]})
 
 

@@ -31,7 +31,9 @@ def frame(study, name: str) -> pl.DataFrame:
 def spoilt(tmp_path: Path):
     """A small study with remedies that a test may spoil: remedies.json of the first seed of `uniform`, and what reads it."""
     runs = {name: DIGITS_RUNS[name] for name in ("uniform", "uniform_short", "adaptive")}
-    values = study_values(runs, probe={"images": 4, "max_factor": 4, "factors": [2]}, claims={"far_factors": [2]})
+    values = study_values(
+        runs, probe={"images": 4, "max_length_ratio": 4, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
+    )
     study_json, results = make_study(tmp_path, values | VALUES)
 
     class Spoilt:
@@ -154,7 +156,7 @@ def test_the_best_control_is_chosen_for_each_training():
 
 
 def test_factors_are_those_asked_for_also_where_patches_are_whole():
-    asked = {"runs": ["uniform"], "factors": [1, 1.1, 1.3, 25]}
+    asked = {"runs": ["uniform"], "length_ratios": [1, 1.1, 1.3, 25]}
     params = Params.model_validate(study_values() | VALUES | {"extension": VALUES["extension"] | asked})
     found = {step: factor_of(params.extension, 4, step) for step in params.extension.steps(4)}
     assert found == {1: 0.25, 2: 0.5, 4: 1.0, 5: 1.3, 100: 25.0}
@@ -277,7 +279,9 @@ def test_evaluations_are_in_the_column_of_their_setting(study):
 
 def test_one_seed_has_effects_and_no_intervals(tmp_path):
     runs = {name: DIGITS_RUNS[name] for name in ("uniform", "uniform_short", "adaptive")}
-    values = study_values(runs, probe={"images": 4, "max_factor": 2, "factors": [2]}, claims={"far_factors": [2]})
+    values = study_values(
+        runs, probe={"images": 4, "max_length_ratio": 2, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
+    )
     study_json, results = make_study(tmp_path, values | VALUES | {"seeds": [0]})
     params = load_study(study_json)
     frames = remedy_frames(params, collect_runs(params, results / "runs"))
@@ -289,7 +293,9 @@ def test_one_seed_has_effects_and_no_intervals(tmp_path):
 def test_controls_alone_are_a_study_too(tmp_path):
     """No remedy listed: the controls are drawn and told."""
     runs = {name: DIGITS_RUNS[name] for name in ("uniform", "uniform_short", "adaptive")}
-    values = study_values(runs, probe={"images": 4, "max_factor": 2, "factors": [2]}, claims={"far_factors": [2]})
+    values = study_values(
+        runs, probe={"images": 4, "max_length_ratio": 2, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
+    )
     study_json, results = make_study(tmp_path, values | VALUES | {"remedies": []})
     evaluate(study_json, results, tmp_path / "frames")
     with thumbnails():

@@ -138,8 +138,8 @@ def probe_words(paths) -> list:
         "images": 4,
         "repeats": 1,
         "orders": ["permutation"],
-        "max_factor": 2,
-        "factors": [],
+        "max_length_ratio": 2,
+        "length_ratios": [],
         "extra_steps": [],
     }
     settings |= {"batch_images": 4, "piece": 4, "panel_images": 2}

@@ -30,7 +30,7 @@ REMEDIES = {
     "remedies": [{"name": "mult", "kind": "spectrum", "form": "mult", "calibrate": "zeroth_order", "mode": "prefix"}],
     "extension": {
         "runs": ["told"],
-        "factors": [2],
+        "length_ratios": [2],
         "orders": ["permutation"],
         "images": 2,
         "calibration": {"images": 2, "steps": 1, "lengths": [2]},
@@ -44,7 +44,7 @@ def bare(tmp_path):
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "sitecustomize.py").write_text(HIDE)
     values = STUDY | {"runs": {name: STUDY["runs"][name] for name in ("plain", "told")}, "seeds": [0]} | REMEDIES
-    values |= {"extends": "digits", "inspect": INSPECT | {"runs": ["told"], "factors": [2]}}
+    values |= {"extends": "digits", "inspect": INSPECT | {"runs": ["told"], "length_ratios": [2]}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values))
 
     path = f"{tmp_path / 'python'}:{ROOT}"

@@ -160,7 +160,7 @@ def test_every_row_that_is_always_there_keeps_its_name():
         ({"runs": ["plain", "gone"]}, ["extension.runs.1: found 'gone'", "one of the runs"]),
         ({"runs": ["plain", "plain"]}, ["extension.runs.1: found 'plain' twice"]),
         ({"runs": []}, ["extension.runs: found []"]),
-        ({"factors": [0.5]}, ["extension.factors.0: found 0.5"]),
+        ({"length_ratios": [0.5]}, ["extension.length_ratios.0: found 0.5"]),
         ({"images": 0}, ["extension.images: found 0"]),
         ({"orders": ["zigzag"]}, ["extension.orders.0: found 'zigzag'"]),
         ({"calibration": {"images": 1}}, ["extension.calibration.images: found 1"]),
@@ -183,7 +183,7 @@ def test_remedies_need_to_be_told_where_they_are_tried_and_a_study_needs_neither
 
 
 def test_steps_are_multiples_of_L0_and_a_few_up_to_it():
-    extension = study(extension={"factors": [1, 1.5, 2, 25]}).extension
+    extension = study(extension={"length_ratios": [1, 1.5, 2, 25]}).extension
     assert extension.steps(16) == [4, 8, 16, 24, 32, 400]
     assert extension.steps(1) == [1, 2, 25]
 

@@ -25,8 +25,8 @@ READ_OUT = {
 
 WRONG = {
     "no factor at which remedies are judged": (
-        {"extension": {"factors": [1, 1.5]}},
-        "extension.factors: found [1.0, 1.5], expected: one of 2 or more, from where on remedies are judged",
+        {"extension": {"length_ratios": [1, 1.5]}},
+        "extension.length_ratios: found [1.0, 1.5], expected: one of 2 or more, from where on remedies are judged",
     ),
     "no validation images": (
         {"data": {"splits": {"val": 0}}},
@@ -45,18 +45,21 @@ WRONG = {
         "remedies.0.clamp: found 0.97, expected: a share that leaves one of the L0 = 16 steps of run 'plain'",
     ),
     "a seed of 64 bits": ({"seeds": [1 << 63]}, "seeds.0: found 9223372036854775808, expected: Input should be less"),
-    "a claim at L0 against L0": ({"claims": {"far_factors": [1]}}, "claims.far_factors.0: found 1"),
+    "a claim at L0 against L0": ({"claims": {"far_length_ratios": [1]}}, "claims.far_length_ratios.0: found 1"),
     "slower than anything": (
         {"model": {"adaptive": ADAPTIVE | {"beyond": "rescale", "slowest": 1e300}}},
         "model.adaptive.slowest: found 1e+300, expected: Input should be less than or equal to 1000000",
     ),
-    "a sequence without end": ({"probe": {"max_factor": 1e300}}, "probe.max_factor: found 1e+300"),
+    "a sequence without end": ({"probe": {"max_length_ratio": 1e300}}, "probe.max_length_ratio: found 1e+300"),
     "a sequence of a hundred million": (
-        {"probe": {"max_factor": 999_999}},
-        "probe.max_factor: found 999999, expected: sequences of at most 1,000,000 patches; with L0 = 16 they would have 15,999,984",
+        {"probe": {"max_length_ratio": 999_999}},
+        "probe.max_length_ratio: found 999999, expected: sequences of at most 1,000,000 patches; with L0 = 16 they would have 15,999,984",
     ),
-    "remedies on such a sequence": ({"extension": {"factors": [999_999]}}, "extension.factors: found 999999"),
-    "a look at such a sequence": ({"inspect": {"factors": [999_999]}}, "inspect.factors: found 999999"),
+    "remedies on such a sequence": (
+        {"extension": {"length_ratios": [999_999]}},
+        "extension.length_ratios: found 999999",
+    ),
+    "a look at such a sequence": ({"inspect": {"length_ratios": [999_999]}}, "inspect.length_ratios: found 999999"),
     "read-outs of such a sequence": (
         {"inspect": {"looks": ["read_outs"], "read_out_at": ["L0", "2000000"]}},
         "inspect.read_out_at: found 125000, expected: sequences of at most 1,000,000 patches",

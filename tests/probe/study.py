@@ -46,8 +46,8 @@ STUDY = {
         "images": 9,
         "repeats": 2,
         "orders": ["permutation", "replacement"],
-        "max_factor": 4,  # up to 24 steps: 16 cells, and half of them again
-        "factors": [2],
+        "max_length_ratio": 4,  # up to 24 steps: 16 cells, and half of them again
+        "length_ratios": [2],
         "extra_steps": [5, 17],
         "batch_images": 4,
         "piece": 5,
@@ -56,7 +56,7 @@ STUDY = {
     "claims": {
         "comparisons": [{"generalist": "plain", "adaptive": "told"}],
         "level": 0.95,
-        "far_factors": [2, 4],
+        "far_length_ratios": [2, 4],
     },
     "remedies": [],
     "extension": None,

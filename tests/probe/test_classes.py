@@ -34,10 +34,10 @@ MINE = {
         "told": {"model": {"adaptive": {"kind": "length_token"}}},
     },
     "seeds": [0],
-    "probe": {"repeats": 1, "factors": [2], "extra_steps": [], "max_factor": 2, "panel_images": 2},
+    "probe": {"repeats": 1, "length_ratios": [2], "extra_steps": [], "max_length_ratio": 2, "panel_images": 2},
     "claims": {
         "comparisons": [{"generalist": "w0", "adaptive": "told"}],
-        "far_factors": [2],
+        "far_length_ratios": [2],
         "primary": [
             {"name": "A", "claim": "a", "of": ACCURATE, "minus": ACCURATE | {"run": "w0"}, "claimed": "above"},
             {
@@ -55,7 +55,7 @@ MINE = {
     ],
     "extension": {
         "runs": ["w1"],
-        "factors": [2],
+        "length_ratios": [2],
         "orders": ["permutation"],
         "images": 3,
         "calibration": {"images": 4, "steps": 1, "lengths": [2], "order": "permutation"},

@@ -25,7 +25,7 @@ TRIED = {
     ],
     "extension": {
         "runs": ["plain", "told"],
-        "factors": [1, 2, 4],
+        "length_ratios": [1, 2, 4],
         "orders": ["permutation", "replacement"],
         "images": 2,
         "repeats": 1,

@@ -37,7 +37,7 @@ KEYS = {
 
 def look(study, run: str, out, what: str = "all", **changes):
     trained = read_config(study.layout.run_json(run, 0), RunConfig)
-    config = InspectConfig.model_validate(INSPECT | {"runs": [run], "images": 9, "factors": [2, 9]} | changes)
+    config = InspectConfig.model_validate(INSPECT | {"runs": [run], "images": 9, "length_ratios": [2, 9]} | changes)
     file = InspectFile(run=trained, inspect=config, split="test", steps=config.steps(trained.L0))
     return inspect(file, study.home(run) / "train", study.data, out, CPU, what)
 

@@ -42,7 +42,7 @@ REMEDIES = [
 ]
 EXTENSION = {
     "runs": ["plain", "told"],
-    "factors": [1, 2, 4],
+    "length_ratios": [1, 2, 4],
     "orders": ["permutation", "replacement"],
     "images": IMAGES,
     "repeats": 2,

@@ -36,9 +36,9 @@ SMALL = {
     "train": {"steps": 10, "batch_size": 8, "warmup_steps": 5, "log_every": 5, "validate_every": 10},
     "runs": {"mamba_16": {}},
     "seeds": [0],
-    "probe": {"images": 30, "max_factor": 4, "factors": [2], "batch_images": 30, "piece": 8},
-    "claims": {"far_factors": [2, 4]},
-    "extension": {"factors": [1, 4], "images": 10, "calibration": {"images": 4, "steps": 1, "lengths": [4]}},
+    "probe": {"images": 30, "max_length_ratio": 4, "length_ratios": [2], "batch_images": 30, "piece": 8},
+    "claims": {"far_length_ratios": [2, 4]},
+    "extension": {"length_ratios": [1, 4], "images": 10, "calibration": {"images": 4, "steps": 1, "lengths": [4]}},
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
 }
 ORDERS = {"mqar": {"probe": {"orders": ["gap", "load"]}, "extension": {"orders": ["gap", "load"]}}, "automaton": {}}

@@ -248,7 +248,9 @@ WINDOWS = {"remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}]}
 WINDOW = {"remedies": [{"name": "w", "kind": "window", "mode": "stream"}]}
 LOAD = {"task": {"keys": 256}, "extension": {"orders": ["load"]}}
 LOOKS = {"images": 8, "fit_images": 8, "attention_images": 1, "attention_rows": 1, "gradient_probes": 1, "swaps": 1}
-INSPECT = {"inspect": {"runs": ["mamba_16"], "factors": [2], "order": "gap", "read_every": 0.5, "piece": 8, **LOOKS}}
+INSPECT = {
+    "inspect": {"runs": ["mamba_16"], "length_ratios": [2], "order": "gap", "read_every": 0.5, "piece": 8, **LOOKS}
+}
 READ_OUTS = {"inspect": INSPECT["inspect"] | {"looks": ["read_outs"]}}
 TRUNCATED = {
     "name": "a",
@@ -268,7 +270,7 @@ TRUNCATED = {
         (
             "mqar",
             {"probe": {"orders": ["gap", "load"]}},
-            r"probe\.max_factor: found .* 400 steps, expected: at most 32",
+            r"probe\.max_length_ratio: found .* 400 steps, expected: at most 32",
         ),
         ("mqar", LOAD | WINDOWS, r"remedies\.0: .* changes with every step"),
         ("mqar", {"task": {"pairs": 9}}, r"task\.lengths: found at most 16 steps, expected: 18 or more"),

@@ -70,7 +70,7 @@ class RemedyEvidence:
 
 def factor_of(extension: ExtensionConfig, L0: int, step: int) -> float:
     """T / L0 as it was asked for, which rounding to whole patches may have moved; else as it is."""
-    asked = {round(f * L0): f for f in sorted(extension.factors, reverse=True)} | {L0: 1.0}
+    asked = {round(f * L0): f for f in sorted(extension.length_ratios, reverse=True)} | {L0: 1.0}
     return asked.get(step, step / L0)
 
 
