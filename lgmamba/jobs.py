@@ -69,7 +69,7 @@ def jobs_of(params: Params) -> dict[JobName, Job]:
     jobs: dict[JobName, Job] = {("data",): _data(params)}
     for (name, _), run in params.run_configs().items():
         found = [_train(params, run), _reading(params, run, "reconstruct")]
-        if params.extension is not None and name in params.extension.runs:
+        if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs:
             found.append(_reading(params, run, "remedy"))
         if params.inspect is not None and name in params.inspect.runs:
             found.append(_reading(params, run, "inspect"))

@@ -58,7 +58,7 @@ SMALL = {
         "far_length_ratios": [2, 4],
     },
     "remedies": [{"name": "dt_running", "kind": "step_size", "form": "power", "mode": "stream"}],
-    "extension": {"runs": ["uniform_16"], "length_ratios": [1, 4], "orders": ["permutation"], "images": 8},
+    "remedy_evaluation": {"runs": ["uniform_16"], "length_ratios": [1, 4], "orders": ["permutation"], "images": 8},
     "inspect": {
         "runs": ["uniform_16"],
         "length_ratios": [2],

@@ -48,7 +48,7 @@ def _has_theory(params: Params) -> bool:
 
 
 def _tries_remedies(params: Params) -> bool:
-    return params.extension is not None
+    return params.remedy_evaluation is not None
 
 
 def _maps_remedies(params: Params) -> bool:
@@ -179,7 +179,7 @@ def folders_read(params: Params) -> tuple[str, ...]:
     found = []
     for run, seed in params.run_configs():
         names = ["train", "probe"]
-        names += ["remedies"] if params.extension is not None and run in params.extension.runs else []
+        names += ["remedies"] if params.remedy_evaluation is not None and run in params.remedy_evaluation.runs else []
         names += ["inspect"] if params.inspect is not None and run in params.inspect.runs else []
         found += [f"runs/{run}/seed{seed}/{name}" for name in names]
     return tuple(found)

@@ -102,7 +102,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         frames["asked_written"] = written_by_queries(frames["asked"])
         frames["asked_told"] = told_frame(frames["asked"])
         frames["figure_asked"] = asked_rows(params, frames["asked"])
-    if params.extension is not None:
+    if params.remedy_evaluation is not None:
         frames |= remedy_frames(params, folders)
     if params.inspect is not None:
         inspected = collect_inspected(params, folders)

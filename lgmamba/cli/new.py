@@ -33,8 +33,8 @@ seeds: [0]                 # with two or more, intervals say how much trainings 
 
 probe: {{images: 128, repeats: 1, orders: [permutation], max_length_ratio: 8, length_ratios: [1.5, 2, 4, 8], batch_images: 32}}
 claims: {{comparisons: [], far_length_ratios: [2, 4, 8]}}  # or [{{generalist: a run, adaptive: one that is told the length}}]
-remedies: []               # what is tried beyond L0; needs `extension`
-extension: null
+remedies: []               # what is tried beyond L0; needs `remedy_evaluation`
+remedy_evaluation: null
 inspect: null              # what trained models are looked into for
 """
 IMAGES = """

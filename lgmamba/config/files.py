@@ -3,7 +3,7 @@
     <results>/frozen/<stage>-...-<digest>.json                          what the stages read
     <results>/config/{study,data,tracking}.json, code/<stage>.txt       the same as configured last, for people and DVC
     <results>/runs/<run>/seed<k>/{run,probe}.json                       the same
-    <results>/runs/<run>/seed<k>/remedy.json                            the same, for the runs of `extension`
+    <results>/runs/<run>/seed<k>/remedy.json                            the same, for the runs of `remedy_evaluation`
     <results>/runs/<run>/seed<k>/inspect.json                           the same, for the runs of `inspect`
     <results>/runs/<run>/seed<k>/{train,probe,remedies,inspect,work}/   written by the stages
     <results>/{frames,logs,benchmarks,markers}/
@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from lgmamba.config.base import ConfigError, Strict, validate, with_new_names
 from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
-from lgmamba.config.remedies import ExtensionConfig, Remedies
+from lgmamba.config.remedies import RemedyEvaluationConfig, Remedies
 from lgmamba.config.run import Positive, RunConfig
 from lgmamba.config.study import OutputsConfig, Params, ProbeConfig, TrackingConfig
 from lgmamba.config.task import TaskBase
@@ -81,10 +81,12 @@ class ReadingConfig(Strict):
 class RemedyFile(Strict):
     """remedy.json of one run and seed: the run, what is done to it, and how it is read."""
 
+    RENAMED: ClassVar = {"extension": "remedy_evaluation"}
+
     run: RunConfig
     probe: ReadingConfig
     remedies: Remedies
-    extension: ExtensionConfig
+    remedy_evaluation: RemedyEvaluationConfig
     steps: list[Positive]
 
 
@@ -214,7 +216,7 @@ def config_contents(params: Params, layout: Layout) -> dict[Path, str]:
     for (name, seed), run in params.run_configs().items():
         models[layout.run_json(name, seed)] = run
         models[layout.probe_json(name, seed)] = probe_file(params, run)
-        if params.extension is not None and name in params.extension.runs:
+        if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs:
             models[layout.remedy_json(name, seed)] = remedy_file(params, run)
         if params.inspect is not None and name in params.inspect.runs:
             models[layout.inspect_json(name, seed)] = inspect_file(params, run)
@@ -239,10 +241,10 @@ def probe_file(params: Params, run: RunConfig) -> ProbeFile:
 
 
 def remedy_file(params: Params, run: RunConfig) -> RemedyFile:
-    """What the stage `remedy` reads of one run and seed; the study has an extension."""
+    """What the stage `remedy` reads of one run and seed; the study tries some."""
     reading = ReadingConfig(**params.probe.model_dump(include=set(ReadingConfig.model_fields)))
-    steps = params.the_extension.steps(run.L0)
-    return RemedyFile(run=run, probe=reading, remedies=params.remedies, extension=params.the_extension, steps=steps)
+    steps = params.the_remedy_evaluation.steps(run.L0)
+    return RemedyFile(run=run, probe=reading, remedies=params.remedies, remedy_evaluation=params.the_remedy_evaluation, steps=steps)
 
 
 def inspect_file(params: Params, run: RunConfig) -> InspectFile:
@@ -257,7 +259,7 @@ def frozen_files(params: Params) -> list[Strict]:
     files: list[Strict] = [params, data_file(params), tracking_file(params)]
     for (name, _), run in params.run_configs().items():
         files += [run, probe_file(params, run)]
-        files += [remedy_file(params, run)] if params.extension is not None and name in params.extension.runs else []
+        files += [remedy_file(params, run)] if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs else []
         files += [inspect_file(params, run)] if params.inspect is not None and name in params.inspect.runs else []
     return files
 

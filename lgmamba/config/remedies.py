@@ -1,4 +1,4 @@
-"""The section `remedies:` of params.yaml, which lists what is done to trained runs beyond their training length, and `extension:`,
+"""The section `remedies:` of params.yaml, which lists what is done to trained runs beyond their training length, and `remedy_evaluation:`,
 which says how it is tried.
 
 An entry has a name, a kind with the keys of that kind (`lgmamba.remedies.configs`), and a mode. An entry `{name, combine: [names]}`
@@ -77,7 +77,7 @@ class CalibrationConfig(Strict):
         return lengths
 
 
-class ExtensionConfig(Strict):
+class RemedyEvaluationConfig(Strict):
     """How remedies are tried."""
 
     RENAMED: ClassVar = {"factors": "length_ratios"}
@@ -182,10 +182,10 @@ def check_mixers(entries: Remedies, runs: Mapping[str, RunConfig]) -> None:
             if not isinstance(entry, Combination) and (reason := config.model.mixer.refusal(entry.requires)):
                 raise ValueError(
                     f"remedies.{i}: found {entry.name!r} of kind {entry.kind}, but run {run!r} has mixer {config.model.mixer.kind}, "
-                    f"which has {reason}; expected remedies that it supports, or extension.runs without {run!r}"
+                    f"which has {reason}; expected remedies that it supports, or remedy_evaluation.runs without {run!r}"
                 )
         if reason := config.model.mixer.refusal(controls):
-            raise ValueError(f"extension.runs: found {run!r}, but controls cannot be read with its mixer: {reason}")
+            raise ValueError(f"remedy_evaluation.runs: found {run!r}, but controls cannot be read with its mixer: {reason}")
 
 
 def _check_combination(path: str, entry: Combination, by_name: dict[str, Entry]) -> None:

@@ -29,7 +29,7 @@ from lgmamba.config.base import (
 from lgmamba.config.claims import ClaimsConfig, needed_steps
 from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
-from lgmamba.config.remedies import ExtensionConfig, Remedies, with_kinds
+from lgmamba.config.remedies import RemedyEvaluationConfig, Remedies, with_kinds
 from lgmamba.config.report import ReportConfig
 from lgmamba.config.run import ModelConfig, RunConfig, TrainConfig
 from lgmamba.config.task import Order
@@ -112,6 +112,8 @@ class TrackingConfig(Strict):
 class Params(Strict):
     """params.yaml as a whole."""
 
+    RENAMED: ClassVar = {"extension": "remedy_evaluation"}
+
     study: Name
     data: DataConfig
     task: TaskConfig
@@ -125,8 +127,8 @@ class Params(Strict):
     probe: ProbeConfig
     claims: ClaimsConfig = ClaimsConfig()
     report: ReportConfig = ReportConfig()
-    remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field([], description="tried beyond L0; see extension")
-    extension: ExtensionConfig | None = Field(None, description="how remedies are tried; null: they are not")
+    remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field([], description="tried beyond L0; see remedy_evaluation")
+    remedy_evaluation: RemedyEvaluationConfig | None = Field(None, description="how remedies are tried; null: they are not")
     inspect: InspectConfig | None = Field(None, description="how trained models are looked into; null: they are not")
     outputs: OutputsConfig = Field(description="folders; by default named after the study")
     tracking: TrackingConfig
@@ -208,11 +210,11 @@ class Params(Strict):
         return any(run.model.class_head is not None for run in self._expanded.values())
 
     @property
-    def the_extension(self) -> ExtensionConfig:
-        """`extension`, of a study that tries remedies."""
-        if self.extension is None:
-            raise ValueError(f"study {self.study!r} tries no remedies: extension is null")
-        return self.extension
+    def the_remedy_evaluation(self) -> RemedyEvaluationConfig:
+        """`remedy_evaluation`, of a study that tries remedies."""
+        if self.remedy_evaluation is None:
+            raise ValueError(f"study {self.study!r} tries no remedies: remedy_evaluation is null")
+        return self.remedy_evaluation
 
     @property
     def the_inspect(self) -> InspectConfig:
@@ -329,15 +331,15 @@ def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     shown = _mapping(result.get("report")).get("shown")
     if isinstance(shown, list) and "shown" not in _mapping(overlay.get("report")):
         result["report"]["shown"] = [name for name in shown if _may_stay(name, runs)] or None
-    for section in ("extension", "inspect"):
+    for section in ("remedy_evaluation", "inspect"):
         inherited = _mapping(result.get(section)).get("runs")
         if not isinstance(inherited, list) or "runs" in _mapping(overlay.get(section)):
             continue
         if left := [name for name in inherited if _may_stay(name, runs)]:
             result[section]["runs"] = left
-        elif section not in overlay and not (section == "extension" and "remedies" in overlay):
+        elif section not in overlay and not (section == "remedy_evaluation" and "remedies" in overlay):
             result[section] = None
-            result |= {"remedies": []} if section == "extension" else {}
+            result |= {"remedies": []} if section == "remedy_evaluation" else {}
     return result
 
 

@@ -32,7 +32,7 @@ def check_study(study: Params) -> None:
         check_orders,
         check_comparisons,
         check_contrasts,
-        check_extension,
+        check_remedy_evaluation,
         check_inspect,
         check_shown,
         check_lengths,
@@ -110,10 +110,10 @@ def check_orders(study: Params) -> None:
     """Every task has the ways of drawing sequences that the study reads held-out ones in."""
     runs = study.runs_by_name()
     named = [(f"probe.orders.{i}", order, list(runs)) for i, order in enumerate(study.probe.orders)]
-    if study.extension is not None:
-        tried = [name for name in study.extension.runs if name in runs]
-        named += [(f"extension.orders.{i}", order, tried) for i, order in enumerate(study.extension.orders)]
-        named += [("extension.calibration.order", study.extension.calibration.order, tried)]
+    if study.remedy_evaluation is not None:
+        tried = [name for name in study.remedy_evaluation.runs if name in runs]
+        named += [(f"remedy_evaluation.orders.{i}", order, tried) for i, order in enumerate(study.remedy_evaluation.orders)]
+        named += [("remedy_evaluation.calibration.order", study.remedy_evaluation.calibration.order, tried)]
     if study.inspect is not None:
         named += [("inspect.order", study.inspect.order, [name for name in study.inspect.runs if name in runs])]
     for path, order, names in named:
@@ -144,7 +144,7 @@ def check_comparisons(study: Params) -> None:
 
 def check_contrasts(study: Params) -> None:
     """Contrasts name runs and remedies that exist, at lengths that are read."""
-    runs, treated = study.runs_by_name(), study.extension
+    runs, treated = study.runs_by_name(), study.remedy_evaluation
     remedies = {entry.name for entry in study.remedies} | set(rows_of(study.task))
     for i, contrast in enumerate(study.claims.primary):
         for role, side in (("of", contrast.of), ("minus", contrast.minus)):
@@ -161,7 +161,7 @@ def check_contrasts(study: Params) -> None:
             for name in side.treated:
                 if treated is None or side.run not in treated.runs:
                     raise ValueError(
-                        f"{path}.run: found {side.run!r}, expected: one of extension.runs, since {name!r} is read on it"
+                        f"{path}.run: found {side.run!r}, expected: one of remedy_evaluation.runs, since {name!r} is read on it"
                     )
                 if name not in remedies:
                     raise ValueError(f"{path}: found remedy {name!r}, expected: one of {sorted(remedies)}")
@@ -170,7 +170,7 @@ def check_contrasts(study: Params) -> None:
             read = set(treated.steps(L0)) if side.treated and treated is not None else None
             for step in sorted({step for name in side.runs for step in side.steps_read(runs[name].L0)}):
                 if read is not None and step not in read:
-                    raise ValueError(f"{path}.at: found {step} steps, expected: one of extension's, {sorted(read)}")
+                    raise ValueError(f"{path}.at: found {step} steps, expected: one of those of remedy_evaluation, {sorted(read)}")
                 if step > study.probe.max_length_ratio * study.L0:
                     raise ValueError(
                         f"{path}.at: found {step} steps, expected: at most probe.max_length_ratio x L0, {study.probe.max_length_ratio * study.L0:g}"
@@ -198,18 +198,18 @@ def _check_read_out(study: Params, path: str, side: Side) -> None:
         )
 
 
-def check_extension(study: Params) -> None:
+def check_remedy_evaluation(study: Params) -> None:
     """Remedies have names of their own, runs to be tried on that they fit, and lengths at which they are judged."""
     check_names(study.remedies)
-    if study.extension is None:
+    if study.remedy_evaluation is None:
         if study.remedies:
-            raise ValueError("extension: required where remedies are listed; found null")
+            raise ValueError("remedy_evaluation: required where remedies are listed; found null")
         return
     runs = study.runs_by_name()
-    for i, name in enumerate(study.extension.runs):
-        _known(f"extension.runs.{i}", name, runs)
-        if name in study.extension.runs[:i]:
-            raise ValueError(f"extension.runs.{i}: found {name!r} twice, expected: each run once")
+    for i, name in enumerate(study.remedy_evaluation.runs):
+        _known(f"remedy_evaluation.runs.{i}", name, runs)
+        if name in study.remedy_evaluation.runs[:i]:
+            raise ValueError(f"remedy_evaluation.runs.{i}: found {name!r} twice, expected: each run once")
         for j, entry in enumerate(study.remedies):
             layers = getattr(entry, "layers", None)
             if isinstance(layers, list) and max(layers) >= runs[name].model.n_layer:
@@ -221,12 +221,12 @@ def check_extension(study: Params) -> None:
                     f"remedies.{j}.clamp: found {entry.clamp}, expected: a share that leaves one of the L0 = {runs[name].L0} steps "
                     f"of run {name!r}"
                 )
-    tried = {name: runs[name] for name in study.extension.runs}
-    check_kinds(study.remedies, tried, study.extension.orders)
+    tried = {name: runs[name] for name in study.remedy_evaluation.runs}
+    check_kinds(study.remedies, tried, study.remedy_evaluation.orders)
     check_mixers(study.remedies, tried)
-    if max(study.extension.length_ratios) < JUDGED_FROM:
+    if max(study.remedy_evaluation.length_ratios) < JUDGED_FROM:
         raise ValueError(
-            f"extension.length_ratios: found {study.extension.length_ratios}, expected: one of {JUDGED_FROM:g} or more, from where on "
+            f"remedy_evaluation.length_ratios: found {study.remedy_evaluation.length_ratios}, expected: one of {JUDGED_FROM:g} or more, from where on "
             "remedies are judged"
         )
 
@@ -258,7 +258,7 @@ def check_shown(study: Params) -> None:
         _known(f"report.shown.{i}", name, runs)
         if name in shown[:i]:
             raise ValueError(f"report.shown.{i}: found {name!r} twice, expected: each run once")
-    for section, others in (("extension", study.extension), ("inspect", study.inspect)):
+    for section, others in (("remedy_evaluation", study.remedy_evaluation), ("inspect", study.inspect)):
         if others is not None and not set(others.runs) & set(shown):
             raise ValueError(
                 f"report.shown: found {shown}, expected: among them one of {section}.runs, {others.runs}, which have figures of their own"
@@ -283,9 +283,9 @@ def check_initial_weights(study: Params) -> None:
 def check_lengths(study: Params) -> None:
     """No sequence is longer than anyone can wait for, or than its task can make it."""
     asked = {"probe.max_length_ratio": study.probe.max_length_ratio}
-    if study.extension is not None:
-        asked["extension.length_ratios"] = max(study.extension.length_ratios)
-        asked["extension.calibration.lengths"] = max(study.extension.calibration.lengths)
+    if study.remedy_evaluation is not None:
+        asked["remedy_evaluation.length_ratios"] = max(study.remedy_evaluation.length_ratios)
+        asked["remedy_evaluation.calibration.lengths"] = max(study.remedy_evaluation.calibration.lengths)
     if study.inspect is not None:
         asked["inspect.length_ratios"] = max(study.inspect.length_ratios)
         asked["inspect.read_out_at"] = study.inspect.read_out_steps(study.L0)[-1] / study.L0
@@ -304,17 +304,17 @@ def _check_orders_reach(study: Params) -> None:
         ("probe.max_length_ratio", study.probe.max_length_ratio * study.L0, name, study.probe.orders)
         for name in study.runs
     ]
-    if study.extension is not None:
-        calibration, L0 = study.extension.calibration, {name: run.L0 for name, run in study.runs_by_name().items()}
-        for name in study.extension.runs:
+    if study.remedy_evaluation is not None:
+        calibration, L0 = study.remedy_evaluation.calibration, {name: run.L0 for name, run in study.runs_by_name().items()}
+        for name in study.remedy_evaluation.runs:
             read += [
                 (
-                    "extension.length_ratios",
-                    max(study.extension.length_ratios) * L0[name],
+                    "remedy_evaluation.length_ratios",
+                    max(study.remedy_evaluation.length_ratios) * L0[name],
                     name,
-                    study.extension.orders,
+                    study.remedy_evaluation.orders,
                 ),
-                ("extension.calibration.lengths", max(calibration.lengths) * L0[name], name, [calibration.order]),
+                ("remedy_evaluation.calibration.lengths", max(calibration.lengths) * L0[name], name, [calibration.order]),
             ]
     for path, steps, name, orders in read:
         task = study.runs_by_name()[name].task
@@ -334,7 +334,7 @@ def check_splits(study: Params) -> None:
     needed = {"val": "trainings are watched on it"}
     if study.probe.split == "test" and not official:
         needed["test"] = "probe.split reads it"
-    if study.extension is not None and any(remedy.calibrated for remedy in study.remedies):
+    if study.remedy_evaluation is not None and any(remedy.calibrated for remedy in study.remedies):
         needed["calib"] = "remedies are calibrated on it"
     for name, reason in needed.items():
         if getattr(splits, name) == 0:

@@ -66,7 +66,7 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
         "L0": params.L0,
         "most": MOST_RUNS,
         "shown": first_runs(params),
-        "orders": list(dict.fromkeys([*orders, *([] if params.extension is None else params.extension.orders)])),
+        "orders": list(dict.fromkeys([*orders, *([] if params.remedy_evaluation is None else params.remedy_evaluation.orders)])),
         "seeds": sorted({int(seed) for curve in curves for seed in curve["seeds"]}),
         "n": {
             "images": summary["n_images"].min(),

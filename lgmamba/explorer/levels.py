@@ -59,7 +59,7 @@ def read_remedies(params: Params, frames: Path) -> dict[str, Any] | None:
         entries (name, words, control), images (samples), orders, and runs {run: {remedy: curves and what they are compared with}};
         None where a study tries none, or none on a run that is drawn.
     """
-    tried = [run for run in drawn_runs(params) if params.extension is not None and run in params.extension.runs]
+    tried = [run for run in drawn_runs(params) if params.remedy_evaluation is not None and run in params.remedy_evaluation.runs]
     if not tried:
         return None
     names = ("remedies", "remedies_levels", "remedies_cost")

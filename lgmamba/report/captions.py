@@ -255,8 +255,8 @@ def captions(
             "One training" if one_seed else f"Symbols: mean over {sample.counted('seed')}; bars: lowest to highest seed"
         )
         facts["looked"] = f"{plural(look.images, f'{sample.split} image')} at most, order `{look.order}`"
-    if params.extension is not None:
-        facts |= {"tried": tried, "first_order": params.extension.orders[0]}
+    if params.remedy_evaluation is not None:
+        facts |= {"tried": tried, "first_order": params.remedy_evaluation.orders[0]}
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
     texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
     texts = texts | CLASS_TEXTS if params.names_classes else texts

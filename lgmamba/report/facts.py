@@ -46,7 +46,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     found = {name: pl.read_parquet(frames / f"{name}.parquet") for name in READ}
     sample = sample_of(params, found["curves"])
     runs, metric = params.runs_by_name(), params.task.METRICS[0]
-    remedies = None if params.extension is None else remedy_facts(params, frames)
+    remedies = None if params.remedy_evaluation is None else remedy_facts(params, frames)
     look = params.inspect
     regret = "regret" in pl.read_parquet_schema(frames / "figure_degradation.parquet")
     return {

@@ -155,7 +155,7 @@ def make_study(
     for (name, seed), run in params.run_configs().items():
         path = results / "runs" / name / f"seed{seed}"
         write_run(path, params, run, pictures)
-        if params.extension is not None and name in params.extension.runs:
+        if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs:
             write_remedies(path, params, run, float(true_psnr(run, np.array(run.L0))))
         if params.inspect is not None and name in params.inspect.runs:
             write_inspected(path, params, run)

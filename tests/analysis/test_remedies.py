@@ -120,7 +120,7 @@ def test_a_longer_generalist_is_plain_and_the_next_longer_one():
         "uniform_8": {"task": {"lengths": {"kind": "uniform", "low": 1, "high": 8}}},
     }
     tried = {"runs": ["uniform_short", "uniform", "uniform_8", "fixed_8", "adaptive"]}
-    params = Params.model_validate(study_values(runs) | VALUES | {"extension": VALUES["extension"] | tried})
+    params = Params.model_validate(study_values(runs) | VALUES | {"remedy_evaluation": VALUES["remedy_evaluation"] | tried})
     assert longer_generalist(params, "uniform_short") == "uniform_8"
     assert longer_generalist(params, "uniform_8") == "uniform"
     assert longer_generalist(params, "uniform") is None
@@ -128,8 +128,8 @@ def test_a_longer_generalist_is_plain_and_the_next_longer_one():
 
 def made(levels: dict[str, list[float]]) -> RemedyEvidence:
     """Evidence of one run (L0 = 16) at L0, 2 L0 and 4 L0 with exact levels in dB for both seeds."""
-    extension = VALUES["extension"] | {"runs": ["uniform"], "orders": ["permutation"]}
-    params = Params.model_validate(study_values() | {"remedies": VALUES["remedies"][:1], "extension": extension})
+    remedy_evaluation = VALUES["remedy_evaluation"] | {"runs": ["uniform"], "orders": ["permutation"]}
+    params = Params.model_validate(study_values() | {"remedies": VALUES["remedies"][:1], "remedy_evaluation": remedy_evaluation})
     columns, blocks = {}, []
     for name, psnr in levels.items():
         for step, value in zip((16, 32, 64), psnr, strict=True):
@@ -157,8 +157,8 @@ def test_the_best_control_is_chosen_for_each_training():
 
 def test_factors_are_those_asked_for_also_where_patches_are_whole():
     asked = {"runs": ["uniform"], "length_ratios": [1, 1.1, 1.3, 25]}
-    params = Params.model_validate(study_values() | VALUES | {"extension": VALUES["extension"] | asked})
-    found = {step: factor_of(params.extension, 4, step) for step in params.extension.steps(4)}
+    params = Params.model_validate(study_values() | VALUES | {"remedy_evaluation": VALUES["remedy_evaluation"] | asked})
+    found = {step: factor_of(params.remedy_evaluation, 4, step) for step in params.remedy_evaluation.steps(4)}
     assert found == {1: 0.25, 2: 0.5, 4: 1.0, 5: 1.3, 100: 25.0}
 
 
@@ -228,7 +228,7 @@ def test_the_figure_has_the_best_first_and_no_ideal_memory(study):
     [
         ({"data_digest": "e" * 64}, "trained on images dddddddddddd but remedies tried on images eeeeeeeeeeee"),
         ({"checkpoint_digest": "f" * 64}, "remedies tried on checkpoint ffffffffffff, but train/ holds"),
-        ({"extension": VALUES["extension"] | {"images": 9}}, r"another configuration .* images: found 9, expected 20"),
+        ({"remedy_evaluation": VALUES["remedy_evaluation"] | {"images": 9}}, r"another configuration .* images: found 9, expected 20"),
     ],
     ids=["images", "checkpoint", "configuration"],
 )

@@ -28,7 +28,7 @@ PathFinder.find_spec = find_spec
 
 REMEDIES = {
     "remedies": [{"name": "mult", "kind": "spectrum", "form": "mult", "calibrate": "zeroth_order", "mode": "prefix"}],
-    "extension": {
+    "remedy_evaluation": {
         "runs": ["told"],
         "length_ratios": [2],
         "orders": ["permutation"],

@@ -143,7 +143,7 @@ def test_the_commands_stand_in_an_order_that_works(lgmamba):
     stages = [line.split()[3] for line in lines]
     expected = ["data"]
     for run, _ in params.run_configs():
-        expected += ["train", "reconstruct", *["remedy"] * (run in params.extension.runs)]
+        expected += ["train", "reconstruct", *["remedy"] * (run in params.remedy_evaluation.runs)]
         expected += ["inspect"] * (run in params.inspect.runs)
     expected += ["evaluate", *("figure" for _ in figures_of(params)), "report"]
     assert stages == expected

@@ -23,9 +23,9 @@ OPTIONAL |= {
         for key in ("length_ratios", "attention_images", "attention_rows", "gradient_probes", "swaps", "read_every")
     ),
     "remedies",
-    "extension",
-    "extension.repeats",
-    "extension.calibration.order",
+    "remedy_evaluation",
+    "remedy_evaluation.repeats",
+    "remedy_evaluation.calibration.order",
     "train.length_power",
     "data.resampling",
     "task.kind",

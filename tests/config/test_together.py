@@ -25,8 +25,8 @@ READ_OUT = {
 
 WRONG = {
     "no factor at which remedies are judged": (
-        {"extension": {"length_ratios": [1, 1.5]}},
-        "extension.length_ratios: found [1.0, 1.5], expected: one of 2 or more, from where on remedies are judged",
+        {"remedy_evaluation": {"length_ratios": [1, 1.5]}},
+        "remedy_evaluation.length_ratios: found [1.0, 1.5], expected: one of 2 or more, from where on remedies are judged",
     ),
     "no validation images": (
         {"data": {"splits": {"val": 0}}},
@@ -56,8 +56,8 @@ WRONG = {
         "probe.max_length_ratio: found 999999, expected: sequences of at most 1,000,000 patches; with L0 = 16 they would have 15,999,984",
     ),
     "remedies on such a sequence": (
-        {"extension": {"length_ratios": [999_999]}},
-        "extension.length_ratios: found 999999",
+        {"remedy_evaluation": {"length_ratios": [999_999]}},
+        "remedy_evaluation.length_ratios: found 999999",
     ),
     "a look at such a sequence": ({"inspect": {"length_ratios": [999_999]}}, "inspect.length_ratios: found 999999"),
     "read-outs of such a sequence": (
@@ -158,9 +158,9 @@ def test_runs_that_are_shown_exist_and_are_there_once(shown, said):
 
 def test_shown_runs_leave_the_figures_of_remedies_one():
     params = load_params(PARAMS, "digits")
-    left = next(name for name in params.runs if name not in params.the_extension.runs)
+    left = next(name for name in params.runs if name not in params.the_remedy_evaluation.runs)
     with pytest.raises(
-        ConfigError, match=r"report\.shown: found \['\w+'\], expected: among them one of extension\.runs"
+        ConfigError, match=r"report\.shown: found \['\w+'\], expected: among them one of remedy_evaluation\.runs"
     ):
         load_params(PARAMS, "digits", {"report": {"shown": [left]}})
 
@@ -177,7 +177,7 @@ def test_runs_of_ones_own_need_nothing_else():
     """Three plain runs over another study: no comparison, contrast, remedy or look is asked for, and it has words of its own."""
     for preset in (None, "digits"):
         params = load_params(PARAMS, preset, {"study": "mine", "runs": {"a": None, "b": {}, "c": {}}})
-        assert (params.claims.comparisons, params.remedies, params.extension, params.inspect) == ([], [], None, None)
+        assert (params.claims.comparisons, params.remedies, params.remedy_evaluation, params.inspect) == ([], [], None, None)
         assert (params.claims.primary, params.claims.fixed, params.report) == ([], None, ReportConfig())
 
 
@@ -195,14 +195,14 @@ def test_what_is_inherited_about_runs_that_are_still_there_stays():
     kept = {name: both.runs[name] for name in ("uniform_4", "uniform_16", "adaptive_16")}
     params = load_params(PARAMS, "digits", {"runs": kept})
     assert params.claims == both.claims
-    assert (params.extension, params.inspect, params.remedies) == (both.extension, both.inspect, both.remedies)
+    assert (params.remedy_evaluation, params.inspect, params.remedies) == (both.remedy_evaluation, both.inspect, both.remedies)
     one = load_params(PARAMS, "digits", {"runs": {"uniform_16": {}}})
     assert one.claims.comparisons == []
-    assert one.extension.runs == one.inspect.runs == ["uniform_16"]
+    assert one.remedy_evaluation.runs == one.inspect.runs == ["uniform_16"]
 
 
 @pytest.mark.parametrize("odd", [1.0, "a", [1], [[1]], [{"generalist": ["a"]}], {"a": 1}, None], ids=repr)
-@pytest.mark.parametrize("section", ["claims.comparisons", "inspect.runs", "extension.runs"])
+@pytest.mark.parametrize("section", ["claims.comparisons", "inspect.runs", "remedy_evaluation.runs"])
 def test_what_is_inherited_and_wrong_is_refused_with_its_key(section, odd):
     name, _, key = section.partition(".")
     base = values()
@@ -212,9 +212,9 @@ def test_what_is_inherited_and_wrong_is_refused_with_its_key(section, odd):
 
 
 def test_what_an_overlay_says_itself_is_never_left_out():
-    base = {"runs": {"a": {}}, "extension": {"runs": ["a"], "images": 3}, "remedies": [1], "inspect": None}
-    named = overlaid(base, {"runs": {"b": {}}, "extension": {"runs": ["c"]}})
-    assert named["extension"] == {"runs": ["c"], "images": 3}
+    base = {"runs": {"a": {}}, "remedy_evaluation": {"runs": ["a"], "images": 3}, "remedies": [1], "inspect": None}
+    named = overlaid(base, {"runs": {"b": {}}, "remedy_evaluation": {"runs": ["c"]}})
+    assert named["remedy_evaluation"] == {"runs": ["c"], "images": 3}
     with_remedies = overlaid(base, {"runs": {"b": {}}, "remedies": [2]})
-    assert with_remedies["extension"] == base["extension"]  # whose runs are then named as missing
+    assert with_remedies["remedy_evaluation"] == base["remedy_evaluation"]  # whose runs are then named as missing
     assert overlaid(base, {"study": "x"}) == base | {"study": "x"}

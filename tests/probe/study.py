@@ -59,7 +59,7 @@ STUDY = {
         "far_length_ratios": [2, 4],
     },
     "remedies": [],
-    "extension": None,
+    "remedy_evaluation": None,
     "inspect": None,
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
     "tracking": {"kind": "none"},

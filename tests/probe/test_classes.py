@@ -53,7 +53,7 @@ MINE = {
         {"name": "layers", "kind": "step_size", "form": "layer", "calibrate": "zeroth_order", "mode": "prefix"},
         {"name": "windows", "kind": "assemble", "mode": "stream"},
     ],
-    "extension": {
+    "remedy_evaluation": {
         "runs": ["w1"],
         "length_ratios": [2],
         "orders": ["permutation"],
@@ -68,7 +68,7 @@ KINDS = {
         "task": QUERIED["task"],
         "model": HEAD | QUERIED["model"],
         "probe": {"orders": ["uniform"]},
-        "extension": {"orders": ["uniform"], "calibration": {"order": "uniform"}},
+        "remedy_evaluation": {"orders": ["uniform"], "calibration": {"order": "uniform"}},
     },
 }
 

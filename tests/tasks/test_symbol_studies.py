@@ -38,10 +38,10 @@ SMALL = {
     "seeds": [0],
     "probe": {"images": 30, "max_length_ratio": 4, "length_ratios": [2], "batch_images": 30, "piece": 8},
     "claims": {"far_length_ratios": [2, 4]},
-    "extension": {"length_ratios": [1, 4], "images": 10, "calibration": {"images": 4, "steps": 1, "lengths": [4]}},
+    "remedy_evaluation": {"length_ratios": [1, 4], "images": 10, "calibration": {"images": 4, "steps": 1, "lengths": [4]}},
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
 }
-ORDERS = {"mqar": {"probe": {"orders": ["gap", "load"]}, "extension": {"orders": ["gap", "load"]}}, "automaton": {}}
+ORDERS = {"mqar": {"probe": {"orders": ["gap", "load"]}, "remedy_evaluation": {"orders": ["gap", "load"]}}, "automaton": {}}
 CONTROLS = {"mqar": ["truncate", "reset", "subset_random", "freeze"], "automaton": ["freeze"]}
 UNITS = {"mqar": "Accuracy (%)", "automaton": "Scaled accuracy (%)"}
 

@@ -40,7 +40,7 @@ def test_stages_are_those_of_the_parameters(checkout):
     pairs = [f"{run}-{seed}" for run, seed in params.run_configs()]
     expected = {"config", "data", "evaluate", "figures", "report"}
     expected |= {f"{stage}@{pair}" for stage in ("train", "reconstruct") for pair in pairs}
-    expected |= {f"remedy@{run}-{seed}" for run in params.extension.runs for seed in params.seeds}
+    expected |= {f"remedy@{run}-{seed}" for run in params.remedy_evaluation.runs for seed in params.seeds}
     assert params.inspect is None  # or dvc.yaml needs the stage
     assert set(checkout.run("dvc", "stage", "list", "--name-only").split()) == expected
 

@@ -46,7 +46,7 @@ def test_dry_run_on_the_real_parameters_lists_every_job(checkout):
         "train": n,
         "reconstruct": n,
         "evaluate": 1,
-        "remedy": len(params.extension.runs) * len(params.seeds),
+        "remedy": len(params.remedy_evaluation.runs) * len(params.seeds),
         "figure": len(figures_of(params)),
         "report": 1,
     }
@@ -281,7 +281,7 @@ def test_tracked_runs_are_found_by_study(finished):
     assert len(trainings) == len(load_params(finished.path / "params.yaml").run_configs())
     params = load_params(finished.path / "params.yaml")
     remedies = [r for r in runs if r[0] == "remedy"]
-    assert len(remedies) == len(params.extension.runs) * len(params.seeds)
+    assert len(remedies) == len(params.remedy_evaluation.runs) * len(params.seeds)
     assert all(
         status == "FINISHED" and any(m.startswith("psnr/") for m in metrics) for _, status, metrics, _ in remedies
     )

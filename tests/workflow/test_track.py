@@ -254,7 +254,7 @@ def test_remedies_are_one_run_that_a_newer_one_replaces_and_no_store_is_no_matte
     pl.DataFrame(rows, schema=["order", "remedy", "step", "mse"], orient="row").write_parquet(
         tmp_path / "out" / "steps.parquet"
     )
-    about = {"L0": 4, "data_digest": "d", "checkpoint_digest": "c", "code_digest": "e", "extension": {"images": 2}}
+    about = {"L0": 4, "data_digest": "d", "checkpoint_digest": "c", "code_digest": "e", "remedy_evaluation": {"images": 2}}
     calibration = {"seconds": 2.0}
     about["remedies"] = [{"name": "vanilla", "words": "as it is", "read_s": 0.5, "calibration": calibration}]
     write_atomic(tmp_path / "out" / "remedies.json", to_json(about))
@@ -272,7 +272,7 @@ def test_remedies_are_one_run_that_a_newer_one_replaces_and_no_store_is_no_matte
         "psnr/permutation/paste": LIMIT,
         "seconds/vanilla": 2.5,
     }
-    assert found.data.params == {"L0": "4", "extension.images": "2", "remedy.vanilla": "as it is"}
+    assert found.data.params == {"L0": "4", "remedy_evaluation.images": "2", "remedy.vanilla": "as it is"}
     track_remedies(None, run, tmp_path / "gone")
     with caplog.at_level(logging.WARNING):
         track_remedies(tmp_path / "store", run, tmp_path / "gone")

@@ -176,7 +176,7 @@ def every_run(folder, names):
 
 def extended_runs(folder, names):
     """These files in `folder` of the runs that remedies are tried on, every seed; none where none are tried."""
-    return files_of(PARAMS.extension.runs if PARAMS.extension is not None else [], folder, names)
+    return files_of(PARAMS.remedy_evaluation.runs if PARAMS.remedy_evaluation is not None else [], folder, names)
 
 
 def inspected_runs(folder, names):
