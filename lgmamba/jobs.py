@@ -12,14 +12,14 @@ from pathlib import Path
 from lgmamba import keys
 from lgmamba.analysis import figures_of, folders_read, frames_drawn, kept_frames
 from lgmamba.config.files import (
+    EvaluationFile,
     InspectFile,
     Layout,
-    ProbeFile,
     RemedyFile,
     data_file,
+    evaluation_file,
     frozen_path,
     inspect_file,
-    probe_file,
     remedy_file,
     tracking_file,
 )
@@ -232,10 +232,10 @@ def _train(params: Params, run: RunConfig) -> Job:
     )
 
 
-ReadingFile = ProbeFile | RemedyFile | InspectFile
-FOLDERS = {"reconstruct": "probe", "remedy": "remedies", "inspect": "inspect"}
+ReadingFile = EvaluationFile | RemedyFile | InspectFile
+FOLDERS = {"reconstruct": "evaluation", "remedy": "remedies", "inspect": "inspect"}
 FILES: dict[str, Callable[[Params, RunConfig], ReadingFile]] = {
-    "reconstruct": probe_file,
+    "reconstruct": evaluation_file,
     "remedy": remedy_file,
     "inspect": inspect_file,
 }
@@ -244,8 +244,7 @@ FILES: dict[str, Callable[[Params, RunConfig], ReadingFile]] = {
 def _reading(params: Params, run: RunConfig, stage: str) -> Job:
     layout, data = Layout(params.outputs.results), params.outputs.data
     home, file = layout.run_dir(run.run, run.seed), FILES[stage](params, run)
-    given = {"probe" if stage == "reconstruct" else "config": frozen_path(layout, file)}
-    given |= {"train": home / "train", "data": data, "out": home / FOLDERS[stage]}
+    given = {"config": frozen_path(layout, file), "train": home / "train", "data": data, "out": home / FOLDERS[stage]}
     given |= {"work": home / "work", **_track(params)} if stage == "remedy" else {}
     which = (run.run, str(run.seed))
     return Job(

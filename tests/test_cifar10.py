@@ -43,7 +43,7 @@ SMALL = {
         | {"model": {"adaptive": {"kind": "film", "features": "T_and_t", "hidden": 16, "beyond": "extrapolate"}}},
     },
     "seeds": [0],
-    "probe": {
+    "evaluation": {
         "images": 20,
         "repeats": 1,
         "orders": ["permutation"],
@@ -99,7 +99,9 @@ def test_from_images_to_report_the_model_learns(tmp_path, monkeypatch, capsys):
     assert Path("reports/report.html").stat().st_size > 10_000
 
     for name in params.runs:
-        steps = pl.read_parquet(f"results/runs/{name}/seed0/probe/steps.parquet").filter(mode="prefix", step=params.L0)
+        steps = pl.read_parquet(f"results/runs/{name}/seed0/evaluation/steps.parquet").filter(
+            mode="prefix", step=params.L0
+        )
         psnr = {
             method: steps.filter(method=method).select(-10 * pl.col("mse").mean().log10()).item()
             for method in ("model", "mean_image")

@@ -9,7 +9,7 @@ from lgmamba.analysis import FIGURE_CONDITIONS, FRAME_CONDITIONS
 from lgmamba.analysis.titles import TITLES
 
 ROOT = Path(__file__).parents[2]
-PROBES = {"reconstruct": "probe", "remedy": "remedies", "inspect": "inspect"}
+PROBES = {"reconstruct": "evaluation", "remedy": "remedies", "inspect": "inspect"}
 """Module of lgmamba/probe -> folder of what it writes."""
 MADE_BY = {
     "curves": "frames.curves_frame",

@@ -178,7 +178,7 @@ def folders_read(params: Params) -> tuple[str, ...]:
     """The folders that frames are made from, below the study's results."""
     found = []
     for run, seed in params.run_configs():
-        names = ["train", "probe"]
+        names = ["train", "evaluation"]
         names += ["remedies"] if params.remedy_evaluation is not None and run in params.remedy_evaluation.runs else []
         names += ["inspect"] if params.inspect is not None and run in params.inspect.runs else []
         found += [f"runs/{run}/seed{seed}/{name}" for name in names]

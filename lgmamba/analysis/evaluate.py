@@ -59,7 +59,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     params = load_study(study_json)
     records = {where: find_record(results / where) for where in folders_read(params)}  # of what is read from here on
     folders = collect_runs(params, results / "runs")
-    order = params.probe.orders[0]
+    order = params.evaluation.orders[0]
     samples, metric = load_samples(folders, order, params.task.NULL), params.task.METRICS[0]
     evidence = Evidence(params, samples, Trainings(samples.mse, params.claims.level, metric))
     named = class_evidence(params, folders, order)
@@ -80,7 +80,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         "runs": runs_frame(folders),
     }
     if params.task.TIED:
-        paths = [folder.path / "probe/retention.parquet" for folder in folders]
+        paths = [folder.path / "evaluation/retention.parquet" for folder in folders]
         frames["retention"] = retention_frame(paths, ("run", *SETTING, "age"))
     panel = collect_panel(folders, exemplary_runs(params)[0]) if params.task.IMAGES else None
     frames |= {f"figure_{name}": frame for name, frame in figure_frames(params, frames, panel).items()}

@@ -67,7 +67,7 @@ class Side(Strict):
         description="the run itself, its read-out refitted at that length, its trained read-out on the same images as that, or a baseline",
     )
     mode: Literal["prefix", "stream"] = "prefix"
-    order: Order | None = Field(None, description="visiting order; null: the first of probe.orders")
+    order: Order | None = Field(None, description="visiting order; null: the first of evaluation.orders")
     told: Literal["own", "shuffled", "constant"] | None = Field(
         None, description="what a length-adaptive run is told in the test; null: its own length"
     )
@@ -240,7 +240,7 @@ class ClaimsConfig(Strict):
     far_length_ratios: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
         [2, 4, 8, 25],
         min_length=1,
-        description="multiples of L0 at which tables describe what is beyond it; as far as probe.max_length_ratio goes",
+        description="multiples of L0 at which tables describe what is beyond it; as far as evaluation.max_length_ratio goes",
     )
 
     @model_validator(mode="after")

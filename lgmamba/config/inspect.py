@@ -73,7 +73,7 @@ class InspectConfig(Strict):
         description="lengths T looked at beyond L0, in units of the run's own L0; read-outs have read_out_at",
     )
     order: Order = Field(description="visiting order")
-    images: int = Field(ge=2, description="held-out images of probe.split, at most")
+    images: int = Field(ge=2, description="held-out images of evaluation.split, at most")
     fit_images: int = Field(
         ge=8, description="training images that read-outs and ranges of states are fitted on, at most"
     )

@@ -67,7 +67,7 @@ class CalibrationConfig(Strict):
         min_length=1, description="T / L0 calibrated for; between them ln s is linear in ln T"
     )
     order: Order = Field("permutation", description="visiting order of the calibration images")
-    piece: Positive | None = Field(None, description="steps held in memory at a time, patches; null: probe.piece")
+    piece: Positive | None = Field(None, description="steps held in memory at a time, patches; null: evaluation.piece")
 
     @field_validator("lengths")
     @classmethod
@@ -85,7 +85,7 @@ class RemedyEvaluationConfig(Strict):
     runs: list[Name] = Field(min_length=1, description="runs that they are tried on, with every seed")
     length_ratios: list[Multiple] = Field(min_length=1, description="T / L0 reported")
     orders: list[Order] = Field(min_length=1, description="visiting orders")
-    images: Positive = Field(description="images of probe.split, at most")
+    images: Positive = Field(description="images of evaluation.split, at most")
     repeats: Positive = Field(1, description="visiting orders an image")
     calibration: CalibrationConfig
 
@@ -185,7 +185,9 @@ def check_mixers(entries: Remedies, runs: Mapping[str, RunConfig]) -> None:
                     f"which has {reason}; expected remedies that it supports, or remedy_evaluation.runs without {run!r}"
                 )
         if reason := config.model.mixer.refusal(controls):
-            raise ValueError(f"remedy_evaluation.runs: found {run!r}, but controls cannot be read with its mixer: {reason}")
+            raise ValueError(
+                f"remedy_evaluation.runs: found {run!r}, but controls cannot be read with its mixer: {reason}"
+            )
 
 
 def _check_combination(path: str, entry: Combination, by_name: dict[str, Entry]) -> None:

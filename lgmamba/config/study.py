@@ -29,7 +29,7 @@ from lgmamba.config.base import (
 from lgmamba.config.claims import ClaimsConfig, needed_steps
 from lgmamba.config.data import DataConfig
 from lgmamba.config.inspect import InspectConfig
-from lgmamba.config.remedies import RemedyEvaluationConfig, Remedies, with_kinds
+from lgmamba.config.remedies import Remedies, RemedyEvaluationConfig, with_kinds
 from lgmamba.config.report import ReportConfig
 from lgmamba.config.run import ModelConfig, RunConfig, TrainConfig
 from lgmamba.config.task import Order
@@ -45,7 +45,7 @@ PANEL_STEPS = 60
 PRESETS = Path("workflow/presets")
 
 
-class ProbeConfig(Strict):
+class EvaluationConfig(Strict):
     """Per-step reconstructions of held-out images."""
 
     RENAMED: ClassVar = {"max_factor": "max_length_ratio", "factors": "length_ratios"}
@@ -112,7 +112,7 @@ class TrackingConfig(Strict):
 class Params(Strict):
     """params.yaml as a whole."""
 
-    RENAMED: ClassVar = {"extension": "remedy_evaluation"}
+    RENAMED: ClassVar = {"extension": "remedy_evaluation", "probe": "evaluation"}
 
     study: Name
     data: DataConfig
@@ -124,11 +124,15 @@ class Params(Strict):
         description="named entries; each overrides task, model or train, and may have a note and more_seeds",
     )
     seeds: list[Seed] = Field(min_length=1)
-    probe: ProbeConfig
+    evaluation: EvaluationConfig
     claims: ClaimsConfig = ClaimsConfig()
     report: ReportConfig = ReportConfig()
-    remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field([], description="tried beyond L0; see remedy_evaluation")
-    remedy_evaluation: RemedyEvaluationConfig | None = Field(None, description="how remedies are tried; null: they are not")
+    remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field(
+        [], description="tried beyond L0; see remedy_evaluation"
+    )
+    remedy_evaluation: RemedyEvaluationConfig | None = Field(
+        None, description="how remedies are tried; null: they are not"
+    )
     inspect: InspectConfig | None = Field(None, description="how trained models are looked into; null: they are not")
     outputs: OutputsConfig = Field(description="folders; by default named after the study")
     tracking: TrackingConfig
@@ -228,16 +232,16 @@ class Params(Strict):
         """The study's longest training length, patches."""
         return max(self._lengths)
 
-    def probe_steps(self, run: RunConfig) -> list[int]:
-        """Steps t at which a run is probed: powers of two, every training length, multiples of its L0; up to max_length_ratio x the study's L0."""
-        last = int(self.probe.max_length_ratio * self.L0)
+    def evaluation_steps(self, run: RunConfig) -> list[int]:
+        """Steps t at which a run is read: powers of two, every training length, multiples of its L0; up to max_length_ratio x the study's L0."""
+        last = int(self.evaluation.max_length_ratio * self.L0)
         powers = {2**k for k in range(last.bit_length())}
         own = {
             round(f * run.L0)
-            for f in (*self.probe.length_ratios, *self.claims.far_length_ratios, self.probe.max_length_ratio)
+            for f in (*self.evaluation.length_ratios, *self.claims.far_length_ratios, self.evaluation.max_length_ratio)
         }
         own |= needed_steps(self.claims.primary, run.run, run.L0)
-        steps = powers | self._lengths | own | set(self.probe.extra_steps) | {last}
+        steps = powers | self._lengths | own | set(self.evaluation.extra_steps) | {last}
         return sorted(t for t in steps if 1 <= t <= last)
 
     def panel_steps(self) -> list[int]:
@@ -253,10 +257,10 @@ class Params(Strict):
 
     @cached_property
     def _panel_steps(self) -> list[int]:
-        last = int(self.probe.max_length_ratio * self.L0)
+        last = int(self.evaluation.max_length_ratio * self.L0)
         named = {2**k for k in range(last.bit_length())} | self._lengths
-        named |= {round(f * self.L0) for f in (*self.probe.length_ratios, *self.claims.far_length_ratios)}
-        named |= {*self.probe.extra_steps, last}
+        named |= {round(f * self.L0) for f in (*self.evaluation.length_ratios, *self.claims.far_length_ratios)}
+        named |= {*self.evaluation.extra_steps, last}
         steps = sorted(t for t in named if 1 <= t <= last)
         while len(steps) < PANEL_STEPS:
             gaps = [(b / a, a, b) for a, b in pairwise(steps) if b - a > 1]

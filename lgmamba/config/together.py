@@ -109,10 +109,12 @@ def check_classes(study: Params) -> None:
 def check_orders(study: Params) -> None:
     """Every task has the ways of drawing sequences that the study reads held-out ones in."""
     runs = study.runs_by_name()
-    named = [(f"probe.orders.{i}", order, list(runs)) for i, order in enumerate(study.probe.orders)]
+    named = [(f"evaluation.orders.{i}", order, list(runs)) for i, order in enumerate(study.evaluation.orders)]
     if study.remedy_evaluation is not None:
         tried = [name for name in study.remedy_evaluation.runs if name in runs]
-        named += [(f"remedy_evaluation.orders.{i}", order, tried) for i, order in enumerate(study.remedy_evaluation.orders)]
+        named += [
+            (f"remedy_evaluation.orders.{i}", order, tried) for i, order in enumerate(study.remedy_evaluation.orders)
+        ]
         named += [("remedy_evaluation.calibration.order", study.remedy_evaluation.calibration.order, tried)]
     if study.inspect is not None:
         named += [("inspect.order", study.inspect.order, [name for name in study.inspect.runs if name in runs])]
@@ -170,10 +172,13 @@ def check_contrasts(study: Params) -> None:
             read = set(treated.steps(L0)) if side.treated and treated is not None else None
             for step in sorted({step for name in side.runs for step in side.steps_read(runs[name].L0)}):
                 if read is not None and step not in read:
-                    raise ValueError(f"{path}.at: found {step} steps, expected: one of those of remedy_evaluation, {sorted(read)}")
-                if step > study.probe.max_length_ratio * study.L0:
                     raise ValueError(
-                        f"{path}.at: found {step} steps, expected: at most probe.max_length_ratio x L0, {study.probe.max_length_ratio * study.L0:g}"
+                        f"{path}.at: found {step} steps, expected: one of those of remedy_evaluation, {sorted(read)}"
+                    )
+                if step > study.evaluation.max_length_ratio * study.L0:
+                    raise ValueError(
+                        f"{path}.at: found {step} steps, expected: at most evaluation.max_length_ratio x L0, "
+                        f"{study.evaluation.max_length_ratio * study.L0:g}"
                     )
 
 
@@ -192,7 +197,7 @@ def _check_read_out(study: Params, path: str, side: Side) -> None:
         for step in side.steps_read(L0):
             if step not in fitted:
                 raise ValueError(f"{path}.at: found {step} steps, expected: one of inspect.read_out_at, {fitted}")
-    if (order := side.order or study.probe.orders[0]) != look.order:
+    if (order := side.order or study.evaluation.orders[0]) != look.order:
         raise ValueError(
             f"{path}.order: found {order}, expected: {look.order}, inspect.order, in which read-outs are fitted"
         )
@@ -226,7 +231,8 @@ def check_remedy_evaluation(study: Params) -> None:
     check_mixers(study.remedies, tried)
     if max(study.remedy_evaluation.length_ratios) < JUDGED_FROM:
         raise ValueError(
-            f"remedy_evaluation.length_ratios: found {study.remedy_evaluation.length_ratios}, expected: one of {JUDGED_FROM:g} or more, from where on "
+            f"remedy_evaluation.length_ratios: found {study.remedy_evaluation.length_ratios}, expected: one of {JUDGED_FROM:g} or more, "
+            "from where on "
             "remedies are judged"
         )
 
@@ -282,7 +288,7 @@ def check_initial_weights(study: Params) -> None:
 
 def check_lengths(study: Params) -> None:
     """No sequence is longer than anyone can wait for, or than its task can make it."""
-    asked = {"probe.max_length_ratio": study.probe.max_length_ratio}
+    asked = {"evaluation.max_length_ratio": study.evaluation.max_length_ratio}
     if study.remedy_evaluation is not None:
         asked["remedy_evaluation.length_ratios"] = max(study.remedy_evaluation.length_ratios)
         asked["remedy_evaluation.calibration.lengths"] = max(study.remedy_evaluation.calibration.lengths)
@@ -301,11 +307,14 @@ def check_lengths(study: Params) -> None:
 def _check_orders_reach(study: Params) -> None:
     source = study.data.source
     read = [
-        ("probe.max_length_ratio", study.probe.max_length_ratio * study.L0, name, study.probe.orders)
+        ("evaluation.max_length_ratio", study.evaluation.max_length_ratio * study.L0, name, study.evaluation.orders)
         for name in study.runs
     ]
     if study.remedy_evaluation is not None:
-        calibration, L0 = study.remedy_evaluation.calibration, {name: run.L0 for name, run in study.runs_by_name().items()}
+        calibration, L0 = (
+            study.remedy_evaluation.calibration,
+            {name: run.L0 for name, run in study.runs_by_name().items()},
+        )
         for name in study.remedy_evaluation.runs:
             read += [
                 (
@@ -314,7 +323,12 @@ def _check_orders_reach(study: Params) -> None:
                     name,
                     study.remedy_evaluation.orders,
                 ),
-                ("remedy_evaluation.calibration.lengths", max(calibration.lengths) * L0[name], name, [calibration.order]),
+                (
+                    "remedy_evaluation.calibration.lengths",
+                    max(calibration.lengths) * L0[name],
+                    name,
+                    [calibration.order],
+                ),
             ]
     for path, steps, name, orders in read:
         task = study.runs_by_name()[name].task
@@ -332,8 +346,8 @@ def check_splits(study: Params) -> None:
     splits = study.data.splits
     official = getattr(study.data.source, "test_path", None) is not None
     needed = {"val": "trainings are watched on it"}
-    if study.probe.split == "test" and not official:
-        needed["test"] = "probe.split reads it"
+    if study.evaluation.split == "test" and not official:
+        needed["test"] = "evaluation.split reads it"
     if study.remedy_evaluation is not None and any(remedy.calibrated for remedy in study.remedies):
         needed["calib"] = "remedies are calibrated on it"
     for name, reason in needed.items():

@@ -45,15 +45,15 @@ class Sample:
 def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
     """Counts as found in the curves, not as asked for."""
     found = curves.filter(
-        pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model"
+        pl.col("mode") == "prefix", pl.col("order") == params.evaluation.orders[0], pl.col("method") == "model"
     )
     counts = found.group_by("run").agg(pl.col("seed").n_unique())["seed"]
     return Sample(
         (int(least(counts)), int(greatest(counts))),
         int(least(found["n_images"])),
-        params.probe.split,
+        params.evaluation.split,
         int(least(found["n_repeats"])),
-        params.probe.orders[0],
+        params.evaluation.orders[0],
         params.task.IMAGES,
     )
 

@@ -66,8 +66,8 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             found["contrasts"], params.claims.fixed, contrast_units(params) or metric.difference_unit
         ),
         "early": early_facts(params, found["summary"]),
-        "levels": level_facts(params, found["summary"], params.probe.orders[0]),
-        "other_orders": {order: level_facts(params, found["summary"], order) for order in params.probe.orders[1:]},
+        "levels": level_facts(params, found["summary"], params.evaluation.orders[0]),
+        "other_orders": {order: level_facts(params, found["summary"], order) for order in params.evaluation.orders[1:]},
         "classes": class_facts(params, found["summary"], frames) if params.names_classes else None,
         "account": account_facts(params, found["summary"]),
         "asked_told": told_facts(params, frames) if "asked" in params.task.DETAILS else [],
@@ -174,7 +174,7 @@ def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
     """PSNR of each run long before its L0, and that of the mean image: {run, L0, step, psnr, mean_image}, with accuracy (%) of runs that
     name a class; the step nearest L0 / 4.
     """
-    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.evaluation.orders[0])
     psnr = {
         (run, step): value for run, step, value in headline.filter(method="model").select("run", "step", "psnr").rows()
     }
@@ -211,7 +211,7 @@ def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | Non
         return None
     family, runs, far = families(params)[0], params.runs_by_name(), max(params.claims.far_length_ratios)
     steps = {"early": family.L0 // 4, "L0": family.L0, "twice": 2 * family.L0, "far": round(far * family.L0)}
-    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.evaluation.orders[0])
     psnr = {
         (run, step): value for run, step, value in headline.filter(method="model").select("run", "step", "psnr").rows()
     }

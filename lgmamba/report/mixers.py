@@ -49,7 +49,7 @@ def _mean_image(params: Params, frames: Path) -> float | None:
     if not params.task.IMAGES:
         return None
     summary = pl.read_parquet(frames / "summary.parquet")
-    read = summary.filter(mode="prefix", order=params.probe.orders[0], method=params.task.NULL)
+    read = summary.filter(mode="prefix", order=params.evaluation.orders[0], method=params.task.NULL)
     return None if read.is_empty() else mean(read["psnr"])
 
 

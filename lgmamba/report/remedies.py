@@ -37,7 +37,7 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
     repeats = params.the_remedy_evaluation.repeats
     one, each = ("image", "visiting orders an image") if params.task.IMAGES else ("sample", "sequences a sample")
     return {
-        "sample": f"{plural(int(least(levels['n_images'])), f'{params.probe.split} {one}')}"
+        "sample": f"{plural(int(least(levels['n_images'])), f'{params.evaluation.split} {one}')}"
         + (f", {repeats} {each}" if repeats > 1 else "")
         + f", {plural(int(least(levels['n_seeds'])), 'seed')}, order{'s' if len(params.the_remedy_evaluation.orders) > 1 else ''} {orders}",
         "controls": control_words(found["cost"]),

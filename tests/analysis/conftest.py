@@ -61,8 +61,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         "attention": {"model": {"mixer": attention}},
         "gru_all": {"model": {"mixer": gru}, "task": {"supervision": {"kind": "all"}}},
     }
-    probe = {"images": 4, "length_ratios": [1.5, 2, 4]}
-    values = study_values(runs, probe=probe, claims={"comparisons": [], "far_length_ratios": [2, 25]})
+    evaluation = {"images": 4, "length_ratios": [1.5, 2, 4]}
+    values = study_values(runs, evaluation=evaluation, claims={"comparisons": [], "far_length_ratios": [2, 25]})
     return evaluated(tmp_path_factory, "mixed", values)
 
 
@@ -71,7 +71,7 @@ def fresh(tmp_path: Path) -> SimpleNamespace:
     """A small synthetic study that a test may spoil."""
     runs = {name: DIGITS_RUNS[name] for name in ("fixed_16", "uniform", "adaptive")}
     values = study_values(
-        runs, probe={"images": 4, "max_length_ratio": 4, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
+        runs, evaluation={"images": 4, "max_length_ratio": 4, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
     )
     study_json, results = make_study(tmp_path, values)
     return SimpleNamespace(study=study_json, results=results, frames=tmp_path / "frames", values=values)

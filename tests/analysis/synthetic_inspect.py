@@ -46,17 +46,17 @@ def noise() -> Dataset:
 
 
 def write_inspected(path: Path, params: Params, run: RunConfig) -> None:
-    """The looks at one training, next to its train/ and probe/."""
+    """The looks at one training, next to its train/ and evaluation/."""
     torch.manual_seed(run.seed)
     model = PatchMamba(run.model, (1, 8, 8), run.task.patch_size, run.L0).eval().requires_grad_(False)
     steps = params.inspect.steps(run.L0)
-    config = InspectFile(run=run, inspect=params.inspect, split=params.probe.split, steps=steps)
+    config = InspectFile(run=run, inspect=params.inspect, split=params.evaluation.split, steps=steps)
     context, out = ProbeContext(model, build_task(run, noise()), noise(), config), path / "inspect"
     for look in params.inspect.looks:
         for name, columns in LOOKS[look](context).items():
             write_columns(out / f"{name}.parquet", {"run": run.run, "seed": run.seed, "L0": run.L0} | columns)
     train = json.loads((path / "train/train.json").read_text())
     digests = {key: train[key] for key in ("data_digest", "checkpoint_digest")}
-    about = {"inspect": params.inspect.model_dump(mode="json"), "split": params.probe.split, "wall_s": 1.0}
+    about = {"inspect": params.inspect.model_dump(mode="json"), "split": params.evaluation.split, "wall_s": 1.0}
     (out / "inspect.json").write_text(json.dumps(digests | about))
     record(reading_key(config, digests["data_digest"], digests["checkpoint_digest"]), out)

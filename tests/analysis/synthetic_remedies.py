@@ -55,7 +55,7 @@ SLOPES = {
 
 
 def write_remedies(path: Path, params: Params, run: RunConfig, psnr_at_L0: float) -> None:
-    """The remedies of one training, next to its train/ and probe/."""
+    """The remedies of one training, next to its train/ and evaluation/."""
     rng = np.random.default_rng([7, run.seed, *run.run.encode()])
     out = path / "remedies"
     out.mkdir()

@@ -125,7 +125,7 @@ def small(tmp_path_factory):
     runs = {name: DIGITS_RUNS[name] for name in ("fixed_16", "uniform", "adaptive")}
     look = INSPECT | {"runs": ["uniform"], "length_ratios": [2]}
     values = study_values(
-        runs, probe={"images": 4, "max_length_ratio": 4, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
+        runs, evaluation={"images": 4, "max_length_ratio": 4, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
     )
     return make_study(tmp_path_factory.mktemp("small"), values | {"inspect": look, "seeds": [0]})
 

@@ -77,11 +77,11 @@ def test_training_reconstruction_and_remedies_need_none_of_the_packages_for_the_
     shown = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml", "--write", "--commands")
     assert shown.code == 0, shown.err
     lines = [line.split() for line in shown.out.splitlines()]
-    train, probe, remedy, look = (line for line in lines[1:] if "told" in line[5])
+    train, evaluation, remedy, look = (line for line in lines[1:] if "told" in line[5])
     trained = bare(*train[1:], "--track", "mlflow", loaded=True)
     assert trained.code == 0, trained.err
     assert "MLflow is not installed: nothing is tracked" in trained.err
-    probed = bare(*probe[1:], loaded=True)
+    probed = bare(*evaluation[1:], loaded=True)
     assert probed.code == 0, probed.err
     looked = bare(*look[1:], loaded=True)
     assert looked.code == 0, looked.err
@@ -90,7 +90,7 @@ def test_training_reconstruction_and_remedies_need_none_of_the_packages_for_the_
     home = tmp_path / "results" / "runs" / "told" / "seed0"
     assert len(list((home / "remedies").iterdir())) == 5
     assert {p.name for p in (home / "train").iterdir()} == set(FILES)
-    assert len(list((home / "probe").iterdir())) == 5
+    assert len(list((home / "evaluation").iterdir())) == 5
     assert len(list((home / "inspect").iterdir())) == 14
     table = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml", loaded=True)
     assert table.code == 0, table.err

@@ -30,7 +30,7 @@ def test_the_table_has_every_run_with_its_cost(lgmamba):
         assert f"{flop / 1e12:,.3g}" in row
     total = sum(cost(run, image_shape(params))[1] for run in params.run_configs().values())
     assert f"training in all: {total / 1e12:,.4g} TFLOP" in ended.out
-    assert f"up to {params.probe_steps(run)[-1]} patches" in ended.out
+    assert f"up to {params.evaluation_steps(run)[-1]} patches" in ended.out
     assert re.search(r"memory at initialisation, Mamba-1 \(512 numbers a layer\), L0 = 32: tau [\d.]+ steps", ended.out)
 
 

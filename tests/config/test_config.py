@@ -80,9 +80,9 @@ def test_probe_steps_are_powers_of_two_all_training_lengths_and_multiples_of_the
     runs = params.runs_by_name()
     # each: powers of two, every L0, extra, 25 x the largest L0 | length_ratios, far_length_ratios and max_length_ratio x its own L0
     common = {1, 2, 4, 8, 16, 32, 64, 128, 256} | {4, 12, 16} | {3} | {400}
-    assert params.probe_steps(runs["plain"]) == sorted(common | {20, 24, 32, 64, 128, 256} | {80} | {400})
-    assert params.probe_steps(runs["fixed_12"]) == sorted(common | {15, 18, 24, 48, 96, 192} | {60} | {300})
-    assert params.probe_steps(runs["fixed_4"]) == sorted(common | {5, 6, 8, 16, 32, 64} | {20} | {100})
+    assert params.evaluation_steps(runs["plain"]) == sorted(common | {20, 24, 32, 64, 128, 256} | {80} | {400})
+    assert params.evaluation_steps(runs["fixed_12"]) == sorted(common | {15, 18, 24, 48, 96, 192} | {60} | {300})
+    assert params.evaluation_steps(runs["fixed_4"]) == sorted(common | {5, 6, 8, 16, 32, 64} | {20} | {100})
 
 
 def test_pictures_are_kept_at_sixty_steps_evenly_apart_on_a_log_scale_and_the_same_for_every_run():
@@ -92,15 +92,15 @@ def test_pictures_are_kept_at_sixty_steps_evenly_apart_on_a_log_scale_and_the_sa
     assert steps[:16] == [*range(1, 17)]  # all of them while they are few
     assert max(b / a for a, b in pairwise(steps[15:])) < 1.13
     few = {"max_length_ratio": 2, "length_ratios": [2], "extra_steps": [3]}
-    assert study(probe=few, claims={"far_length_ratios": [2]}).panel_steps() == [*range(1, 33)]
+    assert study(evaluation=few, claims={"far_length_ratios": [2]}).panel_steps() == [*range(1, 33)]
 
 
 def test_probe_steps_end_at_the_largest_factor():
     params = study(
-        probe={"max_length_ratio": 3, "length_ratios": [2, 4], "extra_steps": [47, 48, 49]},
+        evaluation={"max_length_ratio": 3, "length_ratios": [2, 4], "extra_steps": [47, 48, 49]},
         claims={"far_length_ratios": [2]},
     )
-    steps = params.probe_steps(params.runs_by_name()["plain"])
+    steps = params.evaluation_steps(params.runs_by_name()["plain"])
     assert steps == [1, 2, 4, 8, 12, 16, 32, 47, 48]
 
 

@@ -53,7 +53,10 @@ WRONG = {
     "no runs": ({"runs": {}}, ["runs", "found {}", "at least 1"]),
     "inner width 0": ({"model": {"d_model": 4, "mixer": {"expand": 0.1}}}, ["model:", "mixer.expand", "0.1 x 4"]),
     "dt_min above dt_max": ({"model": {"mixer": {"dt_min": 2}}}, ["model.mixer:", "dt_min < dt_max", "got 2.0"]),
-    "factor below 1": ({"probe": {"length_ratios": [0.5]}}, ["probe.length_ratios.0", "found 0.5", "equal to 1"]),
+    "factor below 1": (
+        {"evaluation": {"length_ratios": [0.5]}},
+        ["evaluation.length_ratios.0", "found 0.5", "equal to 1"],
+    ),
     "length of weight 0": (
         {"task": {"lengths": {"kind": "choice", "weights": {4: 0}}}},
         ["task.lengths.weights.4", "found 0", "greater than 0"],

@@ -179,7 +179,10 @@ def test_remedies_need_to_be_told_where_they_are_tried_and_a_study_needs_neither
     wrong["remedy_evaluation"] = None
     assert "remedy_evaluation: required where remedies are listed" in error(wrong)
     assert validate(Params, wrong | {"remedies": []}, "params.yaml").remedy_evaluation is None
-    assert validate(Params, {k: v for k, v in wrong.items() if k not in ("remedies", "remedy_evaluation")}, "p").remedies == []
+    assert (
+        validate(Params, {k: v for k, v in wrong.items() if k not in ("remedies", "remedy_evaluation")}, "p").remedies
+        == []
+    )
 
 
 def test_steps_are_multiples_of_L0_and_a_few_up_to_it():

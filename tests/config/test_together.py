@@ -34,7 +34,7 @@ WRONG = {
     ),
     "no test images": (
         {"data": {"splits": {"test": 0}}},
-        "data.splits.test: found 0, expected: more than 0, since probe.split reads it",
+        "data.splits.test: found 0, expected: more than 0, since evaluation.split reads it",
     ),
     "no calibration images": (
         {"data": {"splits": {"calib": 0}}, "remedies": [CALIBRATED]},
@@ -50,10 +50,13 @@ WRONG = {
         {"model": {"adaptive": ADAPTIVE | {"beyond": "rescale", "slowest": 1e300}}},
         "model.adaptive.slowest: found 1e+300, expected: Input should be less than or equal to 1000000",
     ),
-    "a sequence without end": ({"probe": {"max_length_ratio": 1e300}}, "probe.max_length_ratio: found 1e+300"),
+    "a sequence without end": (
+        {"evaluation": {"max_length_ratio": 1e300}},
+        "evaluation.max_length_ratio: found 1e+300",
+    ),
     "a sequence of a hundred million": (
-        {"probe": {"max_length_ratio": 999_999}},
-        "probe.max_length_ratio: found 999999, expected: sequences of at most 1,000,000 patches; with L0 = 16 they would have 15,999,984",
+        {"evaluation": {"max_length_ratio": 999_999}},
+        "evaluation.max_length_ratio: found 999999, expected: sequences of at most 1,000,000 patches; with L0 = 16 they would have 15,999,984",
     ),
     "remedies on such a sequence": (
         {"remedy_evaluation": {"length_ratios": [999_999]}},
@@ -113,7 +116,7 @@ def test_what_would_fail_after_training_is_said_before(kind):
 
 def test_a_split_that_nothing_reads_may_be_empty():
     assert study(data={"splits": {"calib": 0}}, remedies=[FREE]).data.splits.calib == 0
-    assert study(data={"splits": {"test": 0}}, probe={"split": "val"}).data.splits.test == 0
+    assert study(data={"splits": {"test": 0}}, evaluation={"split": "val"}).data.splits.test == 0
     assert study(data={"splits": {"test": 0}, "source": FOLDER}).data.splits.test == 0
 
 
@@ -177,7 +180,12 @@ def test_runs_of_ones_own_need_nothing_else():
     """Three plain runs over another study: no comparison, contrast, remedy or look is asked for, and it has words of its own."""
     for preset in (None, "digits"):
         params = load_params(PARAMS, preset, {"study": "mine", "runs": {"a": None, "b": {}, "c": {}}})
-        assert (params.claims.comparisons, params.remedies, params.remedy_evaluation, params.inspect) == ([], [], None, None)
+        assert (params.claims.comparisons, params.remedies, params.remedy_evaluation, params.inspect) == (
+            [],
+            [],
+            None,
+            None,
+        )
         assert (params.claims.primary, params.claims.fixed, params.report) == ([], None, ReportConfig())
 
 
@@ -195,7 +203,11 @@ def test_what_is_inherited_about_runs_that_are_still_there_stays():
     kept = {name: both.runs[name] for name in ("uniform_4", "uniform_16", "adaptive_16")}
     params = load_params(PARAMS, "digits", {"runs": kept})
     assert params.claims == both.claims
-    assert (params.remedy_evaluation, params.inspect, params.remedies) == (both.remedy_evaluation, both.inspect, both.remedies)
+    assert (params.remedy_evaluation, params.inspect, params.remedies) == (
+        both.remedy_evaluation,
+        both.inspect,
+        both.remedies,
+    )
     one = load_params(PARAMS, "digits", {"runs": {"uniform_16": {}}})
     assert one.claims.comparisons == []
     assert one.remedy_evaluation.runs == one.inspect.runs == ["uniform_16"]

@@ -209,7 +209,7 @@ def test_artefacts_are_those_of_calibrated_entries_and_say_whose_they_are(study,
 
 def of_few(study, run: str, out: Path, given: Path | None, **changes: int) -> None:
     config = file(study, run, images=3, repeats=1, orders=["replacement"])
-    config = config.model_copy(update={"probe": config.probe.model_copy(update=changes)})
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
     try_remedies(config, study.home(run) / "train", study.data, out, None, given, CPU)
 
 
@@ -318,7 +318,7 @@ def test_another_checkpoint_and_an_empty_split_are_refused(study, tmp_path):
     with pytest.raises(ConfigError, match=r"expected the checkpoint of run 'plain' seed 0 .*one of 'plain' seed 1"):
         try_remedies(file(study, "plain"), study.home("plain", 1) / "train", study.data, tmp_path, None, None, CPU)
     images, config = load_dataset(build_digits(tmp_path / "data", splits={"test": 0.0})), file(study, "plain")
-    with pytest.raises(ConfigError, match=r"probe\.split: found 'test', which holds no image"):
+    with pytest.raises(ConfigError, match=r"evaluation\.split: found 'test', which holds no image"):
         Trial(study.model("plain"), build_task(config.run, images), config, images, "")
 
 

@@ -269,8 +269,8 @@ TRUNCATED = {
         ("automaton", {"claims": {"primary": [TRUNCATED]}}, r"found remedy 'truncate', expected: one of"),
         (
             "mqar",
-            {"probe": {"orders": ["gap", "load"]}},
-            r"probe\.max_length_ratio: found .* 400 steps, expected: at most 32",
+            {"evaluation": {"orders": ["gap", "load"]}},
+            r"evaluation\.max_length_ratio: found .* 400 steps, expected: at most 32",
         ),
         ("mqar", LOAD | WINDOWS, r"remedies\.0: .* changes with every step"),
         ("mqar", {"task": {"pairs": 9}}, r"task\.lengths: found at most 16 steps, expected: 18 or more"),

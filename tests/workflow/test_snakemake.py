@@ -216,8 +216,8 @@ def test_time_stamps_decide_nothing(spoilable):
         for path in results:
             os.utime(path, (time, time))
         assert spoilable.planned() == {}
-    probe = spoilable.path / home(spoilable, next(iter(params.runs))) / "probe"
-    (probe / "retention.parquet").write_bytes(b"half of it")
+    evaluation = spoilable.path / home(spoilable, next(iter(params.runs))) / "evaluation"
+    (evaluation / "retention.parquet").write_bytes(b"half of it")
     text = spoilable.snakemake("--until", "reconstruct")
     assert planned(text) == {"reconstruct": 1}
     assert "retention.parquet damaged" in text

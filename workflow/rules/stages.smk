@@ -1,12 +1,12 @@
 """Images -> trained runs -> reconstructions -> frames. Each rule is one call of `python -m lgmamba`, see lgmamba/jobs.py."""
 
 from lgmamba.analysis import frames_of
-from lgmamba.config.files import probe_files, remedy_files
+from lgmamba.config.files import evaluation_files, remedy_files
 from lgmamba.devices import wanted
 
 DATA_FILES = [f"{PARAMS.outputs.data}/manifest.json"]
 TRAIN_FILES = ["run.json", "train.json", "history.parquet", "model.safetensors"]
-PROBE_FILES = probe_files(PARAMS.task)
+EVALUATION_FILES = evaluation_files(PARAMS.task)
 # and artefacts/, of the remedies that have some
 REMEDY_FILES = remedy_files(PARAMS.task)
 INSPECT_FRAMES = PARAMS.inspect.frames if PARAMS.inspect is not None else ()
@@ -77,7 +77,7 @@ rule reconstruct:
         data=ancient(DATA_FILES),
         train=ancient([f"{RUN}/train/{name}" for name in TRAIN_FILES]),
     output:
-        [f"{RUN}/probe/{name}" for name in (*PROBE_FILES, RECORD)],
+        [f"{RUN}/evaluation/{name}" for name in (*EVALUATION_FILES, RECORD)],
     log:
         f"{LOGS}/reconstruct/{{run}}/seed{{seed}}.log",
     benchmark:
@@ -150,7 +150,7 @@ rule evaluate:
     input:
         unless_current("evaluate"),
         train=ancient(every_run("train", TRAIN_FILES)),
-        probe=ancient(every_run("probe", PROBE_FILES)),
+        evaluation=ancient(every_run("evaluation", EVALUATION_FILES)),
         remedies=ancient(extended_runs("remedies", REMEDY_FILES)),
         inspected=ancient(inspected_runs("inspect", INSPECT_FILES)),
     output:

@@ -44,7 +44,7 @@ def collect_inspected(params: Params, folders: list[RunFolder]) -> dict[str, pl.
 
 def _problems(about: dict[str, Any], folder: RunFolder, params: Params) -> list[str]:
     problems = []
-    expected = params.the_inspect.model_dump(mode="json") | {"split": params.probe.split}
+    expected = params.the_inspect.model_dump(mode="json") | {"split": params.evaluation.split}
     if keys := differing_keys(about["inspect"] | {"split": about["split"]}, expected):
         problems.append(
             f"looked into with another configuration than the current one, inspect again: {'; '.join(keys)}"

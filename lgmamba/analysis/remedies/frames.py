@@ -141,7 +141,9 @@ def _best_control(ev: RemedyEvidence, run: str, order: str, step: int) -> np.nda
 def longer_generalist(params: Params, run: str) -> str | None:
     """Of the runs that remedies are tried on, the plain generalist with the next longer L0 than that of a run."""
     runs = params.runs_by_name()
-    longer = [n for n in params.the_remedy_evaluation.runs if kind_of(runs[n]) == GENERALIST and runs[n].L0 > runs[run].L0]
+    longer = [
+        n for n in params.the_remedy_evaluation.runs if kind_of(runs[n]) == GENERALIST and runs[n].L0 > runs[run].L0
+    ]
     return min(longer, key=lambda name: runs[name].L0) if longer else None
 
 
