@@ -197,7 +197,7 @@ def works(params: Params | TradeoffParams) -> None:
     for run in params.run_configs().values():
         to_json(run.model_dump(mode="json")).encode()
         params.evaluation_steps(run)
-        _ = [section.steps(run.L0) for section in (params.remedy_evaluation, params.inspect) if section is not None]
+        _ = [section.steps(run.L0) for section in (params.remedy_evaluation, params.probes) if section is not None]
     assert validate(Params, json.loads(params.model_dump_json()), "JSON") == params
 
 

@@ -13,13 +13,13 @@ from lgmamba import keys
 from lgmamba.analysis import figures_of, folders_read, frames_drawn, kept_frames
 from lgmamba.config.files import (
     EvaluationFile,
-    InspectFile,
     Layout,
+    ProbesFile,
     RemedyFile,
     data_file,
     evaluation_file,
     frozen_path,
-    inspect_file,
+    probes_file,
     remedy_file,
     tracking_file,
 )
@@ -71,8 +71,8 @@ def jobs_of(params: Params) -> dict[JobName, Job]:
         found = [_train(params, run), _reading(params, run, "reconstruct")]
         if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs:
             found.append(_reading(params, run, "remedy"))
-        if params.inspect is not None and name in params.inspect.runs:
-            found.append(_reading(params, run, "inspect"))
+        if params.probes is not None and name in params.probes.runs:
+            found.append(_reading(params, run, "probes"))
         jobs |= {job.name: job for job in found}
     study = frozen_path(layout, params)
     jobs["evaluate",] = Job(
@@ -232,12 +232,12 @@ def _train(params: Params, run: RunConfig) -> Job:
     )
 
 
-ReadingFile = EvaluationFile | RemedyFile | InspectFile
-FOLDERS = {"reconstruct": "evaluation", "remedy": "remedies", "inspect": "inspect"}
+ReadingFile = EvaluationFile | RemedyFile | ProbesFile
+FOLDERS = {"reconstruct": "evaluation", "remedy": "remedies", "probes": "probes"}
 FILES: dict[str, Callable[[Params, RunConfig], ReadingFile]] = {
     "reconstruct": evaluation_file,
     "remedy": remedy_file,
-    "inspect": inspect_file,
+    "probes": probes_file,
 }
 
 

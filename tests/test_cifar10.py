@@ -59,7 +59,7 @@ SMALL = {
     },
     "remedies": [{"name": "dt_running", "kind": "step_size", "form": "power", "mode": "stream"}],
     "remedy_evaluation": {"runs": ["uniform_16"], "length_ratios": [1, 4], "orders": ["permutation"], "images": 8},
-    "inspect": {
+    "probes": {
         "runs": ["uniform_16"],
         "length_ratios": [2],
         "images": 8,

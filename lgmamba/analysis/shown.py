@@ -50,5 +50,5 @@ def _runs_of(params: Params, figure: str) -> list[str]:
     if figure.startswith("remedies"):
         return params.the_remedy_evaluation.runs
     if figure in ("read_outs", "modes", "states", "receptive_field"):
-        return params.the_inspect.runs
+        return params.the_probes.runs
     return list(params.runs)

@@ -35,7 +35,7 @@ evaluation: {{images: 128, repeats: 1, orders: [permutation], max_length_ratio: 
 claims: {{comparisons: [], far_length_ratios: [2, 4, 8]}}  # or [{{generalist: a run, adaptive: one that is told the length}}]
 remedies: []               # what is tried beyond L0; needs `remedy_evaluation`
 remedy_evaluation: null
-inspect: null              # what trained models are looked into for
+probes: null              # what trained models are looked into for
 """
 IMAGES = """
 data:

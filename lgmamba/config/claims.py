@@ -126,7 +126,7 @@ class Side(Strict):
 
     @property
     def read_out(self) -> bool:
-        """Whether it is a number of the look `read_outs`, which has images of its own."""
+        """Whether it is a number of the probe `read_outs`, which has images of its own."""
         return self.method in ("refitted", "trained")
 
     @property

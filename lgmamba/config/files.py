@@ -4,8 +4,8 @@
     <results>/config/{study,data,tracking}.json, code/<stage>.txt       the same as configured last, for people and DVC
     <results>/runs/<run>/seed<k>/{run,evaluation}.json                  the same
     <results>/runs/<run>/seed<k>/remedy.json                            the same, for the runs of `remedy_evaluation`
-    <results>/runs/<run>/seed<k>/inspect.json                           the same, for the runs of `inspect`
-    <results>/runs/<run>/seed<k>/{train,evaluation,remedies,inspect,work}/   written by the stages
+    <results>/runs/<run>/seed<k>/probes.json                           the same, for the runs of `probes`
+    <results>/runs/<run>/seed<k>/{train,evaluation,remedies,probes,work}/   written by the stages
     <results>/{frames,logs,benchmarks,markers}/
 
 A stage reads one file and nothing else. That file is named by its own digest and never changes, so whatever another call
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from lgmamba.config.base import ConfigError, Strict, validate, with_new_names
 from lgmamba.config.data import DataConfig
-from lgmamba.config.inspect import InspectConfig
+from lgmamba.config.probes import ProbesConfig
 from lgmamba.config.remedies import Remedies, RemedyEvaluationConfig
 from lgmamba.config.run import Positive, RunConfig
 from lgmamba.config.study import EvaluationConfig, OutputsConfig, Params, TrackingConfig
@@ -34,7 +34,7 @@ ENTRY_MODULES = {
     "train": "lgmamba.train.loop",
     "reconstruct": "lgmamba.probe.reconstruct",
     "remedy": "lgmamba.probe.remedy",
-    "inspect": "lgmamba.probe.inspect",
+    "probes": "lgmamba.probe.probes",
     "evaluate": "lgmamba.analysis.evaluate",
     "figure": "lgmamba.figures",
     "report": "lgmamba.report",
@@ -90,11 +90,13 @@ class RemedyFile(Strict):
     steps: list[Positive]
 
 
-class InspectFile(Strict):
-    """inspect.json of one run and seed: the run, what to look at in it, with images of which split, and at which steps."""
+class ProbesFile(Strict):
+    """probes.json of one run and seed: the run, which probes of it, with images of which split, and at which steps."""
+
+    RENAMED: ClassVar = {"inspect": "probes"}
 
     run: RunConfig
-    inspect: InspectConfig
+    probes: ProbesConfig
     split: str
     steps: list[Positive]
 
@@ -153,8 +155,8 @@ class Layout:
     def remedy_json(self, run: str, seed: int | str) -> Path:
         return self.run_dir(run, seed) / "remedy.json"
 
-    def inspect_json(self, run: str, seed: int | str) -> Path:
-        return self.run_dir(run, seed) / "inspect.json"
+    def probes_json(self, run: str, seed: int | str) -> Path:
+        return self.run_dir(run, seed) / "probes.json"
 
     def run_dir(self, run: str, seed: int | str) -> Path:
         return self.results / "runs" / run / f"seed{seed}"
@@ -218,8 +220,8 @@ def config_contents(params: Params, layout: Layout) -> dict[Path, str]:
         models[layout.evaluation_json(name, seed)] = evaluation_file(params, run)
         if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs:
             models[layout.remedy_json(name, seed)] = remedy_file(params, run)
-        if params.inspect is not None and name in params.inspect.runs:
-            models[layout.inspect_json(name, seed)] = inspect_file(params, run)
+        if params.probes is not None and name in params.probes.runs:
+            models[layout.probes_json(name, seed)] = probes_file(params, run)
     contents = {path: to_json(model.model_dump(mode="json")) for path, model in models.items()}
     return contents | {layout.code(stage): code_digest(module) + "\n" for stage, module in ENTRY_MODULES.items()}
 
@@ -255,10 +257,10 @@ def remedy_file(params: Params, run: RunConfig) -> RemedyFile:
     )
 
 
-def inspect_file(params: Params, run: RunConfig) -> InspectFile:
-    """What the stage `inspect` reads of one run and seed; the study looks into runs."""
-    return InspectFile(
-        run=run, inspect=params.the_inspect, split=params.evaluation.split, steps=params.the_inspect.steps(run.L0)
+def probes_file(params: Params, run: RunConfig) -> ProbesFile:
+    """What the stage `probes` reads of one run and seed; the study looks into runs."""
+    return ProbesFile(
+        run=run, probes=params.the_probes, split=params.evaluation.split, steps=params.the_probes.steps(run.L0)
     )
 
 
@@ -272,7 +274,7 @@ def frozen_files(params: Params) -> list[Strict]:
             if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs
             else []
         )
-        files += [inspect_file(params, run)] if params.inspect is not None and name in params.inspect.runs else []
+        files += [probes_file(params, run)] if params.probes is not None and name in params.probes.runs else []
     return files
 
 
@@ -283,7 +285,7 @@ FROZEN_NAMES = {
     RunConfig: "train",
     EvaluationFile: "reconstruct",
     RemedyFile: "remedy",
-    InspectFile: "inspect",
+    ProbesFile: "probes",
 }
 
 
@@ -296,7 +298,7 @@ def frozen_path(layout: Layout, file: Strict) -> Path:
 
 
 def read_config(path: str | Path, model: type[M]) -> M:
-    """One of the files above: Params, DataFile, RunConfig, EvaluationFile, RemedyFile, InspectFile or TrackingFile. Keys of an older
+    """One of the files above: Params, DataFile, RunConfig, EvaluationFile, RemedyFile, ProbesFile or TrackingFile. Keys of an older
     version are understood, since a program wrote them.
 
     Raises:

@@ -28,7 +28,7 @@ from lgmamba.config.base import (
 )
 from lgmamba.config.claims import ClaimsConfig, needed_steps
 from lgmamba.config.data import DataConfig
-from lgmamba.config.inspect import InspectConfig
+from lgmamba.config.probes import ProbesConfig
 from lgmamba.config.remedies import Remedies, RemedyEvaluationConfig, with_kinds
 from lgmamba.config.report import ReportConfig
 from lgmamba.config.run import ModelConfig, RunConfig, TrainConfig
@@ -112,7 +112,7 @@ class TrackingConfig(Strict):
 class Params(Strict):
     """params.yaml as a whole."""
 
-    RENAMED: ClassVar = {"extension": "remedy_evaluation", "probe": "evaluation"}
+    RENAMED: ClassVar = {"extension": "remedy_evaluation", "probe": "evaluation", "inspect": "probes"}
 
     study: Name
     data: DataConfig
@@ -133,7 +133,7 @@ class Params(Strict):
     remedy_evaluation: RemedyEvaluationConfig | None = Field(
         None, description="how remedies are tried; null: they are not"
     )
-    inspect: InspectConfig | None = Field(None, description="how trained models are looked into; null: they are not")
+    probes: ProbesConfig | None = Field(None, description="how trained models are looked into; null: they are not")
     outputs: OutputsConfig = Field(description="folders; by default named after the study")
     tracking: TrackingConfig
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto = CUDA where there is one")
@@ -221,11 +221,11 @@ class Params(Strict):
         return self.remedy_evaluation
 
     @property
-    def the_inspect(self) -> InspectConfig:
-        """`inspect`, of a study that looks into runs."""
-        if self.inspect is None:
-            raise ValueError(f"study {self.study!r} looks into no run: inspect is null")
-        return self.inspect
+    def the_probes(self) -> ProbesConfig:
+        """`probes`, of a study that looks into runs."""
+        if self.probes is None:
+            raise ValueError(f"study {self.study!r} looks into no run: probes is null")
+        return self.probes
 
     @cached_property
     def L0(self) -> int:
@@ -335,7 +335,7 @@ def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     shown = _mapping(result.get("report")).get("shown")
     if isinstance(shown, list) and "shown" not in _mapping(overlay.get("report")):
         result["report"]["shown"] = [name for name in shown if _may_stay(name, runs)] or None
-    for section in ("remedy_evaluation", "inspect"):
+    for section in ("remedy_evaluation", "probes"):
         inherited = _mapping(result.get(section)).get("runs")
         if not isinstance(inherited, list) or "runs" in _mapping(overlay.get(section)):
             continue

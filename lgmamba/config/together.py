@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lgmamba.config.base import LONGEST
-from lgmamba.config.inspect import LOOKS, why_not, why_not_task
+from lgmamba.config.probes import NEEDS, why_not, why_not_task
 from lgmamba.config.remedies import check_kinds, check_mixers, check_names, rows_of
 from lgmamba.config.run import is_run_name
 
@@ -33,7 +33,7 @@ def check_study(study: Params) -> None:
         check_comparisons,
         check_contrasts,
         check_remedy_evaluation,
-        check_inspect,
+        check_probes,
         check_shown,
         check_lengths,
         check_initial_weights,
@@ -116,8 +116,8 @@ def check_orders(study: Params) -> None:
             (f"remedy_evaluation.orders.{i}", order, tried) for i, order in enumerate(study.remedy_evaluation.orders)
         ]
         named += [("remedy_evaluation.calibration.order", study.remedy_evaluation.calibration.order, tried)]
-    if study.inspect is not None:
-        named += [("inspect.order", study.inspect.order, [name for name in study.inspect.runs if name in runs])]
+    if study.probes is not None:
+        named += [("probes.order", study.probes.order, [name for name in study.probes.runs if name in runs])]
     for path, order, names in named:
         for name in names:
             task = runs[name].task
@@ -184,22 +184,22 @@ def check_contrasts(study: Params) -> None:
 
 def _check_read_out(study: Params, path: str, side: Side) -> None:
     """Read-outs are fitted for the side's runs, at its lengths, as it reads. A study without them leaves the claim untested."""
-    look = study.inspect
-    if look is None or "read_outs" not in look.looks:
+    probes = study.probes
+    if probes is None or "read_outs" not in probes.kinds:
         return
     for name in side.runs:
-        if name not in look.runs:
+        if name not in probes.runs:
             raise ValueError(
-                f"{path}.run: found {name!r}, expected: one of inspect.runs, {look.runs}, whose read-outs are fitted"
+                f"{path}.run: found {name!r}, expected: one of probes.runs, {probes.runs}, whose read-outs are fitted"
             )
         L0 = study.runs_by_name()[name].L0
-        fitted = look.read_out_steps(L0)
+        fitted = probes.read_out_steps(L0)
         for step in side.steps_read(L0):
             if step not in fitted:
-                raise ValueError(f"{path}.at: found {step} steps, expected: one of inspect.read_out_at, {fitted}")
-    if (order := side.order or study.evaluation.orders[0]) != look.order:
+                raise ValueError(f"{path}.at: found {step} steps, expected: one of probes.read_out_at, {fitted}")
+    if (order := side.order or study.evaluation.orders[0]) != probes.order:
         raise ValueError(
-            f"{path}.order: found {order}, expected: {look.order}, inspect.order, in which read-outs are fitted"
+            f"{path}.order: found {order}, expected: {probes.order}, probes.order, in which read-outs are fitted"
         )
 
 
@@ -237,21 +237,21 @@ def check_remedy_evaluation(study: Params) -> None:
         )
 
 
-def check_inspect(study: Params) -> None:
+def check_probes(study: Params) -> None:
     """Runs that are looked into exist, and have mixers that can be looked into."""
     runs = study.runs_by_name()
-    for i, name in enumerate([] if study.inspect is None else study.inspect.runs):
-        _known(f"inspect.runs.{i}", name, runs)
-        looks, task = study.the_inspect.looks, runs[name].task
-        for look in looks:
-            if (why := why_not_task(look, task)) is not None:
-                able = [other for other in LOOKS if why_not_task(other, task) is None]
+    for i, name in enumerate([] if study.probes is None else study.probes.runs):
+        _known(f"probes.runs.{i}", name, runs)
+        kinds, task = study.the_probes.kinds, runs[name].task
+        for kind in kinds:
+            if (why := why_not_task(kind, task)) is not None:
+                able = [other for other in NEEDS if why_not_task(other, task) is None]
                 raise ValueError(
-                    f"inspect: found runs of task {task.kind}, expected: {f'looks: {able}' if able else 'null'}, since {why}"
+                    f"probes: found runs of task {task.kind}, expected: {f'kinds: {able}' if able else 'null'}, since {why}"
                 )
-        if reasons := [reason for look in looks if (reason := why_not(look, runs[name].model))]:
+        if reasons := [reason for kind in kinds if (reason := why_not(kind, runs[name].model))]:
             raise ValueError(
-                f"inspect.runs.{i}: found {name!r}, which cannot be looked into: {reasons[0]}; expected runs of another mixer"
+                f"probes.runs.{i}: found {name!r}, which cannot be looked into: {reasons[0]}; expected runs of another mixer"
             )
 
 
@@ -264,7 +264,7 @@ def check_shown(study: Params) -> None:
         _known(f"report.shown.{i}", name, runs)
         if name in shown[:i]:
             raise ValueError(f"report.shown.{i}: found {name!r} twice, expected: each run once")
-    for section, others in (("remedy_evaluation", study.remedy_evaluation), ("inspect", study.inspect)):
+    for section, others in (("remedy_evaluation", study.remedy_evaluation), ("probes", study.probes)):
         if others is not None and not set(others.runs) & set(shown):
             raise ValueError(
                 f"report.shown: found {shown}, expected: among them one of {section}.runs, {others.runs}, which have figures of their own"
@@ -292,9 +292,9 @@ def check_lengths(study: Params) -> None:
     if study.remedy_evaluation is not None:
         asked["remedy_evaluation.length_ratios"] = max(study.remedy_evaluation.length_ratios)
         asked["remedy_evaluation.calibration.lengths"] = max(study.remedy_evaluation.calibration.lengths)
-    if study.inspect is not None:
-        asked["inspect.length_ratios"] = max(study.inspect.length_ratios)
-        asked["inspect.read_out_at"] = study.inspect.read_out_steps(study.L0)[-1] / study.L0
+    if study.probes is not None:
+        asked["probes.length_ratios"] = max(study.probes.length_ratios)
+        asked["probes.read_out_at"] = study.probes.read_out_steps(study.L0)[-1] / study.L0
     for path, factor in asked.items():
         if factor * study.L0 > LONGEST:
             raise ValueError(

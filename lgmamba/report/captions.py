@@ -249,12 +249,12 @@ def captions(
         "reconstruct": "one run reconstructs" if alone else "two runs reconstruct",
         "draw": "one run draws it when it is" if alone else "two runs draw it when they are",
     }
-    if params.inspect is not None:
-        look = params.inspect
+    if params.probes is not None:
+        probes = params.probes
         facts["Bars"] = (
             "One training" if one_seed else f"Symbols: mean over {sample.counted('seed')}; bars: lowest to highest seed"
         )
-        facts["looked"] = f"{plural(look.images, f'{sample.split} image')} at most, order `{look.order}`"
+        facts["looked"] = f"{plural(probes.images, f'{sample.split} image')} at most, order `{probes.order}`"
     if params.remedy_evaluation is not None:
         facts |= {"tried": tried, "first_order": params.remedy_evaluation.orders[0]}
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS

@@ -23,9 +23,9 @@ from lgmamba.config.study import Params
 from lgmamba.report.captions import captions, sample_of
 from lgmamba.report.classes import accuracies, class_facts, contrast_units
 from lgmamba.report.contrasts import contrast_facts
-from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.mixers import mixer_facts, mixer_headline
+from lgmamba.report.probes import probes_facts
 from lgmamba.report.read_outs import read_out_facts
 from lgmamba.report.remedies import remedy_facts, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
@@ -47,14 +47,14 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     sample = sample_of(params, found["curves"])
     runs, metric = params.runs_by_name(), params.task.METRICS[0]
     remedies = None if params.remedy_evaluation is None else remedy_facts(params, frames)
-    look = params.inspect
+    probes = params.probes
     regret = "regret" in pl.read_parquet_schema(frames / "figure_degradation.parquet")
     return {
         "params": params,
         "shown": drawn_runs(params),
         "many_runs": MANY_RUNS if params.report.shown is None and len(runs) > MANY_RUNS else None,
         "metric": metric,
-        "refused": sorted((kind, why) for kind, why in params.task.REFUSES.items() if kind != "inspect"),
+        "refused": sorted((kind, why) for kind, why in params.task.REFUSES.items() if kind != "probes"),
         "title": plain_text(params.report.title),
         "question": plain_text(params.report.question),
         "method": method_lines(params, sample) if params.task.IMAGES else [],
@@ -101,7 +101,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         ),
         "remedies": remedies,
         "read_outs": read_out_facts(params, frames) if reads_out(params) else None,
-        "inside": inspect_facts(params, frames) if look is not None and look.looks_inside else None,
+        "inside": probes_facts(params, frames) if probes is not None and probes.all_inside else None,
     }
 
 

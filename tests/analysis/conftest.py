@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lgmamba.analysis.evaluate import evaluate
-from tests.analysis.synthetic_inspect import INSPECT
+from tests.analysis.synthetic_probes import PROBES
 from tests.analysis.synthetic_remedies import VALUES
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 from tests.sharing import made_once
@@ -26,7 +26,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, name: str, values: dict[
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """An evaluated synthetic study with all that a study can have: study (JSON), results, frames."""
-    return evaluated(tmp_path_factory, "study", study_values() | VALUES | {"inspect": INSPECT})
+    return evaluated(tmp_path_factory, "study", study_values() | VALUES | {"probes": PROBES})
 
 
 @pytest.fixture(scope="session")

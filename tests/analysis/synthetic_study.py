@@ -18,7 +18,7 @@ from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.files import file_digest
 from lgmamba.keys import reading_key, train_key
-from tests.analysis.synthetic_inspect import write_inspected
+from tests.analysis.synthetic_probes import write_probes
 from tests.analysis.synthetic_remedies import write_remedies
 from tests.records import record
 
@@ -157,8 +157,8 @@ def make_study(
         write_run(path, params, run, pictures)
         if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs:
             write_remedies(path, params, run, float(true_psnr(run, np.array(run.L0))))
-        if params.inspect is not None and name in params.inspect.runs:
-            write_inspected(path, params, run)
+        if params.probes is not None and name in params.probes.runs:
+            write_probes(path, params, run)
     return study_json, results
 
 

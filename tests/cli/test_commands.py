@@ -26,7 +26,7 @@ COMMANDS = (
     "train-stack",
     "reconstruct",
     "remedy",
-    "inspect",
+    "probes",
     "evaluate",
     "keep",
     "figure",

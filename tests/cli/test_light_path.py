@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from tests.analysis.synthetic_inspect import INSPECT
+from tests.analysis.synthetic_probes import PROBES
 from tests.cli.programs import program
 from tests.probe.study import STUDY
 from tests.train.tiny import FILES, build_digits
@@ -44,7 +44,7 @@ def bare(tmp_path):
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "sitecustomize.py").write_text(HIDE)
     values = STUDY | {"runs": {name: STUDY["runs"][name] for name in ("plain", "told")}, "seeds": [0]} | REMEDIES
-    values |= {"extends": "digits", "inspect": INSPECT | {"runs": ["told"], "length_ratios": [2]}}
+    values |= {"extends": "digits", "probes": PROBES | {"runs": ["told"], "length_ratios": [2]}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values))
 
     path = f"{tmp_path / 'python'}:{ROOT}"
@@ -91,6 +91,6 @@ def test_training_reconstruction_and_remedies_need_none_of_the_packages_for_the_
     assert len(list((home / "remedies").iterdir())) == 5
     assert {p.name for p in (home / "train").iterdir()} == set(FILES)
     assert len(list((home / "evaluation").iterdir())) == 5
-    assert len(list((home / "inspect").iterdir())) == 14
+    assert len(list((home / "probes").iterdir())) == 14
     table = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml", loaded=True)
     assert table.code == 0, table.err

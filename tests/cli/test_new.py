@@ -56,7 +56,7 @@ def test_a_new_study_without_images_is_about_the_digits(lgmamba, here):
         16,
         ["fixed_16", "uniform_16", "uniform_4"],
     )
-    assert (params.claims.comparisons, params.remedies, params.remedy_evaluation, params.inspect) == (
+    assert (params.claims.comparisons, params.remedies, params.remedy_evaluation, params.probes) == (
         [],
         [],
         None,

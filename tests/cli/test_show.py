@@ -130,7 +130,7 @@ def test_the_commands_are_exactly_those_of_the_workflow(tmp_path):
         "train",
         "reconstruct",
         "remedy",
-        "inspect",
+        "probes",
         "evaluate",
         "figure",
         "report",
@@ -144,7 +144,7 @@ def test_the_commands_stand_in_an_order_that_works(lgmamba):
     expected = ["data"]
     for run, _ in params.run_configs():
         expected += ["train", "reconstruct", *["remedy"] * (run in params.remedy_evaluation.runs)]
-        expected += ["inspect"] * (run in params.inspect.runs)
+        expected += ["probes"] * (run in params.probes.runs)
     expected += ["evaluate", *("figure" for _ in figures_of(params)), "report"]
     assert stages == expected
     for before, line in pairwise(lines[1 : stages.index("evaluate")]):

@@ -164,22 +164,22 @@ def test_a_study_without_state_passing_is_written_as_before_there_was_any():
 
 
 def test_lengths_that_are_looked_into_begin_with_L0():
-    found = study(inspect={"runs": ["plain"], "length_ratios": [25, 1.01, 2]})
-    assert found.inspect.steps(16) == [16, 17, 32, 400]
+    found = study(probes={"runs": ["plain"], "length_ratios": [25, 1.01, 2]})
+    assert found.probes.steps(16) == [16, 17, 32, 400]
 
 
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ({"runs": ["gone"]}, "inspect.runs.0: found 'gone', expected: one of the runs"),
+        ({"runs": ["gone"]}, "probes.runs.0: found 'gone', expected: one of the runs"),
         ({"runs": ["plain", "plain"]}, "runs with each entry once; got ['plain', 'plain']"),
         ({"length_ratios": [2, 2]}, "length_ratios with each entry once; got [2.0, 2.0]"),
-        ({"length_ratios": [1]}, "inspect.length_ratios.0: found 1, expected: Input should be greater than 1"),
-        ({"images": 1}, "inspect.images: found 1, expected: Input should be greater than or equal to 2"),
+        ({"length_ratios": [1]}, "probes.length_ratios.0: found 1, expected: Input should be greater than 1"),
+        ({"images": 1}, "probes.images: found 1, expected: Input should be greater than or equal to 2"),
     ],
 )
 def test_a_wrong_look_is_refused(given, line):
-    assert line in error(values(inspect=given))
+    assert line in error(values(probes=given))
 
 
 def test_folders_are_named_after_the_study_unless_they_are_given():

@@ -17,9 +17,9 @@ OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
 OPTIONAL |= {
     "claims",
     *(f"claims.{key}" for key in ("comparisons", "fixed", "margin", "level", "seeds", "primary", "far_length_ratios")),
-    "inspect",
+    "probes",
     *(
-        f"inspect.{key}"
+        f"probes.{key}"
         for key in ("length_ratios", "attention_images", "attention_rows", "gradient_probes", "swaps", "read_every")
     ),
     "remedies",

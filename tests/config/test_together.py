@@ -62,18 +62,18 @@ WRONG = {
         {"remedy_evaluation": {"length_ratios": [999_999]}},
         "remedy_evaluation.length_ratios: found 999999",
     ),
-    "a look at such a sequence": ({"inspect": {"length_ratios": [999_999]}}, "inspect.length_ratios: found 999999"),
+    "a look at such a sequence": ({"probes": {"length_ratios": [999_999]}}, "probes.length_ratios: found 999999"),
     "read-outs of such a sequence": (
-        {"inspect": {"looks": ["read_outs"], "read_out_at": ["L0", "2000000"]}},
-        "inspect.read_out_at: found 125000, expected: sequences of at most 1,000,000 patches",
+        {"probes": {"kinds": ["read_outs"], "read_out_at": ["L0", "2000000"]}},
+        "probes.read_out_at: found 125000, expected: sequences of at most 1,000,000 patches",
     ),
     "a read-out beside what was read on other images": (
         {"claims": {"primary": [READ_OUT | {"minus": {"run": "plain", "at": "L0"}}]}},
         "claims.primary.0: expected: minus.method: found model, expected refitted or trained",
     ),
     "a read-out at a length where none is fitted": (
-        {"inspect": {"looks": ["read_outs"], "read_out_at": ["L0"]}, "claims": {"primary": [READ_OUT]}},
-        "claims.primary.0.of.at: found 64 steps, expected: one of inspect.read_out_at, [16]",
+        {"probes": {"kinds": ["read_outs"], "read_out_at": ["L0"]}, "claims": {"primary": [READ_OUT]}},
+        "claims.primary.0.of.at: found 64 steps, expected: one of probes.read_out_at, [16]",
     ),
     "a training length without end": (
         {"task": {"lengths": {"kind": "fixed", "value": 10**12}}},
@@ -180,7 +180,7 @@ def test_runs_of_ones_own_need_nothing_else():
     """Three plain runs over another study: no comparison, contrast, remedy or look is asked for, and it has words of its own."""
     for preset in (None, "digits"):
         params = load_params(PARAMS, preset, {"study": "mine", "runs": {"a": None, "b": {}, "c": {}}})
-        assert (params.claims.comparisons, params.remedies, params.remedy_evaluation, params.inspect) == (
+        assert (params.claims.comparisons, params.remedies, params.remedy_evaluation, params.probes) == (
             [],
             [],
             None,
@@ -203,18 +203,18 @@ def test_what_is_inherited_about_runs_that_are_still_there_stays():
     kept = {name: both.runs[name] for name in ("uniform_4", "uniform_16", "adaptive_16")}
     params = load_params(PARAMS, "digits", {"runs": kept})
     assert params.claims == both.claims
-    assert (params.remedy_evaluation, params.inspect, params.remedies) == (
+    assert (params.remedy_evaluation, params.probes, params.remedies) == (
         both.remedy_evaluation,
-        both.inspect,
+        both.probes,
         both.remedies,
     )
     one = load_params(PARAMS, "digits", {"runs": {"uniform_16": {}}})
     assert one.claims.comparisons == []
-    assert one.remedy_evaluation.runs == one.inspect.runs == ["uniform_16"]
+    assert one.remedy_evaluation.runs == one.probes.runs == ["uniform_16"]
 
 
 @pytest.mark.parametrize("odd", [1.0, "a", [1], [[1]], [{"generalist": ["a"]}], {"a": 1}, None], ids=repr)
-@pytest.mark.parametrize("section", ["claims.comparisons", "inspect.runs", "remedy_evaluation.runs"])
+@pytest.mark.parametrize("section", ["claims.comparisons", "probes.runs", "remedy_evaluation.runs"])
 def test_what_is_inherited_and_wrong_is_refused_with_its_key(section, odd):
     name, _, key = section.partition(".")
     base = values()
@@ -224,7 +224,7 @@ def test_what_is_inherited_and_wrong_is_refused_with_its_key(section, odd):
 
 
 def test_what_an_overlay_says_itself_is_never_left_out():
-    base = {"runs": {"a": {}}, "remedy_evaluation": {"runs": ["a"], "images": 3}, "remedies": [1], "inspect": None}
+    base = {"runs": {"a": {}}, "remedy_evaluation": {"runs": ["a"], "images": 3}, "remedies": [1], "probes": None}
     named = overlaid(base, {"runs": {"b": {}}, "remedy_evaluation": {"runs": ["c"]}})
     assert named["remedy_evaluation"] == {"runs": ["c"], "images": 3}
     with_remedies = overlaid(base, {"runs": {"b": {}}, "remedies": [2]})

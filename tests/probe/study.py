@@ -60,7 +60,7 @@ STUDY = {
     },
     "remedies": [],
     "remedy_evaluation": None,
-    "inspect": None,
+    "probes": None,
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
     "tracking": {"kind": "none"},
     "device": "cpu",

@@ -248,10 +248,10 @@ WINDOWS = {"remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}]}
 WINDOW = {"remedies": [{"name": "w", "kind": "window", "mode": "stream"}]}
 LOAD = {"task": {"keys": 256}, "remedy_evaluation": {"orders": ["load"]}}
 LOOKS = {"images": 8, "fit_images": 8, "attention_images": 1, "attention_rows": 1, "gradient_probes": 1, "swaps": 1}
-INSPECT = {
-    "inspect": {"runs": ["mamba_16"], "length_ratios": [2], "order": "gap", "read_every": 0.5, "piece": 8, **LOOKS}
+PROBES = {
+    "probes": {"runs": ["mamba_16"], "length_ratios": [2], "order": "gap", "read_every": 0.5, "piece": 8, **LOOKS}
 }
-READ_OUTS = {"inspect": INSPECT["inspect"] | {"looks": ["read_outs"]}}
+READ_OUTS = {"probes": PROBES["probes"] | {"kinds": ["read_outs"]}}
 TRUNCATED = {
     "name": "a",
     "claim": "b",
@@ -287,8 +287,8 @@ TRUNCATED = {
         ),
         ("achilles_composite", WINDOW, r"remedies\.0: .* stands among the first steps"),
         ("copying", {"task": {"spread": 20}}, r"task\.spread: found 20"),
-        ("mqar", INSPECT, r"inspect: found runs of task mqar, expected: null, since it follows cells"),
-        ("mqar", READ_OUTS, r"inspect: found runs of task mqar, expected: null, since its predictions are no pictures"),
+        ("mqar", PROBES, r"probes: found runs of task mqar, expected: null, since it follows cells"),
+        ("mqar", READ_OUTS, r"probes: found runs of task mqar, expected: null, since its predictions are no pictures"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_reason(preset, change, message):

@@ -49,7 +49,7 @@ def stale(params: Params, *stages: str) -> dict[JobName, str]:
     return {name: reason for name in jobs if name[0] in stages and (reason := look.reason(name))}
 
 
-READ = ("data", "train", "reconstruct", "remedy", "inspect")
+READ = ("data", "train", "reconstruct", "remedy", "probes")
 
 
 def test_what_was_made_is_current_and_what_follows_from_a_change_is_not(study):

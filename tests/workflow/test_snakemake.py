@@ -50,8 +50,8 @@ def test_dry_run_on_the_real_parameters_lists_every_job(checkout):
         "figure": len(figures_of(params)),
         "report": 1,
     }
-    if params.inspect is not None:
-        expected["inspect"] = len(params.inspect.runs) * len(params.seeds)
+    if params.probes is not None:
+        expected["probes"] = len(params.probes.runs) * len(params.seeds)
     if params.tracking.kind == "mlflow":
         expected["track_report"] = 1
     assert checkout.planned() == expected

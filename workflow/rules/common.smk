@@ -179,9 +179,9 @@ def extended_runs(folder, names):
     return files_of(PARAMS.remedy_evaluation.runs if PARAMS.remedy_evaluation is not None else [], folder, names)
 
 
-def inspected_runs(folder, names):
+def probed_runs(folder, names):
     """The same of the runs that are looked into."""
-    return files_of(PARAMS.inspect.runs if PARAMS.inspect is not None else [], folder, names)
+    return files_of(PARAMS.probes.runs if PARAMS.probes is not None else [], folder, names)
 
 
 def files_of(runs, folder, names):

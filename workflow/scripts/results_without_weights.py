@@ -32,7 +32,7 @@ from lgmamba.records import RECORD, checked, checked_all, read_record, record_te
 AXES = ("mode", "order", "repeat", "image", "step")
 SMALL = ("train/run.json", "train/train.json", "train/history.parquet", "train/record.json")
 SMALL += ("remedies/remedies.json", "remedies/steps.parquet", "remedies/retention.parquet", "remedies/record.json")
-FOLDERS = ("inspect", "remedies/artefacts")
+FOLDERS = ("probes", "remedies/artefacts")
 
 
 def pack(results: Path, to: Path, mb: float) -> None:

@@ -34,7 +34,7 @@ from lgmamba.config.text import parse_mapping
 from lgmamba.devices import gpus, wanted
 from lgmamba.jobs import Currency, Job, jobs_of, stack_jobs
 
-STAGES = ("data", "train", "reconstruct", "remedy", "inspect")
+STAGES = ("data", "train", "reconstruct", "remedy", "probes")
 
 
 @dataclass
