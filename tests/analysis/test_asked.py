@@ -21,7 +21,7 @@ def folders(tmp_path):
             for way, scale in (("sequential", 0.02), ("independent", 0.01))
             for value in (1, 2, 3, 4)
         ]
-        path = tmp_path / f"seed{seed}" / "probe"
+        path = tmp_path / f"seed{seed}" / "evaluation"
         path.mkdir(parents=True)
         pl.DataFrame(rows).with_columns(run=pl.lit("a"), seed=pl.lit(seed), step=pl.lit(8)).write_parquet(
             path / "asked.parquet"
