@@ -20,7 +20,7 @@ def fig_read_outs(frame: pl.DataFrame, style: Style) -> Figure:
     """PSNR of read-outs against T / L0, one panel for each run; line = mean over seeds, bar = lowest to highest.
 
     Args:
-        frame: figure_read_outs of `analysis.inspect.figure_data.read_outs_rows`.
+        frame: figure_read_outs of `analysis.probes.figure_data.read_outs_rows`.
     """
     runs = frame["run"].unique(maintain_order=True).to_list()
     columns = min(3, len(runs))

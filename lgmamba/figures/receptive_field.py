@@ -15,7 +15,7 @@ def fig_receptive_field(frame: pl.DataFrame, style: Style) -> Figure:
     """Mean distance of attention over T; share of the gradient up to an age; share of a swapped patch that is drawn.
 
     Args:
-        frame: figure_receptive_field of `analysis.inspect.figure_data.receptive_field_rows`.
+        frame: figure_receptive_field of `analysis.probes.figure_data.receptive_field_rows`.
     """
     panels: list[Panel] = [
         ("Hidden attention", _draw_distance, "T / L0 (training lengths)", "Mean distance / T"),

@@ -25,7 +25,7 @@ def fig_states(frame: pl.DataFrame, style: Style) -> Figure:
     """Norm over that at L0; share of entries outside the range of training; PSNR of read-outs of the last layer's state.
 
     Args:
-        frame: figure_states of `analysis.inspect.figure_data.states_rows`.
+        frame: figure_states of `analysis.probes.figure_data.states_rows`.
     """
     x = "T / L0 (training lengths)"
     panels: list[Panel] = [

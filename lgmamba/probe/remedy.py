@@ -83,12 +83,12 @@ def try_remedies(
         "L0": config.run.L0,
         "steps": config.steps,
         "images": len(trial.rows),
-        "repeats": config.extension.repeats,
+        "repeats": config.remedy_evaluation.repeats,
         "wall_s": time.monotonic() - begun,
         "data_digest": dataset.digest,
         "checkpoint_digest": trial.checkpoint,
         "code_digest": made_from.code,
-        "extension": config.extension.model_dump(mode="json"),
+        "remedy_evaluation": config.remedy_evaluation.model_dump(mode="json"),
         "remedies": trial.about(),
     }
     write_atomic(out / "remedies.json", to_json(about))
@@ -104,11 +104,11 @@ class Trial:
     def __init__(self, model: SequenceModel, task: Task, config: RemedyFile, dataset: Dataset, checkpoint: str):
         self.model, self.task, self.config, self.dataset, self.checkpoint = model, task, config, dataset, checkpoint
         self.steps, self.device = config.steps, dataset.images.device
-        split = config.probe.split
-        self.rows = dataset.split(split)[: config.extension.images]
+        split = config.evaluation.split
+        self.rows = dataset.split(split)[: config.remedy_evaluation.images]
         if not len(self.rows):
             raise ConfigError(
-                f"probe.split: found {split!r}, which holds no image; expected a split with images (data.splits.{split} > 0)"
+                f"evaluation.split: found {split!r}, which holds no image; expected a split with images (data.splits.{split} > 0)"
             )
         self.artefacts: dict[str, Artefact] = {}
         self.remarks: dict[str, list[str]] = {}
@@ -142,17 +142,17 @@ class Trial:
         self.remedies = [*vanilla, *control_remedies(self.model, self.task.config), *tried]
 
     def _calibration_set(self) -> CalibrationSet:
-        calibration = self.config.extension.calibration
+        calibration = self.config.remedy_evaluation.calibration
         rows = self.dataset.split("calib")
         if len(rows) < calibration.images and any(entry.calibrated for entry in self.config.remedies):
             raise ConfigError(
-                f"extension.calibration.images: found {calibration.images}, but the split calib holds {len(rows)} images; expected "
+                f"remedy_evaluation.calibration.images: found {calibration.images}, but the split calib holds {len(rows)} images; expected "
                 f"at most {len(rows)}, or a larger data.splits.calib"
             )
         rows = rows[: calibration.images]
         last = max(self.steps[-1], round(calibration.lengths[-1] * self.model.L0))
         seq = self.task.held_out(rows, calibration.order, 0, last)
-        piece, seed = calibration.piece or self.config.probe.piece, self.config.run.seed
+        piece, seed = calibration.piece or self.config.evaluation.piece, self.config.run.seed
         judge = self.task.judge(self.model, self.config.run.train)
         return CalibrationSet(self.model, judge, seq, calibration, self.steps, piece, seed)
 
@@ -192,11 +192,11 @@ class Trial:
 
     def run(self) -> None:
         """Read every image in every order with every remedy."""
-        extension, batch = self.config.extension, self.config.probe.batch_images
-        for order in extension.orders:
+        remedy_evaluation, batch = self.config.remedy_evaluation, self.config.evaluation.batch_images
+        for order in remedy_evaluation.orders:
             for start in range(0, len(self.rows), batch):
                 rows = self.rows[start : start + batch]
-                for repeat in range(extension.repeats):
+                for repeat in range(remedy_evaluation.repeats):
                     seq = self.task.held_out(rows, order, repeat, self.steps[-1])
                     keys = _random_keys(self.dataset.id_hash[rows], repeat, self.steps[-1]).to(self.device)
                     if not self.written:
@@ -205,7 +205,7 @@ class Trial:
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
     def _watch(self, seq: Sequences, keys: Tensor) -> None:
-        seq, keys, piece = seq[:WATCHED], keys[:WATCHED], self.config.probe.piece
+        seq, keys, piece = seq[:WATCHED], keys[:WATCHED], self.config.evaluation.piece
         vanilla = record_vanilla(self.model, seq, self.steps[-1], piece)
         for remedy in self.remedies:
             self.written[remedy.name] = still_written(self.model, remedy, vanilla, seq, keys, self.steps, piece)
@@ -217,7 +217,7 @@ class Trial:
         vanilla: dict[str, Tensor] = {}
         for remedy in self.remedies:
             begun = time.monotonic()
-            prediction = read_with(self.model, remedy, seq, keys, self.steps, self.config.probe.piece)
+            prediction = read_with(self.model, remedy, seq, keys, self.steps, self.config.evaluation.piece)
             self._finish()
             self.read_s[remedy.name] = self.read_s.get(remedy.name, 0.0) + time.monotonic() - begun
             if remedy.kind == "vanilla":

@@ -45,15 +45,15 @@ class Sample:
 def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
     """Counts as found in the curves, not as asked for."""
     found = curves.filter(
-        pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model"
+        pl.col("mode") == "prefix", pl.col("order") == params.evaluation.orders[0], pl.col("method") == "model"
     )
     counts = found.group_by("run").agg(pl.col("seed").n_unique())["seed"]
     return Sample(
         (int(least(counts)), int(greatest(counts))),
         int(least(found["n_images"])),
-        params.probe.split,
+        params.evaluation.split,
         int(least(found["n_repeats"])),
-        params.probe.orders[0],
+        params.evaluation.orders[0],
         params.task.IMAGES,
     )
 
@@ -249,14 +249,14 @@ def captions(
         "reconstruct": "one run reconstructs" if alone else "two runs reconstruct",
         "draw": "one run draws it when it is" if alone else "two runs draw it when they are",
     }
-    if params.inspect is not None:
-        look = params.inspect
+    if params.probes is not None:
+        probes = params.probes
         facts["Bars"] = (
             "One training" if one_seed else f"Symbols: mean over {sample.counted('seed')}; bars: lowest to highest seed"
         )
-        facts["looked"] = f"{plural(look.images, f'{sample.split} image')} at most, order `{look.order}`"
-    if params.extension is not None:
-        facts |= {"tried": tried, "first_order": params.extension.orders[0]}
+        facts["looked"] = f"{plural(probes.images, f'{sample.split} image')} at most, order `{probes.order}`"
+    if params.remedy_evaluation is not None:
+        facts |= {"tried": tried, "first_order": params.remedy_evaluation.orders[0]}
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
     texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
     texts = texts | CLASS_TEXTS if params.names_classes else texts

@@ -23,10 +23,10 @@ def class_facts(params: Params, summary: pl.DataFrame, frames: Path) -> dict[str
         factors: multiples of L0 in the table; rows: {run, weight (w, None without a class head), levels: one {psnr, accuracy} for each
         factor, either None where it was not read}; chance: accuracy (%) of naming the commonest class; exchanges: rows of the frame.
     """
-    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.evaluation.orders[0])
     read = headline.filter(pl.col("method") == "model").select("run", "step", "psnr", "accuracy")
     known = {(run, step): {"psnr": psnr, "accuracy": accuracy} for run, step, psnr, accuracy in read.rows()}
-    factors, nothing = [1 / 4, 1, *params.claims.far_factors], {"psnr": None, "accuracy": None}
+    factors, nothing = [1 / 4, 1, *params.claims.far_length_ratios], {"psnr": None, "accuracy": None}
     rows = [
         {"run": name, "weight": run.train.class_weight}
         | {"levels": [known.get((name, max(1, round(f * run.L0))), nothing) for f in factors]}

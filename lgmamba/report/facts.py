@@ -23,9 +23,9 @@ from lgmamba.config.study import Params
 from lgmamba.report.captions import captions, sample_of
 from lgmamba.report.classes import accuracies, class_facts, contrast_units
 from lgmamba.report.contrasts import contrast_facts
-from lgmamba.report.inspect import inspect_facts
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.mixers import mixer_facts, mixer_headline
+from lgmamba.report.probes import probes_facts
 from lgmamba.report.read_outs import read_out_facts
 from lgmamba.report.remedies import remedy_facts, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
@@ -46,15 +46,15 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     found = {name: pl.read_parquet(frames / f"{name}.parquet") for name in READ}
     sample = sample_of(params, found["curves"])
     runs, metric = params.runs_by_name(), params.task.METRICS[0]
-    remedies = None if params.extension is None else remedy_facts(params, frames)
-    look = params.inspect
+    remedies = None if params.remedy_evaluation is None else remedy_facts(params, frames)
+    probes = params.probes
     regret = "regret" in pl.read_parquet_schema(frames / "figure_degradation.parquet")
     return {
         "params": params,
         "shown": drawn_runs(params),
         "many_runs": MANY_RUNS if params.report.shown is None and len(runs) > MANY_RUNS else None,
         "metric": metric,
-        "refused": sorted((kind, why) for kind, why in params.task.REFUSES.items() if kind != "inspect"),
+        "refused": sorted((kind, why) for kind, why in params.task.REFUSES.items() if kind != "probes"),
         "title": plain_text(params.report.title),
         "question": plain_text(params.report.question),
         "method": method_lines(params, sample) if params.task.IMAGES else [],
@@ -66,13 +66,13 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             found["contrasts"], params.claims.fixed, contrast_units(params) or metric.difference_unit
         ),
         "early": early_facts(params, found["summary"]),
-        "levels": level_facts(params, found["summary"], params.probe.orders[0]),
-        "other_orders": {order: level_facts(params, found["summary"], order) for order in params.probe.orders[1:]},
+        "levels": level_facts(params, found["summary"], params.evaluation.orders[0]),
+        "other_orders": {order: level_facts(params, found["summary"], order) for order in params.evaluation.orders[1:]},
         "classes": class_facts(params, found["summary"], frames) if params.names_classes else None,
         "account": account_facts(params, found["summary"]),
         "asked_told": told_facts(params, frames) if "asked" in params.task.DETAILS else [],
         "asked_written": asked_facts(params, frames) if "asked" in params.task.DETAILS else [],
-        "far_factors": params.claims.far_factors,
+        "far_length_ratios": params.claims.far_length_ratios,
         "mixers": mixer_facts(params, frames),
         "forms": form_rows(frames) if several_forms(params) else [],
         "budgets": budget_rows(frames) if several_budgets(params) else [],
@@ -101,7 +101,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         ),
         "remedies": remedies,
         "read_outs": read_out_facts(params, frames) if reads_out(params) else None,
-        "inside": inspect_facts(params, frames) if look is not None and look.looks_inside else None,
+        "inside": probes_facts(params, frames) if probes is not None and probes.all_inside else None,
     }
 
 
@@ -117,7 +117,7 @@ def _strategies(params: Params, frames: Path) -> list[str]:
     if not (params.task.TIED and params.task.IMAGES):
         return []
     maps = shown_rows(params, "retention", pl.read_parquet(frames / "figure_retention.parquet"))
-    return strategy_sentences(maps, described_runs(params), max(params.claims.far_factors))
+    return strategy_sentences(maps, described_runs(params), max(params.claims.far_length_ratios))
 
 
 def told_facts(params: Params, frames: Path) -> list[dict[str, Any]]:
@@ -174,7 +174,7 @@ def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
     """PSNR of each run long before its L0, and that of the mean image: {run, L0, step, psnr, mean_image}, with accuracy (%) of runs that
     name a class; the step nearest L0 / 4.
     """
-    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.evaluation.orders[0])
     psnr = {
         (run, step): value for run, step, value in headline.filter(method="model").select("run", "step", "psnr").rows()
     }
@@ -195,7 +195,7 @@ def level_facts(params: Params, summary: pl.DataFrame, order: str) -> list[dict[
     """Level of each run at L0 and at its multiples, in one order: {run, L0, psnr: {factor: level or None}}."""
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == order, pl.col("method") == "model")
     psnr = {(run, step): value for run, step, value in headline.select("run", "step", "psnr").rows()}
-    factors = [1, *params.claims.far_factors]
+    factors = [1, *params.claims.far_length_ratios]
     return [
         {"run": name, "L0": run.L0, "psnr": {f"{f:g}": psnr.get((name, round(f * run.L0))) for f in factors}}
         for name, run in params.runs_by_name().items()
@@ -209,9 +209,9 @@ def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | Non
     """
     if not params.claims.comparisons:
         return None
-    family, runs, far = families(params)[0], params.runs_by_name(), max(params.claims.far_factors)
+    family, runs, far = families(params)[0], params.runs_by_name(), max(params.claims.far_length_ratios)
     steps = {"early": family.L0 // 4, "L0": family.L0, "twice": 2 * family.L0, "far": round(far * family.L0)}
-    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0])
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == params.evaluation.orders[0])
     psnr = {
         (run, step): value for run, step, value in headline.filter(method="model").select("run", "step", "psnr").rows()
     }

@@ -30,18 +30,18 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
     read = READ if params.task.TIED else [name for name in READ if name != "memory"]
     found = {name: pl.read_parquet(frames / f"remedies_{name}.parquet") for name in read}
     levels, drawn = pl.read_parquet(frames / "remedies.parquet"), pl.read_parquet(frames / "figure_remedies.parquet")
-    far, metric = max(params.the_extension.factors), params.task.METRICS[0]
+    far, metric = max(params.the_remedy_evaluation.length_ratios), params.task.METRICS[0]
     order = drawn["remedy"].unique(maintain_order=True).to_list()
     order += [name for name in levels["remedy"].unique(maintain_order=True) if name not in order]
-    orders = listed(f"`{name}`" for name in params.the_extension.orders)
-    repeats = params.the_extension.repeats
+    orders = listed(f"`{name}`" for name in params.the_remedy_evaluation.orders)
+    repeats = params.the_remedy_evaluation.repeats
     one, each = ("image", "visiting orders an image") if params.task.IMAGES else ("sample", "sequences a sample")
     return {
-        "sample": f"{plural(int(least(levels['n_images'])), f'{params.probe.split} {one}')}"
+        "sample": f"{plural(int(least(levels['n_images'])), f'{params.evaluation.split} {one}')}"
         + (f", {repeats} {each}" if repeats > 1 else "")
-        + f", {plural(int(least(levels['n_seeds'])), 'seed')}, order{'s' if len(params.the_extension.orders) > 1 else ''} {orders}",
+        + f", {plural(int(least(levels['n_seeds'])), 'seed')}, order{'s' if len(params.the_remedy_evaluation.orders) > 1 else ''} {orders}",
         "controls": control_words(found["cost"]),
-        "factors": [f for f in sorted(set(params.the_extension.factors) | {1.0})],
+        "factors": [f for f in sorted(set(params.the_remedy_evaluation.length_ratios) | {1.0})],
         "far": far,
         "far_levels": far_levels(levels.filter(pl.col("factor") == far)),
         "tables": [

@@ -52,7 +52,7 @@ def _percent(shares: pl.Series) -> str:
 def _memory(memory: pl.DataFrame, remedy: str, params: Params, far: float) -> list[str]:
     """The error at the patch just read and at the oldest, with a remedy and without, longest L0, first order."""
     runs = params.runs_by_name()
-    run = max(params.the_extension.runs, key=lambda name: runs[name].L0)
+    run = max(params.the_remedy_evaluation.runs, key=lambda name: runs[name].L0)
     step = round(far * runs[run].L0)
     ages = memory.filter(pl.col("run") == run, pl.col("step") == step, pl.col("age_low") >= 0)
     mine, plain = (ages.filter(pl.col("remedy") == name) for name in (remedy, VANILLA))

@@ -37,7 +37,7 @@ def model(kind: str):
 
 def with_mixer(mixer: dict, **more) -> dict:
     """A study one of whose runs has another mixer."""
-    wrong = values(extension={"runs": ["other"]}, inspect={"runs": ["plain"]}, **more)
+    wrong = values(remedy_evaluation={"runs": ["other"]}, probes={"runs": ["plain"]}, **more)
     wrong["runs"]["other"] = {"model": {"mixer": mixer, "adaptive": None, "d_model": 12}}
     return wrong
 
@@ -112,13 +112,13 @@ def test_controls_act_on_every_mixer_or_are_refused_with_the_reason(kind, monkey
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_look_that_a_mixer_does_not_have_is_refused_before_any_job(kind):
-    wrong = with_mixer(OTHERS[kind], remedies=[]) | {"extension": None}
-    wrong["inspect"] |= {"runs": ["other"]}
+    wrong = with_mixer(OTHERS[kind], remedies=[]) | {"remedy_evaluation": None}
+    wrong["probes"] |= {"runs": ["other"]}
     if "attention" in model(kind).config.mixer.supports:
-        assert validate(Params, wrong, "params.yaml").inspect.runs == ["other"]
+        assert validate(Params, wrong, "params.yaml").probes.runs == ["other"]
         return
     message = error(wrong)
-    assert "inspect.runs.0: found 'other', which cannot be looked into" in message
+    assert "probes.runs.0: found 'other', which cannot be looked into" in message
     assert f"not defined for mixer {kind}: no attention" in message
 
 

@@ -131,8 +131,8 @@ TINY = {
         "validate_images": 4,
     },
     "model": {"d_model": 8, "n_layer": 1, "mixer": {"d_state": 2}, "decoder": {"hidden": 8}},
-    "probe": {"images": 4, "panel_images": 2, "max_factor": 2, "factors": [2]},
-    "claims": {"far_factors": [2]},
+    "evaluation": {"images": 4, "panel_images": 2, "max_length_ratio": 2, "length_ratios": [2]},
+    "claims": {"far_length_ratios": [2]},
     "runs": {"uniform_16": {}},
     "device": "cpu",
 }

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from lgmamba.probe import touched
+from lgmamba.probe import remedy_effects
 from lgmamba.probe.account import Account, Moments, explained, growth, mode_account
 from lgmamba.probe.dynamics import ModeMemory
 from lgmamba.probe.passes import stops
-from lgmamba.probe.touched import POWERS, REMEDIES, Remedies, touch
+from lgmamba.probe.remedy_effects import POWERS, REMEDIES, Remedies, remedy_effect
 from lgmamba.remedies.closed_form import StateRecorder
 from lgmamba.tasks.draw.sequences import DrawSequences
 from tests.model.models import L0, exact
@@ -105,11 +105,11 @@ def test_the_account_does_not_depend_on_pieces_and_keeps_distances(known):
 
 
 def test_remedies_move_memory_and_growth_as_they_should(known, monkeypatch):
-    monkeypatch.setattr(touched, "RECORDED", None)  # every sequence, for the sake of tolerances
+    monkeypatch.setattr(remedy_effects, "RECORDED", None)  # every sequence, for the sake of tolerances
     model, passes, account = known
     remedies = Remedies.of(model, passes[0][:500], account, piece=9)
     T = 5 * L0
-    found = {name: touch(model, passes[1], T, 16, *remedies.plan(name, T), account) for name in REMEDIES}
+    found = {name: remedy_effect(model, passes[1], T, 16, *remedies.plan(name, T), account) for name in REMEDIES}
     plain = found["none"]
     tested, weight = account.tested(0), account.weight(0, "mean")
     torch.testing.assert_close(plain.tau[0], account.memory[0].tau, rtol=0.05, atol=0)

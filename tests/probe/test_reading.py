@@ -54,7 +54,7 @@ def test_the_probe_reads_in_pieces_as_configured(study, pieces, tmp_path):
     assert sum(pieces) == 2 * 2 * 24 + 24  # orders x repeats, once for both modes; once for the pictures
     pieces.clear()
     study.reconstruct("told", out=tmp_path, images=2, piece=5)
-    file = study.probe_file("told")
+    file = study.evaluation_file("told")
     assert max(pieces) == 5
     assert sum(pieces) == 2 * 2 * (24 + sum(file.steps)) + sum(file.panel_steps)
 

@@ -56,7 +56,7 @@ def many(mixed, tmp_path_factory) -> SimpleNamespace:  # noqa: F811
     params = load_study(study)
     L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
     levels = {None: levels_of(pl.read_parquet(frames / "curves.parquet"), None)}
-    found = contrasts_frame(Levels(levels, L0, params.probe.orders[0], params.task.NULL), params.claims)
+    found = contrasts_frame(Levels(levels, L0, params.evaluation.orders[0], params.task.NULL), params.claims)
     found.write_parquet(frames / "contrasts.parquet")
     record_again(frames)
     reported(study, frames, root)

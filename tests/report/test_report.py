@@ -292,8 +292,8 @@ def test_numbers_as_words(call, text: str):
 def test_a_study_with_almost_nothing_still_gets_its_figures_and_report(tmp_path):
     """No specialist, one seed, nothing probed beyond twice L0: effects are described, nothing is shown."""
     runs = {name: DIGITS_RUNS[name] for name in ("uniform", "adaptive")}
-    probe = {"images": 3, "repeats": 1, "max_factor": 2, "factors": [2], "panel_images": 1}
-    values = study_values(runs, probe=probe, claims={"far_factors": [2]}) | {"seeds": [0]}
+    evaluation = {"images": 3, "repeats": 1, "max_length_ratio": 2, "length_ratios": [2], "panel_images": 1}
+    values = study_values(runs, evaluation=evaluation, claims={"far_length_ratios": [2]}) | {"seeds": [0]}
     study_json, results = make_study(tmp_path, values)
     evaluate(study_json, results, tmp_path / "frames")
     with thumbnails(laid_out=False):

@@ -1,4 +1,4 @@
-"""The look of `lgmamba.probe.inspect` at read-outs: is the content gone, or is it only read out no more?
+"""The probe of read-outs: is the content gone, or is it only read out no more?
 
 After T steps the picture is drawn from F numbers of the model: in `draw` the latents of the output after step T, in `queried` those
 of the outputs at the queries for all its places, side by side. The trained read-out is the decoder. Beside it ridge regressions of
@@ -55,15 +55,15 @@ def read_outs(context: ProbeContext) -> dict[str, Columns]:
     Raises:
         ConfigError: there are no validation images.
     """
-    look, split = context.config.inspect, context.config.split
-    steps = look.read_out_steps(context.L0)
+    probes, split = context.config.probes, context.config.split
+    steps = probes.read_out_steps(context.L0)
     if not len(context.dataset.split("val")):
         raise ConfigError(
             "data.splits.val: found no image, expected one or more, by which the penalty of read-outs is chosen"
         )
     passes = [
         _given(context, context.sequences(images, split=name, steps=steps[-1]), steps)
-        for name, images in (("train", look.fit_images), ("val", look.images), (split, look.images))
+        for name, images in (("train", probes.fit_images), ("val", probes.images), (split, probes.images))
     ]
     fits: dict[int, ReadOut] = {}
     tests: dict[int, Given] = {}

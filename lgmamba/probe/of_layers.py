@@ -1,4 +1,4 @@
-"""The looks of `lgmamba.probe.inspect` at attention, receptive fields, memory, states and content: from a model to columns.
+"""The probes of attention, receptive fields, memory, states and content: from a model to columns.
 
 Glossary: `lgmamba.probe`; B samples, L steps, D channels, N modes.
 """
@@ -61,7 +61,7 @@ def distance(context: ProbeContext) -> dict[str, Columns]:
     """Mean over images and rows, of the scan alone and of the whole mixer, with every aggregation."""
     rows = []
     for T in context.steps:
-        at = last_rows(T, context.config.inspect.attention_rows)
+        at = last_rows(T, context.config.probes.attention_rows)
         for layer, one in enumerate(context.layer_traces):
             found: dict[tuple[str, str], list[Tensor]] = {}
             for b in range(len(context.attention_batch)):  # image by image: a row is (D, L) numbers
@@ -105,7 +105,7 @@ def receptive_field(context: ProbeContext) -> dict[str, Columns]:
             parts = [attention_rows(one.upto(b, T).call, [T - 1]) for b in range(len(context.attention_batch))]
             weight = torch.cat([aggregate(part, "rownorm")[:, 0] for part in parts])  # (B, T)
             rows += _octaves("attention", layer, T, weight / weight.sum(1, keepdim=True))
-        slopes = gradient_sizes(context.model, context.attention_batch, T, context.config.inspect.gradient_probes)
+        slopes = gradient_sizes(context.model, context.attention_batch, T, context.config.probes.gradient_probes)
         rows += _octaves("gradient", -1, T, slopes / slopes.sum(1, keepdim=True))
         rows += _swapped(context, T)
     return {"receptive_field": columns_of(rows)}
@@ -137,7 +137,7 @@ def octaves(T: int) -> list[tuple[int, int]]:
 
 def _swapped(context: ProbeContext, T: int) -> list[dict[str, Any]]:
     """change: RMS change of the cell, in units of that of the patch; gain: what share of the new patch is drawn."""
-    swaps = swap_patches(context.model, context.held_out, T, context.config.inspect.swaps, context.piece)
+    swaps = swap_patches(context.model, context.held_out, T, context.config.probes.swaps, context.piece)
     rows = []
     for low, high in octaves(T):
         here = (swaps.age >= low) & (swaps.age <= high)
@@ -200,7 +200,7 @@ def states(context: ProbeContext) -> dict[str, Columns]:
         before[stop.t] = stop.h
     G = context.held_out.n_cells
     cycles = max(LEAST_CYCLES, longest // G)
-    cycled = context.sequences(context.config.inspect.images, order="cycle", steps=cycles * G)
+    cycled = context.sequences(context.config.probes.images, order="cycle", steps=cycles * G)
     found = cycle_contraction(context.model, cycled, cycles, context.piece)
     return {"states": columns_of(rows), "cycles": columns_of(asdict(row) for row in found)}
 

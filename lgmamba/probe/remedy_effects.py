@@ -92,7 +92,7 @@ class Remedies:
 
 
 @dataclass(frozen=True)
-class Touched:
+class RemedyEffect:
     """A model under a remedy at one length.
 
     Attributes:
@@ -108,9 +108,9 @@ class Touched:
     moments: list[Moments]
 
 
-def touch(
+def remedy_effect(
     model: SequenceModel, seq: Sequences, T: int, piece: int, plan: Hook | None, retention: float, known: Account
-) -> Touched:
+) -> RemedyEffect:
     """Read to T with a remedy. What is written shrinks or grows with the step size: E[dt' B x] / E[dt B x] = E[dt'] / E[dt].
 
     Args:
@@ -127,4 +127,4 @@ def touch(
         write[:, None] * new.total(T) / old.total(L0)
         for write, new, old in zip(wrote, memory, known.memory, strict=True)
     ]
-    return Touched(stop, [m.tau for m in memory], predicted, [Moments.of([h]) for h in stop.h])
+    return RemedyEffect(stop, [m.tau for m in memory], predicted, [Moments.of([h]) for h in stop.h])
