@@ -72,7 +72,7 @@ def sequence_frontiers(frames: Path) -> list[Frontier]:
             f"{frames}: expected exchange.parquet, of a study whose runs differ in train.class_weight alone"
         )
     params, curves = read_config(frames / "study.json", Params), pl.read_parquet(frames / "curves.parquet")
-    runs, here = params.runs_by_name(), curves.filter(mode="prefix", order=params.probe.orders[0])
+    runs, here = params.runs_by_name(), curves.filter(mode="prefix", order=params.evaluation.orders[0])
     found = []
     for row in pl.read_parquet(frames / "exchange.parquet").iter_rows(named=True):
         at_L0 = here.filter(step=row["L0"], method="model")
