@@ -64,7 +64,7 @@ class LanguageCalibration(CalibrationSet[TokenSequences]):
             for _ in read_pieces(self.model, some, [T] if whole else ends([T], self.piece), None, hook):
                 pass
 
-    def loss(self, steps: list[int], mode: Mode, make_plan: Callable[[Tensor], Hook], piece: int | None) -> Objective:
+    def loss(self, steps: list[int], mode: Mode, make_hook: Callable[[Tensor], Hook], piece: int | None) -> Objective:
         """Mean -ln p of the tokens scored, as a function of ln factors (M,)."""
         lengths = steps if mode == "stream" else steps[-1:]
         scored = sorted({t for T in lengths for t in range(max(1, T - self.tail + 1), T + 1)})
@@ -72,7 +72,7 @@ class LanguageCalibration(CalibrationSet[TokenSequences]):
 
         def loss(theta: Tensor) -> Tensor:
             total = torch.zeros((), dtype=torch.float64, device=self.sequences.device)
-            for part in read_pieces(self.model, self.sequences, stops, None, make_plan(theta.exp())):
+            for part in read_pieces(self.model, self.sequences, stops, None, make_hook(theta.exp())):
                 at = [t - part.start - 1 for t in scored if part.start < t <= part.stop]
                 if at:
                     wanted = self.sequences.targets[:, [part.start + i for i in at]]

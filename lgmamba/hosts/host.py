@@ -48,7 +48,7 @@ class _Pass:
 
     present: Tensor | None = None
     counts: list[int] = field(default_factory=list)
-    plans: dict[int | None, Hook | None] = field(default_factory=dict)
+    hooks: dict[int | None, Hook | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -226,7 +226,7 @@ class Host:
                 note_states(kept, layer, self._number, _moved(before, self._pass.counts))
             return out
         here = self._pass
-        out, after, here.present = read_rows(layer, hidden_states, here.present, before, here.counts, self._plan)
+        out, after, here.present = read_rows(layer, hidden_states, here.present, before, here.counts, self._hook)
         if kept is not None:
             keep_states(kept, layer, self._number, after)
         return out
@@ -246,17 +246,17 @@ class Host:
             return None
         return self.target_length or tokens
 
-    def _plan(self, t: int, told: int | None) -> Hook | None:
+    def _hook(self, t: int, told: int | None) -> Hook | None:
         """The hook of rows that have read t tokens; made once for each pass and length."""
         remedy = self.remedy
         if remedy is None or (remedy.whole and t > 0):  # after the prompt nothing is left out, as in the originals
             return None
-        if told not in self._pass.plans:
-            self._pass.plans[told] = remedy.plan(told)
-        return self._pass.plans[told]
+        if told not in self._pass.hooks:
+            self._pass.hooks[told] = remedy.make_hook(told)
+        return self._pass.hooks[told]
 
     def _nothing_done(self, before: RowStates) -> bool:
-        return all(self._plan(t, told) is None for t, told in zip(before.t, before.told, strict=True))
+        return all(self._hook(t, told) is None for t, told in zip(before.t, before.told, strict=True))
 
 
 def _started(B: int, L: int, mask: Tensor | None) -> _Pass:

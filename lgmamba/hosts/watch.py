@@ -73,7 +73,7 @@ class Watched:
 
 
 class StepSizeHistogram:
-    """A plan that changes nothing and counts step sizes of each layer by position: 2 kB for each layer and bin, of any text.
+    """A hook that changes nothing and counts step sizes of each layer by position: 2 kB for each layer and bin, of any text.
 
     Args:
         stops: ends of the bins, tokens, ascending.

@@ -212,7 +212,7 @@ class Mixer(nn.Module):
         dt_offset: Tensor | None = None,
         dt_factor: Tensor | None = None,
         told: Tensor | None = None,
-        plan: Hook | None = None,
+        hook: Hook | None = None,
         want_state: bool = True,
     ) -> tuple[Tensor, State | None, Tensor | None]:
         """Mix one piece of a sequence; a piece may be a single step.
@@ -224,16 +224,16 @@ class Mixer(nn.Module):
             dt_offset: (B, 1 or L, channels) added to the step size before softplus; for mixers that say so (`OFFSETS`).
             dt_factor: (B, L, 1) time runs so many times as fast (`slow`).
             told: (B,) length told to the model, for hooks only.
-            plan: the hook.
+            hook: the hook.
             want_state: whether the new state is needed; training on whole sequences spares the recurrence its end.
         Returns:
             out (B, K, d), the new state (None if it is not wanted), and the positions kept (B, K), or None where all are (K = L).
         """
-        if plan is None and dt_factor is None:
+        if hook is None and dt_factor is None:
             return *self.fast(u, state, t0, dt_offset, want_state), None
         call, carry = self.prepare(u, state, t0, dt_offset, told)
         call = call if dt_factor is None else call.slow(dt_factor)
-        call = call if plan is None else plan(call)
+        call = call if hook is None else hook(call)
         y, h, held, remembered = run(call, self.recur)
         return self.finish(y), State(h, (*carry, *held), remembered), call.keep
 

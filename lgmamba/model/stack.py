@@ -55,14 +55,14 @@ class Block(nn.Module):
         t0: int,
         told: Tensor | None,
         condition: BlockCondition,
-        plan: Hook | None,
+        hook: Hook | None,
         want_state: bool,
     ) -> tuple[Tensor, State | None, Tensor | None]:
         """(B, L, d) -> (B, K, d), the mixer's state, and the positions kept (None: all, K = L)."""
         u = self.norm(x)
         if condition.scale is not None:
             u = u * (1 + condition.scale) + condition.shift
-        out, state, keep = self.mixer(u, state, t0, condition.dt_offset, condition.dt_factor, told, plan, want_state)
+        out, state, keep = self.mixer(u, state, t0, condition.dt_offset, condition.dt_factor, told, hook, want_state)
         if keep is not None:
             x = gather_steps(x, keep)
         if condition.gate is not None:

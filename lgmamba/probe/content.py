@@ -96,7 +96,7 @@ def restore_norm(norm: Sequence[float], L0: int) -> Hook:
         norm: p for each layer.
     """
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         if call.t0 + call.shape[1] <= L0:
             return call
         states = call.states()  # (B, L, D, N)
@@ -104,4 +104,4 @@ def restore_norm(norm: Sequence[float], L0: int) -> Hook:
         gain = torch.where(steps_of(call) > L0, norm[call.layer] / size, torch.ones_like(size))
         return call.read(gain[..., None])
 
-    return plan
+    return hook

@@ -234,7 +234,7 @@ def content(context: ProbeContext) -> dict[str, Columns]:
                 "psnr": level_of(context.task, context.model, test, context.held_out),
             }
         )
-    plan = restore_norm([float(p) for p in norm], context.L0)
+    hook = restore_norm([float(p) for p in norm], context.L0)
     rows += [
         {
             "layer": -1,
@@ -242,6 +242,6 @@ def content(context: ProbeContext) -> dict[str, Columns]:
             "read_out": "model_restored",
             "psnr": level_of(context.task, context.model, stop, context.held_out),
         }
-        for stop in stops(context.model, context.held_out, context.steps, SHORT, plan)
+        for stop in stops(context.model, context.held_out, context.steps, SHORT, hook)
     ]
     return {"content": columns_of(rows)}

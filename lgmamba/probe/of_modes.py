@@ -113,9 +113,9 @@ def _groups(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]
                 ((m.group(L0) == number) | (number < 0)) & (layer in (-1, i)) for i, m in enumerate(account.memory)
             ]
             norms = [group_norms(h, mask).mean() for h, mask in zip(at_L0.h, masks, strict=True)]
-            plans = {"size": size_at_L0(masks, norms, L0, every)}
+            hooks = {"size": size_at_L0(masks, norms, L0, every)}
             if layer < 0:
-                plans |= {
+                hooks |= {
                     "clamp": clamp_inflation(masks, account.memory, L0, every),
                     "hold": hold_at_L0(masks, L0, every),
                 }
@@ -126,17 +126,17 @@ def _groups(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]
                 "modes": int(sum(mask.sum() for mask in masks)),
                 "energy": sum(share) / max(1, sum(1 for mask in masks if layer < 0 or mask.any())),
             }
-            for name, plan in plans.items():
-                read = _read(context, plan) if about["modes"] else plain
+            for name, hook in hooks.items():
+                read = _read(context, hook) if about["modes"] else plain
                 yield from (
                     about | {"intervention": name, "step": T, "psnr": read[T], "plain": plain[T]}
                     for T in context.steps[1:]
                 )
 
 
-def _read(context: ProbeContext, plan: Hook | None) -> dict[int, float]:
+def _read(context: ProbeContext, hook: Hook | None) -> dict[int, float]:
     """PSNR at every step, dB."""
-    passes = stops(context.model, context.held_out, context.steps, context.piece, plan)
+    passes = stops(context.model, context.held_out, context.steps, context.piece, hook)
     return {stop.t: level_of(context.task, context.model, stop, context.held_out) for stop in passes}
 
 
@@ -148,7 +148,7 @@ def _remedy_effects(context: ProbeContext, account: Account) -> Iterator[dict[st
     best = level_of(context.task, model, at_L0, context.held_out)
     for T in context.steps[1:]:
         for name in REMEDIES:
-            found = remedy_effect(model, context.held_out, T, context.piece, *remedies.plan(name, T), account)
+            found = remedy_effect(model, context.held_out, T, context.piece, *remedies.hook(name, T), account)
             psnr = level_of(context.task, model, found.stop, context.held_out)
             for layer, memory in enumerate(account.memory):
                 measured = growth(found.moments[layer], account.moments[L0][layer], "mean")

@@ -46,7 +46,7 @@ def stops(
     seq: Sequences,
     steps: list[int],
     piece: int,
-    plan: Hook | None = None,
+    hook: Hook | None = None,
     length: int | None = None,
 ) -> Iterator[Stop]:
     """One pass in pieces that end at each of some steps.
@@ -54,11 +54,11 @@ def stops(
     Args:
         steps: from 1, ascending.
         piece: steps of a piece, at most.
-        plan: changes what enters each scan; it must keep every step.
+        hook: changes what enters each scan; it must keep every step.
         length: what a length-adaptive model is told; None: its training length.
     """
     what = told(model, len(seq), length or model.L0)
-    for part in read_pieces(model, seq, ends(steps, piece), what, plan):
+    for part in read_pieces(model, seq, ends(steps, piece), what, hook):
         if part.stop in steps:
             yield Stop(part.stop, part.outputs[:, -1], part.state)
 

@@ -60,8 +60,8 @@ class Remedies:
             pass
         return cls(known, recorder, calibrate(recorder, known.L0))
 
-    def plan(self, name: str, T: int) -> tuple[Hook | None, float]:
-        """The plan of one of `REMEDIES` for length T, and extra decay a step that it does not show in dt or A."""
+    def hook(self, name: str, T: int) -> tuple[Hook | None, float]:
+        """The hook of one of `REMEDIES` for length T, and extra decay a step that it does not show in dt or A."""
         L0 = self.known.L0
         if name == "step_size":
             return scale_step_sizes(constant_schedule(L0, T, 1.0)), 1.0
@@ -109,17 +109,17 @@ class RemedyEffect:
 
 
 def remedy_effect(
-    model: SequenceModel, seq: Sequences, T: int, piece: int, plan: Hook | None, retention: float, known: Account
+    model: SequenceModel, seq: Sequences, T: int, piece: int, hook: Hook | None, retention: float, known: Account
 ) -> RemedyEffect:
     """Read to T with a remedy. What is written shrinks or grows with the step size: E[dt' B x] / E[dt B x] = E[dt'] / E[dt].
 
     Args:
-        plan: of the remedy, for this T.
-        retention: extra decay of every step that the plan does not show in dt or A (1 for none).
+        hook: of the remedy, for this T.
+        retention: extra decay of every step that the hook does not show in dt or A (1 for none).
         known: the same model without it.
     """
     L0, plain, changed = known.L0, DecayRecorder(RECORDED), DecayRecorder(RECORDED)
-    recording = chain(plain, *([] if plan is None else [plan]), changed)
+    recording = chain(plain, *([] if hook is None else [hook]), changed)
     (stop,) = stops(model, seq, [T], piece, recording)
     memory = [ModeMemory.of(rho * retention) for rho in changed.rho()]
     wrote = [b / a for a, b in zip(plain.step_size(), changed.step_size(), strict=True)]

@@ -106,7 +106,7 @@ class Cycle:
 
 
 class _CycleDecay:
-    """A plan that changes nothing and sums up step sizes, in float64, until they are taken."""
+    """A hook that changes nothing and sums up step sizes, in float64, until they are taken."""
 
     def __init__(self) -> None:
         self._sums: dict[int, Tensor] = {}

@@ -72,13 +72,13 @@ class CalibrationSet(Generic[Q]):
         for _ in read_pieces(self.model, self.sequences, stops, self.told(T), recorder):
             pass
 
-    def loss(self, steps: list[int], mode: Mode, make_plan: Callable[[Tensor], Hook], piece: int | None) -> Objective:
+    def loss(self, steps: list[int], mode: Mode, make_hook: Callable[[Tensor], Hook], piece: int | None) -> Objective:
         """Mean error after some steps of one pass, as a function of ln factors (M,).
 
         A length-adaptive model is told the last of them in prefix mode, and L0 in stream mode.
         """
         length = self.told(steps[-1] if mode == "prefix" else self.model.L0)
-        return loss_at_steps(self.model, self.task, self.sequences, make_plan, steps, length, piece)
+        return loss_at_steps(self.model, self.task, self.sequences, make_hook, steps, length, piece)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def subset_cover(cells: Tensor, L0: int, n_cells: int) -> Tensor:
 def freeze(L0: int) -> Hook:
     """dt <- 0 for t > L0: the state keeps what it held at L0. A control: nothing new is learned about the image."""
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         return call.mask((steps_of(call) <= L0)[:, None])
 
-    return plan
+    return hook

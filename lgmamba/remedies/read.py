@@ -31,7 +31,7 @@ def read_with(
         return remedy.reader(model, sequences, steps, piece)
     if remedy.select is not None:
         return torch.cat([_read_selected(model, remedy, sequences.upto(T), keys[:, :T], piece) for T in steps], dim=1)
-    return run_sequence(model, sequences, steps, remedy.mode, piece, remedy.plan, remedy.whole)
+    return run_sequence(model, sequences, steps, remedy.mode, piece, remedy.make_hook, remedy.whole)
 
 
 def _read_selected(model: SequenceModel, remedy: Remedy, sequences: Sequences, keys: Tensor, piece: int) -> Tensor:
@@ -41,7 +41,7 @@ def _read_selected(model: SequenceModel, remedy: Remedy, sequences: Sequences, k
 
 
 class WriteRecorder:
-    """A plan that changes nothing and counts, step by step, what the layers still write.
+    """A hook that changes nothing and counts, step by step, what the layers still write.
 
     Args:
         model: whose layers.
@@ -95,7 +95,7 @@ def still_written(
         model, remedy, sequences, keys, steps, piece: as in `read_with`.
     Returns:
         T -> {"written": share of those steps whose dt is above 0, over layers and channels; "step_size": their dt over
-        that of the model as it is}; of a remedy with a plan nothing, where there is no score of a step.
+        that of the model as it is}; of a remedy with a hook nothing, where there is no score of a step.
     """
     L0, beyond = model.L0, [T for T in steps if T > model.L0]
     if remedy.steps_read is not None:
@@ -122,7 +122,7 @@ def still_written(
 
 def _recorded(remedy: Remedy, recorder: WriteRecorder) -> MakeHook:
     """The remedy's hooks, each followed by the recorder."""
-    return lambda T: chain(remedy.plan(T) or chain(), recorder)
+    return lambda T: chain(remedy.make_hook(T) or chain(), recorder)
 
 
 def _both(share: float) -> dict[str, float]:

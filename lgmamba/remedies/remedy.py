@@ -24,18 +24,18 @@ class Remedy:
 
     Attributes:
         name, kind, mode, words: as in params.yaml; words say the form.
-        plan: see `MakeHook`; called anew for every pass.
+        make_hook: see `MakeHook`; called anew for every pass.
         whole: whether a sequence must be read in one piece, of which the last output is valid.
         select: which steps are read at all; None for all of them.
-        reader: reads in a way of its own, instead of with the plan.
-        steps_read: length T -> number of the steps after L0 that a reader without a plan reads.
+        reader: reads in a way of its own, instead of with the hook.
+        steps_read: length T -> number of the steps after L0 that a reader without a hook reads.
     """
 
     name: str
     kind: str
     mode: Mode
     words: str
-    plan: MakeHook = lambda T: None
+    make_hook: MakeHook = lambda T: None
     whole: bool = False
     select: Select | None = None
     reader: Reader | None = None

@@ -167,7 +167,7 @@ def loss_at_steps(
     model: Readable[Q, Any],
     task: Judge[Q],
     sequences: Q,
-    make_plan: Callable[[Tensor], Hook],
+    make_hook: Callable[[Tensor], Hook],
     steps: Sequence[int] | None = None,
     target_length: Tensor | None = None,
     piece: int | None = None,
@@ -176,7 +176,7 @@ def loss_at_steps(
 
     Args:
         sequences: B of them.
-        make_plan: factors (M,) -> plan.
+        make_hook: factors (M,) -> hook.
         steps: after which steps, ascending; None for the last.
         target_length: (B,) told to a length-adaptive model.
         piece: steps read at a time; None for the whole sequence.
@@ -185,8 +185,8 @@ def loss_at_steps(
     at = torch.tensor(steps, device=sequences.device)
 
     def loss(theta: Tensor) -> Tensor:
-        plan = make_plan(theta.exp())
-        prediction = read_at_steps(model, sequences, steps, target_length, piece or steps[-1], plan)
+        hook = make_hook(theta.exp())
+        prediction = read_at_steps(model, sequences, steps, target_length, piece or steps[-1], hook)
         return task.mean_loss(prediction, sequences, at)
 
     return loss

@@ -166,7 +166,7 @@ def test_a_rescaled_model_is_a_clamped_one_with_step_sizes_times_L0_over_T(form)
     torch.testing.assert_close(found[2, :L0], want[2, :L0], **EXACT)
     twice = rescaled.encode(rescaled.embed(patches, cells), target_length=T, hook=slower)[
         0
-    ]  # what a plan sees is rescaled already
+    ]  # what a hook sees is rescaled already
     again = lambda call: replace(call, dt=call.dt * factor**2)  # noqa: E731
     torch.testing.assert_close(
         twice[0], clamped.encode(clamped.embed(patches, cells), target_length=T, hook=again)[0][0], **EXACT

@@ -109,7 +109,7 @@ def test_remedies_move_memory_and_growth_as_they_should(known, monkeypatch):
     model, passes, account = known
     remedies = Remedies.of(model, passes[0][:500], account, piece=9)
     T = 5 * L0
-    found = {name: remedy_effect(model, passes[1], T, 16, *remedies.plan(name, T), account) for name in REMEDIES}
+    found = {name: remedy_effect(model, passes[1], T, 16, *remedies.hook(name, T), account) for name in REMEDIES}
     plain = found["none"]
     tested, weight = account.tested(0), account.weight(0, "mean")
     torch.testing.assert_close(plain.tau[0], account.memory[0].tau, rtol=0.05, atol=0)

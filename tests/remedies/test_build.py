@@ -139,8 +139,8 @@ def test_factors_of_a_stream_start_at_1_and_reach_those_calibrated():
         spectra[call.layer, call.t0 + 1] = call.A
         return call
 
-    plan, (patches, cells, _) = found.plan(None), images()
-    model().encode(model().embed(gather_steps(patches, cells), cells), hook=chain(plan, piecewise(cuts_every(1), note)))
+    hook, (patches, cells, _) = found.make_hook(None), images()
+    model().encode(model().embed(gather_steps(patches, cells), cells), hook=chain(hook, piecewise(cuts_every(1), note)))
     as_is = [-torch.exp(block.mixer.A_log) for block in model().blocks]
     for layer, factor in enumerate((4.0, 0.25)):
         torch.testing.assert_close(spectra[layer, L0], as_is[layer], **EXACT)
@@ -182,9 +182,9 @@ def test_factors_of_a_scope_reach_their_channels_and_modes(scope, expected, mode
         after[call.layer] = call
         return call
 
-    plan, (patches, cells, _) = found.plan(LAST if mode == "prefix" else None), images()
-    plan = chain(enter, plan, piecewise(cuts_every(1), leave))
-    model().encode(model().embed(gather_steps(patches, cells), cells), hook=plan)
+    hook, (patches, cells, _) = found.make_hook(LAST if mode == "prefix" else None), images()
+    hook = chain(enter, hook, piecewise(cuts_every(1), leave))
+    model().encode(model().embed(gather_steps(patches, cells), cells), hook=hook)
     for layer, s in enumerate(of_layers(factors)):
         if kind == "spectrum":
             torch.testing.assert_close(after[layer].A, before[layer].A * s, **EXACT)

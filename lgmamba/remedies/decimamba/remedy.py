@@ -50,7 +50,7 @@ def decimate(
     if score == "random" and generator is None:
         raise ValueError("score='random' needs a generator")
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         if call.layer not in layers:
             return call
         if call.t0:
@@ -61,11 +61,11 @@ def decimate(
             return call
         return replace(call, keep=_keep(_scores(call, score, generator), wanted, protected))
 
-    return plan
+    return hook
 
 
 class KeptSteps:
-    """A plan that changes nothing and notes which steps of a sequence arrive above each layer; put it after a decimating plan.
+    """A hook that changes nothing and notes which steps of a sequence arrive above each layer; put it after a decimating hook.
 
     Attributes:
         kept: layer -> (B, K) 0-based steps whose outputs leave the layer, of the sequence read last.
@@ -131,15 +131,15 @@ def build(entry: DeciMambaConfig, values: Any, model: AnyReadable, last: int) ->
         def reader(model: SequenceModel, sequences: Sequences, steps: list[int], piece: int) -> Tensor:
             return read_decimated(model, sequences, steps, layer, table, piece)
 
-        return {"reader": reader, "plan": lambda T: DeciStream(layer, table)}
+        return {"reader": reader, "make_hook": lambda T: DeciStream(layer, table)}
 
-    def plan(T: int) -> Hook | None:
+    def make_hook(T: int) -> Hook | None:
         if T <= L0:
             return None
         generator = torch.Generator().manual_seed(T)
         return decimate(layers, steps_kept(entry, L0), entry.beta, 1, entry.protected, entry.score, generator)
 
-    return {"plan": plan, "whole": True}
+    return {"make_hook": make_hook, "whole": True}
 
 
 def steps_kept(entry: DeciMambaConfig, L0: int) -> int:
