@@ -50,7 +50,7 @@ class Combination(Strict):
         return False
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return " + ".join(self.combine)
 
 

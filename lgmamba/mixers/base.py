@@ -64,7 +64,7 @@ class MixerBase(Strict):
         return self.TITLE
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Its size, for the report."""
         raise NotImplementedError
 

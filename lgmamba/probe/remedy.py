@@ -273,7 +273,7 @@ class Trial:
         nothing = {"calibration": None, "read_s": 0.0, "identity": 0.0, "written_share": {}, "step_size_share": {}}
         if (name := self.task.config.ORACLE) is None:
             return rows
-        oracle = {"name": name, "kind": "control", "mode": "prefix", "words": self.task.config.ORACLE_WORDS}
+        oracle = {"name": name, "kind": "control", "mode": "prefix", "words": self.task.config.ORACLE_DESCRIPTION}
         at = 1 + max(i for i, row in enumerate(rows) if row["control"])
         return [*rows[:at], oracle | {"control": True} | nothing, *rows[at:]]
 
@@ -288,7 +288,7 @@ class Trial:
             "name": remedy.name,
             "kind": remedy.kind,
             "mode": remedy.mode,
-            "words": remedy.words,
+            "words": remedy.description,
             "control": remedy.kind in ("control", "vanilla"),
             "calibration": calibration,
             "read_s": self.read_s[remedy.name],

@@ -66,7 +66,7 @@ class RemedyEntry(Strict):
         return False
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The form, for tables."""
         raise NotImplementedError
 

@@ -54,13 +54,13 @@ def build(
     parts = [KINDS[e.kind].build(e, values.get(e.name), model, last) for e in combined(entry, entries)]
     mode = combined(entry, entries)[0].mode
     if len(parts) == 1:
-        return Remedy(entry.name, entry.kind, mode, entry.words, **parts[0])
+        return Remedy(entry.name, entry.kind, mode, entry.description, **parts[0])
 
     def make_hook(T: int | None) -> Hook | None:
         made = [p for p in (part["make_hook"](T) for part in parts) if p is not None]
         return chain(*made) if made else None
 
-    return Remedy(entry.name, entry.kind, mode, entry.words, make_hook, any("whole" in part for part in parts))
+    return Remedy(entry.name, entry.kind, mode, entry.description, make_hook, any("whole" in part for part in parts))
 
 
 def calibrate(entry: Entry, images: CalibrationSet) -> Calibrated:

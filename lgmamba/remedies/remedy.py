@@ -23,7 +23,7 @@ class Remedy:
     """What is done to a model, or to its input, beyond its training length.
 
     Attributes:
-        name, kind, mode, words: as in params.yaml; words say the form.
+        name, kind, mode, description: as in params.yaml; the description says the form.
         make_hook: see `MakeHook`; called anew for every pass.
         whole: whether a sequence must be read in one piece, of which the last output is valid.
         select: which steps are read at all; None for all of them.
@@ -34,7 +34,7 @@ class Remedy:
     name: str
     kind: str
     mode: Mode
-    words: str
+    description: str
     make_hook: MakeHook = lambda T: None
     whole: bool = False
     select: Select | None = None
@@ -43,7 +43,7 @@ class Remedy:
 
 
 Parts = dict[str, Any]
-"""Attributes of a `Remedy` besides name, kind, mode and words."""
+"""Attributes of a `Remedy` besides name, kind, mode and description."""
 
 
 @dataclass(frozen=True)
@@ -64,4 +64,4 @@ class Kind:
 
 def remedy_of(entry: RemedyEntry, parts: Parts) -> Remedy:
     """A remedy under the name of its entry."""
-    return Remedy(entry.name, entry.kind, entry.mode, entry.words, **parts)
+    return Remedy(entry.name, entry.kind, entry.mode, entry.description, **parts)

@@ -13,14 +13,14 @@ from lgmamba.config.remedies import ORACLES, RESERVED
 from lgmamba.config.study import Params
 from lgmamba.explorer import link
 from lgmamba.metrics import ACCURACY, Metric
-from lgmamba.report.remedy_kinds import kind_facts
-from lgmamba.report.words import duration, interval, listed, number, plural, signed
+from lgmamba.report.remedy_kinds import kind_context
+from lgmamba.report.wording import duration, interval, listed, number, plural, signed
 
 PERFECT = 100.0  # dB, or per cent: an exact answer
 READ = ("cost", "lengths", "differences", "memory")
 
 
-def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
+def remedy_context(params: Params, frames: Path) -> dict[str, Any]:
     """Everything that the report says about remedies.
 
     Args:
@@ -40,7 +40,7 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
         "sample": f"{plural(int(least(levels['n_images'])), f'{params.evaluation.split} {one}')}"
         + (f", {repeats} {each}" if repeats > 1 else "")
         + f", {plural(int(least(levels['n_seeds'])), 'seed')}, order{'s' if len(params.the_remedy_evaluation.orders) > 1 else ''} {orders}",
-        "controls": control_words(found["cost"]),
+        "controls": describe_controls(found["cost"]),
         "factors": [f for f in sorted(set(params.the_remedy_evaluation.length_ratios) | {1.0})],
         "far": far,
         "far_levels": far_levels(levels.filter(pl.col("factor") == far)),
@@ -51,14 +51,14 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
         "tried": drawn.filter(pl.col("rank").is_not_null())["remedy"].n_unique(),
         "views": best_views(params, shown_rows(params, "remedies", drawn), far),
         "best": next(iter(drawn.filter(rank=1)["remedy"]), None),
-        "kinds": kind_facts(found, drawn, params, far),
+        "kinds": kind_context(found, drawn, params, far),
         "sentences": best_sentences(shown_rows(params, "remedies", drawn), found["differences"], far, metric),
         "calibration": calibration_sentence(params, found["cost"]),
         "identity": found["cost"].filter(pl.col("remedy").is_in(RESERVED).not_())["identity"].max(),
     }
 
 
-def control_words(cost: pl.DataFrame) -> list[tuple[str, str]]:
+def describe_controls(cost: pl.DataFrame) -> list[tuple[str, str]]:
     """Name and words of what remedies are compared with."""
     return cost.filter("control").unique("remedy", maintain_order=True).select("remedy", "words").rows()
 
@@ -221,10 +221,10 @@ def calibration_sentence(params: Params, cost: pl.DataFrame) -> str:
     )
 
 
-def remedy_headline(facts: dict[str, Any]) -> dict[str, Any]:
+def remedy_headline(context: dict[str, Any]) -> dict[str, Any]:
     """What the README shows of it."""
     return {
-        "sample": facts["sample"],
-        "tried": facts["tried"],
-        "sentences": facts["sentences"],
+        "sample": context["sample"],
+        "tried": context["tried"],
+        "sentences": context["sentences"],
     }

@@ -50,7 +50,7 @@ class Audit:
         position: columns of that frame.
         passkeys: what was asked for and found; None where nothing was.
         refused: name of a remedy -> why it is not for this model.
-        words: name -> what is done, in words.
+        description: name -> what is done, in words.
         modes: name -> kind and mode.
         artefacts: name -> calibrated values.
         answer: what a person should know, most important first.
@@ -63,7 +63,7 @@ class Audit:
     position: dict[str, list[Any]] = field(default_factory=dict)
     passkeys: Passkeys | None = None
     refused: dict[str, str] = field(default_factory=dict)
-    words: dict[str, str] = field(default_factory=dict)
+    description: dict[str, str] = field(default_factory=dict)
     modes: dict[str, tuple[str, str]] = field(default_factory=dict)
     artefacts: dict[str, Artefact] = field(default_factory=dict)
     answer: list[str] = field(default_factory=list)

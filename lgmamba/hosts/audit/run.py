@@ -134,7 +134,7 @@ class _Trial:
                 self.keep("reset", T, again)
                 self.read("freeze", frozen_at_L0, T)
         self.found.modes |= {"vanilla": ("vanilla", "stream")} | dict.fromkeys(CONTROLS, ("control", "stream"))
-        self.found.words |= {"vanilla": VANILLA.words} | CONTROLS
+        self.found.description |= {"vanilla": VANILLA.description} | CONTROLS
 
     def read(self, name: str, remedy: Remedy, T: int) -> None:
         self.keep(name, T, at_the_end(self.host, remedy, self.sequences, T, self.tail))
@@ -173,7 +173,7 @@ def _try(trial: _Trial, entry: Entry, calibration: Tensor, windows: int, steps: 
         seconds = time.monotonic() - begun
         found.artefacts[entry.name] = Artefact(entry.name, key, fitted.values, windows, fitted.passes, seconds)
     remedy = build(entry, [entry], values, host, lengths[-1])
-    found.modes[entry.name], found.words[entry.name] = (entry.kind, entry.mode), entry.words
+    found.modes[entry.name], found.description[entry.name] = (entry.kind, entry.mode), entry.description
     for T in beyond:
         trial.read(entry.name, remedy, T)
 

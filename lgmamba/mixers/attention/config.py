@@ -63,7 +63,7 @@ class AttentionConfig(MixerBase):
         return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         more = f", over the last {self.local} steps" if self.local else ""
         return f"{self.heads} heads, position {self.position}{more}"
 

@@ -57,7 +57,7 @@ class EncoderDecoderConfig(MixerBase):
         return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.encoder} + {self.decoder} layers of {self.heads} heads"
 
     @property

@@ -50,7 +50,7 @@ class GatedDeltaConfig(MixerBase):
     dt_max: float = Field(0.1, gt=0, description="largest step size at initialisation")
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         more = ", negative eigenvalues" if self.eigenvalues == "negative" else ""
         more += ", without its short convolution" if self.conv == "none" else ""
         return f"{self.heads} heads, keys of {self.key}, values of {self.value}{more}"

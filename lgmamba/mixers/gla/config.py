@@ -44,7 +44,7 @@ class GlaConfig(MixerBase):
     )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.heads} heads, keys of {self.key}, values of {self.value}"
 
     def channels(self, model: "ModelConfig") -> int:

@@ -41,7 +41,7 @@ class GruConfig(MixerBase):
     hidden: Width = Field(description="size of the state, H")
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.hidden}"
 
     @property

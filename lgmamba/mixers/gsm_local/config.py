@@ -51,7 +51,7 @@ class GsmLocalConfig(WithMamba):
         return "whose scan starts empty with every window, so that it has no state to start from"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.heads} heads and state {self.d_state}, windows of {self.window} steps"
 
     def problem(self, model: "ModelConfig") -> str | None:

@@ -48,7 +48,7 @@ class LrcssmConfig(MixerBase):
     )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.units}"
 
     def problem(self, model: "ModelConfig") -> str | None:

@@ -37,7 +37,7 @@ class LruConfig(MixerBase):
         return self
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state of {self.hidden} complex numbers"
 
     def channels(self, model: "ModelConfig") -> int:

@@ -41,7 +41,7 @@ class LstmConfig(MixerBase):
     forget_bias: float = Field(1.0, ge=-20, le=20, description="added to the forget gate's bias at initialisation")
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.hidden}"
 
     @property

@@ -47,7 +47,7 @@ class MingruConfig(MixerBase):
     )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.hidden}"
 
     def channels(self, model: "ModelConfig") -> int:

@@ -44,7 +44,7 @@ class PdssmConfig(MixerBase):
     )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state of {self.d_state} complex numbers, {self.dictionary} matrices"
 
     def channels(self, model: "ModelConfig") -> int:

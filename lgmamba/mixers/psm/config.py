@@ -43,7 +43,7 @@ class PsmConfig(MixerBase):
         return "whose state has a sum for each binary digit of the chunks read, so that sequences of a batch would have states of different sizes"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"chunks of {self.chunk} steps, {self.heads} heads"
 
     def problem(self, model: "ModelConfig") -> str | None:

@@ -59,7 +59,7 @@ class RglruConfig(MixerBase):
         return self.TITLE if self.attention is None else "Griffin"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         more = ", without its short convolution" if self.conv == "none" else ""
         if self.attention is not None:
             more += f", every third layer attention over the last {self.attention.window} steps"

@@ -43,7 +43,7 @@ class Rwkv7Config(MixerBase):
     gate_rank: Width = Field(128, description="rank of the projection to the gate")
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.width // self.head} heads of {self.head} channels"
 
     def problem(self, model: "ModelConfig") -> str | None:

@@ -33,7 +33,7 @@ class S4dConfig(MixerBase):
     _ordered = model_validator(mode="after")(steps_ordered)
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.d_state} complex modes a channel"
 
     def channels(self, model: "ModelConfig") -> int:

@@ -48,7 +48,7 @@ class SigmaConfig(WithMamba):
         return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.d_state}, GRU of {self.width}, all but the last {self.unflipped} flipped"
 
     @property

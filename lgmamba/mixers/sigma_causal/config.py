@@ -47,7 +47,7 @@ class SigmaCausalConfig(WithMamba):
         return "torch's GRU"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.d_state}, GRU of {self.width}"
 
     def channels(self, model: "ModelConfig") -> int:

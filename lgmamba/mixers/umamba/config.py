@@ -50,7 +50,7 @@ class UmambaConfig(WithMamba):
     )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.d_state} at each of the scales {', '.join(map(str, self.scales))}"
 
     def problem(self, model: "ModelConfig") -> str | None:
