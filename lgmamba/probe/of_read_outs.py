@@ -89,7 +89,9 @@ def read_outs(context: ProbeContext) -> dict[str, Columns]:
 def _given(context: ProbeContext, seq: Sequences, steps: list[int]) -> Iterator[Given]:
     model = cast(ImageModel, context.model)
     targets = seq.targets  # type: ignore[attr-defined]  # of a task with pictures
-    for passed in [steps] if not model.is_told else [[T] for T in steps]:  # told T, each T is a pass of its own
+    for passed in (
+        [steps] if not model.uses_target_length else [[T] for T in steps]
+    ):  # told T, each T is a pass of its own
         for stop in stops(model, seq, passed, context.piece, length=passed[-1]):
             latents = model.for_read_out(stop.output, stop.state)
             yield Given(stop.t, latents, targets, level_of(context.task, model, stop, seq))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.passes import prediction_at, stops, told_to
+from lgmamba.probe.passes import prediction_at, stops, target_lengths_L0
 from lgmamba.tasks.class_head import parted
 from lgmamba.tasks.draw.sequences import DrawSequences, last_read
 
@@ -32,7 +32,9 @@ def gradient_sizes(model: SequenceModel, seq: Sequences, T: int, probes: int, se
     handle = model.blocks[0].register_forward_pre_hook(leaf)
     try:
         with torch.enable_grad():
-            outputs, _ = model.encode(model.tokens(seq, 0, T), None, told_to(model, len(seq)), want_state=False)
+            outputs, _ = model.encode(
+                model.tokens(seq, 0, T), None, target_lengths_L0(model, len(seq)), want_state=False
+            )
             drawn, _ = parted(model.predict(outputs[:, -1]), model.shape)
     finally:
         handle.remove()

@@ -124,7 +124,7 @@ class Evaluation:
         known = self.task.baselines(seq, steps, ages)
         prediction = None
         for mode in MODES:
-            if prediction is None or self.model.is_told:
+            if prediction is None or self.model.uses_target_length:
                 prediction = run_sequence(self.model, seq, self.steps, mode, self.config.evaluation.piece)
                 found = self.task.scores(prediction, seq, steps)
             if ages is not None and found.parts is not None:
@@ -153,7 +153,7 @@ class Evaluation:
         parts = self.task.pictures(rows[:keep], seq[:keep]) if keep else None
         if parts is None:
             return
-        mode = "prefix" if self.model.is_told else "stream"  # the same prediction, in one pass
+        mode = "prefix" if self.model.uses_target_length else "stream"  # the same prediction, in one pass
         prediction = run_sequence(self.model, seq[:keep], steps, mode, self.config.evaluation.piece)
         scores = self.task.scores(prediction, seq[:keep], torch.tensor(steps, device=self.device))
         parts["mse"] = scores.values[self.task.metrics[0].name].float()

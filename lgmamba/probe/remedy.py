@@ -134,7 +134,7 @@ class Trial:
                 path.unlink()
         values = {name: artefact.values for name, artefact in self.artefacts.items()}
         vanilla = [Remedy("vanilla", "vanilla", "prefix", "the model as it is")]
-        if self.model.is_told:
+        if self.model.uses_target_length:
             vanilla.append(Remedy("vanilla_stream", "vanilla", "stream", "the model as it is, told L0 all the way"))
         last = images.lengths[-1]
         entries = self.config.remedies

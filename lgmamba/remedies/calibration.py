@@ -15,7 +15,7 @@ from torch import Tensor
 from lgmamba.config.remedies import CalibrationConfig
 from lgmamba.mixers.contract import Hook
 from lgmamba.model.reading import Readable
-from lgmamba.model.runner import ends, read_pieces, told
+from lgmamba.model.runner import ends, read_pieces, target_lengths
 from lgmamba.remedies.entry import Mode
 from lgmamba.remedies.search import Calibration, Judge, Objective, Q, by_gradient, loss_at_steps, zeroth_order
 
@@ -61,15 +61,15 @@ class CalibrationSet(Generic[Q]):
         middle = len(self.sequences) // 2
         return replace(self, sequences=self.sequences[slice(middle, None) if second else slice(0, middle)])
 
-    def told(self, T: int) -> Tensor | None:
+    def target_lengths(self, T: int) -> Tensor | None:
         """What a length-adaptive model is told, (B,)."""
-        return told(self.model, len(self.sequences), T)
+        return target_lengths(self.model, len(self.sequences), T)
 
     @torch.no_grad()
     def record(self, recorder: Hook, T: int, whole: bool = False) -> None:
         """Show a recorder one pass over the first T steps, told T; whole, or in pieces."""
         stops = [T] if whole else ends([T], self.piece)
-        for _ in read_pieces(self.model, self.sequences, stops, self.told(T), recorder):
+        for _ in read_pieces(self.model, self.sequences, stops, self.target_lengths(T), recorder):
             pass
 
     def loss(self, steps: list[int], mode: Mode, make_hook: Callable[[Tensor], Hook], piece: int | None) -> Objective:
@@ -77,7 +77,7 @@ class CalibrationSet(Generic[Q]):
 
         A length-adaptive model is told the last of them in prefix mode, and L0 in stream mode.
         """
-        length = self.told(steps[-1] if mode == "prefix" else self.model.L0)
+        length = self.target_lengths(steps[-1] if mode == "prefix" else self.model.L0)
         return loss_at_steps(self.model, self.task, self.sequences, make_hook, steps, length, piece)
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lgmamba.mixers.contract import Call, gather_steps
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.model.runner import MakeHook, read_at_steps, run_sequence, told
+from lgmamba.model.runner import MakeHook, read_at_steps, run_sequence, target_lengths
 from lgmamba.remedies.base import chain
 from lgmamba.remedies.remedy import Remedy
 
@@ -75,7 +75,7 @@ def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, piece: in
     if model.config.mixer.refusal(["score"]):
         return None
     recorder = WriteRecorder(model, T)
-    read_at_steps(model, sequences, [T], told(model, len(sequences), model.L0), piece, recorder)
+    read_at_steps(model, sequences, [T], target_lengths(model, len(sequences), model.L0), piece, recorder)
     return recorder
 
 

@@ -76,7 +76,7 @@ def test_a_plan_sees_every_layer_and_piece_with_its_place_and_shapes():
     assert [(c.layer, c.t0) for c in first + second] == [(0, 0), (1, 0), (0, 4), (1, 4)]
     assert all(c.h0 is None for c in first)
     for call, layer in zip(second, state.layers, strict=True):
-        assert call.told is lengths
+        assert call.target_length is lengths
         assert torch.equal(call.h0, layer.memory)
         assert call.x.shape == call.z.shape == call.dt.shape == (3, 9, 24)
         assert (call.A.shape, call.Bmat.shape, call.Cmat.shape, call.h0.shape) == (

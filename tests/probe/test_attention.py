@@ -47,7 +47,7 @@ def test_decays_that_would_overflow_do_not():
     call = MambaCall(
         layer=0,
         t0=0,
-        told=None,
+        target_length=None,
         x=torch.ones(1, L, D).double(),
         z=torch.ones(1, L, D).double(),
         dt=torch.full((1, L, D), 10.0).double(),

@@ -104,7 +104,7 @@ def test_clamping_keeps_an_average_state_at_its_size():
     call = MambaCall(
         layer=0,
         t0=L0,
-        told=None,
+        target_length=None,
         x=one,
         z=one,
         dt=one,

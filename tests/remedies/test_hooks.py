@@ -120,7 +120,7 @@ def random_call(L: int = 7, D: int = 3, N: int = 4) -> MambaCall:
     return MambaCall(
         layer=0,
         t0=0,
-        told=None,
+        target_length=None,
         x=normal(2, L, D),
         z=normal(2, L, D),
         dt=normal(2, L, D).exp(),

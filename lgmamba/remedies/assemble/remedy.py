@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.reading import AnyReadable
-from lgmamba.model.runner import read_at_steps, run_sequence, told
+from lgmamba.model.runner import read_at_steps, run_sequence, target_lengths
 from lgmamba.remedies.assemble.config import AssembleConfig
 from lgmamba.remedies.remedy import Kind, Parts
 
@@ -144,7 +144,7 @@ class _Means:
 
     def _read(self, window: Sequences) -> Tensor:
         L0 = window.T
-        return read_at_steps(self.model, window, [L0], told(self.model, len(window), L0), self.piece)[:, 0]
+        return read_at_steps(self.model, window, [L0], target_lengths(self.model, len(window), L0), self.piece)[:, 0]
 
     def prediction(self) -> Tensor:
         """(B, *shape)."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lgmamba.mixers.contract import Call, gather_steps
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.model.runner import ends, read_pieces, told
+from lgmamba.model.runner import ends, read_pieces, target_lengths
 from lgmamba.remedies.base import steps_of
 from lgmamba.remedies.longmamba.filters import StepSizeRecorder, Thresholds
 
@@ -60,7 +60,9 @@ def read_decimated(
     """
     hook, last = DeciStream(layer, table), None
     wanted = []
-    for part in read_pieces(model, sequences, ends(steps[-1:], piece), told(model, len(sequences), model.L0), hook):
+    for part in read_pieces(
+        model, sequences, ends(steps[-1:], piece), target_lengths(model, len(sequences), model.L0), hook
+    ):
         outputs, L = part.outputs, part.stop - part.start
         if last is not None:  # in front, for steps before the first one kept in this piece
             outputs = torch.cat([last[:, None], outputs], dim=1)
