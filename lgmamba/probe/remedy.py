@@ -198,26 +198,28 @@ class Trial:
                 rows = self.rows[start : start + batch]
                 for repeat in range(remedy_evaluation.repeats):
                     seq = self.task.held_out(rows, order, repeat, self.steps[-1])
-                    keys = _random_keys(self.dataset.id_hash[rows], repeat, self.steps[-1]).to(self.device)
+                    random_scores = _random_scores(self.dataset.id_hash[rows], repeat, self.steps[-1]).to(self.device)
                     if not self.written:
-                        self._watch(seq, keys)
-                    self._read(order, repeat, rows, seq, keys)
+                        self._watch(seq, random_scores)
+                    self._read(order, repeat, rows, seq, random_scores)
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
-    def _watch(self, seq: Sequences, keys: Tensor) -> None:
-        seq, keys, piece = seq[:WATCHED], keys[:WATCHED], self.config.evaluation.piece
+    def _watch(self, seq: Sequences, random_scores: Tensor) -> None:
+        seq, random_scores, piece = seq[:WATCHED], random_scores[:WATCHED], self.config.evaluation.piece
         vanilla = record_vanilla(self.model, seq, self.steps[-1], piece)
         for remedy in self.remedies:
-            self.written[remedy.name] = still_written(self.model, remedy, vanilla, seq, keys, self.steps, piece)
+            self.written[remedy.name] = still_written(
+                self.model, remedy, vanilla, seq, random_scores, self.steps, piece
+            )
 
-    def _read(self, order: str, repeat: int, rows: Tensor, seq: Sequences, keys: Tensor) -> None:
+    def _read(self, order: str, repeat: int, rows: Tensor, seq: Sequences, random_scores: Tensor) -> None:
         steps = torch.tensor(self.steps, device=self.device)
         ages = self.task.ages(seq, steps)
         block = {"order": order, "repeat": repeat, "image": rows}
         vanilla: dict[str, Tensor] = {}
         for remedy in self.remedies:
             begun = time.monotonic()
-            prediction = read_with(self.model, remedy, seq, keys, self.steps, self.config.evaluation.piece)
+            prediction = read_with(self.model, remedy, seq, random_scores, self.steps, self.config.evaluation.piece)
             self._finish()
             self.read_s[remedy.name] = self.read_s.get(remedy.name, 0.0) + time.monotonic() - begun
             if remedy.kind == "vanilla":
@@ -298,7 +300,7 @@ class Trial:
         }
 
 
-def _random_keys(hashes: Tensor, repeat: int, T: int) -> Tensor:
+def _random_scores(hashes: Tensor, repeat: int, T: int) -> Tensor:
     """A random number for each step of each sample, (B, T), whatever other samples are read with it."""
     # Not the seeds of the sequences themselves.
     return of_each(hashes, lambda g: torch.rand(T, generator=g), lambda h: (seed_of_repeat(h, repeat + 1) + 1) % 2**63)

@@ -12,14 +12,14 @@ from lgmamba.remedies.remedy import Remedy
 
 @torch.no_grad()
 def read_with(
-    model: SequenceModel, remedy: Remedy, sequences: Sequences, keys: Tensor, steps: list[int], piece: int
+    model: SequenceModel, remedy: Remedy, sequences: Sequences, random_scores: Tensor, steps: list[int], piece: int
 ) -> Tensor:
     """Predictions at several lengths by a model with a remedy.
 
     Args:
         model: in eval mode, on the device of the sequences.
         sequences: of max(steps) steps or more.
-        keys: (B, T) a random number in [0, 1) for each step, for remedies that choose at random.
+        random_scores: (B, T) a random number in [0, 1) for each step, for remedies that choose at random.
         steps: lengths wanted, ascending.
         piece: steps held in memory at a time, except where a remedy needs the whole sequence.
     Returns:
@@ -30,13 +30,17 @@ def read_with(
     if remedy.reader is not None:
         return remedy.reader(model, sequences, steps, piece)
     if remedy.select is not None:
-        return torch.cat([_read_selected(model, remedy, sequences.upto(T), keys[:, :T], piece) for T in steps], dim=1)
+        return torch.cat(
+            [_read_selected(model, remedy, sequences.upto(T), random_scores[:, :T], piece) for T in steps], dim=1
+        )
     return run_sequence(model, sequences, steps, remedy.mode, piece, remedy.make_hook, remedy.whole)
 
 
-def _read_selected(model: SequenceModel, remedy: Remedy, sequences: Sequences, keys: Tensor, piece: int) -> Tensor:
+def _read_selected(
+    model: SequenceModel, remedy: Remedy, sequences: Sequences, random_scores: Tensor, piece: int
+) -> Tensor:
     assert remedy.select is not None
-    chosen = sequences.take(remedy.select(sequences, keys))
+    chosen = sequences.take(remedy.select(sequences, random_scores))
     return run_sequence(model, chosen, [chosen.T], remedy.mode, piece)
 
 
@@ -84,7 +88,7 @@ def still_written(
     remedy: Remedy,
     vanilla: WriteRecorder | None,
     sequences: Sequences,
-    keys: Tensor,
+    random_scores: Tensor,
     steps: list[int],
     piece: int,
 ) -> dict[int, dict[str, float]]:
@@ -92,7 +96,7 @@ def still_written(
 
     Args:
         vanilla: of the same sequences, up to the longest of `steps`.
-        model, remedy, sequences, keys, steps, piece: as in `read_with`.
+        model, remedy, sequences, random_scores, steps, piece: as in `read_with`.
     Returns:
         T -> {"written": share of those steps whose dt is above 0, over layers and channels; "step_size": their dt over
         that of the model as it is}; of a remedy with a hook nothing, where there is no score of a step.
@@ -101,7 +105,7 @@ def still_written(
     if remedy.steps_read is not None:
         return {T: _both(remedy.steps_read(T) / (T - L0)) for T in beyond}
     if remedy.select is not None:
-        kept = {T: remedy.select(sequences.upto(T), keys[:, :T]) >= L0 for T in beyond}
+        kept = {T: remedy.select(sequences.upto(T), random_scores[:, :T]) >= L0 for T in beyond}
         return {T: _both(float(late.double().sum(1).mean()) / (T - L0)) for T, late in kept.items()}
     if vanilla is None:
         return {}

@@ -324,7 +324,7 @@ def test_another_checkpoint_and_an_empty_split_are_refused(study, tmp_path):
 
 def test_random_numbers_belong_to_the_image(study):
     hashes = study.dataset.id_hash[study.rows(4)]
-    keys = stage._random_keys(hashes, 1, 12)
-    assert torch.equal(stage._random_keys(hashes[2:3], 1, 12), keys[2:3])
-    assert torch.equal(stage._random_keys(hashes, 1, 5), keys[:, :5])
-    assert not torch.equal(stage._random_keys(hashes, 0, 12), keys)
+    random_scores = stage._random_scores(hashes, 1, 12)
+    assert torch.equal(stage._random_scores(hashes[2:3], 1, 12), random_scores[2:3])
+    assert torch.equal(stage._random_scores(hashes, 1, 5), random_scores[:, :5])
+    assert not torch.equal(stage._random_scores(hashes, 0, 12), random_scores)

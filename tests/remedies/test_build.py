@@ -34,7 +34,7 @@ def model(name: str = "plain") -> PatchMamba:
 
 @cache
 def images(seed: int = 0, n: int = B) -> tuple[Tensor, Tensor, Tensor]:
-    """All patches (B, G, K), visiting orders (B, LAST) and random keys (B, LAST)."""
+    """All patches (B, G, K), visiting orders (B, LAST) and random scores (B, LAST)."""
     generator = torch.Generator().manual_seed(seed)
     patches = torch.rand(n, G, K, generator=generator, dtype=torch.float64)
     cells = visiting_order("replacement", 2, 3, n, LAST, generator)
@@ -61,8 +61,8 @@ def built(tried: Entry, name: str = "plain") -> Remedy:
 
 
 def read(found: Remedy, steps: list[int], name: str = "plain", piece: int = 7, some=slice(None)) -> Tensor:
-    patches, cells, keys = images()
-    return read_with(model(name), found, along(patches[some], cells[some]), keys[some], steps, piece)
+    patches, cells, random_scores = images()
+    return read_with(model(name), found, along(patches[some], cells[some]), random_scores[some], steps, piece)
 
 
 def vanilla(mode: str, steps: list[int], name: str = "plain") -> Tensor:
@@ -98,13 +98,13 @@ def test_how_steps_are_grouped_and_what_is_read_with_an_image_changes_nothing(ke
 
 @pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
 def test_nothing_after_a_step_has_an_effect_on_it(key, mode):
-    patches, cells, keys = images()
+    patches, cells, random_scores = images()
     other = cells.clone()
     other[:, 2 * L0 :] = (other[:, 2 * L0 :] + 1) % G
     steps = [L0 + 1, 2 * L0]
     found = remedy(key, mode)
     last = [*steps, LAST]  # a stream is read to its end, so that the changed steps are read too
-    one, two = (read_with(model(), found, along(patches, c), keys, last, 7) for c in (cells, other))
+    one, two = (read_with(model(), found, along(patches, c), random_scores, last, 7) for c in (cells, other))
     torch.testing.assert_close(two[:, :2], one[:, :2], rtol=0, atol=0)
     assert not torch.equal(two[:, 2], one[:, 2])
 
@@ -227,9 +227,9 @@ def test_the_ablations_of_a_score_decimate_where_the_score_does():
 
 
 def written(found: Remedy, steps: list[int]) -> dict[int, dict[str, float]]:
-    patches, cells, keys = images()
+    patches, cells, random_scores = images()
     vanilla = record_vanilla(model(), along(patches, cells), LAST, 7)
-    return still_written(model(), found, vanilla, along(patches, cells), keys, steps, 7)
+    return still_written(model(), found, vanilla, along(patches, cells), random_scores, steps, 7)
 
 
 def test_what_is_still_written_by_hand():

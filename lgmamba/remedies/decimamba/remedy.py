@@ -160,8 +160,8 @@ def calibrate(entry: DeciMambaConfig, images: CalibrationSet) -> Calibrated:
         scored = entry.model_copy(update={"score": "step_size"})  # ablations of the score decimate where the score does
         remedy = remedy_of(scored, build(scored, values, images.model, images.lengths[-1]))
         sequences, steps = images.sequences, torch.tensor(images.lengths, device=images.sequences.device)
-        keys = torch.zeros(len(sequences), sequences.T, device=sequences.device)
-        prediction = read_with(images.model, remedy, sequences, keys, images.lengths, images.piece)
+        random_scores = torch.zeros(len(sequences), sequences.T, device=sequences.device)
+        prediction = read_with(images.model, remedy, sequences, random_scores, images.lengths, images.piece)
         found[layer] = values | {"loss": float(images.task.mean_loss(prediction, sequences, steps))}
     best = min(found, key=lambda layer: found[layer]["loss"])
     values = found[best] | {"loss_by_layer": {str(layer): v["loss"] for layer, v in found.items()}}
