@@ -101,7 +101,7 @@ def _ratio(later: Tensor, before: Tensor) -> Tensor:
     return later.abs().clamp(min=tiny) / before.abs().clamp(min=tiny)
 
 
-def mode_account(model: SequenceModel, passes: Sequence[Sequences], steps: Sequence[int], piece: int) -> Account:
+def mode_account(model: SequenceModel, passes: Sequence[Sequences], steps: Sequence[int], chunk: int) -> Account:
     """Read sequences to L0 for the forecast, and on to every T for what comes of it.
 
     Args:
@@ -117,24 +117,24 @@ def mode_account(model: SequenceModel, passes: Sequence[Sequences], steps: Seque
         def watch(call, distances=distances):
             return distances(decays(call) if call.t0 < model.L0 else call)
 
-        for stop in stops(model, seq, list(steps), piece, watch):
+        for stop in stops(model, seq, list(steps), chunk, watch):
             states[stop.t].append(stop.h)
             back[stop.t].append([d.mean(0) for d in distances.distances()])
     layers = range(model.config.n_layer)
     moments = {T: [Moments.of([h[layer] for h in states[T]]) for layer in layers] for T in steps}
     means = {T: [torch.stack([d[layer] for d in back[T]]).mean(0) for layer in layers] for T in steps}
     memory = mode_memory(decays)
-    return Account(steps[0], memory, moments, means, _totals(model, passes, steps, piece, memory))
+    return Account(steps[0], memory, moments, means, _totals(model, passes, steps, chunk, memory))
 
 
 def _totals(
-    model: SequenceModel, passes: Sequence[Sequences], steps: Sequence[int], piece: int, memory: list[ModeMemory]
+    model: SequenceModel, passes: Sequence[Sequences], steps: Sequence[int], chunk: int, memory: list[ModeMemory]
 ) -> dict[int, list[Tensor]]:
     """A second pass: mean writes are summed with decays that the first one found."""
     parts: dict[int, list[list[Tensor]]] = {T: [] for T in steps}
     for seq in passes:
         writes = WriteRecorder(memory)
-        for stop in stops(model, seq, list(steps), piece, writes):
+        for stop in stops(model, seq, list(steps), chunk, writes):
             parts[stop.t].append(writes.totals())
     return {T: [torch.stack(of_layer).mean(0) for of_layer in zip(*parts[T], strict=True)] for T in steps}
 

@@ -137,7 +137,7 @@ def octaves(T: int) -> list[tuple[int, int]]:
 
 def _swapped(context: ProbeContext, T: int) -> list[dict[str, Any]]:
     """change: RMS change of the cell, in units of that of the patch; gain: what share of the new patch is drawn."""
-    swaps = swap_patches(context.model, context.held_out, T, context.config.probes.swaps, context.piece)
+    swaps = swap_patches(context.model, context.held_out, T, context.config.probes.swaps, context.chunk)
     rows = []
     for low, high in octaves(T):
         here = (swaps.age >= low) & (swaps.age <= high)
@@ -189,7 +189,7 @@ def states(context: ProbeContext) -> dict[str, Columns]:
     at = sorted(early | set(context.steps) | {min(longest, context.L0 * 2**k) for k in range(longest.bit_length())})
     rows, before = [], {}
     for stop in stops(
-        context.model, context.held_out, sorted({t - lag for t in at if t > lag} | set(at)), context.piece
+        context.model, context.held_out, sorted({t - lag for t in at if t > lag} | set(at)), context.chunk
     ):
         if stop.t in at:
             rows += [
@@ -201,7 +201,7 @@ def states(context: ProbeContext) -> dict[str, Columns]:
     G = context.held_out.n_cells
     cycles = max(LEAST_CYCLES, longest // G)
     cycled = context.sequences(context.config.probes.images, order="cycle", steps=cycles * G)
-    found = cycle_contraction(context.model, cycled, cycles, context.piece)
+    found = cycle_contraction(context.model, cycled, cycles, context.chunk)
     return {"states": columns_of(rows), "cycles": columns_of(asdict(row) for row in found)}
 
 
@@ -211,8 +211,8 @@ def content(context: ProbeContext) -> dict[str, Columns]:
     """
     rows, fixed = [], []
     norm = [known.norm for known in context.training]
-    fits = stops(context.model, context.fitted, context.steps, context.piece)
-    tests = stops(context.model, context.held_out, context.steps, context.piece)
+    fits = stops(context.model, context.fitted, context.steps, context.chunk)
+    tests = stops(context.model, context.held_out, context.steps, context.chunk)
     for fit, test in zip(fits, tests, strict=True):
         here = [fit_read_out(h, context.fitted.targets) for h in fit.h]
         fixed = fixed or here

@@ -28,7 +28,7 @@ def modes(context: ProbeContext) -> dict[str, dict[str, Any]]:
     """Frames modes, explained, groups and remedy_effects."""
     images = context.config.probes.images
     passes = [context.held_out, *(context.sequences(images, repeat) for repeat in range(1, ORDERS))]
-    account = mode_account(context.model, passes, context.steps, context.piece)
+    account = mode_account(context.model, passes, context.steps, context.chunk)
     return {
         "modes": _modes(account, context.steps),
         "explained": columns_of(_explained(account, context.steps[1:])),
@@ -105,7 +105,7 @@ def _groups(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]
     """Every intervention on every group of all layers together; and the size of every group of each single layer."""
     model, L0 = context.model, account.L0
     every = max(1, round(context.config.probes.read_every * L0))
-    (at_L0,) = stops(model, context.fitted, [L0], context.piece)
+    (at_L0,) = stops(model, context.fitted, [L0], context.chunk)
     plain = _read(context, None)
     for layer in (-1, *range(len(account.memory))):
         for number, group in (*enumerate(GROUPS), (-1, ALL)):
@@ -136,19 +136,19 @@ def _groups(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]
 
 def _read(context: ProbeContext, hook: Hook | None) -> dict[int, float]:
     """PSNR at every step, dB."""
-    passes = stops(context.model, context.held_out, context.steps, context.piece, hook)
+    passes = stops(context.model, context.held_out, context.steps, context.chunk, hook)
     return {stop.t: level_of(context.task, context.model, stop, context.held_out) for stop in passes}
 
 
 def _remedy_effects(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]:
     """Medians over the modes of a group; growth is that of tested modes, against L0 without the remedy."""
     model, L0 = context.model, account.L0
-    remedies = Remedies.of(model, context.fitted, account, context.piece)
-    (at_L0,) = stops(model, context.held_out, [L0], context.piece)
+    remedies = Remedies.of(model, context.fitted, account, context.chunk)
+    (at_L0,) = stops(model, context.held_out, [L0], context.chunk)
     best = level_of(context.task, model, at_L0, context.held_out)
     for T in context.steps[1:]:
         for name in REMEDIES:
-            found = remedy_effect(model, context.held_out, T, context.piece, *remedies.hook(name, T), account)
+            found = remedy_effect(model, context.held_out, T, context.chunk, *remedies.hook(name, T), account)
             psnr = level_of(context.task, model, found.stop, context.held_out)
             for layer, memory in enumerate(account.memory):
                 measured = growth(found.moments[layer], account.moments[L0][layer], "mean")

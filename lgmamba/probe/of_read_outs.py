@@ -92,6 +92,6 @@ def _given(context: ProbeContext, seq: Sequences, steps: list[int]) -> Iterator[
     for passed in (
         [steps] if not model.uses_target_length else [[T] for T in steps]
     ):  # told T, each T is a pass of its own
-        for stop in stops(model, seq, passed, context.piece, length=passed[-1]):
+        for stop in stops(model, seq, passed, context.chunk, length=passed[-1]):
             latents = model.for_read_out(stop.output, stop.state)
             yield Given(stop.t, latents, targets, level_of(context.task, model, stop, seq))

@@ -45,7 +45,7 @@ def stops(
     model: SequenceModel,
     seq: Sequences,
     steps: list[int],
-    piece: int,
+    chunk: int,
     hook: Hook | None = None,
     length: int | None = None,
 ) -> Iterator[Stop]:
@@ -53,12 +53,12 @@ def stops(
 
     Args:
         steps: from 1, ascending.
-        piece: steps of a piece, at most.
+        chunk: steps of a piece, at most.
         hook: changes what enters each scan; it must keep every step.
         length: what a length-adaptive model is told; None: its training length.
     """
     what = target_lengths(model, len(seq), length or model.L0)
-    for part in read_pieces(model, seq, ends(steps, piece), what, hook):
+    for part in read_pieces(model, seq, ends(steps, chunk), what, hook):
         if part.stop in steps:
             yield Stop(part.stop, part.outputs[:, -1], part.state)
 

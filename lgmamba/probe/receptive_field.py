@@ -63,7 +63,7 @@ class Swaps:
     along: Tensor
 
 
-def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, piece: int, seed: int = 0) -> Swaps:
+def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, chunk: int, seed: int = 0) -> Swaps:
     """Replace one patch of a sequence by that of the next image, at the same cell, and read the sequence again.
 
     Args:
@@ -78,7 +78,7 @@ def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, p
     rows = torch.arange(len(seq), device=seq.cells.device).repeat_interleave(n)
     cells = chosen.flatten()
     step = last.to(seq.cells.device)[rows, cells]  # (B n,)
-    plain = model.split(_draw(model, seq, T, piece))
+    plain = model.split(_draw(model, seq, T, chunk))
     given, change, along, ages = [], [], [], []
     for start in range(0, len(rows), len(seq)):  # as many sequences at a time as were given
         some = slice(start, start + len(seq))
@@ -86,7 +86,7 @@ def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, p
         other = seq.patches[(row + 1) % len(seq), cell]
         part = seq[row]
         changed = _Changed(**vars(part), step=step[some], patch=other)
-        drawn = model.split(_draw(model, changed, T, piece))
+        drawn = model.split(_draw(model, changed, T, chunk))
         index = torch.arange(len(row), device=row.device)
         moved = (drawn[index, cell] - plain[row, cell]).double()
         asked = (other - seq.patches[row, cell]).double()
@@ -112,6 +112,6 @@ class _Changed(DrawSequences):
 
 
 @torch.no_grad()
-def _draw(model: SequenceModel, seq: Sequences, T: int, piece: int) -> Tensor:
-    (end,) = stops(model, seq, [T], piece)
+def _draw(model: SequenceModel, seq: Sequences, T: int, chunk: int) -> Tensor:
+    (end,) = stops(model, seq, [T], chunk)
     return parted(prediction_at(model, end, seq), model.shape)[0]

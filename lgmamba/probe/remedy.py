@@ -152,9 +152,9 @@ class Trial:
         rows = rows[: calibration.images]
         last = max(self.steps[-1], round(calibration.lengths[-1] * self.model.L0))
         seq = self.task.held_out(rows, calibration.order, 0, last)
-        piece, seed = calibration.piece or self.config.evaluation.piece, self.config.run.seed
+        chunk, seed = calibration.chunk or self.config.evaluation.chunk, self.config.run.seed
         judge = self.task.judge(self.model, self.config.run.train)
-        return CalibrationSet(self.model, judge, seq, calibration, self.steps, piece, seed)
+        return CalibrationSet(self.model, judge, seq, calibration, self.steps, chunk, seed)
 
     def _artefact(self, entry, images: CalibrationSet, work: Path | None, given: Path | None) -> Artefact:
         key = self._key(entry, images)
@@ -185,7 +185,7 @@ class Trial:
             "entry": entry.model_dump(mode="json"),
             "calibration": images.config.model_dump(mode="json"),
             "steps": self.steps,
-            "piece": images.piece,
+            "chunk": images.chunk,
             "images": hashlib.sha256(hashes.tobytes()).hexdigest(),
             "code": code_digest("lgmamba.remedies.registry"),
         }
@@ -205,11 +205,11 @@ class Trial:
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
     def _watch(self, seq: Sequences, random_scores: Tensor) -> None:
-        seq, random_scores, piece = seq[:WATCHED], random_scores[:WATCHED], self.config.evaluation.piece
-        vanilla = record_vanilla(self.model, seq, self.steps[-1], piece)
+        seq, random_scores, chunk = seq[:WATCHED], random_scores[:WATCHED], self.config.evaluation.chunk
+        vanilla = record_vanilla(self.model, seq, self.steps[-1], chunk)
         for remedy in self.remedies:
             self.written[remedy.name] = still_written(
-                self.model, remedy, vanilla, seq, random_scores, self.steps, piece
+                self.model, remedy, vanilla, seq, random_scores, self.steps, chunk
             )
 
     def _read(self, order: str, repeat: int, rows: Tensor, seq: Sequences, random_scores: Tensor) -> None:
@@ -219,7 +219,7 @@ class Trial:
         vanilla: dict[str, Tensor] = {}
         for remedy in self.remedies:
             begun = time.monotonic()
-            prediction = read_with(self.model, remedy, seq, random_scores, self.steps, self.config.evaluation.piece)
+            prediction = read_with(self.model, remedy, seq, random_scores, self.steps, self.config.evaluation.chunk)
             self._finish()
             self.read_s[remedy.name] = self.read_s.get(remedy.name, 0.0) + time.monotonic() - begun
             if remedy.kind == "vanilla":

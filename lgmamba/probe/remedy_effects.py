@@ -53,10 +53,10 @@ class Remedies:
     filters: list[ChannelFilter]
 
     @classmethod
-    def of(cls, model: SequenceModel, seq: Sequences, known: Account, piece: int) -> "Remedies":
+    def of(cls, model: SequenceModel, seq: Sequences, known: Account, chunk: int) -> "Remedies":
         """From one pass over the first L0 steps of training images."""
         recorder = StateRecorder()
-        for _ in stops(model, seq, [known.L0], piece, recorder):
+        for _ in stops(model, seq, [known.L0], chunk, recorder):
             pass
         return cls(known, recorder, calibrate(recorder, known.L0))
 
@@ -109,7 +109,7 @@ class RemedyEffect:
 
 
 def remedy_effect(
-    model: SequenceModel, seq: Sequences, T: int, piece: int, hook: Hook | None, retention: float, known: Account
+    model: SequenceModel, seq: Sequences, T: int, chunk: int, hook: Hook | None, retention: float, known: Account
 ) -> RemedyEffect:
     """Read to T with a remedy. What is written shrinks or grows with the step size: E[dt' B x] / E[dt B x] = E[dt'] / E[dt].
 
@@ -120,7 +120,7 @@ def remedy_effect(
     """
     L0, plain, changed = known.L0, DecayRecorder(RECORDED), DecayRecorder(RECORDED)
     recording = chain(plain, *([] if hook is None else [hook]), changed)
-    (stop,) = stops(model, seq, [T], piece, recording)
+    (stop,) = stops(model, seq, [T], chunk, recording)
     memory = [ModeMemory.of(rho * retention) for rho in changed.rho()]
     wrote = [b / a for a, b in zip(plain.step_size(), changed.step_size(), strict=True)]
     predicted = [

@@ -33,7 +33,7 @@ class CalibrationSet(Generic[Q]):
         sequences: one of each sample of the split calib.
         config: how to calibrate.
         steps: lengths that will be reported.
-        piece: steps held in memory at a time.
+        chunk: steps held in memory at a time.
         seed: of random signs.
     """
 
@@ -42,7 +42,7 @@ class CalibrationSet(Generic[Q]):
     sequences: Q
     config: CalibrationConfig
     steps: list[int]
-    piece: int
+    chunk: int
     seed: int
 
     @property
@@ -68,17 +68,17 @@ class CalibrationSet(Generic[Q]):
     @torch.no_grad()
     def record(self, recorder: Hook, T: int, whole: bool = False) -> None:
         """Show a recorder one pass over the first T steps, told T; whole, or in pieces."""
-        stops = [T] if whole else ends([T], self.piece)
+        stops = [T] if whole else ends([T], self.chunk)
         for _ in read_pieces(self.model, self.sequences, stops, self.target_lengths(T), recorder):
             pass
 
-    def loss(self, steps: list[int], mode: Mode, make_hook: Callable[[Tensor], Hook], piece: int | None) -> Objective:
+    def loss(self, steps: list[int], mode: Mode, make_hook: Callable[[Tensor], Hook], chunk: int | None) -> Objective:
         """Mean error after some steps of one pass, as a function of ln factors (M,).
 
         A length-adaptive model is told the last of them in prefix mode, and L0 in stream mode.
         """
         length = self.target_lengths(steps[-1] if mode == "prefix" else self.model.L0)
-        return loss_at_steps(self.model, self.task, self.sequences, make_hook, steps, length, piece)
+        return loss_at_steps(self.model, self.task, self.sequences, make_hook, steps, length, chunk)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def calibrate_factors(entry: RemedyEntry, images: CalibrationSet, make: MakeFact
             given = LengthFactors(L0, steps, factors.reshape(len(steps), M).log())
             return make(entry, given, config)(None if entry.mode == "stream" else steps[-1])
 
-        losses = [images.half(second).loss(steps, entry.mode, make_hook, images.piece) for second in (False, True)]
+        losses = [images.half(second).loss(steps, entry.mode, make_hook, images.chunk) for second in (False, True)]
         start = None if recorder is None else _closed_form(entry, recorder, L0, steps)
         if entry.calibrate == "closed_form":
             found = _as_it_is(within(start, entry.bounds), losses[1])

@@ -12,7 +12,7 @@ from lgmamba.remedies.remedy import Remedy
 
 @torch.no_grad()
 def read_with(
-    model: SequenceModel, remedy: Remedy, sequences: Sequences, random_scores: Tensor, steps: list[int], piece: int
+    model: SequenceModel, remedy: Remedy, sequences: Sequences, random_scores: Tensor, steps: list[int], chunk: int
 ) -> Tensor:
     """Predictions at several lengths by a model with a remedy.
 
@@ -21,27 +21,27 @@ def read_with(
         sequences: of max(steps) steps or more.
         random_scores: (B, T) a random number in [0, 1) for each step, for remedies that choose at random.
         steps: lengths wanted, ascending.
-        piece: steps held in memory at a time, except where a remedy needs the whole sequence.
+        chunk: steps held in memory at a time, except where a remedy needs the whole sequence.
     Returns:
         (B, S, *shape).
     """
     if remedy.kind == "vanilla":
-        return run_sequence(model, sequences, steps, remedy.mode, piece)
+        return run_sequence(model, sequences, steps, remedy.mode, chunk)
     if remedy.reader is not None:
-        return remedy.reader(model, sequences, steps, piece)
+        return remedy.reader(model, sequences, steps, chunk)
     if remedy.select is not None:
         return torch.cat(
-            [_read_selected(model, remedy, sequences.upto(T), random_scores[:, :T], piece) for T in steps], dim=1
+            [_read_selected(model, remedy, sequences.upto(T), random_scores[:, :T], chunk) for T in steps], dim=1
         )
-    return run_sequence(model, sequences, steps, remedy.mode, piece, remedy.make_hook, remedy.whole)
+    return run_sequence(model, sequences, steps, remedy.mode, chunk, remedy.make_hook, remedy.whole)
 
 
 def _read_selected(
-    model: SequenceModel, remedy: Remedy, sequences: Sequences, random_scores: Tensor, piece: int
+    model: SequenceModel, remedy: Remedy, sequences: Sequences, random_scores: Tensor, chunk: int
 ) -> Tensor:
     assert remedy.select is not None
     chosen = sequences.take(remedy.select(sequences, random_scores))
-    return run_sequence(model, chosen, [chosen.T], remedy.mode, piece)
+    return run_sequence(model, chosen, [chosen.T], remedy.mode, chunk)
 
 
 class WriteRecorder:
@@ -74,12 +74,12 @@ class WriteRecorder:
 
 
 @torch.no_grad()
-def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, piece: int) -> WriteRecorder | None:
+def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, chunk: int) -> WriteRecorder | None:
     """What a model as it is writes in one pass of T steps, told L0; None where its mixer has no score of a step."""
     if model.config.mixer.refusal(["score"]):
         return None
     recorder = WriteRecorder(model, T)
-    read_at_steps(model, sequences, [T], target_lengths(model, len(sequences), model.L0), piece, recorder)
+    read_at_steps(model, sequences, [T], target_lengths(model, len(sequences), model.L0), chunk, recorder)
     return recorder
 
 
@@ -90,13 +90,13 @@ def still_written(
     sequences: Sequences,
     random_scores: Tensor,
     steps: list[int],
-    piece: int,
+    chunk: int,
 ) -> dict[int, dict[str, float]]:
     """What a model with a remedy writes of the steps after L0, for each length T > L0.
 
     Args:
         vanilla: of the same sequences, up to the longest of `steps`.
-        model, remedy, sequences, random_scores, steps, piece: as in `read_with`.
+        model, remedy, sequences, random_scores, steps, chunk: as in `read_with`.
     Returns:
         T -> {"written": share of those steps whose dt is above 0, over layers and channels; "step_size": their dt over
         that of the model as it is}; of a remedy with a hook nothing, where there is no score of a step.
@@ -114,7 +114,7 @@ def still_written(
         recorder = stream or WriteRecorder(model, beyond[-1] if remedy.mode == "stream" else T)
         if stream is None:
             read = [T] if remedy.mode == "prefix" else beyond[-1:]
-            run_sequence(model, sequences, read, remedy.mode, piece, _recorded(remedy, recorder), remedy.whole)
+            run_sequence(model, sequences, read, remedy.mode, chunk, _recorded(remedy, recorder), remedy.whole)
             stream = recorder if remedy.mode == "stream" else None
         after = slice(L0, T)
         found[T] = {

@@ -15,7 +15,7 @@ from lgmamba.remedies.entry import Mode, RemedyEntry
 Select = Callable[[Sequences, Tensor], Tensor]
 """Sequences of T steps and a random number for each step (B, T) -> ascending positions (B, K) to read."""
 Reader = Callable[[SequenceModel, Sequences, list[int], int], Tensor]
-"""Model, sequences, steps, piece -> predictions (B, S, *shape), as `lgmamba.model.runner.run_sequence`."""
+"""Model, sequences, steps, chunk -> predictions (B, S, *shape), as `lgmamba.model.runner.run_sequence`."""
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def loss_at_steps(
     make_hook: Callable[[Tensor], Hook],
     steps: Sequence[int] | None = None,
     target_length: Tensor | None = None,
-    piece: int | None = None,
+    chunk: int | None = None,
 ) -> Objective:
     """Mean error of the predictions after some steps, as a function of theta.
 
@@ -179,14 +179,14 @@ def loss_at_steps(
         make_hook: factors (M,) -> hook.
         steps: after which steps, ascending; None for the last.
         target_length: (B,) told to a length-adaptive model.
-        piece: steps read at a time; None for the whole sequence.
+        chunk: steps read at a time; None for the whole sequence.
     """
     steps = list(steps or [sequences.T])
     at = torch.tensor(steps, device=sequences.device)
 
     def loss(theta: Tensor) -> Tensor:
         hook = make_hook(theta.exp())
-        prediction = read_at_steps(model, sequences, steps, target_length, piece or steps[-1], hook)
+        prediction = read_at_steps(model, sequences, steps, target_length, chunk or steps[-1], hook)
         return task.mean_loss(prediction, sequences, at)
 
     return loss

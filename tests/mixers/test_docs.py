@@ -119,14 +119,14 @@ def test_the_example_of_a_remedy_acts_beyond_the_training_length_only(mode):
     sequences = along(patches, torch.randint(6, (2, 5 * L0), generator=generator))
     keys = torch.rand(2, 5 * L0, generator=generator)
 
-    def read(share: float, piece: int = 7):
+    def read(share: float, chunk: int = 7):
         entry = page.FadeConfig(name="fade", kind="fade", mode=mode, share=share)
         assert model.config.mixer.refusal(entry.requires) is None
         remedy = remedy_of(entry, page.KIND.build(entry, None, model, 5 * L0))
-        return read_with(model, remedy, sequences, keys, [3, L0, 5 * L0], piece)
+        return read_with(model, remedy, sequences, keys, [3, L0, 5 * L0], chunk)
 
     plain, faded = read(1.0), read(0.3)
     torch.testing.assert_close(faded[:, :2], plain[:, :2], **EXACT)
     assert (faded[:, 2] - plain[:, 2]).abs().max() > 1e-4
-    torch.testing.assert_close(read(0.3, piece=1), faded, **EXACT)
+    torch.testing.assert_close(read(0.3, chunk=1), faded, **EXACT)
     page.check(model, sequences, lambda share: page.fade(share, L0))

@@ -27,11 +27,11 @@ def whole(model, patches, cells, steps, told=None, hook=None):
 
 
 @pytest.mark.parametrize("position", ["absolute", "relative_move"])
-@pytest.mark.parametrize("piece", [1, 2, 7, 8, 28, 29, 64])
-def test_a_pass_in_pieces_draws_what_one_whole_pass_does(position, piece):
+@pytest.mark.parametrize("chunk", [1, 2, 7, 8, 28, 29, 64])
+def test_a_pass_in_pieces_draws_what_one_whole_pass_does(position, chunk):
     model = exact(position=position)
     patches, cells = images_and_order(model)
-    drawn = read_at_steps(model, along(patches, cells), WANTED, chunk=piece)
+    drawn = read_at_steps(model, along(patches, cells), WANTED, chunk=chunk)
     assert drawn.shape == (3, len(WANTED), *model.shape)
     torch.testing.assert_close(drawn, whole(model, patches, cells, WANTED), **EXACT)
 

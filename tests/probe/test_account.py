@@ -58,7 +58,7 @@ def known():
     torch.manual_seed(0)
     model = exact({"d_conv": 1})
     passes = [independent(model, 3000, 5 * L0, seed) for seed in (0, 1)]
-    return model, passes, mode_account(model, passes, [L0, 2 * L0, 5 * L0], piece=7)
+    return model, passes, mode_account(model, passes, [L0, 2 * L0, 5 * L0], chunk=7)
 
 
 def test_states_of_independent_tokens_grow_as_forecast(known):
@@ -80,7 +80,7 @@ def test_writes_are_summed_with_constant_decays(known):
         tested = account.tested(0)
         torch.testing.assert_close(account.totals[T][0][tested], account.moments[T][0].mean[tested], rtol=0.05, atol=0)
     calls = [seen(model, *seq[:50].read(0, 2 * L0)) for seq in passes]
-    got = mode_account(model, [seq[:50] for seq in passes], [L0, 2 * L0], piece=5)
+    got = mode_account(model, [seq[:50] for seq in passes], [L0, 2 * L0], chunk=5)
     for layer in (0, 1):
         want = 0
         for t in range(2 * L0):
@@ -95,7 +95,7 @@ def test_writes_are_summed_with_constant_decays(known):
 def test_the_account_does_not_depend_on_pieces_and_keeps_distances(known):
     model, passes, _ = known
     short = [seq[:20] for seq in passes]
-    a, b = (mode_account(model, short, [L0, 2 * L0], piece) for piece in (3, 100))
+    a, b = (mode_account(model, short, [L0, 2 * L0], chunk) for chunk in (3, 100))
     for layer in (0, 1):
         torch.testing.assert_close(a.memory[layer].rho, b.memory[layer].rho, rtol=1e-12, atol=0)
         torch.testing.assert_close(a.moments[2 * L0][layer].mean, b.moments[2 * L0][layer].mean, rtol=1e-9, atol=1e-12)
@@ -107,7 +107,7 @@ def test_the_account_does_not_depend_on_pieces_and_keeps_distances(known):
 def test_remedies_move_memory_and_growth_as_they_should(known, monkeypatch):
     monkeypatch.setattr(remedy_effects, "RECORDED", None)  # every sequence, for the sake of tolerances
     model, passes, account = known
-    remedies = Remedies.of(model, passes[0][:500], account, piece=9)
+    remedies = Remedies.of(model, passes[0][:500], account, chunk=9)
     T = 5 * L0
     found = {name: remedy_effect(model, passes[1], T, 16, *remedies.hook(name, T), account) for name in REMEDIES}
     plain = found["none"]

@@ -221,13 +221,13 @@ def few(request, study, folders, tmp_path_factory) -> tuple[str, Path]:
     return request.param, folder
 
 
-@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"piece": 2}], ids=str)
+@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"chunk": 2}], ids=str)
 def test_how_many_images_and_steps_are_read_at_a_time_changes_nothing(study, folders, few, tmp_path, changes):
     run, folder = few
-    given = folders[run] / "artefacts" if "piece" not in changes else None  # the same values: what is tested is reading
+    given = folders[run] / "artefacts" if "chunk" not in changes else None  # the same values: what is tested is reading
     of_few(study, run, tmp_path, given, **{"batch_images": 2} | changes)
     mine, other = (pl.read_parquet(where / "steps.parquet").sort(KEYS) for where in (folder, tmp_path))
-    if "piece" in changes:  # calibrated anew, so factors differ by rounding
+    if "chunk" in changes:  # calibrated anew, so factors differ by rounding
         mine, other = (v.filter(~pl.col("remedy").is_in(list(CALIBRATED | {"two"}))) for v in (mine, other))
     assert_frame_equal(other, mine, rel_tol=2.0**-10)  # two roundings to 12 binary digits
 

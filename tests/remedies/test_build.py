@@ -60,9 +60,9 @@ def built(tried: Entry, name: str = "plain") -> Remedy:
     return build(tried, [tried], values, model(name), 5 * L0)
 
 
-def read(found: Remedy, steps: list[int], name: str = "plain", piece: int = 7, some=slice(None)) -> Tensor:
+def read(found: Remedy, steps: list[int], name: str = "plain", chunk: int = 7, some=slice(None)) -> Tensor:
     patches, cells, random_scores = images()
-    return read_with(model(name), found, along(patches[some], cells[some]), random_scores[some], steps, piece)
+    return read_with(model(name), found, along(patches[some], cells[some]), random_scores[some], steps, chunk)
 
 
 def vanilla(mode: str, steps: list[int], name: str = "plain") -> Tensor:
@@ -89,8 +89,8 @@ def test_controls_are_the_identity_up_to_the_training_length(name):
 @pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
 def test_how_steps_are_grouped_and_what_is_read_with_an_image_changes_nothing(key, mode):
     found = read(remedy(key, mode), LONG)
-    torch.testing.assert_close(read(remedy(key, mode), LONG, piece=1), found, **EXACT)
-    torch.testing.assert_close(read(remedy(key, mode), LONG, piece=LAST), found, **EXACT)
+    torch.testing.assert_close(read(remedy(key, mode), LONG, chunk=1), found, **EXACT)
+    torch.testing.assert_close(read(remedy(key, mode), LONG, chunk=LAST), found, **EXACT)
     if key != ("decimamba", "random"):  # whose steps are drawn for a batch
         alone = read(remedy(key, mode), LONG, some=slice(1, 2))
         torch.testing.assert_close(alone, found[1:2], **EXACT)

@@ -369,14 +369,14 @@ def test_decimation_in_a_stream_reads_up_to_the_training_length_as_ever(layer):
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-@pytest.mark.parametrize("piece", [1, 4, 7])
-def test_decimation_in_a_stream_is_alike_in_pieces_causal_and_keeps_about_what_it_says(layer, piece):
+@pytest.mark.parametrize("chunk", [1, 4, 7])
+def test_decimation_in_a_stream_is_alike_in_pieces_causal_and_keeps_about_what_it_says(layer, chunk):
     model = exact()
     patches, _ = sequence(model, L=6)
     cells = torch.randint(6, (3, 30), generator=torch.Generator().manual_seed(0))
     table, steps = deci_table(model, layer), list(range(1, 31))
-    whole = read_decimated(model, along(patches, cells), steps, layer, table, piece=30)
-    torch.testing.assert_close(read_decimated(model, along(patches, cells), steps, layer, table, piece), whole, **EXACT)
+    whole = read_decimated(model, along(patches, cells), steps, layer, table, chunk=30)
+    torch.testing.assert_close(read_decimated(model, along(patches, cells), steps, layer, table, chunk), whole, **EXACT)
     for t in (9, 20):
         early = read_decimated(model, along(patches, cells[:, :t]), [t], layer, table)
         torch.testing.assert_close(early[:, 0], whole[:, t - 1], **EXACT)

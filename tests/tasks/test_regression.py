@@ -126,12 +126,12 @@ def test_the_layer_has_learned_to_follow_the_gradient():
 def test_nothing_is_asked_of_a_question_and_it_leaves_nothing():
     _, model = trained()
     few = pairs()[:3]
-    (piece,) = read_pieces(model, few, [20])
-    h = piece.state.layers[0].memory.clone()
-    model.ask(piece.state, few, 20)
-    assert torch.equal(piece.state.layers[0].memory, h)
+    (chunk,) = read_pieces(model, few, [20])
+    h = chunk.state.layers[0].memory.clone()
+    model.ask(chunk.state, few, 20)
+    assert torch.equal(chunk.state.layers[0].memory, h)
     outputs, _ = model.encode(torch.cat([model.tokens(few, 0, 20), model.questions(few, torch.full((3,), 20))], dim=1))
-    torch.testing.assert_close(model.ask(piece.state, few, 20), outputs[:, -1, -1])
+    torch.testing.assert_close(model.ask(chunk.state, few, 20), outputs[:, -1, -1])
 
 
 def test_least_squares_knows_the_function_once_there_are_as_many_pairs_as_unknowns():

@@ -96,11 +96,11 @@ def by_position(host: Host, sequences: TokenSequences, stops: list[int]) -> list
     return [total / (stop - start) for total, start, stop in zip(sums, [0, *stops[:-1]], stops, strict=True)]
 
 
-def _rows(n: int, piece: int) -> Iterator[slice]:
+def _rows(n: int, chunk: int) -> Iterator[slice]:
     """So many sequences at a time that not too many tokens are read at once."""
-    rows = max(1, TOKENS_AT_ONCE // piece)
+    rows = max(1, TOKENS_AT_ONCE // chunk)
     yield from (slice(i, min(n, i + rows)) for i in range(0, n, rows))
 
 
-def _portions(sequences: TokenSequences, piece: int) -> Iterator[TokenSequences]:
-    yield from (sequences[rows] for rows in _rows(len(sequences), piece))
+def _portions(sequences: TokenSequences, chunk: int) -> Iterator[TokenSequences]:
+    yield from (sequences[rows] for rows in _rows(len(sequences), chunk))

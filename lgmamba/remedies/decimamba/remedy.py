@@ -128,8 +128,8 @@ def build(entry: DeciMambaConfig, values: Any, model: AnyReadable, last: int) ->
     if entry.mode == "stream":
         (layer,), table = layers, tables_of([values["theta"]], values["lengths"])[0]
 
-        def reader(model: SequenceModel, sequences: Sequences, steps: list[int], piece: int) -> Tensor:
-            return read_decimated(model, sequences, steps, layer, table, piece)
+        def reader(model: SequenceModel, sequences: Sequences, steps: list[int], chunk: int) -> Tensor:
+            return read_decimated(model, sequences, steps, layer, table, chunk)
 
         return {"reader": reader, "make_hook": lambda T: DeciStream(layer, table)}
 
@@ -161,7 +161,7 @@ def calibrate(entry: DeciMambaConfig, images: CalibrationSet) -> Calibrated:
         remedy = remedy_of(scored, build(scored, values, images.model, images.lengths[-1]))
         sequences, steps = images.sequences, torch.tensor(images.lengths, device=images.sequences.device)
         random_scores = torch.zeros(len(sequences), sequences.T, device=sequences.device)
-        prediction = read_with(images.model, remedy, sequences, random_scores, images.lengths, images.piece)
+        prediction = read_with(images.model, remedy, sequences, random_scores, images.lengths, images.chunk)
         found[layer] = values | {"loss": float(images.task.mean_loss(prediction, sequences, steps))}
     best = min(found, key=lambda layer: found[layer]["loss"])
     values = found[best] | {"loss_by_layer": {str(layer): v["loss"] for layer, v in found.items()}}

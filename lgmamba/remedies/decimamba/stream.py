@@ -51,7 +51,7 @@ class DeciStream:
 
 @torch.no_grad()
 def read_decimated(
-    model: SequenceModel, sequences: Sequences, steps: list[int], layer: int, table: Thresholds, piece: int = 64
+    model: SequenceModel, sequences: Sequences, steps: list[int], layer: int, table: Thresholds, chunk: int = 64
 ) -> Tensor:
     """Predictions in stream mode; arguments and result as in `lgmamba.model.runner.read_at_steps`.
 
@@ -61,7 +61,7 @@ def read_decimated(
     hook, last = DeciStream(layer, table), None
     wanted = []
     for part in read_pieces(
-        model, sequences, ends(steps[-1:], piece), target_lengths(model, len(sequences), model.L0), hook
+        model, sequences, ends(steps[-1:], chunk), target_lengths(model, len(sequences), model.L0), hook
     ):
         outputs, L = part.outputs, part.stop - part.start
         if last is not None:  # in front, for steps before the first one kept in this piece

@@ -120,7 +120,7 @@ def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Calibrated:
     schedule = GainSchedule.of(images.model, knots, entry.gains)
     steps = sorted({*images.lengths, *(T for T in images.steps if L0 < T <= last)})
     loss, held_out = (
-        images.half(second).loss(steps, "stream", schedule.hook, images.piece) for second in (False, True)
+        images.half(second).loss(steps, "stream", schedule.hook, images.chunk) for second in (False, True)
     )
     found = search("gradient", loss, held_out, schedule.n_factors, images)
     values = {"factors": found.factors, "before": found.before, "after": found.after}

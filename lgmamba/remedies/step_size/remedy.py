@@ -122,7 +122,7 @@ def _calibrate_power(entry: StepSizeConfig, images: CalibrationSet) -> Calibrate
     def make_hook(factors: Tensor) -> Hook:
         return _power(entry, factors, images.model.L0)
 
-    losses = [images.half(second).loss(images.lengths, "stream", make_hook, images.piece) for second in (False, True)]
+    losses = [images.half(second).loss(images.lengths, "stream", make_hook, images.chunk) for second in (False, True)]
     found = search(entry.calibrate, *losses, images.model.config.n_layer, images)
     values = {"factors": found.factors, "before": found.before, "after": found.after}
     return Calibrated({"T": {str(images.lengths[-1]): values}}, found.passes)
