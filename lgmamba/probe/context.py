@@ -14,8 +14,8 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.files import ProbesFile
 from lgmamba.data.dataset import Dataset
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.passes import LayerTrace, layer_traces, stops
 from lgmamba.probe.states import TrainingStates, training_states
+from lgmamba.probe.stops import LayerTrace, layer_traces, stops
 from lgmamba.tasks.base import Task
 
 Columns = dict[str, list[Any]]

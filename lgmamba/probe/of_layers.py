@@ -15,9 +15,9 @@ from lgmamba.probe.attention import AGGREGATIONS, aggregate, mean_distance, reac
 from lgmamba.probe.content import fit_read_out, psnr, restore_norm
 from lgmamba.probe.context import Columns, ProbeContext, columns_of
 from lgmamba.probe.memory import cumulative_steps, horizons, survival
-from lgmamba.probe.passes import LayerTrace, layer_traces, level_of, stops
 from lgmamba.probe.receptive_field import gradient_sizes, swap_patches
 from lgmamba.probe.states import cycle_contraction, norms, state_numbers
+from lgmamba.probe.stops import LayerTrace, layer_traces, level_of, stops
 from lgmamba.scan import selective_scan
 
 REACH = 0.9

@@ -16,8 +16,8 @@ from lgmamba.probe.account import ACCOUNTS, ESTIMATORS, Account, explained, grow
 from lgmamba.probe.dynamics import GROUPS
 from lgmamba.probe.groups import clamp_inflation, group_norms, hold_at_L0, size_at_L0
 from lgmamba.probe.of_layers import ProbeContext, columns_of
-from lgmamba.probe.passes import level_of, stops
 from lgmamba.probe.remedy_effects import REMEDIES, Remedies, remedy_effect
+from lgmamba.probe.stops import level_of, stops
 
 ORDERS = 2
 """Visiting orders of each image over which mean states are taken."""
@@ -27,8 +27,8 @@ ALL = "all"
 def modes(context: ProbeContext) -> dict[str, dict[str, Any]]:
     """Frames modes, explained, groups and remedy_effects."""
     images = context.config.probes.images
-    passes = [context.held_out, *(context.sequences(images, repeat) for repeat in range(1, ORDERS))]
-    account = mode_account(context.model, passes, context.steps, context.chunk)
+    batches = [context.held_out, *(context.sequences(images, repeat) for repeat in range(1, ORDERS))]
+    account = mode_account(context.model, batches, context.steps, context.chunk)
     return {
         "modes": _modes(account, context.steps),
         "explained": columns_of(_explained(account, context.steps[1:])),
@@ -136,8 +136,8 @@ def _groups(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]
 
 def _read(context: ProbeContext, hook: Hook | None) -> dict[int, float]:
     """PSNR at every step, dB."""
-    passes = stops(context.model, context.held_out, context.steps, context.chunk, hook)
-    return {stop.t: level_of(context.task, context.model, stop, context.held_out) for stop in passes}
+    reached = stops(context.model, context.held_out, context.steps, context.chunk, hook)
+    return {stop.t: level_of(context.task, context.model, stop, context.held_out) for stop in reached}
 
 
 def _remedy_effects(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.passes import prediction_at, stops, target_lengths_L0
+from lgmamba.probe.stops import prediction_at, stops, target_lengths_L0
 from lgmamba.tasks.class_head import parted
 from lgmamba.tasks.draw.sequences import DrawSequences, last_read
 

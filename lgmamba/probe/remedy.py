@@ -170,7 +170,7 @@ class Trial:
         self._finish()
         seconds = time.monotonic() - begun
         log.info("%s seed %d: %s calibrated in %.1f s", self.config.run.run, self.config.run.seed, entry.name, seconds)
-        artefact = Artefact(entry.name, key, found.values, len(images.sequences), found.passes, seconds)
+        artefact = Artefact(entry.name, key, found.values, len(images.sequences), found.n_forward, seconds)
         if work is not None:
             artefact.write(work)
         return artefact
@@ -283,7 +283,7 @@ class Trial:
         artefact, written = self.artefacts.get(remedy.name), self.written[remedy.name]
         calibration = None
         if artefact is not None:
-            calibration = {"images": artefact.images, "passes": artefact.passes, "seconds": artefact.seconds}
+            calibration = {"images": artefact.images, "n_forward": artefact.n_forward, "seconds": artefact.seconds}
             calibration["T"] = {T: found for T, found in artefact.values.get("T", {}).items() if "factors" in found}
             calibration["remarks"] = self.remarks[remedy.name]
         return {

@@ -19,7 +19,7 @@ from lgmamba.mixers.contract import Hook
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.account import Account, Moments
 from lgmamba.probe.dynamics import DecayRecorder, ModeMemory
-from lgmamba.probe.passes import Stop, stops
+from lgmamba.probe.stops import Stop, stops
 from lgmamba.remedies.base import chain, constant_schedule
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors, series
 from lgmamba.remedies.longmamba.filters import ChannelFilter, calibrate, mask_steps, thresholds

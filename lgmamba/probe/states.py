@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lgmamba.mixers.contract import Call
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.passes import Stop, stops
+from lgmamba.probe.stops import Stop, stops
 
 SMALLEST_CHANGE = 1e-4
 """Below this share of the state, what changes from cycle to cycle is float32 rounding."""

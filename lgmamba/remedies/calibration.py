@@ -86,7 +86,7 @@ class Calibrated:
     """JSON values of a remedy, and the forward passes over half of the images that they took."""
 
     values: dict[str, Any]
-    passes: int
+    n_forward: int
 
 
 def search(

@@ -92,7 +92,7 @@ def calibrate_factors(entry: RemedyEntry, images: CalibrationSet, make: MakeFact
     M = n_factors(entry.scope, config)
     problems = [lengths] if entry.mode == "stream" else [[T] for T in lengths]
     recorder = recorded(images, L0) if "closed_form" in (entry.calibrate, entry.start) else None
-    values, passes = {}, 0
+    values, n_forward = {}, 0
     for steps in problems:
 
         def make_hook(factors: Tensor, steps: list[int] = steps) -> Hook:
@@ -107,8 +107,8 @@ def calibrate_factors(entry: RemedyEntry, images: CalibrationSet, make: MakeFact
             found = search(entry.calibrate, *losses, len(steps) * M, images, start, entry.bounds)
         for T, factors in zip(steps, found.theta.exp().reshape(len(steps), M).tolist(), strict=True):
             values[str(T)] = {"factors": factors, "before": found.before, "after": found.after}
-        passes += found.passes
-    return Calibrated({"T": values}, passes + (2 if recorder is not None else 0))
+        n_forward += found.n_forward
+    return Calibrated({"T": values}, n_forward + (2 if recorder is not None else 0))
 
 
 @torch.no_grad()

@@ -102,7 +102,7 @@ def _entries(params: Params, run: RunConfig, steps: list[int]) -> list[dict[str,
             if name != "a_gradient"
             else {
                 "images": 16,
-                "passes": 12,
+                "n_forward": 12,
                 "seconds": 1.5,
                 "T": {str(t): {"factors": [0.5, 2.0], "before": 0.05, "after": 0.04} for t in beyond[:2]},
             },

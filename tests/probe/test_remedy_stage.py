@@ -189,7 +189,7 @@ def test_remedies_json_says_what_was_tried_and_what_it_cost(study, folders):
         assert all(0 <= share <= 1 for share in row["written_share"].values())
     of = {row["name"]: row for row in rows}
     mult = of["mult"]["calibration"]
-    assert (mult["images"], mult["passes"]) == (8, 2 * 3 * 2)
+    assert (mult["images"], mult["n_forward"]) == (8, 2 * 3 * 2)
     assert set(mult["T"]) == {"12", "24"}
     for found in mult["T"].values():
         assert len(found["factors"]) == 2

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lgmamba.probe.content import PENALTIES, fit_read_out, psnr, restore_norm
-from lgmamba.probe.passes import stops
 from lgmamba.probe.states import TrainingStates, cycle_contraction, norms, state_numbers, training_states
+from lgmamba.probe.stops import stops
 from lgmamba.tasks.draw.sequences import DrawSequences
 from tests.model.models import L0, G, exact, sequence
 from tests.model.passes import CUTS, in_pieces

@@ -167,8 +167,8 @@ def calibrate(entry: DeciMambaConfig, images: CalibrationSet) -> Calibrated:
     values = found[best] | {"loss_by_layer": {str(layer): v["loss"] for layer, v in found.items()}}
     if entry.layers == "best_and_above":
         values["layers"] = [layer for layer in candidates if layer >= best]
-    passes = 2 * len(found) * (1 if tables else len(images.lengths)) + 2 * bool(tables)
-    return Calibrated(values, passes)
+    n_forward = 2 * len(found) * (1 if tables else len(images.lengths)) + 2 * bool(tables)
+    return Calibrated(values, n_forward)
 
 
 def _norm_tables(images: CalibrationSet, layers: Iterable[int]) -> dict[int, Thresholds]:

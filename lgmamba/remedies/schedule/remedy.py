@@ -124,7 +124,7 @@ def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Calibrated:
     )
     found = search("gradient", loss, held_out, schedule.n_factors, images)
     values = {"factors": found.factors, "before": found.before, "after": found.after}
-    return Calibrated({"knots": knots, "T": {str(last): values}}, found.passes)
+    return Calibrated({"knots": knots, "T": {str(last): values}}, found.n_forward)
 
 
 KIND = Kind(build, calibrate)

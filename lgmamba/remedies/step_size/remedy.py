@@ -125,7 +125,7 @@ def _calibrate_power(entry: StepSizeConfig, images: CalibrationSet) -> Calibrate
     losses = [images.half(second).loss(images.lengths, "stream", make_hook, images.chunk) for second in (False, True)]
     found = search(entry.calibrate, *losses, images.model.config.n_layer, images)
     values = {"factors": found.factors, "before": found.before, "after": found.after}
-    return Calibrated({"T": {str(images.lengths[-1]): values}}, found.passes)
+    return Calibrated({"T": {str(images.lengths[-1]): values}}, found.n_forward)
 
 
 @torch.no_grad()
