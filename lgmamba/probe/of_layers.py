@@ -217,14 +217,14 @@ def content(context: ProbeContext) -> dict[str, Columns]:
         here = [fit_read_out(h, context.fitted.targets) for h in fit.h]
         fixed = fixed or here
         for layer, h in enumerate(test.h):
-            drawn = {
+            predictions = {
                 "fixed": fixed[layer](h),
                 "restored": fixed[layer](h * (norm[layer] / norms(fit.h[layer]).mean())),
                 "refit": here[layer](h),
             }
             rows += [
                 {"layer": layer, "step": test.t, "read_out": name, "psnr": psnr(image, context.held_out.targets)}
-                for name, image in drawn.items()
+                for name, image in predictions.items()
             ]
         rows.append(
             {

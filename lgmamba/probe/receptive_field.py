@@ -35,13 +35,13 @@ def gradient_sizes(model: SequenceModel, seq: Sequences, T: int, probes: int, se
             outputs, _ = model.encode(
                 model.tokens(seq, 0, T), None, target_lengths_L0(model, len(seq)), want_state=False
             )
-            drawn, _ = parted(model.predict(outputs[:, -1]), model.shape)
+            prediction, _ = parted(model.predict(outputs[:, -1]), model.shape)
     finally:
         handle.remove()
     total = torch.zeros_like(tokens[0][..., 0])
     for _ in range(probes):
-        signs = torch.randint(0, 2, drawn.shape, generator=generator).to(drawn) * 2 - 1
-        (slope,) = torch.autograd.grad((drawn * signs).sum(), tokens, retain_graph=True)
+        signs = torch.randint(0, 2, prediction.shape, generator=generator).to(prediction) * 2 - 1
+        (slope,) = torch.autograd.grad((prediction * signs).sum(), tokens, retain_graph=True)
         total += slope.norm(dim=2)
     return total / probes
 
@@ -86,9 +86,9 @@ def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, c
         other = seq.patches[(row + 1) % len(seq), cell]
         part = seq[row]
         changed = _Changed(**vars(part), step=step[some], patch=other)
-        drawn = model.split(_draw(model, changed, T, chunk))
+        prediction = model.split(_draw(model, changed, T, chunk))
         index = torch.arange(len(row), device=row.device)
-        moved = (drawn[index, cell] - plain[row, cell]).double()
+        moved = (prediction[index, cell] - plain[row, cell]).double()
         asked = (other - seq.patches[row, cell]).double()
         given.append(asked.square().mean(1))
         change.append(moved.square().mean(1))

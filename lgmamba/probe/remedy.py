@@ -230,10 +230,10 @@ class Trial:
         if oracle is not None:
             self._add(oracle, "prefix", block, self.task.baselines(seq, steps, ages)[oracle], ages)
 
-    def _compare(self, remedy: Remedy, drawn: Tensor, vanilla: Tensor) -> None:
+    def _compare(self, remedy: Remedy, prediction: Tensor, vanilla: Tensor) -> None:
         """How far a remedy is from changing nothing up to L0: the largest difference of a number predicted."""
         short = sum(T <= self.model.L0 for T in self.steps)
-        difference = float((self.task.picture(drawn) - self.task.picture(vanilla))[:, :short].abs().max())
+        difference = float((self.task.picture(prediction) - self.task.picture(vanilla))[:, :short].abs().max())
         self.identity[remedy.name] = max(self.identity.get(remedy.name, 0.0), difference)
 
     def _add(self, name: str, mode: str, block: dict[str, Any], scores: Scores, ages: Tensor | None) -> None:

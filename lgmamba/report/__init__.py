@@ -53,7 +53,7 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     names, read = figures_of(params), kept_frames(params)
     record = read_record(frames, "evaluate")
     checked_all(frames, read, "evaluate")
-    drawn = {name: read_record(figures, "figure", name) for name in names}
+    figure_records = {name: read_record(figures, "figure", name) for name in names}
     pictures = {name: checked(figures, f"{name}.png", "figure", name).read_bytes() for name in names}
     context = gather(study_json, frames)
     begin(out)
@@ -74,7 +74,7 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     write_atomic(out / "explorer.html", explorer_page(params, frames))
     write_atomic(out / "headline.json", to_json(headline(context)))
     write_atomic(out / "metrics.json", to_json(metrics(context)))
-    finish(report_key(params, record, read, drawn), out, list(WRITTEN))
+    finish(report_key(params, record, read, figure_records), out, list(WRITTEN))
 
 
 BLOCKS = {

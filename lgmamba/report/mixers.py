@@ -86,10 +86,12 @@ def _lead(at_L0: dict[str, Any] | None) -> tuple[float | None, ...] | None:
 
 def _best_remedies(params: Params, frames: Path) -> dict[str, dict[str, Any]]:
     """{run: remedy, psnr, gain, lo, hi}."""
-    drawn = pl.read_parquet(frames / "figure_remedies.parquet").filter(order=params.the_remedy_evaluation.orders[0])
+    figure_data = pl.read_parquet(frames / "figure_remedies.parquet").filter(
+        order=params.the_remedy_evaluation.orders[0]
+    )
     differences = pl.read_parquet(frames / "remedies_differences.parquet")
     found = {}
-    for best, _ in best_remedies(drawn, max(params.the_remedy_evaluation.length_ratios)):
+    for best, _ in best_remedies(figure_data, max(params.the_remedy_evaluation.length_ratios)):
         row = differences_of(best, differences).get(VANILLA)
         gain = {} if row is None else {"gain": row["effect"], "lo": row["effect_lo"], "hi": row["effect_hi"]}
         found[best["run"]] = {

@@ -54,7 +54,7 @@ def write_report(params: TradeoffParams, frames: Path, figures: Path, out: Path)
     """
     record = read_record(frames, "tradeoff evaluate")
     read = {name: pl.read_parquet(checked(frames, f"{name}.parquet", "tradeoff evaluate")) for name in FRAMES}
-    drawn = {name: read_record(figures, "tradeoff figure", name) for name in FIGURES}
+    figure_records = {name: read_record(figures, "tradeoff figure", name) for name in FIGURES}
     pictures = {name: checked(figures, f"{name}.png", "tradeoff figure", name).read_bytes() for name in FIGURES}
     context = gather(params, read)
     begin(out)
@@ -71,7 +71,7 @@ def write_report(params: TradeoffParams, frames: Path, figures: Path, out: Path)
     write_atomic(out / "report.md", plain)
     write_atomic(out / "report.html", html_page(rich, params.report.title))
     write_atomic(out / "headline.json", to_json({"study": params.study, "contrasts": context["contrasts"]["rows"]}))
-    finish(report_key(params, record, drawn), out, list(WRITTEN))
+    finish(report_key(params, record, figure_records), out, list(WRITTEN))
 
 
 def gather(params: TradeoffParams, frames: dict[str, pl.DataFrame]) -> dict[str, Any]:

@@ -161,12 +161,12 @@ class _Cells(_Means):
         self.count = torch.zeros(size, device=sequences.device, dtype=model.dtype)  # how many did
 
     def add(self, window: Sequences, combine: Combine) -> None:
-        drawn = self.model.split(self._read(window))
+        prediction = self.model.split(self._read(window))
         was_read = torch.zeros_like(self.count).scatter_(1, window.cells[..., None], 1.0)
         keep = 1 - was_read if combine == "newest" else 1.0
-        self.of_cell = keep * self.of_cell + was_read * drawn
+        self.of_cell = keep * self.of_cell + was_read * prediction
         self.count = keep * self.count + was_read
-        self.total, self.windows = self.total + drawn, self.windows + 1
+        self.total, self.windows = self.total + prediction, self.windows + 1
 
     def prediction(self) -> Tensor:
         of_cell = self.of_cell / self.count.clamp(min=1)
