@@ -65,5 +65,5 @@ def audit(
     for line in found.answer:
         typer.echo(line.replace("**", ""))
     typer.echo(
-        f"{out / 'audit.html'}: {len(found.modes)} rows at {len(found.about['lengths'])} lengths, in {found.about['seconds']} s"
+        f"{out / 'audit.html'}: {len(found.kinds)} rows at {len(found.about['lengths'])} lengths, in {found.about['seconds']} s"
     )

@@ -17,10 +17,10 @@ NEEDS: Mapping[str, frozenset[Verb]] = {
     "attention": frozenset({"attention"}),
     "distance": frozenset({"attention"}),
     "receptive_field": frozenset({"attention"}),
-    "memory": frozenset({"score", "modes"}),
-    "states": frozenset({"state", "score", "modes"}),
+    "memory": frozenset({"score", "eigenmodes"}),
+    "states": frozenset({"state", "score", "eigenmodes"}),
     "content": frozenset({"state", "read"}),
-    "modes": frozenset({"state", "score", "modes", "attention", "slow", "decay", "write", "read", "mask"}),
+    "modes": frozenset({"state", "score", "eigenmodes", "attention", "slow", "decay", "write", "read", "mask"}),
     "read_outs": frozenset(),
 }
 """Probe -> the verbs that it takes of a mixer."""

@@ -25,7 +25,7 @@ Bounds = Annotated[
     ),
 ]
 
-CLOSED_FORM: frozenset[Verb] = frozenset({"score", "modes", "state"})
+CLOSED_FORM: frozenset[Verb] = frozenset({"score", "eigenmodes", "state"})
 """What factors in closed form are made of."""
 
 

@@ -29,7 +29,7 @@ LOUD = {
     "reset": lambda call: call.reset(),
     "window": lambda call: call.window(2, "exact"),
     "score": lambda call: call.mask(call.score() > call.score().mean()),
-    "modes": lambda call: call.decay(lambda rates: rates.clamp(max=call.rates().median())),
+    "eigenmodes": lambda call: call.decay(lambda rates: rates.clamp(max=call.rates().median())),
 }
 """A hook for each verb that must be noticed."""
 one = torch.ones(1, 1, dtype=torch.float64)
@@ -183,7 +183,7 @@ def test_a_sequence_that_is_masked_throughout_leaves_the_memory_bit_for_bit(row,
     assert torch.equal(end.memory, before.memory)
 
 
-@supported(["modes"])
+@supported(["eigenmodes"])
 def test_what_is_retained_follows_from_score_and_rates(row, verb):
     mixer, seen = build(row), []
     _, before, _ = mixer(inputs(seed=1))

@@ -65,7 +65,7 @@ def test_the_example_of_a_mixer_conforms(check, build_leaky):
 def test_the_example_of_a_mixer_reads_in_pieces(hook, build_leaky):
     conformance.test_pieces_and_steps_equal_the_whole_with_and_without_a_hook(build_leaky, hook, (1, 5, 1))
     conformance.test_gradients_are_those_of_finite_differences(build_leaky, hook is not None)
-    conformance.test_what_is_retained_follows_from_score_and_rates(build_leaky, "modes")
+    conformance.test_what_is_retained_follows_from_score_and_rates(build_leaky, "eigenmodes")
     conformance.test_masking_steps_equals_dropping_them(build_leaky, "mask")
     conformance.test_a_sequence_that_is_masked_throughout_leaves_the_memory_bit_for_bit(build_leaky, "mask")
 
@@ -73,7 +73,10 @@ def test_the_example_of_a_mixer_reads_in_pieces(hook, build_leaky):
 def test_the_example_of_a_mixer_means_what_it_says_of_its_verbs(leaky, build_leaky):
     config = leaky.LeakyConfig
     assert set(config.SUPPORTS) | set(config.WHY_NOT) == set(conformance.VERBS)
-    for verb in conformance.LOUD.keys() & config.SUPPORTS.keys() - {"modes", "score"}:  # of one mode and equal scores
+    for verb in conformance.LOUD.keys() & config.SUPPORTS.keys() - {
+        "eigenmodes",
+        "score",
+    }:  # of one mode and equal scores
         conformance.test_a_verb_that_is_supported_is_noticed(build_leaky, verb)
     for verb in conformance.QUIET.keys() & config.SUPPORTS.keys():
         conformance.test_a_verb_with_nothing_to_do_changes_nothing(build_leaky, verb)

@@ -51,7 +51,7 @@ class Audit:
         passkeys: what was asked for and found; None where nothing was.
         refused: name of a remedy -> why it is not for this model.
         description: name -> what is done, in words.
-        modes: name -> kind and mode.
+        kinds: name -> kind and mode.
         artefacts: name -> calibrated values.
         answer: what a person should know, most important first.
     """
@@ -64,7 +64,7 @@ class Audit:
     passkeys: Passkeys | None = None
     refused: dict[str, str] = field(default_factory=dict)
     description: dict[str, str] = field(default_factory=dict)
-    modes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    kinds: dict[str, tuple[str, str]] = field(default_factory=dict)
     artefacts: dict[str, Artefact] = field(default_factory=dict)
     answer: list[str] = field(default_factory=list)
 
@@ -88,7 +88,7 @@ class Audit:
 
         out = Path(out)
         rows = [
-            (name, *self.modes[name], T, i, bits) for (name, T), v in self.scores.items() for i, bits in enumerate(v)
+            (name, *self.kinds[name], T, i, bits) for (name, T), v in self.scores.items() for i, bits in enumerate(v)
         ]
         names = ("remedy", "kind", "mode", "tokens", "window", "bits")
         write_columns(out / "scores.parquet", dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))

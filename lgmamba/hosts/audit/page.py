@@ -106,7 +106,7 @@ def _layers_table(found: Audit) -> str:
 
 def _tried(found: Audit) -> str:
     rows = [
-        [f"`{n}`", found.modes[n][1], found.description[n]] for n in dict.fromkeys(name for name, _ in found.scores)
+        [f"`{n}`", found.kinds[n][1], found.description[n]] for n in dict.fromkeys(name for name, _ in found.scores)
     ]
     rows += [[f"`{name}`", "", f"not for this model: {why}"] for name, why in found.refused.items()]
     return _table(["", "mode", "what is done"], rows) + (

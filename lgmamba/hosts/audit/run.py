@@ -133,7 +133,7 @@ class _Trial:
                 self.ask("truncate", VANILLA, T, read=L0)
                 self.keep("reset", T, again)
                 self.read("freeze", frozen_at_L0, T)
-        self.found.modes |= {"vanilla": ("vanilla", "stream")} | dict.fromkeys(CONTROLS, ("control", "stream"))
+        self.found.kinds |= {"vanilla": ("vanilla", "stream")} | dict.fromkeys(CONTROLS, ("control", "stream"))
         self.found.description |= {"vanilla": VANILLA.description} | CONTROLS
 
     def read(self, name: str, remedy: Remedy, T: int) -> None:
@@ -173,7 +173,7 @@ def _try(trial: _Trial, entry: Entry, calibration: Tensor, windows: int, steps: 
         seconds = time.monotonic() - begun
         found.artefacts[entry.name] = Artefact(entry.name, key, fitted.values, windows, fitted.n_forward, seconds)
     remedy = build(entry, [entry], values, host, lengths[-1])
-    found.modes[entry.name], found.description[entry.name] = (entry.kind, entry.mode), entry.description
+    found.kinds[entry.name], found.description[entry.name] = (entry.kind, entry.mode), entry.description
     for T in beyond:
         trial.read(entry.name, remedy, T)
 
@@ -187,7 +187,7 @@ def _levels(found: Audit, L0: int) -> list[Level]:
         }
         best = min(rivals, key=lambda c: _mean(rivals[c]), default="")
         against = _difference(bits, rivals[best]) if best else (math.nan,) * 3
-        levels.append(Level(name, *found.modes[name], T, _mean(bits), _difference(bits, base), against, best))
+        levels.append(Level(name, *found.kinds[name], T, _mean(bits), _difference(bits, base), against, best))
     return levels
 
 

@@ -28,7 +28,7 @@ class GatedDeltaConfig(MixerBase):
         "score": "beta, how much of what is held for its key a step replaces",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
-        "modes": BY_INPUT,
+        "eigenmodes": BY_INPUT,
         "attention": "what a step writes depends on the state before it, so that its output is no sum over a fixed A",
     }
     TITLE: ClassVar[str] = "Gated DeltaNet"

@@ -29,7 +29,7 @@ class GruConfig(MixerBase):
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": UNKNOWN,
-        "modes": UNKNOWN,
+        "eigenmodes": UNKNOWN,
         "attention": "a GRU is not linear in its state, so that its output is no weighted sum of inputs",
     }
 

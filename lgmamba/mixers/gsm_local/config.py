@@ -30,7 +30,7 @@ class GsmLocalConfig(WithMamba):
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": BY_ATTENTION,
-        "modes": BY_ATTENTION,
+        "eigenmodes": BY_ATTENTION,
         "attention": "its scan starts anew with every window and is given what attention makes of the steps, so that it has no fixed A",
     }
     TITLE: ClassVar[str] = "local attention, windowed Mamba-1"

@@ -15,7 +15,7 @@ class LruConfig(MixerBase):
     """The linear recurrent unit."""
 
     SUPPORTS: ClassVar[dict[Verb, str]] = {
-        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "modes")
+        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "eigenmodes")
     } | {"window": OVERLAPPING}
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": NOT_SELECTIVE,

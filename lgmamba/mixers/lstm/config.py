@@ -29,7 +29,7 @@ class LstmConfig(MixerBase):
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": UNKNOWN,
-        "modes": UNKNOWN,
+        "eigenmodes": UNKNOWN,
         "attention": "an LSTM is not linear in its state, so that its output is no weighted sum of inputs",
     }
     TITLE: ClassVar[str] = "LSTM"

@@ -28,7 +28,7 @@ class Mamba3Config(MixerBase):
         "score": "-dt A, how fast a step forgets",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
-        "modes": BY_INPUT,
+        "eigenmodes": BY_INPUT,
         "attention": "its decays are no step size times a fixed A, which this probe is of",
     }
     TITLE: ClassVar[str] = "Mamba-3"

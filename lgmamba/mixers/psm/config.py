@@ -26,7 +26,7 @@ class PsmConfig(MixerBase):
         "state": NO_STATE,
         "window": "its tree is over all chunks; controls truncate and reset read the last steps alone",
         "score": "how much a step counts in a sum is known only when it is made",
-        "modes": NO_STATE,
+        "eigenmodes": NO_STATE,
         "attention": "its weights are softmaxes and not those of a selective scan, which this probe is of",
     }
     TITLE: ClassVar[str] = "PSM"

@@ -30,7 +30,8 @@ class RglruConfig(MixerBase):
     """The recurrent block of Hawk; with local attention in every third layer, Griffin."""
 
     SUPPORTS: ClassVar[dict[Verb, str]] = {
-        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "score", "modes")
+        verb: EXACT
+        for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "score", "eigenmodes")
     } | {"window": OVERLAPPING}
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "attention": "it is no selective scan: its channels have no B and C",

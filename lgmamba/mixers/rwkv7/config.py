@@ -28,7 +28,7 @@ class Rwkv7Config(MixerBase):
         "score": "mean of -ln w over a head's keys: how fast a step forgets",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
-        "modes": BY_INPUT,
+        "eigenmodes": BY_INPUT,
         "attention": "what a step removes depends on the state before it, so that its output is no sum over a fixed A",
     }
     TITLE: ClassVar[str] = "RWKV-7"

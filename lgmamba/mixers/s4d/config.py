@@ -14,7 +14,7 @@ class S4dConfig(MixerBase):
     """S4D-Lin in Mamba's gated block, without selection."""
 
     SUPPORTS: ClassVar[dict[Verb, str]] = {
-        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "modes")
+        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "eigenmodes")
     } | {"window": OVERLAPPING}
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": NOT_SELECTIVE,

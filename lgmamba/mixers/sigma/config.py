@@ -30,7 +30,7 @@ class SigmaConfig(WithMamba):
         "read": ANEW,
         "state": ANEW,
         "score": ANEW,
-        "modes": ANEW,
+        "eigenmodes": ANEW,
         "attention": "its output is made of two scans and a GRU, and is no weighted sum over a fixed A",
     }
     TITLE: ClassVar[str] = "SIGMA"

@@ -28,7 +28,7 @@ class SigmaCausalConfig(WithMamba):
         "reset": EXACT,
         "window": OVERLAPPING,
         "score": "Mamba-1's step sizes",
-        "modes": "Mamba-1's",
+        "eigenmodes": "Mamba-1's",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "attention": "a GRU beside the scan has a part in its output, which is no weighted sum of inputs",

@@ -70,4 +70,4 @@ class LongMambaConfig(RemedyEntry):
 
     @property
     def requires(self) -> frozenset[Verb]:
-        return frozenset({"mask", "score", "modes"})
+        return frozenset({"mask", "score", "eigenmodes"})

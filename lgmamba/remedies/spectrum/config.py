@@ -89,6 +89,6 @@ class SpectrumConfig(RemedyEntry):
     @property
     def requires(self) -> frozenset[Verb]:
         if self.form == "clip":
-            return frozenset({"decay", "modes"})
+            return frozenset({"decay", "eigenmodes"})
         acts: frozenset[Verb] = frozenset({"decay"})
         return acts | CLOSED_FORM if "closed_form" in (self.calibrate, self.start) else acts

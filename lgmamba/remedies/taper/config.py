@@ -29,4 +29,4 @@ class TaperConfig(RemedyEntry):
 
     @property
     def requires(self) -> frozenset[Verb]:
-        return frozenset({"decay", "modes"})
+        return frozenset({"decay", "eigenmodes"})
