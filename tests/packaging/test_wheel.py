@@ -105,6 +105,31 @@ print("trained", run.run)
 """
 
 
+AUDIT = """
+import torch
+from transformers import MambaConfig, MambaForCausalLM
+
+import lgmamba
+from lgmamba.cli import app
+
+torch.manual_seed(0)
+model = MambaForCausalLM(MambaConfig(vocab_size=256, hidden_size=8, num_hidden_layers=1, state_size=2)).eval()
+model.save_pretrained("theirs")
+remedies = [{"name": "slower", "kind": "step_size", "form": "power", "mode": "stream"}]
+lgmamba.audit(model, torch.randint(256, (200,)), L0=8, factors=(1, 2), windows=2, remedies=remedies, out="by_python")
+open("remedies.yaml", "w").write("remedies:\\n- {name: slower, kind: step_size, form: power, mode: stream}\\n")
+words = "audit theirs --bytes --L0 8 --factor 1 --factor 2 --windows 2 --remedies remedies.yaml --device cpu --out by_command"
+app(words.split())
+"""
+
+
+def test_the_extra_for_language_models_alone_gives_the_page_of_a_model_that_was_made_elsewhere(wheel, tmp_path):
+    lm = install(wheel, tmp_path / "lm", "lm")
+    lm.run("-c", AUDIT, cwd=tmp_path, HF_HUB_OFFLINE="1")
+    for made in ("by_python", "by_command"):
+        assert "<html" in (tmp_path / made / "audit.html").read_text()
+
+
 def test_scans_and_a_tiny_training_need_no_extra(core, tmp_path):
     assert "trained uniform_16" in core.run("-c", CORE, cwd=tmp_path)
 
