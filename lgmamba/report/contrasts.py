@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, POWER, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE, VERDICTS
-from lgmamba.report.words import DIGITS, effect, interval, listed, number, plain_text, plural
+from lgmamba.report.wording import DIGITS, effect, interval, listed, number, plain_text, plural
 
 MANY = 12
 """Primary contrasts up to which each is a sentence of the answer; more are a table."""
@@ -24,7 +24,7 @@ MEANINGS = {
 }
 
 
-def contrast_facts(
+def contrast_context(
     contrasts: pl.DataFrame, fixed: datetime.date | None, units: str | Mapping[str, str]
 ) -> dict[str, Any]:
     """Sentences and rows of the primary contrasts.

@@ -7,9 +7,9 @@ import polars as pl
 
 from lgmamba.analysis.numbers import mean
 from lgmamba.config.study import Params
-from lgmamba.report.words import listed, number, signed, span
+from lgmamba.report.wording import listed, number, signed, span
 
-READ = ("explained", "groups", "touched", "content", "states", "distance")
+READ = ("explained", "groups", "remedy_effects", "content", "states", "distance")
 MATTERS = 0.1
 """dB below which nothing is said to be lost or gained."""
 INTERVENTIONS = {
@@ -26,28 +26,28 @@ WORDS = {
 }
 
 
-def inspect_facts(params: Params, frames: Path) -> dict[str, Any]:
+def probes_context(params: Params, frames: Path) -> dict[str, Any]:
     """Sentences and one table, each of the longest T of a run; means over seeds.
 
     Args:
-        params: a study with `inspect`.
+        params: a study with `probes`.
         frames: folder written by `evaluate`.
     """
-    found = {name: pl.read_parquet(frames / f"inspect_{name}.parquet") for name in READ}
+    found = {name: pl.read_parquet(frames / f"probes_{name}.parquet") for name in READ}
     longest = {name: frame.filter(pl.col("step") == pl.col("step").max().over("run")) for name, frame in found.items()}
-    runs = [name for name in params.the_inspect.runs if name in set(found["touched"]["run"])]
+    runs = [name for name in params.the_probes.runs if name in set(found["remedy_effects"]["run"])]
     return {
         "sentences": [
             sentence for run in runs for sentence in _sentences(run, {k: v.filter(run=run) for k, v in longest.items()})
         ],
-        "rows": [row for run in runs for row in _rows(run, longest["touched"].filter(run=run))],
+        "rows": [row for run in runs for row in _rows(run, longest["remedy_effects"].filter(run=run))],
         "mean_distance_rows": listed(sorted(set(longest["distance"]["rows"]))),
     }
 
 
 def _sentences(run: str, at: dict[str, pl.DataFrame]) -> list[str]:
-    step, L0 = at["touched"]["step"][0], at["touched"]["L0"][0]
-    plain = at["touched"].filter(remedy="none", layer=0).unique("seed")
+    step, L0 = at["remedy_effects"]["step"][0], at["remedy_effects"]["L0"][0]
+    plain = at["remedy_effects"].filter(remedy="none", layer=0).unique("seed")
     lost = mean(plain["psnr_L0"] - plain["psnr"])
     shares = at["explained"].filter(pl.col("layer") >= 0, estimator="mean", weighting="energy")
     memory, writes = (
@@ -83,14 +83,14 @@ def _sentences(run: str, at: dict[str, pl.DataFrame]) -> list[str]:
     return [f"{account} {broken} {there}"]
 
 
-def _rows(run: str, touched: pl.DataFrame) -> list[dict[str, Any]]:
+def _rows(run: str, effects: pl.DataFrame) -> list[dict[str, Any]]:
     """One row for each remedy: growth of the modes of long memory, forecast and measured, and PSNR."""
-    long = touched.filter(group="long")
+    long = effects.filter(group="long")
     rows = []
-    for name in touched["remedy"].unique(maintain_order=True):
+    for name in effects["remedy"].unique(maintain_order=True):
         here = long.filter(remedy=name)
-        row = {"run": run, "remedy": WORDS.get(name, "none"), "step": touched["step"][0]}
+        row = {"run": run, "remedy": WORDS.get(name, "none"), "step": effects["step"][0]}
         for key in ("predicted", "measured"):
             row[key] = here.select(pl.col(key).log().mean().exp()).item()  # geometric mean over layers and seeds
-        rows.append(row | {"psnr": touched.filter(remedy=name)["psnr"].mean(), "psnr_L0": touched["psnr_L0"].mean()})
+        rows.append(row | {"psnr": effects.filter(remedy=name)["psnr"].mean(), "psnr_L0": effects["psnr_L0"].mean()})
     return rows

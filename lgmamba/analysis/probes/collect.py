@@ -1,6 +1,6 @@
-"""The files of the stage `inspect`, and whether they may be believed.
+"""The files of the stage `probes`, and whether they may be believed.
 
-results/<study>/runs/<run>/seed<k>/inspect/   inspect.json and the frames of `InspectConfig.frames`
+results/<study>/runs/<run>/seed<k>/probes/   probes.json and the frames of `ProbesConfig.frames`
 """
 
 from typing import Any
@@ -9,30 +9,30 @@ import polars as pl
 
 from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys, made_from_other_values, unusable
 from lgmamba.analysis.files import read_json
-from lgmamba.config.files import inspect_file
+from lgmamba.config.files import probes_file
 from lgmamba.config.study import Params
 from lgmamba.keys import reading_key
 
 
-def collect_inspected(params: Params, folders: list[RunFolder]) -> dict[str, pl.DataFrame]:
+def collect_probes(params: Params, folders: list[RunFolder]) -> dict[str, pl.DataFrame]:
     """{name: rows of every run and seed that was looked into, in the order of params.yaml}.
 
     Args:
-        params: a study with `inspect`.
+        params: a study with `probes`.
         folders: its trainings, as `analysis.collect.collect_runs` found them.
     Raises:
         CollectError: files are missing, or made with another configuration, other images or another checkpoint; all
             problems at once, one line each.
     """
-    names = params.the_inspect.frames
+    names = params.the_probes.frames
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in names}
     problems = []
     for folder in folders:
-        if folder.run not in params.the_inspect.runs:
+        if folder.run not in params.the_probes.runs:
             continue
-        path = folder.path / "inspect"
-        needed = ("inspect.json", *(f"{name}.parquet" for name in names))
-        found = unusable(path, "inspect", needed) or _problems(read_json(path / needed[0]), folder, params)
+        path = folder.path / "probes"
+        needed = ("probes.json", *(f"{name}.parquet" for name in names))
+        found = unusable(path, "probes", needed) or _problems(read_json(path / needed[0]), folder, params)
         problems += [f"{folder.run} seed {folder.seed}: {problem}" for problem in found]
         if not found:
             for name in names:
@@ -44,17 +44,17 @@ def collect_inspected(params: Params, folders: list[RunFolder]) -> dict[str, pl.
 
 def _problems(about: dict[str, Any], folder: RunFolder, params: Params) -> list[str]:
     problems = []
-    expected = params.the_inspect.model_dump(mode="json") | {"split": params.probe.split}
-    if keys := differing_keys(about["inspect"] | {"split": about["split"]}, expected):
+    expected = params.the_probes.model_dump(mode="json") | {"split": params.evaluation.split}
+    if keys := differing_keys(about["probes"] | {"split": about["split"]}, expected):
         problems.append(
-            f"looked into with another configuration than the current one, inspect again: {'; '.join(keys)}"
+            f"looked into with another configuration than the current one, run the probes again: {'; '.join(keys)}"
         )
     else:
-        key = reading_key(inspect_file(params, folder.config), "", "")
-        problems += made_from_other_values(key, folder.path / "inspect")
+        key = reading_key(probes_file(params, folder.config), "", "")
+        problems += made_from_other_values(key, folder.path / "probes")
     for digest, what in (("data_digest", "images"), ("checkpoint_digest", "checkpoint")):
         if about[digest] != folder.train[digest]:
             problems.append(
-                f"trained: {what} {folder.train[digest]:.12}, but looked into: {what} {about[digest]:.12}; inspect again"
+                f"trained: {what} {folder.train[digest]:.12}, but looked into: {what} {about[digest]:.12}; run the probes again"
             )
     return problems

@@ -12,7 +12,7 @@ BINS_PER_OCTAVE = 5
 COLUMNS = ("panel", "run", "L0", "series", "layer", "factor", "x", "y", "lo", "hi", "weight")
 
 
-def inspect_figure_frames(params: Params, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+def probes_figure_frames(params: Params, frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     """{figure: its frame}, from the frames of `collect`."""
     makers = {
         "read_outs": read_outs_rows,
@@ -24,7 +24,7 @@ def inspect_figure_frames(params: Params, frames: dict[str, pl.DataFrame]) -> di
 
 
 def _in_order(params: Params, frame: pl.DataFrame) -> pl.DataFrame:
-    order = pl.DataFrame({"run": params.the_inspect.runs, "position": range(len(params.the_inspect.runs))})
+    order = pl.DataFrame({"run": params.the_probes.runs, "position": range(len(params.the_probes.runs))})
     return frame.join(order, on="run", maintain_order="left").sort("position", maintain_order=True).drop("position")
 
 
@@ -110,7 +110,7 @@ def modes_rows(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
     growth: tested modes of all layers and seeds in bins of predicted (x) and measured (y) growth, weight = how many.
     explained: share of its variance that the forecast explains, series = account/weighting; layer -1 = all.
     loss: PSNR(L0) - PSNR(T). groups: PSNR gained by an intervention (series, with /) on a group, x = position of the group.
-    touched: growth (y) of a group's modes under a remedy, series = remedy/group, mean over layers of the median; x = PSNR at T.
+    remedy_effects: growth (y) of a group's modes under a remedy, series = remedy/group, mean over layers of the median; x = PSNR at T.
     """
     longest = pl.col("step") == pl.col("step").max().over("run")
     modes = frames["modes"].filter(longest, pl.col("tested"))
@@ -133,15 +133,15 @@ def modes_rows(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
     )
     explained = frames["explained"].filter(longest, estimator="mean")
     groups = frames["groups"].filter(longest, layer=-1)
-    touched = frames["touched"].filter(longest)
+    effects = frames["remedy_effects"].filter(longest)
     names = groups["group"].unique(maintain_order=True).to_list()
     position = pl.col("group").replace_strict(names, range(len(names)), return_dtype=pl.Float64)
-    by_group = touched.group_by("run", "seed", "L0", "step", "remedy", "group", maintain_order=True).agg(
+    by_group = effects.group_by("run", "seed", "L0", "step", "remedy", "group", maintain_order=True).agg(
         measured=pl.col("measured").log().mean().exp(), psnr=pl.col("psnr").first()
     )
     psnr = by_group.group_by("run", "remedy").agg(mean_psnr=pl.col("psnr").mean())
     by_group = by_group.join(psnr, on=["run", "remedy"], maintain_order="left")
-    loss = touched.filter(remedy="none", layer=0).unique(["run", "seed"], maintain_order=True)
+    loss = effects.filter(remedy="none", layer=0).unique(["run", "seed"], maintain_order=True)
     return pl.concat(
         [
             growth,
@@ -162,7 +162,11 @@ def modes_rows(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
                 pl.col("psnr") - pl.col("plain"),
             ),
             _over_seeds(
-                by_group, "touched", pl.col("remedy") + "/" + pl.col("group"), pl.col("mean_psnr"), pl.col("measured")
+                by_group,
+                "remedy_effects",
+                pl.col("remedy") + "/" + pl.col("group"),
+                pl.col("mean_psnr"),
+                pl.col("measured"),
             ),
         ]
     )

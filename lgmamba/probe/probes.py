@@ -1,6 +1,6 @@
 """Looking into one trained run: what its layers attend to, how far back, what their states hold and how they grow beyond L0.
 
-    inspect.json               what was looked at, with which checkpoint and images
+    probes.json               what was looked at, with which checkpoint and images
     attention.parquet          one image, L = 2 L0: layer, row, column -> weight
     distance.parquet           layer, step, form, aggregation -> mean distance of the attention, reach of 90 % of it
     receptive_field.parquet    kind, layer, step, age_low, age_high -> share, change, gain, count
@@ -12,10 +12,10 @@
     modes.parquet              layer, channel, mode, step -> rho, tau, predicted and measured growth, mean distance
     explained.parquet          layer, step, estimator, account, weighting -> share of variance explained
     groups.parquet             layer, group, intervention, step -> psnr with it and without
-    touched.parquet            remedy, step, layer, group -> tau, predicted and measured growth; psnr
+    remedy_effects.parquet     remedy, step, layer, group -> tau, predicted and measured growth; psnr
 
 Steps are L0 and multiples of it; of read-outs those of `read_out_at`. A length-adaptive model is told L0 all the way, for read-outs T.
-Which of them are there is `inspect.looks`. Glossary: `lgmamba.probe`.
+Which of them are there is `probes.kinds`. Glossary: `lgmamba.probe`.
 """
 
 import logging
@@ -27,23 +27,23 @@ from typing import Any
 import torch
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import InspectFile
-from lgmamba.config.inspect import why_not, why_not_task
+from lgmamba.config.files import ProbesFile
+from lgmamba.config.probes import why_not, why_not_task
 from lgmamba.data.dataset import load_dataset
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
 from lgmamba.probe.context import ProbeContext
-from lgmamba.probe.looks import attention, content, distance, memory, receptive_field, states
-from lgmamba.probe.looks_at_modes import modes
-from lgmamba.probe.looks_at_read_outs import read_outs
+from lgmamba.probe.of_layers import attention, content, distance, memory, receptive_field, states
+from lgmamba.probe.of_modes import modes
+from lgmamba.probe.of_read_outs import read_outs
 from lgmamba.records import begin, finish
 from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import check_trained_on, load_model_of
 
 log = logging.getLogger(__name__)
 
-LOOKS: dict[str, Callable[[ProbeContext], dict[str, dict[str, Any]]]] = {
+PROBES: dict[str, Callable[[ProbeContext], dict[str, dict[str, Any]]]] = {
     "attention": attention,
     "distance": distance,
     "receptive_field": receptive_field,
@@ -53,33 +53,33 @@ LOOKS: dict[str, Callable[[ProbeContext], dict[str, dict[str, Any]]]] = {
     "modes": modes,
     "read_outs": read_outs,
 }
-"""What to look at -> frames by name, as columns."""
-WHAT = (*LOOKS, "all")
+"""Probe -> frames by name, as columns."""
+WHAT = (*PROBES, "all")
 
 
-def inspect(
-    config: InspectFile, train: Path, data: Path, out: Path, device: torch.device, what: str = "all"
+def run_probes(
+    config: ProbesFile, train: Path, data: Path, out: Path, device: torch.device, what: str = "all"
 ) -> dict[str, Any]:
-    """Look into one trained run and write the files above that are asked for, or the frames of one look alone.
+    """Look into one trained run and write the files above that are asked for, or the frames of one probe alone.
 
     Args:
-        config: the run, what to look at, and the steps.
+        config: the run, which probes, and the steps.
         train: folder written by `lgmamba train`.
         data: folder of the image artefact.
         out: folder of the results.
-        what: one of `WHAT`; a single look leaves inspect.json and the record, which speak for all that are configured, as they are.
+        what: one of `WHAT`; a single probe leaves probes.json and the record, which speak for all that are configured, as they are.
     Returns:
-        what inspect.json holds, or would.
+        what probes.json holds, or would.
     Raises:
         ArtefactError: the checkpoint is missing, damaged, or trained on other images.
-        ConfigError: unknown look; the checkpoint is another run's; or a split holds too few images.
+        ConfigError: unknown probe; the checkpoint is another run's; or a split holds too few images.
         DataError: the images cannot be used.
     """
     if what not in WHAT:
         raise ConfigError(f"--what: found {what!r}, expected one of {', '.join(WHAT)}")
-    looks = [look for look in LOOKS if (look in config.inspect.looks if what == "all" else look == what)]
-    for look in looks:
-        if reason := why_not_task(look, config.run.task) or why_not(look, config.run.model):
+    kinds = [kind for kind in PROBES if (kind in config.probes.kinds if what == "all" else kind == what)]
+    for kind in kinds:
+        if reason := why_not_task(kind, config.run.task) or why_not(kind, config.run.model):
             raise ConfigError(f"--what: found {what!r}, but {reason}")
     begun = time.monotonic()
     torch.set_num_threads(config.run.train.cpu_threads)
@@ -93,13 +93,13 @@ def inspect(
     context = ProbeContext(model, build_task(config.run, dataset), dataset, config)
     name = {"run": config.run.run, "seed": config.run.seed, "L0": model.L0}
     seconds, written = {}, []
-    for look in looks:
+    for kind in kinds:
         started = time.monotonic()
-        for frame, columns in LOOKS[look](context).items():
+        for frame, columns in PROBES[kind](context).items():
             write_columns(out / f"{frame}.parquet", name | columns)
             written.append(f"{frame}.parquet")
-        seconds[look] = round(time.monotonic() - started, 3)
-        log.info("%s seed %d: %s, %.1f s", config.run.run, config.run.seed, look, seconds[look])
+        seconds[kind] = round(time.monotonic() - started, 3)
+        log.info("%s seed %d: %s, %.1f s", config.run.run, config.run.seed, kind, seconds[kind])
     about = {
         **name,
         "steps": config.steps,
@@ -111,11 +111,11 @@ def inspect(
         "data_digest": dataset.digest,
         "checkpoint_digest": weights,
         "code_digest": made_from.code,
-        "inspect": config.inspect.model_dump(mode="json"),
+        "probes": config.probes.model_dump(mode="json"),
         "split": config.split,
     }
     if what == "all":
-        write_atomic(out / "inspect.json", to_json(about))
-        finish(made_from, out, ["inspect.json", *written])
+        write_atomic(out / "probes.json", to_json(about))
+        finish(made_from, out, ["probes.json", *written])
         remove_parts(out)
     return about

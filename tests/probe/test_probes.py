@@ -1,4 +1,4 @@
-"""The stage inspect on a small trained study: which files, what is in them, and what is refused."""
+"""The stage probes on a small trained study: which files, what is in them, and what is refused."""
 
 import json
 
@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import InspectFile, read_config
-from lgmamba.config.inspect import FRAMES, InspectConfig
+from lgmamba.config.files import ProbesFile, read_config
+from lgmamba.config.probes import FRAMES, ProbesConfig
 from lgmamba.config.run import RunConfig
 from lgmamba.model.runner import run_sequence
-from lgmamba.probe.inspect import WHAT, inspect
-from lgmamba.probe.looks import last_rows, octaves
+from lgmamba.probe.of_layers import last_rows, octaves
+from lgmamba.probe.probes import WHAT, run_probes
 from lgmamba.tasks.draw.orders import orders_of_images
 from lgmamba.tasks.draw.patches import patchify
-from tests.analysis.synthetic_inspect import INSPECT
+from tests.analysis.synthetic_probes import PROBES
 from tests.model.models import along
 from tests.train.tiny import CPU
 
@@ -30,32 +30,32 @@ KEYS = {
     "modes": ["layer", "channel", "mode", "step"],
     "explained": ["layer", "step", "estimator", "account", "weighting"],
     "groups": ["layer", "group", "intervention", "step"],
-    "touched": ["remedy", "step", "layer", "group"],
+    "remedy_effects": ["remedy", "step", "layer", "group"],
     "read_outs": ["step", "read_out"],
 }
 
 
 def look(study, run: str, out, what: str = "all", **changes):
     trained = read_config(study.layout.run_json(run, 0), RunConfig)
-    config = InspectConfig.model_validate(INSPECT | {"runs": [run], "images": 9, "factors": [2, 9]} | changes)
-    file = InspectFile(run=trained, inspect=config, split="test", steps=config.steps(trained.L0))
-    return inspect(file, study.home(run) / "train", study.data, out, CPU, what)
+    config = ProbesConfig.model_validate(PROBES | {"runs": [run], "images": 9, "length_ratios": [2, 9]} | changes)
+    file = ProbesFile(run=trained, probes=config, split="test", steps=config.steps(trained.L0))
+    return run_probes(file, study.home(run) / "train", study.data, out, CPU, what)
 
 
 @pytest.fixture(scope="module", params=["plain", "told"])
 def looked(request, study, tmp_path_factory):
-    out = tmp_path_factory.mktemp("inspect")
+    out = tmp_path_factory.mktemp("probes")
     return request.param, out, look(study, request.param, out)
 
 
 def test_every_file_is_there_and_says_what_was_looked_at(looked):
     run, out, about = looked
     assert {path.name for path in out.iterdir()} == {
-        "inspect.json",
+        "probes.json",
         "record.json",
         *(f"{name}.parquet" for names in FRAMES.values() for name in names),
     }
-    assert json.loads((out / "inspect.json").read_text()) == about
+    assert json.loads((out / "probes.json").read_text()) == about
     assert (about["run"], about["L0"], about["steps"], about["images"]) == (run, 6, [6, 12, 54], 9)
     assert about["attention_error"] < 1e-5  # float32
 
@@ -81,9 +81,9 @@ def test_the_model_is_read_as_by_the_other_probes(looked, study):
     want = (-10 * (drawn - targets[:, None]).double().square().mean((0, 2, 3, 4)).log10()).tolist()
     content = pl.read_parquet(out / "content.parquet").filter(read_out="model").sort("step")
     assert content["psnr"].to_list() == pytest.approx(want, abs=1e-4)
-    touched = pl.read_parquet(out / "touched.parquet").filter(remedy="none", layer=0, group="short").sort("step")
-    assert touched["psnr"].to_list() == pytest.approx(want[1:], abs=1e-4)
-    assert touched["psnr_L0"].to_list() == pytest.approx([want[0]] * 2, abs=1e-4)
+    effects = pl.read_parquet(out / "remedy_effects.parquet").filter(remedy="none", layer=0, group="short").sort("step")
+    assert effects["psnr"].to_list() == pytest.approx(want[1:], abs=1e-4)
+    assert effects["psnr_L0"].to_list() == pytest.approx([want[0]] * 2, abs=1e-4)
     groups = pl.read_parquet(out / "groups.parquet").filter(layer=-1, group="all", intervention="size").sort("step")
     assert groups["plain"].to_list() == pytest.approx(want[1:], abs=1e-4)
 
@@ -125,7 +125,7 @@ def test_one_look_writes_its_own_frames_alone_and_the_same(looked, study, tmp_pa
     run, out, _ = looked
     look(study, run, tmp_path, what)
     names = {path.name for path in tmp_path.iterdir()}
-    assert "inspect.json" not in names
+    assert "probes.json" not in names
     assert names
     for name in names:
         assert pl.read_parquet(tmp_path / name).equals(pl.read_parquet(out / name))
@@ -135,13 +135,13 @@ def test_wrong_calls_are_told(study, tmp_path):
     with pytest.raises(ConfigError, match=r"--what: found 'colour', expected one of attention, .*, all"):
         look(study, "plain", tmp_path, "colour")
     trained = read_config(study.layout.run_json("plain", 0), RunConfig)
-    config = InspectConfig.model_validate(INSPECT | {"runs": ["plain"]})
-    file = InspectFile(run=trained, inspect=config, split="test", steps=[6, 12])
+    config = ProbesConfig.model_validate(PROBES | {"runs": ["plain"]})
+    file = ProbesFile(run=trained, probes=config, split="test", steps=[6, 12])
     with pytest.raises(ConfigError, match="expected the checkpoint of run 'plain' seed 0"):
-        inspect(file, study.home("fixed_6") / "train", study.data, tmp_path, CPU)
+        run_probes(file, study.home("fixed_6") / "train", study.data, tmp_path, CPU)
     nothing = file.model_copy(update={"split": "calib"})
     if len(study.dataset.split("calib")) < 2:
         with pytest.raises(ConfigError, match="images in split 'calib', expected 2 or more"):
-            inspect(nothing, study.home("plain") / "train", study.data, tmp_path, CPU)
+            run_probes(nothing, study.home("plain") / "train", study.data, tmp_path, CPU)
     assert not list(tmp_path.iterdir())
     assert torch.get_num_threads() == 1

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from lgmamba.config.files import InspectFile
-from lgmamba.config.inspect import InspectConfig
+from lgmamba.config.files import ProbesFile
+from lgmamba.config.probes import ProbesConfig
 from lgmamba.probe.context import ProbeContext
-from lgmamba.probe.inspect import LOOKS
+from lgmamba.probe.probes import LOOKS
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.registry import build_task
-from tests.analysis.synthetic_inspect import INSPECT, noise
+from tests.analysis.synthetic_probes import PROBES, noise
 from tests.train.tiny import tiny_run
 
 pytestmark = pytest.mark.gpu
@@ -34,8 +34,8 @@ def context(device: str) -> ProbeContext:
         for field in dataclasses.fields(images)
         if isinstance(value := getattr(images, field.name), torch.Tensor)
     }
-    config = InspectConfig.model_validate(INSPECT | {"runs": [run.run]})
-    file = InspectFile(run=run, inspect=config, split="test", steps=config.steps(run.L0))
+    config = ProbesConfig.model_validate(PROBES | {"runs": [run.run]})
+    file = ProbesFile(run=run, probes=config, split="test", steps=config.steps(run.L0))
     dataset = dataclasses.replace(images, **moved)
     return ProbeContext(model, build_task(run, dataset), dataset, file)
 
