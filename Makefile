@@ -87,6 +87,7 @@ readme: install
 	  kept=reports/$${it%:*}; python -m lgmamba report --study $$kept/frames/study.json --frames $$kept/frames \
 	    --figures $$kept/figures --out $$kept --readme $${it#*:}.md || exit 1; done
 	for page in README docs/other_tasks; do python -m lgmamba matrix --page $$page.md || exit 1; done
+	python docs/build/objections.py
 
 # Weights of the default study with a card for each run, and its frames with metadata, as one file, for whom training them is too long.
 release: install

@@ -9,12 +9,13 @@ import pytest
 from lgmamba.report.facts import gather
 
 from lgmamba.analysis.collect import load_study
-from lgmamba.report import BLOCKS, render, update_readme
+from lgmamba.report import BLOCKS, render, update_block, update_readme
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "workflow/scripts"))
-recompute = __import__("recompute")
-sys.path.remove(str(ROOT / "workflow/scripts"))
+SCRIPTS = [str(ROOT / "workflow/scripts"), str(ROOT / "docs/build")]
+sys.path[:0] = SCRIPTS
+recompute, objections = (__import__(name) for name in ("recompute", "objections"))
+del sys.path[: len(SCRIPTS)]
 
 REPORTS = sorted(path.parent for path in ROOT.glob("reports/*/headline.json"))
 TRADEOFFS = {path.stem for path in ROOT.glob("workflow/tradeoff/*.yaml")}
@@ -47,6 +48,14 @@ def test_a_verdict_or_a_number_that_was_changed_is_found():
     assert recompute.differing(row | {"hi": None}, found) == ["hi"]
 
 
+def test_the_first_screen_has_the_intervals_of_what_does_not_hold():
+    found = {row["name"]: row for row in headline(ROOT / "reports/omniglot")["contrasts"]}
+    told, token = found["C4_told"], found["C4"]
+    first = " ".join((ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- generated")[0].split())
+    assert f"the difference is between {told['lo']:.2f} and {told['hi']:+.2f} dB over ten trainings each" in first
+    assert f"is between {-token['lo']:.2f} dB worse and {token['hi']:.2f} dB better than without" in first
+
+
 def words_of(page: str) -> int:
     """Words that are read, not counting numbers and addresses of links."""
     read = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", page)
@@ -73,3 +82,12 @@ def test_pages_say_what_the_reports_say(page, tmp_path):
     for study in studies:
         update_readme(copy, ROOT / "reports" / study / "headline.json")
     assert copy.read_text(encoding="utf-8") == before
+
+
+def test_the_table_of_objections_has_the_numbers_of_the_frames(tmp_path):
+    copy = tmp_path / "claims.md"
+    copy.write_text(before := objections.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    update_block(copy, "objections", objections.table())
+    assert copy.read_text(encoding="utf-8") == before
+    with pytest.raises(ValueError, match=r"found no level of fixed_1024 .* at 7 steps"):
+        objections.level("omniglot", "fixed_1024", 7)
