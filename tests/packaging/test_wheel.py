@@ -123,8 +123,17 @@ app(words.split())
 """
 
 
-def test_the_extra_for_language_models_alone_gives_the_page_of_a_model_that_was_made_elsewhere(wheel, tmp_path):
-    lm = install(wheel, tmp_path / "lm", "lm")
+@pytest.fixture(scope="module")
+def lm(wheel, tmp_path_factory):
+    return install(wheel, tmp_path_factory.mktemp("lm"), "lm")
+
+
+def test_the_extra_for_language_models_alone_has_what_an_audit_imports(lm, tmp_path):
+    lm.run("-c", "import transformers, lgmamba.hosts.audit.page, lgmamba.hosts.audit.run", cwd=tmp_path)
+
+
+@pytest.mark.thorough
+def test_it_gives_the_page_of_a_model_that_was_made_elsewhere(lm, tmp_path):
     lm.run("-c", AUDIT, cwd=tmp_path, HF_HUB_OFFLINE="1")
     for made in ("by_python", "by_command"):
         assert "<html" in (tmp_path / made / "audit.html").read_text()
