@@ -36,7 +36,7 @@ SMALL = {
     "train": {"steps": 10, "batch_size": 8, "warmup_steps": 5, "log_every": 5, "validate_every": 10},
     "runs": {"mamba_16": {}},
     "seeds": [0],
-    "evaluation": {"images": 30, "max_length_ratio": 4, "length_ratios": [2], "batch_images": 30, "piece": 8},
+    "evaluation": {"images": 30, "max_length_ratio": 4, "length_ratios": [2], "batch_images": 30, "chunk": 8},
     "claims": {"far_length_ratios": [2, 4]},
     "remedy_evaluation": {
         "length_ratios": [1, 4],
