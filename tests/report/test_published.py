@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from lgmamba.report.facts import gather
 
 from lgmamba.analysis.collect import load_study
 from lgmamba.report import BLOCKS, render, update_block, update_readme
+from lgmamba.report.context import gather
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [str(ROOT / "workflow/scripts"), str(ROOT / "docs/build")]

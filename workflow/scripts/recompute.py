@@ -20,11 +20,6 @@ from scipy import stats
 REPORTS = Path(__file__).parents[2] / "reports"
 
 
-def section(study: dict, name: str, former: str) -> dict:
-    """A section of study.json, which has its former name where the study was kept before it was renamed."""
-    return study[name] if name in study else study[former]
-
-
 def levels_of(frames: Path, study: dict, metric: str | None) -> pl.DataFrame:
     """One row for each training and setting: run, seed, method, mode, order, step, value (higher is better)."""
     keys = ["run", "seed", "method", "mode", "order", "step"]
@@ -34,8 +29,9 @@ def levels_of(frames: Path, study: dict, metric: str | None) -> pl.DataFrame:
         found.append(pl.read_parquet(remedies).select(*keys, value=pl.col("value" if metric is None else metric)))
     if metric is None and (read_outs := frames / "probes_read_outs.parquet").is_file():
         rows = pl.read_parquet(read_outs).filter(pl.col("read_out").is_in(["trained", "refitted"]))
-        order = section(study, "probes", "inspect")["order"]
-        rows = rows.with_columns(method=pl.col("read_out"), mode=pl.lit("prefix"), order=pl.lit(order))
+        rows = rows.with_columns(
+            method=pl.col("read_out"), mode=pl.lit("prefix"), order=pl.lit(study["probes"]["order"])
+        )
         found.append(rows.select(*keys, value=pl.col("psnr")))
     return pl.concat(found, how="vertical_relaxed").drop_nulls("value")
 
@@ -71,7 +67,7 @@ def at(levels: pl.DataFrame, side: dict, order: str, run: str, lengths: list[str
 
 def side_of(frames: Path, study: dict, side: dict, L0: dict[str, int], null: str) -> dict[int, float]:
     """Seed -> what a side comes to."""
-    levels, order = levels_of(frames, study, side.get("metric")), section(study, "evaluation", "probe")["orders"][0]
+    levels, order = levels_of(frames, study, side.get("metric")), study["evaluation"]["orders"][0]
     runs = [side["run"], *(side.get("also") or [])]
     parts = []
     for run in runs:
