@@ -26,12 +26,12 @@ REPORTS = ROOT / "reports"
 PAGE = ROOT / "docs/claims.md"
 
 
-def contrast(study: str, name: str) -> str:
-    """`C3`: shown, +0.39 [+0.18, +0.61] dB."""
+def contrast(study: str, name: str, ends: bool = True) -> str:
+    """`C3`: shown, +0.39 [+0.18, +0.61] dB; without the ends of its interval where they are of no use."""
     rows = json.loads((REPORTS / study / "headline.json").read_text(encoding="utf-8"))["contrasts"]
     (row,) = (row for row in rows if row["name"] == name)
-    ends = "" if row["lo"] is None else " " + interval(row["lo"], row["hi"], "dB")
-    return f"`{name}`: {row['verdict']}, {signed(row['effect'])}{ends} dB"
+    found = f" {interval(row['lo'], row['hi'], 'dB')}" if ends and row["lo"] is not None else ""
+    return f"`{name}`: {row['verdict']}, {signed(row['effect'])}{found} dB"
 
 
 def level(study: str, run: str, step: int, order: str | None = None, mode: str = "prefix") -> float:
