@@ -56,7 +56,7 @@ def words_of(page: str) -> int:
 @pytest.mark.parametrize("folder", REPORTS, ids=lambda folder: folder.name)
 def test_first_pages_are_short(folder):
     study = folder / "frames/study.json"
-    if folder.name in TRADEOFFS:
+    if folder.name in TRADEOFFS or not study.is_file():
         page = (folder / "report.md").read_text(encoding="utf-8")
     else:
         kind = "" if load_study(study).task.IMAGES else "plain_"
