@@ -30,10 +30,11 @@ from lgmamba.config.overlays import merge, overlaid, overlays
 from lgmamba.config.probes import ProbesConfig
 from lgmamba.config.remedies import Remedies, RemedyEvaluationConfig, with_kinds
 from lgmamba.config.report import ReportConfig
-from lgmamba.config.run import ModelConfig, RunConfig, TrainConfig
+from lgmamba.config.run import ModelConfig, RunConfig
 from lgmamba.config.task import Order
 from lgmamba.config.text import read_yaml
 from lgmamba.config.together import check_study
+from lgmamba.config.training import TrainConfig
 from lgmamba.files import digest_of
 from lgmamba.tasks.configs import TaskConfig
 
