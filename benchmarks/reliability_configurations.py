@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 TITLE = "Configurations that nobody meant"
 LIMIT_S = 5.0
 MEMORY_BYTES = 16 << 30
-OVERRIDE = "{train: {steps: 20, lr: 1e-3}, seeds: [0, 1], probe: {factors: [2, 4]}, study: mine}"
+OVERRIDE = "{train: {steps: 20, lr: 1e-3}, seeds: [0, 1], evaluation: {length_ratios: [2, 4]}, study: mine}"
 
 CLEAN, ACCEPTED = "one message for a person", "accepted, and everything about it works"
 TRACEBACK, SLOW, HALF = "a traceback", f"longer than {LIMIT_S:g} s", "accepted, and then something about it fails"
@@ -196,8 +196,8 @@ def works(params: Params | TradeoffParams) -> None:
     assert all(job.line for job in jobs.jobs_of(params).values())
     for run in params.run_configs().values():
         to_json(run.model_dump(mode="json")).encode()
-        params.probe_steps(run)
-        _ = [section.steps(run.L0) for section in (params.extension, params.inspect) if section is not None]
+        params.evaluation_steps(run)
+        _ = [section.steps(run.L0) for section in (params.remedy_evaluation, params.probes) if section is not None]
     assert validate(Params, json.loads(params.model_dump_json()), "JSON") == params
 
 

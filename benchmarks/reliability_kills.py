@@ -26,7 +26,7 @@ from lgmamba.records import find_record, record_path
 
 TITLE = "Kills at random points"
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
-WITHOUT = ("data", "train", "reconstruct", "remedy", "inspect")
+WITHOUT = ("data", "train", "reconstruct", "remedy", "probes")
 """Stages that the script without Snakemake runs."""
 PATIENCE_S = 300.0
 """How long a call may take to end after SIGTERM."""

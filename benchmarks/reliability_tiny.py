@@ -31,14 +31,14 @@ STUDY = """extends: smoke
 study: tiny
 train: {steps: 60, checkpoint_every_s: 0, cpu_threads: 1}
 runs: {uniform_16: {}, fixed_16: {task: {lengths: {kind: fixed, value: 16}}}}
-probe: {images: 12, batch_images: 12}
+evaluation: {images: 12, batch_images: 12}
 claims: {comparisons: []}
 outputs: {reports: reports/tiny}
 """
 NOT_RESULTS = {"logs", "benchmarks", "work", "frozen", "config", "markers"}
 """Folders in results/ whose files are no results."""
 TIMED = {
-    "train.json", "history.parquet", "probe.json", "inspect.json", "remedies.json", "a_mult.json", "runs.parquet",
+    "train.json", "history.parquet", "evaluation.json", "probes.json", "remedies.json", "a_mult.json", "runs.parquet",
     "remedies_cost.parquet", "details.html", "details.md", "headline.json", "metrics.json", "record.json",
 }  # fmt: skip
 """Files that say how long something took, and records of such."""
@@ -189,7 +189,7 @@ class Study:
         with Here(folder):
             values = cls(folder).params().model_dump(mode="json")
         del values["outputs"]  # dvc.yaml names the folders that a study has by default
-        values |= {"inspect": None, "tracking": {"kind": "none"}}  # nor has it that stage
+        values |= {"probes": None, "tracking": {"kind": "none"}}  # nor has it that stage
         (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
         subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
         study = cls(folder, environment or {}, preset=None)

@@ -12,14 +12,14 @@ from pathlib import Path
 from lgmamba import keys
 from lgmamba.analysis import figures_of, folders_read, frames_drawn, kept_frames
 from lgmamba.config.files import (
-    InspectFile,
+    EvaluationFile,
     Layout,
-    ProbeFile,
+    ProbesFile,
     RemedyFile,
     data_file,
+    evaluation_file,
     frozen_path,
-    inspect_file,
-    probe_file,
+    probes_file,
     remedy_file,
     tracking_file,
 )
@@ -69,10 +69,10 @@ def jobs_of(params: Params) -> dict[JobName, Job]:
     jobs: dict[JobName, Job] = {("data",): _data(params)}
     for (name, _), run in params.run_configs().items():
         found = [_train(params, run), _reading(params, run, "reconstruct")]
-        if params.extension is not None and name in params.extension.runs:
+        if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs:
             found.append(_reading(params, run, "remedy"))
-        if params.inspect is not None and name in params.inspect.runs:
-            found.append(_reading(params, run, "inspect"))
+        if params.probes is not None and name in params.probes.runs:
+            found.append(_reading(params, run, "probes"))
         jobs |= {job.name: job for job in found}
     study = frozen_path(layout, params)
     jobs["evaluate",] = Job(
@@ -232,20 +232,19 @@ def _train(params: Params, run: RunConfig) -> Job:
     )
 
 
-ReadingFile = ProbeFile | RemedyFile | InspectFile
-FOLDERS = {"reconstruct": "probe", "remedy": "remedies", "inspect": "inspect"}
+ReadingFile = EvaluationFile | RemedyFile | ProbesFile
+FOLDERS = {"reconstruct": "evaluation", "remedy": "remedies", "probes": "probes"}
 FILES: dict[str, Callable[[Params, RunConfig], ReadingFile]] = {
-    "reconstruct": probe_file,
+    "reconstruct": evaluation_file,
     "remedy": remedy_file,
-    "inspect": inspect_file,
+    "probes": probes_file,
 }
 
 
 def _reading(params: Params, run: RunConfig, stage: str) -> Job:
     layout, data = Layout(params.outputs.results), params.outputs.data
     home, file = layout.run_dir(run.run, run.seed), FILES[stage](params, run)
-    given = {"probe" if stage == "reconstruct" else "config": frozen_path(layout, file)}
-    given |= {"train": home / "train", "data": data, "out": home / FOLDERS[stage]}
+    given = {"config": frozen_path(layout, file), "train": home / "train", "data": data, "out": home / FOLDERS[stage]}
     given |= {"work": home / "work", **_track(params)} if stage == "remedy" else {}
     which = (run.run, str(run.seed))
     return Job(

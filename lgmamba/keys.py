@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lgmamba.config.data import DataConfig
-from lgmamba.config.files import ENTRY_MODULES, InspectFile, ProbeFile, RemedyFile
+from lgmamba.config.files import ENTRY_MODULES, EvaluationFile, ProbesFile, RemedyFile
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.files import digest_of, file_digest
@@ -39,9 +39,9 @@ def train_key(run: RunConfig, images: str, weights: Path | None = None) -> Key:
     return Key("train", _of(run), digest_of(run.model_dump(mode="json")), _code("train"), inputs)
 
 
-def reading_key(file: ProbeFile | RemedyFile | InspectFile, images: str, weights: str) -> Key:
+def reading_key(file: EvaluationFile | RemedyFile | ProbesFile, images: str, weights: str) -> Key:
     """Of what one trained run is read for; `weights` is the digest of its checkpoint."""
-    stage = {ProbeFile: "reconstruct", RemedyFile: "remedy", InspectFile: "inspect"}[type(file)]
+    stage = {EvaluationFile: "reconstruct", RemedyFile: "remedy", ProbesFile: "probes"}[type(file)]
     inputs = {"images": images, "weights": weights}
     return Key(stage, _of(file.run), digest_of(file.model_dump(mode="json")), _code(stage), inputs)
 

@@ -43,25 +43,25 @@ SMALL = {
         | {"model": {"adaptive": {"kind": "film", "features": "T_and_t", "hidden": 16, "beyond": "extrapolate"}}},
     },
     "seeds": [0],
-    "probe": {
+    "evaluation": {
         "images": 20,
         "repeats": 1,
         "orders": ["permutation"],
-        "max_factor": 4,
-        "factors": [2],
+        "max_length_ratio": 4,
+        "length_ratios": [2],
         "extra_steps": [],
         "batch_images": 20,
         "panel_images": 4,
     },
     "claims": {
         "comparisons": [{"generalist": "uniform_16", "adaptive": "adaptive_16"}],
-        "far_factors": [2, 4],
+        "far_length_ratios": [2, 4],
     },
     "remedies": [{"name": "dt_running", "kind": "step_size", "form": "power", "mode": "stream"}],
-    "extension": {"runs": ["uniform_16"], "factors": [1, 4], "orders": ["permutation"], "images": 8},
-    "inspect": {
+    "remedy_evaluation": {"runs": ["uniform_16"], "length_ratios": [1, 4], "orders": ["permutation"], "images": 8},
+    "probes": {
         "runs": ["uniform_16"],
-        "factors": [2],
+        "length_ratios": [2],
         "images": 8,
         "fit_images": 16,
         "attention_images": 2,
@@ -99,7 +99,9 @@ def test_from_images_to_report_the_model_learns(tmp_path, monkeypatch, capsys):
     assert Path("reports/report.html").stat().st_size > 10_000
 
     for name in params.runs:
-        steps = pl.read_parquet(f"results/runs/{name}/seed0/probe/steps.parquet").filter(mode="prefix", step=params.L0)
+        steps = pl.read_parquet(f"results/runs/{name}/seed0/evaluation/steps.parquet").filter(
+            mode="prefix", step=params.L0
+        )
         psnr = {
             method: steps.filter(method=method).select(-10 * pl.col("mse").mean().log10()).item()
             for method in ("model", "mean_image")

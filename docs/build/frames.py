@@ -9,7 +9,7 @@ from lgmamba.analysis import FIGURE_CONDITIONS, FRAME_CONDITIONS
 from lgmamba.analysis.titles import TITLES
 
 ROOT = Path(__file__).parents[2]
-PROBES = {"reconstruct": "probe", "remedy": "remedies", "inspect": "inspect"}
+PROBES = {"reconstruct": "evaluation", "remedy": "remedies", "probes": "probes"}
 """Module of lgmamba/probe -> folder of what it writes."""
 MADE_BY = {
     "curves": "frames.curves_frame",
@@ -37,7 +37,7 @@ MADE_BY = {
     "figure_mixers": "mixers.mixer_frame",
     "figure_theory": "theory.theory_frame",
 }
-"""Frame -> function of lgmamba/analysis that makes it. Frames `inspect_<name>` are the files of every training, one after the other."""
+"""Frame -> function of lgmamba/analysis that makes it. Frames `probes_<name>` are the files of every training, one after the other."""
 TYPES = {"large_string": "text", "string": "text", "double": "float64", "float": "float32", "halffloat": "float16"}
 
 
@@ -90,7 +90,7 @@ def _about(name: str) -> str:
         made = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
         text = (ast.get_docstring(made) or "").partition("\n\nArgs:")[0].partition("\nArgs:")[0]
         return text.replace("<", "&lt;")
-    if name.startswith("inspect_"):
-        return f"`inspect/{name.removeprefix('inspect_')}.parquet` of every training that was looked into, one after the other."
+    if name.startswith("probes_"):
+        return f"`probes/{name.removeprefix('probes_')}.parquet` of every training that was looked into, one after the other."
     figure = name.removeprefix("figure_")
     return f"What the figure *{TITLES.get(figure, figure)}* draws, row for row."

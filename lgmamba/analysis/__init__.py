@@ -6,7 +6,7 @@ statistics   levels of trainings, differences, Student's intervals
 retention    what the retention maps say in numbers
 contrasts    the primary contrasts: effect, interval over trainings, verdict
 frames       the tidy frames of the study
-inspect      what the probes found inside trained runs
+probes      what the probes found inside trained runs
 remedies     what remedies do beyond the training length
 figure_data  the frames that the figures draw, row for row
 shown        which runs are drawn one by one
@@ -48,25 +48,25 @@ def _has_theory(params: Params) -> bool:
 
 
 def _tries_remedies(params: Params) -> bool:
-    return params.extension is not None
+    return params.remedy_evaluation is not None
 
 
 def _maps_remedies(params: Params) -> bool:
     return _tries_remedies(params) and _has_parts(params)
 
 
-def _looks_inside(params: Params) -> bool:
-    return params.inspect is not None and params.inspect.looks_inside
+def _probes_inside(params: Params) -> bool:
+    return params.probes is not None and params.probes.all_inside
 
 
 def reads_out(params: Params) -> bool:
     """Whether a study refits read-outs of frozen models."""
-    return params.inspect is not None and "read_outs" in params.inspect.looks
+    return params.probes is not None and "read_outs" in params.probes.kinds
 
 
 def _writes(frame: str) -> Callable[[Params], bool]:
-    """Whether a study looks at what makes a frame of the stage `inspect`."""
-    return lambda params: params.inspect is not None and frame in params.inspect.frames
+    """Whether a study has the probe that makes a frame of the stage `probes`."""
+    return lambda params: params.probes is not None and frame in params.probes.frames
 
 
 def _asks(params: Params) -> bool:
@@ -116,9 +116,9 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "remedies": _tries_remedies,
     "remedies_retention": _maps_remedies,
     "read_outs": reads_out,
-    "modes": _looks_inside,
-    "states": _looks_inside,
-    "receptive_field": _looks_inside,
+    "modes": _probes_inside,
+    "states": _probes_inside,
+    "receptive_field": _probes_inside,
     "training": _always,
     "lengths": _always,
 }
@@ -146,18 +146,18 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "remedies_lengths": _tries_remedies,
     "remedies_retention": _maps_remedies,
     "remedies_memory": _maps_remedies,
-    "inspect_attention": _writes("attention"),
-    "inspect_distance": _writes("distance"),
-    "inspect_receptive_field": _writes("receptive_field"),
-    "inspect_memory": _writes("memory"),
-    "inspect_states": _writes("states"),
-    "inspect_cycles": _writes("cycles"),
-    "inspect_content": _writes("content"),
-    "inspect_modes": _writes("modes"),
-    "inspect_explained": _writes("explained"),
-    "inspect_groups": _writes("groups"),
-    "inspect_touched": _writes("touched"),
-    "inspect_read_outs": _writes("read_outs"),
+    "probes_attention": _writes("attention"),
+    "probes_distance": _writes("distance"),
+    "probes_receptive_field": _writes("receptive_field"),
+    "probes_memory": _writes("memory"),
+    "probes_states": _writes("states"),
+    "probes_cycles": _writes("cycles"),
+    "probes_content": _writes("content"),
+    "probes_modes": _writes("modes"),
+    "probes_explained": _writes("explained"),
+    "probes_groups": _writes("groups"),
+    "probes_remedy_effects": _writes("remedy_effects"),
+    "probes_read_outs": _writes("read_outs"),
 }
 """Frame that is more than what one figure draws -> whether a study has it."""
 
@@ -165,7 +165,7 @@ WITH_PICTURES = ("task", "gallery")
 """Figures that also show panel.safetensors."""
 
 NOT_KEPT: tuple[str, ...] = ("retention", "history", "lengths", "degradation", "regret", "asked", "remedies_retention")
-NOT_KEPT += tuple(f"inspect_{name}" for name in ("attention", "receptive_field", "memory", "cycles", "modes"))
+NOT_KEPT += tuple(f"probes_{name}" for name in ("attention", "receptive_field", "memory", "cycles", "modes"))
 """Frames that neither a figure nor the report reads."""
 
 
@@ -178,9 +178,9 @@ def folders_read(params: Params) -> tuple[str, ...]:
     """The folders that frames are made from, below the study's results."""
     found = []
     for run, seed in params.run_configs():
-        names = ["train", "probe"]
-        names += ["remedies"] if params.extension is not None and run in params.extension.runs else []
-        names += ["inspect"] if params.inspect is not None and run in params.inspect.runs else []
+        names = ["train", "evaluation"]
+        names += ["remedies"] if params.remedy_evaluation is not None and run in params.remedy_evaluation.runs else []
+        names += ["probes"] if params.probes is not None and run in params.probes.runs else []
         found += [f"runs/{run}/seed{seed}/{name}" for name in names]
     return tuple(found)
 

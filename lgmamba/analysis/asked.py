@@ -19,7 +19,7 @@ def asked_frame(folders: list[RunFolder]) -> pl.DataFrame:
     Of numbers of queries and of ages, value is the lowest of an octave.
     """
     keys = ("run", "aspect", "queries", "step", "value")
-    rows = pl.concat([pl.scan_parquet(folder.path / "probe/asked.parquet") for folder in folders])
+    rows = pl.concat([pl.scan_parquet(folder.path / "evaluation/asked.parquet") for folder in folders])
     octave = 2 ** pl.col("value").cast(pl.Float64).log(2).floor().cast(pl.Int64)
     value = pl.when(pl.col("aspect").is_in(IN_OCTAVES)).then(octave).otherwise(pl.col("value"))
     of_seeds = (

@@ -1,7 +1,7 @@
 """Which run folders belong to a study, and whether their results may be believed.
 
     results/<study>/runs/<run>/seed<k>/train/   run.json (the configuration trained with), train.json, history.parquet, ...
-                                       probe/   steps.parquet, retention.parquet, panel.safetensors, probe.json
+                                       evaluation/   steps.parquet, retention.parquet, panel.safetensors, evaluation.json
 
 The weights themselves are not needed, only their digest: frames can be made where the checkpoints are not.
 Results made with another configuration, from other images or with another checkpoint are refused, never mixed in.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lgmamba.analysis.files import read_json
-from lgmamba.config.files import probe_file, probe_files, read_config
+from lgmamba.config.files import evaluation_file, evaluation_files, read_config
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.keys import reading_key
@@ -33,13 +33,13 @@ class RunFolder:
     Attributes:
         config: the run as configured now, equal to the one trained.
         path: results/<study>/runs/<run>/seed<k>.
-        train, probe: the two stages' summaries (train.json, probe.json).
+        train, evaluation: the two stages' summaries (train.json, evaluation.json).
     """
 
     config: RunConfig
     path: Path
     train: dict[str, Any]
-    probe: dict[str, Any]
+    evaluation: dict[str, Any]
 
     @property
     def run(self) -> str:
@@ -69,11 +69,13 @@ def collect_runs(params: Params, runs: Path) -> list[RunFolder]:
     for (run, seed), config in params.run_configs().items():
         path = runs / run / f"seed{seed}"
         bad = unusable(path / "train", "train", TRAINED)
-        bad += unusable(path / "probe", "reconstruct", probe_files(params.task))
+        bad += unusable(path / "evaluation", "reconstruct", evaluation_files(params.task))
         if bad:
             problems += [f"{run} seed {seed}: {problem}" for problem in bad]
             continue
-        folder = RunFolder(config, path, read_json(path / "train/train.json"), read_json(path / "probe/probe.json"))
+        folder = RunFolder(
+            config, path, read_json(path / "train/train.json"), read_json(path / "evaluation/evaluation.json")
+        )
         problems += [f"{run} seed {seed}: {problem}" for problem in _problems(folder, params)]
         folders.append(folder)
     problems += _several_data(folders)
@@ -106,22 +108,22 @@ def _problems(folder: RunFolder, params: Params) -> list[str]:
     problems = []
     if keys := differing_keys(read_json(folder.path / "train/run.json"), folder.config.model_dump(mode="json")):
         problems.append(f"trained with another configuration than the current one, train it again: {'; '.join(keys)}")
-    probed = folder.probe.get("probe")
-    if probed is not None and (keys := differing_keys(probed, params.probe.model_dump(mode="json"))):
+    probed = folder.evaluation.get("evaluation")
+    if probed is not None and (keys := differing_keys(probed, params.evaluation.model_dump(mode="json"))):
         problems.append(
             f"reconstructed with another configuration than the current one, reconstruct again: {'; '.join(keys)}"
         )
-    if folder.probe["data_digest"] != folder.train["data_digest"]:
+    if folder.evaluation["data_digest"] != folder.train["data_digest"]:
         problems.append(
-            f"trained on images {folder.train['data_digest']:.12} but reconstructed images {folder.probe['data_digest']:.12}"
+            f"trained on images {folder.train['data_digest']:.12} but reconstructed images {folder.evaluation['data_digest']:.12}"
         )
     if not problems:
-        key = reading_key(probe_file(params, folder.config), "", "")
-        problems += made_from_other_values(key, folder.path / "probe")
+        key = reading_key(evaluation_file(params, folder.config), "", "")
+        problems += made_from_other_values(key, folder.path / "evaluation")
     digest = folder.train["checkpoint_digest"]
-    if folder.probe["checkpoint_digest"] != digest:
+    if folder.evaluation["checkpoint_digest"] != digest:
         problems.append(
-            f"reconstructed with checkpoint {folder.probe['checkpoint_digest']:.12}, but train/ holds {digest:.12}; reconstruct again"
+            f"reconstructed with checkpoint {folder.evaluation['checkpoint_digest']:.12}, but train/ holds {digest:.12}; reconstruct again"
         )
     return problems
 

@@ -97,7 +97,7 @@ def form_frame(ev: Evidence) -> pl.DataFrame:
 def _changes(ev: Evidence, role: str | None, run: str) -> Iterator[dict[str, Any]]:
     """PSNR at multiples of a run's own L0, minus that at L0."""
     L0 = ev.params.runs_by_name()[run].L0
-    for factor in ev.params.claims.far_factors:
+    for factor in ev.params.claims.far_length_ratios:
         columns = ev.samples.of(run, round(factor * L0))
         if columns is not None:
             effect = ev.trainings.difference(columns, ev.samples.at(run, L0))

@@ -32,14 +32,14 @@ from lgmamba.analysis.frames import (
     summary_frame,
     with_regret,
 )
-from lgmamba.analysis.inspect.collect import collect_inspected
-from lgmamba.analysis.inspect.figure_data import inspect_figure_frames
 from lgmamba.analysis.panel import collect_panel, write_panel
+from lgmamba.analysis.probes.collect import collect_probes
+from lgmamba.analysis.probes.figure_data import probes_figure_frames
 from lgmamba.analysis.remedies.evaluate import remedy_frames
 from lgmamba.analysis.samples import load_samples
 from lgmamba.analysis.statistics import Trainings
 from lgmamba.analysis.theory import theory_frame
-from lgmamba.config.inspect import why_not_task
+from lgmamba.config.probes import why_not_task
 from lgmamba.config.study import Params
 from lgmamba.keys import evaluate_key
 from lgmamba.metrics import ACCURACY
@@ -59,7 +59,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
     params = load_study(study_json)
     records = {where: find_record(results / where) for where in folders_read(params)}  # of what is read from here on
     folders = collect_runs(params, results / "runs")
-    order = params.probe.orders[0]
+    order = params.evaluation.orders[0]
     samples, metric = load_samples(folders, order, params.task.NULL), params.task.METRICS[0]
     evidence = Evidence(params, samples, Trainings(samples.mse, params.claims.level, metric))
     named = class_evidence(params, folders, order)
@@ -80,7 +80,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         "runs": runs_frame(folders),
     }
     if params.task.TIED:
-        paths = [folder.path / "probe/retention.parquet" for folder in folders]
+        paths = [folder.path / "evaluation/retention.parquet" for folder in folders]
         frames["retention"] = retention_frame(paths, ("run", *SETTING, "age"))
     panel = collect_panel(folders, exemplary_runs(params)[0]) if params.task.IMAGES else None
     frames |= {f"figure_{name}": frame for name, frame in figure_frames(params, frames, panel).items()}
@@ -102,16 +102,16 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         frames["asked_written"] = written_by_queries(frames["asked"])
         frames["asked_told"] = told_frame(frames["asked"])
         frames["figure_asked"] = asked_rows(params, frames["asked"])
-    if params.extension is not None:
+    if params.remedy_evaluation is not None:
         frames |= remedy_frames(params, folders)
-    if params.inspect is not None:
-        inspected = collect_inspected(params, folders)
-        frames |= {f"inspect_{name}": frame for name, frame in inspected.items()}
-        frames |= {f"figure_{name}": frame for name, frame in inspect_figure_frames(params, inspected).items()}
+    if params.probes is not None:
+        probes = collect_probes(params, folders)
+        frames |= {f"probes_{name}": frame for name, frame in probes.items()}
+        frames |= {f"figure_{name}": frame for name, frame in probes_figure_frames(params, probes).items()}
     L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
     own = levels_of(curves, frames.get("remedies_levels"))
-    if "inspect_read_outs" in frames:
-        own = pl.concat([own, read_out_levels(frames["inspect_read_outs"], params.the_inspect.order, own.schema)])
+    if "probes_read_outs" in frames:
+        own = pl.concat([own, read_out_levels(frames["probes_read_outs"], params.the_probes.order, own.schema)])
     levels: dict[str | None, pl.DataFrame] = {None: own}
     if named is not None:
         levels[ACCURACY.level] = levels_of(curves, frames.get("remedies_levels"), ACCURACY.level)
@@ -169,14 +169,14 @@ def why_no_read_outs(params: Params) -> str | None:
         return None
     if (why := why_not_task("read_outs", params.task)) is not None:
         return f"no read-out of task {params.task.kind} can be refitted: {why}"
-    return "no read-out was refitted: inspect.looks has no read_outs"
+    return "no read-out was refitted: probes.kinds has no read_outs"
 
 
 def read_out_levels(read_outs: pl.DataFrame, order: str, schema: pl.Schema) -> pl.DataFrame:
     """The same of read-outs: methods trained and refitted, read in prefix mode.
 
     Args:
-        read_outs: of the stage `inspect`.
+        read_outs: of the stage `probes`.
         order: visiting order in which they were read.
         schema: of the frame of levels.
     """

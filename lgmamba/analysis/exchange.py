@@ -28,7 +28,7 @@ def exchange_frame(params: Params, curves: pl.DataFrame) -> pl.DataFrame:
     A number is null where some training has none, or for the area where the mean of all trainings, or of all but one, has none; an
     interval of one training is null.
     """
-    order, null = params.probe.orders[0], params.task.NULL
+    order, null = params.evaluation.orders[0], params.task.NULL
     here = curves.filter(pl.col("mode") == "prefix", pl.col("order") == order)
     rows = []
     for group in exchanges(params):

@@ -37,12 +37,12 @@ def figure_frames(params: Params, frames: dict[str, pl.DataFrame], panel: Panel 
 def curve_rows(params: Params, summary: pl.DataFrame, order: str | None = None) -> pl.DataFrame:
     """Headline PSNR against step: one row per run and step, and per baseline (run null, mean over runs) and step.
 
-    Of one visiting order; None: the first of probe.orders.
+    Of one visiting order; None: the first of evaluation.orders.
 
     Columns: panel (kind of run), run, method, step, psnr, psnr_lo, psnr_hi (over seeds), L0, at_L0, n_seeds, n_images.
     Where a baseline is a perfect copy it is left out. Where classes are named also accuracy (%), accuracy_lo, accuracy_hi.
     """
-    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == (order or params.probe.orders[0]))
+    headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == (order or params.evaluation.orders[0]))
     levels = [level for level in ("psnr", "accuracy") if level in summary.columns]
     spreads = [f"{level}{end}" for level in levels for end in ("", "_lo", "_hi")]
     columns = ("run", "method", "step", *spreads, "n_seeds", "n_images")
@@ -76,7 +76,7 @@ def _about_runs(params: Params) -> pl.DataFrame:
 def retention_rows(params: Params, retention: pl.DataFrame) -> pl.DataFrame:
     """Headline retention maps with ages in octaves: run, panel, L0, step, age_low, age_high (both -1: never read), mse, count."""
     headline = retention.filter(
-        pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model"
+        pl.col("mode") == "prefix", pl.col("order") == params.evaluation.orders[0], pl.col("method") == "model"
     )
     return (
         _about_runs(params)

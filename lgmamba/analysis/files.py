@@ -16,14 +16,21 @@ ENGINE: Final = "in-memory"
 
 def error_over_seeds(errors: pl.LazyFrame, keys: Sequence[str]) -> pl.DataFrame:
     """One row for each seed (mse, count) -> <keys>, mse, its lowest and highest over seeds, mean count, n_seeds; sorted by the keys."""
-    over_seeds = errors.group_by(keys).agg(
+    return means_over_seeds(errors, keys).collect(engine=ENGINE).sort(keys)
+
+
+def means_over_seeds(errors: pl.LazyFrame, keys: Sequence[str]) -> pl.LazyFrame:
+    """What `error_over_seeds` collects: means that are added up in the order of the rows.
+
+    Were the groups' own order left open, polars would leave out a sort that stands before, and means would differ in their last bits.
+    """
+    return errors.group_by(keys, maintain_order=True).agg(
         mse=pl.col("mse").mean(),
         mse_lo=pl.col("mse").min(),
         mse_hi=pl.col("mse").max(),
         count=pl.col("count").mean(),
         n_seeds=pl.len(),
     )
-    return over_seeds.collect(engine=ENGINE).sort(keys)
 
 
 def write_frame(frame: pl.DataFrame, path: Path) -> None:

@@ -52,7 +52,7 @@ def curves_frame(folders: list[RunFolder], study: str, metric: Metric = PIXELS) 
     for folder in folders:
         errors = ("mse", ACCURACY.name) if names_classes(folder.config) else ("mse",)
         means = (
-            pl.scan_parquet(folder.path / "probe/steps.parquet")
+            pl.scan_parquet(folder.path / "evaluation/steps.parquet")
             .group_by(SETTING)
             .agg(
                 pl.col(errors).cast(pl.Float64).mean(),
@@ -197,7 +197,7 @@ def _beside(ev: Evidence, family: Family, T: int, adaptive: list[int] | None) ->
 
 
 def degradation_frame(ev: Evidence) -> pl.DataFrame:
-    """PSNR(T) - PSNR(L0) of every run at every probed T >= L0.
+    """PSNR(T) - PSNR(L0) of every run at every T read >= L0.
 
     Columns: run, kind, L0, step, factor = T / L0, delta (dB) with interval, lowest and highest seed.
     """
@@ -257,7 +257,7 @@ def runs_frame(folders: list[RunFolder]) -> pl.DataFrame:
 
 
 def _run_row(folder: RunFolder) -> dict[str, Any]:
-    train, probe, config = folder.train, folder.probe, folder.config
+    train, evaluation, config = folder.train, folder.evaluation, folder.config
     final = train.get("final") or {}
     versions = train.get("versions") or {}
     return {
@@ -270,7 +270,7 @@ def _run_row(folder: RunFolder) -> dict[str, Any]:
         "parameters": train.get("parameters"),
         "train_s": train.get("wall_s"),
         "images_per_s": train.get("images_per_s"),
-        "probe_s": probe.get("wall_s"),
+        "probe_s": evaluation.get("wall_s"),
         "final_loss": _finite(final.get("loss")),
         "device": train.get("device"),
         "device_name": train.get("device_name"),
@@ -278,9 +278,9 @@ def _run_row(folder: RunFolder) -> dict[str, Any]:
         "peak_rss_mb": train.get("peak_rss_mb"),
         "peak_gpu_mb": train.get("peak_gpu_mb"),
         "data_digest": train["data_digest"],
-        "checkpoint_digest": probe["checkpoint_digest"],
+        "checkpoint_digest": evaluation["checkpoint_digest"],
         "train_code": train.get("code_digest"),
-        "probe_code": probe.get("code_digest"),
+        "probe_code": evaluation.get("code_digest"),
         "git": _text(train.get("git")),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
     }

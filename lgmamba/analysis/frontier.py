@@ -48,9 +48,11 @@ def exchange_area(mse: np.ndarray, accuracy: np.ndarray) -> float:
 
 
 def lower_hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Lower convex hull of points sorted by x, from the leftmost to the rightmost (Andrew 1979)."""
+    """Lower convex hull of points sorted by x, then y, from the leftmost to the rightmost (Andrew 1979): one point for each x."""
     hull: list[tuple[float, float]] = []
     for x, y in points:
+        if hull and hull[-1][0] == x:  # above it: a wall at the right end is no part of what can be had
+            continue
         while len(hull) >= 2:
             (x0, y0), (x1, y1) = hull[-2:]
             if (x1 - x0) * (y - y0) > (y1 - y0) * (x - x0):

@@ -152,14 +152,14 @@ def matrix_frame(folders: Sequence[Path]) -> pl.DataFrame:
 def plain_mamba(params: Params) -> str | None:
     """The first run that remedies were tried on that is Mamba-1 and is told no length."""
     runs = params.runs_by_name()
-    for name in params.the_extension.runs:
+    for name in params.the_remedy_evaluation.runs:
         if runs[name].model.mixer.kind == "mamba" and runs[name].model.adaptive is None:
             return name
     return None
 
 
 def _cell(params: Params, run: str, differences: pl.DataFrame, form: Form) -> Cell:
-    config, order = params.runs_by_name()[run], params.the_extension.orders[0]
+    config, order = params.runs_by_name()[run], params.the_remedy_evaluation.orders[0]
     metric = config.task.METRICS[0]
     row: dict[str, Any] = dict.fromkeys(SCHEMA) | {
         "study": params.study,

@@ -120,7 +120,7 @@ def collect_panel(folders: list[RunFolder], shown: str) -> Panel:
     seed, task = folders[0].seed, next(folder.config.task for folder in folders if folder.run == shown)
     assert isinstance(task, DrawConfig | QueriedConfig)  # those with pictures
     alike = [f for f in folders if f.seed == seed and f.config.task.patch_size == task.patch_size]  # type: ignore[union-attr]
-    panels = {folder.run: load_file(folder.path / "probe/panel.safetensors") for folder in alike}
+    panels = {folder.run: load_file(folder.path / "evaluation/panel.safetensors") for folder in alike}
     first_run, first = next(iter(panels.items()))
     for run, panel in panels.items():
         for name in ("images", "cells", "steps"):

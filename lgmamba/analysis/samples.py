@@ -14,7 +14,7 @@ MODEL, NULL = "model", "null"
 
 @dataclass(frozen=True)
 class Samples:
-    """Headline reconstructions: prefix mode, first visiting order of the probe.
+    """Headline reconstructions: prefix mode, first visiting order of the evaluation.
 
     Attributes:
         images: (I,) rows of the image artefact, ascending.
@@ -31,20 +31,20 @@ class Samples:
     seeds: tuple[int, ...]
 
     def of(self, run: str, step: int, method: str = MODEL) -> list[int] | None:
-        """Columns of one setting, seed by seed; None where the run was not probed at this step."""
+        """Columns of one setting, seed by seed; None where the run was not read at this step."""
         found = [self.columns.get((run, seed, method, step)) for seed in self.seeds]
         known = [column for column in found if column is not None]
         return known if len(known) == len(found) else None
 
     def at(self, run: str, step: int) -> list[int]:
-        """Columns of a setting that every training was probed in."""
+        """Columns of a setting that every training was read in."""
         found = self.of(run, step)
         if found is None:
-            raise ValueError(f"run {run!r} was not probed at {step} steps with every one of the seeds {self.seeds}")
+            raise ValueError(f"run {run!r} was not read at {step} steps with every one of the seeds {self.seeds}")
         return found
 
     def steps(self, run: str, method: str = MODEL) -> list[int]:
-        """Steps at which a run was probed, ascending."""
+        """Steps at which a run was read, ascending."""
         return sorted({step for name, _, kind, step in self.columns if name == run and kind == method})
 
 
@@ -67,7 +67,7 @@ def load_samples(
     images = None
     for folder in folders:
         frame = (
-            pl.scan_parquet(folder.path / "probe/steps.parquet")
+            pl.scan_parquet(folder.path / "evaluation/steps.parquet")
             .filter(pl.col("mode") == "prefix", pl.col("order") == order, pl.col("method").is_in([*methods, null]))
             .with_columns(pl.when(pl.col("method") == null).then(0).otherwise("step").alias("step"))
             .group_by("method", "step", "image")

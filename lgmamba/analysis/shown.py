@@ -48,7 +48,7 @@ def shown_rows(params: Params, figure: str, frame: pl.DataFrame) -> pl.DataFrame
 
 def _runs_of(params: Params, figure: str) -> list[str]:
     if figure.startswith("remedies"):
-        return params.the_extension.runs
+        return params.the_remedy_evaluation.runs
     if figure in ("read_outs", "modes", "states", "receptive_field"):
-        return params.the_inspect.runs
+        return params.the_probes.runs
     return list(params.runs)

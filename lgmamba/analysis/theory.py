@@ -14,7 +14,7 @@ def theory_frame(params: Params, curves: pl.DataFrame) -> pl.DataFrame:
     Columns: run, L0, step, line, error, lo, hi. line: `model` (mean over seeds, lowest and highest), `loss` (the theory of it),
     `slowed` and `windows` (what the theory says of slower steps, and of windows of L0 steps).
     """
-    headline = curves.filter(mode="prefix", order=params.probe.orders[0], method="model")
+    headline = curves.filter(mode="prefix", order=params.evaluation.orders[0], method="model")
     rows = []
     for name, run in params.runs_by_name().items():
         task = run.task

@@ -26,7 +26,7 @@ from lgmamba.making import making
 from lgmamba.track.commands import app as track_app
 
 if TYPE_CHECKING:
-    from lgmamba.config.files import InspectFile, ProbeFile, RemedyFile
+    from lgmamba.config.files import EvaluationFile, ProbesFile, RemedyFile
     from lgmamba.records import Key
 
 app = typer.Typer(
@@ -78,7 +78,7 @@ app.command("train-stack")(train_stack)
 
 @app.command()
 def reconstruct(
-    probe: Annotated[Path, typer.Option(help="probe.json of one run and seed")],
+    config: Annotated[Path, typer.Option(help="evaluation.json of one run and seed")],
     train: Annotated[Path, typer.Option(help="folder written by `train`")],
     data: Annotated[Path, typer.Option(help="folder of the image artefact")],
     out: Annotated[Path, typer.Option(help="folder of the results")],
@@ -86,16 +86,16 @@ def reconstruct(
 ) -> None:
     """Reconstruct held-out images at every step of sequences far longer than those of training."""
     from lgmamba import devices
-    from lgmamba.config.files import ProbeFile, read_config
+    from lgmamba.config.files import EvaluationFile, read_config
 
-    config = read_config(probe, ProbeFile)
-    with making(out, lambda: _reading_key(config, data, train)) as needed:
+    read = read_config(config, EvaluationFile)
+    with making(out, lambda: _reading_key(read, data, train)) as needed:
         if not needed:
             return say_current(out)
         devices.claim(device)
-        from lgmamba.probe.reconstruct import reconstruct as probe_run
+        from lgmamba.probe.reconstruct import reconstruct as evaluate_run
 
-        done = probe_run(config, train, data, out, devices.torch_device(device))
+        done = evaluate_run(read, train, data, out, devices.torch_device(device))
     typer.echo(f"{out}: {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s")
 
 
@@ -135,8 +135,8 @@ def remedy(
 
 
 @app.command()
-def inspect(
-    config: Annotated[Path, typer.Option(help="inspect.json of one run and seed")],
+def probes(
+    config: Annotated[Path, typer.Option(help="probes.json of one run and seed")],
     train: Annotated[Path, typer.Option(help="folder written by `train`")],
     data: Annotated[Path, typer.Option(help="folder of the image artefact")],
     out: Annotated[Path, typer.Option(help="folder of the results")],
@@ -147,18 +147,18 @@ def inspect(
 ) -> None:
     """Look into one trained run: what its layers attend to, what their states hold, and which modes break it beyond L0."""
     from lgmamba import devices
-    from lgmamba.config.files import InspectFile, read_config
+    from lgmamba.config.files import ProbesFile, read_config
 
-    read = read_config(config, InspectFile)
+    read = read_config(config, ProbesFile)
     with making(out, lambda: _reading_key(read, data, train)) as needed:
         if not needed and what == "all":
             return say_current(out)
         devices.claim(device)
-        from lgmamba.probe.inspect import inspect as inspect_run
+        from lgmamba.probe.probes import run_probes
 
-        done = inspect_run(read, train, data, out, devices.torch_device(device), what)
-    looks = ", ".join(done["seconds"])
-    typer.echo(f"{out}: {looks}; {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s")
+        done = run_probes(read, train, data, out, devices.torch_device(device), what)
+    kinds = ", ".join(done["seconds"])
+    typer.echo(f"{out}: {kinds}; {done['images']} images, up to {done['steps'][-1]} patches, in {done['wall_s']:.1f} s")
 
 
 @app.command()
@@ -237,8 +237,8 @@ def report(
     params = read_config(study, Params)
 
     def key() -> "Key":
-        drawn = {name: find_record(figures, name) for name in figures_of(params)}
-        return report_key(params, find_record(frames), kept_frames(params), drawn)
+        figure_records = {name: find_record(figures, name) for name in figures_of(params)}
+        return report_key(params, find_record(frames), kept_frames(params), figure_records)
 
     with making(out, key, alone=False) as needed:
         if needed:
@@ -253,7 +253,7 @@ def report(
         update_readme(readme, out / "headline.json")
 
 
-def _reading_key(file: "ProbeFile | RemedyFile | InspectFile", data: Path, train: Path) -> "Key":
+def _reading_key(file: "EvaluationFile | RemedyFile | ProbesFile", data: Path, train: Path) -> "Key":
     from lgmamba.data.artefact import read_manifest
     from lgmamba.keys import reading_key
     from lgmamba.records import read_record

@@ -31,11 +31,11 @@ runs:                      # one entry = one model to train
   uniform_{short}: {{task: {{lengths: {{kind: uniform, low: 1, high: {short}}}}}}}
 seeds: [0]                 # with two or more, intervals say how much trainings differ
 
-probe: {{images: 128, repeats: 1, orders: [permutation], max_factor: 8, factors: [1.5, 2, 4, 8], batch_images: 32}}
-claims: {{comparisons: [], far_factors: [2, 4, 8]}}  # or [{{generalist: a run, adaptive: one that is told the length}}]
-remedies: []               # what is tried beyond L0; needs `extension`
-extension: null
-inspect: null              # what trained models are looked into for
+evaluation: {{images: 128, repeats: 1, orders: [permutation], max_length_ratio: 8, length_ratios: [1.5, 2, 4, 8], batch_images: 32}}
+claims: {{comparisons: [], far_length_ratios: [2, 4, 8]}}  # or [{{generalist: a run, adaptive: one that is told the length}}]
+remedies: []               # what is tried beyond L0; needs `remedy_evaluation`
+remedy_evaluation: null
+probes: null              # what trained models are looked into for
 """
 IMAGES = """
 data:

@@ -143,9 +143,9 @@ def show_table(study: Params, seconds: dict[str, float] | None) -> None:
         )
     for line in memory_lines(study):
         console.print(line, highlight=False)
-    longest = max(study.probe_steps(next(iter(study.runs_by_name().values()))))
+    read, longest = study.evaluation, max(study.evaluation_steps(next(iter(study.runs_by_name().values()))))
     console.print(
-        f"probe: {study.probe.images} images of {study.probe.split}, {study.probe.repeats} orders each of {', '.join(study.probe.orders)}, "
+        f"evaluation: {read.images} images of {read.split}, {read.repeats} orders each of {', '.join(read.orders)}, "
         f"up to {longest} patches",
         highlight=False,
     )

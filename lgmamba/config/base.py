@@ -6,9 +6,9 @@ expected, and for a misspelt key the nearest one that exists.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -53,7 +53,13 @@ class Strict(BaseModel):
     """A frozen configuration object that accepts no unknown key, no NaN or infinity, and no true or false.
 
     No key here is a switch, and pydantic would take true and false for 1 and 0.
+
+    Attributes:
+        RENAMED: a key of an older version -> what it is called now; a person who writes the old one is told the new one, and
+            files that a program wrote are read (`with_new_names`).
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -88,6 +94,21 @@ def validate(model: type[M], values: Any, source: str) -> M:
         raise ConfigError(f"{source} is invalid:\n{explain(e, model)}") from None
 
 
+def with_new_names(values: Any, model: Any) -> Any:
+    """Values of a file that an older version wrote, with every key called what it is called now.
+
+    Args:
+        values: as read from JSON.
+        model: the class, or any annotation, that they are values of.
+    """
+    if isinstance(values, list):
+        return [with_new_names(value, _descend(model, i)) for i, value in enumerate(values)]
+    if not isinstance(values, dict):
+        return values
+    named = {key: new if (new := _renamed_at(model).get(key)) and new not in values else key for key in values}
+    return {named[key]: with_new_names(value, _descend(model, named[key])) for key, value in values.items()}
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """One line per problem: key path, value found, what was expected, nearest key for a typo."""
     return "\n".join(f"  {line}" for line in problems(error, model))
@@ -98,8 +119,10 @@ def problems(error: ValidationError, model: type[BaseModel], under: str = "") ->
     return [_line(problem, model, under) for problem in error.errors()]
 
 
-def unknown_key(path: str, value: Any, known: Iterable[str]) -> str:
-    """The line for a key that does not exist, with the nearest of those that do."""
+def unknown_key(path: str, value: Any, known: Iterable[str], renamed: Mapping[str, str] | None = None) -> str:
+    """The line for a key that does not exist, with what it is called now, or with the nearest of those that do."""
+    if new := (renamed or {}).get(path.rpartition(".")[2]):
+        return f"{path}: unknown key (value {_short(value)}); it is called {new!r} now"
     near = difflib.get_close_matches(path.rpartition(".")[2], list(known), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(sorted(known))}"
     return f"{path}: unknown key (value {_short(value)}); {hint}"
@@ -110,7 +133,8 @@ def _line(problem: ErrorDetails, model: type[BaseModel], under: str) -> str:
     path = ".".join(([under] if under else []) + _written(model, loc))
     expected = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        return unknown_key(path, value, _keys_at(model, loc[:-1]))
+        there = _at(model, loc[:-1])
+        return unknown_key(path, value, _keys_of(there), _renamed_at(there))
     if problem["type"] == "missing":
         return f"{path}: required key is missing"
     if problem["type"] == "value_error" and isinstance(value, dict | BaseModel):  # the rule quotes the keys
@@ -134,12 +158,22 @@ def _written(model: type[BaseModel], loc: tuple) -> list[str]:
     return keys
 
 
-def _keys_at(model: type[BaseModel], loc: tuple) -> list[str]:
-    """Field names that are allowed at a location inside `model` (unions are searched by tag)."""
+def _at(model: type[BaseModel], loc: tuple) -> Any:
+    """The annotation at a location inside `model` (unions are searched by tag)."""
     current: Any = model
     for part in loc:
         current = _descend(current, part)
-    return sorted({key for m in _models(current) for key in m.model_fields})
+    return current
+
+
+def _keys_of(annotation: Any) -> list[str]:
+    """Field names that are allowed where an annotation stands."""
+    return sorted({key for m in _models(annotation) for key in m.model_fields})
+
+
+def _renamed_at(annotation: Any) -> dict[str, str]:
+    """Old names of keys where an annotation stands."""
+    return {old: new for m in _models(annotation) if issubclass(m, Strict) for old, new in m.RENAMED.items()}
 
 
 def _descend(annotation: Any, part: Any) -> Any:

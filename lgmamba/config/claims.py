@@ -14,7 +14,7 @@ Everything else that a study measures is described, not judged.
 
 import datetime
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -67,7 +67,7 @@ class Side(Strict):
         description="the run itself, its read-out refitted at that length, its trained read-out on the same images as that, or a baseline",
     )
     mode: Literal["prefix", "stream"] = "prefix"
-    order: Order | None = Field(None, description="visiting order; null: the first of probe.orders")
+    order: Order | None = Field(None, description="visiting order; null: the first of evaluation.orders")
     told: Literal["own", "shuffled", "constant"] | None = Field(
         None, description="what a length-adaptive run is told in the test; null: its own length"
     )
@@ -126,7 +126,7 @@ class Side(Strict):
 
     @property
     def read_out(self) -> bool:
-        """Whether it is a number of the look `read_outs`, which has images of its own."""
+        """Whether it is a number of the probe `read_outs`, which has images of its own."""
         return self.method in ("refitted", "trained")
 
     @property
@@ -220,6 +220,8 @@ class Comparison(Strict):
 class ClaimsConfig(Strict):
     """What is claimed, when it was written down, and what counts as shown."""
 
+    RENAMED: ClassVar = {"far_factors": "far_length_ratios"}
+
     comparisons: list[Comparison] = Field([], description="families of runs that figures and tables put side by side")
 
     fixed: datetime.date | None = Field(
@@ -235,10 +237,10 @@ class ClaimsConfig(Strict):
     level: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
     seeds: int = Field(5, ge=2, description="trainings on each side needed for a verdict; with fewer it is described")
     primary: list[Contrast] = Field([], description="the primary contrasts; Holm's correction is over these")
-    far_factors: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
+    far_length_ratios: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
         [2, 4, 8, 25],
         min_length=1,
-        description="multiples of L0 at which tables describe what is beyond it; as far as probe.max_factor goes",
+        description="multiples of L0 at which tables describe what is beyond it; as far as evaluation.max_length_ratio goes",
     )
 
     @model_validator(mode="after")

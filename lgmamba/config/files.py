@@ -2,10 +2,10 @@
 
     <results>/frozen/<stage>-...-<digest>.json                          what the stages read
     <results>/config/{study,data,tracking}.json, code/<stage>.txt       the same as configured last, for people and DVC
-    <results>/runs/<run>/seed<k>/{run,probe}.json                       the same
-    <results>/runs/<run>/seed<k>/remedy.json                            the same, for the runs of `extension`
-    <results>/runs/<run>/seed<k>/inspect.json                           the same, for the runs of `inspect`
-    <results>/runs/<run>/seed<k>/{train,probe,remedies,inspect,work}/   written by the stages
+    <results>/runs/<run>/seed<k>/{run,evaluation}.json                  the same
+    <results>/runs/<run>/seed<k>/remedy.json                            the same, for the runs of `remedy_evaluation`
+    <results>/runs/<run>/seed<k>/probes.json                           the same, for the runs of `probes`
+    <results>/runs/<run>/seed<k>/{train,evaluation,remedies,probes,work}/   written by the stages
     <results>/{frames,logs,benchmarks,markers}/
 
 A stage reads one file and nothing else. That file is named by its own digest and never changes, so whatever another call
@@ -15,14 +15,14 @@ configures meanwhile, a running one reads what it was started with.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from lgmamba.config.base import ConfigError, Strict, validate
+from lgmamba.config.base import ConfigError, Strict, validate, with_new_names
 from lgmamba.config.data import DataConfig
-from lgmamba.config.inspect import InspectConfig
-from lgmamba.config.remedies import ExtensionConfig, Remedies
+from lgmamba.config.probes import ProbesConfig
+from lgmamba.config.remedies import Remedies, RemedyEvaluationConfig
 from lgmamba.config.run import Positive, RunConfig
-from lgmamba.config.study import OutputsConfig, Params, ProbeConfig, TrackingConfig
+from lgmamba.config.study import EvaluationConfig, OutputsConfig, Params, TrackingConfig
 from lgmamba.config.task import TaskBase
 from lgmamba.files import digest_of, to_json, write_if_changed
 from lgmamba.provenance import code_digest
@@ -34,7 +34,7 @@ ENTRY_MODULES = {
     "train": "lgmamba.train.loop",
     "reconstruct": "lgmamba.probe.reconstruct",
     "remedy": "lgmamba.probe.remedy",
-    "inspect": "lgmamba.probe.inspect",
+    "probes": "lgmamba.probe.probes",
     "evaluate": "lgmamba.analysis.evaluate",
     "figure": "lgmamba.figures",
     "report": "lgmamba.report",
@@ -42,11 +42,11 @@ ENTRY_MODULES = {
 """Stage -> the module whose code, with all that it imports, decides the stage's result."""
 
 
-def probe_files(task: TaskBase) -> tuple[str, ...]:
+def evaluation_files(task: TaskBase) -> tuple[str, ...]:
     """What `reconstruct` writes: maps of what is kept where steps show parts of a target, pictures where there are images, details."""
     maps = ("retention.parquet",) if task.TIED else ()
     details = tuple(f"{name}.parquet" for name in task.DETAILS)
-    return ("probe.json", "steps.parquet", *maps, *(("panel.safetensors",) if task.IMAGES else ()), *details)
+    return ("evaluation.json", "steps.parquet", *maps, *(("panel.safetensors",) if task.IMAGES else ()), *details)
 
 
 def remedy_files(task: TaskBase) -> tuple[str, ...]:
@@ -61,38 +61,44 @@ class DataFile(Strict):
     patch_sizes: list[Positive]
 
 
-class ProbeFile(Strict):
-    """probe.json of one run and seed: the run, how to probe it, at which steps, and at which steps pictures are kept."""
+class EvaluationFile(Strict):
+    """evaluation.json of one run and seed: the run, how it is read, at which steps, and at which steps pictures are kept."""
 
     run: RunConfig
-    probe: ProbeConfig
+    evaluation: EvaluationConfig
     steps: list[Positive]
     panel_steps: list[Positive]
 
 
 class ReadingConfig(Strict):
-    """What remedies share with the probe: images of which split, and how many of them and of their steps at a time."""
+    """What remedies share with the evaluation: images of which split, and how many of them and of their steps at a time."""
+
+    RENAMED: ClassVar = {"piece": "chunk"}
 
     split: str
     batch_images: Positive
-    piece: Positive
+    chunk: Positive
 
 
 class RemedyFile(Strict):
     """remedy.json of one run and seed: the run, what is done to it, and how it is read."""
 
+    RENAMED: ClassVar = {"extension": "remedy_evaluation", "probe": "evaluation"}
+
     run: RunConfig
-    probe: ReadingConfig
+    evaluation: ReadingConfig
     remedies: Remedies
-    extension: ExtensionConfig
+    remedy_evaluation: RemedyEvaluationConfig
     steps: list[Positive]
 
 
-class InspectFile(Strict):
-    """inspect.json of one run and seed: the run, what to look at in it, with images of which split, and at which steps."""
+class ProbesFile(Strict):
+    """probes.json of one run and seed: the run, which probes of it, with images of which split, and at which steps."""
+
+    RENAMED: ClassVar = {"inspect": "probes"}
 
     run: RunConfig
-    inspect: InspectConfig
+    probes: ProbesConfig
     split: str
     steps: list[Positive]
 
@@ -145,14 +151,14 @@ class Layout:
     def run_json(self, run: str, seed: int | str) -> Path:
         return self.run_dir(run, seed) / "run.json"
 
-    def probe_json(self, run: str, seed: int | str) -> Path:
-        return self.run_dir(run, seed) / "probe.json"
+    def evaluation_json(self, run: str, seed: int | str) -> Path:
+        return self.run_dir(run, seed) / "evaluation.json"
 
     def remedy_json(self, run: str, seed: int | str) -> Path:
         return self.run_dir(run, seed) / "remedy.json"
 
-    def inspect_json(self, run: str, seed: int | str) -> Path:
-        return self.run_dir(run, seed) / "inspect.json"
+    def probes_json(self, run: str, seed: int | str) -> Path:
+        return self.run_dir(run, seed) / "probes.json"
 
     def run_dir(self, run: str, seed: int | str) -> Path:
         return self.results / "runs" / run / f"seed{seed}"
@@ -213,11 +219,11 @@ def config_contents(params: Params, layout: Layout) -> dict[Path, str]:
     }
     for (name, seed), run in params.run_configs().items():
         models[layout.run_json(name, seed)] = run
-        models[layout.probe_json(name, seed)] = probe_file(params, run)
-        if params.extension is not None and name in params.extension.runs:
+        models[layout.evaluation_json(name, seed)] = evaluation_file(params, run)
+        if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs:
             models[layout.remedy_json(name, seed)] = remedy_file(params, run)
-        if params.inspect is not None and name in params.inspect.runs:
-            models[layout.inspect_json(name, seed)] = inspect_file(params, run)
+        if params.probes is not None and name in params.probes.runs:
+            models[layout.probes_json(name, seed)] = probes_file(params, run)
     contents = {path: to_json(model.model_dump(mode="json")) for path, model in models.items()}
     return contents | {layout.code(stage): code_digest(module) + "\n" for stage, module in ENTRY_MODULES.items()}
 
@@ -233,22 +239,30 @@ def tracking_file(params: Params) -> TrackingFile:
     return TrackingFile(study=params.study, **params.tracking.model_dump())
 
 
-def probe_file(params: Params, run: RunConfig) -> ProbeFile:
+def evaluation_file(params: Params, run: RunConfig) -> EvaluationFile:
     """What the stage `reconstruct` reads of one run and seed."""
-    return ProbeFile(run=run, probe=params.probe, steps=params.probe_steps(run), panel_steps=params.panel_steps())
+    return EvaluationFile(
+        run=run, evaluation=params.evaluation, steps=params.evaluation_steps(run), panel_steps=params.panel_steps()
+    )
 
 
 def remedy_file(params: Params, run: RunConfig) -> RemedyFile:
-    """What the stage `remedy` reads of one run and seed; the study has an extension."""
-    reading = ReadingConfig(**params.probe.model_dump(include=set(ReadingConfig.model_fields)))
-    steps = params.the_extension.steps(run.L0)
-    return RemedyFile(run=run, probe=reading, remedies=params.remedies, extension=params.the_extension, steps=steps)
+    """What the stage `remedy` reads of one run and seed; the study tries some."""
+    reading = ReadingConfig(**params.evaluation.model_dump(include=set(ReadingConfig.model_fields)))
+    steps = params.the_remedy_evaluation.steps(run.L0)
+    return RemedyFile(
+        run=run,
+        evaluation=reading,
+        remedies=params.remedies,
+        remedy_evaluation=params.the_remedy_evaluation,
+        steps=steps,
+    )
 
 
-def inspect_file(params: Params, run: RunConfig) -> InspectFile:
-    """What the stage `inspect` reads of one run and seed; the study looks into runs."""
-    return InspectFile(
-        run=run, inspect=params.the_inspect, split=params.probe.split, steps=params.the_inspect.steps(run.L0)
+def probes_file(params: Params, run: RunConfig) -> ProbesFile:
+    """What the stage `probes` reads of one run and seed; the study looks into runs."""
+    return ProbesFile(
+        run=run, probes=params.the_probes, split=params.evaluation.split, steps=params.the_probes.steps(run.L0)
     )
 
 
@@ -256,9 +270,13 @@ def frozen_files(params: Params) -> list[Strict]:
     """Every file that a stage of the study reads."""
     files: list[Strict] = [params, data_file(params), tracking_file(params)]
     for (name, _), run in params.run_configs().items():
-        files += [run, probe_file(params, run)]
-        files += [remedy_file(params, run)] if params.extension is not None and name in params.extension.runs else []
-        files += [inspect_file(params, run)] if params.inspect is not None and name in params.inspect.runs else []
+        files += [run, evaluation_file(params, run)]
+        files += (
+            [remedy_file(params, run)]
+            if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs
+            else []
+        )
+        files += [probes_file(params, run)] if params.probes is not None and name in params.probes.runs else []
     return files
 
 
@@ -267,9 +285,9 @@ FROZEN_NAMES = {
     DataFile: "data",
     TrackingFile: "tracking",
     RunConfig: "train",
-    ProbeFile: "reconstruct",
+    EvaluationFile: "reconstruct",
     RemedyFile: "remedy",
-    InspectFile: "inspect",
+    ProbesFile: "probes",
 }
 
 
@@ -282,7 +300,8 @@ def frozen_path(layout: Layout, file: Strict) -> Path:
 
 
 def read_config(path: str | Path, model: type[M]) -> M:
-    """One of the files above: Params, DataFile, RunConfig, ProbeFile, RemedyFile, InspectFile or TrackingFile.
+    """One of the files above: Params, DataFile, RunConfig, EvaluationFile, RemedyFile, ProbesFile or TrackingFile. Keys of an older
+    version are understood, since a program wrote them.
 
     Raises:
         ConfigError: missing, not JSON, or with values that do not fit; names the file and each key.
@@ -297,4 +316,4 @@ def read_config(path: str | Path, model: type[M]) -> M:
         raise ConfigError(f"{path}: cannot be read ({e.strerror})") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as e:
         raise ConfigError(f"{path} is not JSON: {e}") from None
-    return validate(model, values, str(path))
+    return validate(model, with_new_names(values, model), str(path))

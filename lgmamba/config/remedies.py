@@ -1,4 +1,4 @@
-"""The section `remedies:` of params.yaml, which lists what is done to trained runs beyond their training length, and `extension:`,
+"""The section `remedies:` of params.yaml, which lists what is done to trained runs beyond their training length, and `remedy_evaluation:`,
 which says how it is tried.
 
 An entry has a name, a kind with the keys of that kind (`lgmamba.remedies.configs`), and a mode. An entry `{name, combine: [names]}`
@@ -9,7 +9,7 @@ Glossary: L0 longest training length of a run; T length of the sequence, t step,
 
 import itertools
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -50,7 +50,7 @@ class Combination(Strict):
         return False
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return " + ".join(self.combine)
 
 
@@ -61,35 +61,39 @@ Remedies = list[RemedyConfig]
 class CalibrationConfig(Strict):
     """How the values of remedies are found, on images of the calib split."""
 
+    RENAMED: ClassVar = {"piece": "chunk"}
+
     images: Annotated[int, Field(ge=2, lt=1 << 31)] = Field(description="half to optimise on, half to keep the best by")
     steps: Positive = Field(description="iterations of zeroth order (two passes each) or back-propagation")
     lengths: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
         min_length=1, description="T / L0 calibrated for; between them ln s is linear in ln T"
     )
     order: Order = Field("permutation", description="visiting order of the calibration images")
-    piece: Positive | None = Field(None, description="steps held in memory at a time, patches; null: probe.piece")
+    chunk: Positive | None = Field(None, description="steps held in memory at a time, patches; null: evaluation.chunk")
 
     @field_validator("lengths")
     @classmethod
     def _ascending(cls, lengths: list[float]) -> list[float]:
         if lengths != sorted(set(lengths)):
-            raise ValueError(f"ascending factors of L0; got {lengths}")
+            raise ValueError(f"ascending multiples of L0; got {lengths}")
         return lengths
 
 
-class ExtensionConfig(Strict):
+class RemedyEvaluationConfig(Strict):
     """How remedies are tried."""
 
+    RENAMED: ClassVar = {"factors": "length_ratios"}
+
     runs: list[Name] = Field(min_length=1, description="runs that they are tried on, with every seed")
-    factors: list[Multiple] = Field(min_length=1, description="T / L0 reported")
+    length_ratios: list[Multiple] = Field(min_length=1, description="T / L0 reported")
     orders: list[Order] = Field(min_length=1, description="visiting orders")
-    images: Positive = Field(description="images of probe.split, at most")
+    images: Positive = Field(description="images of evaluation.split, at most")
     repeats: Positive = Field(1, description="visiting orders an image")
     calibration: CalibrationConfig
 
     def steps(self, L0: int) -> list[int]:
-        """Steps reported for a run: some up to L0, where every remedy must change nothing, and the factors."""
-        return sorted({max(1, L0 // 4), max(1, L0 // 2), L0} | {round(f * L0) for f in self.factors})
+        """Steps reported for a run: some up to L0, where every remedy must change nothing, and the ratios."""
+        return sorted({max(1, L0 // 4), max(1, L0 // 2), L0} | {round(f * L0) for f in self.length_ratios})
 
 
 def with_kinds(entries: Any) -> Any:
@@ -180,10 +184,12 @@ def check_mixers(entries: Remedies, runs: Mapping[str, RunConfig]) -> None:
             if not isinstance(entry, Combination) and (reason := config.model.mixer.refusal(entry.requires)):
                 raise ValueError(
                     f"remedies.{i}: found {entry.name!r} of kind {entry.kind}, but run {run!r} has mixer {config.model.mixer.kind}, "
-                    f"which has {reason}; expected remedies that it supports, or extension.runs without {run!r}"
+                    f"which has {reason}; expected remedies that it supports, or remedy_evaluation.runs without {run!r}"
                 )
         if reason := config.model.mixer.refusal(controls):
-            raise ValueError(f"extension.runs: found {run!r}, but controls cannot be read with its mixer: {reason}")
+            raise ValueError(
+                f"remedy_evaluation.runs: found {run!r}, but controls cannot be read with its mixer: {reason}"
+            )
 
 
 def _check_combination(path: str, entry: Combination, by_name: dict[str, Entry]) -> None:

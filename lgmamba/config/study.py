@@ -10,7 +10,7 @@ from bisect import insort
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
@@ -28,8 +28,8 @@ from lgmamba.config.base import (
 )
 from lgmamba.config.claims import ClaimsConfig, needed_steps
 from lgmamba.config.data import DataConfig
-from lgmamba.config.inspect import InspectConfig
-from lgmamba.config.remedies import ExtensionConfig, Remedies, with_kinds
+from lgmamba.config.probes import ProbesConfig
+from lgmamba.config.remedies import Remedies, RemedyEvaluationConfig, with_kinds
 from lgmamba.config.report import ReportConfig
 from lgmamba.config.run import ModelConfig, RunConfig, TrainConfig
 from lgmamba.config.task import Order
@@ -45,18 +45,22 @@ PANEL_STEPS = 60
 PRESETS = Path("workflow/presets")
 
 
-class ProbeConfig(Strict):
+class EvaluationConfig(Strict):
     """Per-step reconstructions of held-out images."""
+
+    RENAMED: ClassVar = {"max_factor": "max_length_ratio", "factors": "length_ratios", "piece": "chunk"}
 
     split: Literal["val", "test"] = Field(description="which images; test is for the final answer only")
     images: Positive = Field(description="images, at most")
     repeats: Positive = Field(description="visiting orders per image")
     orders: list[Order] = Field(min_length=1, description="visiting orders; the first is the headline")
-    max_factor: Multiple = Field(description="longest sequence, in units of the study's largest training length")
-    factors: list[Multiple] = Field(description="steps reported beyond L0, in units of the run's own training length")
+    max_length_ratio: Multiple = Field(description="longest sequence, in units of the study's largest training length")
+    length_ratios: list[Multiple] = Field(
+        description="steps reported beyond L0, in units of the run's own training length"
+    )
     extra_steps: list[Positive] = Field(description="further steps reported, patches")
     batch_images: Positive = Field(description="images a pass")
-    piece: Positive = Field(description="steps held in memory at a time")
+    chunk: Positive = Field(description="steps held in memory at a time")
     panel_images: Positive = Field(description="images whose reconstructions are kept as pictures")
 
 
@@ -108,6 +112,8 @@ class TrackingConfig(Strict):
 class Params(Strict):
     """params.yaml as a whole."""
 
+    RENAMED: ClassVar = {"extension": "remedy_evaluation", "probe": "evaluation", "inspect": "probes"}
+
     study: Name
     data: DataConfig
     task: TaskConfig
@@ -118,12 +124,16 @@ class Params(Strict):
         description="named entries; each overrides task, model or train, and may have a note and more_seeds",
     )
     seeds: list[Seed] = Field(min_length=1)
-    probe: ProbeConfig
+    evaluation: EvaluationConfig
     claims: ClaimsConfig = ClaimsConfig()
     report: ReportConfig = ReportConfig()
-    remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field([], description="tried beyond L0; see extension")
-    extension: ExtensionConfig | None = Field(None, description="how remedies are tried; null: they are not")
-    inspect: InspectConfig | None = Field(None, description="how trained models are looked into; null: they are not")
+    remedies: Annotated[Remedies, BeforeValidator(with_kinds)] = Field(
+        [], description="tried beyond L0; see remedy_evaluation"
+    )
+    remedy_evaluation: RemedyEvaluationConfig | None = Field(
+        None, description="how remedies are tried; null: they are not"
+    )
+    probes: ProbesConfig | None = Field(None, description="how trained models are looked into; null: they are not")
     outputs: OutputsConfig = Field(description="folders; by default named after the study")
     tracking: TrackingConfig
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto = CUDA where there is one")
@@ -204,31 +214,34 @@ class Params(Strict):
         return any(run.model.class_head is not None for run in self._expanded.values())
 
     @property
-    def the_extension(self) -> ExtensionConfig:
-        """`extension`, of a study that tries remedies."""
-        if self.extension is None:
-            raise ValueError(f"study {self.study!r} tries no remedies: extension is null")
-        return self.extension
+    def the_remedy_evaluation(self) -> RemedyEvaluationConfig:
+        """`remedy_evaluation`, of a study that tries remedies."""
+        if self.remedy_evaluation is None:
+            raise ValueError(f"study {self.study!r} tries no remedies: remedy_evaluation is null")
+        return self.remedy_evaluation
 
     @property
-    def the_inspect(self) -> InspectConfig:
-        """`inspect`, of a study that looks into runs."""
-        if self.inspect is None:
-            raise ValueError(f"study {self.study!r} looks into no run: inspect is null")
-        return self.inspect
+    def the_probes(self) -> ProbesConfig:
+        """`probes`, of a study that looks into runs."""
+        if self.probes is None:
+            raise ValueError(f"study {self.study!r} looks into no run: probes is null")
+        return self.probes
 
     @cached_property
     def L0(self) -> int:
         """The study's longest training length, patches."""
         return max(self._lengths)
 
-    def probe_steps(self, run: RunConfig) -> list[int]:
-        """Steps t at which a run is probed: powers of two, every training length, multiples of its L0; up to max_factor x the study's L0."""
-        last = int(self.probe.max_factor * self.L0)
+    def evaluation_steps(self, run: RunConfig) -> list[int]:
+        """Steps t at which a run is read: powers of two, every training length, multiples of its L0; up to max_length_ratio x the study's L0."""
+        last = int(self.evaluation.max_length_ratio * self.L0)
         powers = {2**k for k in range(last.bit_length())}
-        own = {round(f * run.L0) for f in (*self.probe.factors, *self.claims.far_factors, self.probe.max_factor)}
+        own = {
+            round(f * run.L0)
+            for f in (*self.evaluation.length_ratios, *self.claims.far_length_ratios, self.evaluation.max_length_ratio)
+        }
         own |= needed_steps(self.claims.primary, run.run, run.L0)
-        steps = powers | self._lengths | own | set(self.probe.extra_steps) | {last}
+        steps = powers | self._lengths | own | set(self.evaluation.extra_steps) | {last}
         return sorted(t for t in steps if 1 <= t <= last)
 
     def panel_steps(self) -> list[int]:
@@ -244,10 +257,10 @@ class Params(Strict):
 
     @cached_property
     def _panel_steps(self) -> list[int]:
-        last = int(self.probe.max_factor * self.L0)
+        last = int(self.evaluation.max_length_ratio * self.L0)
         named = {2**k for k in range(last.bit_length())} | self._lengths
-        named |= {round(f * self.L0) for f in (*self.probe.factors, *self.claims.far_factors)}
-        named |= {*self.probe.extra_steps, last}
+        named |= {round(f * self.L0) for f in (*self.evaluation.length_ratios, *self.claims.far_length_ratios)}
+        named |= {*self.evaluation.extra_steps, last}
         steps = sorted(t for t in named if 1 <= t <= last)
         while len(steps) < PANEL_STEPS:
             gaps = [(b / a, a, b) for a, b in pairwise(steps) if b - a > 1]
@@ -322,15 +335,15 @@ def overlaid(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     shown = _mapping(result.get("report")).get("shown")
     if isinstance(shown, list) and "shown" not in _mapping(overlay.get("report")):
         result["report"]["shown"] = [name for name in shown if _may_stay(name, runs)] or None
-    for section in ("extension", "inspect"):
+    for section in ("remedy_evaluation", "probes"):
         inherited = _mapping(result.get(section)).get("runs")
         if not isinstance(inherited, list) or "runs" in _mapping(overlay.get(section)):
             continue
         if left := [name for name in inherited if _may_stay(name, runs)]:
             result[section]["runs"] = left
-        elif section not in overlay and not (section == "extension" and "remedies" in overlay):
+        elif section not in overlay and not (section == "remedy_evaluation" and "remedies" in overlay):
             result[section] = None
-            result |= {"remedies": []} if section == "extension" else {}
+            result |= {"remedies": []} if section == "remedy_evaluation" else {}
     return result
 
 

@@ -50,7 +50,7 @@ class TaskBase(Strict):
         READS: what a step of an image task reads: "cells" of a grid, or "places", patches at any pixel.
         METRICS: the first is primary: what is trained for, validated, and tested in claims.
         NULL, ORACLE: names of the baselines that know nothing of a sequence, and all that can be known of it; or None.
-        ORACLE_WORDS: what the latter says, in a few words.
+        ORACLE_DESCRIPTION: what the latter says, in a few words.
         STEPS: what a step reads, in words.
         ENDS: keys of `model` that the task's ends use; a study of another task must leave them null.
         TIED: whether steps show parts of the target (cells, pixels), so that what is kept of them can be told by age.
@@ -63,8 +63,8 @@ class TaskBase(Strict):
         INVARIANT: what may be done to a sequence without changing its target, which decides the controls that make sense.
         COUNTEREXAMPLES: what changes the target and is done all the same, by controls that must lose: they show where the
             information is.
-        REFUSES: kind of a remedy, or `inspect` -> why it makes no sense for the task; the configuration refuses it with this reason.
-            `inspect` is refused where there are no IMAGES, without a word here.
+        REFUSES: kind of a remedy, or `probes` -> why it makes no sense for the task; the configuration refuses it with this reason.
+            `probes` is refused where there are no IMAGES, without a word here.
         PASSES_STATES: whether training sequences may start from states of longer ones (train.state_passing).
         DRAWN: keys that change what a training batch holds and nothing else: neither its shapes, nor the model, nor the loss.
             Runs that differ in them alone can be trained side by side.
@@ -75,7 +75,7 @@ class TaskBase(Strict):
     METRICS: ClassVar[tuple[Metric, ...]]
     NULL: ClassVar[str]
     ORACLE: ClassVar[str | None] = None
-    ORACLE_WORDS: ClassVar[str] = ""
+    ORACLE_DESCRIPTION: ClassVar[str] = ""
     STEPS: ClassVar[str] = "steps"
     ENDS: ClassVar[frozenset[str]] = frozenset()
     TIED: ClassVar[bool] = False
@@ -112,8 +112,8 @@ class TaskBase(Strict):
         raise NotImplementedError
 
     def refuses(self, kind: str, mode: str | None = None, order: str | None = None) -> str | None:
-        """Why a kind of remedy (in a mode, on held-out sequences of an order), or `inspect`, makes no sense here; None: it does."""
-        if kind == "inspect" and not self.IMAGES:
+        """Why a kind of remedy (in a mode, on held-out sequences of an order), or `probes`, makes no sense here; None: it does."""
+        if kind == "probes" and not self.IMAGES:
             return "it follows cells of pictures, of which there are none"
         return self.REFUSES.get(kind)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lgmamba.config.base import LONGEST
-from lgmamba.config.inspect import LOOKS, why_not, why_not_task
+from lgmamba.config.probes import NEEDS, why_not, why_not_task
 from lgmamba.config.remedies import check_kinds, check_mixers, check_names, rows_of
 from lgmamba.config.run import is_run_name
 
@@ -32,8 +32,8 @@ def check_study(study: Params) -> None:
         check_orders,
         check_comparisons,
         check_contrasts,
-        check_extension,
-        check_inspect,
+        check_remedy_evaluation,
+        check_probes,
         check_shown,
         check_lengths,
         check_initial_weights,
@@ -109,13 +109,15 @@ def check_classes(study: Params) -> None:
 def check_orders(study: Params) -> None:
     """Every task has the ways of drawing sequences that the study reads held-out ones in."""
     runs = study.runs_by_name()
-    named = [(f"probe.orders.{i}", order, list(runs)) for i, order in enumerate(study.probe.orders)]
-    if study.extension is not None:
-        tried = [name for name in study.extension.runs if name in runs]
-        named += [(f"extension.orders.{i}", order, tried) for i, order in enumerate(study.extension.orders)]
-        named += [("extension.calibration.order", study.extension.calibration.order, tried)]
-    if study.inspect is not None:
-        named += [("inspect.order", study.inspect.order, [name for name in study.inspect.runs if name in runs])]
+    named = [(f"evaluation.orders.{i}", order, list(runs)) for i, order in enumerate(study.evaluation.orders)]
+    if study.remedy_evaluation is not None:
+        tried = [name for name in study.remedy_evaluation.runs if name in runs]
+        named += [
+            (f"remedy_evaluation.orders.{i}", order, tried) for i, order in enumerate(study.remedy_evaluation.orders)
+        ]
+        named += [("remedy_evaluation.calibration.order", study.remedy_evaluation.calibration.order, tried)]
+    if study.probes is not None:
+        named += [("probes.order", study.probes.order, [name for name in study.probes.runs if name in runs])]
     for path, order, names in named:
         for name in names:
             task = runs[name].task
@@ -144,7 +146,7 @@ def check_comparisons(study: Params) -> None:
 
 def check_contrasts(study: Params) -> None:
     """Contrasts name runs and remedies that exist, at lengths that are read."""
-    runs, treated = study.runs_by_name(), study.extension
+    runs, treated = study.runs_by_name(), study.remedy_evaluation
     remedies = {entry.name for entry in study.remedies} | set(rows_of(study.task))
     for i, contrast in enumerate(study.claims.primary):
         for role, side in (("of", contrast.of), ("minus", contrast.minus)):
@@ -161,7 +163,7 @@ def check_contrasts(study: Params) -> None:
             for name in side.treated:
                 if treated is None or side.run not in treated.runs:
                     raise ValueError(
-                        f"{path}.run: found {side.run!r}, expected: one of extension.runs, since {name!r} is read on it"
+                        f"{path}.run: found {side.run!r}, expected: one of remedy_evaluation.runs, since {name!r} is read on it"
                     )
                 if name not in remedies:
                     raise ValueError(f"{path}: found remedy {name!r}, expected: one of {sorted(remedies)}")
@@ -170,46 +172,49 @@ def check_contrasts(study: Params) -> None:
             read = set(treated.steps(L0)) if side.treated and treated is not None else None
             for step in sorted({step for name in side.runs for step in side.steps_read(runs[name].L0)}):
                 if read is not None and step not in read:
-                    raise ValueError(f"{path}.at: found {step} steps, expected: one of extension's, {sorted(read)}")
-                if step > study.probe.max_factor * study.L0:
                     raise ValueError(
-                        f"{path}.at: found {step} steps, expected: at most probe.max_factor x L0, {study.probe.max_factor * study.L0:g}"
+                        f"{path}.at: found {step} steps, expected: one of those of remedy_evaluation, {sorted(read)}"
+                    )
+                if step > study.evaluation.max_length_ratio * study.L0:
+                    raise ValueError(
+                        f"{path}.at: found {step} steps, expected: at most evaluation.max_length_ratio x L0, "
+                        f"{study.evaluation.max_length_ratio * study.L0:g}"
                     )
 
 
 def _check_read_out(study: Params, path: str, side: Side) -> None:
     """Read-outs are fitted for the side's runs, at its lengths, as it reads. A study without them leaves the claim untested."""
-    look = study.inspect
-    if look is None or "read_outs" not in look.looks:
+    probes = study.probes
+    if probes is None or "read_outs" not in probes.kinds:
         return
     for name in side.runs:
-        if name not in look.runs:
+        if name not in probes.runs:
             raise ValueError(
-                f"{path}.run: found {name!r}, expected: one of inspect.runs, {look.runs}, whose read-outs are fitted"
+                f"{path}.run: found {name!r}, expected: one of probes.runs, {probes.runs}, whose read-outs are fitted"
             )
         L0 = study.runs_by_name()[name].L0
-        fitted = look.read_out_steps(L0)
+        fitted = probes.read_out_steps(L0)
         for step in side.steps_read(L0):
             if step not in fitted:
-                raise ValueError(f"{path}.at: found {step} steps, expected: one of inspect.read_out_at, {fitted}")
-    if (order := side.order or study.probe.orders[0]) != look.order:
+                raise ValueError(f"{path}.at: found {step} steps, expected: one of probes.read_out_at, {fitted}")
+    if (order := side.order or study.evaluation.orders[0]) != probes.order:
         raise ValueError(
-            f"{path}.order: found {order}, expected: {look.order}, inspect.order, in which read-outs are fitted"
+            f"{path}.order: found {order}, expected: {probes.order}, probes.order, in which read-outs are fitted"
         )
 
 
-def check_extension(study: Params) -> None:
+def check_remedy_evaluation(study: Params) -> None:
     """Remedies have names of their own, runs to be tried on that they fit, and lengths at which they are judged."""
     check_names(study.remedies)
-    if study.extension is None:
+    if study.remedy_evaluation is None:
         if study.remedies:
-            raise ValueError("extension: required where remedies are listed; found null")
+            raise ValueError("remedy_evaluation: required where remedies are listed; found null")
         return
     runs = study.runs_by_name()
-    for i, name in enumerate(study.extension.runs):
-        _known(f"extension.runs.{i}", name, runs)
-        if name in study.extension.runs[:i]:
-            raise ValueError(f"extension.runs.{i}: found {name!r} twice, expected: each run once")
+    for i, name in enumerate(study.remedy_evaluation.runs):
+        _known(f"remedy_evaluation.runs.{i}", name, runs)
+        if name in study.remedy_evaluation.runs[:i]:
+            raise ValueError(f"remedy_evaluation.runs.{i}: found {name!r} twice, expected: each run once")
         for j, entry in enumerate(study.remedies):
             layers = getattr(entry, "layers", None)
             if isinstance(layers, list) and max(layers) >= runs[name].model.n_layer:
@@ -221,31 +226,32 @@ def check_extension(study: Params) -> None:
                     f"remedies.{j}.clamp: found {entry.clamp}, expected: a share that leaves one of the L0 = {runs[name].L0} steps "
                     f"of run {name!r}"
                 )
-    tried = {name: runs[name] for name in study.extension.runs}
-    check_kinds(study.remedies, tried, study.extension.orders)
+    tried = {name: runs[name] for name in study.remedy_evaluation.runs}
+    check_kinds(study.remedies, tried, study.remedy_evaluation.orders)
     check_mixers(study.remedies, tried)
-    if max(study.extension.factors) < JUDGED_FROM:
+    if max(study.remedy_evaluation.length_ratios) < JUDGED_FROM:
         raise ValueError(
-            f"extension.factors: found {study.extension.factors}, expected: one of {JUDGED_FROM:g} or more, from where on "
+            f"remedy_evaluation.length_ratios: found {study.remedy_evaluation.length_ratios}, expected: one of {JUDGED_FROM:g} or more, "
+            "from where on "
             "remedies are judged"
         )
 
 
-def check_inspect(study: Params) -> None:
+def check_probes(study: Params) -> None:
     """Runs that are looked into exist, and have mixers that can be looked into."""
     runs = study.runs_by_name()
-    for i, name in enumerate([] if study.inspect is None else study.inspect.runs):
-        _known(f"inspect.runs.{i}", name, runs)
-        looks, task = study.the_inspect.looks, runs[name].task
-        for look in looks:
-            if (why := why_not_task(look, task)) is not None:
-                able = [other for other in LOOKS if why_not_task(other, task) is None]
+    for i, name in enumerate([] if study.probes is None else study.probes.runs):
+        _known(f"probes.runs.{i}", name, runs)
+        kinds, task = study.the_probes.kinds, runs[name].task
+        for kind in kinds:
+            if (why := why_not_task(kind, task)) is not None:
+                able = [other for other in NEEDS if why_not_task(other, task) is None]
                 raise ValueError(
-                    f"inspect: found runs of task {task.kind}, expected: {f'looks: {able}' if able else 'null'}, since {why}"
+                    f"probes: found runs of task {task.kind}, expected: {f'kinds: {able}' if able else 'null'}, since {why}"
                 )
-        if reasons := [reason for look in looks if (reason := why_not(look, runs[name].model))]:
+        if reasons := [reason for kind in kinds if (reason := why_not(kind, runs[name].model))]:
             raise ValueError(
-                f"inspect.runs.{i}: found {name!r}, which cannot be looked into: {reasons[0]}; expected runs of another mixer"
+                f"probes.runs.{i}: found {name!r}, which cannot be looked into: {reasons[0]}; expected runs of another mixer"
             )
 
 
@@ -258,7 +264,7 @@ def check_shown(study: Params) -> None:
         _known(f"report.shown.{i}", name, runs)
         if name in shown[:i]:
             raise ValueError(f"report.shown.{i}: found {name!r} twice, expected: each run once")
-    for section, others in (("extension", study.extension), ("inspect", study.inspect)):
+    for section, others in (("remedy_evaluation", study.remedy_evaluation), ("probes", study.probes)):
         if others is not None and not set(others.runs) & set(shown):
             raise ValueError(
                 f"report.shown: found {shown}, expected: among them one of {section}.runs, {others.runs}, which have figures of their own"
@@ -282,13 +288,13 @@ def check_initial_weights(study: Params) -> None:
 
 def check_lengths(study: Params) -> None:
     """No sequence is longer than anyone can wait for, or than its task can make it."""
-    asked = {"probe.max_factor": study.probe.max_factor}
-    if study.extension is not None:
-        asked["extension.factors"] = max(study.extension.factors)
-        asked["extension.calibration.lengths"] = max(study.extension.calibration.lengths)
-    if study.inspect is not None:
-        asked["inspect.factors"] = max(study.inspect.factors)
-        asked["inspect.read_out_at"] = study.inspect.read_out_steps(study.L0)[-1] / study.L0
+    asked = {"evaluation.max_length_ratio": study.evaluation.max_length_ratio}
+    if study.remedy_evaluation is not None:
+        asked["remedy_evaluation.length_ratios"] = max(study.remedy_evaluation.length_ratios)
+        asked["remedy_evaluation.calibration.lengths"] = max(study.remedy_evaluation.calibration.lengths)
+    if study.probes is not None:
+        asked["probes.length_ratios"] = max(study.probes.length_ratios)
+        asked["probes.read_out_at"] = study.probes.read_out_steps(study.L0)[-1] / study.L0
     for path, factor in asked.items():
         if factor * study.L0 > LONGEST:
             raise ValueError(
@@ -300,13 +306,29 @@ def check_lengths(study: Params) -> None:
 
 def _check_orders_reach(study: Params) -> None:
     source = study.data.source
-    read = [("probe.max_factor", study.probe.max_factor * study.L0, name, study.probe.orders) for name in study.runs]
-    if study.extension is not None:
-        calibration, L0 = study.extension.calibration, {name: run.L0 for name, run in study.runs_by_name().items()}
-        for name in study.extension.runs:
+    read = [
+        ("evaluation.max_length_ratio", study.evaluation.max_length_ratio * study.L0, name, study.evaluation.orders)
+        for name in study.runs
+    ]
+    if study.remedy_evaluation is not None:
+        calibration, L0 = (
+            study.remedy_evaluation.calibration,
+            {name: run.L0 for name, run in study.runs_by_name().items()},
+        )
+        for name in study.remedy_evaluation.runs:
             read += [
-                ("extension.factors", max(study.extension.factors) * L0[name], name, study.extension.orders),
-                ("extension.calibration.lengths", max(calibration.lengths) * L0[name], name, [calibration.order]),
+                (
+                    "remedy_evaluation.length_ratios",
+                    max(study.remedy_evaluation.length_ratios) * L0[name],
+                    name,
+                    study.remedy_evaluation.orders,
+                ),
+                (
+                    "remedy_evaluation.calibration.lengths",
+                    max(calibration.lengths) * L0[name],
+                    name,
+                    [calibration.order],
+                ),
             ]
     for path, steps, name, orders in read:
         task = study.runs_by_name()[name].task
@@ -324,9 +346,9 @@ def check_splits(study: Params) -> None:
     splits = study.data.splits
     official = getattr(study.data.source, "test_path", None) is not None
     needed = {"val": "trainings are watched on it"}
-    if study.probe.split == "test" and not official:
-        needed["test"] = "probe.split reads it"
-    if study.extension is not None and any(remedy.calibrated for remedy in study.remedies):
+    if study.evaluation.split == "test" and not official:
+        needed["test"] = "evaluation.split reads it"
+    if study.remedy_evaluation is not None and any(remedy.calibrated for remedy in study.remedies):
         needed["calib"] = "remedies are calibrated on it"
     for name, reason in needed.items():
         if getattr(splits, name) == 0:

@@ -58,11 +58,11 @@ def link(params: Params, runs: list[str], step: float, remedy: str | None = None
 
     Args:
         remedy: a remedy or control that they are to be seen under as well.
-        order: in which they read; None: the first of probe.orders.
+        order: in which they read; None: the first of evaluation.orders.
     """
     drawn = drawn_runs(params)
     address = f"explorer.html#t={round(step)}&runs={','.join(dict.fromkeys(run for run in runs if run in drawn))}"
-    address += "" if order in (None, params.probe.orders[0]) else f"&order={order}"
+    address += "" if order in (None, params.evaluation.orders[0]) else f"&order={order}"
     return address if remedy is None else f"{address}&remedy={remedy}"
 
 

@@ -50,7 +50,7 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
     )
     panel = read_panel(frames / "panel.safetensors") if params.task.IMAGES else None
     style = Style(runs_first_drawn(params), params.task)
-    orders = params.probe.orders
+    orders = params.evaluation.orders
     curves = [levels[run][orders[0]]["psnr"] for run in levels]
     steps = sorted({t for curve in curves for t in curve["t"]}) if panel is None else panel.steps
     scale = None if maps is None else _scale(maps)
@@ -66,12 +66,14 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
         "L0": params.L0,
         "most": MOST_RUNS,
         "shown": first_runs(params),
-        "orders": list(dict.fromkeys([*orders, *([] if params.extension is None else params.extension.orders)])),
+        "orders": list(
+            dict.fromkeys([*orders, *([] if params.remedy_evaluation is None else params.remedy_evaluation.orders)])
+        ),
         "seeds": sorted({int(seed) for curve in curves for seed in curve["seeds"]}),
         "n": {
             "images": summary["n_images"].min(),
             "seeds": sorted(summary["n_seeds"].unique()),
-            "split": params.probe.split,
+            "split": params.evaluation.split,
         },
         "runs": [
             {

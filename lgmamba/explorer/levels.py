@@ -38,7 +38,7 @@ def read_levels(params: Params, frames: Path) -> tuple[dict[str, Curves], list[d
     trainings = curves.filter(mode=HEADLINE, method="model")
     runs: dict[str, Curves] = {run: {} for run in drawn_runs(params)}
     baselines: dict[str, Curves] = {}
-    for order in params.probe.orders:
+    for order in params.evaluation.orders:
         rows = curve_rows(params, summary, order)
         for run, own in runs.items():
             own[order] = _levels(rows.filter(run=run), trainings.filter(run=run, order=order))
@@ -59,7 +59,11 @@ def read_remedies(params: Params, frames: Path) -> dict[str, Any] | None:
         entries (name, words, control), images (samples), orders, and runs {run: {remedy: curves and what they are compared with}};
         None where a study tries none, or none on a run that is drawn.
     """
-    tried = [run for run in drawn_runs(params) if params.extension is not None and run in params.extension.runs]
+    tried = [
+        run
+        for run in drawn_runs(params)
+        if params.remedy_evaluation is not None and run in params.remedy_evaluation.runs
+    ]
     if not tried:
         return None
     names = ("remedies", "remedies_levels", "remedies_cost")

@@ -42,24 +42,24 @@ def fig_modes(frame: pl.DataFrame, style: Style) -> Figure:
     the groups under remedies, with the PSNR of each.
 
     Args:
-        frame: figure_modes of `analysis.inspect.figure_data.modes_rows`.
+        frame: figure_modes of `analysis.probes.figure_data.modes_rows`.
     """
     runs = frame["run"].unique(maintain_order=True).to_list()
     figure = Figure(figsize=(WIDTH, 2.35 * len(runs) + 0.55), layout="constrained")
     axes = figure.subplots(len(runs), 3, squeeze=False, width_ratios=[1, 1.05, 1.1])
     safe = sns.color_palette("colorblind")
     colours = {name: "black" if k is None else safe[COLOURS[k]] for name, (k, _) in GROUPS.items()}
-    for (growth, gained, touched), run in zip(axes, runs, strict=True):
+    for (growth, gained, effects), run in zip(axes, runs, strict=True):
         rows = frame.filter(pl.col("run") == run)
         factor = greatest(rows["factor"])
         _draw_growth(growth, rows)
         _draw_gained(gained, rows, colours)
-        _draw_touched(touched, rows, colours)
+        _draw_effects(effects, rows, colours)
         where = f"{style[run].label}, T = {factor:g} L0"
         for ax, title in (
             (growth, "Growth of each mode"),
             (gained, "What breaks it"),
-            (touched, "What a remedy does to it"),
+            (effects, "What a remedy does to it"),
         ):
             panel_title(ax, title, where)
             ax.spines[["top", "right"]].set_visible(False)
@@ -132,18 +132,18 @@ def _draw_gained(ax: Axes, rows: pl.DataFrame, colours: dict) -> None:
     ax.set_ylim(low, max(high, loss + 0.12 * (high - low)))
 
 
-def _draw_touched(ax: Axes, rows: pl.DataFrame, colours: dict) -> None:
-    touched = rows.filter(pl.col("panel") == "touched")
+def _draw_effects(ax: Axes, rows: pl.DataFrame, colours: dict) -> None:
+    effects = rows.filter(pl.col("panel") == "remedy_effects")
     ax.axvline(1, color=FAR, linewidth=0.7)
     for place, name in enumerate(REMEDIES):
         for group, (_, marker) in GROUPS.items():
-            for row in touched.filter(pl.col("series") == f"{name}/{group}").iter_rows(named=True):
+            for row in effects.filter(pl.col("series") == f"{name}/{group}").iter_rows(named=True):
                 ax.plot([row["lo"], row["hi"]], [place] * 2, color=colours[group], linewidth=1.4)
                 ax.plot(row["y"], place, marker, color=colours[group], markersize=4)
                 psnr = row["x"]
         ax.text(1.02, place, f"{psnr:.1f}", transform=ax.get_yaxis_transform(), fontsize=6.5, va="center")
     ax.text(1.02, -0.75, "PSNR", transform=ax.get_yaxis_transform(), fontsize=6.5, va="center")
-    log2_axis(ax.xaxis, [least(touched["y"]) / 1.4, greatest(touched["y"]) * 1.4], most=7)
+    log2_axis(ax.xaxis, [least(effects["y"]) / 1.4, greatest(effects["y"]) * 1.4], most=7)
     ax.set_ylim(len(REMEDIES) - 0.5, -0.5)
     ax.yaxis.set_major_locator(FixedLocator(list(range(len(REMEDIES)))))
     ax.yaxis.set_minor_locator(NullLocator())

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgmamba.analysis.numbers import least
-from lgmamba.figures.probes import Panel, draw_layers, factor_axis, panel_figure, shades
+from lgmamba.figures.probes import Panel, draw_layers, length_ratio_axis, panel_figure, shades
 from lgmamba.figures.style import FAR, Style, log2_axis
 
 AGE = "Age + 1 (steps)"
@@ -15,7 +15,7 @@ def fig_receptive_field(frame: pl.DataFrame, style: Style) -> Figure:
     """Mean distance of attention over T; share of the gradient up to an age; share of a swapped patch that is drawn.
 
     Args:
-        frame: figure_receptive_field of `analysis.inspect.figure_data.receptive_field_rows`.
+        frame: figure_receptive_field of `analysis.probes.figure_data.receptive_field_rows`.
     """
     panels: list[Panel] = [
         ("Hidden attention", _draw_distance, "T / L0 (training lengths)", "Mean distance / T"),
@@ -40,7 +40,7 @@ def _draw_distance(ax: Axes, rows: pl.DataFrame) -> None:
     even = distance.filter(pl.col("series") == "even").sort("x")
     ax.plot(even["x"], even["y"], color=FAR, linewidth=0.9, linestyle=(0, (1, 1.2)), label="all steps alike")
     draw_layers(ax, distance.filter(pl.col("series") == "layer"))
-    factor_axis(ax, distance)
+    length_ratio_axis(ax, distance)
     ax.set_ylim(0, 0.55)
 
 

@@ -1,4 +1,4 @@
-"""What the looks of `lgmamba.probe.inspect` share: a model, images to look at it with, and passes over them.
+"""What the probes of `lgmamba.probe.probes` share: a model, images to look at it with, and passes over them.
 
 Glossary: `lgmamba.probe`.
 """
@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import InspectFile
+from lgmamba.config.files import ProbesFile
 from lgmamba.data.dataset import Dataset
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.passes import LayerTrace, layer_traces, stops
 from lgmamba.probe.states import TrainingStates, training_states
+from lgmamba.probe.stops import LayerTrace, layer_traces, stops
 from lgmamba.tasks.base import Task
 
 Columns = dict[str, list[Any]]
@@ -25,12 +25,12 @@ STEPS_WITHIN = 16
 
 @dataclass
 class ProbeContext:
-    """A trained model, the images it is looked at with, and what several looks share."""
+    """A trained model, the images it is looked at with, and what several probes share."""
 
     model: SequenceModel
     task: Task
     dataset: Dataset
-    config: InspectFile
+    config: ProbesFile
     attention_error: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class ProbeContext:
             found = len(self.dataset.split(split))
             if found < least:
                 raise ConfigError(
-                    f"inspect: found {found} images in split {split!r}, expected {least} or more (data.splits)"
+                    f"probes: found {found} images in split {split!r}, expected {least} or more (data.splits)"
                 )
 
     @property
@@ -51,35 +51,37 @@ class ProbeContext:
         return self.config.steps
 
     @property
-    def piece(self) -> int:
-        return self.config.inspect.piece
+    def chunk(self) -> int:
+        return self.config.probes.chunk
 
     def sequences(
         self, images: int, repeat: int = 0, order: str | None = None, split: str | None = None, steps: int | None = None
     ) -> Sequences:
         """The first images of a split, by default the held-out one, up to a step, by default the longest length."""
         rows = self.dataset.split(split or self.config.split)[:images]
-        order = order or self.config.inspect.order
+        order = order or self.config.probes.order
         return self.task.held_out(rows, order, repeat, steps or self.steps[-1])
 
     def rows(self, split: str | None = None) -> Tensor:
         """The images looked at of a split, by default the held-out one; of "train" those that read-outs are fitted on."""
-        look = self.config.inspect
-        return self.dataset.split(split or self.config.split)[: look.fit_images if split == "train" else look.images]
+        probes = self.config.probes
+        return self.dataset.split(split or self.config.split)[
+            : probes.fit_images if split == "train" else probes.images
+        ]
 
     @cached_property
     def held_out(self) -> Sequences:
-        return self.sequences(self.config.inspect.images)
+        return self.sequences(self.config.probes.images)
 
     @cached_property
     def fitted(self) -> Sequences:
         """Training images, for read-outs and for the range of states."""
-        return self.sequences(self.config.inspect.fit_images, split="train")
+        return self.sequences(self.config.probes.fit_images, split="train")
 
     @cached_property
     def attention_batch(self) -> Sequences:
         """Held-out images whose whole passes are kept."""
-        return self.held_out[: self.config.inspect.attention_images]
+        return self.held_out[: self.config.probes.attention_images]
 
     @cached_property
     def layer_traces(self) -> list[LayerTrace]:
@@ -91,7 +93,7 @@ class ProbeContext:
         """What training images make of each layer's states within L0."""
         n = min(STEPS_WITHIN, self.L0)
         within = sorted({round((k + 1) * self.L0 / n) for k in range(n)})
-        return training_states(stops(self.model, self.fitted, within, self.piece))
+        return training_states(stops(self.model, self.fitted, within, self.chunk))
 
 
 def columns_of(rows: Iterable[dict[str, Any]]) -> Columns:

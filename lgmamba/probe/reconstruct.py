@@ -1,6 +1,6 @@
 """Per-step reconstructions of held-out images by one trained run, far beyond its training length.
 
-    probe.json             what was probed, with which checkpoint and images
+    evaluation.json             what was probed, with which checkpoint and images
     steps.parquet          run, seed, mode, order, method, repeat, image, step -> mse, psnr; with a class head also error_rate: 1 where
                            another class is named, else 0, null for what names none
     retention.parquet      run, seed, mode, order, method, step, age -> mse, count; where steps show parts of the target
@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import ProbeFile, probe_files
+from lgmamba.config.files import EvaluationFile, evaluation_files
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.files import atomic_path, remove_parts, to_json, write_atomic
@@ -46,16 +46,16 @@ MANTISSA = 12
 """Binary digits kept of each image's error: a step of 0.001 dB, in half the space."""
 
 
-def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: torch.device) -> dict[str, Any]:
-    """Probe one trained run and write the files above.
+def reconstruct(config: EvaluationFile, train: Path, data: Path, out: Path, device: torch.device) -> dict[str, Any]:
+    """Read held-out samples with one trained run and write the files above.
 
     Args:
-        config: the run, how to probe it, and the steps.
+        config: the run, how it is read, and the steps.
         train: folder written by `lgmamba train`.
         data: folder of the image artefact.
         out: folder of the results.
     Returns:
-        what probe.json holds.
+        what evaluation.json holds.
     Raises:
         ArtefactError: the checkpoint is missing, damaged, or trained on other images.
         ConfigError: the checkpoint is another run's, or the split that is asked for holds no image.
@@ -68,39 +68,39 @@ def reconstruct(config: ProbeFile, train: Path, data: Path, out: Path, device: t
     weights = check_trained_on(train, dataset)
     made_from = reading_key(config, dataset.digest, weights)
     begin(out)
-    probe = Probe(model, build_task(config.run, dataset), config, dataset)
-    probe.run()
-    probe.write(out)
+    evaluation = Evaluation(model, build_task(config.run, dataset), config, dataset)
+    evaluation.run()
+    evaluation.write(out)
     about = {
         "run": config.run.run,
         "seed": config.run.seed,
         "L0": config.run.L0,
         "steps": config.steps,
-        "images": len(probe.rows),
-        "repeats": config.probe.repeats,
+        "images": len(evaluation.rows),
+        "repeats": config.evaluation.repeats,
         "wall_s": time.monotonic() - begun,
         "data_digest": dataset.digest,
         "checkpoint_digest": weights,
         "code_digest": made_from.code,
-        "probe": config.probe.model_dump(mode="json"),
+        "evaluation": config.evaluation.model_dump(mode="json"),
     }
-    write_atomic(out / "probe.json", to_json(about))
-    finish(made_from, out, list(probe_files(config.run.task)))
+    write_atomic(out / "evaluation.json", to_json(about))
+    finish(made_from, out, list(evaluation_files(config.run.task)))
     remove_parts(out)
     return about
 
 
-class Probe:
+class Evaluation:
     """Reads every image in every order, batch by batch, and collects the frames."""
 
-    def __init__(self, model: SequenceModel, task: Task, config: ProbeFile, dataset: Dataset):
+    def __init__(self, model: SequenceModel, task: Task, config: EvaluationFile, dataset: Dataset):
         self.model, self.task, self.config, self.dataset = model, task, config, dataset
         self.steps, self.device = config.steps, dataset.images.device
-        self.rows = dataset.split(config.probe.split)[: config.probe.images]
+        self.rows = dataset.split(config.evaluation.split)[: config.evaluation.images]
         if not len(self.rows):
             raise ConfigError(
-                f"probe.split: found {config.probe.split!r}, which holds no image; expected a split with images "
-                f"(data.splits.{config.probe.split} > 0)"
+                f"evaluation.split: found {config.evaluation.split!r}, which holds no image; expected a split with images "
+                f"(data.splits.{config.evaluation.split} > 0)"
             )
         self.blocks: list[dict[str, Any]] = []
         self.maps: dict[tuple[str, str, str], RetentionMap] = {}
@@ -109,11 +109,11 @@ class Probe:
 
     def run(self) -> None:
         """Fill the frames."""
-        probe = self.config.probe
-        for order in probe.orders:
-            for start in range(0, len(self.rows), probe.batch_images):
-                rows = self.rows[start : start + probe.batch_images]
-                for repeat in range(probe.repeats):
+        evaluation = self.config.evaluation
+        for order in evaluation.orders:
+            for start in range(0, len(self.rows), evaluation.batch_images):
+                rows = self.rows[start : start + evaluation.batch_images]
+                for repeat in range(evaluation.repeats):
                     seq = self.task.held_out(rows, order, repeat, self.steps[-1])
                     self._read(order, repeat, start, rows, seq)
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
@@ -124,18 +124,18 @@ class Probe:
         known = self.task.baselines(seq, steps, ages)
         prediction = None
         for mode in MODES:
-            if prediction is None or self.model.is_told:
-                prediction = run_sequence(self.model, seq, self.steps, mode, self.config.probe.piece)
+            if prediction is None or self.model.uses_target_length:
+                prediction = run_sequence(self.model, seq, self.steps, mode, self.config.evaluation.chunk)
                 found = self.task.scores(prediction, seq, steps)
             if ages is not None and found.parts is not None:
                 self._map(mode, order, "model").add(found.parts, ages)
             for method, scores in {"model": found, **known}.items():
                 self._add({"mode": mode, "order": order, "method": method, "repeat": repeat, "image": rows}, scores)
-        if order == self.config.probe.orders[0] and repeat == 0:
+        if order == self.config.evaluation.orders[0] and repeat == 0:
             few = max(0, min(DETAILED - start, len(rows)))
             if self.details is not None and few:
                 hashes = self.dataset.id_hash[rows[:few]]
-                self.details.add(self.model, hashes, seq[:few], self.steps, self.config.probe.piece)
+                self.details.add(self.model, hashes, seq[:few], self.steps, self.config.evaluation.chunk)
             self._keep_pictures(start, rows, seq)
 
     def _add(self, block: dict[str, Any], scores: Scores) -> None:
@@ -149,12 +149,12 @@ class Probe:
         return self.maps.setdefault((mode, order, method), RetentionMap(self.steps))
 
     def _keep_pictures(self, start: int, rows: Tensor, seq: Sequences) -> None:
-        keep, steps = max(0, min(self.config.probe.panel_images - start, len(rows))), self.config.panel_steps
+        keep, steps = max(0, min(self.config.evaluation.panel_images - start, len(rows))), self.config.panel_steps
         parts = self.task.pictures(rows[:keep], seq[:keep]) if keep else None
         if parts is None:
             return
-        mode = "prefix" if self.model.is_told else "stream"  # the same prediction, in one pass
-        prediction = run_sequence(self.model, seq[:keep], steps, mode, self.config.probe.piece)
+        mode = "prefix" if self.model.uses_target_length else "stream"  # the same prediction, in one pass
+        prediction = run_sequence(self.model, seq[:keep], steps, mode, self.config.evaluation.chunk)
         scores = self.task.scores(prediction, seq[:keep], torch.tensor(steps, device=self.device))
         parts["mse"] = scores.values[self.task.metrics[0].name].float()
         parts["reconstructions"] = (self.task.picture(prediction).float().clamp(0, 1) * 255).round().byte()

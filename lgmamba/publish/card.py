@@ -8,7 +8,7 @@ import polars as pl
 from lgmamba.analysis.families import describe_run
 from lgmamba.config.study import Params
 
-FACTORS = (0.25, 1, 2, 4, 8, 25)
+LENGTH_RATIOS = (0.25, 1, 2, 4, 8, 25)
 """Lengths of which a card tells the level, in units of L0, where they were read."""
 
 EXAMPLE = """\
@@ -56,10 +56,10 @@ def card_of(params: Params, run: str, summary: pl.DataFrame, trainings: pl.DataF
         f"Trainings: seeds {seeds}; {parameters or 'unknown'} weights each; {config.train.steps:,} steps.",
         "",
     ]
-    metric, probe = config.task.METRICS[0], params.probe
+    metric, evaluation = config.task.METRICS[0], params.evaluation
     lines += ["## What it reaches", ""]
     lines += [
-        f"{metric.title} on held-out samples (split `{probe.split}`), order `{probe.orders[0]}`, mode "
+        f"{metric.title} on held-out samples (split `{evaluation.split}`), order `{evaluation.orders[0]}`, mode "
         "prefix; mean over trainings, lowest and highest of them.",
         "",
         "| length | level | lowest | highest | trainings | samples |",
@@ -71,7 +71,7 @@ def card_of(params: Params, run: str, summary: pl.DataFrame, trainings: pl.DataF
     if params.task.IMAGES:
         shape = f"{3 if params.data.channels == 'rgb' else 1} x {params.data.image_size} x {params.data.image_size}"
         seed = own["seed"].min()
-        lines += ["", "## Use", "", EXAMPLE.format(seed=seed, order=probe.orders[0], L0=config.L0, shape=shape)]
+        lines += ["", "## Use", "", EXAMPLE.format(seed=seed, order=evaluation.orders[0], L0=config.L0, shape=shape)]
     lines += ["## Limits", ""]
     lines += [
         "A model for the study of sequence lengths, far too small to draw pictures for their own sake; beyond L0 it gets worse.",
@@ -88,13 +88,13 @@ def card_of(params: Params, run: str, summary: pl.DataFrame, trainings: pl.DataF
 
 
 def levels(params: Params, run: str, summary: pl.DataFrame) -> list[dict[str, Any]]:
-    """What a run reaches at the lengths of `FACTORS`: rows of the frame, with the factor."""
+    """What a run reaches at the lengths of `LENGTH_RATIOS`: rows of the frame, with the factor."""
     L0 = params.runs_by_name()[run].L0
     own = summary.filter(
         pl.col("run") == run,
         pl.col("method") == "model",
         pl.col("mode") == "prefix",
-        pl.col("order") == params.probe.orders[0],
+        pl.col("order") == params.evaluation.orders[0],
     )
     by_step = {row["step"]: row for row in own.iter_rows(named=True)}
-    return [{"factor": f, **by_step[round(f * L0)]} for f in FACTORS if round(f * L0) in by_step]
+    return [{"factor": f, **by_step[round(f * L0)]} for f in LENGTH_RATIOS if round(f * L0) in by_step]

@@ -10,7 +10,7 @@ from lgmamba.analysis.families import exemplary_runs
 from lgmamba.analysis.numbers import greatest, least
 from lgmamba.analysis.shown import is_selection
 from lgmamba.config.study import Params
-from lgmamba.report.words import plural
+from lgmamba.report.wording import plural
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ class Sample:
 def sample_of(params: Params, curves: pl.DataFrame) -> Sample:
     """Counts as found in the curves, not as asked for."""
     found = curves.filter(
-        pl.col("mode") == "prefix", pl.col("order") == params.probe.orders[0], pl.col("method") == "model"
+        pl.col("mode") == "prefix", pl.col("order") == params.evaluation.orders[0], pl.col("method") == "model"
     )
     counts = found.group_by("run").agg(pl.col("seed").n_unique())["seed"]
     return Sample(
         (int(least(counts)), int(greatest(counts))),
         int(least(found["n_images"])),
-        params.probe.split,
+        params.evaluation.split,
         int(least(found["n_repeats"])),
-        params.probe.orders[0],
+        params.evaluation.orders[0],
         params.task.IMAGES,
     )
 
@@ -232,7 +232,7 @@ def captions(
     """
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
     metric = params.task.METRICS[0]
-    facts = {
+    context = {
         "regret": REGRET if regret else "",
         "Lines": "One training"
         if one_seed
@@ -249,19 +249,19 @@ def captions(
         "reconstruct": "one run reconstructs" if alone else "two runs reconstruct",
         "draw": "one run draws it when it is" if alone else "two runs draw it when they are",
     }
-    if params.inspect is not None:
-        look = params.inspect
-        facts["Bars"] = (
+    if params.probes is not None:
+        probes = params.probes
+        context["Bars"] = (
             "One training" if one_seed else f"Symbols: mean over {sample.counted('seed')}; bars: lowest to highest seed"
         )
-        facts["looked"] = f"{plural(look.images, f'{sample.split} image')} at most, order `{look.order}`"
-    if params.extension is not None:
-        facts |= {"tried": tried, "first_order": params.extension.orders[0]}
+        context["looked"] = f"{plural(probes.images, f'{sample.split} image')} at most, order `{probes.order}`"
+    if params.remedy_evaluation is not None:
+        context |= {"tried": tried, "first_order": params.remedy_evaluation.orders[0]}
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
     texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
     texts = texts | CLASS_TEXTS if params.names_classes else texts
     return {
-        figure: " ".join(texts[figure].format(**facts).split()) + (SELECTION if is_selection(params, figure) else "")
+        figure: " ".join(texts[figure].format(**context).split()) + (SELECTION if is_selection(params, figure) else "")
         for figure in figures_of(params)
     }
 

@@ -7,10 +7,12 @@ from typing import Any
 import polars as pl
 
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, POWER, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE, VERDICTS
-from lgmamba.report.words import DIGITS, effect, interval, listed, number, plain_text, plural
+from lgmamba.report.wording import DIGITS, effect, interval, listed, number, plain_text, plural
 
 MANY = 12
 """Primary contrasts up to which each is a sentence of the answer; more are a table."""
+MOST = 24
+"""Rows of that table; of more contrasts it has those that are shown, on either side, and the second page has all."""
 MEANINGS = {
     SHOWN: "the interval lies on the claimed side, and the effect is at least the margin",
     SMALL: "the interval lies on the claimed side, but the effect is below the margin",
@@ -22,7 +24,7 @@ MEANINGS = {
 }
 
 
-def contrast_facts(
+def contrast_context(
     contrasts: pl.DataFrame, fixed: datetime.date | None, units: str | Mapping[str, str]
 ) -> dict[str, Any]:
     """Sentences and rows of the primary contrasts.
@@ -36,7 +38,7 @@ def contrast_facts(
         rows: one mapping for each contrast, with `sentence` (claim, verdict and numbers in words), and `unit` where each has its own
         and it is not dB; counts: verdicts in words; signs: where all of many are described, how many effects have the claimed sign,
         and which have not; verdicts: those that occur, with their meaning; fixed: day on which they were fixed, or None; many:
-        whether they are a table.
+        whether they are a table, and `table`, its rows.
     """
     unit_of = {name: units if isinstance(units, str) else units[name] for name in contrasts["name"]}
     rows = [
@@ -54,6 +56,7 @@ def contrast_facts(
         "verdicts": {word: MEANINGS[word] for word in VERDICTS if word in found},
         "fixed": None if fixed is None else fixed.isoformat(),
         "many": len(rows) > MANY,
+        "table": rows if len(rows) <= MOST else [row for row in rows if row["verdict"] in (SHOWN, SMALL, OPPOSITE)],
         "power": f"{100 * POWER:g} %",
     }
 

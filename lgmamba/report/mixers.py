@@ -17,13 +17,13 @@ from lgmamba.config.claims import Contrast
 from lgmamba.config.study import Params
 from lgmamba.metrics import Metric
 from lgmamba.report.remedies import best_remedies, differences_of
-from lgmamba.report.words import DIGITS, effect, interval, limit, listed, number, span
+from lgmamba.report.wording import DIGITS, effect, interval, limit, listed, number, span
 
 FEW_MIXERS = 4
 """Mixers with a property, at least, for a rank correlation to be written down."""
 
 
-def mixer_facts(params: Params, frames: Path) -> dict[str, Any]:
+def mixer_context(params: Params, frames: Path) -> dict[str, Any]:
     """What is said of the mixers of a study; empty lists where it does not compare any.
 
     Returns:
@@ -34,7 +34,7 @@ def mixer_facts(params: Params, frames: Path) -> dict[str, Any]:
         return {"rows": [], "answer": [], "predictors": [], "factors": [], "n": 0}
     rows = mixer_rows(params, frames)
     plain = [row for row in rows if row["kind"] == GENERALIST]
-    both = dict.fromkeys((4.0, max(params.claims.far_factors))) if plain else {}
+    both = dict.fromkeys((4.0, max(params.claims.far_length_ratios))) if plain else {}
     factors = [f for f in both if all(row["at"].get(f"{f:g}") for row in plain)]
     return {
         "rows": rows,
@@ -49,13 +49,13 @@ def _mean_image(params: Params, frames: Path) -> float | None:
     if not params.task.IMAGES:
         return None
     summary = pl.read_parquet(frames / "summary.parquet")
-    read = summary.filter(mode="prefix", order=params.probe.orders[0], method=params.task.NULL)
+    read = summary.filter(mode="prefix", order=params.evaluation.orders[0], method=params.task.NULL)
     return None if read.is_empty() else mean(read["psnr"])
 
 
-def mixer_headline(facts: dict[str, Any]) -> dict[str, Any]:
+def mixer_headline(context: dict[str, Any]) -> dict[str, Any]:
     """What docs and README show of it: all but the table."""
-    return {name: facts[name] for name in ("answer", "predictors", "factors", "n")}
+    return {name: context[name] for name in ("answer", "predictors", "factors", "n")}
 
 
 def mixer_rows(params: Params, frames: Path) -> list[dict[str, Any]]:
@@ -66,8 +66,8 @@ def mixer_rows(params: Params, frames: Path) -> list[dict[str, Any]]:
     at the longest T in the first order, with gain over the run as it is, or None.
     """
     frame, rows, runs = pl.read_parquet(frames / "figure_mixers.parquet"), [], params.runs_by_name()
-    factors = [1.0, *(f for f in params.claims.far_factors if f in set(frame["factor"]))]
-    best = {} if params.extension is None else _best_remedies(params, frames)
+    factors = [1.0, *(f for f in params.claims.far_length_ratios if f in set(frame["factor"]))]
+    best = {} if params.remedy_evaluation is None else _best_remedies(params, frames)
     for (run,), here in frame.group_by("run", maintain_order=True):
         at = {row["factor"]: row for row in here.to_dicts()}
         keys = ("run", "kind", "mixer", "numbers", "tau", "tau_low", "tau_high", "tau_end", "L0")
@@ -86,10 +86,12 @@ def _lead(at_L0: dict[str, Any] | None) -> tuple[float | None, ...] | None:
 
 def _best_remedies(params: Params, frames: Path) -> dict[str, dict[str, Any]]:
     """{run: remedy, psnr, gain, lo, hi}."""
-    drawn = pl.read_parquet(frames / "figure_remedies.parquet").filter(order=params.the_extension.orders[0])
+    figure_data = pl.read_parquet(frames / "figure_remedies.parquet").filter(
+        order=params.the_remedy_evaluation.orders[0]
+    )
     differences = pl.read_parquet(frames / "remedies_differences.parquet")
     found = {}
-    for best, _ in best_remedies(drawn, max(params.the_extension.factors)):
+    for best, _ in best_remedies(figure_data, max(params.the_remedy_evaluation.length_ratios)):
         row = differences_of(best, differences).get(VANILLA)
         gain = {} if row is None else {"gain": row["effect"], "lo": row["effect_lo"], "hi": row["effect_hi"]}
         found[best["run"]] = {
@@ -179,7 +181,7 @@ def _with_effect(name: str, row: dict[str, Any], unit: str) -> str:
 def mixer_names(params: Params, runs: list[str]) -> dict[str, str]:
     """{run: its mixer's name}; mixers of one name with that in which they differ, and runs of one mixer with their own."""
     mixers = {run: params.runs_by_name()[run].model.mixer for run in runs}
-    parts = {run: (mixer.title, mixer.words.split(", ")) for run, mixer in mixers.items()}
+    parts = {run: (mixer.title, mixer.description.split(", ")) for run, mixer in mixers.items()}
     shared = {
         title: set.intersection(*(set(words) for other, words in parts.values() if other == title))
         for title, _ in parts.values()

@@ -6,21 +6,21 @@ from typing import Any
 import polars as pl
 
 from lgmamba.config.study import Params
-from lgmamba.report.words import number
+from lgmamba.report.wording import number
 
 READ = ("read_outs",)
 MATTERS = 0.1
 """dB below which nothing is said to be lost."""
 
 
-def read_out_facts(params: Params, frames: Path) -> dict[str, Any]:
+def read_out_context(params: Params, frames: Path) -> dict[str, Any]:
     """Sentences, and one table by run and length; means over seeds.
 
     Args:
-        params: a study with the look `read_outs`.
+        params: a study with the probe `read_outs`.
         frames: folder written by `evaluate`.
     """
-    found = pl.read_parquet(frames / "inspect_read_outs.parquet")
+    found = pl.read_parquet(frames / "probes_read_outs.parquet")
     wide = found.pivot("read_out", index=["run", "seed", "L0", "step", "features", "fit_images"], values="psnr")
     at_L0 = wide.filter(pl.col("step") == pl.col("L0")).select("run", "seed", content="refitted", drawn="trained")
     changes = wide.join(at_L0, on=["run", "seed"]).with_columns(
@@ -32,7 +32,7 @@ def read_out_facts(params: Params, frames: Path) -> dict[str, Any]:
         pl.col("trained", "refitted", "refitted_at_L0", "content_change", "drawn_change", "unread").mean(),
         seeds=pl.len(),
     )
-    order = {name: position for position, name in enumerate(params.the_inspect.runs)}
+    order = {name: position for position, name in enumerate(params.the_probes.runs)}
     rows = sorted(means.to_dicts(), key=lambda row: (order[row["run"]], row["step"]))
     return {"rows": rows, "sentences": [_sentence(row) for row in rows if row["step"] != row["L0"]]}
 

@@ -1,4 +1,4 @@
-"""What the retention maps show, in two sentences for each run that a comparison is about."""
+"""What the retention maps show, in two sentences for each of the first runs that a comparison is about."""
 
 import math
 
@@ -7,17 +7,22 @@ import polars as pl
 from lgmamba.analysis.families import families
 from lgmamba.analysis.shown import drawn_runs
 from lgmamba.config.study import Params
-from lgmamba.report.words import listed, number
+from lgmamba.report.wording import listed, number
+
+MOST = 4
+"""Runs that are told of in sentences; a reader does not compare more of them."""
 
 
 def described_runs(params: Params) -> list[str]:
-    """Longest specialist, generalist and length-adaptive run of each family, of those that are shown; without any, all that are."""
+    """Longest specialist, generalist and length-adaptive run of each family, of those that are shown; without any, all that are. The
+    first MOST of them.
+    """
     runs = []
     for family in families(params):
         longest = [family.specialists[max(family.specialists)]] if family.specialists else []
         runs += [*longest, family.generalist, family.adaptive]
     drawn = drawn_runs(params)
-    return [run for run in dict.fromkeys(runs) if run in drawn] or drawn
+    return ([run for run in dict.fromkeys(runs) if run in drawn] or drawn)[:MOST]
 
 
 def strategy_sentences(retention: pl.DataFrame, runs: list[str], far: float) -> list[str]:

@@ -24,11 +24,11 @@ def figure_views(params: Params, best: str | None = None) -> dict[str, str]:
     shown = first_runs(params)
     views = {name: link(params, shown, MOMENTS[name] * params.L0) for name in figures_of(params) if name in MOMENTS}
     drawn = set(drawn_runs(params))
-    tried = [] if params.extension is None else [run for run in params.extension.runs if run in drawn]
+    tried = [] if params.remedy_evaluation is None else [run for run in params.remedy_evaluation.runs if run in drawn]
     if best is not None and tried:
         first = tried[:MOST_RUNS]
         L0 = min(params.runs_by_name()[run].L0 for run in first)
-        views["remedies"] = link(params, first, max(params.the_extension.factors) * L0, best)
+        views["remedies"] = link(params, first, max(params.the_remedy_evaluation.length_ratios) * L0, best)
     return views
 
 

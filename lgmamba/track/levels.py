@@ -26,7 +26,7 @@ def log_levels(store: Path, params: Params, frames: Path) -> int:
     mlflow, found = stores.client(store), 0
     names = {"psnr": params.task.METRICS[0].level, ACCURACY.level: ACCURACY.level}
     curves = pl.read_parquet(frames / "curves.parquet").filter(
-        mode="prefix", method="model", order=params.probe.orders[0]
+        mode="prefix", method="model", order=params.evaluation.orders[0]
     )
     checkpoints = pl.read_parquet(frames / "runs.parquet").select("run", "seed", "checkpoint_digest").rows()
     for run, seed, checkpoint in checkpoints:
@@ -35,11 +35,11 @@ def log_levels(store: Path, params: Params, frames: Path) -> int:
         if run_id is None:
             continue
         found += 1
-        factors = {1: "L0"} | {factor: f"{factor:g}_L0" for factor in params.claims.far_factors}
+        factors = {1: "L0"} | {factor: f"{factor:g}_L0" for factor in params.claims.far_length_ratios}
         own = curves.filter(run=run, seed=seed).sort("step")
         values: dict[tuple[str, int], float] = {}
         for column in (column for column in names if column in own.columns):
-            name = f"{params.probe.split}_{names[column]}"
+            name = f"{params.evaluation.split}_{names[column]}"
             levels = dict(own.drop_nulls(column).select("step", column).rows())
             values |= {(name, step): level for step, level in levels.items()}
             values |= {

@@ -47,7 +47,9 @@ def log_remedies(store: Path, run: RunConfig, out: Path) -> str:
     created = mlflow.create_run(experiment, run_name=f"{run.run}-seed{run.seed}-remedies", tags=which | digests)
     run_id = created.info.run_id
     words = {row["name"]: row["words"] for row in about["remedies"]}
-    stores.log_params(mlflow, run_id, {"L0": about["L0"], "extension": about["extension"], "remedy": words})
+    stores.log_params(
+        mlflow, run_id, {"L0": about["L0"], "remedy_evaluation": about["remedy_evaluation"], "remedy": words}
+    )
     level = run.task.METRICS[0]
     means = pl.read_parquet(out / "steps.parquet").group_by("order", "remedy", "step")
     metrics = [

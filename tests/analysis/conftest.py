@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lgmamba.analysis.evaluate import evaluate
-from tests.analysis.synthetic_inspect import INSPECT
+from tests.analysis.synthetic_probes import PROBES
 from tests.analysis.synthetic_remedies import VALUES
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 from tests.sharing import made_once
@@ -26,7 +26,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, name: str, values: dict[
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """An evaluated synthetic study with all that a study can have: study (JSON), results, frames."""
-    return evaluated(tmp_path_factory, "study", study_values() | VALUES | {"inspect": INSPECT})
+    return evaluated(tmp_path_factory, "study", study_values() | VALUES | {"probes": PROBES})
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +61,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         "attention": {"model": {"mixer": attention}},
         "gru_all": {"model": {"mixer": gru}, "task": {"supervision": {"kind": "all"}}},
     }
-    probe = {"images": 4, "factors": [1.5, 2, 4]}
-    values = study_values(runs, probe=probe, claims={"comparisons": [], "far_factors": [2, 25]})
+    evaluation = {"images": 4, "length_ratios": [1.5, 2, 4]}
+    values = study_values(runs, evaluation=evaluation, claims={"comparisons": [], "far_length_ratios": [2, 25]})
     return evaluated(tmp_path_factory, "mixed", values)
 
 
@@ -70,6 +70,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def fresh(tmp_path: Path) -> SimpleNamespace:
     """A small synthetic study that a test may spoil."""
     runs = {name: DIGITS_RUNS[name] for name in ("fixed_16", "uniform", "adaptive")}
-    values = study_values(runs, probe={"images": 4, "max_factor": 4, "factors": [2]}, claims={"far_factors": [2]})
+    values = study_values(
+        runs, evaluation={"images": 4, "max_length_ratio": 4, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
+    )
     study_json, results = make_study(tmp_path, values)
     return SimpleNamespace(study=study_json, results=results, frames=tmp_path / "frames", values=values)

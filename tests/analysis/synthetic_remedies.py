@@ -28,9 +28,9 @@ VALUES: dict[str, Any] = {
         {"name": "clip", "kind": "normalise_state", "mode": "stream"},
         {"name": "together", "combine": ["dt_running", "clip"]},
     ],
-    "extension": {
+    "remedy_evaluation": {
         "runs": ["uniform_short", "uniform"],
-        "factors": [1, 2, 4, 8, 25],
+        "length_ratios": [1, 2, 4, 8, 25],
         "orders": ["permutation", "replacement"],
         "images": 20,
         "repeats": 1,
@@ -55,11 +55,11 @@ SLOPES = {
 
 
 def write_remedies(path: Path, params: Params, run: RunConfig, psnr_at_L0: float) -> None:
-    """The remedies of one training, next to its train/ and probe/."""
+    """The remedies of one training, next to its train/ and evaluation/."""
     rng = np.random.default_rng([7, run.seed, *run.run.encode()])
     out = path / "remedies"
     out.mkdir()
-    steps = params.extension.steps(run.L0)
+    steps = params.remedy_evaluation.steps(run.L0)
     entries = _entries(params, run, steps)
     parts = [_steps(params, run, entry, steps, psnr_at_L0, rng) for entry in entries]
     pl.concat(parts).write_parquet(out / "steps.parquet")
@@ -72,13 +72,13 @@ def write_remedies(path: Path, params: Params, run: RunConfig, psnr_at_L0: float
         "seed": run.seed,
         "L0": run.L0,
         "steps": steps,
-        "images": params.extension.images,
-        "repeats": params.extension.repeats,
+        "images": params.remedy_evaluation.images,
+        "repeats": params.remedy_evaluation.repeats,
         "wall_s": 12.5,
         "data_digest": train["data_digest"],
         "checkpoint_digest": file_digest(path / "train/model.safetensors"),
         "code_digest": "c" * 64,
-        "extension": params.extension.model_dump(mode="json"),
+        "remedy_evaluation": params.remedy_evaluation.model_dump(mode="json"),
         "remedies": entries,
     }
     (out / "remedies.json").write_text(json.dumps(found))
@@ -89,7 +89,7 @@ def _entries(params: Params, run: RunConfig, steps: list[int]) -> list[dict[str,
     always = [("vanilla", "vanilla", "prefix", "the model as it is")]
     always += [(name, "control", "prefix", name.replace("_", " ")) for name in rows_of(DrawConfig)[2:]]
     modes = {entry.name: getattr(entry, "mode", "stream") for entry in params.remedies}
-    listed = [(entry.name, entry.kind, modes[entry.name], entry.words) for entry in params.remedies]
+    listed = [(entry.name, entry.kind, modes[entry.name], entry.description) for entry in params.remedies]
     beyond = [t for t in steps if t > run.L0]
     return [
         {
@@ -102,7 +102,7 @@ def _entries(params: Params, run: RunConfig, steps: list[int]) -> list[dict[str,
             if name != "a_gradient"
             else {
                 "images": 16,
-                "passes": 12,
+                "n_forward": 12,
                 "seconds": 1.5,
                 "T": {str(t): {"factors": [0.5, 2.0], "before": 0.05, "after": 0.04} for t in beyond[:2]},
             },
@@ -126,14 +126,14 @@ def true_level(name: str, steps: np.ndarray, L0: int, psnr_at_L0: float) -> np.n
 def _steps(
     params: Params, run: RunConfig, entry: dict[str, Any], steps: list[int], psnr_at_L0: float, rng: np.random.Generator
 ) -> pl.DataFrame:
-    n, t = params.extension.images, np.array(steps)
+    n, t = params.remedy_evaluation.images, np.array(steps)
     images = np.arange(200, 200 + n)
     difficulty = np.exp(np.random.default_rng(3).normal(0, 0.3, n))
     difficulty /= difficulty.mean()
     level = 10 ** (-true_level(entry["name"], t, run.L0, psnr_at_L0) / 10)
     rows = []
-    for order in params.extension.orders:
-        for repeat in range(params.extension.repeats):
+    for order in params.remedy_evaluation.orders:
+        for repeat in range(params.remedy_evaluation.repeats):
             shared = np.random.default_rng([repeat, run.seed]).normal(0, 0.05, (n, len(t)))
             own = np.where(t > run.L0, rng.normal(0, 0.02, (n, len(t))), 0.0)  # nothing changes up to L0
             mse = level * difficulty[:, None] * np.exp(shared + own)
@@ -168,7 +168,7 @@ def _retention(
     for t, psnr in zip(steps, true_level(entry["name"], np.array(steps), run.L0, psnr_at_L0), strict=True):
         for age in [*range(min(t, 31)), *([-1] if t < 16 else [])]:
             mse = 10 ** (-psnr / 10) * (1.6 if age < 0 else 0.6 + 0.2 * math.log2(1 + age))
-            rows += [(order, t, age, mse, 20) for order in params.extension.orders]
+            rows += [(order, t, age, mse, 20) for order in params.remedy_evaluation.orders]
     schema = {"order": pl.String, "step": pl.Int64, "age": pl.Int64, "mse": pl.Float64, "count": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row").select(
         pl.lit(run.run).alias("run"),

@@ -13,12 +13,12 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import save_file
 
-from lgmamba.config.files import probe_file
+from lgmamba.config.files import evaluation_file
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
 from lgmamba.files import file_digest
 from lgmamba.keys import reading_key, train_key
-from tests.analysis.synthetic_inspect import write_inspected
+from tests.analysis.synthetic_probes import write_probes
 from tests.analysis.synthetic_remedies import write_remedies
 from tests.records import record
 
@@ -102,23 +102,23 @@ def study_values(runs: dict[str, Any] | None = None, **changes: Any) -> dict[str
         },
         "runs": DIGITS_RUNS if runs is None else runs,
         "seeds": [0, 1],
-        "probe": {
+        "evaluation": {
             "split": "test",
             "images": 40,
             "repeats": 2,
             "orders": ["permutation"],
-            "max_factor": 25,
-            "factors": [1.25, 1.5, 2, 4, 8, 16],
+            "max_length_ratio": 25,
+            "length_ratios": [1.25, 1.5, 2, 4, 8, 16],
             "extra_steps": [12],
             "batch_images": 64,
-            "piece": 64,
+            "chunk": 64,
             "panel_images": 3,
         },
         "claims": {
             "comparisons": [{"generalist": "uniform", "adaptive": "adaptive"}],
             "seeds": 2,
             "primary": PRIMARY,
-            "far_factors": [2, 4, 8, 25],
+            "far_length_ratios": [2, 4, 8, 25],
         },
         "outputs": {"data": "data/synthetic", "results": "results/synthetic", "reports": "reports/synthetic"},
         "tracking": {"kind": "none", "store": "mlflow"},
@@ -151,14 +151,14 @@ def make_study(
     study_json.parent.mkdir(parents=True)
     study_json.write_text(params.model_dump_json(indent=1))
     if pictures is None:
-        pictures = np.random.default_rng(0).integers(0, 256, (params.probe.panel_images, 1, 8, 8), dtype=np.uint8)
+        pictures = np.random.default_rng(0).integers(0, 256, (params.evaluation.panel_images, 1, 8, 8), dtype=np.uint8)
     for (name, seed), run in params.run_configs().items():
         path = results / "runs" / name / f"seed{seed}"
         write_run(path, params, run, pictures)
-        if params.extension is not None and name in params.extension.runs:
+        if params.remedy_evaluation is not None and name in params.remedy_evaluation.runs:
             write_remedies(path, params, run, float(true_psnr(run, np.array(run.L0))))
-        if params.inspect is not None and name in params.inspect.runs:
-            write_inspected(path, params, run)
+        if params.probes is not None and name in params.probes.runs:
+            write_probes(path, params, run)
     return study_json, results
 
 
@@ -179,9 +179,9 @@ def true_psnr(run: RunConfig, t: np.ndarray, rng: np.random.Generator | None = N
 def write_run(path: Path, params: Params, run: RunConfig, pictures: np.ndarray) -> None:
     """Both stages' outputs of one training."""
     rng = np.random.default_rng([run.seed, *run.run.encode()])
-    train, probe = path / "train", path / "probe"
+    train, evaluation = path / "train", path / "evaluation"
     train.mkdir(parents=True)
-    probe.mkdir()
+    evaluation.mkdir()
     save_file({"weight": np.full(3, run.seed + len(run.run), dtype=np.float32)}, train / "model.safetensors")
     (train / "run.json").write_text(run.model_dump_json(indent=1))
     lengths = [t for t in (1, 2, 4, 8, 16, 32, 64) if t <= run.L0]
@@ -215,22 +215,22 @@ def write_run(path: Path, params: Params, run: RunConfig, pictures: np.ndarray) 
     }
     digest = file_digest(train / "model.safetensors")
     (train / "train.json").write_text(json.dumps(common | summary | {"checkpoint_digest": digest}))
-    steps = params.probe_steps(run)
+    steps = params.evaluation_steps(run)
     found = {
         "wall_s": 3.2,
-        "images": params.probe.images,
-        "repeats": params.probe.repeats,
+        "images": params.evaluation.images,
+        "repeats": params.evaluation.repeats,
         "steps": steps,
-        "probe": params.probe.model_dump(mode="json"),
+        "evaluation": params.evaluation.model_dump(mode="json"),
     }
-    (probe / "probe.json").write_text(json.dumps(common | found | {"checkpoint_digest": digest}))
+    (evaluation / "evaluation.json").write_text(json.dumps(common | found | {"checkpoint_digest": digest}))
     psnr = true_psnr(run, np.array(steps), rng)
-    _steps(params, run, steps, psnr, rng).write_parquet(probe / "steps.parquet")
+    _steps(params, run, steps, psnr, rng).write_parquet(evaluation / "steps.parquet")
     cells = visiting(len(pictures), pictures.shape[2] // run.task.patch_size, max(steps))
-    _retention(params, run, steps, psnr, cells.shape, rng).write_parquet(probe / "retention.parquet")
-    save_file(_panel(run, params.panel_steps(), cells, pictures, rng), probe / "panel.safetensors")
+    _retention(params, run, steps, psnr, cells.shape, rng).write_parquet(evaluation / "retention.parquet")
+    save_file(_panel(run, params.panel_steps(), cells, pictures, rng), evaluation / "panel.safetensors")
     record(train_key(run, DATA_DIGEST), train)
-    record(reading_key(probe_file(params, run), DATA_DIGEST, digest), probe)
+    record(reading_key(evaluation_file(params, run), DATA_DIGEST, digest), evaluation)
 
 
 def visiting(images: int, side: int, steps: int) -> np.ndarray:
@@ -261,14 +261,14 @@ def _history(run: RunConfig, lengths: list[int], rng: np.random.Generator) -> pl
 def _steps(
     params: Params, run: RunConfig, steps: list[int], psnr: np.ndarray, rng: np.random.Generator
 ) -> pl.DataFrame:
-    n, R = params.probe.images, params.probe.repeats
+    n, R = params.evaluation.images, params.evaluation.repeats
     difficulty = np.random.default_rng(1).normal(
         0, 0.3, n
     )  # the same for every run: images differ, runs see the same ones
     grid = pl.DataFrame({"step": steps, "level": 10 ** (-psnr / 10)}, schema={"step": pl.Int64, "level": pl.Float64})
     images = pl.DataFrame({"image": np.arange(100, 100 + n), "factor": np.exp(difficulty - difficulty.std() ** 2 / 2)})
     settings = pl.DataFrame({"mode": ["stream", "prefix"]}).join(
-        pl.DataFrame({"order": params.probe.orders}), how="cross"
+        pl.DataFrame({"order": params.evaluation.orders}), how="cross"
     )
     rows = settings.join(pl.DataFrame({"method": ["model", "paste", "mean_image"]}), how="cross").join(
         pl.DataFrame({"repeat": list(range(R))}), how="cross"
@@ -313,7 +313,7 @@ def _retention(
     both = [
         cells.with_columns(mode=pl.lit(mode), order=pl.lit(order))
         for mode in ("stream", "prefix")
-        for order in params.probe.orders
+        for order in params.evaluation.orders
     ]
     return pl.concat(both).select(
         pl.lit(run.run).alias("run"),

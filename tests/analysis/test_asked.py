@@ -8,6 +8,7 @@ import pytest
 
 from lgmamba import analysis
 from lgmamba.analysis.asked import asked_frame, written_by_queries
+from lgmamba.analysis.files import means_over_seeds
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def folders(tmp_path):
             for way, scale in (("sequential", 0.02), ("independent", 0.01))
             for value in (1, 2, 3, 4)
         ]
-        path = tmp_path / f"seed{seed}" / "probe"
+        path = tmp_path / f"seed{seed}" / "evaluation"
         path.mkdir(parents=True)
         pl.DataFrame(rows).with_columns(run=pl.lit("a"), seed=pl.lit(seed), step=pl.lit(8)).write_parquet(
             path / "asked.parquet"
@@ -49,3 +50,9 @@ def test_what_queries_write_is_the_same_with_and_without_octaves(folders):
 def test_frames_are_gathered_by_the_engine_that_adds_up_in_order():
     sources = sorted((Path(analysis.__file__).parent).rglob("*.py"))
     assert [path.name for path in sources if ".collect()" in path.read_text()] == []
+
+
+def test_means_over_seeds_are_added_up_in_the_order_of_the_seeds():
+    rows = pl.LazyFrame({"run": ["a"] * 7, "seed": range(7), "mse": [0.1 * n for n in range(7)], "count": [1.0] * 7})
+    plan = means_over_seeds(rows.group_by("run", "seed").agg(pl.all().sum()).sort("run", "seed"), ["run"]).explain()
+    assert "SORT BY" in plan  # where the order of the groups is left open, polars leaves out the sort before

@@ -92,9 +92,11 @@ def test_classes_that_are_not_in_the_source_are_named_before_any_job(tmp_path):
 
 def test_what_one_costs_the_other_is_a_number_for_each_training_with_an_interval_over_them():
     ends = {name: {"train": {"class_weight": w}} for name, w in (("w0", 0), ("half", 0.5), ("w1", 1))}
-    made = study(**HEAD, runs=ends, claims={"comparisons": []}, extension={"runs": ["w0"]}, inspect={"runs": ["w0"]})
+    made = study(
+        **HEAD, runs=ends, claims={"comparisons": []}, remedy_evaluation={"runs": ["w0"]}, probes={"runs": ["w0"]}
+    )
     levels = {"w0": (0.02, 50.0), "half": (0.03, 85.0), "w1": (0.04, 90.0)}  # mse, accuracy
-    about = {"mode": "prefix", "order": made.probe.orders[0], "step": 16}
+    about = {"mode": "prefix", "order": made.evaluation.orders[0], "step": 16}
     rows = [
         about
         | {"run": run, "seed": seed, "method": method, "mse": mse + 0.002 * seed * (run == "w1"), "accuracy": right}
@@ -120,6 +122,6 @@ def test_runs_that_differ_in_the_weight_of_classification_alone_are_one_exchange
         "end": {"train": {"class_weight": 1, "lr": 1e-4}},
     }
     found = study(
-        **HEAD, runs=runs, claims={"comparisons": []}, extension={"runs": ["half"]}, inspect={"runs": ["half"]}
+        **HEAD, runs=runs, claims={"comparisons": []}, remedy_evaluation={"runs": ["half"]}, probes={"runs": ["half"]}
     )
     assert exchanges(found) == [{0.0: "w0", 0.5: "half", 1.0: "w1"}]

@@ -24,7 +24,7 @@ def test_runs_come_in_the_order_of_the_configuration(study):
 
 def test_all_missing_files_are_named_at_once(fresh):
     shutil.rmtree(fresh.results / "runs/uniform/seed1")
-    (fresh.results / "runs/adaptive/seed0/probe/steps.parquet").unlink()
+    (fresh.results / "runs/adaptive/seed0/evaluation/steps.parquet").unlink()
     with pytest.raises(CollectError) as error:
         evaluate(fresh.study, fresh.results, fresh.frames)
     message = str(error.value)
@@ -50,12 +50,12 @@ def test_a_run_trained_with_another_configuration_is_refused(fresh):
     ("file", "values", "message"),
     [
         (
-            "probe/probe.json",
+            "evaluation/evaluation.json",
             {"data_digest": "e" * 64},
             "fixed_16 seed 0: trained on images dddddddddddd but reconstructed images eeeeeeeeeeee",
         ),
         (
-            "probe/probe.json",
+            "evaluation/evaluation.json",
             {"checkpoint_digest": "f" * 64},
             "fixed_16 seed 0: reconstructed with checkpoint ffffffffffff, but train/ holds",
         ),
@@ -65,7 +65,7 @@ def test_a_run_trained_with_another_configuration_is_refused(fresh):
             "runs used different images: eeeeeeeeeeee: fixed_16 seed 0; dddddddddddd: fixed_16 seed 1",
         ),
     ],
-    ids=["probe images", "checkpoint", "other images"],
+    ids=["evaluation images", "checkpoint", "other images"],
 )
 def test_results_that_do_not_belong_together_are_refused(fresh, file: str, values: dict, message: str):
     change(fresh.results / "runs/fixed_16/seed0" / file, **values)
@@ -73,15 +73,15 @@ def test_results_that_do_not_belong_together_are_refused(fresh, file: str, value
         evaluate(fresh.study, fresh.results, fresh.frames)
 
 
-def test_another_probe_is_refused(fresh):
-    path = fresh.results / "runs/fixed_16/seed0/probe/probe.json"
-    change(path, probe=json.loads(path.read_text())["probe"] | {"repeats": 9})
+def test_another_evaluation_is_refused(fresh):
+    path = fresh.results / "runs/fixed_16/seed0/evaluation/evaluation.json"
+    change(path, evaluation=json.loads(path.read_text())["evaluation"] | {"repeats": 9})
     with pytest.raises(CollectError, match=r"reconstructed with another configuration.*repeats: found 9, expected 2"):
         evaluate(fresh.study, fresh.results, fresh.frames)
 
 
 def test_runs_measured_on_other_images_cannot_be_paired(fresh):
-    path = fresh.results / "runs/uniform/seed0/probe/steps.parquet"
+    path = fresh.results / "runs/uniform/seed0/evaluation/steps.parquet"
     pl.read_parquet(path).with_columns(pl.col("image") + 1).write_parquet(path)
     record_again(path.parent)
     with pytest.raises(CollectError, match="uniform seed 0: reconstructed other images than fixed_16 seed 0"):
@@ -103,7 +103,7 @@ def test_differing_keys_by_hand():
 
 
 def test_an_error_that_is_no_number_names_its_run(fresh):
-    path = fresh.results / "runs/uniform/seed0/probe/steps.parquet"
+    path = fresh.results / "runs/uniform/seed0/evaluation/steps.parquet"
     steps = pl.read_parquet(path)
     broken = (pl.col("image") == 101) & (pl.col("step") == 8) & (pl.col("method") == "model")
     steps.with_columns(mse=pl.when(broken).then(float("nan")).otherwise("mse").cast(pl.Float32)).write_parquet(path)
@@ -115,7 +115,7 @@ def test_an_error_that_is_no_number_names_its_run(fresh):
 
 
 @pytest.mark.parametrize(
-    "file", ["train/train.json", "train/history.parquet", "probe/steps.parquet", "probe/panel.safetensors"]
+    "file", ["train/train.json", "train/history.parquet", "evaluation/steps.parquet", "evaluation/panel.safetensors"]
 )
 @pytest.mark.parametrize(
     "damage", [lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1])], ids=["half", "a bit"]
@@ -123,14 +123,14 @@ def test_an_error_that_is_no_number_names_its_run(fresh):
 def test_a_damaged_file_is_named_with_its_stage_and_never_read(fresh, file, damage):
     path = fresh.results / "runs/uniform/seed1" / file
     path.write_bytes(damage(path.read_bytes()))
-    stage = {"train": "train", "probe": "reconstruct"}[path.parent.name]
+    stage = {"train": "train", "evaluation": "reconstruct"}[path.parent.name]
     with pytest.raises(CollectError, match=rf"uniform seed 1: .*{path.name}: damaged .*`lgmamba {stage} \.\.\. --out"):
         evaluate(fresh.study, fresh.results, fresh.frames)
     assert not fresh.frames.exists()
 
 
 def test_a_result_that_was_not_finished_is_named(fresh):
-    (fresh.results / "runs/uniform/seed1/probe/record.json").unlink()
+    (fresh.results / "runs/uniform/seed1/evaluation/record.json").unlink()
     with pytest.raises(
         CollectError, match=r"uniform seed 1: .*record\.json: missing, so that what is there was not fin"
     ):

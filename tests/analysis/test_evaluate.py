@@ -28,7 +28,7 @@ def test_a_second_evaluation_gives_the_same_frames(study, tmp_path):
 
 
 def test_curves_are_means_before_the_logarithm(study):
-    steps = pl.read_parquet(study.results / "runs/uniform/seed1/probe/steps.parquet")
+    steps = pl.read_parquet(study.results / "runs/uniform/seed1/evaluation/steps.parquet")
     mine = steps.filter(mode="prefix", order="permutation", method="model", step=8)["mse"].cast(pl.Float64)
     row = frame(study, "curves").filter(run="uniform", seed=1, mode="prefix", method="model", step=8).row(0, named=True)
     assert row["mse"] == pytest.approx(mine.mean(), rel=1e-6)  # single precision per image
@@ -44,7 +44,7 @@ def test_summary_spans_the_seeds(study):
 
 
 def test_retention_is_a_mean_over_seeds(study):
-    paths = [study.results / f"runs/fixed_8/seed{s}/probe/retention.parquet" for s in (0, 1)]
+    paths = [study.results / f"runs/fixed_8/seed{s}/evaluation/retention.parquet" for s in (0, 1)]
     both = [pl.read_parquet(p).filter(mode="prefix", method="model", step=8, age=3)["mse"].item() for p in paths]
     row = (
         frame(study, "retention").filter(run="fixed_8", mode="prefix", method="model", step=8, age=3).row(0, named=True)
@@ -138,7 +138,7 @@ def test_binned_retention_keeps_the_mean(study):
 
 def test_panel_survives_the_disk_and_knows_its_pixels(study):
     panel = read_panel(study.frames / "panel.safetensors")
-    source = study.results / "runs/uniform/seed0/probe/panel.safetensors"
+    source = study.results / "runs/uniform/seed0/evaluation/panel.safetensors"
     from safetensors.numpy import load_file
 
     raw = load_file(source)
@@ -172,7 +172,7 @@ def test_panel_has_every_picture_that_figures_draw_and_the_steps_between(study):
 def test_panels_of_other_images_are_refused(fresh):
     from safetensors.numpy import load_file, save_file
 
-    path = fresh.results / "runs/uniform/seed0/probe/panel.safetensors"
+    path = fresh.results / "runs/uniform/seed0/evaluation/panel.safetensors"
     arrays = load_file(path)
     save_file(arrays | {"images": arrays["images"] + 1}, path)
     record_again(path.parent)

@@ -26,7 +26,7 @@ def keep(reports: Path, study: str, seeds: int = 5, preset: str = "mqar") -> Non
     frames = reports / study / "frames"
     frames.mkdir(parents=True)
     write_atomic(frames / "study.json", to_json(params.model_dump(mode="json")))
-    named = {"run": "mamba_16", "order": params.extension.orders[0]}
+    named = {"run": "mamba_16", "order": params.remedy_evaluation.orders[0]}
     rows = [
         named | {"remedy": name, "step": 64, "against": against, "per_seed": [float(v) for v in values[:seeds]]}
         for name, both in AHEAD.items()

@@ -12,7 +12,7 @@ from lgmamba.analysis.collect import CollectError, collect_runs, load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.remedies.collect import Evaluations, Remedy, collect_remedies, load_evaluations
 from lgmamba.analysis.remedies.evaluate import remedy_frames
-from lgmamba.analysis.remedies.frames import RemedyEvidence, differences_frame, factor_of, longer_generalist
+from lgmamba.analysis.remedies.frames import RemedyEvidence, differences_frame, length_ratio_of, longer_generalist
 from lgmamba.analysis.statistics import Trainings
 from lgmamba.config.study import Params
 from lgmamba.figures import draw
@@ -31,7 +31,9 @@ def frame(study, name: str) -> pl.DataFrame:
 def spoilt(tmp_path: Path):
     """A small study with remedies that a test may spoil: remedies.json of the first seed of `uniform`, and what reads it."""
     runs = {name: DIGITS_RUNS[name] for name in ("uniform", "uniform_short", "adaptive")}
-    values = study_values(runs, probe={"images": 4, "max_factor": 4, "factors": [2]}, claims={"far_factors": [2]})
+    values = study_values(
+        runs, evaluation={"images": 4, "max_length_ratio": 4, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
+    )
     study_json, results = make_study(tmp_path, values | VALUES)
 
     class Spoilt:
@@ -118,7 +120,9 @@ def test_a_longer_generalist_is_plain_and_the_next_longer_one():
         "uniform_8": {"task": {"lengths": {"kind": "uniform", "low": 1, "high": 8}}},
     }
     tried = {"runs": ["uniform_short", "uniform", "uniform_8", "fixed_8", "adaptive"]}
-    params = Params.model_validate(study_values(runs) | VALUES | {"extension": VALUES["extension"] | tried})
+    params = Params.model_validate(
+        study_values(runs) | VALUES | {"remedy_evaluation": VALUES["remedy_evaluation"] | tried}
+    )
     assert longer_generalist(params, "uniform_short") == "uniform_8"
     assert longer_generalist(params, "uniform_8") == "uniform"
     assert longer_generalist(params, "uniform") is None
@@ -126,8 +130,10 @@ def test_a_longer_generalist_is_plain_and_the_next_longer_one():
 
 def made(levels: dict[str, list[float]]) -> RemedyEvidence:
     """Evidence of one run (L0 = 16) at L0, 2 L0 and 4 L0 with exact levels in dB for both seeds."""
-    extension = VALUES["extension"] | {"runs": ["uniform"], "orders": ["permutation"]}
-    params = Params.model_validate(study_values() | {"remedies": VALUES["remedies"][:1], "extension": extension})
+    remedy_evaluation = VALUES["remedy_evaluation"] | {"runs": ["uniform"], "orders": ["permutation"]}
+    params = Params.model_validate(
+        study_values() | {"remedies": VALUES["remedies"][:1], "remedy_evaluation": remedy_evaluation}
+    )
     columns, blocks = {}, []
     for name, psnr in levels.items():
         for step, value in zip((16, 32, 64), psnr, strict=True):
@@ -154,9 +160,9 @@ def test_the_best_control_is_chosen_for_each_training():
 
 
 def test_factors_are_those_asked_for_also_where_patches_are_whole():
-    asked = {"runs": ["uniform"], "factors": [1, 1.1, 1.3, 25]}
-    params = Params.model_validate(study_values() | VALUES | {"extension": VALUES["extension"] | asked})
-    found = {step: factor_of(params.extension, 4, step) for step in params.extension.steps(4)}
+    asked = {"runs": ["uniform"], "length_ratios": [1, 1.1, 1.3, 25]}
+    params = Params.model_validate(study_values() | VALUES | {"remedy_evaluation": VALUES["remedy_evaluation"] | asked})
+    found = {step: length_ratio_of(params.remedy_evaluation, 4, step) for step in params.remedy_evaluation.steps(4)}
     assert found == {1: 0.25, 2: 0.5, 4: 1.0, 5: 1.3, 100: 25.0}
 
 
@@ -226,7 +232,10 @@ def test_the_figure_has_the_best_first_and_no_ideal_memory(study):
     [
         ({"data_digest": "e" * 64}, "trained on images dddddddddddd but remedies tried on images eeeeeeeeeeee"),
         ({"checkpoint_digest": "f" * 64}, "remedies tried on checkpoint ffffffffffff, but train/ holds"),
-        ({"extension": VALUES["extension"] | {"images": 9}}, r"another configuration .* images: found 9, expected 20"),
+        (
+            {"remedy_evaluation": VALUES["remedy_evaluation"] | {"images": 9}},
+            r"another configuration .* images: found 9, expected 20",
+        ),
     ],
     ids=["images", "checkpoint", "configuration"],
 )
@@ -277,7 +286,9 @@ def test_evaluations_are_in_the_column_of_their_setting(study):
 
 def test_one_seed_has_effects_and_no_intervals(tmp_path):
     runs = {name: DIGITS_RUNS[name] for name in ("uniform", "uniform_short", "adaptive")}
-    values = study_values(runs, probe={"images": 4, "max_factor": 2, "factors": [2]}, claims={"far_factors": [2]})
+    values = study_values(
+        runs, evaluation={"images": 4, "max_length_ratio": 2, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
+    )
     study_json, results = make_study(tmp_path, values | VALUES | {"seeds": [0]})
     params = load_study(study_json)
     frames = remedy_frames(params, collect_runs(params, results / "runs"))
@@ -289,7 +300,9 @@ def test_one_seed_has_effects_and_no_intervals(tmp_path):
 def test_controls_alone_are_a_study_too(tmp_path):
     """No remedy listed: the controls are drawn and told."""
     runs = {name: DIGITS_RUNS[name] for name in ("uniform", "uniform_short", "adaptive")}
-    values = study_values(runs, probe={"images": 4, "max_factor": 2, "factors": [2]}, claims={"far_factors": [2]})
+    values = study_values(
+        runs, evaluation={"images": 4, "max_length_ratio": 2, "length_ratios": [2]}, claims={"far_length_ratios": [2]}
+    )
     study_json, results = make_study(tmp_path, values | VALUES | {"remedies": []})
     evaluate(study_json, results, tmp_path / "frames")
     with thumbnails():

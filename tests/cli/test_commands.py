@@ -26,7 +26,7 @@ COMMANDS = (
     "train-stack",
     "reconstruct",
     "remedy",
-    "inspect",
+    "probes",
     "evaluate",
     "keep",
     "figure",
@@ -125,27 +125,37 @@ def test_cuda_without_a_gpu_is_an_error_that_says_what_to_do(lgmamba, paths, mon
         lgmamba(*train_words(paths))
     words = {
         "train": train_words(paths, device="cuda"),
-        "reconstruct": [*probe_words(paths), "--device", "cuda"],
+        "reconstruct": [*evaluation_words(paths), "--device", "cuda"],
         "show": ["show", "--preset", "smoke", "--measure", "--device", "cuda"],
     }[command]
     assert_told(lgmamba(*words), "device: found 'cuda', but torch finds no CUDA device", "expected auto or cpu")
-    assert not (paths.root / "probe" if command == "reconstruct" else paths.out).exists()
+    assert not (paths.root / "evaluation" if command == "reconstruct" else paths.out).exists()
 
 
-def probe_words(paths) -> list:
+def evaluation_words(paths) -> list:
     settings = {
         "split": "test",
         "images": 4,
         "repeats": 1,
         "orders": ["permutation"],
-        "max_factor": 2,
-        "factors": [],
+        "max_length_ratio": 2,
+        "length_ratios": [],
         "extra_steps": [],
     }
-    settings |= {"batch_images": 4, "piece": 4, "panel_images": 2}
-    file = {"run": json.loads(paths.run.read_text()), "probe": settings, "steps": [1, 6, 12], "panel_steps": [1, 6]}
-    (paths.root / "probe.json").write_text(json.dumps(file))
-    given = {"probe": paths.root / "probe.json", "train": paths.out, "data": paths.data, "out": paths.root / "probe"}
+    settings |= {"batch_images": 4, "chunk": 4, "panel_images": 2}
+    file = {
+        "run": json.loads(paths.run.read_text()),
+        "evaluation": settings,
+        "steps": [1, 6, 12],
+        "panel_steps": [1, 6],
+    }
+    (paths.root / "evaluation.json").write_text(json.dumps(file))
+    given = {
+        "config": paths.root / "evaluation.json",
+        "train": paths.out,
+        "data": paths.data,
+        "out": paths.root / "evaluation",
+    }
     return ["reconstruct", *(word for key, value in given.items() for word in (f"--{key}", value))]
 
 
@@ -154,13 +164,13 @@ def test_training_then_reconstruction_by_hand(lgmamba, paths):
     assert (trained.code, trained.err) == (0, "")
     assert trained.out.startswith(f"{paths.out}: 20 steps in ")
     assert {p.name for p in paths.out.iterdir()} == set(FILES)
-    probed = lgmamba(*probe_words(paths), "--device", "cpu")
+    probed = lgmamba(*evaluation_words(paths), "--device", "cpu")
     assert probed.code == 0
-    assert probed.out.startswith(f"{paths.root / 'probe'}: 4 images, up to 12 patches, in ")
+    assert probed.out.startswith(f"{paths.root / 'evaluation'}: 4 images, up to 12 patches, in ")
 
 
 def test_a_missing_checkpoint_is_named(lgmamba, paths):
-    ended = lgmamba(*probe_words(paths), "--device", "cpu")
+    ended = lgmamba(*evaluation_words(paths), "--device", "cpu")
     assert_told(ended, f"{paths.out}/record.json: missing, so that what is there was not finished; `lgmamba train ...")
 
 
@@ -243,9 +253,9 @@ def test_a_damaged_checkpoint_is_named_with_the_command_that_makes_it_again(lgma
     lgmamba(*train_words(paths))
     path = paths.out / file
     path.write_bytes(path.read_bytes()[:-9])
-    ended = lgmamba(*probe_words(paths), "--device", "cpu")
+    ended = lgmamba(*evaluation_words(paths), "--device", "cpu")
     assert_told(ended, str(path), "damaged", f"`lgmamba train ... --out {paths.out}` makes it again")
-    assert not (paths.root / "probe").exists()
+    assert not (paths.root / "evaluation").exists()
 
 
 def test_images_of_another_configuration_are_refused_by_every_reader(lgmamba, paths):
@@ -256,14 +266,16 @@ def test_images_of_another_configuration_are_refused_by_every_reader(lgmamba, pa
     other = build_digits(paths.root / "other", splits={"val": 0.2})
     ended = lgmamba(*train_words(paths, data=other))
     assert_told(ended, f"{other}: images of another configuration", f"than the run's ({mine[:12]})")
-    ended = lgmamba(*probe_words(paths), "--device", "cpu", "--data", other)
+    ended = lgmamba(*evaluation_words(paths), "--device", "cpu", "--data", other)
     assert_told(ended, f"{other}: images of another configuration")
 
 
 def test_a_checkpoint_trained_on_other_images_is_refused(lgmamba, paths):
     lgmamba(*train_words(paths))
     other = build_digits(paths.root / "other", max_images=200)
-    assert_told(lgmamba(*probe_words(paths), "--device", "cpu", "--data", other), f"{paths.out}: trained on images")
+    assert_told(
+        lgmamba(*evaluation_words(paths), "--device", "cpu", "--data", other), f"{paths.out}: trained on images"
+    )
 
 
 def test_images_that_are_current_are_not_decoded_again(lgmamba, paths):

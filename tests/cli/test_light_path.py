@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from tests.analysis.synthetic_inspect import INSPECT
+from tests.analysis.synthetic_probes import PROBES
 from tests.cli.programs import program
 from tests.probe.study import STUDY
 from tests.train.tiny import FILES, build_digits
@@ -28,9 +28,9 @@ PathFinder.find_spec = find_spec
 
 REMEDIES = {
     "remedies": [{"name": "mult", "kind": "spectrum", "form": "mult", "calibrate": "zeroth_order", "mode": "prefix"}],
-    "extension": {
+    "remedy_evaluation": {
         "runs": ["told"],
-        "factors": [2],
+        "length_ratios": [2],
         "orders": ["permutation"],
         "images": 2,
         "calibration": {"images": 2, "steps": 1, "lengths": [2]},
@@ -44,7 +44,7 @@ def bare(tmp_path):
     (tmp_path / "python").mkdir()
     (tmp_path / "python" / "sitecustomize.py").write_text(HIDE)
     values = STUDY | {"runs": {name: STUDY["runs"][name] for name in ("plain", "told")}, "seeds": [0]} | REMEDIES
-    values |= {"extends": "digits", "inspect": INSPECT | {"runs": ["told"], "factors": [2]}}
+    values |= {"extends": "digits", "probes": PROBES | {"runs": ["told"], "length_ratios": [2]}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values))
 
     path = f"{tmp_path / 'python'}:{ROOT}"
@@ -77,11 +77,11 @@ def test_training_reconstruction_and_remedies_need_none_of_the_packages_for_the_
     shown = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml", "--write", "--commands")
     assert shown.code == 0, shown.err
     lines = [line.split() for line in shown.out.splitlines()]
-    train, probe, remedy, look = (line for line in lines[1:] if "told" in line[5])
+    train, evaluation, remedy, look = (line for line in lines[1:] if "told" in line[5])
     trained = bare(*train[1:], "--track", "mlflow", loaded=True)
     assert trained.code == 0, trained.err
     assert "MLflow is not installed: nothing is tracked" in trained.err
-    probed = bare(*probe[1:], loaded=True)
+    probed = bare(*evaluation[1:], loaded=True)
     assert probed.code == 0, probed.err
     looked = bare(*look[1:], loaded=True)
     assert looked.code == 0, looked.err
@@ -90,7 +90,7 @@ def test_training_reconstruction_and_remedies_need_none_of_the_packages_for_the_
     home = tmp_path / "results" / "runs" / "told" / "seed0"
     assert len(list((home / "remedies").iterdir())) == 5
     assert {p.name for p in (home / "train").iterdir()} == set(FILES)
-    assert len(list((home / "probe").iterdir())) == 5
-    assert len(list((home / "inspect").iterdir())) == 14
+    assert len(list((home / "evaluation").iterdir())) == 5
+    assert len(list((home / "probes").iterdir())) == 14
     table = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml", loaded=True)
     assert table.code == 0, table.err

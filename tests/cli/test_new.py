@@ -13,7 +13,7 @@ from tests.workflow.checkouts import ROOT
 TINY = (
     "{train: {steps: 4, warmup_steps: 1, batch_size: 4, log_every: 2, validate_every: 2, validate_images: 4}, "
     "model: {d_model: 8, n_layer: 1, mixer: {d_state: 2}, decoder: {hidden: 8}}, "
-    "probe: {images: 4, panel_images: 2}, tracking: {kind: none}, device: cpu, "
+    "evaluation: {images: 4, panel_images: 2}, tracking: {kind: none}, device: cpu, "
     "data: {image_size: 16, fit: resize}, task: {lengths: {high: 16}}, "
     "runs: {fixed_16: {task: {lengths: {kind: fixed, value: 16}}}, uniform_16: {}, uniform_4: {task: {lengths: {high: 4}}}}}"
 )
@@ -56,7 +56,12 @@ def test_a_new_study_without_images_is_about_the_digits(lgmamba, here):
         16,
         ["fixed_16", "uniform_16", "uniform_4"],
     )
-    assert (params.claims.comparisons, params.remedies, params.extension, params.inspect) == ([], [], None, None)
+    assert (params.claims.comparisons, params.remedies, params.remedy_evaluation, params.probes) == (
+        [],
+        [],
+        None,
+        None,
+    )
 
 
 def test_a_folder_with_a_name_of_any_kind_is_quoted(lgmamba, here):

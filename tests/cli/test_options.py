@@ -12,7 +12,7 @@ from lgmamba.train.checkpoint import load_model
 from tests.data.samples import write_folder
 from tests.workflow.checkouts import ROOT
 
-EVERY_COMMAND_WITH_A_DEVICE = ("train", "reconstruct", "remedy", "inspect", "show")
+EVERY_COMMAND_WITH_A_DEVICE = ("train", "reconstruct", "remedy", "probes", "show")
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "gpu", "mps", "CPU", ""])

@@ -30,7 +30,7 @@ def test_the_table_has_every_run_with_its_cost(lgmamba):
         assert f"{flop / 1e12:,.3g}" in row
     total = sum(cost(run, image_shape(params))[1] for run in params.run_configs().values())
     assert f"training in all: {total / 1e12:,.4g} TFLOP" in ended.out
-    assert f"up to {params.probe_steps(run)[-1]} patches" in ended.out
+    assert f"up to {params.evaluation_steps(run)[-1]} patches" in ended.out
     assert re.search(r"memory at initialisation, Mamba-1 \(512 numbers a layer\), L0 = 32: tau [\d.]+ steps", ended.out)
 
 
@@ -130,7 +130,7 @@ def test_the_commands_are_exactly_those_of_the_workflow(tmp_path):
         "train",
         "reconstruct",
         "remedy",
-        "inspect",
+        "probes",
         "evaluate",
         "figure",
         "report",
@@ -143,8 +143,8 @@ def test_the_commands_stand_in_an_order_that_works(lgmamba):
     stages = [line.split()[3] for line in lines]
     expected = ["data"]
     for run, _ in params.run_configs():
-        expected += ["train", "reconstruct", *["remedy"] * (run in params.extension.runs)]
-        expected += ["inspect"] * (run in params.inspect.runs)
+        expected += ["train", "reconstruct", *["remedy"] * (run in params.remedy_evaluation.runs)]
+        expected += ["probes"] * (run in params.probes.runs)
     expected += ["evaluate", *("figure" for _ in figures_of(params)), "report"]
     assert stages == expected
     for before, line in pairwise(lines[1 : stages.index("evaluate")]):

@@ -28,10 +28,10 @@ SMALL = {
         "told": {"model": {"adaptive": ADAPTIVE}},
     },
     "seeds": [0, 1],
-    "probe": {"max_factor": 25, "factors": [1.25, 1.5, 2, 4, 8, 16], "extra_steps": [3]},
-    "claims": {"comparisons": [{"generalist": "plain", "adaptive": "told"}], "far_factors": [2, 5]},
-    "extension": {"runs": ["plain", "told"]},
-    "inspect": {"runs": ["plain", "told"]},
+    "evaluation": {"max_length_ratio": 25, "length_ratios": [1.25, 1.5, 2, 4, 8, 16], "extra_steps": [3]},
+    "claims": {"comparisons": [{"generalist": "plain", "adaptive": "told"}], "far_length_ratios": [2, 5]},
+    "remedy_evaluation": {"runs": ["plain", "told"]},
+    "probes": {"runs": ["plain", "told"]},
 }
 """Laid over preset digits, so that no test depends on the numbers chosen there."""
 

@@ -78,11 +78,11 @@ def test_each_run_is_the_base_with_its_own_overrides():
 def test_probe_steps_are_powers_of_two_all_training_lengths_and_multiples_of_the_own_one():
     params = study()
     runs = params.runs_by_name()
-    # each: powers of two, every L0, extra, 25 x the largest L0 | factors, far_factors and max_factor x its own L0
+    # each: powers of two, every L0, extra, 25 x the largest L0 | length_ratios, far_length_ratios and max_length_ratio x its own L0
     common = {1, 2, 4, 8, 16, 32, 64, 128, 256} | {4, 12, 16} | {3} | {400}
-    assert params.probe_steps(runs["plain"]) == sorted(common | {20, 24, 32, 64, 128, 256} | {80} | {400})
-    assert params.probe_steps(runs["fixed_12"]) == sorted(common | {15, 18, 24, 48, 96, 192} | {60} | {300})
-    assert params.probe_steps(runs["fixed_4"]) == sorted(common | {5, 6, 8, 16, 32, 64} | {20} | {100})
+    assert params.evaluation_steps(runs["plain"]) == sorted(common | {20, 24, 32, 64, 128, 256} | {80} | {400})
+    assert params.evaluation_steps(runs["fixed_12"]) == sorted(common | {15, 18, 24, 48, 96, 192} | {60} | {300})
+    assert params.evaluation_steps(runs["fixed_4"]) == sorted(common | {5, 6, 8, 16, 32, 64} | {20} | {100})
 
 
 def test_pictures_are_kept_at_sixty_steps_evenly_apart_on_a_log_scale_and_the_same_for_every_run():
@@ -91,13 +91,16 @@ def test_pictures_are_kept_at_sixty_steps_evenly_apart_on_a_log_scale_and_the_sa
     assert {1, 2, 4, 8, 16, 32, 64, 128, 256, 12, 3, 20, 24, 400} < set(steps)
     assert steps[:16] == [*range(1, 17)]  # all of them while they are few
     assert max(b / a for a, b in pairwise(steps[15:])) < 1.13
-    few = {"max_factor": 2, "factors": [2], "extra_steps": [3]}
-    assert study(probe=few, claims={"far_factors": [2]}).panel_steps() == [*range(1, 33)]
+    few = {"max_length_ratio": 2, "length_ratios": [2], "extra_steps": [3]}
+    assert study(evaluation=few, claims={"far_length_ratios": [2]}).panel_steps() == [*range(1, 33)]
 
 
 def test_probe_steps_end_at_the_largest_factor():
-    params = study(probe={"max_factor": 3, "factors": [2, 4], "extra_steps": [47, 48, 49]}, claims={"far_factors": [2]})
-    steps = params.probe_steps(params.runs_by_name()["plain"])
+    params = study(
+        evaluation={"max_length_ratio": 3, "length_ratios": [2, 4], "extra_steps": [47, 48, 49]},
+        claims={"far_length_ratios": [2]},
+    )
+    steps = params.evaluation_steps(params.runs_by_name()["plain"])
     assert steps == [1, 2, 4, 8, 12, 16, 32, 47, 48]
 
 
@@ -161,22 +164,22 @@ def test_a_study_without_state_passing_is_written_as_before_there_was_any():
 
 
 def test_lengths_that_are_looked_into_begin_with_L0():
-    found = study(inspect={"runs": ["plain"], "factors": [25, 1.01, 2]})
-    assert found.inspect.steps(16) == [16, 17, 32, 400]
+    found = study(probes={"runs": ["plain"], "length_ratios": [25, 1.01, 2]})
+    assert found.probes.steps(16) == [16, 17, 32, 400]
 
 
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ({"runs": ["gone"]}, "inspect.runs.0: found 'gone', expected: one of the runs"),
+        ({"runs": ["gone"]}, "probes.runs.0: found 'gone', expected: one of the runs"),
         ({"runs": ["plain", "plain"]}, "runs with each entry once; got ['plain', 'plain']"),
-        ({"factors": [2, 2]}, "factors with each entry once; got [2.0, 2.0]"),
-        ({"factors": [1]}, "inspect.factors.0: found 1, expected: Input should be greater than 1"),
-        ({"images": 1}, "inspect.images: found 1, expected: Input should be greater than or equal to 2"),
+        ({"length_ratios": [2, 2]}, "length_ratios with each entry once; got [2.0, 2.0]"),
+        ({"length_ratios": [1]}, "probes.length_ratios.0: found 1, expected: Input should be greater than 1"),
+        ({"images": 1}, "probes.images: found 1, expected: Input should be greater than or equal to 2"),
     ],
 )
 def test_a_wrong_look_is_refused(given, line):
-    assert line in error(values(inspect=given))
+    assert line in error(values(probes=given))
 
 
 def test_folders_are_named_after_the_study_unless_they_are_given():

@@ -1,11 +1,13 @@
 """What a configuration may not say; every message names the key, what was found and what was expected."""
 
+import json
 import math
 
 import pytest
 
-from lgmamba.config.base import ConfigError
-from lgmamba.config.study import load_params
+from lgmamba.config.base import ConfigError, _at, _renamed_at
+from lgmamba.config.files import read_config
+from lgmamba.config.study import Params, load_params
 from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, at, changed, dotted, error, leaves, mappings, study, values
 
 PASSING = {"kind": "same_image", "max_factor": 4, "share": 0.5}
@@ -14,16 +16,16 @@ COMPARISON = {"generalist": "plain", "adaptive": "told"}
 OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
 OPTIONAL |= {
     "claims",
-    *(f"claims.{key}" for key in ("comparisons", "fixed", "margin", "level", "seeds", "primary", "far_factors")),
-    "inspect",
+    *(f"claims.{key}" for key in ("comparisons", "fixed", "margin", "level", "seeds", "primary", "far_length_ratios")),
+    "probes",
     *(
-        f"inspect.{key}"
-        for key in ("factors", "attention_images", "attention_rows", "gradient_probes", "swaps", "read_every")
+        f"probes.{key}"
+        for key in ("length_ratios", "attention_images", "attention_rows", "gradient_probes", "swaps", "read_every")
     ),
     "remedies",
-    "extension",
-    "extension.repeats",
-    "extension.calibration.order",
+    "remedy_evaluation",
+    "remedy_evaluation.repeats",
+    "remedy_evaluation.calibration.order",
     "train.length_power",
     "data.resampling",
     "task.kind",
@@ -51,7 +53,10 @@ WRONG = {
     "no runs": ({"runs": {}}, ["runs", "found {}", "at least 1"]),
     "inner width 0": ({"model": {"d_model": 4, "mixer": {"expand": 0.1}}}, ["model:", "mixer.expand", "0.1 x 4"]),
     "dt_min above dt_max": ({"model": {"mixer": {"dt_min": 2}}}, ["model.mixer:", "dt_min < dt_max", "got 2.0"]),
-    "factor below 1": ({"probe": {"factors": [0.5]}}, ["probe.factors.0", "found 0.5", "equal to 1"]),
+    "factor below 1": (
+        {"evaluation": {"length_ratios": [0.5]}},
+        ["evaluation.length_ratios.0", "found 0.5", "equal to 1"],
+    ),
     "length of weight 0": (
         {"task": {"lengths": {"kind": "choice", "weights": {4: 0}}}},
         ["task.lengths.weights.4", "found 0", "greater than 0"],
@@ -123,6 +128,24 @@ def test_every_key_misspelt_is_answered_with_the_right_one():
             assert f"{dotted((*path, typo))}: unknown key (value 1); did you mean {key!r}?" in message
             checked += 1
     assert checked > 60
+
+
+def test_an_old_name_of_a_key_is_answered_with_the_new_one_and_a_file_that_has_it_is_understood(tmp_path):
+    tree, checked = values(), 0
+    for path in ((), *mappings(tree)):
+        known = tree if path == () else at(tree, path)
+        for old, new in _renamed_at(_at(Params, path)).items():
+            if new not in known:
+                continue
+            assert old not in known
+            written = changed({key: value for key, value in tree.items()}, (*path, old), known[new])
+            del at(written, path)[new]
+            assert f"{dotted((*path, old))}: unknown key" in (message := error(written))
+            assert f"; it is called {new!r} now" in message
+            (tmp_path / "study.json").write_text(json.dumps(written))
+            assert read_config(tmp_path / "study.json", Params) == study()
+            checked += 1
+    assert checked >= 5
 
 
 def test_a_key_like_no_other_is_answered_with_all_that_exist():

@@ -29,7 +29,7 @@ def test_every_form_loads_in_its_modes_and_survives_a_round_trip(key, mode):
     params = study(remedies=[entry(key, mode)])
     (found,) = params.remedies
     assert (found.kind, found.form_name, found.mode) == (*key, mode)
-    assert found.words
+    assert found.description
     again = validate(Params, params.model_dump(mode="json"), "study.json")
     assert again == params
 
@@ -49,7 +49,7 @@ def test_bounds_stand_in_files_only_where_they_are_set():
     ).remedies
     assert "bounds" not in plain.model_dump(mode="json")
     assert bounded.model_dump(mode="json")["bounds"] == [0.01, 1.0]
-    assert bounded.words == plain.words + ", s from 0.01 to 1"
+    assert bounded.description == plain.description + ", s from 0.01 to 1"
 
 
 def test_a_combination_has_the_mode_of_its_parts_and_needs_no_kind():
@@ -155,43 +155,46 @@ def test_every_row_that_is_always_there_keeps_its_name():
 
 
 @pytest.mark.parametrize(
-    ("extension", "parts"),
+    ("remedy_evaluation", "parts"),
     [
-        ({"runs": ["plain", "gone"]}, ["extension.runs.1: found 'gone'", "one of the runs"]),
-        ({"runs": ["plain", "plain"]}, ["extension.runs.1: found 'plain' twice"]),
-        ({"runs": []}, ["extension.runs: found []"]),
-        ({"factors": [0.5]}, ["extension.factors.0: found 0.5"]),
-        ({"images": 0}, ["extension.images: found 0"]),
-        ({"orders": ["zigzag"]}, ["extension.orders.0: found 'zigzag'"]),
-        ({"calibration": {"images": 1}}, ["extension.calibration.images: found 1"]),
-        ({"calibration": {"lengths": [1]}}, ["extension.calibration.lengths.0: found 1", "greater than 1"]),
-        ({"calibration": {"lengths": [4, 2]}}, ["extension.calibration.lengths: found [4, 2]", "ascending"]),
+        ({"runs": ["plain", "gone"]}, ["remedy_evaluation.runs.1: found 'gone'", "one of the runs"]),
+        ({"runs": ["plain", "plain"]}, ["remedy_evaluation.runs.1: found 'plain' twice"]),
+        ({"runs": []}, ["remedy_evaluation.runs: found []"]),
+        ({"length_ratios": [0.5]}, ["remedy_evaluation.length_ratios.0: found 0.5"]),
+        ({"images": 0}, ["remedy_evaluation.images: found 0"]),
+        ({"orders": ["zigzag"]}, ["remedy_evaluation.orders.0: found 'zigzag'"]),
+        ({"calibration": {"images": 1}}, ["remedy_evaluation.calibration.images: found 1"]),
+        ({"calibration": {"lengths": [1]}}, ["remedy_evaluation.calibration.lengths.0: found 1", "greater than 1"]),
+        ({"calibration": {"lengths": [4, 2]}}, ["remedy_evaluation.calibration.lengths: found [4, 2]", "ascending"]),
     ],
 )
-def test_how_remedies_are_tried_is_checked(extension, parts):
-    message = error(values(extension=extension))
+def test_how_remedies_are_tried_is_checked(remedy_evaluation, parts):
+    message = error(values(remedy_evaluation=remedy_evaluation))
     for part in parts:
         assert part in message
 
 
 def test_remedies_need_to_be_told_where_they_are_tried_and_a_study_needs_neither():
     wrong = values(remedies=[RUNNING])
-    wrong["extension"] = None
-    assert "extension: required where remedies are listed" in error(wrong)
-    assert validate(Params, wrong | {"remedies": []}, "params.yaml").extension is None
-    assert validate(Params, {k: v for k, v in wrong.items() if k not in ("remedies", "extension")}, "p").remedies == []
+    wrong["remedy_evaluation"] = None
+    assert "remedy_evaluation: required where remedies are listed" in error(wrong)
+    assert validate(Params, wrong | {"remedies": []}, "params.yaml").remedy_evaluation is None
+    assert (
+        validate(Params, {k: v for k, v in wrong.items() if k not in ("remedies", "remedy_evaluation")}, "p").remedies
+        == []
+    )
 
 
 def test_steps_are_multiples_of_L0_and_a_few_up_to_it():
-    extension = study(extension={"factors": [1, 1.5, 2, 25]}).extension
-    assert extension.steps(16) == [4, 8, 16, 24, 32, 400]
-    assert extension.steps(1) == [1, 2, 25]
+    remedy_evaluation = study(remedy_evaluation={"length_ratios": [1, 1.5, 2, 25]}).remedy_evaluation
+    assert remedy_evaluation.steps(16) == [4, 8, 16, 24, 32, 400]
+    assert remedy_evaluation.steps(1) == [1, 2, 25]
 
 
 def test_entries_are_told_apart_by_words():
     entries = [entry(key, mode, name=f"e{i}") for i, (key, mode) in enumerate(ALL)]
-    words = {(e.words, e.mode) for e in study(remedies=entries).remedies}
-    assert len(words) == len(entries)
+    description = {(e.description, e.mode) for e in study(remedies=entries).remedies}
+    assert len(description) == len(entries)
 
 
 def test_the_documentation_names_every_kind_with_its_forms_and_modes():
@@ -214,8 +217,8 @@ def test_no_remedy_has_the_name_of_what_a_task_knows_best():
 
 def test_an_overlay_replaces_the_list_and_merges_how_it_is_tried():
     base = load_params(PARAMS)
-    params = load_params(PARAMS, overrides={"remedies": [], "extension": {"images": 7}})
+    params = load_params(PARAMS, overrides={"remedies": [], "remedy_evaluation": {"images": 7}})
     assert params.remedies == []
-    assert params.extension == base.extension.model_copy(update={"images": 7})
-    with pytest.raises(ConfigError, match=r"extension\.imagez: unknown key"):
-        load_params(PARAMS, overrides={"extension": {"imagez": 7}})
+    assert params.remedy_evaluation == base.remedy_evaluation.model_copy(update={"images": 7})
+    with pytest.raises(ConfigError, match=r"remedy_evaluation\.imagez: unknown key"):
+        load_params(PARAMS, overrides={"remedy_evaluation": {"imagez": 7}})

@@ -25,8 +25,8 @@ READ_OUT = {
 
 WRONG = {
     "no factor at which remedies are judged": (
-        {"extension": {"factors": [1, 1.5]}},
-        "extension.factors: found [1.0, 1.5], expected: one of 2 or more, from where on remedies are judged",
+        {"remedy_evaluation": {"length_ratios": [1, 1.5]}},
+        "remedy_evaluation.length_ratios: found [1.0, 1.5], expected: one of 2 or more, from where on remedies are judged",
     ),
     "no validation images": (
         {"data": {"splits": {"val": 0}}},
@@ -34,7 +34,7 @@ WRONG = {
     ),
     "no test images": (
         {"data": {"splits": {"test": 0}}},
-        "data.splits.test: found 0, expected: more than 0, since probe.split reads it",
+        "data.splits.test: found 0, expected: more than 0, since evaluation.split reads it",
     ),
     "no calibration images": (
         {"data": {"splits": {"calib": 0}}, "remedies": [CALIBRATED]},
@@ -45,29 +45,35 @@ WRONG = {
         "remedies.0.clamp: found 0.97, expected: a share that leaves one of the L0 = 16 steps of run 'plain'",
     ),
     "a seed of 64 bits": ({"seeds": [1 << 63]}, "seeds.0: found 9223372036854775808, expected: Input should be less"),
-    "a claim at L0 against L0": ({"claims": {"far_factors": [1]}}, "claims.far_factors.0: found 1"),
+    "a claim at L0 against L0": ({"claims": {"far_length_ratios": [1]}}, "claims.far_length_ratios.0: found 1"),
     "slower than anything": (
         {"model": {"adaptive": ADAPTIVE | {"beyond": "rescale", "slowest": 1e300}}},
         "model.adaptive.slowest: found 1e+300, expected: Input should be less than or equal to 1000000",
     ),
-    "a sequence without end": ({"probe": {"max_factor": 1e300}}, "probe.max_factor: found 1e+300"),
-    "a sequence of a hundred million": (
-        {"probe": {"max_factor": 999_999}},
-        "probe.max_factor: found 999999, expected: sequences of at most 1,000,000 patches; with L0 = 16 they would have 15,999,984",
+    "a sequence without end": (
+        {"evaluation": {"max_length_ratio": 1e300}},
+        "evaluation.max_length_ratio: found 1e+300",
     ),
-    "remedies on such a sequence": ({"extension": {"factors": [999_999]}}, "extension.factors: found 999999"),
-    "a look at such a sequence": ({"inspect": {"factors": [999_999]}}, "inspect.factors: found 999999"),
+    "a sequence of a hundred million": (
+        {"evaluation": {"max_length_ratio": 999_999}},
+        "evaluation.max_length_ratio: found 999999, expected: sequences of at most 1,000,000 patches; with L0 = 16 they would have 15,999,984",
+    ),
+    "remedies on such a sequence": (
+        {"remedy_evaluation": {"length_ratios": [999_999]}},
+        "remedy_evaluation.length_ratios: found 999999",
+    ),
+    "a look at such a sequence": ({"probes": {"length_ratios": [999_999]}}, "probes.length_ratios: found 999999"),
     "read-outs of such a sequence": (
-        {"inspect": {"looks": ["read_outs"], "read_out_at": ["L0", "2000000"]}},
-        "inspect.read_out_at: found 125000, expected: sequences of at most 1,000,000 patches",
+        {"probes": {"kinds": ["read_outs"], "read_out_at": ["L0", "2000000"]}},
+        "probes.read_out_at: found 125000, expected: sequences of at most 1,000,000 patches",
     ),
     "a read-out beside what was read on other images": (
         {"claims": {"primary": [READ_OUT | {"minus": {"run": "plain", "at": "L0"}}]}},
         "claims.primary.0: expected: minus.method: found model, expected refitted or trained",
     ),
     "a read-out at a length where none is fitted": (
-        {"inspect": {"looks": ["read_outs"], "read_out_at": ["L0"]}, "claims": {"primary": [READ_OUT]}},
-        "claims.primary.0.of.at: found 64 steps, expected: one of inspect.read_out_at, [16]",
+        {"probes": {"kinds": ["read_outs"], "read_out_at": ["L0"]}, "claims": {"primary": [READ_OUT]}},
+        "claims.primary.0.of.at: found 64 steps, expected: one of probes.read_out_at, [16]",
     ),
     "a training length without end": (
         {"task": {"lengths": {"kind": "fixed", "value": 10**12}}},
@@ -110,7 +116,7 @@ def test_what_would_fail_after_training_is_said_before(kind):
 
 def test_a_split_that_nothing_reads_may_be_empty():
     assert study(data={"splits": {"calib": 0}}, remedies=[FREE]).data.splits.calib == 0
-    assert study(data={"splits": {"test": 0}}, probe={"split": "val"}).data.splits.test == 0
+    assert study(data={"splits": {"test": 0}}, evaluation={"split": "val"}).data.splits.test == 0
     assert study(data={"splits": {"test": 0}, "source": FOLDER}).data.splits.test == 0
 
 
@@ -155,9 +161,9 @@ def test_runs_that_are_shown_exist_and_are_there_once(shown, said):
 
 def test_shown_runs_leave_the_figures_of_remedies_one():
     params = load_params(PARAMS, "digits")
-    left = next(name for name in params.runs if name not in params.the_extension.runs)
+    left = next(name for name in params.runs if name not in params.the_remedy_evaluation.runs)
     with pytest.raises(
-        ConfigError, match=r"report\.shown: found \['\w+'\], expected: among them one of extension\.runs"
+        ConfigError, match=r"report\.shown: found \['\w+'\], expected: among them one of remedy_evaluation\.runs"
     ):
         load_params(PARAMS, "digits", {"report": {"shown": [left]}})
 
@@ -174,7 +180,12 @@ def test_runs_of_ones_own_need_nothing_else():
     """Three plain runs over another study: no comparison, contrast, remedy or look is asked for, and it has words of its own."""
     for preset in (None, "digits"):
         params = load_params(PARAMS, preset, {"study": "mine", "runs": {"a": None, "b": {}, "c": {}}})
-        assert (params.claims.comparisons, params.remedies, params.extension, params.inspect) == ([], [], None, None)
+        assert (params.claims.comparisons, params.remedies, params.remedy_evaluation, params.probes) == (
+            [],
+            [],
+            None,
+            None,
+        )
         assert (params.claims.primary, params.claims.fixed, params.report) == ([], None, ReportConfig())
 
 
@@ -192,14 +203,18 @@ def test_what_is_inherited_about_runs_that_are_still_there_stays():
     kept = {name: both.runs[name] for name in ("uniform_4", "uniform_16", "adaptive_16")}
     params = load_params(PARAMS, "digits", {"runs": kept})
     assert params.claims == both.claims
-    assert (params.extension, params.inspect, params.remedies) == (both.extension, both.inspect, both.remedies)
+    assert (params.remedy_evaluation, params.probes, params.remedies) == (
+        both.remedy_evaluation,
+        both.probes,
+        both.remedies,
+    )
     one = load_params(PARAMS, "digits", {"runs": {"uniform_16": {}}})
     assert one.claims.comparisons == []
-    assert one.extension.runs == one.inspect.runs == ["uniform_16"]
+    assert one.remedy_evaluation.runs == one.probes.runs == ["uniform_16"]
 
 
 @pytest.mark.parametrize("odd", [1.0, "a", [1], [[1]], [{"generalist": ["a"]}], {"a": 1}, None], ids=repr)
-@pytest.mark.parametrize("section", ["claims.comparisons", "inspect.runs", "extension.runs"])
+@pytest.mark.parametrize("section", ["claims.comparisons", "probes.runs", "remedy_evaluation.runs"])
 def test_what_is_inherited_and_wrong_is_refused_with_its_key(section, odd):
     name, _, key = section.partition(".")
     base = values()
@@ -209,9 +224,9 @@ def test_what_is_inherited_and_wrong_is_refused_with_its_key(section, odd):
 
 
 def test_what_an_overlay_says_itself_is_never_left_out():
-    base = {"runs": {"a": {}}, "extension": {"runs": ["a"], "images": 3}, "remedies": [1], "inspect": None}
-    named = overlaid(base, {"runs": {"b": {}}, "extension": {"runs": ["c"]}})
-    assert named["extension"] == {"runs": ["c"], "images": 3}
+    base = {"runs": {"a": {}}, "remedy_evaluation": {"runs": ["a"], "images": 3}, "remedies": [1], "probes": None}
+    named = overlaid(base, {"runs": {"b": {}}, "remedy_evaluation": {"runs": ["c"]}})
+    assert named["remedy_evaluation"] == {"runs": ["c"], "images": 3}
     with_remedies = overlaid(base, {"runs": {"b": {}}, "remedies": [2]})
-    assert with_remedies["extension"] == base["extension"]  # whose runs are then named as missing
+    assert with_remedies["remedy_evaluation"] == base["remedy_evaluation"]  # whose runs are then named as missing
     assert overlaid(base, {"study": "x"}) == base | {"study": "x"}

@@ -3,14 +3,14 @@
 import polars as pl
 import torch
 
-from lgmamba.config.files import InspectFile
-from lgmamba.config.inspect import InspectConfig
+from lgmamba.config.files import ProbesFile
+from lgmamba.config.probes import ProbesConfig
 from lgmamba.figures.style import Style, use_style
+from lgmamba.probe import probes
 from lgmamba.probe.context import ProbeContext
-from lgmamba.probe.inspect import LOOKS
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.registry import build_task
-from tests.analysis.synthetic_inspect import INSPECT, noise
+from tests.analysis.synthetic_probes import PROBES, noise
 from tests.mixers.test_docs import run_page
 from tests.train.tiny import tiny_run
 
@@ -19,15 +19,15 @@ def context() -> ProbeContext:
     run = tiny_run()
     torch.manual_seed(0)
     model = PatchMamba(run.model, (1, 8, 8), run.task.patch_size, run.L0).eval().requires_grad_(False)
-    config = InspectConfig.model_validate(INSPECT | {"runs": [run.run]})
-    file = InspectFile(run=run, inspect=config, split="test", steps=config.steps(run.L0))
+    config = ProbesConfig.model_validate(PROBES | {"runs": [run.run]})
+    file = ProbesFile(run=run, probes=config, split="test", steps=config.steps(run.L0))
     return ProbeContext(model, build_task(run, noise()), noise(), file)
 
 
 def test_the_example_of_a_probe_makes_its_frame():
     page = run_page("add_a_probe")
     page.check(context())
-    assert "growth" not in LOOKS  # an example, and no probe of the package
+    assert "growth" not in probes.PROBES  # an example, and no probe of the package
 
 
 def test_the_example_of_a_figure_draws_its_frame():

@@ -253,7 +253,7 @@ def test_many_rgb_runs_two_families_and_one_seed(tmp_path):
     }
     runs |= {f"random_{k}": {"task": {"supervision": {"kind": "random_k", "k": k}}} for k in (1, 2, 4)}
     comparisons = [{"generalist": f"uniform_{T}", "adaptive": f"adaptive_{T}"} for T in (4, 16)]
-    values = study_values(runs, probe={"images": 4, "panel_images": 1}, claims={"comparisons": comparisons}) | {
+    values = study_values(runs, evaluation={"images": 4, "panel_images": 1}, claims={"comparisons": comparisons}) | {
         "seeds": [0]
     }
     pictures = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8), dtype=np.uint8)

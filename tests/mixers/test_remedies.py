@@ -37,7 +37,7 @@ def model(kind: str):
 
 def with_mixer(mixer: dict, **more) -> dict:
     """A study one of whose runs has another mixer."""
-    wrong = values(extension={"runs": ["other"]}, inspect={"runs": ["plain"]}, **more)
+    wrong = values(remedy_evaluation={"runs": ["other"]}, probes={"runs": ["plain"]}, **more)
     wrong["runs"]["other"] = {"model": {"mixer": mixer, "adaptive": None, "d_model": 12}}
     return wrong
 
@@ -51,8 +51,8 @@ def off_one(values: dict) -> dict:
 
 CALIBRATION = {"steps": 1, "lengths": [2]}
 """As little as will do: how well calibration finds is tested on Mamba."""
-LAST, PIECE = 3 * remedies.L0, 12
-"""Three training lengths, in two pieces."""
+LAST, CHUNK = 3 * remedies.L0, 12
+"""Three training lengths, in two chunks."""
 STEPS = [3, remedies.L0, LAST]
 SHORT = 2
 
@@ -60,7 +60,7 @@ SHORT = 2
 @cache
 def vanilla(kind: str, mode: str) -> torch.Tensor:
     patches, cells, _ = remedies.images()
-    return run_sequence(model(kind), along(patches, cells), STEPS, mode, PIECE)
+    return run_sequence(model(kind), along(patches, cells), STEPS, mode, CHUNK)
 
 
 @pytest.mark.parametrize(("kind", "key", "mode"), [(kind, *pair) for kind in OTHERS for pair in ALL], ids=str)
@@ -79,7 +79,7 @@ def test_a_remedy_acts_beyond_the_training_length_or_is_refused_with_the_reason(
     if tried.calibrated:
         values["tried"] = off_one(calibrate(tried, remedies.calibration_set("plain", **CALIBRATION)).values)
     made = build(tried, [tried], values, model(kind), LAST)
-    found, plain = remedies.read(made, STEPS, piece=PIECE), vanilla(kind, mode)
+    found, plain = remedies.read(made, STEPS, chunk=CHUNK), vanilla(kind, mode)
     torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)
     assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6
 
@@ -107,20 +107,20 @@ def test_controls_act_on_every_mixer_or_are_refused_with_the_reason(kind, monkey
         return
     monkeypatch.setattr(remedies, "model", lambda name="plain": model(kind))
     for control in remedies.control_remedies(model(kind), remedies.DrawConfig):
-        found, plain = remedies.read(control, STEPS, piece=PIECE), vanilla(kind, control.mode)
+        found, plain = remedies.read(control, STEPS, chunk=CHUNK), vanilla(kind, control.mode)
         torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)
         assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_look_that_a_mixer_does_not_have_is_refused_before_any_job(kind):
-    wrong = with_mixer(OTHERS[kind], remedies=[]) | {"extension": None}
-    wrong["inspect"] |= {"runs": ["other"]}
+    wrong = with_mixer(OTHERS[kind], remedies=[]) | {"remedy_evaluation": None}
+    wrong["probes"] |= {"runs": ["other"]}
     if "attention" in model(kind).config.mixer.supports:
-        assert validate(Params, wrong, "params.yaml").inspect.runs == ["other"]
+        assert validate(Params, wrong, "params.yaml").probes.runs == ["other"]
         return
     message = error(wrong)
-    assert "inspect.runs.0: found 'other', which cannot be looked into" in message
+    assert "probes.runs.0: found 'other', which cannot be looked into" in message
     assert f"not defined for mixer {kind}: no attention" in message
 
 

@@ -96,6 +96,31 @@ NEED_AN_EXTRA = {"analysis", "data", "explorer", "figures", "hosts", "hub", "pub
 """Packages and modules of which a part does; `lgmamba.hosts` itself, remedies, models and tasks do not."""
 
 
+AUDIT = """
+import torch
+from transformers import MambaConfig, MambaForCausalLM
+
+import lgmamba
+from lgmamba.cli import app
+
+torch.manual_seed(0)
+model = MambaForCausalLM(MambaConfig(vocab_size=256, hidden_size=8, num_hidden_layers=1, state_size=2)).eval()
+model.save_pretrained("theirs")
+remedies = [{"name": "slower", "kind": "step_size", "form": "power", "mode": "stream"}]
+lgmamba.audit(model, torch.randint(256, (200,)), L0=8, length_ratios=(1, 2), windows=2, remedies=remedies, out="by_python")
+open("remedies.yaml", "w").write("remedies:\\n- {name: slower, kind: step_size, form: power, mode: stream}\\n")
+words = "audit theirs --bytes --L0 8 --length-ratio 1 --length-ratio 2 --windows 2 --remedies remedies.yaml --device cpu --out by_command"
+app(words.split())
+"""
+
+
+def test_the_extra_for_language_models_alone_gives_the_page_of_a_model_that_was_made_elsewhere(wheel, tmp_path):
+    lm = install(wheel, tmp_path / "lm", "lm")
+    lm.run("-c", AUDIT, cwd=tmp_path, HF_HUB_OFFLINE="1")
+    for made in ("by_python", "by_command"):
+        assert "<html" in (tmp_path / made / "audit.html").read_text()
+
+
 @pytest.fixture(scope="module")
 def bare(core, tmp_path_factory) -> list[str]:
     """Lines that a process says that trains a little and then imports all there is."""
@@ -134,8 +159,8 @@ TINY = {
         "validate_images": 4,
     },
     "model": {"d_model": 8, "n_layer": 1, "mixer": {"d_state": 2}, "decoder": {"hidden": 8}},
-    "probe": {"images": 4, "panel_images": 2, "max_factor": 2, "factors": [2]},
-    "claims": {"far_factors": [2]},
+    "evaluation": {"images": 4, "panel_images": 2, "max_length_ratio": 2, "length_ratios": [2]},
+    "claims": {"far_length_ratios": [2]},
     "runs": {"uniform_16": {}},
     "device": "cpu",
 }

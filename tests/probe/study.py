@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lgmamba.config.files import Layout, ProbeFile, read_config, write_config_files
+from lgmamba.config.files import EvaluationFile, Layout, read_config, write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
 from lgmamba.data.dataset import Dataset, load_dataset
@@ -41,26 +41,26 @@ STUDY = {
         "told": {"model": {"adaptive": ADAPTIVE}},
     },
     "seeds": [0, 1],
-    "probe": {
+    "evaluation": {
         "split": "test",
         "images": 9,
         "repeats": 2,
         "orders": ["permutation", "replacement"],
-        "max_factor": 4,  # up to 24 steps: 16 cells, and half of them again
-        "factors": [2],
+        "max_length_ratio": 4,  # up to 24 steps: 16 cells, and half of them again
+        "length_ratios": [2],
         "extra_steps": [5, 17],
         "batch_images": 4,
-        "piece": 5,
+        "chunk": 5,
         "panel_images": 6,
     },
     "claims": {
         "comparisons": [{"generalist": "plain", "adaptive": "told"}],
         "level": 0.95,
-        "far_factors": [2, 4],
+        "far_length_ratios": [2, 4],
     },
     "remedies": [],
-    "extension": None,
-    "inspect": None,
+    "remedy_evaluation": None,
+    "probes": None,
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
     "tracking": {"kind": "none"},
     "device": "cpu",
@@ -89,9 +89,9 @@ class Study:
     def home(self, run: str, seed: int = 0) -> Path:
         return self.layout.run_dir(run, seed)
 
-    def probe_file(self, run: str, seed: int = 0, **changes: Any) -> ProbeFile:
-        file = read_config(self.layout.probe_json(run, seed), ProbeFile)
-        return file.model_copy(update={"probe": file.probe.model_copy(update=changes)})
+    def evaluation_file(self, run: str, seed: int = 0, **changes: Any) -> EvaluationFile:
+        file = read_config(self.layout.evaluation_json(run, seed), EvaluationFile)
+        return file.model_copy(update={"evaluation": file.evaluation.model_copy(update=changes)})
 
     def train(self, run: str, seed: int = 0) -> None:
         home = self.home(run, seed)
@@ -112,13 +112,13 @@ class Study:
         record_again(path.parent)
 
     def reconstruct(self, run: str, seed: int = 0, out: Path | None = None, **changes: Any) -> dict[str, Any]:
-        """Probe a run, perhaps in another way and to another folder than the study's; errors are not rounded."""
-        home, config = self.home(run, seed), self.probe_file(run, seed, **changes)
+        """Read a run, perhaps in another way and to another folder than the study's; errors are not rounded."""
+        home, config = self.home(run, seed), self.evaluation_file(run, seed, **changes)
         with patch("lgmamba.probe.reconstruct.rounded", lambda values: values):  # so that tests may compare tightly
-            return reconstruct(config, home / "train", self.data, out or home / "probe", CPU)
+            return reconstruct(config, home / "train", self.data, out or home / "evaluation", CPU)
 
     def frame(self, run: str, name: str = "steps", folder: Path | None = None) -> pl.DataFrame:
-        return pl.read_parquet((folder or self.home(run) / "probe") / f"{name}.parquet")
+        return pl.read_parquet((folder or self.home(run) / "evaluation") / f"{name}.parquet")
 
     def model(self, run: str) -> PatchMamba:
         return load_model(self.home(run) / "train" / "model.safetensors")[0]

@@ -34,10 +34,10 @@ MINE = {
         "told": {"model": {"adaptive": {"kind": "length_token"}}},
     },
     "seeds": [0],
-    "probe": {"repeats": 1, "factors": [2], "extra_steps": [], "max_factor": 2, "panel_images": 2},
+    "evaluation": {"repeats": 1, "length_ratios": [2], "extra_steps": [], "max_length_ratio": 2, "panel_images": 2},
     "claims": {
         "comparisons": [{"generalist": "w0", "adaptive": "told"}],
-        "far_factors": [2],
+        "far_length_ratios": [2],
         "primary": [
             {"name": "A", "claim": "a", "of": ACCURATE, "minus": ACCURATE | {"run": "w0"}, "claimed": "above"},
             {
@@ -53,9 +53,9 @@ MINE = {
         {"name": "layers", "kind": "step_size", "form": "layer", "calibrate": "zeroth_order", "mode": "prefix"},
         {"name": "windows", "kind": "assemble", "mode": "stream"},
     ],
-    "extension": {
+    "remedy_evaluation": {
         "runs": ["w1"],
-        "factors": [2],
+        "length_ratios": [2],
         "orders": ["permutation"],
         "images": 3,
         "calibration": {"images": 4, "steps": 1, "lengths": [2], "order": "permutation"},
@@ -63,12 +63,12 @@ MINE = {
 }
 HEADLESS = {"model": {"latent": None, "class_head": None}, "train": {"class_weight": None}}
 KINDS = {
-    "draw": {"runs": MINE["runs"] | {"plain": HEADLESS}, "probe": {"orders": ["permutation"]}},
+    "draw": {"runs": MINE["runs"] | {"plain": HEADLESS}, "evaluation": {"orders": ["permutation"]}},
     "queried": {
         "task": QUERIED["task"],
         "model": HEAD | QUERIED["model"],
-        "probe": {"orders": ["uniform"]},
-        "extension": {"orders": ["uniform"], "calibration": {"order": "uniform"}},
+        "evaluation": {"orders": ["uniform"]},
+        "remedy_evaluation": {"orders": ["uniform"], "calibration": {"order": "uniform"}},
     },
 }
 
@@ -102,7 +102,7 @@ def test_every_image_and_step_has_a_class_named_or_null(named):
     steps, task = named.study.frame("w1"), build_task(named.study.params.runs_by_name()["w1"], named.study.dataset)
     model, _ = load_model(named.study.home("w1") / "train/model.safetensors")
     rows, wanted = named.study.rows(), sorted(set(steps["step"]))
-    order = named.study.params.probe.orders[0]
+    order = named.study.params.evaluation.orders[0]
     _, scores = parted(run_sequence(model, task.held_out(rows, order, 0, wanted[-1]), wanted, "stream"), (1, 8, 8))
     labels = named.study.dataset.labels
     expected = (scores.argmax(-1) != labels[rows][:, None]).float()

@@ -23,9 +23,9 @@ TRIED = {
         {"name": "running", "kind": "step_size", "form": "power", "mode": "stream"},
         {"name": "layers", "kind": "step_size", "form": "layer", "calibrate": "zeroth_order", "mode": "prefix"},
     ],
-    "extension": {
+    "remedy_evaluation": {
         "runs": ["plain", "told"],
-        "factors": [1, 2, 4],
+        "length_ratios": [1, 2, 4],
         "orders": ["permutation", "replacement"],
         "images": 2,
         "repeats": 1,
@@ -41,7 +41,7 @@ def extended(study, tmp_path_factory) -> SimpleNamespace:
     shutil.copytree(study.root / "results", root / "results")
     here = Study(root, validate(Params, study.params.model_dump(mode="json") | TRIED, "study"))
     write_config_files(here.params, root)
-    for run in TRIED["extension"]["runs"]:
+    for run in TRIED["remedy_evaluation"]["runs"]:
         for seed in here.params.seeds:
             home = here.home(run, seed)
             config = read_config(here.layout.remedy_json(run, seed), RemedyFile)

@@ -6,19 +6,19 @@ import polars as pl
 import pytest
 import torch
 
-from lgmamba.config.files import InspectFile, read_config
-from lgmamba.config.inspect import InspectConfig
+from lgmamba.config.files import ProbesFile, read_config
+from lgmamba.config.probes import ProbesConfig
 from lgmamba.config.run import RunConfig
-from lgmamba.model.runner import read_pieces, run_sequence, told
+from lgmamba.model.runner import read_pieces, run_sequence, target_lengths
 from lgmamba.probe.content import PENALTIES, fit_read_out, psnr
 from lgmamba.probe.context import ProbeContext
-from lgmamba.probe.inspect import inspect
-from lgmamba.probe.looks_at_read_outs import READ_OUTS, read_outs
+from lgmamba.probe.of_read_outs import READ_OUTS, read_outs
+from lgmamba.probe.probes import run_probes
 from lgmamba.tasks.registry import build_task
 from tests.tasks.queried.tiny import SHAPE, exact_model, task_of, tiny_run
 from tests.train.tiny import CPU
 
-LOOK = {"looks": ["read_outs"], "order": "permutation", "images": 9, "fit_images": 40, "piece": 64}
+READ_OUTS_ALONE = {"kinds": ["read_outs"], "order": "permutation", "images": 9, "fit_images": 40, "chunk": 64}
 
 
 def test_the_penalty_is_the_one_that_does_best_on_the_images_to_choose_by():
@@ -45,10 +45,10 @@ def test_the_penalty_is_the_one_that_does_best_on_the_images_to_choose_by():
 
 def looked(study, run: str, out) -> pl.DataFrame:
     trained = read_config(study.layout.run_json(run, 0), RunConfig)
-    config = InspectConfig.model_validate(LOOK | {"runs": [run]})
-    file = InspectFile(run=trained, inspect=config, split="test", steps=config.steps(trained.L0))
-    inspect(file, study.home(run) / "train", study.data, out, CPU)
-    assert {path.name for path in out.iterdir()} == {"inspect.json", "record.json", "read_outs.parquet"}
+    config = ProbesConfig.model_validate(READ_OUTS_ALONE | {"runs": [run]})
+    file = ProbesFile(run=trained, probes=config, split="test", steps=config.steps(trained.L0))
+    run_probes(file, study.home(run) / "train", study.data, out, CPU)
+    assert {path.name for path in out.iterdir()} == {"probes.json", "record.json", "read_outs.parquet"}
     return pl.read_parquet(out / "read_outs.parquet")
 
 
@@ -71,10 +71,10 @@ def test_read_outs_of_a_trained_run_beside_its_own(study, tmp_path, run):
 def test_content_that_the_decoder_no_longer_finds_is_found_by_a_refitted_read_out(study, tmp_path):
     """A decoder that is turned round draws nothing, and what it is given has not changed."""
     config = read_config(study.layout.run_json("plain", 0), RunConfig)
-    look = InspectConfig.model_validate(LOOK | {"runs": ["plain"], "read_out_at": ["L0"]})
+    look = ProbesConfig.model_validate(READ_OUTS_ALONE | {"runs": ["plain"], "read_out_at": ["L0"]})
     model, task = study.model("plain"), build_task(config, study.dataset)
     model.requires_grad_(False)
-    file = InspectFile(run=config, inspect=look, split="test", steps=[6])
+    file = ProbesFile(run=config, probes=look, split="test", steps=[6])
     before = read_outs(ProbeContext(model, task, study.dataset, file))["read_outs"]["psnr"]
     for weight in model.decoder.parameters():
         weight.neg_()
@@ -90,7 +90,7 @@ def test_of_queries_all_latents_of_the_picture_are_read_out(stride):
     model, task = exact_model(run, SHAPE), task_of(run)
     seq = task.held_out(torch.arange(3), "uniform", 0, 4)
     seq = replace(seq, images=seq.images.double() / 255)
-    (piece,) = read_pieces(model, seq, [4], told(model, 3, 4))
-    latents = model.for_read_out(piece.outputs[:, -1], piece.state)
+    (chunk,) = read_pieces(model, seq, [4], target_lengths(model, 3, 4))
+    latents = model.for_read_out(chunk.outputs[:, -1], chunk.state)
     drawn = model.canvas.picture(model.decode(latents.unflatten(1, (-1, 8))))
-    torch.testing.assert_close(drawn, model.ask(piece.state, seq, 4))
+    torch.testing.assert_close(drawn, model.ask(chunk.state, seq, 4))

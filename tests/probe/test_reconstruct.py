@@ -15,7 +15,7 @@ from lgmamba.data.artefact import read_manifest
 from lgmamba.data.dataset import load_dataset
 from lgmamba.files import file_digest
 from lgmamba.metrics import LIMIT
-from lgmamba.probe.reconstruct import Probe, reconstruct, rounded
+from lgmamba.probe.reconstruct import Evaluation, reconstruct, rounded
 from lgmamba.provenance import code_digest
 from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import load_model
@@ -23,7 +23,7 @@ from tests.train.tiny import CPU, build_digits
 
 STEPS = [1, 2, 3, 4, 5, 6, 8, 12, 16, 17, 24]
 KEYS = ["mode", "order", "method", "repeat", "image", "step"]
-FILES = {"probe.json", "steps.parquet", "retention.parquet", "panel.safetensors", "record.json"}
+FILES = {"evaluation.json", "steps.parquet", "retention.parquet", "panel.safetensors", "record.json"}
 TEXT, WHOLE = pl.String, pl.Int64
 SCHEMA = {
     "run": TEXT,
@@ -95,7 +95,7 @@ def few(request, study, tmp_path_factory):
     return request.param, folder
 
 
-@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"piece": 1}, {"piece": 1000}], ids=str)
+@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"chunk": 1}, {"chunk": 1000}], ids=str)
 def test_how_many_images_and_steps_are_read_at_a_time_changes_nothing(study, few, tmp_path, changes):
     run, folder = few
     study.reconstruct(run, out=tmp_path, **FEW | changes)
@@ -146,7 +146,7 @@ def test_pasting_has_the_mean_images_error_where_nothing_was_read_and_none_elsew
 
 def test_probe_json_says_what_was_probed(study):
     home = study.home("told", 1)
-    about = json.loads((home / "probe" / "probe.json").read_text())
+    about = json.loads((home / "evaluation" / "evaluation.json").read_text())
     assert about.pop("wall_s") > 0
     assert about == {
         "run": "told",
@@ -158,7 +158,7 @@ def test_probe_json_says_what_was_probed(study):
         "data_digest": read_manifest(study.data).sha256,
         "checkpoint_digest": file_digest(home / "train" / "model.safetensors"),
         "code_digest": code_digest("lgmamba.probe.reconstruct"),
-        "probe": study.params.probe.model_dump(mode="json"),
+        "evaluation": study.params.evaluation.model_dump(mode="json"),
     }
 
 
@@ -168,8 +168,8 @@ def test_files_are_readable_by_all_and_twice_gives_the_same_bytes(study, tmp_pat
     assert {p.name for p in tmp_path.iterdir()} == FILES
     for name in FILES:
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o644
-    for name in FILES - {"probe.json", "record.json"}:
-        assert (tmp_path / name).read_bytes() == (study.home("told") / "probe" / name).read_bytes()
+    for name in FILES - {"evaluation.json", "record.json"}:
+        assert (tmp_path / name).read_bytes() == (study.home("told") / "evaluation" / name).read_bytes()
 
 
 def test_more_images_than_there_are_are_all_that_there_are(study, tmp_path):
@@ -186,7 +186,7 @@ def test_a_checkpoint_of_another_run_is_refused(study, tmp_path):
         text += rf"found one of '{run}' seed {seed} of study 'tiny'; "
         text += "train it again"
         with pytest.raises(ConfigError, match=text):
-            reconstruct(study.probe_file("plain"), study.home(run, seed) / "train", study.data, tmp_path, CPU)
+            reconstruct(study.evaluation_file("plain"), study.home(run, seed) / "train", study.data, tmp_path, CPU)
     assert not list(tmp_path.iterdir())
 
 
@@ -205,10 +205,13 @@ def test_what_is_no_checkpoint_is_named(study, tmp_path, content):
 def test_a_split_without_images_is_refused(study, tmp_path):
     images = load_dataset(build_digits(tmp_path / "data", splits={"test": 0.0}))
     with pytest.raises(
-        ConfigError, match=r"probe\.split: found 'test', which holds no image; .*data\.splits\.test > 0"
+        ConfigError, match=r"evaluation\.split: found 'test', which holds no image; .*data\.splits\.test > 0"
     ):
-        Probe(
-            study.model("plain"), build_task(study.probe_file("plain").run, images), study.probe_file("plain"), images
+        Evaluation(
+            study.model("plain"),
+            build_task(study.evaluation_file("plain").run, images),
+            study.evaluation_file("plain"),
+            images,
         )
 
 
@@ -225,6 +228,6 @@ def test_errors_are_written_to_a_thousandth_of_a_decibel():
 
 def test_what_the_stage_writes_is_rounded(study, tmp_path):
     home = study.home("plain")
-    reconstruct(study.probe_file("plain", 0), home / "train", study.data, tmp_path, CPU)
+    reconstruct(study.evaluation_file("plain", 0), home / "train", study.data, tmp_path, CPU)
     found, exact = (study.frame("plain", folder=folder).sort(KEYS) for folder in (tmp_path, None))
     assert np.array_equal(found["mse"].to_numpy(), rounded(exact["mse"].to_numpy()))

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import RemedyFile, remedy_file
-from lgmamba.config.remedies import ExtensionConfig, controls_of
+from lgmamba.config.remedies import RemedyEvaluationConfig, controls_of
 from lgmamba.config.study import Params, validate
 from lgmamba.data.artefact import read_manifest
 from lgmamba.data.dataset import load_dataset
@@ -42,7 +42,7 @@ REMEDIES = [
 ]
 EXTENSION = {
     "runs": ["plain", "told"],
-    "factors": [1, 2, 4],
+    "length_ratios": [1, 2, 4],
     "orders": ["permutation", "replacement"],
     "images": IMAGES,
     "repeats": 2,
@@ -58,10 +58,10 @@ SCHEMA = dict.fromkeys(["run", "remedy", "mode", "order"], pl.String) | dict.fro
 SCHEMA |= {"mse": pl.Float32}
 
 
-def file(study, run: str, seed: int = 0, remedies: list | None = None, **extension: Any) -> RemedyFile:
+def file(study, run: str, seed: int = 0, remedies: list | None = None, **remedy_evaluation: Any) -> RemedyFile:
     values = study.params.model_dump(mode="json") | {
         "remedies": REMEDIES if remedies is None else remedies,
-        "extension": EXTENSION | extension,
+        "remedy_evaluation": EXTENSION | remedy_evaluation,
     }
     params = validate(Params, values, "study")
     return remedy_file(params, params.run_configs()[run, seed])
@@ -178,7 +178,7 @@ def test_remedies_json_says_what_was_tried_and_what_it_cost(study, folders):
         "data_digest": read_manifest(study.data).sha256,
         "checkpoint_digest": file_digest(study.home("told") / "train" / "model.safetensors"),
         "code_digest": code_digest("lgmamba.probe.remedy"),
-        "extension": ExtensionConfig.model_validate(EXTENSION).model_dump(mode="json"),
+        "remedy_evaluation": RemedyEvaluationConfig.model_validate(EXTENSION).model_dump(mode="json"),
     }
     assert [row["name"] for row in rows] == rows_of("told")
     for row in rows:
@@ -189,7 +189,7 @@ def test_remedies_json_says_what_was_tried_and_what_it_cost(study, folders):
         assert all(0 <= share <= 1 for share in row["written_share"].values())
     of = {row["name"]: row for row in rows}
     mult = of["mult"]["calibration"]
-    assert (mult["images"], mult["passes"]) == (8, 2 * 3 * 2)
+    assert (mult["images"], mult["n_forward"]) == (8, 2 * 3 * 2)
     assert set(mult["T"]) == {"12", "24"}
     for found in mult["T"].values():
         assert len(found["factors"]) == 2
@@ -209,7 +209,7 @@ def test_artefacts_are_those_of_calibrated_entries_and_say_whose_they_are(study,
 
 def of_few(study, run: str, out: Path, given: Path | None, **changes: int) -> None:
     config = file(study, run, images=3, repeats=1, orders=["replacement"])
-    config = config.model_copy(update={"probe": config.probe.model_copy(update=changes)})
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
     try_remedies(config, study.home(run) / "train", study.data, out, None, given, CPU)
 
 
@@ -221,13 +221,13 @@ def few(request, study, folders, tmp_path_factory) -> tuple[str, Path]:
     return request.param, folder
 
 
-@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"piece": 2}], ids=str)
+@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"chunk": 2}], ids=str)
 def test_how_many_images_and_steps_are_read_at_a_time_changes_nothing(study, folders, few, tmp_path, changes):
     run, folder = few
-    given = folders[run] / "artefacts" if "piece" not in changes else None  # the same values: what is tested is reading
+    given = folders[run] / "artefacts" if "chunk" not in changes else None  # the same values: what is tested is reading
     of_few(study, run, tmp_path, given, **{"batch_images": 2} | changes)
     mine, other = (pl.read_parquet(where / "steps.parquet").sort(KEYS) for where in (folder, tmp_path))
-    if "piece" in changes:  # calibrated anew, so factors differ by rounding
+    if "chunk" in changes:  # calibrated anew, so factors differ by rounding
         mine, other = (v.filter(~pl.col("remedy").is_in(list(CALIBRATED | {"two"}))) for v in (mine, other))
     assert_frame_equal(other, mine, rel_tol=2.0**-10)  # two roundings to 12 binary digits
 
@@ -307,7 +307,7 @@ def test_given_values_are_used_and_refused_for_another_checkpoint_or_entry(study
 def test_a_calibration_split_that_is_too_small_is_named_with_its_size(study, tmp_path):
     there = study.dataset.manifest.counts["calib"]
     wanted = EXTENSION["calibration"] | {"images": there + 1}
-    text = rf"extension\.calibration\.images: found {there + 1}, but the split calib holds {there} images; .*data\.splits\.calib"
+    text = rf"remedy_evaluation\.calibration\.images: found {there + 1}, but the split calib holds {there} images; .*data\.splits\.calib"
     with pytest.raises(ConfigError, match=text):
         tried(study, "plain", tmp_path, calibration=wanted)
     about = tried(study, "plain", tmp_path, remedies=REMEDIES[:2], calibration=wanted, images=1, repeats=1)
@@ -318,13 +318,13 @@ def test_another_checkpoint_and_an_empty_split_are_refused(study, tmp_path):
     with pytest.raises(ConfigError, match=r"expected the checkpoint of run 'plain' seed 0 .*one of 'plain' seed 1"):
         try_remedies(file(study, "plain"), study.home("plain", 1) / "train", study.data, tmp_path, None, None, CPU)
     images, config = load_dataset(build_digits(tmp_path / "data", splits={"test": 0.0})), file(study, "plain")
-    with pytest.raises(ConfigError, match=r"probe\.split: found 'test', which holds no image"):
+    with pytest.raises(ConfigError, match=r"evaluation\.split: found 'test', which holds no image"):
         Trial(study.model("plain"), build_task(config.run, images), config, images, "")
 
 
 def test_random_numbers_belong_to_the_image(study):
     hashes = study.dataset.id_hash[study.rows(4)]
-    keys = stage._random_keys(hashes, 1, 12)
-    assert torch.equal(stage._random_keys(hashes[2:3], 1, 12), keys[2:3])
-    assert torch.equal(stage._random_keys(hashes, 1, 5), keys[:, :5])
-    assert not torch.equal(stage._random_keys(hashes, 0, 12), keys)
+    random_scores = stage._random_scores(hashes, 1, 12)
+    assert torch.equal(stage._random_scores(hashes[2:3], 1, 12), random_scores[2:3])
+    assert torch.equal(stage._random_scores(hashes, 1, 5), random_scores[:, :5])
+    assert not torch.equal(stage._random_scores(hashes, 0, 12), random_scores)

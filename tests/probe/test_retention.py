@@ -97,7 +97,7 @@ def test_the_map_and_the_steps_frame_have_the_same_mean_error(study):
 
 @pytest.mark.parametrize("run", ["plain", "told"])
 def test_the_pictures_are_the_first_images_in_the_first_order_told_each_length(study, run):
-    panel = load_file(study.home(run) / "probe" / "panel.safetensors")
+    panel = load_file(study.home(run) / "evaluation" / "panel.safetensors")
     shapes = {name: (tuple(v.shape), v.dtype) for name, v in panel.items()}
     assert shapes == {
         "images": ((6,), torch.int64),

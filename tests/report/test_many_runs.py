@@ -11,7 +11,7 @@ import pytest
 
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
-from lgmamba.analysis.contrasts import Levels, contrasts_frame
+from lgmamba.analysis.contrasts import OPPOSITE, SHOWN, SMALL, Levels, contrasts_frame
 from lgmamba.analysis.evaluate import levels_of
 from lgmamba.analysis.kept import check_kept, keep
 from lgmamba.analysis.shown import COMPARING, MANY_RUNS, shown_rows
@@ -19,14 +19,14 @@ from lgmamba.explorer import explorer_page
 from lgmamba.figures import draw
 from lgmamba.keys import evaluate_key, figure_key
 from lgmamba.records import Key, finish
-from lgmamba.report import facts, write_report
+from lgmamba.report import context, contrasts, render, write_report
 from lgmamba.report.captions import SELECTION
-from lgmamba.report.mixers import mixer_facts, mixer_headline, predictor_rows
+from lgmamba.report.mixers import mixer_context, mixer_headline, predictor_rows
 from tests.analysis.conftest import mixed  # noqa: F401 (a fixture)
 from tests.figures.thumbnails import thumbnails
 from tests.records import record_again
 
-SHOWN = ["gru", "uniform"]
+DRAWN = ["gru", "uniform"]
 PLAIN = ["uniform", "gru", "attention"]
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "reports/mixers_digits"
@@ -48,7 +48,7 @@ def many(mixed, tmp_path_factory) -> SimpleNamespace:  # noqa: F811
     """The study of three mixers with two of its runs shown and 13 contrasts, and its report, with figures that are drawn in tests."""
     root = tmp_path_factory.mktemp("many")
     values = json.loads(mixed.study.read_text())
-    values["report"]["shown"] = SHOWN
+    values["report"]["shown"] = DRAWN
     values["claims"] |= {"primary": CHANGES, "seeds": 2}
     study, frames = root / "study.json", root / "frames"
     study.write_text(json.dumps(values))
@@ -56,7 +56,7 @@ def many(mixed, tmp_path_factory) -> SimpleNamespace:  # noqa: F811
     params = load_study(study)
     L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
     levels = {None: levels_of(pl.read_parquet(frames / "curves.parquet"), None)}
-    found = contrasts_frame(Levels(levels, L0, params.probe.orders[0], params.task.NULL), params.claims)
+    found = contrasts_frame(Levels(levels, L0, params.evaluation.orders[0], params.task.NULL), params.claims)
     found.write_parquet(frames / "contrasts.parquet")
     record_again(frames)
     reported(study, frames, root)
@@ -82,13 +82,13 @@ def test_figures_one_by_one_have_the_shown_runs_and_comparisons_have_all(many, t
         if name in COMPARING:
             assert rows is frame
         elif "runs" in frame.columns:
-            assert {run for runs in rows["runs"] for run in runs.split(",")} == set(SHOWN)
+            assert {run for runs in rows["runs"] for run in runs.split(",")} == set(DRAWN)
         else:
-            assert set(rows["run"].drop_nulls()) == set(SHOWN)
+            assert set(rows["run"].drop_nulls()) == set(DRAWN)
             assert rows["run"].null_count() == frame["run"].null_count()  # baselines, patches read
     with thumbnails():
         draw("curves", many.study, many.frames, tmp_path)
-    assert set(pl.read_csv(tmp_path / "curves.csv")["run"].drop_nulls()) == set(SHOWN)
+    assert set(pl.read_csv(tmp_path / "curves.csv")["run"].drop_nulls()) == set(DRAWN)
 
 
 def test_which_runs_are_shown_makes_figures_again_and_no_numbers(many, tmp_path):
@@ -108,7 +108,7 @@ def test_sentences_captions_links_and_explorer_are_about_the_shown_runs(many):
     for row in ("| attention |", "| gru_fixed |"):
         assert row in details
     linked = {run for runs in re.findall(r"explorer\.html#t=\d+&runs=([\w,]+)", report) for run in runs.split(",")}
-    assert linked == set(SHOWN)
+    assert linked == set(DRAWN)
     page = explorer_page(many.params, many.frames)
     assert '"name":"gru"' in page and '"name":"attention"' not in page and '"name":"gru_fixed"' not in page
 
@@ -127,10 +127,22 @@ def test_many_contrasts_are_a_table_below_the_answer(many):
     assert '<span class="verdict' in html
 
 
+def test_of_very_many_contrasts_the_answer_has_those_that_are_shown(many, monkeypatch):
+    monkeypatch.setattr(contrasts, "MOST", len(CHANGES) - 1)
+    rows = pl.read_parquet(many.frames / "contrasts.parquet")
+    shown = rows.filter(pl.col("verdict").is_in([SHOWN, SMALL, OPPOSITE]))["claim"].to_list()
+    assert 0 < len(shown) < len(rows)
+    told = render("report.md.jinja", context.gather(many.study, many.frames), rich=False, picture=str)
+    answer = told.partition("## Answer\n")[2].partition("![")[0]
+    table = [line for line in answer.splitlines() if line.startswith("| ")][2:]
+    assert [re.sub(r"[^\w ].*", "", line.removeprefix("| ").removeprefix("[")).strip() for line in table] == shown
+    assert "All of them: [second page](details.md#primary-contrasts)." in answer
+
+
 def test_few_contrasts_are_sentences_and_many_runs_without_a_choice_are_told_of_it(mixed, many, tmp_path, monkeypatch):  # noqa: F811
     said = "`report.shown: [...]` in the configuration names those that are drawn"
     assert said not in (many.root / "report.md").read_text()
-    monkeypatch.setattr(facts, "MANY_RUNS", 3)
+    monkeypatch.setattr(context, "MANY_RUNS", 3)
     reported(mixed.study, mixed.frames, tmp_path)
     assert said in (tmp_path / "report.md").read_text()
     assert "up to some 3 of them" in (tmp_path / "report.md").read_text() and MANY_RUNS == 24
@@ -156,7 +168,7 @@ def test_the_page_on_mixers_has_the_numbers_of_the_kept_frames(tmp_path):
 
     params = load_study(KEPT / "frames/study.json")
     headline = json.loads((KEPT / "headline.json").read_text())
-    headline["mixers"] = mixer_headline(mixer_facts(params, KEPT / "frames"))
+    headline["mixers"] = mixer_headline(mixer_context(params, KEPT / "frames"))
     page = ROOT / "docs/mixers.md"
     (tmp_path / "mixers.md").write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "headline.json").write_text(json.dumps(headline))

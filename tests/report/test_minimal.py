@@ -49,7 +49,7 @@ def test_a_study_without_comparisons_is_reported(tmp_path, seeds):
 
 def test_constant_images_that_every_run_copies_perfectly_are_reported(tmp_path):
     study, results = finished(tmp_path, claims={"comparisons": []})
-    for path in results.glob("runs/*/seed*/probe/*.parquet"):
+    for path in results.glob("runs/*/seed*/evaluation/*.parquet"):
         frame = pl.read_parquet(path)
         frame.with_columns(pl.lit(0, frame["mse"].dtype).alias("mse")).write_parquet(path)
         record_again(path.parent)

@@ -174,7 +174,7 @@ def test_sequences_too_short_for_a_key_are_refused(built):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"data": {"source": {"window": 700}}}, r"probe\.max_factor: found .* 512 steps, expected: at most 444, .* data\.source\.window"),
+        ({"data": {"source": {"window": 700}}}, r"evaluation\.max_length_ratio: found .* 512 steps, expected: at most 444, .* data\.source\.window"),
         ({"data": {"source": {"kind": "none", "samples": 99}}}, r"data\.source\.kind: found 'none', expected: text"),
         ({"claims": {"primary": []}, "remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}]}, r"remedies\.0: .* that is `truncate`"),
     ],

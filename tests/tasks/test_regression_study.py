@@ -7,7 +7,7 @@ import torch
 from lgmamba.analysis import figures_of, frames_of
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.config.base import ConfigError
-from lgmamba.config.files import Layout, ProbeFile, probe_files, read_config, write_config_files
+from lgmamba.config.files import EvaluationFile, Layout, evaluation_files, read_config, write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import load_params
 from lgmamba.data.build import build_dataset
@@ -30,8 +30,8 @@ SMALL = {
         "s6_fixed_6": {"task": {"body": "s6", "lengths": {"kind": "fixed", "value": 6}}},
     },
     "seeds": [0],
-    "probe": {"images": 40, "max_factor": 4, "factors": [2], "batch_images": 16, "piece": 5},
-    "claims": {"comparisons": [], "primary": [], "far_factors": [2, 4]},
+    "evaluation": {"images": 40, "max_length_ratio": 4, "length_ratios": [2], "batch_images": 16, "chunk": 5},
+    "claims": {"comparisons": [], "primary": [], "far_length_ratios": [2, 4]},
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
 }
 
@@ -49,7 +49,13 @@ def study(tmp_path_factory):
         train(
             read_config(home / "run.json", RunConfig), root / "data", home / "train", home / "work", cpu, NullTracker()
         )
-        reconstruct(read_config(home / "probe.json", ProbeFile), home / "train", root / "data", home / "probe", cpu)
+        reconstruct(
+            read_config(home / "evaluation.json", EvaluationFile),
+            home / "train",
+            root / "data",
+            home / "evaluation",
+            cpu,
+        )
     evaluate(layout.study, root / "results", layout.frames)
     with thumbnails():
         for figure in figures_of(params):
@@ -64,16 +70,16 @@ def test_every_file_is_there_and_none_about_pictures(study):
     assert not {"task", "gallery", "retention"} & set(figures_of(params))
     assert "theory" in figures_of(params)
     for run in params.runs:
-        files = {path.name for path in (layout.run_dir(run, 0) / "probe").iterdir()}
-        assert set(probe_files(params.task)) == {"probe.json", "steps.parquet"}
-        assert files == {*probe_files(params.task), "record.json"}
+        files = {path.name for path in (layout.run_dir(run, 0) / "evaluation").iterdir()}
+        assert set(evaluation_files(params.task)) == {"evaluation.json", "steps.parquet"}
+        assert files == {*evaluation_files(params.task), "record.json"}
 
 
 def test_errors_are_those_of_the_task_and_the_level_is_of_their_mean(study):
     _, layout, _ = study
     curves = pl.read_parquet(layout.frames / "curves.parquet")
     assert set(curves["method"]) == {"model", "zero", "least_squares"}
-    steps = pl.read_parquet(layout.run_dir("uniform_6", 0) / "probe/steps.parquet")
+    steps = pl.read_parquet(layout.run_dir("uniform_6", 0) / "evaluation/steps.parquet")
     here = steps.filter(mode="prefix", method="model", step=24)["mse"].cast(pl.Float64).mean()
     row = curves.filter(run="uniform_6", mode="prefix", method="model", step=24)
     assert row["mse"].item() == pytest.approx(here)

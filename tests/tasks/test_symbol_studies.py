@@ -9,10 +9,10 @@ import torch
 from lgmamba.analysis import figures_of, frames_of
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.config.files import (
+    EvaluationFile,
     Layout,
-    ProbeFile,
     RemedyFile,
-    probe_files,
+    evaluation_files,
     read_config,
     remedy_files,
     write_config_files,
@@ -36,12 +36,19 @@ SMALL = {
     "train": {"steps": 10, "batch_size": 8, "warmup_steps": 5, "log_every": 5, "validate_every": 10},
     "runs": {"mamba_16": {}},
     "seeds": [0],
-    "probe": {"images": 30, "max_factor": 4, "factors": [2], "batch_images": 30, "piece": 8},
-    "claims": {"far_factors": [2, 4]},
-    "extension": {"factors": [1, 4], "images": 10, "calibration": {"images": 4, "steps": 1, "lengths": [4]}},
+    "evaluation": {"images": 30, "max_length_ratio": 4, "length_ratios": [2], "batch_images": 30, "chunk": 8},
+    "claims": {"far_length_ratios": [2, 4]},
+    "remedy_evaluation": {
+        "length_ratios": [1, 4],
+        "images": 10,
+        "calibration": {"images": 4, "steps": 1, "lengths": [4]},
+    },
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
 }
-ORDERS = {"mqar": {"probe": {"orders": ["gap", "load"]}, "extension": {"orders": ["gap", "load"]}}, "automaton": {}}
+ORDERS = {
+    "mqar": {"evaluation": {"orders": ["gap", "load"]}, "remedy_evaluation": {"orders": ["gap", "load"]}},
+    "automaton": {},
+}
 CONTROLS = {"mqar": ["truncate", "reset", "subset_random", "freeze"], "automaton": ["freeze"]}
 UNITS = {"mqar": "Accuracy (%)", "automaton": "Scaled accuracy (%)"}
 
@@ -57,7 +64,9 @@ def study(request, tmp_path_factory):
     build_dataset(params.data, [], root / "data", workers=1)
     home = layout.run_dir("mamba_16", 0)
     train(read_config(home / "run.json", RunConfig), root / "data", home / "train", home / "work", cpu, NullTracker())
-    reconstruct(read_config(home / "probe.json", ProbeFile), home / "train", root / "data", home / "probe", cpu)
+    reconstruct(
+        read_config(home / "evaluation.json", EvaluationFile), home / "train", root / "data", home / "evaluation", cpu
+    )
     remedy = read_config(home / "remedy.json", RemedyFile)
     try_remedies(remedy, home / "train", root / "data", home / "remedies", None, None, cpu)
     evaluate(layout.study, root / "results", layout.frames)
@@ -72,7 +81,7 @@ def test_every_file_is_there_and_none_about_parts_that_steps_do_not_show(study):
     _, params, layout, _ = study
     assert {path.name for path in layout.frames.iterdir()} == {*frames_of(params), "record.json"}
     home = layout.run_dir("mamba_16", 0)
-    for stage, files in (("probe", probe_files(params.task)), ("remedies", remedy_files(params.task))):
+    for stage, files in (("evaluation", evaluation_files(params.task)), ("remedies", remedy_files(params.task))):
         assert {path.name for path in (home / stage).iterdir() if path.is_file()} == {*files, "record.json"}
         assert "retention.parquet" not in files
     assert "remedies" in figures_of(params)

@@ -246,10 +246,12 @@ def test_the_loss_is_cross_entropy_over_all_answers():
 
 WINDOWS = {"remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}]}
 WINDOW = {"remedies": [{"name": "w", "kind": "window", "mode": "stream"}]}
-LOAD = {"task": {"keys": 256}, "extension": {"orders": ["load"]}}
+LOAD = {"task": {"keys": 256}, "remedy_evaluation": {"orders": ["load"]}}
 LOOKS = {"images": 8, "fit_images": 8, "attention_images": 1, "attention_rows": 1, "gradient_probes": 1, "swaps": 1}
-INSPECT = {"inspect": {"runs": ["mamba_16"], "factors": [2], "order": "gap", "read_every": 0.5, "piece": 8, **LOOKS}}
-READ_OUTS = {"inspect": INSPECT["inspect"] | {"looks": ["read_outs"]}}
+PROBES = {
+    "probes": {"runs": ["mamba_16"], "length_ratios": [2], "order": "gap", "read_every": 0.5, "chunk": 8, **LOOKS}
+}
+READ_OUTS = {"probes": PROBES["probes"] | {"kinds": ["read_outs"]}}
 TRUNCATED = {
     "name": "a",
     "claim": "b",
@@ -267,8 +269,8 @@ TRUNCATED = {
         ("automaton", {"claims": {"primary": [TRUNCATED]}}, r"found remedy 'truncate', expected: one of"),
         (
             "mqar",
-            {"probe": {"orders": ["gap", "load"]}},
-            r"probe\.max_factor: found .* 400 steps, expected: at most 32",
+            {"evaluation": {"orders": ["gap", "load"]}},
+            r"evaluation\.max_length_ratio: found .* 400 steps, expected: at most 32",
         ),
         ("mqar", LOAD | WINDOWS, r"remedies\.0: .* changes with every step"),
         ("mqar", {"task": {"pairs": 9}}, r"task\.lengths: found at most 16 steps, expected: 18 or more"),
@@ -285,8 +287,8 @@ TRUNCATED = {
         ),
         ("achilles_composite", WINDOW, r"remedies\.0: .* stands among the first steps"),
         ("copying", {"task": {"spread": 20}}, r"task\.spread: found 20"),
-        ("mqar", INSPECT, r"inspect: found runs of task mqar, expected: null, since it follows cells"),
-        ("mqar", READ_OUTS, r"inspect: found runs of task mqar, expected: null, since its predictions are no pictures"),
+        ("mqar", PROBES, r"probes: found runs of task mqar, expected: null, since it follows cells"),
+        ("mqar", READ_OUTS, r"probes: found runs of task mqar, expected: null, since its predictions are no pictures"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_reason(preset, change, message):

@@ -28,6 +28,12 @@ def test_the_area_is_under_the_lower_hull():
     assert exchange_area(mse, accuracy) == pytest.approx(0.375)
 
 
+def test_a_weight_as_good_for_the_class_as_an_end_and_worse_for_the_picture_changes_nothing():
+    """K = 1 twice, at R = 0 and 0.5: the lower one is the frontier's end."""
+    mse, accuracy = np.array([0.01, 0.02, 0.02, 0.03]), np.array([50.0, 50.0, 70.0, 90.0])
+    assert exchange_area(mse, accuracy) == pytest.approx(0.5)
+
+
 def test_a_weight_ahead_of_both_ends_makes_it_negative():
     assert exchange_area(np.array([0.02, 0.01, 0.03]), np.array([50.0, 95.0, 90.0])) < 0
 

@@ -64,7 +64,7 @@ def test_weights_that_are_not_there_or_of_another_form_are_named(tmp_path, data)
 
 
 def refused(message, runs):
-    alone = {"claims": {"comparisons": []}, "remedies": [], "extension": None, "inspect": None}
+    alone = {"claims": {"comparisons": []}, "remedies": [], "remedy_evaluation": None, "probes": None}
     with pytest.raises(ConfigError, match=message):
         study(runs=runs, **alone)
 

@@ -111,7 +111,7 @@ def write_small_study(root: Path, *, chains_only: bool = False) -> None:
     values["claims"]["comparisons"] = [pair.model_dump()]
     values["seeds"] = values["seeds"][:1]
     if chains_only:
-        values |= {"extension": None, "remedies": [], "inspect": None}
+        values |= {"remedy_evaluation": None, "remedies": [], "probes": None}
         values["claims"] |= {"primary": []}
     values["study"] = "small"
     del values["outputs"]  # reports/small: a folder that git does not ignore, as in the default study

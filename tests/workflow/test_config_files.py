@@ -9,8 +9,8 @@ import pytest
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import (
     DataFile,
+    EvaluationFile,
     Layout,
-    ProbeFile,
     TrackingFile,
     config_contents,
     read_config,
@@ -35,8 +35,12 @@ def test_every_file_reads_back_as_what_was_written(params, tmp_path):
     assert read_config(layout.tracking, TrackingFile).study == params.study
     for (name, seed), run in params.run_configs().items():
         assert read_config(layout.run_json(name, seed), RunConfig) == run
-        probe = read_config(layout.probe_json(name, seed), ProbeFile)
-        assert (probe.run, probe.probe, probe.steps) == (run, params.probe, params.probe_steps(run))
+        evaluation = read_config(layout.evaluation_json(name, seed), EvaluationFile)
+        assert (evaluation.run, evaluation.evaluation, evaluation.steps) == (
+            run,
+            params.evaluation,
+            params.evaluation_steps(run),
+        )
 
 
 def test_a_second_call_writes_nothing(params, tmp_path):
@@ -54,7 +58,7 @@ def test_one_run_changed_changes_that_runs_files_alone(params, tmp_path):
     runs[name] = (runs[name] or {}) | {"train": {**((runs[name] or {}).get("train") or {}), "weight_decay": 0.0123}}
     changed = write_config_files(load_params(ROOT / "params.yaml", overrides={"runs": runs}), tmp_path)
     layout = Layout(tmp_path / params.outputs.results)
-    mine = {f(name, seed) for f in (layout.run_json, layout.probe_json) for seed in params.seeds}
+    mine = {f(name, seed) for f in (layout.run_json, layout.evaluation_json) for seed in params.seeds}
     assert {path for path in changed if path.parent != layout.frozen} == mine | {layout.study}
     frozen = sorted(path.name.rsplit("-", 1)[0] for path in changed if path.parent == layout.frozen)
     stages = [f"{stage}-{name}-seed{seed}" for stage in ("reconstruct", "train") for seed in params.seeds]

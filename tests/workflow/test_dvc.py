@@ -23,7 +23,7 @@ def reproduced(tmp_path_factory) -> Checkout:
     write_small_study(copy.path)
     values = yaml.safe_load((copy.path / "params.yaml").read_text())
     values["tracking"]["kind"] = "none"
-    values["inspect"] = None  # as in the default study, whose stages dvc.yaml has
+    values["probes"] = None  # as in the default study, whose stages dvc.yaml has
     (copy.path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     copy.commit("small study")
     copy.run("dvc", "repro", LGMAMBA_PRELOADED=served.folder("models"))  # which each stage would load for its one job
@@ -40,8 +40,8 @@ def test_stages_are_those_of_the_parameters(checkout):
     pairs = [f"{run}-{seed}" for run, seed in params.run_configs()]
     expected = {"config", "data", "evaluate", "figures", "report"}
     expected |= {f"{stage}@{pair}" for stage in ("train", "reconstruct") for pair in pairs}
-    expected |= {f"remedy@{run}-{seed}" for run in params.extension.runs for seed in params.seeds}
-    assert params.inspect is None  # or dvc.yaml needs the stage
+    expected |= {f"remedy@{run}-{seed}" for run in params.remedy_evaluation.runs for seed in params.seeds}
+    assert params.probes is None  # or dvc.yaml needs the stage
     assert set(checkout.run("dvc", "stage", "list", "--name-only").split()) == expected
 
 

@@ -81,7 +81,7 @@ def test_what_was_packed_is_unpacked_but_for_the_weights(tmp_path):
 
 def test_a_run_without_all_its_errors_is_not_packed_in_part(tmp_path):
     _, results = make_study(tmp_path)
-    steps = next(results.glob("runs/*/seed*/probe/steps.parquet"))
+    steps = next(results.glob("runs/*/seed*/evaluation/steps.parquet"))
     pl.read_parquet(steps)[1:].write_parquet(steps)
     record_again(steps.parent)
     done = script("results_without_weights.py", "pack", "--results", results, "--to", tmp_path / "packed")
@@ -108,11 +108,11 @@ def test_a_study_without_snakemake(tmp_path):
 
     late = script(*one, "--stages", "reconstruct", "--minutes", 0, **there)  # no time: nothing is begun
     assert late.returncode == 1
-    assert not list(runs.glob("*/seed0/probe/probe.json"))
+    assert not list(runs.glob("*/seed0/evaluation/evaluation.json"))
     second = script(*one, "--stages", "data,train,reconstruct", **there)
     assert second.returncode == 0, second.stdout + second.stderr
     assert weights.stat().st_mtime_ns == before  # what is current is not made again
-    assert [p.parts[-4] for p in runs.glob("*/seed0/probe/probe.json")] == ["uniform_16"]
+    assert [p.parts[-4] for p in runs.glob("*/seed0/evaluation/evaluation.json")] == ["uniform_16"]
 
     longer = script(*one, "--stages", "data,train", "--override", "{train: {steps: 70}}", **there)
     assert longer.returncode == 0, longer.stdout + longer.stderr

@@ -49,7 +49,7 @@ def stale(params: Params, *stages: str) -> dict[JobName, str]:
     return {name: reason for name in jobs if name[0] in stages and (reason := look.reason(name))}
 
 
-READ = ("data", "train", "reconstruct", "remedy", "inspect")
+READ = ("data", "train", "reconstruct", "remedy", "probes")
 
 
 def test_what_was_made_is_current_and_what_follows_from_a_change_is_not(study):
@@ -86,10 +86,10 @@ def test_other_code_is_noticed(study, monkeypatch):
 
 def test_more_steps_to_look_at_touch_neither_remedies_nor_trainings(study):
     make(study, *READ)
-    more = configured(probe={"extra_steps": [3, 5, 6]})
+    more = configured(evaluation={"extra_steps": [3, 5, 6]})
     assert {name[0] for name in stale(more, *READ)} == {"reconstruct"}
     run = next(iter(more.run_configs().values()))
-    assert set(type(remedy_file(more, run).probe).model_fields) == {"split", "batch_images", "piece"}
+    assert set(type(remedy_file(more, run).evaluation).model_fields) == {"split", "batch_images", "chunk"}
 
 
 def test_where_things_lie_who_is_told_and_what_computes_change_no_number(study):
@@ -108,7 +108,7 @@ def test_kept_frames_are_not_those_of_a_changed_study(study):
     assert why(study) == "not there yet"
     shutil.copytree(Layout(study.outputs.results).frames, job.out)
     assert why(study) is None
-    changed = configured(probe={"repeats": 2})
+    changed = configured(evaluation={"repeats": 2})
     assert why(changed) == "after evaluate"
     make(changed, "reconstruct")
     make(changed, "evaluate")
@@ -187,7 +187,7 @@ def test_every_job_finds_its_configuration_under_a_name_that_no_other_content_ha
             zip(job.words[2 + (job.stage == "figure") :: 2], job.words[3 + (job.stage == "figure") :: 2], strict=True)
         )
         config = next(
-            Path(options[f"--{name}"]) for name in ("config", "run", "probe", "study") if f"--{name}" in options
+            Path(options[f"--{name}"]) for name in ("config", "run", "evaluation", "study") if f"--{name}" in options
         )
         assert config.is_file()
     before = {path: path.read_bytes() for path in Path("results/smoke/frozen").iterdir()}

@@ -105,19 +105,20 @@ def test_other_folders_and_another_device_are_no_other_configuration(params, tmp
 def test_every_other_value_is(params, tmp_path):
     values = json.loads(params.model_dump_json())
     values["seeds"] = [*values["seeds"], 17]
-    values["probe"]["max_factor"] += 1
+    values["evaluation"]["max_length_ratio"] += 1
     (tmp_path / "study.json").write_text(to_json(values))
     with pytest.raises(
-        ConfigError, match=r"probe\.max_factor: found 26\.0, expected 25\.0\n  seeds: found \[.*17\], expected"
+        ConfigError,
+        match=r"evaluation\.max_length_ratio: found 26\.0, expected 25\.0\n  seeds: found \[.*17\], expected",
     ):
         check_kept(params, tmp_path)
 
 
 def test_a_configuration_of_another_version_is_named(params, tmp_path):
     values = json.loads(params.model_dump_json())
-    del values["probe"]["repeats"]
+    del values["evaluation"]["repeats"]
     (tmp_path / "study.json").write_text(to_json(values))
-    with pytest.raises(ConfigError, match=r"study\.json is invalid:\s+probe\.repeats"):
+    with pytest.raises(ConfigError, match=r"study\.json is invalid:\s+evaluation\.repeats"):
         check_kept(params, tmp_path)
 
 

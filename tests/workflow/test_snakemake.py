@@ -46,12 +46,12 @@ def test_dry_run_on_the_real_parameters_lists_every_job(checkout):
         "train": n,
         "reconstruct": n,
         "evaluate": 1,
-        "remedy": len(params.extension.runs) * len(params.seeds),
+        "remedy": len(params.remedy_evaluation.runs) * len(params.seeds),
         "figure": len(figures_of(params)),
         "report": 1,
     }
-    if params.inspect is not None:
-        expected["inspect"] = len(params.inspect.runs) * len(params.seeds)
+    if params.probes is not None:
+        expected["probes"] = len(params.probes.runs) * len(params.seeds)
     if params.tracking.kind == "mlflow":
         expected["track_report"] = 1
     assert checkout.planned() == expected
@@ -216,8 +216,8 @@ def test_time_stamps_decide_nothing(spoilable):
         for path in results:
             os.utime(path, (time, time))
         assert spoilable.planned() == {}
-    probe = spoilable.path / home(spoilable, next(iter(params.runs))) / "probe"
-    (probe / "retention.parquet").write_bytes(b"half of it")
+    evaluation = spoilable.path / home(spoilable, next(iter(params.runs))) / "evaluation"
+    (evaluation / "retention.parquet").write_bytes(b"half of it")
     text = spoilable.snakemake("--until", "reconstruct")
     assert planned(text) == {"reconstruct": 1}
     assert "retention.parquet damaged" in text
@@ -281,7 +281,7 @@ def test_tracked_runs_are_found_by_study(finished):
     assert len(trainings) == len(load_params(finished.path / "params.yaml").run_configs())
     params = load_params(finished.path / "params.yaml")
     remedies = [r for r in runs if r[0] == "remedy"]
-    assert len(remedies) == len(params.extension.runs) * len(params.seeds)
+    assert len(remedies) == len(params.remedy_evaluation.runs) * len(params.seeds)
     assert all(
         status == "FINISHED" and any(m.startswith("psnr/") for m in metrics) for _, status, metrics, _ in remedies
     )

@@ -205,7 +205,7 @@ def test_the_report_is_one_run_and_a_newer_one_replaces_it(tmp_path):
 @pytest.mark.workflow
 def test_trainings_carry_what_they_reach_on_held_out_images(tmp_path):
     params = load_params(ROOT / "params.yaml")
-    run, L0, order = run_config().run, run_config().L0, params.probe.orders[0]
+    run, L0, order = run_config().run, run_config().L0, params.evaluation.orders[0]
     train(tmp_path, 0, range(3), 3)
     rows = [(run, seed, "prefix", order, "model", t, 10.0 + seed + t, 80.0) for seed in (0, 1) for t in (1, L0)]
     rows += [(run, 0, "prefix", order, "model", 2 * L0, 10.0 + 2 * L0, None)]
@@ -254,7 +254,13 @@ def test_remedies_are_one_run_that_a_newer_one_replaces_and_no_store_is_no_matte
     pl.DataFrame(rows, schema=["order", "remedy", "step", "mse"], orient="row").write_parquet(
         tmp_path / "out" / "steps.parquet"
     )
-    about = {"L0": 4, "data_digest": "d", "checkpoint_digest": "c", "code_digest": "e", "extension": {"images": 2}}
+    about = {
+        "L0": 4,
+        "data_digest": "d",
+        "checkpoint_digest": "c",
+        "code_digest": "e",
+        "remedy_evaluation": {"images": 2},
+    }
     calibration = {"seconds": 2.0}
     about["remedies"] = [{"name": "vanilla", "words": "as it is", "read_s": 0.5, "calibration": calibration}]
     write_atomic(tmp_path / "out" / "remedies.json", to_json(about))
@@ -272,7 +278,7 @@ def test_remedies_are_one_run_that_a_newer_one_replaces_and_no_store_is_no_matte
         "psnr/permutation/paste": LIMIT,
         "seconds/vanilla": 2.5,
     }
-    assert found.data.params == {"L0": "4", "extension.images": "2", "remedy.vanilla": "as it is"}
+    assert found.data.params == {"L0": "4", "remedy_evaluation.images": "2", "remedy.vanilla": "as it is"}
     track_remedies(None, run, tmp_path / "gone")
     with caplog.at_level(logging.WARNING):
         track_remedies(tmp_path / "store", run, tmp_path / "gone")

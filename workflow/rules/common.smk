@@ -176,12 +176,12 @@ def every_run(folder, names):
 
 def extended_runs(folder, names):
     """These files in `folder` of the runs that remedies are tried on, every seed; none where none are tried."""
-    return files_of(PARAMS.extension.runs if PARAMS.extension is not None else [], folder, names)
+    return files_of(PARAMS.remedy_evaluation.runs if PARAMS.remedy_evaluation is not None else [], folder, names)
 
 
-def inspected_runs(folder, names):
+def probed_runs(folder, names):
     """The same of the runs that are looked into."""
-    return files_of(PARAMS.inspect.runs if PARAMS.inspect is not None else [], folder, names)
+    return files_of(PARAMS.probes.runs if PARAMS.probes is not None else [], folder, names)
 
 
 def files_of(runs, folder, names):

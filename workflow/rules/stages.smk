@@ -1,16 +1,16 @@
 """Images -> trained runs -> reconstructions -> frames. Each rule is one call of `python -m lgmamba`, see lgmamba/jobs.py."""
 
 from lgmamba.analysis import frames_of
-from lgmamba.config.files import probe_files, remedy_files
+from lgmamba.config.files import evaluation_files, remedy_files
 from lgmamba.devices import wanted
 
 DATA_FILES = [f"{PARAMS.outputs.data}/manifest.json"]
 TRAIN_FILES = ["run.json", "train.json", "history.parquet", "model.safetensors"]
-PROBE_FILES = probe_files(PARAMS.task)
+EVALUATION_FILES = evaluation_files(PARAMS.task)
 # and artefacts/, of the remedies that have some
 REMEDY_FILES = remedy_files(PARAMS.task)
-INSPECT_FRAMES = PARAMS.inspect.frames if PARAMS.inspect is not None else ()
-INSPECT_FILES = ["inspect.json", *(f"{name}.parquet" for name in INSPECT_FRAMES)]
+PROBES_FRAMES = PARAMS.probes.frames if PARAMS.probes is not None else ()
+PROBES_FILES = ["probes.json", *(f"{name}.parquet" for name in PROBES_FRAMES)]
 RESULTS = str(PARAMS.outputs.results)
 RUN = f"{RESULTS}/runs/{{run}}/seed{{seed}}"
 LOGS = f"{RESULTS}/logs"
@@ -77,7 +77,7 @@ rule reconstruct:
         data=ancient(DATA_FILES),
         train=ancient([f"{RUN}/train/{name}" for name in TRAIN_FILES]),
     output:
-        [f"{RUN}/probe/{name}" for name in (*PROBE_FILES, RECORD)],
+        [f"{RUN}/evaluation/{name}" for name in (*EVALUATION_FILES, RECORD)],
     log:
         f"{LOGS}/reconstruct/{{run}}/seed{{seed}}.log",
     benchmark:
@@ -121,25 +121,25 @@ rule remedy:
         "python -m {params.words:q} > {log:q} 2>&1"
 
 
-rule inspect:
+rule probes:
     input:
-        unless_current("inspect"),
+        unless_current("probes"),
         data=ancient(DATA_FILES),
         train=ancient([f"{RUN}/train/{name}" for name in TRAIN_FILES]),
     output:
-        [f"{RUN}/inspect/{name}" for name in (*INSPECT_FILES, RECORD)],
+        [f"{RUN}/probes/{name}" for name in (*PROBES_FILES, RECORD)],
     log:
-        f"{LOGS}/inspect/{{run}}/seed{{seed}}.log",
+        f"{LOGS}/probes/{{run}}/seed{{seed}}.log",
     benchmark:
-        f"{TIMES}/inspect/{{run}}/seed{{seed}}.tsv"
+        f"{TIMES}/probes/{{run}}/seed{{seed}}.tsv"
     conda:
         ENV
     threads: train_threads
     resources:
         gpu=USES_GPU,
     params:
-        words=words("inspect"),
-        why=why("inspect"),
+        words=words("probes"),
+        why=why("probes"),
     message:
         "Look into {wildcards.run}, seed {wildcards.seed} ({params.why}; progress: {log})"
     shell:
@@ -150,9 +150,9 @@ rule evaluate:
     input:
         unless_current("evaluate"),
         train=ancient(every_run("train", TRAIN_FILES)),
-        probe=ancient(every_run("probe", PROBE_FILES)),
+        evaluation=ancient(every_run("evaluation", EVALUATION_FILES)),
         remedies=ancient(extended_runs("remedies", REMEDY_FILES)),
-        inspected=ancient(inspected_runs("inspect", INSPECT_FILES)),
+        probes=ancient(probed_runs("probes", PROBES_FILES)),
     output:
         [f"{RESULTS}/frames/{name}" for name in (*frames_of(PARAMS), RECORD)],
     log:

@@ -24,7 +24,7 @@ import sys
 
 GROUPS = {
     "models": (
-        ("train", "reconstruct", "remedy", "inspect", "track"),
+        ("train", "reconstruct", "remedy", "probes", "track"),
         (
             "torch",
             "torch._dynamo",

@@ -32,15 +32,15 @@ from lgmamba.records import RECORD, checked, checked_all, read_record, record_te
 AXES = ("mode", "order", "repeat", "image", "step")
 SMALL = ("train/run.json", "train/train.json", "train/history.parquet", "train/record.json")
 SMALL += ("remedies/remedies.json", "remedies/steps.parquet", "remedies/retention.parquet", "remedies/record.json")
-FOLDERS = ("inspect", "remedies/artefacts")
+FOLDERS = ("probes", "remedies/artefacts")
 
 
 def pack(results: Path, to: Path, mb: float) -> None:
     """Runs that are complete, in as few files as the limit allows."""
     to.mkdir(parents=True, exist_ok=True)
     number, size, tar = 0, float("inf"), None
-    for probe in sorted(results.glob("runs/*/seed*/probe/probe.json")):
-        home = probe.parents[1]
+    for evaluation in sorted(results.glob("runs/*/seed*/evaluation/evaluation.json")):
+        home = evaluation.parents[1]
         members = {
             str((home / name).relative_to(results)): (home / name).read_bytes()
             for name in SMALL
@@ -52,14 +52,14 @@ def pack(results: Path, to: Path, mb: float) -> None:
             for f in sorted((home / folder).glob("*"))
             if f.is_file()
         }
-        record = read_record(home / "probe", "reconstruct")
-        probed = checked_all(home / "probe", tuple(record.files), "reconstruct")
+        record = read_record(home / "evaluation", "reconstruct")
+        probed = checked_all(home / "evaluation", tuple(record.files), "reconstruct")
         content = errors(probed.pop("steps.parquet"))
         members |= {str(path.relative_to(results)): path.read_bytes() for path in probed.values()}
-        members[f"{home.relative_to(results)}/probe/errors.parquet"] = content
+        members[f"{home.relative_to(results)}/evaluation/errors.parquet"] = content
         files = {"errors.parquet" if name == "steps.parquet" else name: digest for name, digest in record.files.items()}
         files["errors.parquet"] = hashlib.sha256(content).hexdigest()
-        members[f"{home.relative_to(results)}/probe/{RECORD}"] = record_text(replace(record, files=files)).encode()
+        members[f"{home.relative_to(results)}/evaluation/{RECORD}"] = record_text(replace(record, files=files)).encode()
         here = sum(map(len, members.values())) + 1024 * len(members)
         if size + here > mb * 2**20:
             if tar:
@@ -114,7 +114,7 @@ def unpack(results: Path, source: Path) -> None:
     for path in sorted(source.glob(f"{results.name}.*.tar")):
         with tarfile.open(path) as tar:
             tar.extractall(results, filter="data")
-    for part in sorted(results.glob("runs/*/seed*/probe/errors.parquet")):
+    for part in sorted(results.glob("runs/*/seed*/evaluation/errors.parquet")):
         record = read_record(part.parent, "reconstruct")
         rebuild(checked(part.parent, "errors.parquet", "reconstruct"))
         files = {name: digest for name, digest in record.files.items() if name != "errors.parquet"}

@@ -36,7 +36,7 @@ from lgmamba.jobs import Currency, Job, jobs_of, stack_jobs
 
 LOADED = ("-SE", str(Path(__file__).with_name("preloaded.py")))
 """Where a process is served that has a job's packages loaded, it is run there."""
-STAGES = ("data", "train", "reconstruct", "remedy", "inspect")
+STAGES = ("data", "train", "reconstruct", "remedy", "probes")
 
 
 @dataclass
@@ -122,8 +122,8 @@ def patches_read(study: Params, run: RunConfig) -> float:
 
     A plain run is read once for all lengths, a length-adaptive one for each.
     """
-    train, probe, lengths = run.train, study.probe, study.probe_steps(run)
-    sequences = probe.images * probe.repeats * len(probe.orders)
+    train, evaluation, lengths = run.train, study.evaluation, study.evaluation_steps(run)
+    sequences = evaluation.images * evaluation.repeats * len(evaluation.orders)
     read = max(lengths) if run.model.adaptive is None else sum(lengths)
     return 3.0 * train.steps * train.batch_size * run.L0 + sequences * read
 

@@ -51,7 +51,7 @@ def collect_remedies(params: Params, folders: list[RunFolder]) -> list[RemedyFol
     """Every training that remedies were tried on, in the order of params.yaml.
 
     Args:
-        params: a study with an extension.
+        params: a study that tries remedies.
         folders: its trainings, as `analysis.collect.collect_runs` found them.
     Raises:
         CollectError: files are missing, or made with another configuration, other images or another checkpoint; all
@@ -59,7 +59,7 @@ def collect_remedies(params: Params, folders: list[RunFolder]) -> list[RemedyFol
     """
     found, problems = [], []
     for folder in folders:
-        if folder.run not in params.the_extension.runs:
+        if folder.run not in params.the_remedy_evaluation.runs:
             continue
         path = folder.path / "remedies"
         if bad := unusable(path, "remedy", remedy_files(params.task)):
@@ -76,7 +76,7 @@ def collect_remedies(params: Params, folders: list[RunFolder]) -> list[RemedyFol
 def _problems(remedied: RemedyFolder, params: Params) -> list[str]:
     found, train = remedied.found, remedied.folder.train
     problems = []
-    keys = differing_keys(found["extension"], params.the_extension.model_dump(mode="json"))
+    keys = differing_keys(found["remedy_evaluation"], params.the_remedy_evaluation.model_dump(mode="json"))
     asked = [entry.name for entry in params.remedies]
     tried = [row["name"] for row in found["remedies"] if row["name"] not in RESERVED]
     if tried != asked:

@@ -44,7 +44,7 @@ def remedy_frames(params: Params, folders: list[RunFolder]) -> dict[str, pl.Data
         "remedies_levels": seeds,
         "remedies_differences": differences,
         "remedies_cost": cost_frame(found),
-        "remedies_lengths": lengths_frame(found, params.the_extension),
+        "remedies_lengths": lengths_frame(found, params.the_remedy_evaluation),
         "figure_remedies": rows,
     }
 

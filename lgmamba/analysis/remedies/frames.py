@@ -1,6 +1,6 @@
 """The tidy frames of remedies: one row per run, order, remedy, step, ... with no choice made for any figure.
 
-Steps are in patches, factor = T / L0 of the run that is read (as asked for: `factor_of`), PSNR and differences of it in dB.
+Steps are in patches, factor = T / L0 of the run that is read (as asked for: `length_ratio_of`), PSNR and differences of it in dB.
 """
 
 import math
@@ -16,7 +16,7 @@ from lgmamba.analysis.frames import level
 from lgmamba.analysis.remedies import AT_L0, BEST_CONTROL, VANILLA, VANILLA_STREAM
 from lgmamba.analysis.remedies.collect import Evaluations, Remedy, RemedyFolder
 from lgmamba.analysis.statistics import Effect, Trainings, effect_of
-from lgmamba.config.remedies import ExtensionConfig
+from lgmamba.config.remedies import RemedyEvaluationConfig
 from lgmamba.config.study import Params
 
 AGAINST = (VANILLA, "truncate", "reset", "subset_random", "subset_cover", "freeze")
@@ -36,12 +36,12 @@ class RemedyEvidence:
     def L0(self) -> dict[str, int]:
         """{run: L0} of the runs that remedies were tried on, in the order of the configuration."""
         runs = self.params.runs_by_name()
-        return {name: runs[name].L0 for name in self.params.the_extension.runs}
+        return {name: runs[name].L0 for name in self.params.the_remedy_evaluation.runs}
 
     def settings(self) -> Iterator[tuple[str, str, Remedy, int, list[int]]]:
         """run, order, remedy, step and columns of everything that was read."""
         for run in self.L0:
-            for order in self.params.the_extension.orders:
+            for order in self.params.the_remedy_evaluation.orders:
                 for remedy in self.remedies.values():
                     for step in self.evaluations.steps(run):
                         if (columns := self.evaluations.of(run, order, remedy.name, step)) is not None:
@@ -64,13 +64,13 @@ class RemedyEvidence:
             "control": remedy.control,
             "mode": remedy.mode,
             "step": step,
-            "factor": factor_of(self.params.the_extension, self.L0[run], step),
+            "factor": length_ratio_of(self.params.the_remedy_evaluation, self.L0[run], step),
         }
 
 
-def factor_of(extension: ExtensionConfig, L0: int, step: int) -> float:
+def length_ratio_of(remedy_evaluation: RemedyEvaluationConfig, L0: int, step: int) -> float:
     """T / L0 as it was asked for, which rounding to whole patches may have moved; else as it is."""
-    asked = {round(f * L0): f for f in sorted(extension.factors, reverse=True)} | {L0: 1.0}
+    asked = {round(f * L0): f for f in sorted(remedy_evaluation.length_ratios, reverse=True)} | {L0: 1.0}
     return asked.get(step, step / L0)
 
 
@@ -141,7 +141,9 @@ def _best_control(ev: RemedyEvidence, run: str, order: str, step: int) -> np.nda
 def longer_generalist(params: Params, run: str) -> str | None:
     """Of the runs that remedies are tried on, the plain generalist with the next longer L0 than that of a run."""
     runs = params.runs_by_name()
-    longer = [n for n in params.the_extension.runs if kind_of(runs[n]) == GENERALIST and runs[n].L0 > runs[run].L0]
+    longer = [
+        n for n in params.the_remedy_evaluation.runs if kind_of(runs[n]) == GENERALIST and runs[n].L0 > runs[run].L0
+    ]
     return min(longer, key=lambda name: runs[name].L0) if longer else None
 
 
@@ -160,7 +162,7 @@ def cost_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
             rows.append(
                 _named(folder, row)
                 | {"words": row["words"]}
-                | {f"calibration_{key}": calibration.get(key) for key in ("images", "passes")}
+                | {"calibration_images": calibration.get("images"), "calibration_passes": calibration.get("n_forward")}
                 | {"calibration_s": calibration.get("seconds"), "read_s": row["read_s"]}
                 | {"read_relative": row["read_s"] / vanilla_s if row["read_s"] and vanilla_s else None}
                 | {"identity": row["identity"]}
@@ -173,7 +175,7 @@ def cost_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
     )
 
 
-def lengths_frame(folders: list[RemedyFolder], extension: ExtensionConfig) -> pl.DataFrame:
+def lengths_frame(folders: list[RemedyFolder], remedy_evaluation: RemedyEvaluationConfig) -> pl.DataFrame:
     """remedies_lengths.parquet: what a remedy does at one length: run, seed, remedy, kind, control, mode, step, factor -> ...
 
     written_share: share of the steps after L0 that are written into the state at all (dt > 0, over layers and channels), or that
@@ -190,7 +192,7 @@ def lengths_frame(folders: list[RemedyFolder], extension: ExtensionConfig) -> pl
                 factors = found.get("factors")
                 rows.append(
                     _named(folder, row)
-                    | {"step": T, "factor": factor_of(extension, folder.found["L0"], T)}
+                    | {"step": T, "factor": length_ratio_of(remedy_evaluation, folder.found["L0"], T)}
                     | {"written_share": shares.get(str(T))}
                     | {"step_size_share": row["step_size_share"].get(str(T))}
                     | {"factors": None if factors is None else [float(v) for v in _leaves(factors)]}

@@ -84,11 +84,11 @@ class QueriedConfig(TaskBase):
     METRICS: ClassVar[tuple[Metric, ...]] = (PIXELS,)
     INVARIANT: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
     REFUSES: ClassVar[Mapping[str, str]] = {
-        "inspect": "it follows cells of a grid, and patches are read here at any pixel"
+        "probes": "it follows cells of a grid, and patches are read here at any pixel"
     }
     NULL: ClassVar[str] = "mean_image"
     ORACLE: ClassVar[str | None] = "oracle_memory"
-    ORACLE_WORDS: ClassVar[str] = "pixels read, and the mean image elsewhere"
+    ORACLE_DESCRIPTION: ClassVar[str] = "pixels read, and the mean image elsewhere"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
     CLASSES: ClassVar[bool] = True

@@ -1,5 +1,0 @@
-"""What the probes found inside trained runs: their files checked and put together, and the frames that figures draw.
-
-collect      the files of the stage `inspect`, of every run and seed; of a study, inspect_<name> has the rows of all of them
-figure_data  the frames of the figures read_outs, receptive_field, states and modes, row for row
-"""
