@@ -25,6 +25,13 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 KEYS = ["mode", "order", "method", "repeat", "image", "step"]
 
 
+@pytest.fixture
+def loaded(monkeypatch) -> dict:
+    """The names of without_snakemake.py, which finds this package by itself: the path of later tests stays as it was."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return runpy.run_path(str(SCRIPTS / "without_snakemake.py"))
+
+
 def script(name: str, *words: str | Path, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(SCRIPTS / name), *map(str, words)]
     return subprocess.run(command, cwd=cwd, env=environment() | variables, capture_output=True, text=True)
@@ -41,8 +48,8 @@ def script(name: str, *words: str | Path, cwd: Path = ROOT, **variables: str) ->
         (8, {"CUDA_VISIBLE_DEVICES": ""}, None),
     ],
 )
-def test_as_many_jobs_find_a_place_on_a_gpu_as_were_asked_for(jobs, environ, places):
-    runpy.run_path(str(SCRIPTS / "without_snakemake.py"))["share_gpus"](jobs, environ)
+def test_as_many_jobs_find_a_place_on_a_gpu_as_were_asked_for(jobs, environ, places, loaded):
+    loaded["share_gpus"](jobs, environ)
     assert environ.get("LGMAMBA_JOBS_PER_GPU") == places
 
 
