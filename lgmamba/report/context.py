@@ -23,6 +23,7 @@ from lgmamba.config.study import Params
 from lgmamba.report.captions import captions, sample_of
 from lgmamba.report.classes import accuracies, class_context, contrast_units
 from lgmamba.report.contrasts import contrast_context
+from lgmamba.report.held import HELD, held_context
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.mixers import mixer_context, mixer_headline
 from lgmamba.report.probes import probes_context
@@ -67,6 +68,8 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         ),
         "early": early_context(params, found["summary"]),
         "levels": level_context(params, found["summary"], params.evaluation.orders[0]),
+        "held": held_context(params, found["curves"]),
+        "held_level": HELD,
         "other_orders": {
             order: level_context(params, found["summary"], order) for order in params.evaluation.orders[1:]
         },

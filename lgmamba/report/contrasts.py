@@ -12,7 +12,7 @@ from lgmamba.report.wording import DIGITS, effect, interval, listed, number, pla
 MANY = 12
 """Primary contrasts up to which each is a sentence of the answer; more are a table."""
 MOST = 24
-"""Rows of that table; of more contrasts it has those that are shown, on either side, and the second page has all."""
+"""Rows of that table; of more contrasts it has those that are shown, as claimed or the opposite, and the second page has all."""
 MEANINGS = {
     SHOWN: "the interval lies on the claimed side, and the effect is at least the margin",
     SMALL: "the interval lies on the claimed side, but the effect is below the margin",

@@ -107,15 +107,25 @@ torch.manual_seed(0)
 model = MambaForCausalLM(MambaConfig(vocab_size=256, hidden_size=8, num_hidden_layers=1, state_size=2)).eval()
 model.save_pretrained("theirs")
 remedies = [{"name": "slower", "kind": "step_size", "form": "power", "mode": "stream"}]
-lgmamba.audit(model, torch.randint(256, (200,)), L0=8, length_ratios=(1, 2), windows=2, remedies=remedies, out="by_python")
+ids = torch.randint(256, (200,))
+lgmamba.audit(model, ids, L0=8, length_ratios=(1, 2), windows=2, remedies=remedies, out="by_python")
 open("remedies.yaml", "w").write("remedies:\\n- {name: slower, kind: step_size, form: power, mode: stream}\\n")
-words = "audit theirs --bytes --L0 8 --length-ratio 1 --length-ratio 2 --windows 2 --remedies remedies.yaml --device cpu --out by_command"
-app(words.split())
+words = "audit theirs --bytes --L0 8 --length-ratio 1 --length-ratio 2 --windows 2 --remedies remedies.yaml --device cpu"
+app([*words.split(), "--out", "by_command"])
 """
 
 
-def test_the_extra_for_language_models_alone_gives_the_page_of_a_model_that_was_made_elsewhere(wheel, tmp_path):
-    lm = install(wheel, tmp_path / "lm", "lm")
+@pytest.fixture(scope="module")
+def lm(core, tmp_path_factory):
+    return with_extras(core, tmp_path_factory.mktemp("lm"), "lm")
+
+
+def test_the_extra_for_language_models_alone_has_what_an_audit_imports(lm, tmp_path):
+    lm.run("-c", "import transformers, lgmamba.hosts.audit.page, lgmamba.hosts.audit.run", cwd=tmp_path)
+
+
+@pytest.mark.thorough
+def test_it_gives_the_page_of_a_model_that_was_made_elsewhere(lm, tmp_path):
     lm.run("-c", AUDIT, cwd=tmp_path, HF_HUB_OFFLINE="1")
     for made in ("by_python", "by_command"):
         assert "<html" in (tmp_path / made / "audit.html").read_text()

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from lgmamba.report.facts import gather
 
 from lgmamba.analysis.collect import load_study
 from lgmamba.report import BLOCKS, render, update_readme
+from lgmamba.report.context import gather
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
@@ -56,7 +56,7 @@ def words_of(page: str) -> int:
 @pytest.mark.parametrize("folder", REPORTS, ids=lambda folder: folder.name)
 def test_first_pages_are_short(folder):
     study = folder / "frames/study.json"
-    if folder.name in TRADEOFFS:
+    if folder.name in TRADEOFFS or not study.is_file():
         page = (folder / "report.md").read_text(encoding="utf-8")
     else:
         kind = "" if load_study(study).task.IMAGES else "plain_"

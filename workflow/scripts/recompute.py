@@ -27,10 +27,10 @@ def levels_of(frames: Path, study: dict, metric: str | None) -> pl.DataFrame:
     found = [pl.read_parquet(frames / "curves.parquet").select(*keys, value=pl.col(own))]
     if (remedies := frames / "remedies_levels.parquet").is_file():
         found.append(pl.read_parquet(remedies).select(*keys, value=pl.col("value" if metric is None else metric)))
-    if metric is None and (read_outs := frames / "inspect_read_outs.parquet").is_file():
+    if metric is None and (read_outs := frames / "probes_read_outs.parquet").is_file():
         rows = pl.read_parquet(read_outs).filter(pl.col("read_out").is_in(["trained", "refitted"]))
         rows = rows.with_columns(
-            method=pl.col("read_out"), mode=pl.lit("prefix"), order=pl.lit(study["inspect"]["order"])
+            method=pl.col("read_out"), mode=pl.lit("prefix"), order=pl.lit(study["probes"]["order"])
         )
         found.append(rows.select(*keys, value=pl.col("psnr")))
     return pl.concat(found, how="vertical_relaxed").drop_nulls("value")
@@ -67,7 +67,7 @@ def at(levels: pl.DataFrame, side: dict, order: str, run: str, lengths: list[str
 
 def side_of(frames: Path, study: dict, side: dict, L0: dict[str, int], null: str) -> dict[int, float]:
     """Seed -> what a side comes to."""
-    levels, order = levels_of(frames, study, side.get("metric")), study["probe"]["orders"][0]
+    levels, order = levels_of(frames, study, side.get("metric")), study["evaluation"]["orders"][0]
     runs = [side["run"], *(side.get("also") or [])]
     parts = []
     for run in runs:
