@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
@@ -37,6 +38,8 @@ from lgmamba.report import update_block
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FRAME_MS = 1000 / 60
+REST_MS = 500
+"""Before a page is opened in a new window, whose own processes start meanwhile."""
 WAYS = 3
 """From one end of the slider to the other, the first one left out."""
 MOVES = 90
@@ -45,7 +48,7 @@ ROWS = [(width, slower) for slower in (1, 4) for width in (400, 1600)]
 FIRST_PICTURE = """
 const seen = new MutationObserver(() => {
   seen.disconnect();
-  requestAnimationFrame(() => requestAnimationFrame((now) => (document.documentElement.dataset.firstPicture = now)));
+  requestAnimationFrame(() => requestAnimationFrame((now) => console.debug("first picture", now)));
 });
 seen.observe(document, { subtree: true, attributeFilter: ["data-shown"] });
 """
@@ -99,10 +102,10 @@ def measured(browser: Browser, file: Path, width: int, slower: int, openings: in
     """One row: first pictures in milliseconds, frames a second, late frames as a share, work in milliseconds a frame."""
     firsts, works = [], []
     for _ in range(openings):
-        with opened(browser, file, width, slower) as (page, session):
-            works.append(1000 * working(session))
-            firsts.append(float(page.locator("html").get_attribute("data-first-picture")))
-    with opened(browser, file, width, slower, address=most_models(browser, file)) as (page, session):
+        with opened(browser, file, width, slower) as page:
+            works.append(page.work_ms)
+            firsts.append(page.first_picture_ms)
+    with opened(browser, file, width, slower, address=most_models(browser, file)) as (page, session, *_):
         slide(page, 1)
         page.evaluate(FRAMES)
         before = working(session)
@@ -125,26 +128,36 @@ def measured(browser: Browser, file: Path, width: int, slower: int, openings: in
     }
 
 
+class Opened(NamedTuple):
+    """A page whose pictures are there, the browser's own measurements of it, when they came, and what it had worked until then."""
+
+    page: Page
+    session: CDPSession
+    first_picture_ms: float
+    work_ms: float
+
+
 @contextmanager
-def opened(
-    browser: Browser, file: Path, width: int, slower: int, address: str = ""
-) -> Iterator[tuple[Page, CDPSession]]:
-    """The page in a new window once its pictures are there, and the browser's own measurements of it."""
+def opened(browser: Browser, file: Path, width: int, slower: int, address: str = "") -> Iterator[Opened]:
+    """The page in a new window once its pictures are there."""
     context = browser.new_context(viewport={"width": width, "height": 900})
     page = context.new_page()
     session = context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
     session.send("Emulation.setCPUThrottlingRate", {"rate": slower})
     page.add_init_script(FIRST_PICTURE)
-    page.goto(f"{file.as_uri()}{address}")
-    page.locator("html[data-first-picture]").wait_for(state="attached")
-    yield page, session
+    page.wait_for_timeout(REST_MS)
+    # told by a message: to look for something in the page, playwright would run a long script in it meanwhile
+    with page.expect_console_message(lambda message: message.text.startswith("first picture")) as told:
+        page.goto(f"{file.as_uri()}{address}", wait_until="commit")
+    work = 1000 * working(session)
+    yield Opened(page, session, float(told.value.text.split()[-1]), work)
     context.close()
 
 
 def most_models(browser: Browser, file: Path) -> str:
     """Address of the view with the first models of the page, as many as it shows at most."""
-    with opened(browser, file, 1000, 1) as (page, _):
+    with opened(browser, file, 1000, 1) as (page, *_):
         data = json.loads(page.locator("#data").inner_text())
     shown = dict.fromkeys([*data["shown"], *(run["name"] for run in data["runs"])])
     return f"#runs={','.join(list(shown)[: data['most']])}"

@@ -1,26 +1,15 @@
 """Packages that only parts of this project need, and the extras of pyproject.toml that bring them."""
 
+PAGES = ("PIL", "jinja2", "markdown", "matplotlib", "polars", "scipy", "seaborn")
 EXTRAS = {
-    "study": (
-        "PIL",
-        "fontTools",
-        "jinja2",
-        "llvmlite",
-        "markdown",
-        "matplotlib",
-        "numba",
-        "polars",
-        "scipy",
-        "seaborn",
-        "sklearn",
-        "snakemake",
-    ),
+    "pages": PAGES,
+    "lm": (*PAGES, "huggingface_hub", "transformers"),
+    "study": (*PAGES, "fontTools", "llvmlite", "numba", "sklearn", "snakemake"),
     "track": ("dvc", "mlflow", "psutil"),
     "gpu": ("cuda",),
     "mamba": ("mamba_ssm",),
-    "lm": ("huggingface_hub", "transformers"),
 }
-"""Extra -> what is imported of it."""
+"""Extra -> what is imported of it. Of several that bring a package the last one is named to people."""
 EXTRA_OF = {package: extra for extra, packages in EXTRAS.items() for package in packages}
 
 

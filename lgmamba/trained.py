@@ -85,8 +85,8 @@ class TrainedModel:
         Raises:
             ConfigError: an argument does not fit the model; says which, what was found and what was expected.
         """
-        drawn, _ = self._predict(image, order, steps, places, mode, repeat)
-        return drawn
+        prediction, _ = self._predict(image, order, steps, places, mode, repeat)
+        return prediction
 
     def classify(
         self,

@@ -172,8 +172,8 @@ def contrasts_frame(levels: Levels, claims: ClaimsConfig) -> pl.DataFrame:
                 contrast.name,
                 contrast.claim,
                 contrast.claimed,
-                side_words(contrast.of),
-                side_words(contrast.minus),
+                describe_side(contrast.of),
+                describe_side(contrast.minus),
                 _by_seed(levels, contrast.of),
                 _by_seed(levels, contrast.minus),
                 claims.rule(contrast),
@@ -272,7 +272,7 @@ def _levels(levels: Levels, side: Side, run: str, steps: list[int], method: str 
     return dict(best.select("seed", "value").iter_rows())
 
 
-def side_words(side: Side) -> str:
+def describe_side(side: Side) -> str:
     """A side in a few words: fixed_64 at 4 L0, stream; best of truncate, reset on fixed_64 at 25 L0."""
     what = side.run if side.also is None else f"the mean of {', '.join(side.runs)}"
     if side.best_of:

@@ -29,7 +29,7 @@ def kind_of(run: RunConfig) -> str:
 def describe_mixer(run: RunConfig) -> str:
     """The sequence mixer and its size, in a few words."""
     mixer = run.model.mixer
-    return f"{mixer.title}, {mixer.words}"
+    return f"{mixer.title}, {mixer.description}"
 
 
 def several_mixers(params: Params) -> bool:

@@ -237,8 +237,8 @@ def report(
     params = read_config(study, Params)
 
     def key() -> "Key":
-        drawn = {name: find_record(figures, name) for name in figures_of(params)}
-        return report_key(params, find_record(frames), kept_frames(params), drawn)
+        figure_records = {name: find_record(figures, name) for name in figures_of(params)}
+        return report_key(params, find_record(frames), kept_frames(params), figure_records)
 
     with making(out, key, alone=False) as needed:
         if needed:

@@ -21,7 +21,7 @@ def audit(
     of_bytes: Annotated[
         bool, typer.Option("--bytes", help="tokens are bytes: for a model without a tokenizer")
     ] = False,
-    factor: Annotated[
+    length_ratio: Annotated[
         list[float] | None, typer.Option(help="T / L0 that is read; several times. 1 2 4 8 by default")
     ] = None,
     passkey: Annotated[bool, typer.Option("--passkey", help="also ask for numbers told once in a long text")] = False,
@@ -38,22 +38,22 @@ def audit(
     """Read a text at several lengths with a language model, with and without remedies: what breaks, and what repairs it."""
     from lgmamba import devices
     from lgmamba.config.text import read_yaml
-    from lgmamba.hosts.audit.run import FACTORS
+    from lgmamba.hosts.audit.run import LENGTH_RATIOS
     from lgmamba.hosts.audit.run import audit as run_audit
     from lgmamba.hosts.loading import load_encoder, load_model, load_tokens
 
     entries = None if remedies is None else read_yaml(remedies).get("remedies", [])
-    factors = tuple(factor or FACTORS)
+    length_ratios = tuple(length_ratio or LENGTH_RATIOS)
     devices.claim(device)
     loaded = load_model(model, dtype, devices.torch_device(device))
     encode = load_encoder(loaded, model, of_bytes)
-    tokens = load_tokens(encode, text or [], 2 * windows * (round(max(factors) * L0) + 1))
+    tokens = load_tokens(encode, text or [], 2 * windows * (round(max(length_ratios) * L0) + 1))
     name = Path(model).name if Path(model).is_dir() else model
     found = run_audit(
         loaded,
         tokens,
         L0,
-        factors=factors,
+        length_ratios=length_ratios,
         remedies=entries,
         windows=windows,
         steps=steps,
@@ -65,5 +65,5 @@ def audit(
     for line in found.answer:
         typer.echo(line.replace("**", ""))
     typer.echo(
-        f"{out / 'audit.html'}: {len(found.modes)} rows at {len(found.about['lengths'])} lengths, in {found.about['seconds']} s"
+        f"{out / 'audit.html'}: {len(found.kinds)} rows at {len(found.about['lengths'])} lengths, in {found.about['seconds']} s"
     )

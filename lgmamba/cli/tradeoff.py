@@ -29,6 +29,19 @@ def _loaded(preset: str, override: str | None) -> "TradeoffParams":
     return load_tradeoff(preset, None if override is None else parse_mapping(override, "--override"))
 
 
+def _check_images(params: "TradeoffParams") -> None:
+    """Look at the classes of images that are not built yet.
+
+    Raises:
+        ConfigError, DataError: they cannot be told apart, or cannot be read.
+    """
+    from lgmamba.data.artefact import MANIFEST
+    from lgmamba.data.labels import check_labels
+
+    if not (params.outputs.data / MANIFEST).is_file():
+        check_labels(params.data)
+
+
 @app.command()
 def show(
     preset: Preset = "tradeoff",
@@ -36,11 +49,17 @@ def show(
     write: Annotated[bool, typer.Option(help="also write the stages' configuration files")] = False,
 ) -> None:
     """Print the command of every job, in an order that works."""
+    from lgmamba.config.base import ConfigError
+    from lgmamba.data.errors import DataError
     from lgmamba.tradeoff.jobs import jobs_of, write_files
 
     params = _loaded(preset, override)
     if write:
         write_files(params)
+    try:
+        _check_images(params)
+    except (ConfigError, DataError) as e:  # they may lie on the machine that the commands are for
+        typer.echo(f"note: {e}", err=True)
     for job in jobs_of(params).values():
         typer.echo(job.line)
 
@@ -59,6 +78,7 @@ def run(
     from lgmamba.tradeoff.jobs import data_file, frozen_path, stack_dir, write_files
 
     params = _loaded(preset, override)
+    _check_images(params)
     write_files(params)
     make_images(frozen_path(params, data_file(params)), params.outputs.data)
     for stack in params.stacks().values():

@@ -73,9 +73,11 @@ class EvaluationFile(Strict):
 class ReadingConfig(Strict):
     """What remedies share with the evaluation: images of which split, and how many of them and of their steps at a time."""
 
+    RENAMED: ClassVar = {"piece": "chunk"}
+
     split: str
     batch_images: Positive
-    piece: Positive
+    chunk: Positive
 
 
 class RemedyFile(Strict):

@@ -17,10 +17,10 @@ NEEDS: Mapping[str, frozenset[Verb]] = {
     "attention": frozenset({"attention"}),
     "distance": frozenset({"attention"}),
     "receptive_field": frozenset({"attention"}),
-    "memory": frozenset({"score", "modes"}),
-    "states": frozenset({"state", "score", "modes"}),
+    "memory": frozenset({"score", "eigenmodes"}),
+    "states": frozenset({"state", "score", "eigenmodes"}),
     "content": frozenset({"state", "read"}),
-    "modes": frozenset({"state", "score", "modes", "attention", "slow", "decay", "write", "read", "mask"}),
+    "modes": frozenset({"state", "score", "eigenmodes", "attention", "slow", "decay", "write", "read", "mask"}),
     "read_outs": frozenset(),
 }
 """Probe -> the verbs that it takes of a mixer."""
@@ -53,7 +53,7 @@ READ_OUT_AT = ["L0 / 4", "L0", "4 L0", "25 L0"]
 class ProbesConfig(Strict):
     """What the probes of a model's inside kind at: attention, receptive fields, states, memory and its modes."""
 
-    RENAMED: ClassVar = {"looks": "kinds", "factors": "length_ratios"}
+    RENAMED: ClassVar = {"looks": "kinds", "factors": "length_ratios", "piece": "chunk"}
 
     runs: list[Name] = Field(min_length=1, description="runs looked into, every seed of them")
     kinds: list[Kind] = Field(
@@ -84,7 +84,7 @@ class ProbesConfig(Strict):
     read_every: Annotated[float, Field(gt=0, le=1)] = Field(
         0.25, description="interventions on groups of modes act every so many L0 steps"
     )
-    piece: Positive = Field(description="steps held in memory at a time, patches")
+    chunk: Positive = Field(description="steps held in memory at a time, patches")
 
     @model_validator(mode="after")
     def _each_once(self):

@@ -50,7 +50,7 @@ class Combination(Strict):
         return False
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return " + ".join(self.combine)
 
 
@@ -61,13 +61,15 @@ Remedies = list[RemedyConfig]
 class CalibrationConfig(Strict):
     """How the values of remedies are found, on images of the calib split."""
 
+    RENAMED: ClassVar = {"piece": "chunk"}
+
     images: Annotated[int, Field(ge=2, lt=1 << 31)] = Field(description="half to optimise on, half to keep the best by")
     steps: Positive = Field(description="iterations of zeroth order (two passes each) or back-propagation")
     lengths: list[Annotated[float, Field(gt=1, le=1e6)]] = Field(
         min_length=1, description="T / L0 calibrated for; between them ln s is linear in ln T"
     )
     order: Order = Field("permutation", description="visiting order of the calibration images")
-    piece: Positive | None = Field(None, description="steps held in memory at a time, patches; null: evaluation.piece")
+    chunk: Positive | None = Field(None, description="steps held in memory at a time, patches; null: evaluation.chunk")
 
     @field_validator("lengths")
     @classmethod

@@ -48,7 +48,7 @@ PRESETS = Path("workflow/presets")
 class EvaluationConfig(Strict):
     """Per-step reconstructions of held-out images."""
 
-    RENAMED: ClassVar = {"max_factor": "max_length_ratio", "factors": "length_ratios"}
+    RENAMED: ClassVar = {"max_factor": "max_length_ratio", "factors": "length_ratios", "piece": "chunk"}
 
     split: Literal["val", "test"] = Field(description="which images; test is for the final answer only")
     images: Positive = Field(description="images, at most")
@@ -60,7 +60,7 @@ class EvaluationConfig(Strict):
     )
     extra_steps: list[Positive] = Field(description="further steps reported, patches")
     batch_images: Positive = Field(description="images a pass")
-    piece: Positive = Field(description="steps held in memory at a time")
+    chunk: Positive = Field(description="steps held in memory at a time")
     panel_images: Positive = Field(description="images whose reconstructions are kept as pictures")
 
 

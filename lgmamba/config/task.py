@@ -50,7 +50,7 @@ class TaskBase(Strict):
         READS: what a step of an image task reads: "cells" of a grid, or "places", patches at any pixel.
         METRICS: the first is primary: what is trained for, validated, and tested in claims.
         NULL, ORACLE: names of the baselines that know nothing of a sequence, and all that can be known of it; or None.
-        ORACLE_WORDS: what the latter says, in a few words.
+        ORACLE_DESCRIPTION: what the latter says, in a few words.
         STEPS: what a step reads, in words.
         ENDS: keys of `model` that the task's ends use; a study of another task must leave them null.
         TIED: whether steps show parts of the target (cells, pixels), so that what is kept of them can be told by age.
@@ -75,7 +75,7 @@ class TaskBase(Strict):
     METRICS: ClassVar[tuple[Metric, ...]]
     NULL: ClassVar[str]
     ORACLE: ClassVar[str | None] = None
-    ORACLE_WORDS: ClassVar[str] = ""
+    ORACLE_DESCRIPTION: ClassVar[str] = ""
     STEPS: ClassVar[str] = "steps"
     ENDS: ClassVar[frozenset[str]] = frozenset()
     TIED: ClassVar[bool] = False

@@ -21,7 +21,7 @@ from lgmamba.tasks.draw.patches import grid_shape
 
 
 @dataclass(frozen=True)
-class Plan:
+class Selection:
     """Which images of the source are kept, and where each goes; decided before any pixel is read.
 
     Attributes:
@@ -68,18 +68,20 @@ def build_dataset(
     with staging(out) as stage:
         source = open_source(config.source, stage, progress)
         index = source.index()
-        plan = _plan(index, config)
+        selection = _select(index, config)
         skipped: list[Skipped]
         if isinstance(config.source, NoImages):
-            images, kept, skipped = _nothing(plan), np.argsort(plan.row)[(~plan.wanted).sum() :], []
+            images, kept, skipped = _nothing(selection), np.argsort(selection.row)[(~selection.wanted).sum() :], []
         else:
-            items, spec = _settle_size(source.read(plan.wanted), index, config)
+            items, spec = _settle_size(source.read(selection.wanted), index, config)
             assert spec.size is not None
             _check_patches(spec.size, patch_size)
-            images, kept, skipped = _decode(items, spec, index, plan, config, workers or available_cores(), progress)
-        tensors = _tensors(images, kept, index, plan)
+            images, kept, skipped = _decode(
+                items, spec, index, selection, config, workers or available_cores(), progress
+            )
+        tensors = _tensors(images, kept, index, selection)
         name, digest = write_tensors(stage, tensors)
-        manifest = _manifest(config, index, plan, source, tensors, skipped, name, digest)
+        manifest = _manifest(config, index, selection, source, tensors, skipped, name, digest)
         publish(stage, manifest, out)
     return manifest
 
@@ -92,7 +94,7 @@ def _check_patches(size: tuple[int, int], patch_size: int | Collection[int]) -> 
         raise DataError(str(e)) from None
 
 
-def _plan(index: Index, config: DataConfig) -> Plan:
+def _select(index: Index, config: DataConfig) -> Selection:
     n_classes = _count_classes(index, config.n_classes)
     place, order = splits.hash_ids(index.ids)
     splitting = place if index.groups is None else splits.hash_ids(index.groups)[0]
@@ -106,7 +108,7 @@ def _plan(index: Index, config: DataConfig) -> Plan:
     wanted[chosen] = True
     row = np.full(len(codes), -1)
     row[chosen[np.lexsort((order[chosen], codes[chosen]))]] = np.arange(len(chosen))
-    return Plan(wanted, row, codes, (place >> np.uint64(1)).astype(np.int64), n_classes)
+    return Selection(wanted, row, codes, (place >> np.uint64(1)).astype(np.int64), n_classes)
 
 
 def _count_classes(index: Index, configured: int | None) -> int:
@@ -124,9 +126,9 @@ def _count_classes(index: Index, configured: int | None) -> int:
     return n_classes
 
 
-def _nothing(plan: Plan) -> np.ndarray:
+def _nothing(selection: Selection) -> np.ndarray:
     """The images of samples that are none: (n, 0, 0, 0)."""
-    return np.empty((int(plan.wanted.sum()), 0, 0, 0), np.uint8)
+    return np.empty((int(selection.wanted.sum()), 0, 0, 0), np.uint8)
 
 
 def _settle_size(
@@ -153,7 +155,7 @@ def _decode(
     items: Iterator[tuple[int, Payload]],
     spec: DecodeSpec,
     index: Index,
-    plan: Plan,
+    selection: Selection,
     config: DataConfig,
     workers: int,
     progress: bool | None,
@@ -164,7 +166,7 @@ def _decode(
         images: (n, C, H, W) uint8, rows as in the artefact; kept: (n,) int64, position in the source of each row;
         skipped: the images that could not be used.
     """
-    n_wanted = int(plan.wanted.sum())
+    n_wanted = int(selection.wanted.sum())
     assert spec.size is not None
     images = np.empty((n_wanted, spec.n_channels, *spec.size), dtype=np.uint8)
     source_of = np.full(n_wanted, -1)
@@ -175,8 +177,8 @@ def _decode(
     ):
         for chunk in chunks:
             good = chunk.rows[chunk.good]
-            images[plan.row[good]] = chunk.images
-            source_of[plan.row[good]] = good
+            images[selection.row[good]] = chunk.images
+            source_of[selection.row[good]] = good
             for i, reason in zip(chunk.rows[~chunk.good], chunk.reasons, strict=True):
                 if config.on_bad_image == "error":
                     raise _bad_image(index, int(i), reason)
@@ -185,7 +187,7 @@ def _decode(
     kept = source_of >= 0
     if skipped:
         images, source_of = images[kept], source_of[kept]
-    if not (plan.codes[source_of] == splits.CODES["train"]).any():
+    if not (selection.codes[source_of] == splits.CODES["train"]).any():
         where = f"; the first: {skipped[0].file}: {skipped[0].reason}" if skipped else ""
         raise DataError(f"no training image could be used ({len(skipped)} of {n_wanted} images are bad{where})")
     return images, source_of, skipped
@@ -195,8 +197,8 @@ def _bad_image(index: Index, i: int, reason: str) -> DataError:
     return DataError(f"{index.place(i)}: {reason}. Repair or remove it, or leave it out with data.on_bad_image: skip")
 
 
-def _tensors(images: np.ndarray, kept: np.ndarray, index: Index, plan: Plan) -> dict[str, np.ndarray]:
-    codes = plan.codes[kept]
+def _tensors(images: np.ndarray, kept: np.ndarray, index: Index, selection: Selection) -> dict[str, np.ndarray]:
+    codes = selection.codes[kept]
     train = images[: int((codes == splits.CODES["train"]).sum())]  # rows stand split by split, train first; a view
     mean = train.sum(axis=0, dtype=np.uint64) / (
         len(train) * 255
@@ -205,7 +207,7 @@ def _tensors(images: np.ndarray, kept: np.ndarray, index: Index, plan: Plan) -> 
         "images": images,
         "labels": index.labels[kept],
         "split": codes,
-        "id_hash": plan.id_hash[kept],
+        "id_hash": selection.id_hash[kept],
         "mean_image": mean.astype(np.float32),
     }
 
@@ -213,7 +215,7 @@ def _tensors(images: np.ndarray, kept: np.ndarray, index: Index, plan: Plan) -> 
 def _manifest(
     config: DataConfig,
     index: Index,
-    plan: Plan,
+    selection: Selection,
     source: ImageSource,
     tensors: dict[str, np.ndarray],
     skipped: list[Skipped],
@@ -226,11 +228,11 @@ def _manifest(
         n_images=len(tensors["images"]),
         counts={name: int((tensors["split"] == code).sum()) for name, code in splits.CODES.items()},
         image_shape=tensors["images"].shape[1:],
-        n_classes=plan.n_classes,
+        n_classes=selection.n_classes,
         class_names=index.class_names,
         mean_image="mean_image",
         mean_pixel=[round(float(channel.mean(dtype=np.float64)), 6) for channel in tensors["mean_image"]],
-        sources=source.digests(plan.wanted),
+        sources=source.digests(selection.wanted),
         config=config.model_dump(mode="json"),
         skipped=skipped,
         versions={

@@ -1,6 +1,7 @@
 """The step explorer: one page on which a person moves along the steps and sees what each run has kept of an image.
 
-It is one file that asks for nothing: pictures, numbers, style and scripts are inside. templates/ holds the page and uPlot for its
+It is one file that asks for nothing: pictures, numbers, style and scripts are inside, in the order in which a page that opens needs
+them. templates/ holds the page and uPlot for its
 curves (MIT, uplot.LICENSE.txt). Everything that a study says of itself goes in as data, never as code: values as JSON, texts
 through templates that escape, and scripts are allowed by their digest alone.
 """
@@ -17,11 +18,13 @@ from markupsafe import Markup
 from lgmamba.analysis.panel import Panel, read_panel
 from lgmamba.analysis.shown import drawn_runs
 from lgmamba.config.study import Params
-from lgmamba.explorer.data import data_address, explorer_data, moments, nearest
+from lgmamba.explorer.data import data_address, explorer_data, moments, nearest, sheets
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = ("uplot.min.js", "state.js", "words.js", "pictures.js", "curves.js", "maps.js", "choices.js", "page.js")
-"""In the order in which they need each other."""
+FIRST_SCRIPTS = ("state.js", "words.js", "pictures.js", "choices.js", "page.js")
+"""What the first pictures need, in the order in which they need each other."""
+LATER_SCRIPTS = ("uplot.min.js", "curves.js", "maps.js")
+"""What stands below them on the page, and further down in the file."""
 STYLES = ("uplot.min.css", "explorer.css")
 
 
@@ -33,8 +36,12 @@ def explorer_page(params: Params, frames: Path) -> str:
         frames: folder written by `evaluate`, or kept from one.
     """
     data = explorer_data(params, frames)
-    script = "\n".join([f"/* uPlot: {_template('uplot.LICENSE.txt')}*/", *map(_template, SCRIPTS)])
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    panel = read_panel(frames / "panel.safetensors") if params.task.IMAGES else None
+    first, later = ({}, {}) if panel is None else sheets(panel, list(data["shown"]))
+    scripts = [
+        "\n".join(map(_template, FIRST_SCRIPTS)),
+        "\n".join([f"/* uPlot: {_template('uplot.LICENSE.txt')}*/", *map(_template, LATER_SCRIPTS)]),
+    ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -45,10 +52,11 @@ def explorer_page(params: Params, frames: Path) -> str:
     return environment.get_template("explorer.html.jinja").render(
         data=data,
         levels={level for run in data["runs"] for of_order in run["levels"].values() for level in of_order},
-        still=still_table(data, read_panel(frames / "panel.safetensors") if params.task.IMAGES else None),
+        still=still_table(data, panel),
         json=Markup(inside_script(data)),
-        script=Markup(script),
-        digest=digest,
+        first={"sheets": first, "script": Markup(scripts[0])},
+        later={"sheets": later, "script": Markup(scripts[1])},
+        digests=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
         css=Markup("\n".join(_template(name) for name in STYLES)),
     )
 

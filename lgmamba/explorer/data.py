@@ -15,7 +15,7 @@ from PIL import Image
 from lgmamba.analysis.families import describe_run, exemplary_runs
 from lgmamba.analysis.panel import Panel, read_panel
 from lgmamba.analysis.shown import drawn_runs, runs_first_drawn, shown_rows
-from lgmamba.analysis.strips import COLUMNS, Strip, pitch
+from lgmamba.analysis.strips import COLUMNS, pitch
 from lgmamba.config.study import Params
 from lgmamba.config.task import TaskBase
 from lgmamba.explorer.levels import dashes, read_levels, read_remedies
@@ -84,7 +84,7 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
                 "dash": dashes(style[run].line),
                 "levels": levels[run],
                 "map": None if maps is None or scale is None else _map(maps.filter(pl.col("run") == run), *scale),
-                "strips": [] if panel is None else [_strip(panel.strips.get(run, {}).get(i)) for i in _images(panel)],
+                "strips": [] if panel is None else [_strip(panel, run, i) for i in _images(panel)],
             }
             for run, config in params.runs_by_name().items()
             if run in levels
@@ -97,6 +97,17 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
         "ramps": {"error": shades(SEQUENTIAL), "age": shades(AGES.reversed()), "largest": LARGEST_ERROR},
         "pictures": None if panel is None else _pictures(panel, params.task),
     }
+
+
+def sheets(panel: Panel, shown: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Every sheet by its name, WebP in base64: those of the view that the page begins with, and all others, image by image."""
+    places = [(run, image) for image in _images(panel) for run in panel.strips if image in panel.strips[run]]
+    first = [(run, image) for run, image in places if image == 0 and run in shown]
+    named = [
+        {_sheet(panel, run, image): base64.b64encode(panel.strips[run][image].webp).decode() for run, image in some}
+        for some in (first, [place for place in places if place not in first])
+    ]
+    return named[0], named[1]
 
 
 def first_runs(params: Params) -> list[str]:
@@ -162,11 +173,17 @@ def _images(panel: Panel) -> range:
     return range(len(panel.images))
 
 
-def _strip(strip: Strip | None) -> dict[str, Any] | None:
+def _strip(panel: Panel, run: str, image: int) -> dict[str, Any] | None:
+    strip = panel.strips.get(run, {}).get(image)
     if strip is None:
         return None
     levels = [round(float(level), 2) for level in psnr(strip.mse.astype(np.float64))]
-    return {"steps": strip.steps.tolist(), "psnr": levels, "webp": base64.b64encode(strip.webp).decode()}
+    return {"steps": strip.steps.tolist(), "psnr": levels, "sheet": _sheet(panel, run, image)}
+
+
+def _sheet(panel: Panel, run: str, image: int) -> str:
+    """Name of a sheet in the file."""
+    return f"sheet-{list(panel.strips).index(run)}-{image}"
 
 
 def _pictures(panel: Panel, task: TaskBase) -> dict[str, Any]:

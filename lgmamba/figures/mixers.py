@@ -7,7 +7,7 @@ from matplotlib.figure import Figure, SubFigure
 from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import FAR, PANEL_TITLES, WIDTH, Style
 
-FACTORS = (1 / 16, 1 / 4, 1 / 2, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 25.0, 32.0, 64.0)
+LENGTH_RATIOS = (1 / 16, 1 / 4, 1 / 2, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 25.0, 32.0, 64.0)
 """Multiples of L0 shown, as far as they were read."""
 STRONG = 0.6
 """Share of the colour scale from which on numbers are white."""
@@ -20,7 +20,7 @@ def fig_mixers(frame: pl.DataFrame, style: Style) -> Figure:
     Args:
         frame: `analysis.mixers.mixer_frame`.
     """
-    levels = by_level(frame.filter(pl.col("factor").is_in(FACTORS)), style)
+    levels = by_level(frame.filter(pl.col("factor").is_in(LENGTH_RATIOS)), style)
     most = [max(group["run"].n_unique() for _, group in here.group_by("kind")) for here, _ in levels]
     heights = [0.9 + 0.21 * rows for rows in most]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")

@@ -51,7 +51,7 @@ def draw_layers(ax: Axes, rows: pl.DataFrame) -> None:
         ax.plot(line["x"], line["y"], color=colours[layer], linestyle=line_of_layer(layer), label=f"layer {layer + 1}")
 
 
-def factor_axis(ax: Axes, rows: pl.DataFrame) -> None:
+def length_ratio_axis(ax: Axes, rows: pl.DataFrame) -> None:
     """T / L0, with the training length marked."""
     log2_axis(ax.xaxis, rows["x"].to_list(), most=5)
     ax.axvline(1, color=FAR, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)

@@ -5,7 +5,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lgmamba.figures.probes import factor_axis
+from lgmamba.figures.probes import length_ratio_axis
 from lgmamba.figures.style import COLOURS, Style, grid_of_axes, panel_title
 
 READ_OUTS = {
@@ -29,7 +29,7 @@ def fig_read_outs(frame: pl.DataFrame, style: Style) -> Figure:
         rows = frame.filter(pl.col("run") == run)
         _draw(ax, rows)
         panel_title(ax, "", f"{style[run].label}, L0 = {rows['L0'][0]}")
-        factor_axis(ax, rows)
+        length_ratio_axis(ax, rows)
         ax.set_xlabel("T / L0 (training lengths)")
         ax.tick_params(labelbottom=True)
         ax.spines[["top", "right"]].set_visible(False)

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgmamba.analysis.numbers import least
-from lgmamba.figures.probes import Panel, draw_layers, factor_axis, panel_figure, shades
+from lgmamba.figures.probes import Panel, draw_layers, length_ratio_axis, panel_figure, shades
 from lgmamba.figures.style import FAR, Style, log2_axis
 
 AGE = "Age + 1 (steps)"
@@ -40,7 +40,7 @@ def _draw_distance(ax: Axes, rows: pl.DataFrame) -> None:
     even = distance.filter(pl.col("series") == "even").sort("x")
     ax.plot(even["x"], even["y"], color=FAR, linewidth=0.9, linestyle=(0, (1, 1.2)), label="all steps alike")
     draw_layers(ax, distance.filter(pl.col("series") == "layer"))
-    factor_axis(ax, distance)
+    length_ratio_axis(ax, distance)
     ax.set_ylim(0, 0.55)
 
 

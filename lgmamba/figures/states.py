@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgmamba.analysis.numbers import greatest, least
-from lgmamba.figures.probes import Panel, draw_layers, factor_axis, panel_figure
+from lgmamba.figures.probes import Panel, draw_layers, length_ratio_axis, panel_figure
 from lgmamba.figures.style import COLOURS, FAR, Style, log2_axis
 
 READ_OUTS = {
@@ -43,7 +43,7 @@ def _draw_norm(ax: Axes, rows: pl.DataFrame) -> None:
     norm = rows.filter(pl.col("panel") == "norm")
     ax.axhline(1, color=FAR, linewidth=0.7)
     draw_layers(ax, norm)
-    factor_axis(ax, norm)
+    length_ratio_axis(ax, norm)
     log2_axis(ax.yaxis, norm["y"].to_list(), most=6)
     ax.legend(handlelength=2.2)
 
@@ -51,7 +51,7 @@ def _draw_norm(ax: Axes, rows: pl.DataFrame) -> None:
 def _draw_beyond(ax: Axes, rows: pl.DataFrame) -> None:
     beyond = rows.filter(pl.col("panel") == "beyond")
     draw_layers(ax, beyond)
-    factor_axis(ax, beyond)
+    length_ratio_axis(ax, beyond)
     ax.set_ylim(bottom=0)
 
 
@@ -63,7 +63,7 @@ def _draw_content(ax: Axes, rows: pl.DataFrame) -> None:
         colour = safe[colour] if isinstance(colour, int) else colour
         ax.fill_between(values["x"], values["lo"], values["hi"], color=colour, alpha=0.15, linewidth=0)
         ax.plot(values["x"], values["y"], color=colour, linestyle=line, label=label)
-    factor_axis(ax, content)
+    length_ratio_axis(ax, content)
     ax.set_ylim(
         bottom=least(content.filter(pl.col("series") == "model")["y"]) - ROOM, top=greatest(content["hi"]) + 0.5
     )

@@ -51,7 +51,7 @@ def states_in(cache: Any, layer: ForeignLayer, owner: int, rows: int) -> RowStat
         )
     carry = conv.mT[:, 1:] if layer.width > 1 else conv.mT[:, :0]
     memory = memory.reshape(rows, layer.channels, layer.modes)
-    return RowStates(note.states.t, note.states.told, memory, carry, note.states.remembered)
+    return RowStates(note.states.t, note.states.target_length, memory, carry, note.states.remembered)
 
 
 def keep_states(cache: Any, layer: ForeignLayer, owner: int, states: RowStates) -> None:
@@ -75,7 +75,7 @@ def note_states(cache: Any, layer: ForeignLayer, owner: int, states: RowStates) 
     """What the cache itself does not say."""
     if not hasattr(cache, NOTES):
         setattr(cache, NOTES, {})
-    bare = RowStates(states.t, states.told, remembered=states.remembered)
+    bare = RowStates(states.t, states.target_length, remembered=states.remembered)
     getattr(cache, NOTES)[layer.number] = Note(owner, bare)
     if any(v is not None for v in states.remembered) and hasattr(cache, "reorder_cache"):
         cache.reorder_cache = _cannot_reorder

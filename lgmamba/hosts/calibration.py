@@ -61,18 +61,18 @@ class LanguageCalibration(CalibrationSet[TokenSequences]):
         rows = max(1, TOKENS_AT_ONCE // T)
         for start in range(0, len(self.sequences), rows):
             some = self.sequences[slice(start, start + rows)]
-            for _ in read_pieces(self.model, some, [T] if whole else ends([T], self.piece), None, hook):
+            for _ in read_pieces(self.model, some, [T] if whole else ends([T], self.chunk), None, hook):
                 pass
 
-    def loss(self, steps: list[int], mode: Mode, make_plan: Callable[[Tensor], Hook], piece: int | None) -> Objective:
+    def loss(self, steps: list[int], mode: Mode, make_hook: Callable[[Tensor], Hook], chunk: int | None) -> Objective:
         """Mean -ln p of the tokens scored, as a function of ln factors (M,)."""
         lengths = steps if mode == "stream" else steps[-1:]
         scored = sorted({t for T in lengths for t in range(max(1, T - self.tail + 1), T + 1)})
-        stops = ends(steps[-1:], piece or steps[-1])
+        stops = ends(steps[-1:], chunk or steps[-1])
 
         def loss(theta: Tensor) -> Tensor:
             total = torch.zeros((), dtype=torch.float64, device=self.sequences.device)
-            for part in read_pieces(self.model, self.sequences, stops, None, make_plan(theta.exp())):
+            for part in read_pieces(self.model, self.sequences, stops, None, make_hook(theta.exp())):
                 at = [t - part.start - 1 for t in scored if part.start < t <= part.stop]
                 if at:
                     wanted = self.sequences.targets[:, [part.start + i for i in at]]
@@ -132,7 +132,7 @@ def calibrate(
     sequences = TokenSequences.of(windows_of(tokens, n, last, "calibration")).to(host.device)
     images = LanguageCalibration(
         host, NextToken(), sequences, config, sorted({*reported, *(round(f * host.L0) for f in config.lengths)}),
-        piece=host.L0, seed=seed, tail=max(1, host.L0 // 4),
+        chunk=host.L0, seed=seed, tail=max(1, host.L0 // 4),
     )  # fmt: skip
     with frozen(host.model), host.attached():
         return registry.calibrate(entry, images)

@@ -241,5 +241,5 @@ def _values(
         begun = time.monotonic()
         fitted = calibrate_entry(host, entry, tokens, windows, steps, lengths, [], seed)
         seconds = time.monotonic() - begun
-        found[entry.name] = Artefact(entry.name, key, fitted.values, windows, fitted.passes, seconds)
+        found[entry.name] = Artefact(entry.name, key, fitted.values, windows, fitted.n_forward, seconds)
     return found

@@ -48,7 +48,7 @@ class _Pass:
 
     present: Tensor | None = None
     counts: list[int] = field(default_factory=list)
-    plans: dict[int | None, Hook | None] = field(default_factory=dict)
+    hooks: dict[int | None, Hook | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Host:
     """
 
     asks = False
-    is_told = False
+    uses_target_length = False
 
     def __init__(self, model: nn.Module, L0: int | None):
         self.layers = find_layers(model)
@@ -219,14 +219,14 @@ class Host:
         kept = cache if cache is not None else inference_params
         before = states_in(kept, layer, self._number, B)
         if before is None:
-            before = RowStates.start([self._told(n) for n in self._pass.counts])
+            before = RowStates.start([self._target_length(n) for n in self._pass.counts])
         if self._nothing_done(before) and (not any(before.t) or L == 1):
             out = original(hidden_states, **self.package.arguments(cache, attention_mask, inference_params), **rest)
             if kept is not None:
                 note_states(kept, layer, self._number, _moved(before, self._pass.counts))
             return out
         here = self._pass
-        out, after, here.present = read_rows(layer, hidden_states, here.present, before, here.counts, self._plan)
+        out, after, here.present = read_rows(layer, hidden_states, here.present, before, here.counts, self._hook)
         if kept is not None:
             keep_states(kept, layer, self._number, after)
         return out
@@ -235,28 +235,31 @@ class Host:
         here, state = self._pass, encoding.before
         before = RowStates.start([None] * len(hidden_states)) if state is None else state.layers[layer.number]
         out, after, here.present = read_rows(
-            layer, hidden_states, here.present, before, here.counts, lambda t, told: encoding.hook
+            layer, hidden_states, here.present, before, here.counts, lambda t, target_length: encoding.hook
         )
         encoding.after.append(after)
         return out
 
-    def _told(self, tokens: int) -> int | None:
+    def _target_length(self, tokens: int) -> int | None:
         """The length that a row of so many tokens is read for."""
         if self.remedy is None or self.remedy.mode == "stream":
             return None
         return self.target_length or tokens
 
-    def _plan(self, t: int, told: int | None) -> Hook | None:
+    def _hook(self, t: int, target_length: int | None) -> Hook | None:
         """The hook of rows that have read t tokens; made once for each pass and length."""
         remedy = self.remedy
         if remedy is None or (remedy.whole and t > 0):  # after the prompt nothing is left out, as in the originals
             return None
-        if told not in self._pass.plans:
-            self._pass.plans[told] = remedy.plan(told)
-        return self._pass.plans[told]
+        if target_length not in self._pass.hooks:
+            self._pass.hooks[target_length] = remedy.make_hook(target_length)
+        return self._pass.hooks[target_length]
 
     def _nothing_done(self, before: RowStates) -> bool:
-        return all(self._plan(t, told) is None for t, told in zip(before.t, before.told, strict=True))
+        return all(
+            self._hook(t, target_length) is None
+            for t, target_length in zip(before.t, before.target_length, strict=True)
+        )
 
 
 def _started(B: int, L: int, mask: Tensor | None) -> _Pass:
@@ -272,4 +275,4 @@ def _started(B: int, L: int, mask: Tensor | None) -> _Pass:
 
 def _moved(before: RowStates, counts: list[int]) -> RowStates:
     t = tuple(t + n for t, n in zip(before.t, counts, strict=True))
-    return RowStates(t, before.told, remembered=before.remembered)
+    return RowStates(t, before.target_length, remembered=before.remembered)

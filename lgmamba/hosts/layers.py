@@ -147,7 +147,7 @@ class Mamba1Layer(ForeignLayer):
         A = _rates(weights.A_log)
         dt = F.softplus(F.linear(dt_low, weights.dt_proj.weight).to(A.dtype) + weights.dt_proj.bias.to(A.dtype))
         tensors = {"x": x, "z": z, "dt": dt, "A": A, "Bmat": Bmat, "Cmat": Cmat}
-        return MambaCall(layer=self.number, t0=t0, told=None, **self._before(before), **tensors), carry, None
+        return MambaCall(layer=self.number, t0=t0, target_length=None, **self._before(before), **tensors), carry, None
 
     def _norms(self) -> list[nn.Module | None]:
         return [getattr(self.mixer, f"{name}_layernorm", None) for name in ("dt", "b", "c")]
@@ -193,7 +193,7 @@ class Mamba2Layer(ForeignLayer):
         dt = F.softplus(dt_raw.to(rates.dtype) + self.weights.dt_bias.to(rates.dtype)).clamp(*self.limits)
         A = self._by_channel(rates)[:, None].expand(-1, self.modes)
         tensors = {"x": x, "dt": self._by_channel(dt), "A": A, "Bmat": Bmat, "Cmat": Cmat}
-        call = GroupedCall(layer=self.number, t0=t0, told=None, **self._before(before), **tensors)
+        call = GroupedCall(layer=self.number, t0=t0, target_length=None, **self._before(before), **tensors)
         return call, carry, torch.cat([beside, z], dim=-1)
 
     def skip(self) -> Tensor:

@@ -24,21 +24,21 @@ class RowStates:
 
     Attributes:
         t: steps read, for each row.
-        told: length told in prefix mode, for each row; None in stream mode.
+        target_length: length told in prefix mode, for each row; None in stream mode.
         memory: (B, D, N), or None at the start.
         carry: (B, W - 1, C), or None at the start.
         remembered: what a hook's scan carries besides, for each row.
     """
 
     t: tuple[int, ...]
-    told: tuple[int | None, ...]
+    target_length: tuple[int | None, ...]
     memory: Tensor | None = None
     carry: Tensor | None = None
     remembered: tuple[Remembered | None, ...] = ()
 
     @classmethod
-    def start(cls, told: list[int | None]) -> "RowStates":
-        return cls((0,) * len(told), tuple(told), remembered=(None,) * len(told))
+    def start(cls, target_length: list[int | None]) -> "RowStates":
+        return cls((0,) * len(target_length), tuple(target_length), remembered=(None,) * len(target_length))
 
     def of(self, rows: list[int] | None) -> State | None:
         """The state of rows that stand at the same step; None for all of them."""
@@ -80,9 +80,9 @@ def read_rows(
     counts = [L] * B if present is None else present.sum(1).tolist()
     groups: dict[tuple[int, int, int | None], list[int]] = {}
     for b in range(B):
-        groups.setdefault((before.t[b], counts[b], before.told[b]), []).append(b)
+        groups.setdefault((before.t[b], counts[b], before.target_length[b]), []).append(b)
     if len(groups) == 1 and counts[0] == L:
-        out, state, keep = layer.read(u, before.of(None), before.t[0], plan_of(before.t[0], before.told[0]))
+        out, state, keep = layer.read(u, before.of(None), before.t[0], plan_of(before.t[0], before.target_length[0]))
         rows = torch.arange(B, device=u.device)
         above = present
         if keep is not None:
@@ -91,13 +91,13 @@ def read_rows(
         return out, _after(before, read, [(list(range(B)), state)]), above
     out, found = torch.zeros_like(u), []
     above = torch.zeros(B, L, dtype=torch.bool, device=u.device)
-    for (t0, count, told), members in groups.items():
+    for (t0, count, target_length), members in groups.items():
         if count == 0:
             found.append((members, before.of(members) or _empty(layer, u, len(members))))
             continue
         rows = torch.tensor(members, device=u.device)
         at = _positions(present, members, count, L, u.device)
-        part, state, keep = layer.read(gather_steps(u[rows], at), before.of(members), t0, plan_of(t0, told))
+        part, state, keep = layer.read(gather_steps(u[rows], at), before.of(members), t0, plan_of(t0, target_length))
         if keep is not None:
             out = out.index_put((rows[:, None], at), torch.full_like(part[:, :1], torch.nan).expand(-1, count, -1))
             at = at.gather(1, keep)
@@ -132,4 +132,4 @@ def _after(before: RowStates, read: list[int], found: list[tuple[list[int], Stat
         for i, b in enumerate(rows):
             remembered[b] = None if state.remembered is None else tuple(v[i : i + 1] for v in state.remembered)
     t = tuple(t + n for t, n in zip(before.t, read, strict=True))
-    return RowStates(t, before.told, memory, carry, tuple(remembered))
+    return RowStates(t, before.target_length, memory, carry, tuple(remembered))

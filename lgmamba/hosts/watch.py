@@ -73,7 +73,7 @@ class Watched:
 
 
 class StepSizeHistogram:
-    """A plan that changes nothing and counts step sizes of each layer by position: 2 kB for each layer and bin, of any text.
+    """A hook that changes nothing and counts step sizes of each layer by position: 2 kB for each layer and bin, of any text.
 
     Args:
         stops: ends of the bins, tokens, ascending.
@@ -143,9 +143,9 @@ class _Look:
         stops = bins_of(T, host.L0)
         histogram, decay, distance = StepSizeHistogram(stops), DecayRecorder(CLOSE_ROWS), DistanceRecorder()
         hook = chain(histogram, _up_to(host.L0, decay), _first_rows(CLOSE_ROWS, distance))
-        piece = max(1, PIECE_TOKENS // len(self.sequences))
+        chunk = max(1, PIECE_TOKENS // len(self.sequences))
         sums = dict.fromkeys(stops, 0.0)
-        for part in read_pieces(host, self.sequences, ends(stops, piece), None, hook):
+        for part in read_pieces(host, self.sequences, ends(stops, chunk), None, hook):
             stop = next(s for s in stops if part.stop <= s)
             wanted = self.sequences.targets[:, part.start : part.stop]
             sums[stop] += float(host.surprise(part.outputs, wanted).double().sum())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
 
 Verb = Literal[
-    "slow", "decay", "write", "read", "mask", "keep", "state", "reset", "window", "score", "modes", "attention"
+    "slow", "decay", "write", "read", "mask", "keep", "state", "reset", "window", "score", "eigenmodes", "attention"
 ]
 VERBS: dict[Verb, str] = {
     "slow": "time runs s times as fast: E_t becomes E_t^s, and what is written shrinks as it does in the mixer's own steps",
@@ -26,7 +26,7 @@ VERBS: dict[Verb, str] = {
     "reset": "memory and carry are zero again",
     "window": "the memory holds what the last r steps wrote",
     "score": "how much a step matters, (B, L, channels), >= 0, known before it is read",
-    "modes": "a step retains exp(-score rate) of each mode, with rates (channels, modes) that no input changes",
+    "eigenmodes": "a step retains exp(-score rate) of each mode, with rates (channels, modes) that no input changes",
     "attention": "the layer is a selective scan with x, dt, A, Bmat, Cmat, so that its weights of earlier steps can be written down",
 }
 """Verb -> what it means."""
@@ -64,7 +64,7 @@ class MixerBase(Strict):
         return self.TITLE
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Its size, for the report."""
         raise NotImplementedError
 

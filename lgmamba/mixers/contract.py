@@ -63,7 +63,7 @@ class Call:
     Attributes:
         layer: number of the layer, from 0.
         t0: steps of the sequence read before this piece; piece step i is step t0 + i + 1.
-        told: (B,) int64 length told to the model, or None.
+        target_length: (B,) int64 length told to the model, or None.
         h0: (B, channels, modes) memory before the piece, or None for zeros.
         keep: (B, K) int64 ascending positions inside the piece to go on with, or None for all.
         post_state: function on the memory at the end of the piece, or None.
@@ -81,7 +81,7 @@ class Call:
 
     layer: int
     t0: int
-    told: Tensor | None
+    target_length: Tensor | None
     h0: Tensor | None
     keep: Tensor | None = None
     post_state: Callable[[Tensor], Tensor] | None = None
@@ -211,8 +211,8 @@ class Mixer(nn.Module):
         t0: int = 0,
         dt_offset: Tensor | None = None,
         dt_factor: Tensor | None = None,
-        told: Tensor | None = None,
-        plan: Hook | None = None,
+        target_length: Tensor | None = None,
+        hook: Hook | None = None,
         want_state: bool = True,
     ) -> tuple[Tensor, State | None, Tensor | None]:
         """Mix one piece of a sequence; a piece may be a single step.
@@ -223,17 +223,17 @@ class Mixer(nn.Module):
             t0: steps read before this piece.
             dt_offset: (B, 1 or L, channels) added to the step size before softplus; for mixers that say so (`OFFSETS`).
             dt_factor: (B, L, 1) time runs so many times as fast (`slow`).
-            told: (B,) length told to the model, for hooks only.
-            plan: the hook.
+            target_length: (B,) length told to the model, for hooks only.
+            hook: the hook.
             want_state: whether the new state is needed; training on whole sequences spares the recurrence its end.
         Returns:
             out (B, K, d), the new state (None if it is not wanted), and the positions kept (B, K), or None where all are (K = L).
         """
-        if plan is None and dt_factor is None:
+        if hook is None and dt_factor is None:
             return *self.fast(u, state, t0, dt_offset, want_state), None
-        call, carry = self.prepare(u, state, t0, dt_offset, told)
+        call, carry = self.prepare(u, state, t0, dt_offset, target_length)
         call = call if dt_factor is None else call.slow(dt_factor)
-        call = call if plan is None else plan(call)
+        call = call if hook is None else hook(call)
         y, h, held, remembered = run(call, self.recur)
         return self.finish(y), State(h, (*carry, *held), remembered), call.keep
 
@@ -246,7 +246,7 @@ class Mixer(nn.Module):
         return self.finish(y), State(h, (*carry, *held)) if want_state else None
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[Call, tuple[Tensor, ...]]:
         """Everything before the recurrence: the call, and the carry after the piece, without what the recurrence holds."""
         raise NotImplementedError

@@ -29,14 +29,20 @@ class Keeping(Answering):
         return (0, self.shape[0]), (0,), (0,)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[KeepCall, tuple[()]]:
         B, L, _ = u.shape
         wide = torch.promote_types(next(self.parameters()).dtype, torch.float32)
         index = torch.arange(t0 + 1, t0 + L + 1, device=u.device, dtype=wide).expand(B, L)
         before = self.before(state)
         return KeepCall(
-            layer=self.layer, t0=t0, told=told, u=u.to(wide), index=index, open=torch.ones_like(index), **before
+            layer=self.layer,
+            t0=t0,
+            target_length=target_length,
+            u=u.to(wide),
+            index=index,
+            open=torch.ones_like(index),
+            **before,
         ), ()
 
     def recur(self, call: KeepCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:  # type: ignore[override]  # as every mixer's

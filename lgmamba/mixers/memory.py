@@ -56,7 +56,7 @@ def _taus(mixer: Mixer, d: int) -> torch.Tensor | None:
 
     weight, training = next(mixer.parameters()), mixer.training
     tokens = torch.randn(B, L, d, generator=torch.Generator().manual_seed(0)).to(weight)
-    mixer.eval()(tokens, plan=look)
+    mixer.eval()(tokens, hook=look)
     mixer.train(training)
     if seen[0] is None:
         return None

@@ -39,7 +39,9 @@ def tables() -> str:
                 else "grows"
             )
         alone = f"alone: {mixer.alone}" if mixer.alone else "yes"
-        lines.append(f"| {name} | {mixer.title}: {mixer.words} | {mixer.SOURCE} | {sizes[0]} | {sizes[1]} | {alone} |")
+        lines.append(
+            f"| {name} | {mixer.title}: {mixer.description} | {mixer.SOURCE} | {sizes[0]} | {sizes[1]} | {alone} |"
+        )
     lines += ["", f"| mixer |{''.join(f' {verb} |' for verb in VERBS)}", f"| --- |{' --- |' * len(VERBS)}"]
     for name, mixer in mixers.items():
         cells = ["-" if verb not in mixer.supports else SIGNS[mixer.supports[verb] == EXACT] for verb in VERBS]

@@ -68,31 +68,31 @@ class LengthConditioning(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
-    def forward(self, told: Tensor, t: Tensor) -> Tensor:
+    def forward(self, target_length: Tensor, t: Tensor) -> Tensor:
         """Code of lengths and steps.
 
         The features are small and smooth, so that codes of neighbouring lengths differ little and heads, which start from
         zero, learn slowly. A `normalised` code is centred and of one size.
 
         Args:
-            told: (B,) lengths T, patches.
+            target_length: (B,) lengths T, patches.
             t: (L,) steps, from 1.
         Returns:
             (B, 1, hidden) if only T is told, else (B, L, hidden).
         """
         first = self.heads[0]
         assert isinstance(first, nn.Linear)
-        code = self.trunk(self.features(told, t).to(first.weight.dtype))
+        code = self.trunk(self.features(target_length, t).to(first.weight.dtype))
         return CODE_SIZE * layer_norm(code, code.shape[-1:]) if self.config.code == "normalised" else code
 
-    def features(self, told: Tensor, t: Tensor) -> Tensor:
+    def features(self, target_length: Tensor, t: Tensor) -> Tensor:
         """log T / log L0 and 1/T; and with T_and_t also t/T, log(1 + t) and log(1 + steps to go), over log(1 + L0).
 
         Logarithms, because a step more matters in proportion; the steps to go, because a specialist's last few steps
         are where its strategy shows. With `clamp` and `rescale`, T > L0 is told as L0 and t/T never passes 1, so that a
         longer sequence looks like a slower one of length L0. Returns (B, 1 or L, features), float64.
         """
-        T, t = self._read(told, t)
+        T, t = self._read(target_length, t)
         fraction = t.clamp(min=1.0) / T  # (B, L)
         if self.config.beyond != "extrapolate":
             T, fraction = T.clamp(max=self.L0), fraction.clamp(max=1.0)
@@ -105,7 +105,7 @@ class LengthConditioning(nn.Module):
         of_t = [fraction, step.log1p() / scale, to_go.log1p() / scale]
         return torch.stack([v.expand_as(fraction) for v in (*of_T, *of_t)], dim=-1)
 
-    def dt_factor(self, told: Tensor, t: Tensor) -> Tensor | None:
+    def dt_factor(self, target_length: Tensor, t: Tensor) -> Tensor | None:
         """s = min(1, L0 / max(T, t)) with `rescale`: (B, L, 1), or None where it is 1 throughout.
 
         What is told about a sequence of T > L0 steps is that of one of L0 steps, L0 / T as fast. With step sizes times
@@ -118,19 +118,19 @@ class LengthConditioning(nn.Module):
         """
         if self.config.beyond != "rescale" or self.training:
             return None
-        T, t = self._read(told, t)
+        T, t = self._read(target_length, t)
         length = torch.maximum(T, t)
         if self.config.slowest is not None:
             length = length.clamp(max=self.config.slowest * self.L0)
         factor = ((self.L0 / length).clamp(max=1.0) * (t > 0))[..., None]
         return None if bool((factor == 1).all()) else factor
 
-    def _read(self, told: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(self, target_length: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """T (B, 1) and t (B, L) counted from the first step that is read: t <= 0 for those before the last slowest x L0.
 
         float64 keeps whole numbers exact under any autocast.
         """
-        T = told.double()[:, None]
+        T = target_length.double()[:, None]
         skipped = torch.zeros_like(T)
         if self.config.slowest is not None:
             skipped = (T - int(self.config.slowest * self.L0)).clamp(min=0.0)

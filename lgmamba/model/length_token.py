@@ -28,11 +28,11 @@ class LengthToken(nn.Module):
         """Whether the token of a trained model depends on the sequence's length."""
         return self.config.told == "own"
 
-    def forward(self, told: Tensor | None, batch: int) -> Tensor:
+    def forward(self, target_length: Tensor | None, batch: int) -> Tensor:
         """Tokens (B, 1, d).
 
         Args:
-            told: (B,) length at which the output will be read; may be None where the token does not depend on it.
+            target_length: (B,) length at which the output will be read; may be None where the token does not depend on it.
             batch: B.
         Raises:
             ValueError: the token depends on a length and none is told.
@@ -40,9 +40,9 @@ class LengthToken(nn.Module):
         weight = self.embed.weight
         if not (self.reads or (self.training and self.config.told == "shuffled")):
             known = self.L0 if self.config.constant is None else self.config.constant
-            told = torch.full((batch,), known, device=weight.device)
-        elif told is None:
+            target_length = torch.full((batch,), known, device=weight.device)
+        elif target_length is None:
             raise ValueError("this model has a length token: pass target_length, the length (B,) that it tells")
         elif self.config.beyond == "clamp":
-            told = told.clamp(max=self.L0)
-        return self.embed((told.to(weight.dtype) / self.config.scale)[:, None, None]).to(weight.dtype)
+            target_length = target_length.clamp(max=self.L0)
+        return self.embed((target_length.to(weight.dtype) / self.config.scale)[:, None, None]).to(weight.dtype)

@@ -42,9 +42,9 @@ class Piece(Generic[S]):
     state: S
 
 
-def told(model: AnyReadable, batch: int, T: int) -> Tensor | None:
+def target_lengths(model: AnyReadable, batch: int, T: int) -> Tensor | None:
     """What to tell a length-adaptive model, (B,); a plain one is told nothing."""
-    return torch.full((batch,), T, device=model.device) if model.is_told else None
+    return torch.full((batch,), T, device=model.device) if model.uses_target_length else None
 
 
 def ends(steps: Iterable[int], chunk: int) -> list[int]:
@@ -125,7 +125,7 @@ def run_sequence(
     steps: list[int],
     mode: str,
     chunk: int = 64,
-    hook: MakeHook | None = None,
+    make_hook: MakeHook | None = None,
     whole: bool = False,
 ) -> Tensor:
     """Predictions at several lengths, in stream or prefix mode; arguments and result as in `read_at_steps`.
@@ -134,7 +134,7 @@ def run_sequence(
     either mode.
 
     Args:
-        hook: makes the hook of each pass, for a remedy; None to read the model as it is.
+        make_hook: makes the hook of each pass, for a remedy; None to read the model as it is.
         whole: whether a sequence with a hook must be read in one piece, of which the last output is valid; prefix mode.
     Raises:
         ValueError: another mode, or steps that `read_at_steps` refuses.
@@ -142,18 +142,18 @@ def run_sequence(
     if mode not in MODES:
         raise ValueError(f"mode={mode!r}; expected 'stream' or 'prefix'")
     B = len(sequences)
-    if hook is None and not model.is_told:
+    if make_hook is None and not model.uses_target_length:
         return read_at_steps(model, sequences, steps, None, chunk)
     if mode == "stream":
-        plan = None if hook is None else hook(None)
-        return read_at_steps(model, sequences, steps, told(model, B, model.L0), chunk, plan)
+        hook = None if make_hook is None else make_hook(None)
+        return read_at_steps(model, sequences, steps, target_lengths(model, B, model.L0), chunk, hook)
     found = []
     for T in steps:
-        plan = None if hook is None else hook(T)
-        if whole and plan is not None:
-            found.append(read_whole(model, sequences.upto(T), told(model, B, T), plan))
+        hook = None if make_hook is None else make_hook(T)
+        if whole and hook is not None:
+            found.append(read_whole(model, sequences.upto(T), target_lengths(model, B, T), hook))
         else:
-            found.append(read_at_steps(model, sequences, [T], told(model, B, T), chunk, plan))
+            found.append(read_at_steps(model, sequences, [T], target_lengths(model, B, T), chunk, hook))
     return torch.cat(found, dim=1)
 
 

@@ -53,16 +53,18 @@ class Block(nn.Module):
         x: Tensor,
         state: State | None,
         t0: int,
-        told: Tensor | None,
+        target_length: Tensor | None,
         condition: BlockCondition,
-        plan: Hook | None,
+        hook: Hook | None,
         want_state: bool,
     ) -> tuple[Tensor, State | None, Tensor | None]:
         """(B, L, d) -> (B, K, d), the mixer's state, and the positions kept (None: all, K = L)."""
         u = self.norm(x)
         if condition.scale is not None:
             u = u * (1 + condition.scale) + condition.shift
-        out, state, keep = self.mixer(u, state, t0, condition.dt_offset, condition.dt_factor, told, plan, want_state)
+        out, state, keep = self.mixer(
+            u, state, t0, condition.dt_offset, condition.dt_factor, target_length, hook, want_state
+        )
         if keep is not None:
             x = gather_steps(x, keep)
         if condition.gate is not None:
@@ -117,12 +119,12 @@ class Stack(nn.Module):
         """Modules that make predictions; none in a bare stack."""
 
     @property
-    def is_told(self) -> bool:
+    def uses_target_length(self) -> bool:
         """Whether what is read depends on the length that is told; else one pass is every prefix."""
         return self.conditioning is not None or (self.length_token is not None and self.length_token.reads)
 
     @property
-    def told_others(self) -> bool:
+    def draws_target_lengths(self) -> bool:
         """Whether it is a control that in training is told the lengths of other sequences."""
         return self.length_token is not None and self.length_token.config.told == "shuffled"
 
@@ -183,7 +185,7 @@ class Stack(nn.Module):
     ) -> tuple[Tensor, StackState | None]:
         """`encode` after `t0` steps."""
         x = tokens
-        code, dt_factor = self._told(target_length, t0, tokens.shape[1], tokens.device)
+        code, dt_factor = self._code(target_length, t0, tokens.shape[1], tokens.device)
         layers = []
         for layer, block in enumerate(self.blocks):
             condition = (
@@ -220,13 +222,15 @@ class Stack(nn.Module):
         """The state before the first step, which `encode` takes for None: zeros, in the types that a pass leaves."""
         return StackState(0, tuple(cast(Block, block).mixer.start(batch) for block in self.blocks))
 
-    def _told(self, told: Tensor | None, t0: int, L: int, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    def _code(
+        self, target_length: Tensor | None, t0: int, L: int, device: torch.device
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Code of lengths and steps, and factor of the step sizes; None where there is none."""
         if self.conditioning is None:
             return None, None
-        if told is None:
+        if target_length is None:
             raise ValueError(
                 "this model is length-adaptive: pass target_length, the length (B,) at which its output will be read"
             )
         t = torch.arange(t0 + 1, t0 + L + 1, device=device)
-        return self.conditioning(told, t), self.conditioning.dt_factor(told, t)
+        return self.conditioning(target_length, t), self.conditioning.dt_factor(target_length, t)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.dynamics import DecayRecorder, DistanceRecorder, ModeMemory, WriteRecorder, mode_memory
-from lgmamba.probe.passes import stops
+from lgmamba.probe.stops import stops
 
 TESTED = 3.0
 """Standard errors by which a mean state must differ from zero to be followed."""
@@ -45,7 +45,7 @@ class Moments:
 
     @classmethod
     def of(cls, h: Sequence[Tensor]) -> "Moments":
-        """From states (B, D, N) of several passes."""
+        """From states (B, D, N) of several batches."""
         every = torch.cat([part.double() for part in h])
         mean, square = every.mean(0), every.square().mean(0)
         spread = (square - mean.square()).clamp(min=0) * len(every) / max(1, len(every) - 1)
@@ -101,40 +101,40 @@ def _ratio(later: Tensor, before: Tensor) -> Tensor:
     return later.abs().clamp(min=tiny) / before.abs().clamp(min=tiny)
 
 
-def mode_account(model: SequenceModel, passes: Sequence[Sequences], steps: Sequence[int], piece: int) -> Account:
+def mode_account(model: SequenceModel, batches: Sequence[Sequences], steps: Sequence[int], chunk: int) -> Account:
     """Read sequences to L0 for the forecast, and on to every T for what comes of it.
 
     Args:
-        passes: the same images in one or more visiting orders.
+        batches: the same images in one or more visiting orders.
         steps: L0 and the lengths T beyond it, ascending.
     """
     decays = DecayRecorder()
     states: dict[int, list[list[Tensor]]] = {T: [] for T in steps}
     back: dict[int, list[list[Tensor]]] = {T: [] for T in steps}
-    for seq in passes:
+    for seq in batches:
         distances = DistanceRecorder()
 
         def watch(call, distances=distances):
             return distances(decays(call) if call.t0 < model.L0 else call)
 
-        for stop in stops(model, seq, list(steps), piece, watch):
+        for stop in stops(model, seq, list(steps), chunk, watch):
             states[stop.t].append(stop.h)
             back[stop.t].append([d.mean(0) for d in distances.distances()])
     layers = range(model.config.n_layer)
     moments = {T: [Moments.of([h[layer] for h in states[T]]) for layer in layers] for T in steps}
     means = {T: [torch.stack([d[layer] for d in back[T]]).mean(0) for layer in layers] for T in steps}
     memory = mode_memory(decays)
-    return Account(steps[0], memory, moments, means, _totals(model, passes, steps, piece, memory))
+    return Account(steps[0], memory, moments, means, _totals(model, batches, steps, chunk, memory))
 
 
 def _totals(
-    model: SequenceModel, passes: Sequence[Sequences], steps: Sequence[int], piece: int, memory: list[ModeMemory]
+    model: SequenceModel, batches: Sequence[Sequences], steps: Sequence[int], chunk: int, memory: list[ModeMemory]
 ) -> dict[int, list[Tensor]]:
     """A second pass: mean writes are summed with decays that the first one found."""
     parts: dict[int, list[list[Tensor]]] = {T: [] for T in steps}
-    for seq in passes:
+    for seq in batches:
         writes = WriteRecorder(memory)
-        for stop in stops(model, seq, list(steps), piece, writes):
+        for stop in stops(model, seq, list(steps), chunk, writes):
             parts[stop.t].append(writes.totals())
     return {T: [torch.stack(of_layer).mean(0) for of_layer in zip(*parts[T], strict=True)] for T in steps}
 

@@ -81,9 +81,9 @@ def fit_read_out(h: Tensor, images: Tensor, judged: tuple[Tensor, Tensor] | None
     return fitted(min(PENALTIES, key=left_out if judged is None else on_others))
 
 
-def psnr(drawn: Tensor, targets: Tensor) -> float:
+def psnr(prediction: Tensor, targets: Tensor) -> float:
     """PSNR in dB of the mean squared error over images: (n, pixels) against (n, ...)."""
-    return float(metrics.psnr((drawn - targets.flatten(1)).double().square().mean()))
+    return float(metrics.psnr((prediction - targets.flatten(1)).double().square().mean()))
 
 
 def restore_norm(norm: Sequence[float], L0: int) -> Hook:
@@ -96,7 +96,7 @@ def restore_norm(norm: Sequence[float], L0: int) -> Hook:
         norm: p for each layer.
     """
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         if call.t0 + call.shape[1] <= L0:
             return call
         states = call.states()  # (B, L, D, N)
@@ -104,4 +104,4 @@ def restore_norm(norm: Sequence[float], L0: int) -> Hook:
         gain = torch.where(steps_of(call) > L0, norm[call.layer] / size, torch.ones_like(size))
         return call.read(gain[..., None])
 
-    return plan
+    return hook

@@ -14,8 +14,8 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.files import ProbesFile
 from lgmamba.data.dataset import Dataset
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.passes import LayerTrace, layer_traces, stops
 from lgmamba.probe.states import TrainingStates, training_states
+from lgmamba.probe.stops import LayerTrace, layer_traces, stops
 from lgmamba.tasks.base import Task
 
 Columns = dict[str, list[Any]]
@@ -51,8 +51,8 @@ class ProbeContext:
         return self.config.steps
 
     @property
-    def piece(self) -> int:
-        return self.config.probes.piece
+    def chunk(self) -> int:
+        return self.config.probes.chunk
 
     def sequences(
         self, images: int, repeat: int = 0, order: str | None = None, split: str | None = None, steps: int | None = None
@@ -93,7 +93,7 @@ class ProbeContext:
         """What training images make of each layer's states within L0."""
         n = min(STEPS_WITHIN, self.L0)
         within = sorted({round((k + 1) * self.L0 / n) for k in range(n)})
-        return training_states(stops(self.model, self.fitted, within, self.piece))
+        return training_states(stops(self.model, self.fitted, within, self.chunk))
 
 
 def columns_of(rows: Iterable[dict[str, Any]]) -> Columns:

@@ -25,7 +25,7 @@ and more, if they are given the time."""
 
 
 class DecayRecorder:
-    """A plan that changes nothing and averages every layer's decays exp(dt A) and step sizes over what is read.
+    """A hook that changes nothing and averages every layer's decays exp(dt A) and step sizes over what is read.
 
     Args:
         samples: sequences of a batch that count, the first ones; None for all.
@@ -90,7 +90,7 @@ def mode_memory(recorder: DecayRecorder) -> list[ModeMemory]:
 
 
 class DistanceRecorder:
-    """A plan that changes nothing and keeps, for every single mode, how far back what its state holds lies on average.
+    """A hook that changes nothing and keeps, for every single mode, how far back what its state holds lies on average.
 
     For one mode the read-out cancels from the hidden attention: the weight of step j at step i is
     w_ij = exp(A (S_i - S_j)) dt_j |B_j|. Their sum W and V = sum_j (i - j) w_ij are carried from piece to piece by the scan itself,
@@ -121,7 +121,7 @@ class DistanceRecorder:
 
 
 class WriteRecorder:
-    """A plan that changes nothing and adds up what is written on average, with constant decays: sum_t rho^(T - t) E[dt_t B_t x_t].
+    """A hook that changes nothing and adds up what is written on average, with constant decays: sum_t rho^(T - t) E[dt_t B_t x_t].
 
     It is what E[h_T] would be if a step's decay were independent of the state before it, whatever becomes of the writes.
 

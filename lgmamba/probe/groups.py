@@ -1,4 +1,4 @@
-"""Which modes break a checkpoint: interventions on a group of modes beyond L0, as plans, so that the model can be read with them.
+"""Which modes break a checkpoint: interventions on a group of modes beyond L0, as hooks, so that the model can be read with them.
 
     size    the group is read at the norm that it has at L0; what it holds goes on as it is. Is its size what hurts?
     clamp   the group forgets so much more that its expected size stays that at L0 (inflation 1). Does a window of L0 help?
@@ -36,7 +36,7 @@ def size_at_L0(masks: Masks, norm: Sequence[Tensor], L0: int, every: int) -> Hoo
         every: steps between two looks at the state.
     """
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         mask = masks[call.layer]
         if call.t0 < L0 or not mask.any():
             return call
@@ -45,7 +45,7 @@ def size_at_L0(masks: Masks, norm: Sequence[Tensor], L0: int, every: int) -> Hoo
         left = torch.exp(-call.score().sum(1)[..., None] * call.rates())  # what is still there of h0 after the piece
         return replace(call, h0=read).then(lambda h: h + left * (call.h0 - read))
 
-    return piecewise(cuts_every(every, L0), plan)
+    return piecewise(cuts_every(every, L0), hook)
 
 
 def clamp_inflation(masks: Masks, memory: Sequence[ModeMemory], L0: int, every: int) -> Hook:
@@ -56,7 +56,7 @@ def clamp_inflation(masks: Masks, memory: Sequence[ModeMemory], L0: int, every: 
         every: steps between two times that the group forgets.
     """
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         mask = masks[call.layer]
         if call.t0 < L0 or not mask.any():
             return call
@@ -64,14 +64,14 @@ def clamp_inflation(masks: Masks, memory: Sequence[ModeMemory], L0: int, every: 
         keep = torch.where(mask, series(rho, L0) / series(rho, L0 + call.shape[1]), 1.0).to(call.like.dtype)
         return call.then(lambda h: h * keep)
 
-    return piecewise(cuts_every(every, L0), plan)
+    return piecewise(cuts_every(every, L0), hook)
 
 
 def hold_at_L0(masks: Masks, L0: int, every: int) -> Hook:
     """`hold` above, `every` so many steps. For one pass from the first step on: it remembers that pass's states at L0."""
     held: dict[int, Tensor] = {}
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         mask = masks[call.layer]
         if call.t0 < L0 or not mask.any():
             return call
@@ -79,4 +79,4 @@ def hold_at_L0(masks: Masks, L0: int, every: int) -> Hook:
             held[call.layer] = call.h0
         return call.then(lambda h: torch.where(mask, held[call.layer], h))
 
-    return piecewise(cuts_every(every, L0), plan)
+    return piecewise(cuts_every(every, L0), hook)

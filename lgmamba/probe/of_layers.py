@@ -15,9 +15,9 @@ from lgmamba.probe.attention import AGGREGATIONS, aggregate, mean_distance, reac
 from lgmamba.probe.content import fit_read_out, psnr, restore_norm
 from lgmamba.probe.context import Columns, ProbeContext, columns_of
 from lgmamba.probe.memory import cumulative_steps, horizons, survival
-from lgmamba.probe.passes import LayerTrace, layer_traces, level_of, stops
 from lgmamba.probe.receptive_field import gradient_sizes, swap_patches
 from lgmamba.probe.states import cycle_contraction, norms, state_numbers
+from lgmamba.probe.stops import LayerTrace, layer_traces, level_of, stops
 from lgmamba.scan import selective_scan
 
 REACH = 0.9
@@ -137,7 +137,7 @@ def octaves(T: int) -> list[tuple[int, int]]:
 
 def _swapped(context: ProbeContext, T: int) -> list[dict[str, Any]]:
     """change: RMS change of the cell, in units of that of the patch; gain: what share of the new patch is drawn."""
-    swaps = swap_patches(context.model, context.held_out, T, context.config.probes.swaps, context.piece)
+    swaps = swap_patches(context.model, context.held_out, T, context.config.probes.swaps, context.chunk)
     rows = []
     for low, high in octaves(T):
         here = (swaps.age >= low) & (swaps.age <= high)
@@ -189,7 +189,7 @@ def states(context: ProbeContext) -> dict[str, Columns]:
     at = sorted(early | set(context.steps) | {min(longest, context.L0 * 2**k) for k in range(longest.bit_length())})
     rows, before = [], {}
     for stop in stops(
-        context.model, context.held_out, sorted({t - lag for t in at if t > lag} | set(at)), context.piece
+        context.model, context.held_out, sorted({t - lag for t in at if t > lag} | set(at)), context.chunk
     ):
         if stop.t in at:
             rows += [
@@ -201,7 +201,7 @@ def states(context: ProbeContext) -> dict[str, Columns]:
     G = context.held_out.n_cells
     cycles = max(LEAST_CYCLES, longest // G)
     cycled = context.sequences(context.config.probes.images, order="cycle", steps=cycles * G)
-    found = cycle_contraction(context.model, cycled, cycles, context.piece)
+    found = cycle_contraction(context.model, cycled, cycles, context.chunk)
     return {"states": columns_of(rows), "cycles": columns_of(asdict(row) for row in found)}
 
 
@@ -211,20 +211,20 @@ def content(context: ProbeContext) -> dict[str, Columns]:
     """
     rows, fixed = [], []
     norm = [known.norm for known in context.training]
-    fits = stops(context.model, context.fitted, context.steps, context.piece)
-    tests = stops(context.model, context.held_out, context.steps, context.piece)
+    fits = stops(context.model, context.fitted, context.steps, context.chunk)
+    tests = stops(context.model, context.held_out, context.steps, context.chunk)
     for fit, test in zip(fits, tests, strict=True):
         here = [fit_read_out(h, context.fitted.targets) for h in fit.h]
         fixed = fixed or here
         for layer, h in enumerate(test.h):
-            drawn = {
+            predictions = {
                 "fixed": fixed[layer](h),
                 "restored": fixed[layer](h * (norm[layer] / norms(fit.h[layer]).mean())),
                 "refit": here[layer](h),
             }
             rows += [
                 {"layer": layer, "step": test.t, "read_out": name, "psnr": psnr(image, context.held_out.targets)}
-                for name, image in drawn.items()
+                for name, image in predictions.items()
             ]
         rows.append(
             {
@@ -234,7 +234,7 @@ def content(context: ProbeContext) -> dict[str, Columns]:
                 "psnr": level_of(context.task, context.model, test, context.held_out),
             }
         )
-    plan = restore_norm([float(p) for p in norm], context.L0)
+    hook = restore_norm([float(p) for p in norm], context.L0)
     rows += [
         {
             "layer": -1,
@@ -242,6 +242,6 @@ def content(context: ProbeContext) -> dict[str, Columns]:
             "read_out": "model_restored",
             "psnr": level_of(context.task, context.model, stop, context.held_out),
         }
-        for stop in stops(context.model, context.held_out, context.steps, SHORT, plan)
+        for stop in stops(context.model, context.held_out, context.steps, SHORT, hook)
     ]
     return {"content": columns_of(rows)}

@@ -16,8 +16,8 @@ from lgmamba.probe.account import ACCOUNTS, ESTIMATORS, Account, explained, grow
 from lgmamba.probe.dynamics import GROUPS
 from lgmamba.probe.groups import clamp_inflation, group_norms, hold_at_L0, size_at_L0
 from lgmamba.probe.of_layers import ProbeContext, columns_of
-from lgmamba.probe.passes import level_of, stops
 from lgmamba.probe.remedy_effects import REMEDIES, Remedies, remedy_effect
+from lgmamba.probe.stops import level_of, stops
 
 ORDERS = 2
 """Visiting orders of each image over which mean states are taken."""
@@ -27,8 +27,8 @@ ALL = "all"
 def modes(context: ProbeContext) -> dict[str, dict[str, Any]]:
     """Frames modes, explained, groups and remedy_effects."""
     images = context.config.probes.images
-    passes = [context.held_out, *(context.sequences(images, repeat) for repeat in range(1, ORDERS))]
-    account = mode_account(context.model, passes, context.steps, context.piece)
+    batches = [context.held_out, *(context.sequences(images, repeat) for repeat in range(1, ORDERS))]
+    account = mode_account(context.model, batches, context.steps, context.chunk)
     return {
         "modes": _modes(account, context.steps),
         "explained": columns_of(_explained(account, context.steps[1:])),
@@ -105,7 +105,7 @@ def _groups(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]
     """Every intervention on every group of all layers together; and the size of every group of each single layer."""
     model, L0 = context.model, account.L0
     every = max(1, round(context.config.probes.read_every * L0))
-    (at_L0,) = stops(model, context.fitted, [L0], context.piece)
+    (at_L0,) = stops(model, context.fitted, [L0], context.chunk)
     plain = _read(context, None)
     for layer in (-1, *range(len(account.memory))):
         for number, group in (*enumerate(GROUPS), (-1, ALL)):
@@ -113,9 +113,9 @@ def _groups(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]
                 ((m.group(L0) == number) | (number < 0)) & (layer in (-1, i)) for i, m in enumerate(account.memory)
             ]
             norms = [group_norms(h, mask).mean() for h, mask in zip(at_L0.h, masks, strict=True)]
-            plans = {"size": size_at_L0(masks, norms, L0, every)}
+            hooks = {"size": size_at_L0(masks, norms, L0, every)}
             if layer < 0:
-                plans |= {
+                hooks |= {
                     "clamp": clamp_inflation(masks, account.memory, L0, every),
                     "hold": hold_at_L0(masks, L0, every),
                 }
@@ -126,29 +126,29 @@ def _groups(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]
                 "modes": int(sum(mask.sum() for mask in masks)),
                 "energy": sum(share) / max(1, sum(1 for mask in masks if layer < 0 or mask.any())),
             }
-            for name, plan in plans.items():
-                read = _read(context, plan) if about["modes"] else plain
+            for name, hook in hooks.items():
+                read = _read(context, hook) if about["modes"] else plain
                 yield from (
                     about | {"intervention": name, "step": T, "psnr": read[T], "plain": plain[T]}
                     for T in context.steps[1:]
                 )
 
 
-def _read(context: ProbeContext, plan: Hook | None) -> dict[int, float]:
+def _read(context: ProbeContext, hook: Hook | None) -> dict[int, float]:
     """PSNR at every step, dB."""
-    passes = stops(context.model, context.held_out, context.steps, context.piece, plan)
-    return {stop.t: level_of(context.task, context.model, stop, context.held_out) for stop in passes}
+    reached = stops(context.model, context.held_out, context.steps, context.chunk, hook)
+    return {stop.t: level_of(context.task, context.model, stop, context.held_out) for stop in reached}
 
 
 def _remedy_effects(context: ProbeContext, account: Account) -> Iterator[dict[str, Any]]:
     """Medians over the modes of a group; growth is that of tested modes, against L0 without the remedy."""
     model, L0 = context.model, account.L0
-    remedies = Remedies.of(model, context.fitted, account, context.piece)
-    (at_L0,) = stops(model, context.held_out, [L0], context.piece)
+    remedies = Remedies.of(model, context.fitted, account, context.chunk)
+    (at_L0,) = stops(model, context.held_out, [L0], context.chunk)
     best = level_of(context.task, model, at_L0, context.held_out)
     for T in context.steps[1:]:
         for name in REMEDIES:
-            found = remedy_effect(model, context.held_out, T, context.piece, *remedies.plan(name, T), account)
+            found = remedy_effect(model, context.held_out, T, context.chunk, *remedies.hook(name, T), account)
             psnr = level_of(context.task, model, found.stop, context.held_out)
             for layer, memory in enumerate(account.memory):
                 measured = growth(found.moments[layer], account.moments[L0][layer], "mean")

@@ -24,7 +24,7 @@ from lgmamba.config.base import ConfigError
 from lgmamba.model import Sequences
 from lgmamba.probe.content import ReadOut, fit_read_out, psnr
 from lgmamba.probe.context import Columns, ProbeContext, columns_of
-from lgmamba.probe.passes import level_of, stops
+from lgmamba.probe.stops import level_of, stops
 from lgmamba.tasks.images import ImageModel
 
 READ_OUTS = ("trained", "refitted", "refitted_at_L0")
@@ -61,13 +61,13 @@ def read_outs(context: ProbeContext) -> dict[str, Columns]:
         raise ConfigError(
             "data.splits.val: found no image, expected one or more, by which the penalty of read-outs is chosen"
         )
-    passes = [
+    batches = [
         _given(context, context.sequences(images, split=name, steps=steps[-1]), steps)
         for name, images in (("train", probes.fit_images), ("val", probes.images), (split, probes.images))
     ]
     fits: dict[int, ReadOut] = {}
     tests: dict[int, Given] = {}
-    for train, val, test in zip(*passes, strict=True):
+    for train, val, test in zip(*batches, strict=True):
         judged = None if split == "val" else (val.latents, val.targets)
         fits[test.step] = fit_read_out(train.latents, train.targets, judged)
         tests[test.step] = test
@@ -89,7 +89,9 @@ def read_outs(context: ProbeContext) -> dict[str, Columns]:
 def _given(context: ProbeContext, seq: Sequences, steps: list[int]) -> Iterator[Given]:
     model = cast(ImageModel, context.model)
     targets = seq.targets  # type: ignore[attr-defined]  # of a task with pictures
-    for passed in [steps] if not model.is_told else [[T] for T in steps]:  # told T, each T is a pass of its own
-        for stop in stops(model, seq, passed, context.piece, length=passed[-1]):
+    for passed in (
+        [steps] if not model.uses_target_length else [[T] for T in steps]
+    ):  # told T, each T is a pass of its own
+        for stop in stops(model, seq, passed, context.chunk, length=passed[-1]):
             latents = model.for_read_out(stop.output, stop.state)
             yield Given(stop.t, latents, targets, level_of(context.task, model, stop, seq))

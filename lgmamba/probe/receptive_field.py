@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.passes import prediction_at, stops, told_to
+from lgmamba.probe.stops import prediction_at, stops, target_lengths_L0
 from lgmamba.tasks.class_head import parted
 from lgmamba.tasks.draw.sequences import DrawSequences, last_read
 
@@ -32,14 +32,16 @@ def gradient_sizes(model: SequenceModel, seq: Sequences, T: int, probes: int, se
     handle = model.blocks[0].register_forward_pre_hook(leaf)
     try:
         with torch.enable_grad():
-            outputs, _ = model.encode(model.tokens(seq, 0, T), None, told_to(model, len(seq)), want_state=False)
-            drawn, _ = parted(model.predict(outputs[:, -1]), model.shape)
+            outputs, _ = model.encode(
+                model.tokens(seq, 0, T), None, target_lengths_L0(model, len(seq)), want_state=False
+            )
+            prediction, _ = parted(model.predict(outputs[:, -1]), model.shape)
     finally:
         handle.remove()
     total = torch.zeros_like(tokens[0][..., 0])
     for _ in range(probes):
-        signs = torch.randint(0, 2, drawn.shape, generator=generator).to(drawn) * 2 - 1
-        (slope,) = torch.autograd.grad((drawn * signs).sum(), tokens, retain_graph=True)
+        signs = torch.randint(0, 2, prediction.shape, generator=generator).to(prediction) * 2 - 1
+        (slope,) = torch.autograd.grad((prediction * signs).sum(), tokens, retain_graph=True)
         total += slope.norm(dim=2)
     return total / probes
 
@@ -61,7 +63,7 @@ class Swaps:
     along: Tensor
 
 
-def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, piece: int, seed: int = 0) -> Swaps:
+def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, chunk: int, seed: int = 0) -> Swaps:
     """Replace one patch of a sequence by that of the next image, at the same cell, and read the sequence again.
 
     Args:
@@ -76,7 +78,7 @@ def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, p
     rows = torch.arange(len(seq), device=seq.cells.device).repeat_interleave(n)
     cells = chosen.flatten()
     step = last.to(seq.cells.device)[rows, cells]  # (B n,)
-    plain = model.split(_draw(model, seq, T, piece))
+    plain = model.split(_draw(model, seq, T, chunk))
     given, change, along, ages = [], [], [], []
     for start in range(0, len(rows), len(seq)):  # as many sequences at a time as were given
         some = slice(start, start + len(seq))
@@ -84,9 +86,9 @@ def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, p
         other = seq.patches[(row + 1) % len(seq), cell]
         part = seq[row]
         changed = _Changed(**vars(part), step=step[some], patch=other)
-        drawn = model.split(_draw(model, changed, T, piece))
+        prediction = model.split(_draw(model, changed, T, chunk))
         index = torch.arange(len(row), device=row.device)
-        moved = (drawn[index, cell] - plain[row, cell]).double()
+        moved = (prediction[index, cell] - plain[row, cell]).double()
         asked = (other - seq.patches[row, cell]).double()
         given.append(asked.square().mean(1))
         change.append(moved.square().mean(1))
@@ -110,6 +112,6 @@ class _Changed(DrawSequences):
 
 
 @torch.no_grad()
-def _draw(model: SequenceModel, seq: Sequences, T: int, piece: int) -> Tensor:
-    (end,) = stops(model, seq, [T], piece)
+def _draw(model: SequenceModel, seq: Sequences, T: int, chunk: int) -> Tensor:
+    (end,) = stops(model, seq, [T], chunk)
     return parted(prediction_at(model, end, seq), model.shape)[0]

@@ -124,8 +124,8 @@ class Evaluation:
         known = self.task.baselines(seq, steps, ages)
         prediction = None
         for mode in MODES:
-            if prediction is None or self.model.is_told:
-                prediction = run_sequence(self.model, seq, self.steps, mode, self.config.evaluation.piece)
+            if prediction is None or self.model.uses_target_length:
+                prediction = run_sequence(self.model, seq, self.steps, mode, self.config.evaluation.chunk)
                 found = self.task.scores(prediction, seq, steps)
             if ages is not None and found.parts is not None:
                 self._map(mode, order, "model").add(found.parts, ages)
@@ -135,7 +135,7 @@ class Evaluation:
             few = max(0, min(DETAILED - start, len(rows)))
             if self.details is not None and few:
                 hashes = self.dataset.id_hash[rows[:few]]
-                self.details.add(self.model, hashes, seq[:few], self.steps, self.config.evaluation.piece)
+                self.details.add(self.model, hashes, seq[:few], self.steps, self.config.evaluation.chunk)
             self._keep_pictures(start, rows, seq)
 
     def _add(self, block: dict[str, Any], scores: Scores) -> None:
@@ -153,8 +153,8 @@ class Evaluation:
         parts = self.task.pictures(rows[:keep], seq[:keep]) if keep else None
         if parts is None:
             return
-        mode = "prefix" if self.model.is_told else "stream"  # the same prediction, in one pass
-        prediction = run_sequence(self.model, seq[:keep], steps, mode, self.config.evaluation.piece)
+        mode = "prefix" if self.model.uses_target_length else "stream"  # the same prediction, in one pass
+        prediction = run_sequence(self.model, seq[:keep], steps, mode, self.config.evaluation.chunk)
         scores = self.task.scores(prediction, seq[:keep], torch.tensor(steps, device=self.device))
         parts["mse"] = scores.values[self.task.metrics[0].name].float()
         parts["reconstructions"] = (self.task.picture(prediction).float().clamp(0, 1) * 255).round().byte()

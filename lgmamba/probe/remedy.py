@@ -134,7 +134,7 @@ class Trial:
                 path.unlink()
         values = {name: artefact.values for name, artefact in self.artefacts.items()}
         vanilla = [Remedy("vanilla", "vanilla", "prefix", "the model as it is")]
-        if self.model.is_told:
+        if self.model.uses_target_length:
             vanilla.append(Remedy("vanilla_stream", "vanilla", "stream", "the model as it is, told L0 all the way"))
         last = images.lengths[-1]
         entries = self.config.remedies
@@ -152,9 +152,9 @@ class Trial:
         rows = rows[: calibration.images]
         last = max(self.steps[-1], round(calibration.lengths[-1] * self.model.L0))
         seq = self.task.held_out(rows, calibration.order, 0, last)
-        piece, seed = calibration.piece or self.config.evaluation.piece, self.config.run.seed
+        chunk, seed = calibration.chunk or self.config.evaluation.chunk, self.config.run.seed
         judge = self.task.judge(self.model, self.config.run.train)
-        return CalibrationSet(self.model, judge, seq, calibration, self.steps, piece, seed)
+        return CalibrationSet(self.model, judge, seq, calibration, self.steps, chunk, seed)
 
     def _artefact(self, entry, images: CalibrationSet, work: Path | None, given: Path | None) -> Artefact:
         key = self._key(entry, images)
@@ -170,7 +170,7 @@ class Trial:
         self._finish()
         seconds = time.monotonic() - begun
         log.info("%s seed %d: %s calibrated in %.1f s", self.config.run.run, self.config.run.seed, entry.name, seconds)
-        artefact = Artefact(entry.name, key, found.values, len(images.sequences), found.passes, seconds)
+        artefact = Artefact(entry.name, key, found.values, len(images.sequences), found.n_forward, seconds)
         if work is not None:
             artefact.write(work)
         return artefact
@@ -185,7 +185,7 @@ class Trial:
             "entry": entry.model_dump(mode="json"),
             "calibration": images.config.model_dump(mode="json"),
             "steps": self.steps,
-            "piece": images.piece,
+            "chunk": images.chunk,
             "images": hashlib.sha256(hashes.tobytes()).hexdigest(),
             "code": code_digest("lgmamba.remedies.registry"),
         }
@@ -198,26 +198,28 @@ class Trial:
                 rows = self.rows[start : start + batch]
                 for repeat in range(remedy_evaluation.repeats):
                     seq = self.task.held_out(rows, order, repeat, self.steps[-1])
-                    keys = _random_keys(self.dataset.id_hash[rows], repeat, self.steps[-1]).to(self.device)
+                    random_scores = _random_scores(self.dataset.id_hash[rows], repeat, self.steps[-1]).to(self.device)
                     if not self.written:
-                        self._watch(seq, keys)
-                    self._read(order, repeat, rows, seq, keys)
+                        self._watch(seq, random_scores)
+                    self._read(order, repeat, rows, seq, random_scores)
             log.info("%s seed %d: order %s done", self.config.run.run, self.config.run.seed, order)
 
-    def _watch(self, seq: Sequences, keys: Tensor) -> None:
-        seq, keys, piece = seq[:WATCHED], keys[:WATCHED], self.config.evaluation.piece
-        vanilla = record_vanilla(self.model, seq, self.steps[-1], piece)
+    def _watch(self, seq: Sequences, random_scores: Tensor) -> None:
+        seq, random_scores, chunk = seq[:WATCHED], random_scores[:WATCHED], self.config.evaluation.chunk
+        vanilla = record_vanilla(self.model, seq, self.steps[-1], chunk)
         for remedy in self.remedies:
-            self.written[remedy.name] = still_written(self.model, remedy, vanilla, seq, keys, self.steps, piece)
+            self.written[remedy.name] = still_written(
+                self.model, remedy, vanilla, seq, random_scores, self.steps, chunk
+            )
 
-    def _read(self, order: str, repeat: int, rows: Tensor, seq: Sequences, keys: Tensor) -> None:
+    def _read(self, order: str, repeat: int, rows: Tensor, seq: Sequences, random_scores: Tensor) -> None:
         steps = torch.tensor(self.steps, device=self.device)
         ages = self.task.ages(seq, steps)
         block = {"order": order, "repeat": repeat, "image": rows}
         vanilla: dict[str, Tensor] = {}
         for remedy in self.remedies:
             begun = time.monotonic()
-            prediction = read_with(self.model, remedy, seq, keys, self.steps, self.config.evaluation.piece)
+            prediction = read_with(self.model, remedy, seq, random_scores, self.steps, self.config.evaluation.chunk)
             self._finish()
             self.read_s[remedy.name] = self.read_s.get(remedy.name, 0.0) + time.monotonic() - begun
             if remedy.kind == "vanilla":
@@ -228,10 +230,10 @@ class Trial:
         if oracle is not None:
             self._add(oracle, "prefix", block, self.task.baselines(seq, steps, ages)[oracle], ages)
 
-    def _compare(self, remedy: Remedy, drawn: Tensor, vanilla: Tensor) -> None:
+    def _compare(self, remedy: Remedy, prediction: Tensor, vanilla: Tensor) -> None:
         """How far a remedy is from changing nothing up to L0: the largest difference of a number predicted."""
         short = sum(T <= self.model.L0 for T in self.steps)
-        difference = float((self.task.picture(drawn) - self.task.picture(vanilla))[:, :short].abs().max())
+        difference = float((self.task.picture(prediction) - self.task.picture(vanilla))[:, :short].abs().max())
         self.identity[remedy.name] = max(self.identity.get(remedy.name, 0.0), difference)
 
     def _add(self, name: str, mode: str, block: dict[str, Any], scores: Scores, ages: Tensor | None) -> None:
@@ -273,7 +275,7 @@ class Trial:
         nothing = {"calibration": None, "read_s": 0.0, "identity": 0.0, "written_share": {}, "step_size_share": {}}
         if (name := self.task.config.ORACLE) is None:
             return rows
-        oracle = {"name": name, "kind": "control", "mode": "prefix", "words": self.task.config.ORACLE_WORDS}
+        oracle = {"name": name, "kind": "control", "mode": "prefix", "words": self.task.config.ORACLE_DESCRIPTION}
         at = 1 + max(i for i, row in enumerate(rows) if row["control"])
         return [*rows[:at], oracle | {"control": True} | nothing, *rows[at:]]
 
@@ -281,14 +283,14 @@ class Trial:
         artefact, written = self.artefacts.get(remedy.name), self.written[remedy.name]
         calibration = None
         if artefact is not None:
-            calibration = {"images": artefact.images, "passes": artefact.passes, "seconds": artefact.seconds}
+            calibration = {"images": artefact.images, "n_forward": artefact.n_forward, "seconds": artefact.seconds}
             calibration["T"] = {T: found for T, found in artefact.values.get("T", {}).items() if "factors" in found}
             calibration["remarks"] = self.remarks[remedy.name]
         return {
             "name": remedy.name,
             "kind": remedy.kind,
             "mode": remedy.mode,
-            "words": remedy.words,
+            "words": remedy.description,
             "control": remedy.kind in ("control", "vanilla"),
             "calibration": calibration,
             "read_s": self.read_s[remedy.name],
@@ -298,7 +300,7 @@ class Trial:
         }
 
 
-def _random_keys(hashes: Tensor, repeat: int, T: int) -> Tensor:
+def _random_scores(hashes: Tensor, repeat: int, T: int) -> Tensor:
     """A random number for each step of each sample, (B, T), whatever other samples are read with it."""
     # Not the seeds of the sequences themselves.
     return of_each(hashes, lambda g: torch.rand(T, generator=g), lambda h: (seed_of_repeat(h, repeat + 1) + 1) % 2**63)

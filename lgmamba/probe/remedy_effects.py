@@ -19,7 +19,7 @@ from lgmamba.mixers.contract import Hook
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.account import Account, Moments
 from lgmamba.probe.dynamics import DecayRecorder, ModeMemory
-from lgmamba.probe.passes import Stop, stops
+from lgmamba.probe.stops import Stop, stops
 from lgmamba.remedies.base import chain, constant_schedule
 from lgmamba.remedies.closed_form import StateRecorder, closed_form_factors, series
 from lgmamba.remedies.longmamba.filters import ChannelFilter, calibrate, mask_steps, thresholds
@@ -53,15 +53,15 @@ class Remedies:
     filters: list[ChannelFilter]
 
     @classmethod
-    def of(cls, model: SequenceModel, seq: Sequences, known: Account, piece: int) -> "Remedies":
+    def of(cls, model: SequenceModel, seq: Sequences, known: Account, chunk: int) -> "Remedies":
         """From one pass over the first L0 steps of training images."""
         recorder = StateRecorder()
-        for _ in stops(model, seq, [known.L0], piece, recorder):
+        for _ in stops(model, seq, [known.L0], chunk, recorder):
             pass
         return cls(known, recorder, calibrate(recorder, known.L0))
 
-    def plan(self, name: str, T: int) -> tuple[Hook | None, float]:
-        """The plan of one of `REMEDIES` for length T, and extra decay a step that it does not show in dt or A."""
+    def hook(self, name: str, T: int) -> tuple[Hook | None, float]:
+        """The hook of one of `REMEDIES` for length T, and extra decay a step that it does not show in dt or A."""
         L0 = self.known.L0
         if name == "step_size":
             return scale_step_sizes(constant_schedule(L0, T, 1.0)), 1.0
@@ -109,18 +109,18 @@ class RemedyEffect:
 
 
 def remedy_effect(
-    model: SequenceModel, seq: Sequences, T: int, piece: int, plan: Hook | None, retention: float, known: Account
+    model: SequenceModel, seq: Sequences, T: int, chunk: int, hook: Hook | None, retention: float, known: Account
 ) -> RemedyEffect:
     """Read to T with a remedy. What is written shrinks or grows with the step size: E[dt' B x] / E[dt B x] = E[dt'] / E[dt].
 
     Args:
-        plan: of the remedy, for this T.
-        retention: extra decay of every step that the plan does not show in dt or A (1 for none).
+        hook: of the remedy, for this T.
+        retention: extra decay of every step that the hook does not show in dt or A (1 for none).
         known: the same model without it.
     """
     L0, plain, changed = known.L0, DecayRecorder(RECORDED), DecayRecorder(RECORDED)
-    recording = chain(plain, *([] if plan is None else [plan]), changed)
-    (stop,) = stops(model, seq, [T], piece, recording)
+    recording = chain(plain, *([] if hook is None else [hook]), changed)
+    (stop,) = stops(model, seq, [T], chunk, recording)
     memory = [ModeMemory.of(rho * retention) for rho in changed.rho()]
     wrote = [b / a for a, b in zip(plain.step_size(), changed.step_size(), strict=True)]
     predicted = [

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lgmamba.mixers.contract import Call
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.probe.passes import Stop, stops
+from lgmamba.probe.stops import Stop, stops
 
 SMALLEST_CHANGE = 1e-4
 """Below this share of the state, what changes from cycle to cycle is float32 rounding."""
@@ -106,7 +106,7 @@ class Cycle:
 
 
 class _CycleDecay:
-    """A plan that changes nothing and sums up step sizes, in float64, until they are taken."""
+    """A hook that changes nothing and sums up step sizes, in float64, until they are taken."""
 
     def __init__(self) -> None:
         self._sums: dict[int, Tensor] = {}
@@ -124,7 +124,7 @@ class _CycleDecay:
         return found
 
 
-def cycle_contraction(model: SequenceModel, seq: Sequences, cycles: int, piece: int) -> list[Cycle]:
+def cycle_contraction(model: SequenceModel, seq: Sequences, cycles: int, chunk: int) -> list[Cycle]:
     """Read the same order round and round, and compare how states converge with how they should.
 
     Args:
@@ -135,7 +135,7 @@ def cycle_contraction(model: SequenceModel, seq: Sequences, cycles: int, piece: 
     rows: list[Cycle] = []
     earlier: list[Tensor] = []
     change: list[Tensor] = []
-    for k, stop in enumerate(stops(model, seq, [G * k for k in range(1, cycles + 1)], piece, decay)):
+    for k, stop in enumerate(stops(model, seq, [G * k for k in range(1, cycles + 1)], chunk, decay)):
         over_cycle = decay.take()
         states = [h.double() for h in stop.h]
         now = [h - old for h, old in zip(states, earlier, strict=True)] if earlier else []

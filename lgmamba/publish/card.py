@@ -8,7 +8,7 @@ import polars as pl
 from lgmamba.analysis.families import describe_run
 from lgmamba.config.study import Params
 
-FACTORS = (0.25, 1, 2, 4, 8, 25)
+LENGTH_RATIOS = (0.25, 1, 2, 4, 8, 25)
 """Lengths of which a card tells the level, in units of L0, where they were read."""
 
 EXAMPLE = """\
@@ -88,7 +88,7 @@ def card_of(params: Params, run: str, summary: pl.DataFrame, trainings: pl.DataF
 
 
 def levels(params: Params, run: str, summary: pl.DataFrame) -> list[dict[str, Any]]:
-    """What a run reaches at the lengths of `FACTORS`: rows of the frame, with the factor."""
+    """What a run reaches at the lengths of `LENGTH_RATIOS`: rows of the frame, with the factor."""
     L0 = params.runs_by_name()[run].L0
     own = summary.filter(
         pl.col("run") == run,
@@ -97,4 +97,4 @@ def levels(params: Params, run: str, summary: pl.DataFrame) -> list[dict[str, An
         pl.col("order") == params.evaluation.orders[0],
     )
     by_step = {row["step"]: row for row in own.iter_rows(named=True)}
-    return [{"factor": f, **by_step[round(f * L0)]} for f in FACTORS if round(f * L0) in by_step]
+    return [{"factor": f, **by_step[round(f * L0)]} for f in LENGTH_RATIOS if round(f * L0) in by_step]

@@ -24,7 +24,7 @@ class Artefact:
             and a hash of the calibration images' ids.
         values: JSON values that `lgmamba.remedies.registry` makes a remedy of; factors by length under "T".
         images: calibration images.
-        passes: forward passes over half of them (one with gradients counts as three).
+        n_forward: forward passes over half of them (one with gradients counts as three).
         seconds: time it took.
     """
 
@@ -32,7 +32,7 @@ class Artefact:
     key: dict[str, Any]
     values: dict[str, Any]
     images: int
-    passes: int
+    n_forward: int
     seconds: float
 
     def write(self, folder: Path) -> Path:

@@ -24,9 +24,9 @@ def steps_of(call: Call) -> Tensor:
     return torch.arange(call.t0 + 1, call.t0 + L + 1, device=call.like.device, dtype=torch.float64)
 
 
-def chain(*plans: Hook) -> Hook:
+def chain(*hooks: Hook) -> Hook:
     """Hooks applied one after the other, from left to right."""
-    return lambda call: reduce(lambda done, plan: plan(done), plans, call)
+    return lambda call: reduce(lambda done, hook: hook(done), hooks, call)
 
 
 def power_schedule(L0: int, p: float) -> Schedule:
@@ -57,45 +57,45 @@ def cuts_every(n: int, after: int = 0) -> Cuts:
     return cuts
 
 
-def beyond(L0: int, plan: Hook) -> Hook:
-    """A plan for the steps t > L0 only, in stream mode; h, and so what was written before, goes on as it is."""
-    return piecewise(cuts_at(L0), lambda call: call if call.t0 < L0 else plan(call))
+def beyond(L0: int, hook: Hook) -> Hook:
+    """A hook for the steps t > L0 only, in stream mode; h, and so what was written before, goes on as it is."""
+    return piecewise(cuts_at(L0), lambda call: call if call.t0 < L0 else hook(call))
 
 
-def follow_length(L0: int, block: int, make_plan: Callable[[float], Hook]) -> Hook:
-    """Hooks made for a length, in stream mode: beyond L0 each block of steps has the plan of its middle step.
+def follow_length(L0: int, block: int, make_hook: Callable[[float], Hook]) -> Hook:
+    """Hooks made for a length, in stream mode: beyond L0 each block of steps has the hook of its middle step.
 
     Args:
         L0: up to it nothing is changed.
         block: steps of a block; factors that follow t are constant within one.
-        make_plan: length -> plan; called anew for every piece, so that its factors may change between passes.
+        make_hook: length -> hook; called anew for every piece, so that its factors may change between passes.
     """
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         if call.t0 < L0:
             return call
-        return make_plan(L0 + ((call.t0 - L0) // block + 0.5) * block)(call)
+        return make_hook(L0 + ((call.t0 - L0) // block + 0.5) * block)(call)
 
-    return piecewise(cuts_every(block, L0), plan)
+    return piecewise(cuts_every(block, L0), hook)
 
 
-def piecewise(cuts: Cuts, plan: Hook) -> Hook:
-    """Apply a plan to pieces between fixed steps, however the sequence is read: for what is constant within a piece.
+def piecewise(cuts: Cuts, hook: Hook) -> Hook:
+    """Apply a hook to pieces between fixed steps, however the sequence is read: for what is constant within a piece.
 
     Cuts are counted from the start of the sequence, so that reading it whole, in pieces or step by step is the same. Of
-    several such plans in a chain the cuts are joined. A plan's post_state belongs to the end of its own piece.
+    several such hooks in a chain the cuts are joined. A hook's post_state belongs to the end of its own piece.
 
     Raises:
-        ValueError: when called, if an earlier plan of the chain has put another recurrence in place of the scan.
+        ValueError: when called, if an earlier hook of the chain has put another recurrence in place of the scan.
     """
 
     def outer(call: Call) -> Call:
         if call.scan is None:
-            return replace(call, scan=_Pieces(cuts, plan))
+            return replace(call, scan=_Pieces(cuts, hook))
         if not isinstance(call.scan, _Pieces):
             raise ValueError("two remedies of one chain replace the scan; leave out one of them")
         earlier = call.scan
-        joined = _Pieces(lambda t0, t1: earlier.cuts(t0, t1) | cuts(t0, t1), chain(earlier.plan, plan))
+        joined = _Pieces(lambda t0, t1: earlier.cuts(t0, t1) | cuts(t0, t1), chain(earlier.hook, hook))
         return replace(call, scan=joined)
 
     return outer
@@ -106,14 +106,14 @@ class _Pieces:
     """The ordinary scan, piece after piece."""
 
     cuts: Cuts
-    plan: Hook
+    hook: Hook
 
     def __call__(self, call: Call, ordinary: Ordinary) -> tuple[Tensor, Tensor, tuple[Tensor, ...], None]:
         t1 = call.t0 + call.shape[1]
         start, h, held, ys = call.t0, call.h0, call.held, []
         for end in sorted(self.cuts(call.t0, t1) | {t1}):
             part = call.cut(start - call.t0, end - call.t0)
-            part = self.plan(replace(part, h0=h, held=held, scan=None, post_state=None))
+            part = self.hook(replace(part, h0=h, held=held, scan=None, post_state=None))
             y, h, held = ordinary(part)
             h = part.post_state(h) if part.post_state else h
             ys.append(y)

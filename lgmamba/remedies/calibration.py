@@ -15,7 +15,7 @@ from torch import Tensor
 from lgmamba.config.remedies import CalibrationConfig
 from lgmamba.mixers.contract import Hook
 from lgmamba.model.reading import Readable
-from lgmamba.model.runner import ends, read_pieces, told
+from lgmamba.model.runner import ends, read_pieces, target_lengths
 from lgmamba.remedies.entry import Mode
 from lgmamba.remedies.search import Calibration, Judge, Objective, Q, by_gradient, loss_at_steps, zeroth_order
 
@@ -33,7 +33,7 @@ class CalibrationSet(Generic[Q]):
         sequences: one of each sample of the split calib.
         config: how to calibrate.
         steps: lengths that will be reported.
-        piece: steps held in memory at a time.
+        chunk: steps held in memory at a time.
         seed: of random signs.
     """
 
@@ -42,7 +42,7 @@ class CalibrationSet(Generic[Q]):
     sequences: Q
     config: CalibrationConfig
     steps: list[int]
-    piece: int
+    chunk: int
     seed: int
 
     @property
@@ -61,24 +61,24 @@ class CalibrationSet(Generic[Q]):
         middle = len(self.sequences) // 2
         return replace(self, sequences=self.sequences[slice(middle, None) if second else slice(0, middle)])
 
-    def told(self, T: int) -> Tensor | None:
+    def target_lengths(self, T: int) -> Tensor | None:
         """What a length-adaptive model is told, (B,)."""
-        return told(self.model, len(self.sequences), T)
+        return target_lengths(self.model, len(self.sequences), T)
 
     @torch.no_grad()
     def record(self, recorder: Hook, T: int, whole: bool = False) -> None:
         """Show a recorder one pass over the first T steps, told T; whole, or in pieces."""
-        stops = [T] if whole else ends([T], self.piece)
-        for _ in read_pieces(self.model, self.sequences, stops, self.told(T), recorder):
+        stops = [T] if whole else ends([T], self.chunk)
+        for _ in read_pieces(self.model, self.sequences, stops, self.target_lengths(T), recorder):
             pass
 
-    def loss(self, steps: list[int], mode: Mode, make_plan: Callable[[Tensor], Hook], piece: int | None) -> Objective:
+    def loss(self, steps: list[int], mode: Mode, make_hook: Callable[[Tensor], Hook], chunk: int | None) -> Objective:
         """Mean error after some steps of one pass, as a function of ln factors (M,).
 
         A length-adaptive model is told the last of them in prefix mode, and L0 in stream mode.
         """
-        length = self.told(steps[-1] if mode == "prefix" else self.model.L0)
-        return loss_at_steps(self.model, self.task, self.sequences, make_plan, steps, length, piece)
+        length = self.target_lengths(steps[-1] if mode == "prefix" else self.model.L0)
+        return loss_at_steps(self.model, self.task, self.sequences, make_hook, steps, length, chunk)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Calibrated:
     """JSON values of a remedy, and the forward passes over half of the images that they took."""
 
     values: dict[str, Any]
-    passes: int
+    n_forward: int
 
 
 def search(

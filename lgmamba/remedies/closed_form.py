@@ -28,7 +28,7 @@ LN_S = 6.0
 
 
 class StateRecorder:
-    """A plan that changes nothing and keeps every layer's step sizes, spectrum and state energy: the calibration pass.
+    """A hook that changes nothing and keeps every layer's step sizes, spectrum and state energy: the calibration pass.
 
     Attributes:
         step_sizes: layer -> dt of each piece, (B, L, D).

@@ -1,7 +1,7 @@
 """Controls: which steps of a long sequence are read at all, so that the input stays as in training.
 
 A remedy that does not beat `subset_random` has shown nothing. Each returns ascending positions to keep of a sequence of
-length T, and all of them where T <= L0. Glossary: `lgmamba.remedies`; keys (B, T) are random numbers, one for each step; cells
+length T, and all of them where T <= L0. Glossary: `lgmamba.remedies`; random_scores (B, T) are numbers in [0, 1), one for each step; cells
 (B, T) is the visiting order.
 """
 
@@ -12,21 +12,21 @@ from lgmamba.mixers.contract import Call, Hook
 from lgmamba.remedies.base import steps_of
 
 
-def truncate(keys: Tensor, L0: int) -> Tensor:
+def truncate(random_scores: Tensor, L0: int) -> Tensor:
     """The last L0 steps: (B, min(T, L0))."""
-    B, T = keys.shape
-    return torch.arange(max(0, T - L0), T, device=keys.device).expand(B, -1)
+    B, T = random_scores.shape
+    return torch.arange(max(0, T - L0), T, device=random_scores.device).expand(B, -1)
 
 
-def reset(keys: Tensor, L0: int) -> Tensor:
+def reset(random_scores: Tensor, L0: int) -> Tensor:
     """The steps since the state was last set to zero, which is done after every L0 steps: (B, 1..L0)."""
-    B, T = keys.shape
-    return torch.arange((T - 1) // L0 * L0, T, device=keys.device).expand(B, -1)
+    B, T = random_scores.shape
+    return torch.arange((T - 1) // L0 * L0, T, device=random_scores.device).expand(B, -1)
 
 
-def subset_random(keys: Tensor, L0: int) -> Tensor:
-    """L0 steps chosen uniformly, in their order: those of the smallest keys. (B, min(T, L0))."""
-    return keys.argsort(1)[:, :L0].sort(1).values
+def subset_random(random_scores: Tensor, L0: int) -> Tensor:
+    """L0 steps chosen uniformly, in their order: those of the smallest scores. (B, min(T, L0))."""
+    return random_scores.argsort(1)[:, :L0].sort(1).values
 
 
 def subset_cover(cells: Tensor, L0: int, n_cells: int) -> Tensor:
@@ -48,7 +48,7 @@ def subset_cover(cells: Tensor, L0: int, n_cells: int) -> Tensor:
 def freeze(L0: int) -> Hook:
     """dt <- 0 for t > L0: the state keeps what it held at L0. A control: nothing new is learned about the image."""
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         return call.mask((steps_of(call) <= L0)[:, None])
 
-    return plan
+    return hook

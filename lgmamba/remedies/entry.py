@@ -25,7 +25,7 @@ Bounds = Annotated[
     ),
 ]
 
-CLOSED_FORM: frozenset[Verb] = frozenset({"score", "modes", "state"})
+CLOSED_FORM: frozenset[Verb] = frozenset({"score", "eigenmodes", "state"})
 """What factors in closed form are made of."""
 
 
@@ -66,7 +66,7 @@ class RemedyEntry(Strict):
         return False
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The form, for tables."""
         raise NotImplementedError
 

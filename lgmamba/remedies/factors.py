@@ -92,14 +92,14 @@ def calibrate_factors(entry: RemedyEntry, images: CalibrationSet, make: MakeFact
     M = n_factors(entry.scope, config)
     problems = [lengths] if entry.mode == "stream" else [[T] for T in lengths]
     recorder = recorded(images, L0) if "closed_form" in (entry.calibrate, entry.start) else None
-    values, passes = {}, 0
+    values, n_forward = {}, 0
     for steps in problems:
 
-        def make_plan(factors: Tensor, steps: list[int] = steps) -> Hook:
+        def make_hook(factors: Tensor, steps: list[int] = steps) -> Hook:
             given = LengthFactors(L0, steps, factors.reshape(len(steps), M).log())
             return make(entry, given, config)(None if entry.mode == "stream" else steps[-1])
 
-        losses = [images.half(second).loss(steps, entry.mode, make_plan, images.piece) for second in (False, True)]
+        losses = [images.half(second).loss(steps, entry.mode, make_hook, images.chunk) for second in (False, True)]
         start = None if recorder is None else _closed_form(entry, recorder, L0, steps)
         if entry.calibrate == "closed_form":
             found = _as_it_is(within(start, entry.bounds), losses[1])
@@ -107,8 +107,8 @@ def calibrate_factors(entry: RemedyEntry, images: CalibrationSet, make: MakeFact
             found = search(entry.calibrate, *losses, len(steps) * M, images, start, entry.bounds)
         for T, factors in zip(steps, found.theta.exp().reshape(len(steps), M).tolist(), strict=True):
             values[str(T)] = {"factors": factors, "before": found.before, "after": found.after}
-        passes += found.passes
-    return Calibrated({"T": values}, passes + (2 if recorder is not None else 0))
+        n_forward += found.n_forward
+    return Calibrated({"T": values}, n_forward + (2 if recorder is not None else 0))
 
 
 @torch.no_grad()

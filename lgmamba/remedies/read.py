@@ -5,43 +5,47 @@ from torch import Tensor
 
 from lgmamba.mixers.contract import Call, gather_steps
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.model.runner import MakeHook, read_at_steps, run_sequence, told
+from lgmamba.model.runner import MakeHook, read_at_steps, run_sequence, target_lengths
 from lgmamba.remedies.base import chain
 from lgmamba.remedies.remedy import Remedy
 
 
 @torch.no_grad()
 def read_with(
-    model: SequenceModel, remedy: Remedy, sequences: Sequences, keys: Tensor, steps: list[int], piece: int
+    model: SequenceModel, remedy: Remedy, sequences: Sequences, random_scores: Tensor, steps: list[int], chunk: int
 ) -> Tensor:
     """Predictions at several lengths by a model with a remedy.
 
     Args:
         model: in eval mode, on the device of the sequences.
         sequences: of max(steps) steps or more.
-        keys: (B, T) a random number in [0, 1) for each step, for remedies that choose at random.
+        random_scores: (B, T) a random number in [0, 1) for each step, for remedies that choose at random.
         steps: lengths wanted, ascending.
-        piece: steps held in memory at a time, except where a remedy needs the whole sequence.
+        chunk: steps held in memory at a time, except where a remedy needs the whole sequence.
     Returns:
         (B, S, *shape).
     """
     if remedy.kind == "vanilla":
-        return run_sequence(model, sequences, steps, remedy.mode, piece)
+        return run_sequence(model, sequences, steps, remedy.mode, chunk)
     if remedy.reader is not None:
-        return remedy.reader(model, sequences, steps, piece)
+        return remedy.reader(model, sequences, steps, chunk)
     if remedy.select is not None:
-        return torch.cat([_read_selected(model, remedy, sequences.upto(T), keys[:, :T], piece) for T in steps], dim=1)
-    return run_sequence(model, sequences, steps, remedy.mode, piece, remedy.plan, remedy.whole)
+        return torch.cat(
+            [_read_selected(model, remedy, sequences.upto(T), random_scores[:, :T], chunk) for T in steps], dim=1
+        )
+    return run_sequence(model, sequences, steps, remedy.mode, chunk, remedy.make_hook, remedy.whole)
 
 
-def _read_selected(model: SequenceModel, remedy: Remedy, sequences: Sequences, keys: Tensor, piece: int) -> Tensor:
+def _read_selected(
+    model: SequenceModel, remedy: Remedy, sequences: Sequences, random_scores: Tensor, chunk: int
+) -> Tensor:
     assert remedy.select is not None
-    chosen = sequences.take(remedy.select(sequences, keys))
-    return run_sequence(model, chosen, [chosen.T], remedy.mode, piece)
+    chosen = sequences.take(remedy.select(sequences, random_scores))
+    return run_sequence(model, chosen, [chosen.T], remedy.mode, chunk)
 
 
 class WriteRecorder:
-    """A plan that changes nothing and counts, step by step, what the layers still write.
+    """A hook that changes nothing and counts, step by step, what the layers still write.
 
     Args:
         model: whose layers.
@@ -70,12 +74,12 @@ class WriteRecorder:
 
 
 @torch.no_grad()
-def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, piece: int) -> WriteRecorder | None:
+def record_vanilla(model: SequenceModel, sequences: Sequences, T: int, chunk: int) -> WriteRecorder | None:
     """What a model as it is writes in one pass of T steps, told L0; None where its mixer has no score of a step."""
     if model.config.mixer.refusal(["score"]):
         return None
     recorder = WriteRecorder(model, T)
-    read_at_steps(model, sequences, [T], told(model, len(sequences), model.L0), piece, recorder)
+    read_at_steps(model, sequences, [T], target_lengths(model, len(sequences), model.L0), chunk, recorder)
     return recorder
 
 
@@ -84,24 +88,24 @@ def still_written(
     remedy: Remedy,
     vanilla: WriteRecorder | None,
     sequences: Sequences,
-    keys: Tensor,
+    random_scores: Tensor,
     steps: list[int],
-    piece: int,
+    chunk: int,
 ) -> dict[int, dict[str, float]]:
     """What a model with a remedy writes of the steps after L0, for each length T > L0.
 
     Args:
         vanilla: of the same sequences, up to the longest of `steps`.
-        model, remedy, sequences, keys, steps, piece: as in `read_with`.
+        model, remedy, sequences, random_scores, steps, chunk: as in `read_with`.
     Returns:
         T -> {"written": share of those steps whose dt is above 0, over layers and channels; "step_size": their dt over
-        that of the model as it is}; of a remedy with a plan nothing, where there is no score of a step.
+        that of the model as it is}; of a remedy with a hook nothing, where there is no score of a step.
     """
     L0, beyond = model.L0, [T for T in steps if T > model.L0]
     if remedy.steps_read is not None:
         return {T: _both(remedy.steps_read(T) / (T - L0)) for T in beyond}
     if remedy.select is not None:
-        kept = {T: remedy.select(sequences.upto(T), keys[:, :T]) >= L0 for T in beyond}
+        kept = {T: remedy.select(sequences.upto(T), random_scores[:, :T]) >= L0 for T in beyond}
         return {T: _both(float(late.double().sum(1).mean()) / (T - L0)) for T, late in kept.items()}
     if vanilla is None:
         return {}
@@ -110,7 +114,7 @@ def still_written(
         recorder = stream or WriteRecorder(model, beyond[-1] if remedy.mode == "stream" else T)
         if stream is None:
             read = [T] if remedy.mode == "prefix" else beyond[-1:]
-            run_sequence(model, sequences, read, remedy.mode, piece, _recorded(remedy, recorder), remedy.whole)
+            run_sequence(model, sequences, read, remedy.mode, chunk, _recorded(remedy, recorder), remedy.whole)
             stream = recorder if remedy.mode == "stream" else None
         after = slice(L0, T)
         found[T] = {
@@ -122,7 +126,7 @@ def still_written(
 
 def _recorded(remedy: Remedy, recorder: WriteRecorder) -> MakeHook:
     """The remedy's hooks, each followed by the recorder."""
-    return lambda T: chain(remedy.plan(T) or chain(), recorder)
+    return lambda T: chain(remedy.make_hook(T) or chain(), recorder)
 
 
 def _both(share: float) -> dict[str, float]:

@@ -54,13 +54,13 @@ def build(
     parts = [KINDS[e.kind].build(e, values.get(e.name), model, last) for e in combined(entry, entries)]
     mode = combined(entry, entries)[0].mode
     if len(parts) == 1:
-        return Remedy(entry.name, entry.kind, mode, entry.words, **parts[0])
+        return Remedy(entry.name, entry.kind, mode, entry.description, **parts[0])
 
-    def plan(T: int | None) -> Hook | None:
-        made = [p for p in (part["plan"](T) for part in parts) if p is not None]
+    def make_hook(T: int | None) -> Hook | None:
+        made = [p for p in (part["make_hook"](T) for part in parts) if p is not None]
         return chain(*made) if made else None
 
-    return Remedy(entry.name, entry.kind, mode, entry.words, plan, any("whole" in part for part in parts))
+    return Remedy(entry.name, entry.kind, mode, entry.description, make_hook, any("whole" in part for part in parts))
 
 
 def calibrate(entry: Entry, images: CalibrationSet) -> Calibrated:
@@ -87,6 +87,6 @@ def control_remedies(model: AnyReadable, task: TaskBase | type[TaskBase]) -> lis
             "subset_cover", "control", "prefix", "the newest patch of each cell, L0 of them",
             select=lambda s, _: controls.subset_cover(s.cells, L0, s.n_cells),
         ),
-        Remedy("freeze", "control", "stream", f"nothing is written after L0 {what}", plan=lambda T: controls.freeze(L0)),
+        Remedy("freeze", "control", "stream", f"nothing is written after L0 {what}", make_hook=lambda T: controls.freeze(L0)),
     ]  # fmt: skip
     return [control for control in known if control.name in controls_of(task)]

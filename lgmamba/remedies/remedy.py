@@ -15,7 +15,7 @@ from lgmamba.remedies.entry import Mode, RemedyEntry
 Select = Callable[[Sequences, Tensor], Tensor]
 """Sequences of T steps and a random number for each step (B, T) -> ascending positions (B, K) to read."""
 Reader = Callable[[SequenceModel, Sequences, list[int], int], Tensor]
-"""Model, sequences, steps, piece -> predictions (B, S, *shape), as `lgmamba.model.runner.run_sequence`."""
+"""Model, sequences, steps, chunk -> predictions (B, S, *shape), as `lgmamba.model.runner.run_sequence`."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,19 @@ class Remedy:
     """What is done to a model, or to its input, beyond its training length.
 
     Attributes:
-        name, kind, mode, words: as in params.yaml; words say the form.
-        plan: see `MakeHook`; called anew for every pass.
+        name, kind, mode, description: as in params.yaml; the description says the form.
+        make_hook: see `MakeHook`; called anew for every pass.
         whole: whether a sequence must be read in one piece, of which the last output is valid.
         select: which steps are read at all; None for all of them.
-        reader: reads in a way of its own, instead of with the plan.
-        steps_read: length T -> number of the steps after L0 that a reader without a plan reads.
+        reader: reads in a way of its own, instead of with the hook.
+        steps_read: length T -> number of the steps after L0 that a reader without a hook reads.
     """
 
     name: str
     kind: str
     mode: Mode
-    words: str
-    plan: MakeHook = lambda T: None
+    description: str
+    make_hook: MakeHook = lambda T: None
     whole: bool = False
     select: Select | None = None
     reader: Reader | None = None
@@ -43,7 +43,7 @@ class Remedy:
 
 
 Parts = dict[str, Any]
-"""Attributes of a `Remedy` besides name, kind, mode and words."""
+"""Attributes of a `Remedy` besides name, kind, mode and description."""
 
 
 @dataclass(frozen=True)
@@ -64,4 +64,4 @@ class Kind:
 
 def remedy_of(entry: RemedyEntry, parts: Parts) -> Remedy:
     """A remedy under the name of its entry."""
-    return Remedy(entry.name, entry.kind, entry.mode, entry.words, **parts)
+    return Remedy(entry.name, entry.kind, entry.mode, entry.description, **parts)

@@ -40,13 +40,13 @@ class Calibration:
     Attributes:
         theta: (M,) ln of the factors.
         before, after: loss at theta = 0 and at `theta`, on the images held out from optimisation.
-        passes: forward passes over the optimised images (one with gradients counts as three).
+        n_forward: forward passes over the optimised images (one with gradients counts as three).
     """
 
     theta: Tensor
     before: float
     after: float
-    passes: int
+    n_forward: int
 
     @property
     def factors(self) -> list[float]:
@@ -94,7 +94,7 @@ def zeroth_order(
         scale = math.sqrt(squares / (k + 1)) or 1.0
         theta = within(theta - travel * falling[k] / sum(falling) * slope / scale * signs, bounds)
         best.offer(theta)
-    return best.calibration(passes=2 * steps)
+    return best.calibration(n_forward=2 * steps)
 
 
 def by_gradient(
@@ -128,7 +128,7 @@ def by_gradient(
         optimizer.step()
         theta.data = within(theta.data, bounds)
         best.offer(theta.detach())
-    return best.calibration(passes=3 * steps)
+    return best.calibration(n_forward=3 * steps)
 
 
 def within(theta: Tensor, bounds: Bounds) -> Tensor:
@@ -155,8 +155,8 @@ class _Best:
         if loss < self.after:
             self.theta, self.after = theta.clone(), loss
 
-    def calibration(self, passes: int) -> Calibration:
-        return Calibration(self.theta, self.before, self.after, passes)
+    def calibration(self, n_forward: int) -> Calibration:
+        return Calibration(self.theta, self.before, self.after, n_forward)
 
     @torch.no_grad()
     def _loss(self, theta: Tensor) -> float:
@@ -167,26 +167,26 @@ def loss_at_steps(
     model: Readable[Q, Any],
     task: Judge[Q],
     sequences: Q,
-    make_plan: Callable[[Tensor], Hook],
+    make_hook: Callable[[Tensor], Hook],
     steps: Sequence[int] | None = None,
     target_length: Tensor | None = None,
-    piece: int | None = None,
+    chunk: int | None = None,
 ) -> Objective:
     """Mean error of the predictions after some steps, as a function of theta.
 
     Args:
         sequences: B of them.
-        make_plan: factors (M,) -> plan.
+        make_hook: factors (M,) -> hook.
         steps: after which steps, ascending; None for the last.
         target_length: (B,) told to a length-adaptive model.
-        piece: steps read at a time; None for the whole sequence.
+        chunk: steps read at a time; None for the whole sequence.
     """
     steps = list(steps or [sequences.T])
     at = torch.tensor(steps, device=sequences.device)
 
     def loss(theta: Tensor) -> Tensor:
-        plan = make_plan(theta.exp())
-        prediction = read_at_steps(model, sequences, steps, target_length, piece or steps[-1], plan)
+        hook = make_hook(theta.exp())
+        prediction = read_at_steps(model, sequences, steps, target_length, chunk or steps[-1], hook)
         return task.mean_loss(prediction, sequences, at)
 
     return loss

@@ -23,8 +23,8 @@ from lgmamba.explorer import explorer_page
 from lgmamba.files import to_json, write_atomic
 from lgmamba.keys import report_key
 from lgmamba.records import begin, checked, checked_all, finish, read_record
-from lgmamba.report import words
-from lgmamba.report.facts import gather, headline, metrics
+from lgmamba.report import wording
+from lgmamba.report.context import gather, headline, metrics
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGES = {"report": "{title}", "details": "{title}: tables and methods"}
@@ -53,17 +53,17 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
     names, read = figures_of(params), kept_frames(params)
     record = read_record(frames, "evaluate")
     checked_all(frames, read, "evaluate")
-    drawn = {name: read_record(figures, "figure", name) for name in names}
+    figure_records = {name: read_record(figures, "figure", name) for name in names}
     pictures = {name: checked(figures, f"{name}.png", "figure", name).read_bytes() for name in names}
-    facts = gather(study_json, frames)
+    context = gather(study_json, frames)
     begin(out)
     where = Path(os.path.relpath(figures, out)).as_posix()
     kind = "" if params.task.IMAGES else "plain_"  # without pictures, without what is said about them
     for page, title in PAGES.items():
-        plain = render(f"{kind}{page}.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
+        plain = render(f"{kind}{page}.md.jinja", context, rich=False, picture=lambda name: f"{where}/{name}")
         rich = render(
             f"{kind}{page}.md.jinja",
-            facts,
+            context,
             rich=True,
             picture=lambda name: inline_png(pictures[name]),
             source=lambda name: f"{where}/{name}.png",
@@ -72,9 +72,9 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
         write_atomic(out / f"{page}.md", plain.replace("[TOC]\n\n", ""))
         write_atomic(out / f"{page}.html", html_page(rich, title.format(title=params.report.title)))
     write_atomic(out / "explorer.html", explorer_page(params, frames))
-    write_atomic(out / "headline.json", to_json(headline(facts)))
-    write_atomic(out / "metrics.json", to_json(metrics(facts)))
-    finish(report_key(params, record, read, drawn), out, list(WRITTEN))
+    write_atomic(out / "headline.json", to_json(headline(context)))
+    write_atomic(out / "metrics.json", to_json(metrics(context)))
+    finish(report_key(params, record, read, figure_records), out, list(WRITTEN))
 
 
 BLOCKS = {
@@ -92,20 +92,20 @@ def update_readme(readme: Path, headline_json: Path) -> None:
     Raises:
         ValueError: the README has no block of the study, or one that the study has nothing for.
     """
-    facts = json.loads(headline_json.read_text(encoding="utf-8"))
+    context = json.loads(headline_json.read_text(encoding="utf-8"))
     before = readme.read_text(encoding="utf-8")
-    names = {block: f"{block}:{facts['study']}" for block in BLOCKS}
+    names = {block: f"{block}:{context['study']}" for block in BLOCKS}
     wanted = [block for block, name in names.items() if f"<!-- generated:{name} -->" in before]
     if not wanted:
         lines = " or ".join(f"`<!-- generated:{name} -->`" for name in names.values())
         raise ValueError(f"{readme}: expected a line {lines} and, below it, `<!-- /generated -->`")
-    empty = [block for block in wanted if block != "headline" and facts.get(block) is None]
+    empty = [block for block in wanted if block != "headline" and context.get(block) is None]
     if empty:
         raise ValueError(
-            f"{readme}: found `<!-- generated:{names[empty[0]]} -->`, but study {facts['study']!r} has no {empty[0]}"
+            f"{readme}: found `<!-- generated:{names[empty[0]]} -->`, but study {context['study']!r} has no {empty[0]}"
         )
     for block in wanted:
-        update_block(readme, names[block], render(BLOCKS[block], facts))
+        update_block(readme, names[block], render(BLOCKS[block], context))
 
 
 def update_block(readme: Path, name: str, text: str) -> None:
@@ -121,7 +121,7 @@ def update_block(readme: Path, name: str, text: str) -> None:
     write_atomic(readme, block.sub(lambda match: match[1] + text.strip() + "\n" + match[2], before))
 
 
-def render(template: str, facts: dict[str, Any], **more: Any) -> str:
+def render(template: str, context: dict[str, Any], **more: Any) -> str:
     """Fill a template; a name that it does not know is an error. Blank lines never come in twos."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -131,21 +131,21 @@ def render(template: str, facts: dict[str, Any], **more: Any) -> str:
         keep_trailing_newline=True,
     )
     helpers = (
-        words.number,
-        words.signed,
-        words.effect,
-        words.interval,
-        words.limit,
-        words.probability,
-        words.span,
-        words.listed,
-        words.plural,
-        words.duration,
-        words.memory,
+        wording.number,
+        wording.signed,
+        wording.effect,
+        wording.interval,
+        wording.limit,
+        wording.probability,
+        wording.span,
+        wording.listed,
+        wording.plural,
+        wording.duration,
+        wording.memory,
     )
     environment.filters["code"] = code_html
-    environment.globals |= {helper.__name__: helper for helper in helpers} | {"DIGITS": words.DIGITS}
-    return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**facts, **more))
+    environment.globals |= {helper.__name__: helper for helper in helpers} | {"DIGITS": wording.DIGITS}
+    return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**context, **more))
 
 
 def html_page(text: str, title: str) -> str:

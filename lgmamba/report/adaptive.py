@@ -2,7 +2,7 @@
 
 from lgmamba.config.run import LengthTokenConfig, RunConfig
 from lgmamba.config.study import Params
-from lgmamba.report.words import listed
+from lgmamba.report.wording import listed
 
 MOVES = {
     "dt_bias": "moves the step sizes of every block",
@@ -18,7 +18,7 @@ BEYOND = {
 }
 
 
-def adaptive_words(params: Params) -> str | None:
+def describe_adaptive(params: Params) -> str | None:
     """What the length-adaptive runs are told and what that moves; None where a study has none, or several forms.
 
     Several forms have a table of their own.

@@ -10,7 +10,7 @@ from lgmamba.analysis.families import exemplary_runs
 from lgmamba.analysis.numbers import greatest, least
 from lgmamba.analysis.shown import is_selection
 from lgmamba.config.study import Params
-from lgmamba.report.words import plural
+from lgmamba.report.wording import plural
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def captions(
     """
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
     metric = params.task.METRICS[0]
-    facts = {
+    context = {
         "regret": REGRET if regret else "",
         "Lines": "One training"
         if one_seed
@@ -251,17 +251,17 @@ def captions(
     }
     if params.probes is not None:
         probes = params.probes
-        facts["Bars"] = (
+        context["Bars"] = (
             "One training" if one_seed else f"Symbols: mean over {sample.counted('seed')}; bars: lowest to highest seed"
         )
-        facts["looked"] = f"{plural(probes.images, f'{sample.split} image')} at most, order `{probes.order}`"
+        context["looked"] = f"{plural(probes.images, f'{sample.split} image')} at most, order `{probes.order}`"
     if params.remedy_evaluation is not None:
-        facts |= {"tried": tried, "first_order": params.remedy_evaluation.orders[0]}
+        context |= {"tried": tried, "first_order": params.remedy_evaluation.orders[0]}
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
     texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
     texts = texts | CLASS_TEXTS if params.names_classes else texts
     return {
-        figure: " ".join(texts[figure].format(**facts).split()) + (SELECTION if is_selection(params, figure) else "")
+        figure: " ".join(texts[figure].format(**context).split()) + (SELECTION if is_selection(params, figure) else "")
         for figure in figures_of(params)
     }
 

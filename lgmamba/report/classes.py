@@ -16,7 +16,7 @@ def contrast_units(params: Params) -> dict[str, str] | None:
     return {contrast.name: "pp" if contrast.in_points else "dB" for contrast in params.claims.primary}
 
 
-def class_facts(params: Params, summary: pl.DataFrame, frames: Path) -> dict[str, Any]:
+def class_context(params: Params, summary: pl.DataFrame, frames: Path) -> dict[str, Any]:
     """Levels of both, and what one costs the other.
 
     Returns:
@@ -37,10 +37,10 @@ def class_facts(params: Params, summary: pl.DataFrame, frames: Path) -> dict[str
     return {"factors": factors, "rows": rows, "chance": chance, "exchanges": exchanges}
 
 
-def accuracies(facts: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """{run: {multiple of L0: accuracy (%)}}, of what `class_facts` found."""
+def accuracies(context: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """{run: {multiple of L0: accuracy (%)}}, of what `class_context` found."""
     found = {}
-    for row in facts["rows"]:
-        levels = zip(facts["factors"], row["levels"], strict=True)
+    for row in context["rows"]:
+        levels = zip(context["factors"], row["levels"], strict=True)
         found[row["run"]] = {f"{f:g}xL0": level["accuracy"] for f, level in levels if level["accuracy"] is not None}
     return {run: values for run, values in found.items() if values}

@@ -7,12 +7,12 @@ from typing import Any
 import polars as pl
 
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, POWER, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE, VERDICTS
-from lgmamba.report.words import DIGITS, effect, interval, listed, number, plain_text, plural
+from lgmamba.report.wording import DIGITS, effect, interval, listed, number, plain_text, plural
 
 MANY = 12
 """Primary contrasts up to which each is a sentence of the answer; more are a table."""
 MOST = 24
-"""Rows of that table; of more contrasts it has those that are shown, on either side, and the second page has all."""
+"""Rows of that table; of more contrasts it has those that are shown, as claimed or the opposite, and the second page has all."""
 MEANINGS = {
     SHOWN: "the interval lies on the claimed side, and the effect is at least the margin",
     SMALL: "the interval lies on the claimed side, but the effect is below the margin",
@@ -24,7 +24,7 @@ MEANINGS = {
 }
 
 
-def contrast_facts(
+def contrast_context(
     contrasts: pl.DataFrame, fixed: datetime.date | None, units: str | Mapping[str, str]
 ) -> dict[str, Any]:
     """Sentences and rows of the primary contrasts.

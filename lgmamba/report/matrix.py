@@ -7,7 +7,7 @@ import polars as pl
 
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE
 from lgmamba.analysis.matrix import FACTOR, FORMS, WORDS
-from lgmamba.report.words import listed, plural, signed
+from lgmamba.report.wording import listed, plural, signed
 from lgmamba.tasks.configs import kinds
 
 SIGNS = {SHOWN: "+", SMALL: "+", OPPOSITE: "−", SAME: "=", UNDECIDED: "?", DESCRIBED: "few"}

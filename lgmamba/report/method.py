@@ -1,7 +1,7 @@
 """How a study was made, in sentences for its second page."""
 
 from lgmamba.config.study import Params
-from lgmamba.report.adaptive import adaptive_words
+from lgmamba.report.adaptive import describe_adaptive
 from lgmamba.report.captions import Sample
 
 CHOICES = (
@@ -16,10 +16,10 @@ CHOICES = (
 def method_lines(params: Params, sample: Sample) -> list[str]:
     """Task, model, training and measurement, one sentence or two each."""
     train, model = params.train, params.model
-    adaptive = adaptive_words(params)
+    adaptive = describe_adaptive(params)
     return [
         f"**Task.** {params.task.described(sample.order)}",
-        f"**Model.** Pre-norm residual {model.mixer.title} blocks ({model.n_layer} layers, width {model.d_model}, {model.mixer.words}).",
+        f"**Model.** Pre-norm residual {model.mixer.title} blocks ({model.n_layer} layers, width {model.d_model}, {model.mixer.description}).",
         f"**Training.** {train.steps:,} steps of {train.batch_size} images, peak learning rate {train.lr:g}. L0 is the longest length "
         "that a run was trained on. Runs differ only in what the table below says.",
         *([f"**Length-adaptive.** {adaptive}"] if adaptive else []),

@@ -17,13 +17,13 @@ from lgmamba.config.claims import Contrast
 from lgmamba.config.study import Params
 from lgmamba.metrics import Metric
 from lgmamba.report.remedies import best_remedies, differences_of
-from lgmamba.report.words import DIGITS, effect, interval, limit, listed, number, span
+from lgmamba.report.wording import DIGITS, effect, interval, limit, listed, number, span
 
 FEW_MIXERS = 4
 """Mixers with a property, at least, for a rank correlation to be written down."""
 
 
-def mixer_facts(params: Params, frames: Path) -> dict[str, Any]:
+def mixer_context(params: Params, frames: Path) -> dict[str, Any]:
     """What is said of the mixers of a study; empty lists where it does not compare any.
 
     Returns:
@@ -53,9 +53,9 @@ def _mean_image(params: Params, frames: Path) -> float | None:
     return None if read.is_empty() else mean(read["psnr"])
 
 
-def mixer_headline(facts: dict[str, Any]) -> dict[str, Any]:
+def mixer_headline(context: dict[str, Any]) -> dict[str, Any]:
     """What docs and README show of it: all but the table."""
-    return {name: facts[name] for name in ("answer", "predictors", "factors", "n")}
+    return {name: context[name] for name in ("answer", "predictors", "factors", "n")}
 
 
 def mixer_rows(params: Params, frames: Path) -> list[dict[str, Any]]:
@@ -86,10 +86,12 @@ def _lead(at_L0: dict[str, Any] | None) -> tuple[float | None, ...] | None:
 
 def _best_remedies(params: Params, frames: Path) -> dict[str, dict[str, Any]]:
     """{run: remedy, psnr, gain, lo, hi}."""
-    drawn = pl.read_parquet(frames / "figure_remedies.parquet").filter(order=params.the_remedy_evaluation.orders[0])
+    figure_data = pl.read_parquet(frames / "figure_remedies.parquet").filter(
+        order=params.the_remedy_evaluation.orders[0]
+    )
     differences = pl.read_parquet(frames / "remedies_differences.parquet")
     found = {}
-    for best, _ in best_remedies(drawn, max(params.the_remedy_evaluation.length_ratios)):
+    for best, _ in best_remedies(figure_data, max(params.the_remedy_evaluation.length_ratios)):
         row = differences_of(best, differences).get(VANILLA)
         gain = {} if row is None else {"gain": row["effect"], "lo": row["effect_lo"], "hi": row["effect_hi"]}
         found[best["run"]] = {
@@ -179,7 +181,7 @@ def _with_effect(name: str, row: dict[str, Any], unit: str) -> str:
 def mixer_names(params: Params, runs: list[str]) -> dict[str, str]:
     """{run: its mixer's name}; mixers of one name with that in which they differ, and runs of one mixer with their own."""
     mixers = {run: params.runs_by_name()[run].model.mixer for run in runs}
-    parts = {run: (mixer.title, mixer.words.split(", ")) for run, mixer in mixers.items()}
+    parts = {run: (mixer.title, mixer.description.split(", ")) for run, mixer in mixers.items()}
     shared = {
         title: set.intersection(*(set(words) for other, words in parts.values() if other == title))
         for title, _ in parts.values()

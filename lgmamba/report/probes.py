@@ -7,7 +7,7 @@ import polars as pl
 
 from lgmamba.analysis.numbers import mean
 from lgmamba.config.study import Params
-from lgmamba.report.words import listed, number, signed, span
+from lgmamba.report.wording import listed, number, signed, span
 
 READ = ("explained", "groups", "remedy_effects", "content", "states", "distance")
 MATTERS = 0.1
@@ -26,7 +26,7 @@ WORDS = {
 }
 
 
-def probes_facts(params: Params, frames: Path) -> dict[str, Any]:
+def probes_context(params: Params, frames: Path) -> dict[str, Any]:
     """Sentences and one table, each of the longest T of a run; means over seeds.
 
     Args:

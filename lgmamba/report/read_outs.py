@@ -6,14 +6,14 @@ from typing import Any
 import polars as pl
 
 from lgmamba.config.study import Params
-from lgmamba.report.words import number
+from lgmamba.report.wording import number
 
 READ = ("read_outs",)
 MATTERS = 0.1
 """dB below which nothing is said to be lost."""
 
 
-def read_out_facts(params: Params, frames: Path) -> dict[str, Any]:
+def read_out_context(params: Params, frames: Path) -> dict[str, Any]:
     """Sentences, and one table by run and length; means over seeds.
 
     Args:

@@ -13,14 +13,14 @@ from lgmamba.config.remedies import ORACLES, RESERVED
 from lgmamba.config.study import Params
 from lgmamba.explorer import link
 from lgmamba.metrics import ACCURACY, Metric
-from lgmamba.report.remedy_kinds import kind_facts
-from lgmamba.report.words import duration, interval, listed, number, plural, signed
+from lgmamba.report.remedy_kinds import kind_context
+from lgmamba.report.wording import duration, interval, listed, number, plural, signed
 
 PERFECT = 100.0  # dB, or per cent: an exact answer
 READ = ("cost", "lengths", "differences", "memory")
 
 
-def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
+def remedy_context(params: Params, frames: Path) -> dict[str, Any]:
     """Everything that the report says about remedies.
 
     Args:
@@ -29,9 +29,12 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
     """
     read = READ if params.task.TIED else [name for name in READ if name != "memory"]
     found = {name: pl.read_parquet(frames / f"remedies_{name}.parquet") for name in read}
-    levels, drawn = pl.read_parquet(frames / "remedies.parquet"), pl.read_parquet(frames / "figure_remedies.parquet")
+    levels, figure_data = (
+        pl.read_parquet(frames / "remedies.parquet"),
+        pl.read_parquet(frames / "figure_remedies.parquet"),
+    )
     far, metric = max(params.the_remedy_evaluation.length_ratios), params.task.METRICS[0]
-    order = drawn["remedy"].unique(maintain_order=True).to_list()
+    order = figure_data["remedy"].unique(maintain_order=True).to_list()
     order += [name for name in levels["remedy"].unique(maintain_order=True) if name not in order]
     orders = listed(f"`{name}`" for name in params.the_remedy_evaluation.orders)
     repeats = params.the_remedy_evaluation.repeats
@@ -40,7 +43,7 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
         "sample": f"{plural(int(least(levels['n_images'])), f'{params.evaluation.split} {one}')}"
         + (f", {repeats} {each}" if repeats > 1 else "")
         + f", {plural(int(least(levels['n_seeds'])), 'seed')}, order{'s' if len(params.the_remedy_evaluation.orders) > 1 else ''} {orders}",
-        "controls": control_words(found["cost"]),
+        "controls": describe_controls(found["cost"]),
         "factors": [f for f in sorted(set(params.the_remedy_evaluation.length_ratios) | {1.0})],
         "far": far,
         "far_levels": far_levels(levels.filter(pl.col("factor") == far)),
@@ -48,17 +51,17 @@ def remedy_facts(params: Params, frames: Path) -> dict[str, Any]:
             _table(run, order_, levels, found, order, metric)
             for run, order_ in levels.select("run", "order").unique(maintain_order=True).rows()
         ],
-        "tried": drawn.filter(pl.col("rank").is_not_null())["remedy"].n_unique(),
-        "views": best_views(params, shown_rows(params, "remedies", drawn), far),
-        "best": next(iter(drawn.filter(rank=1)["remedy"]), None),
-        "kinds": kind_facts(found, drawn, params, far),
-        "sentences": best_sentences(shown_rows(params, "remedies", drawn), found["differences"], far, metric),
+        "tried": figure_data.filter(pl.col("rank").is_not_null())["remedy"].n_unique(),
+        "views": best_views(params, shown_rows(params, "remedies", figure_data), far),
+        "best": next(iter(figure_data.filter(rank=1)["remedy"]), None),
+        "kinds": kind_context(found, figure_data, params, far),
+        "sentences": best_sentences(shown_rows(params, "remedies", figure_data), found["differences"], far, metric),
         "calibration": calibration_sentence(params, found["cost"]),
         "identity": found["cost"].filter(pl.col("remedy").is_in(RESERVED).not_())["identity"].max(),
     }
 
 
-def control_words(cost: pl.DataFrame) -> list[tuple[str, str]]:
+def describe_controls(cost: pl.DataFrame) -> list[tuple[str, str]]:
     """Name and words of what remedies are compared with."""
     return cost.filter("control").unique("remedy", maintain_order=True).select("remedy", "words").rows()
 
@@ -147,10 +150,10 @@ def _names_classes(differences: pl.DataFrame) -> bool:
     return EFFECT in differences.columns and differences[EFFECT].null_count() == 0
 
 
-def best_remedies(drawn: pl.DataFrame, far: float) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def best_remedies(figure_data: pl.DataFrame, far: float) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """For each run and order, the best remedy at the longest T and the best control there, rows of figure_remedies."""
     found = []
-    for _, rows in drawn.filter(pl.col("factor") == far).group_by("run", "order", maintain_order=True):
+    for _, rows in figure_data.filter(pl.col("factor") == far).group_by("run", "order", maintain_order=True):
         remedies = rows.filter(pl.col("rank").is_not_null()).sort("psnr", descending=True)
         controls = rows.filter(pl.col("rank").is_null(), pl.col("remedy") != VANILLA).sort("psnr")
         if not remedies.is_empty():
@@ -158,10 +161,10 @@ def best_remedies(drawn: pl.DataFrame, far: float) -> list[tuple[dict[str, Any],
     return found
 
 
-def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float, metric: Metric) -> list[str]:
+def best_sentences(figure_data: pl.DataFrame, differences: pl.DataFrame, far: float, metric: Metric) -> list[str]:
     """For each run and order, the best remedy at the longest T against its level at L0, vanilla and the best control there."""
     sentences = []
-    for best, control in best_remedies(drawn, far):
+    for best, control in best_remedies(figure_data, far):
         against = differences_of(best, differences)
         compared = (
             (AT_L0, "from its level at L0"),
@@ -179,9 +182,9 @@ def best_sentences(drawn: pl.DataFrame, differences: pl.DataFrame, far: float, m
     return sentences
 
 
-def best_views(params: Params, drawn: pl.DataFrame, far: float) -> list[str]:
+def best_views(params: Params, figure_data: pl.DataFrame, far: float) -> list[str]:
     """For each of `best_sentences` the address at which the explorer shows it."""
-    rows = [best for best, _ in best_remedies(drawn, far)]
+    rows = [best for best, _ in best_remedies(figure_data, far)]
     return [link(params, [best["run"]], best["step"], best["remedy"], best["order"]) for best in rows]
 
 
@@ -221,10 +224,10 @@ def calibration_sentence(params: Params, cost: pl.DataFrame) -> str:
     )
 
 
-def remedy_headline(facts: dict[str, Any]) -> dict[str, Any]:
+def remedy_headline(context: dict[str, Any]) -> dict[str, Any]:
     """What the README shows of it."""
     return {
-        "sample": facts["sample"],
-        "tried": facts["tried"],
-        "sentences": facts["sentences"],
+        "sample": context["sample"],
+        "tried": context["tried"],
+        "sentences": context["sentences"],
     }

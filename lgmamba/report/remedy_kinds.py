@@ -5,14 +5,16 @@ import polars as pl
 from lgmamba.analysis.remedies import VANILLA
 from lgmamba.config.study import Params
 from lgmamba.remedies.configs import CONFIGS
-from lgmamba.report.words import number, plural, span
+from lgmamba.report.wording import number, plural, span
 
 COMBINE = ("combine", "Combinations", "Several of the above, one after the other.")
 
 
-def kind_facts(found: dict[str, pl.DataFrame], drawn: pl.DataFrame, params: Params, far: float) -> list[dict[str, str]]:
+def kind_context(
+    found: dict[str, pl.DataFrame], figure_data: pl.DataFrame, params: Params, far: float
+) -> list[dict[str, str]]:
     """One paragraph for each kind of remedy: what it does to the state, in numbers."""
-    tried = drawn.filter(pl.col("rank").is_not_null())
+    tried = figure_data.filter(pl.col("rank").is_not_null())
     kinds = [*((kind, config.TITLE, config.ABOUT) for kind, config in CONFIGS.items()), COMBINE]
     here = set(tried["kind"])
     return [

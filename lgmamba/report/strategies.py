@@ -7,7 +7,7 @@ import polars as pl
 from lgmamba.analysis.families import families
 from lgmamba.analysis.shown import drawn_runs
 from lgmamba.config.study import Params
-from lgmamba.report.words import listed, number
+from lgmamba.report.wording import listed, number
 
 MOST = 4
 """Runs that are told of in sentences; a reader does not compare more of them."""

@@ -49,7 +49,7 @@ class AskedModel(SequenceModel):
         questions = gather_steps(asked, since.clamp(0, Q - 1))  # what stands after the last of them is never looked at
         tokens = torch.cat([tokens, torch.zeros_like(asked)], dim=1)
         tokens = torch.where((since >= 0)[..., None], questions, tokens)
-        told = None if target_length is None else target_length.repeat_interleave(S, dim=0)
-        outputs, _ = self.encode(tokens, state, told, want_state=False)
+        target_length = None if target_length is None else target_length.repeat_interleave(S, dim=0)
+        outputs, _ = self.encode(tokens, state, target_length, want_state=False)
         answers = self.predict_asked(gather_steps(outputs, after + torch.arange(Q, device=steps.device)))
         return answers.unflatten(0, (B, S))

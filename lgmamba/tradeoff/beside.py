@@ -21,8 +21,8 @@ from lgmamba.config.data import DataConfig
 from lgmamba.config.files import read_config
 from lgmamba.config.study import Params
 from lgmamba.report.classes import contrast_units
-from lgmamba.report.contrasts import contrast_facts
-from lgmamba.report.words import number, signed
+from lgmamba.report.contrasts import contrast_context
+from lgmamba.report.wording import number, signed
 from lgmamba.tradeoff.config import TradeoffParams
 
 NUMBERS = ("gap_r", "gap_c", "area")
@@ -178,7 +178,7 @@ def answers_table(folders: Sequence[Path]) -> str:
         studies.append(params.study)
         units = contrast_units(params) or params.task.METRICS[0].difference_unit
         contrasts = pl.read_parquet(folder / "contrasts.parquet")
-        for row in contrast_facts(contrasts, params.claims.fixed, units)["rows"]:
+        for row in contrast_context(contrasts, params.claims.fixed, units)["rows"]:
             found.setdefault(row["name"], {"claim": row["claim"]})[params.study] = row["sentence"]
     lines = [
         f"| | claim | {' | '.join(f'`{study}`' for study in studies)} |",

@@ -198,13 +198,13 @@ def contrasts_frame(points: pl.DataFrame, frontier: pl.DataFrame, params: Tradeo
         minus = (
             dict.fromkeys(of, 0.0) if contrast.minus is None else _levels(contrast, contrast.minus, points, frontier)
         )
-        words = "0" if contrast.minus is None else point_words(contrast.minus)
+        words = "0" if contrast.minus is None else describe_point(contrast.minus)
         rule = claims.rule(contrast.measure)
         return Tested(
             contrast.name,
             contrast.claim,
             contrast.claimed,
-            point_words(contrast.of),
+            describe_point(contrast.of),
             words,
             of,
             minus,
@@ -224,7 +224,7 @@ def _levels(contrast: TradeoffContrast, side: Point, points: pl.DataFrame, front
     return dict(here.select("seed", contrast.measure).drop_nulls().iter_rows())
 
 
-def point_words(side: Point) -> str:
+def describe_point(side: Point) -> str:
     """mlp, m = 8, w = 0.9."""
     words = f"{side.encoder.replace('_', ' ')}, m = {side.latent}"
     return words if side.weight is None else f"{words}, w = {side.weight:g}"

@@ -32,9 +32,9 @@ class Latents:
     targets: dict[str, Tensor]
 
 
-def squared_error(drawn: Tensor, images: Tensor) -> Tensor:
+def squared_error(prediction: Tensor, images: Tensor) -> Tensor:
     """Mean over pixels of (R, B, C, H, W_img), images in uint8 -> (R, B)."""
-    return mse_loss(drawn, images.to(drawn.dtype) / 255, reduction="none").flatten(2).mean(2)
+    return mse_loss(prediction, images.to(prediction.dtype) / 255, reduction="none").flatten(2).mean(2)
 
 
 def cross_entropies(scores: Tensor, labels: Tensor) -> Tensor:

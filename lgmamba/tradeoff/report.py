@@ -10,7 +10,7 @@ from lgmamba.analysis.statistics import effect_of
 from lgmamba.files import to_json, write_atomic
 from lgmamba.records import begin, checked, finish, read_record
 from lgmamba.report import html_page, inline_png, render, width_rem
-from lgmamba.report.contrasts import contrast_facts
+from lgmamba.report.contrasts import contrast_context
 from lgmamba.tradeoff.claims import UNITS
 from lgmamba.tradeoff.config import TradeoffParams
 from lgmamba.tradeoff.figures import FIGURES
@@ -54,15 +54,15 @@ def write_report(params: TradeoffParams, frames: Path, figures: Path, out: Path)
     """
     record = read_record(frames, "tradeoff evaluate")
     read = {name: pl.read_parquet(checked(frames, f"{name}.parquet", "tradeoff evaluate")) for name in FRAMES}
-    drawn = {name: read_record(figures, "tradeoff figure", name) for name in FIGURES}
+    figure_records = {name: read_record(figures, "tradeoff figure", name) for name in FIGURES}
     pictures = {name: checked(figures, f"{name}.png", "tradeoff figure", name).read_bytes() for name in FIGURES}
-    facts = gather(params, read)
+    context = gather(params, read)
     begin(out)
     where = Path(os.path.relpath(figures, out)).as_posix()
-    plain = render("tradeoff.md.jinja", facts, rich=False, picture=lambda name: f"{where}/{name}")
+    plain = render("tradeoff.md.jinja", context, rich=False, picture=lambda name: f"{where}/{name}")
     rich = render(
         "tradeoff.md.jinja",
-        facts,
+        context,
         rich=True,
         picture=lambda name: inline_png(pictures[name]),
         source=lambda name: f"{where}/{name}.png",
@@ -70,8 +70,8 @@ def write_report(params: TradeoffParams, frames: Path, figures: Path, out: Path)
     )
     write_atomic(out / "report.md", plain)
     write_atomic(out / "report.html", html_page(rich, params.report.title))
-    write_atomic(out / "headline.json", to_json({"study": params.study, "contrasts": facts["contrasts"]["rows"]}))
-    finish(report_key(params, record, drawn), out, list(WRITTEN))
+    write_atomic(out / "headline.json", to_json({"study": params.study, "contrasts": context["contrasts"]["rows"]}))
+    finish(report_key(params, record, figure_records), out, list(WRITTEN))
 
 
 def gather(params: TradeoffParams, frames: dict[str, pl.DataFrame]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def gather(params: TradeoffParams, frames: dict[str, pl.DataFrame]) -> dict[str,
         "study": params.study,
         "title": params.report.title,
         "question": params.report.question,
-        "contrasts": contrast_facts(frames["contrasts"], params.claims.fixed, units),
+        "contrasts": contrast_context(frames["contrasts"], params.claims.fixed, units),
         "units": units,
         "titles": TITLES,
         "captions": {name: text.format(**words) for name, text in CAPTIONS.items()},
@@ -97,7 +97,7 @@ def gather(params: TradeoffParams, frames: dict[str, pl.DataFrame]) -> dict[str,
         "chance": first["chance"],
         "frontiers": frontier_rows(summary, stacks),
         "ends": end_rows(summary),
-        "probes": probe_facts(frames["points"], stacks),
+        "probes": probe_context(frames["points"], stacks),
         "controls": control_rows(summary, params),
         "synergies": synergy_rows(frames["points"], params),
         "runs": int(stacks["runs"].sum()),
@@ -149,7 +149,7 @@ PROBES = (
 """Columns of `points` about each kind of head that is trained anew."""
 
 
-def probe_facts(points: pl.DataFrame, stacks: pl.DataFrame) -> dict[str, Any] | None:
+def probe_context(points: pl.DataFrame, stacks: pl.DataFrame) -> dict[str, Any] | None:
     """How long heads trained anew went on; None where the frames do not say (they were made before it was kept).
 
     Returns:

@@ -186,13 +186,13 @@ def errors(stack: Stack, z: Tensor, split: Split) -> tuple[Tensor, Tensor]:
     """Squared error, and whether the class is right, of each image by the heads trained along: (R, N) twice."""
     R = len(stack.seeds)
 
-    def drawn(part: slice) -> Tensor:
+    def predicted(part: slice) -> Tensor:
         return squared_error(stack.decoder(z[:, part]), split.images[part].expand(R, -1, -1, -1, -1))
 
     def named(part: slice) -> Tensor:
         return is_right(stack.classifier(z[:, part]), split.labels[part].expand(R, -1))
 
-    return _in_parts(drawn, len(split), R), _in_parts(named, len(split), R)
+    return _in_parts(predicted, len(split), R), _in_parts(named, len(split), R)
 
 
 def probes(
@@ -230,11 +230,11 @@ def probes(
 def draw_pictures(stack: Stack, z: Tensor, test: Split, file: StackFile) -> list[Row]:
     """The first test images as every weight of the first seed reconstructs them, and themselves (weight None), as uint8."""
     first, shown = len(file.weights), min(file.pictures, len(test))
-    drawn = (255 * stack.decoder(z[:, :shown])[:first]).round().to(torch.uint8).cpu().numpy()
+    pictures = (255 * stack.decoder(z[:, :shown])[:first]).round().to(torch.uint8).cpu().numpy()
     rows: list[Row] = [
         {"weight": None, "image": i, "pixels": test.images[i].cpu().numpy().ravel()} for i in range(shown)
     ]
-    for w, images in zip(file.weights, drawn, strict=True):
+    for w, images in zip(file.weights, pictures, strict=True):
         rows += [{"weight": w, "image": i, "pixels": image.ravel()} for i, image in enumerate(images)]
     return rows
 
@@ -271,11 +271,11 @@ def _columns(rows: list[Row]) -> dict[str, list[Any]]:
 
 def stack_files(file: StackFile) -> tuple[str, ...]:
     """What `train_stack` writes."""
-    drawn = () if file.variant == "linear" else ("samples.parquet",)
+    samples = () if file.variant == "linear" else ("samples.parquet",)
     return (
         "points.parquet",
         "history.parquet",
         "stack.json",
-        *drawn,
+        *samples,
         *(("pictures.parquet",) if file.pictures else ()),
     )

@@ -150,8 +150,8 @@ def losses(
     Returns:
         (R,) twice.
     """
-    drawn, scores = stack.decoder(z_decoder), stack.classifier(z_classifier)
-    mse = mse_loss(drawn.to(images.dtype), images, reduction="none").mean((1, 2, 3, 4))
+    prediction, scores = stack.decoder(z_decoder), stack.classifier(z_classifier)
+    mse = mse_loss(prediction.to(images.dtype), images, reduction="none").mean((1, 2, 3, 4))
     ce = cross_entropy(scores.to(images.dtype).flatten(0, 1), labels.flatten(), reduction="none")
     return mse, ce.unflatten(0, labels.shape).mean(1)
 

@@ -33,7 +33,7 @@ PROBES: dict[str, Any] = {
     "gradient_probes": 1,
     "swaps": 2,
     "read_every": 0.5,
-    "piece": 64,
+    "chunk": 64,
 }
 
 

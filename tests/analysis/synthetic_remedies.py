@@ -89,7 +89,7 @@ def _entries(params: Params, run: RunConfig, steps: list[int]) -> list[dict[str,
     always = [("vanilla", "vanilla", "prefix", "the model as it is")]
     always += [(name, "control", "prefix", name.replace("_", " ")) for name in rows_of(DrawConfig)[2:]]
     modes = {entry.name: getattr(entry, "mode", "stream") for entry in params.remedies}
-    listed = [(entry.name, entry.kind, modes[entry.name], entry.words) for entry in params.remedies]
+    listed = [(entry.name, entry.kind, modes[entry.name], entry.description) for entry in params.remedies]
     beyond = [t for t in steps if t > run.L0]
     return [
         {
@@ -102,7 +102,7 @@ def _entries(params: Params, run: RunConfig, steps: list[int]) -> list[dict[str,
             if name != "a_gradient"
             else {
                 "images": 16,
-                "passes": 12,
+                "n_forward": 12,
                 "seconds": 1.5,
                 "T": {str(t): {"factors": [0.5, 2.0], "before": 0.05, "after": 0.04} for t in beyond[:2]},
             },

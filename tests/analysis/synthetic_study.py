@@ -111,7 +111,7 @@ def study_values(runs: dict[str, Any] | None = None, **changes: Any) -> dict[str
             "length_ratios": [1.25, 1.5, 2, 4, 8, 16],
             "extra_steps": [12],
             "batch_images": 64,
-            "piece": 64,
+            "chunk": 64,
             "panel_images": 3,
         },
         "claims": {

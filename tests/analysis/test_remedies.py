@@ -12,7 +12,7 @@ from lgmamba.analysis.collect import CollectError, collect_runs, load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.remedies.collect import Evaluations, Remedy, collect_remedies, load_evaluations
 from lgmamba.analysis.remedies.evaluate import remedy_frames
-from lgmamba.analysis.remedies.frames import RemedyEvidence, differences_frame, factor_of, longer_generalist
+from lgmamba.analysis.remedies.frames import RemedyEvidence, differences_frame, length_ratio_of, longer_generalist
 from lgmamba.analysis.statistics import Trainings
 from lgmamba.config.study import Params
 from lgmamba.figures import draw
@@ -162,7 +162,7 @@ def test_the_best_control_is_chosen_for_each_training():
 def test_factors_are_those_asked_for_also_where_patches_are_whole():
     asked = {"runs": ["uniform"], "length_ratios": [1, 1.1, 1.3, 25]}
     params = Params.model_validate(study_values() | VALUES | {"remedy_evaluation": VALUES["remedy_evaluation"] | asked})
-    found = {step: factor_of(params.remedy_evaluation, 4, step) for step in params.remedy_evaluation.steps(4)}
+    found = {step: length_ratio_of(params.remedy_evaluation, 4, step) for step in params.remedy_evaluation.steps(4)}
     assert found == {1: 0.25, 2: 0.5, 4: 1.0, 5: 1.3, 100: 25.0}
 
 

@@ -84,6 +84,8 @@ def opened(window) -> Callable:
         if scripts:
             page.locator("#explorer[data-shown]").wait_for()  # pictures are decoded
             page.clock.pause_at(60)  # from here on time passes where a test lets it
+            page.clock.run_for(100)
+            page.locator("#explorer[data-complete]").wait_for()  # and curves are drawn in the frames after that
         try:
             yield page
         finally:

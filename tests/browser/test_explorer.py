@@ -66,6 +66,26 @@ def test_what_is_drawn_is_what_the_frames_hold(opened, written, study, run, t):
         assert errors[worst] >= np.quantile(errors, 0.9)
 
 
+def test_pictures_come_before_all_that_stands_below_them(browser, written):
+    record = """new MutationObserver((_, seen) => { seen.disconnect();
+        window.atFirst = { plots: document.querySelectorAll(".u-over, .map").length, library: typeof uPlot,
+            painted: [...document.querySelectorAll(".card canvas")].every((c) =>
+                c.getContext("2d").getImageData(0, 0, c.width, c.height).data.every((value, k) => k % 4 < 3 || value === 255)) };
+        }).observe(document, { subtree: true, attributeFilter: ["data-shown"] })"""
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script(record)
+    page.goto(written("omniglot").as_uri())
+    page.locator("[data-complete]").wait_for()
+    assert page.evaluate("window.atFirst") == {"plots": 0, "library": "undefined", "painted": True}
+    assert page.locator(".u-over, .map").count() == 1 + 3
+    context.close()
+    text = written("omniglot").read_text()
+    scripts = [text.index(part) for part in ("const DATA", "/* uPlot")]
+    sheets = [match.start() for match in re.finditer('id="sheet-', text)]
+    assert [sum(at < script for at in sheets) for script in scripts] == [3, len(sheets)]
+
+
 def test_the_sentence_says_what_the_curves_do(opened, written):
     levels, kept = curves("omniglot"), read_panel(ROOT / "reports/omniglot/frames/panel.safetensors").steps
     with opened(written("omniglot"), "#t=256&runs=fixed_1024,uniform_1024") as page:
@@ -157,7 +177,7 @@ def test_a_click_on_the_curves_or_on_a_map_jumps_there(opened, written):
         page.locator(".u-over").click(position={"x": box["width"] - 2, "y": 40})
         page.clock.run_for(100)
         assert text_of(page, "#step") == "t = 1600"
-        cursor = page.locator(".u-over .cursor").bounding_box()
+        cursor = page.locator(".u-under .cursor").bounding_box()
         assert cursor["x"] == pytest.approx(box["x"] + box["width"], abs=3)
         on_map = page.locator(".map").first
         on_map.click(position={"x": on_map.bounding_box()["width"] * 0.05, "y": 20})
@@ -337,8 +357,8 @@ def test_accuracy_is_seen_where_a_class_is_named(opened, written):
     about = {"mode": "prefix", "method": "model", "run": "uniform_w100"}
     mean = dict(levels("classified_digits", "summary", **about).select("step", "accuracy").rows())
     with opened(written("classified_digits"), "#t=64&runs=uniform_w100,uniform_w0&remedy=windows&seed=2") as page:
-        assert page.locator(".u-over .cursor").count() == 4  # both levels, as trained and under the remedy
-        lefts = {round(box.bounding_box()["x"]) for box in page.locator(".u-over .cursor").all()}
+        assert page.locator(".u-under .cursor").count() == 4  # both levels, as trained and under the remedy
+        lefts = {round(box.bounding_box()["x"]) for box in page.locator(".u-under .cursor").all()}
         assert len(lefts) == 1
         assert "Trainings are not" not in text_of(page, "#about-remedy")
         page.get_by_role("combobox", name="Training").select_option("")

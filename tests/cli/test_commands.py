@@ -142,7 +142,7 @@ def evaluation_words(paths) -> list:
         "length_ratios": [],
         "extra_steps": [],
     }
-    settings |= {"batch_images": 4, "piece": 4, "panel_images": 2}
+    settings |= {"batch_images": 4, "chunk": 4, "panel_images": 2}
     file = {
         "run": json.loads(paths.run.read_text()),
         "evaluation": settings,

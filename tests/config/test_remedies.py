@@ -29,7 +29,7 @@ def test_every_form_loads_in_its_modes_and_survives_a_round_trip(key, mode):
     params = study(remedies=[entry(key, mode)])
     (found,) = params.remedies
     assert (found.kind, found.form_name, found.mode) == (*key, mode)
-    assert found.words
+    assert found.description
     again = validate(Params, params.model_dump(mode="json"), "study.json")
     assert again == params
 
@@ -49,7 +49,7 @@ def test_bounds_stand_in_files_only_where_they_are_set():
     ).remedies
     assert "bounds" not in plain.model_dump(mode="json")
     assert bounded.model_dump(mode="json")["bounds"] == [0.01, 1.0]
-    assert bounded.words == plain.words + ", s from 0.01 to 1"
+    assert bounded.description == plain.description + ", s from 0.01 to 1"
 
 
 def test_a_combination_has_the_mode_of_its_parts_and_needs_no_kind():
@@ -193,8 +193,8 @@ def test_steps_are_multiples_of_L0_and_a_few_up_to_it():
 
 def test_entries_are_told_apart_by_words():
     entries = [entry(key, mode, name=f"e{i}") for i, (key, mode) in enumerate(ALL)]
-    words = {(e.words, e.mode) for e in study(remedies=entries).remedies}
-    assert len(words) == len(entries)
+    description = {(e.description, e.mode) for e in study(remedies=entries).remedies}
+    assert len(description) == len(entries)
 
 
 def test_the_documentation_names_every_kind_with_its_forms_and_modes():

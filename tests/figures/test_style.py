@@ -1,6 +1,10 @@
+from itertools import combinations
+
+import numpy as np
 import polars as pl
 import pytest
 from matplotlib import pyplot
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from lgmamba.figures import FIGURES
@@ -16,6 +20,43 @@ def test_many_runs_all_look_different():
     style = Style([f"run_{k}" for k in range(len(COLOURS) * len(LINES))])
     looks = {(look.colour, str(look.line)) for look in style.looks.values()}
     assert len(looks) == len(style.looks)
+
+
+SEEN = {
+    "everybody": np.eye(3),
+    "red-blind": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "green-blind": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+"""Linear RGB as it is seen: protanopia and deuteranopia of Machado, Oliveira and Fernandes (2009), severity 1."""
+
+
+def seen_as(colour, matrix) -> np.ndarray:
+    """CIELAB (D65) of an sRGB colour as a reader sees it."""
+    c = np.array(to_rgb(colour))
+    linear = np.clip(np.array(matrix) @ np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4), 0, 1)
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
+    xyz = to_xyz @ linear / [0.95047, 1, 1.08883]
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def alike(a, b, matrix) -> bool:
+    """Whether two colours are nearer than 10 in CIELAB, some four just noticeable differences of areas side by side."""
+    return float(np.linalg.norm(seen_as(a, matrix) - seen_as(b, matrix))) < 10
+
+
+@pytest.mark.parametrize("reader", SEEN)
+def test_runs_of_one_kind_of_line_have_colours_that_every_reader_tells_apart(reader):
+    looks = Style([f"run_{k}" for k in range(len(COLOURS))]).looks.values()
+    assert len({str(look.line) for look in looks}) == 1
+    assert [pair for pair in combinations([look.colour for look in looks], 2) if alike(*pair, SEEN[reader])] == []
+
+
+def test_the_simulation_finds_colours_that_red_green_blind_readers_confuse():
+    found = {reader: alike("#d07050", "#9a8a50", matrix) for reader, matrix in SEEN.items()}
+    assert found == {"everybody": False, "red-blind": True, "green-blind": True}
 
 
 def test_a_run_keeps_its_look_when_runs_are_added_behind_it():

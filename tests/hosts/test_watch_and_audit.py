@@ -147,7 +147,7 @@ def audited(tmp_path_factory):
     ]
     ids = text(8, 4 * (4 * L0 + 1), seed=7)
     return lgmamba.audit(
-        trained(), ids, L0, factors=(1, 2, 4), remedies=remedies, windows=6, out=out, named="tiny"
+        trained(), ids, L0, length_ratios=(1, 2, 4), remedies=remedies, windows=6, out=out, named="tiny"
     ), out
 
 
@@ -205,11 +205,11 @@ def test_its_files_are_whole_and_its_page_asks_for_nothing(audited):
 
 def test_texts_that_are_too_short_are_refused_with_what_is_missing():
     with pytest.raises(HostError, match=r"12 windows of 65 tokens.*found 3 windows in 1 texts, 200 tokens"):
-        lgmamba.audit(trained(), torch.arange(200) % 11, L0, factors=(1, 4), windows=6)
+        lgmamba.audit(trained(), torch.arange(200) % 11, L0, length_ratios=(1, 4), windows=6)
     with pytest.raises(HostError, match="integers"):
         windows_of(torch.rand(5), 1, 2, "audit")
     with pytest.raises(HostError, match="the longest of 2 or more"):
-        lgmamba.audit(trained(), text(8, 200), L0, factors=(0.5, 1))
+        lgmamba.audit(trained(), text(8, 200), L0, length_ratios=(0.5, 1))
 
 
 def test_passkeys_are_told_where_it_is_said_and_asked_for_at_the_end():

@@ -29,7 +29,7 @@ LOUD = {
     "reset": lambda call: call.reset(),
     "window": lambda call: call.window(2, "exact"),
     "score": lambda call: call.mask(call.score() > call.score().mean()),
-    "modes": lambda call: call.decay(lambda rates: rates.clamp(max=call.rates().median())),
+    "eigenmodes": lambda call: call.decay(lambda rates: rates.clamp(max=call.rates().median())),
 }
 """A hook for each verb that must be noticed."""
 one = torch.ones(1, 1, dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_pieces_and_steps_equal_the_whole_with_and_without_a_hook(row, hook, siz
     want, end, _ = mixer(u)
     state, outputs = None, []
     for part in u.split(sizes, dim=1):
-        out, state, _ = mixer(part, state, t0=sum(o.shape[1] for o in outputs), plan=hook)
+        out, state, _ = mixer(part, state, t0=sum(o.shape[1] for o in outputs), hook=hook)
         outputs.append(out)
     torch.testing.assert_close(torch.cat(outputs, dim=1), want, **EXACT)
     for mine, other in zip(state.tensors, end.tensors, strict=True):
@@ -114,7 +114,7 @@ def test_pieces_and_steps_equal_the_whole_with_and_without_a_hook(row, hook, siz
 @rows
 def test_in_single_precision_a_hook_changes_nothing_to_a_millionth(row):
     mixer, u = build(row, double=False), inputs(dtype=torch.float32)
-    torch.testing.assert_close(mixer(u, plan=lambda call: call)[0], mixer(u)[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(mixer(u, hook=lambda call: call)[0], mixer(u)[0], rtol=1e-6, atol=1e-6)
 
 
 @rows
@@ -125,7 +125,7 @@ def test_a_start_is_what_no_state_stands_for(row):
     assert [v.shape[steps:] for v in start.tensors] == [v.shape[steps:] for v in end.tensors]
     assert [v.dtype for v in start.tensors] == [v.dtype for v in end.tensors]
     for hook in (None, lambda call: call):
-        torch.testing.assert_close(mixer(u, start, plan=hook)[0], mixer(u)[0], **EXACT)
+        torch.testing.assert_close(mixer(u, start, hook=hook)[0], mixer(u)[0], **EXACT)
 
 
 @rows
@@ -137,11 +137,11 @@ def test_gradients_are_those_of_finite_differences(row, hooked):
     state = replace(mixer.start(B), memory=torch.rand(B, *mixer.shape, dtype=torch.float64).requires_grad_())
 
     def run(u, memory):
-        out, end, _ = mixer(u, replace(state, memory=memory), plan=hook)
+        out, end, _ = mixer(u, replace(state, memory=memory), hook=hook)
         return out, end.memory
 
     if mixer.SURROGATE:  # which is what the oracle says that it is
-        found = torch.autograd.grad(mixer(u, plan=hook)[0].square().sum(), [u, *mixer.parameters()])
+        found = torch.autograd.grad(mixer(u, hook=hook)[0].square().sum(), [u, *mixer.parameters()])
         want = torch.autograd.grad(row.oracle(mixer, u).square().sum(), [u, *mixer.parameters()])
         torch.testing.assert_close(found, want, **EXACT)
         return
@@ -153,7 +153,7 @@ def test_gradients_are_those_of_finite_differences(row, hooked):
 @supported(QUIET)
 def test_a_verb_with_nothing_to_do_changes_nothing(row, verb):
     mixer, u = build(row), inputs()
-    torch.testing.assert_close(mixer(u, plan=QUIET[verb])[0], mixer(u)[0], **EXACT)
+    torch.testing.assert_close(mixer(u, hook=QUIET[verb])[0], mixer(u)[0], **EXACT)
 
 
 @supported(LOUD)
@@ -161,15 +161,15 @@ def test_a_verb_that_is_supported_is_noticed(row, verb):
     mixer, u = build(row), inputs()
     _, before, _ = mixer(inputs(seed=1))
     want, plain, _ = mixer(u, before, t0=L)
-    out, end, _ = mixer(u, before if verb != "window" else None, t0=L if verb != "window" else 0, plan=LOUD[verb])
+    out, end, _ = mixer(u, before if verb != "window" else None, t0=L if verb != "window" else 0, hook=LOUD[verb])
     assert out.shape != want.shape or not torch.allclose(out, want) or not torch.allclose(end.memory, plain.memory)
 
 
 @supported(["mask"])
 def test_masking_steps_equals_dropping_them(row, verb):
     mixer, u = build(row), inputs()
-    masked, end, _ = mixer(u, plan=LOUD["mask"])
-    dropped, same, keep = mixer(u, plan=LOUD["keep"])
+    masked, end, _ = mixer(u, hook=LOUD["mask"])
+    dropped, same, keep = mixer(u, hook=LOUD["keep"])
     assert torch.equal(keep, POSITIONS)
     torch.testing.assert_close(dropped, masked[:, MASK], **EXACT)
     torch.testing.assert_close(same.memory, end.memory, **EXACT)
@@ -179,16 +179,16 @@ def test_masking_steps_equals_dropping_them(row, verb):
 def test_a_sequence_that_is_masked_throughout_leaves_the_memory_bit_for_bit(row, verb):
     mixer = build(row)
     _, before, _ = mixer(inputs(seed=1))
-    _, end, _ = mixer(inputs(), before, t0=L, plan=lambda call: call.mask(torch.zeros(L, 1, dtype=torch.bool)))
+    _, end, _ = mixer(inputs(), before, t0=L, hook=lambda call: call.mask(torch.zeros(L, 1, dtype=torch.bool)))
     assert torch.equal(end.memory, before.memory)
 
 
-@supported(["modes"])
+@supported(["eigenmodes"])
 def test_what_is_retained_follows_from_score_and_rates(row, verb):
     mixer, seen = build(row), []
     _, before, _ = mixer(inputs(seed=1))
     nothing = torch.zeros(L, 1, dtype=torch.float64)
-    _, end, _ = mixer(inputs(), before, t0=L, plan=lambda call: seen.append(call) or call.write(nothing))
+    _, end, _ = mixer(inputs(), before, t0=L, hook=lambda call: seen.append(call) or call.write(nothing))
     left = torch.exp(-seen[0].score().sum(1)[..., None] * seen[0].rates())
     sizes = [h.abs() if h.is_complex() else h for h in (end.memory, left * before.memory)]  # a phase may go on
     torch.testing.assert_close(*sizes, **EXACT)
@@ -198,7 +198,7 @@ def test_what_is_retained_follows_from_score_and_rates(row, verb):
 def test_states_end_where_the_recurrence_ends(row):
     mixer, seen = build(row), []
     _, before, _ = mixer(inputs(seed=1))
-    _, end, _ = mixer(inputs(), before, t0=L, plan=lambda call: seen.append(call) or call)
+    _, end, _ = mixer(inputs(), before, t0=L, hook=lambda call: seen.append(call) or call)
     states = seen[0].states()
     assert states.shape == (B, L, *mixer.shape)
     torch.testing.assert_close(states[:, -1], end.memory, **EXACT)
@@ -213,11 +213,11 @@ def test_a_window_reads_each_step_off_the_older_segment_that_it_is_in(row):
     mixer, u = build(row), inputs()
     starts = [2 * max(0, t // 2 - 1) for t in range(L)]
     steps = [torch.arange(start, t + 1).expand(B, -1) for t, start in enumerate(starts)]
-    alone = [mixer(u, plan=lambda call, kept=kept: replace(call, keep=kept)) for kept in steps]
+    alone = [mixer(u, hook=lambda call, kept=kept: replace(call, keep=kept)) for kept in steps]
     state, outputs = None, []
     for part in u.split((3, 4), dim=1):
         out, state, _ = mixer(
-            part, state, t0=sum(o.shape[1] for o in outputs), plan=lambda call: call.window(4, "exact")
+            part, state, t0=sum(o.shape[1] for o in outputs), hook=lambda call: call.window(4, "exact")
         )
         outputs.append(out)
     torch.testing.assert_close(torch.cat(outputs, 1), torch.stack([out[:, -1] for out, _, _ in alone], 1), **EXACT)
@@ -227,7 +227,7 @@ def test_a_window_reads_each_step_off_the_older_segment_that_it_is_in(row):
 @rows
 def test_what_a_step_retains_is_a_share(row):
     mixer, seen = build(row), []
-    mixer(inputs(), plan=lambda call: seen.append(call.retained()) or call)
+    mixer(inputs(), hook=lambda call: seen.append(call.retained()) or call)
     if seen[0] is None:
         assert mixer.shape[1] == 0
         return

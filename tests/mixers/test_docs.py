@@ -65,7 +65,7 @@ def test_the_example_of_a_mixer_conforms(check, build_leaky):
 def test_the_example_of_a_mixer_reads_in_pieces(hook, build_leaky):
     conformance.test_pieces_and_steps_equal_the_whole_with_and_without_a_hook(build_leaky, hook, (1, 5, 1))
     conformance.test_gradients_are_those_of_finite_differences(build_leaky, hook is not None)
-    conformance.test_what_is_retained_follows_from_score_and_rates(build_leaky, "modes")
+    conformance.test_what_is_retained_follows_from_score_and_rates(build_leaky, "eigenmodes")
     conformance.test_masking_steps_equals_dropping_them(build_leaky, "mask")
     conformance.test_a_sequence_that_is_masked_throughout_leaves_the_memory_bit_for_bit(build_leaky, "mask")
 
@@ -73,7 +73,10 @@ def test_the_example_of_a_mixer_reads_in_pieces(hook, build_leaky):
 def test_the_example_of_a_mixer_means_what_it_says_of_its_verbs(leaky, build_leaky):
     config = leaky.LeakyConfig
     assert set(config.SUPPORTS) | set(config.WHY_NOT) == set(conformance.VERBS)
-    for verb in conformance.LOUD.keys() & config.SUPPORTS.keys() - {"modes", "score"}:  # of one mode and equal scores
+    for verb in conformance.LOUD.keys() & config.SUPPORTS.keys() - {
+        "eigenmodes",
+        "score",
+    }:  # of one mode and equal scores
         conformance.test_a_verb_that_is_supported_is_noticed(build_leaky, verb)
     for verb in conformance.QUIET.keys() & config.SUPPORTS.keys():
         conformance.test_a_verb_with_nothing_to_do_changes_nothing(build_leaky, verb)
@@ -119,14 +122,14 @@ def test_the_example_of_a_remedy_acts_beyond_the_training_length_only(mode):
     sequences = along(patches, torch.randint(6, (2, 5 * L0), generator=generator))
     keys = torch.rand(2, 5 * L0, generator=generator)
 
-    def read(share: float, piece: int = 7):
+    def read(share: float, chunk: int = 7):
         entry = page.FadeConfig(name="fade", kind="fade", mode=mode, share=share)
         assert model.config.mixer.refusal(entry.requires) is None
         remedy = remedy_of(entry, page.KIND.build(entry, None, model, 5 * L0))
-        return read_with(model, remedy, sequences, keys, [3, L0, 5 * L0], piece)
+        return read_with(model, remedy, sequences, keys, [3, L0, 5 * L0], chunk)
 
     plain, faded = read(1.0), read(0.3)
     torch.testing.assert_close(faded[:, :2], plain[:, :2], **EXACT)
     assert (faded[:, 2] - plain[:, 2]).abs().max() > 1e-4
-    torch.testing.assert_close(read(0.3, piece=1), faded, **EXACT)
+    torch.testing.assert_close(read(0.3, chunk=1), faded, **EXACT)
     page.check(model, sequences, lambda share: page.fade(share, L0))

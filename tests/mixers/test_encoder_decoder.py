@@ -115,7 +115,7 @@ def read(m: Answering, u: Tensor, hook=None, sizes=None):
     """The state after u, in pieces; steps have no output."""
     state, t0 = None, 0
     for part in u.split(sizes or [u.shape[1]], dim=1):
-        out, state, _ = m(part, state, t0=t0, plan=hook)
+        out, state, _ = m(part, state, t0=t0, hook=hook)
         assert not out.any()
         t0 += part.shape[1]
     return state

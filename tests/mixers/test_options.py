@@ -62,8 +62,8 @@ def test_every_third_layer_of_griffin_is_local_attention():
     x = torch.randn(2, 9, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     want, end = model.encode(x)
     state, outputs = None, []
-    for piece in x.split((4, 1, 4), dim=1):
-        out, state = model.encode(piece, state, hook=lambda call: call)
+    for chunk in x.split((4, 1, 4), dim=1):
+        out, state = model.encode(chunk, state, hook=lambda call: call)
         outputs.append(out)
     torch.testing.assert_close(torch.cat(outputs, dim=1), want, **EXACT)
     torch.testing.assert_close(state.tensors(), end.tensors(), **EXACT)

@@ -77,7 +77,7 @@ def test_a_remedy_acts_beyond_the_training_length_or_is_refused_with_the_reason(
     if tried.calibrated:
         values["tried"] = off_one(calibrate(tried, remedies.calibration_set("plain", **CALIBRATION)).values)
     made = build(tried, [tried], values, model(kind), remedies.LAST)
-    found, plain = remedies.read(made, STEPS, piece=20), vanilla(kind, mode)
+    found, plain = remedies.read(made, STEPS, chunk=20), vanilla(kind, mode)
     torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)
     assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6
 
@@ -105,7 +105,7 @@ def test_controls_act_on_every_mixer_or_are_refused_with_the_reason(kind, monkey
         return
     monkeypatch.setattr(remedies, "model", lambda name="plain": model(kind))
     for control in remedies.control_remedies(model(kind), remedies.DrawConfig):
-        found, plain = remedies.read(control, STEPS, piece=20), vanilla(kind, control.mode)
+        found, plain = remedies.read(control, STEPS, chunk=20), vanilla(kind, control.mode)
         torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)
         assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6
 

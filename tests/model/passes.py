@@ -1,4 +1,4 @@
-"""Passes through a sequence of 13 steps: in pieces, and what plans see of them."""
+"""Passes through a sequence of 13 steps: in pieces, and what hooks see of them."""
 
 import torch
 
@@ -8,12 +8,12 @@ from tests.model.models import as_read
 CUTS = [(13,), (1, 12), (12, 1), (2, 1, 1, 9), (3, 4, 6), (1, 2, 3, 1, 6), (1,) * 13]
 
 
-def in_pieces(model, patches, cells, told, sizes, plan=None):
+def in_pieces(model, patches, cells, told, sizes, hook=None):
     """Outputs and the end state of a pass in pieces of these sizes."""
     state, outputs, start = None, [], 0
     for size in sizes:
         tokens = model.tokens(as_read(patches, cells), start, start + size)
-        out, state = model.encode(tokens, state, told, plan)
+        out, state = model.encode(tokens, state, told, hook)
         outputs.append(out)
         start += size
     return torch.cat(outputs, dim=1), state

@@ -166,7 +166,7 @@ def test_a_rescaled_model_is_a_clamped_one_with_step_sizes_times_L0_over_T(form)
     torch.testing.assert_close(found[2, :L0], want[2, :L0], **EXACT)
     twice = rescaled.encode(rescaled.embed(patches, cells), target_length=T, hook=slower)[
         0
-    ]  # what a plan sees is rescaled already
+    ]  # what a hook sees is rescaled already
     again = lambda call: replace(call, dt=call.dt * factor**2)  # noqa: E731
     torch.testing.assert_close(
         twice[0], clamped.encode(clamped.embed(patches, cells), target_length=T, hook=again)[0][0], **EXACT
@@ -249,7 +249,7 @@ def test_a_plain_model_ignores_what_it_is_told():
 def test_plans_may_look_at_what_was_told():
     model = exact()
     patches, cells = sequence(model)
-    by_length = lambda call: replace(call, dt=call.dt * (8 / call.told)[:, None, None])  # noqa: E731
+    by_length = lambda call: replace(call, dt=call.dt * (8 / call.target_length)[:, None, None])  # noqa: E731
     want, _ = model.encode(model.embed(patches, cells))
     outputs, _ = model.encode(model.embed(patches, cells), target_length=torch.tensor([8, 16, 8]), hook=by_length)
     torch.testing.assert_close(outputs[[0, 2]], want[[0, 2]], **EXACT)

@@ -19,19 +19,19 @@ def images_and_order(model) -> tuple[torch.Tensor, torch.Tensor]:
     return patches, torch.randint(G, (3, T), generator=generator)
 
 
-def whole(model, patches, cells, steps, told=None, plan=None):
+def whole(model, patches, cells, steps, told=None, hook=None):
     """The same from one `encode` of everything."""
     read = torch.stack([image[order] for image, order in zip(patches, cells, strict=True)])
-    outputs, _ = model.encode(model.embed(read, cells), target_length=told, hook=plan)
+    outputs, _ = model.encode(model.embed(read, cells), target_length=told, hook=hook)
     return model.predict(outputs[:, [t - 1 for t in steps]])
 
 
 @pytest.mark.parametrize("position", ["absolute", "relative_move"])
-@pytest.mark.parametrize("piece", [1, 2, 7, 8, 28, 29, 64])
-def test_a_pass_in_pieces_draws_what_one_whole_pass_does(position, piece):
+@pytest.mark.parametrize("chunk", [1, 2, 7, 8, 28, 29, 64])
+def test_a_pass_in_pieces_draws_what_one_whole_pass_does(position, chunk):
     model = exact(position=position)
     patches, cells = images_and_order(model)
-    drawn = read_at_steps(model, along(patches, cells), WANTED, chunk=piece)
+    drawn = read_at_steps(model, along(patches, cells), WANTED, chunk=chunk)
     assert drawn.shape == (3, len(WANTED), *model.shape)
     torch.testing.assert_close(drawn, whole(model, patches, cells, WANTED), **EXACT)
 
@@ -48,9 +48,9 @@ def test_nothing_after_the_last_step_wanted_is_read():
 def test_a_plan_reaches_the_pass():
     model = exact()
     patches, cells = images_and_order(model)
-    plan = lambda call: replace(call, dt=0.5 * call.dt)  # noqa: E731
-    drawn = run_sequence(model, along(patches, cells), WANTED, "stream", chunk=6, hook=lambda T: plan)
-    torch.testing.assert_close(drawn, whole(model, patches, cells, WANTED, plan=plan), **EXACT)
+    hook = lambda call: replace(call, dt=0.5 * call.dt)  # noqa: E731
+    drawn = run_sequence(model, along(patches, cells), WANTED, "stream", chunk=6, make_hook=lambda T: hook)
+    torch.testing.assert_close(drawn, whole(model, patches, cells, WANTED, hook=hook), **EXACT)
 
 
 @pytest.mark.parametrize("mode", ["stream", "prefix"])

@@ -5,6 +5,7 @@ does not ask for, directly or not, cannot be imported there: an undeclared depen
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -49,10 +50,26 @@ def install(wheel: Path, path: Path, *extras: str) -> Environment:
     python = path / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
     subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
+    return _with_needs(path, *extras)
+
+
+def with_extras(installed: Environment, path: Path, *extras: str) -> Environment:
+    """Another one at `path`, with the same files of the wheel, which pip has compiled, and with these extras."""
+    venv.create(path, symlinks=True)
+    for files in _site(installed.path).glob("lgmamba*"):
+        shutil.copytree(files, _site(path) / files.name)
+    return _with_needs(path, *extras)
+
+
+def _site(path: Path) -> Path:
     (site,) = path.glob("lib/python*/site-packages")
-    (info,) = site.glob("lgmamba-*.dist-info")
+    return site
+
+
+def _with_needs(path: Path, *extras: str) -> Environment:
+    (info,) = _site(path).glob("lgmamba-*.dist-info")
     for name in closure(PathDistribution(info), *extras):
-        _link(distribution(name), site)
+        _link(distribution(name), _site(path))
     return Environment(path)
 
 

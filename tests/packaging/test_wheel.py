@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lgmamba.extras import EXTRAS
-from tests.packaging.environments import build_wheel, closure, install
+from tests.packaging.environments import build_wheel, closure, install, with_extras
 from tests.workflow.checkouts import ROOT
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -27,8 +27,8 @@ def core(wheel, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def study(wheel, tmp_path_factory):
-    return install(wheel, tmp_path_factory.mktemp("study"), "study")
+def study(core, tmp_path_factory):
+    return with_extras(core, tmp_path_factory.mktemp("study"), "study")
 
 
 def test_the_wheel_holds_sources_and_the_workflow_and_nothing_else(wheel):
@@ -49,33 +49,6 @@ def test_few_packages_come_beside_torchs_own(core):
     ours = {path.name.split("-")[0].lower() for path in core.path.glob("lib/python*/site-packages/*.dist-info")}
     torchs = {name.replace("-", "_") for name in closure(distribution("torch"))} | {"torch", "lgmamba"}
     assert len(ours - torchs) <= AT_MOST, sorted(ours - torchs)
-
-
-IMPORT_ALL = """
-import importlib, pkgutil, sys
-import lgmamba
-from lgmamba.extras import told_of_import
-
-needs = {}
-for module in pkgutil.walk_packages(lgmamba.__path__, "lgmamba."):
-    if module.name == "lgmamba.__main__":
-        continue
-    try:
-        importlib.import_module(module.name)
-    except ImportError as e:
-        assert told_of_import(e), (module.name, e)
-        needs[module.name] = e.name
-print(sorted(needs))
-"""
-NEED_AN_EXTRA = {"analysis", "data", "explorer", "figures", "hosts", "hub", "publish", "report", "scan", "tradeoff"}
-"""Packages and modules of which a part does; `lgmamba.hosts` itself, remedies, models and tasks do not."""
-
-
-def test_what_cannot_be_imported_without_extras_names_one(core, tmp_path):
-    printed = core.run("-c", IMPORT_ALL, cwd=tmp_path)
-    needy = yaml.safe_load(printed)
-    assert {name.split(".")[1] for name in needy} <= NEED_AN_EXTRA
-    assert not {"lgmamba.hosts", "lgmamba.scan", "lgmamba.data"} & set(needy)
 
 
 CORE = """
@@ -103,10 +76,75 @@ for i in range(2):
 assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters()))
 print("trained", run.run)
 """
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+import lgmamba
+from lgmamba.extras import told_of_import
+
+needs = {}
+for module in pkgutil.walk_packages(lgmamba.__path__, "lgmamba."):
+    if module.name == "lgmamba.__main__":
+        continue
+    try:
+        importlib.import_module(module.name)
+    except ImportError as e:
+        assert told_of_import(e), (module.name, e)
+        needs[module.name] = e.name
+print(sorted(needs))
+"""
+NEED_AN_EXTRA = {"analysis", "data", "explorer", "figures", "hosts", "hub", "publish", "report", "scan", "tradeoff"}
+"""Packages and modules of which a part does; `lgmamba.hosts` itself, remedies, models and tasks do not."""
 
 
-def test_scans_and_a_tiny_training_need_no_extra(core, tmp_path):
-    assert "trained uniform_16" in core.run("-c", CORE, cwd=tmp_path)
+AUDIT = """
+import torch
+from transformers import MambaConfig, MambaForCausalLM
+
+import lgmamba
+from lgmamba.cli import app
+
+torch.manual_seed(0)
+model = MambaForCausalLM(MambaConfig(vocab_size=256, hidden_size=8, num_hidden_layers=1, state_size=2)).eval()
+model.save_pretrained("theirs")
+remedies = [{"name": "slower", "kind": "step_size", "form": "power", "mode": "stream"}]
+ids = torch.randint(256, (200,))
+lgmamba.audit(model, ids, L0=8, length_ratios=(1, 2), windows=2, remedies=remedies, out="by_python")
+open("remedies.yaml", "w").write("remedies:\\n- {name: slower, kind: step_size, form: power, mode: stream}\\n")
+words = "audit theirs --bytes --L0 8 --length-ratio 1 --length-ratio 2 --windows 2 --remedies remedies.yaml --device cpu"
+app([*words.split(), "--out", "by_command"])
+"""
+
+
+@pytest.fixture(scope="module")
+def lm(core, tmp_path_factory):
+    return with_extras(core, tmp_path_factory.mktemp("lm"), "lm")
+
+
+def test_the_extra_for_language_models_alone_has_what_an_audit_imports(lm, tmp_path):
+    lm.run("-c", "import transformers, lgmamba.hosts.audit.page, lgmamba.hosts.audit.run", cwd=tmp_path)
+
+
+@pytest.mark.thorough
+def test_it_gives_the_page_of_a_model_that_was_made_elsewhere(lm, tmp_path):
+    lm.run("-c", AUDIT, cwd=tmp_path, HF_HUB_OFFLINE="1")
+    for made in ("by_python", "by_command"):
+        assert "<html" in (tmp_path / made / "audit.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def bare(core, tmp_path_factory) -> list[str]:
+    """Lines that a process says that trains a little and then imports all there is."""
+    return core.run("-c", CORE + IMPORT_ALL, cwd=tmp_path_factory.mktemp("bare")).splitlines()
+
+
+def test_scans_and_a_tiny_training_need_no_extra(bare):
+    assert "trained uniform_16" in bare
+
+
+def test_what_cannot_be_imported_without_extras_names_one(bare):
+    needy = yaml.safe_load(bare[-1])
+    assert {name.split(".")[1] for name in needy} <= NEED_AN_EXTRA
+    assert not {"lgmamba.hosts", "lgmamba.scan", "lgmamba.data"} & set(needy)
 
 
 def test_a_command_that_needs_an_extra_says_which_in_one_line(core, tmp_path):

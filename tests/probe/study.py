@@ -50,7 +50,7 @@ STUDY = {
         "length_ratios": [2],
         "extra_steps": [5, 17],
         "batch_images": 4,
-        "piece": 5,
+        "chunk": 5,
         "panel_images": 6,
     },
     "claims": {

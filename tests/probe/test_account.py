@@ -8,8 +8,8 @@ import torch
 from lgmamba.probe import remedy_effects
 from lgmamba.probe.account import Account, Moments, explained, growth, mode_account
 from lgmamba.probe.dynamics import ModeMemory
-from lgmamba.probe.passes import stops
 from lgmamba.probe.remedy_effects import POWERS, REMEDIES, Remedies, remedy_effect
+from lgmamba.probe.stops import stops
 from lgmamba.remedies.closed_form import StateRecorder
 from lgmamba.tasks.draw.sequences import DrawSequences
 from tests.model.models import L0, exact
@@ -57,8 +57,8 @@ def known():
     """The first layer without its convolution reads independent tokens, so that it obeys the theory exactly."""
     torch.manual_seed(0)
     model = exact({"d_conv": 1})
-    passes = [independent(model, 3000, 5 * L0, seed) for seed in (0, 1)]
-    return model, passes, mode_account(model, passes, [L0, 2 * L0, 5 * L0], piece=7)
+    batches = [independent(model, 3000, 5 * L0, seed) for seed in (0, 1)]
+    return model, batches, mode_account(model, batches, [L0, 2 * L0, 5 * L0], chunk=7)
 
 
 def test_states_of_independent_tokens_grow_as_forecast(known):
@@ -75,12 +75,12 @@ def test_states_of_independent_tokens_grow_as_forecast(known):
 
 def test_writes_are_summed_with_constant_decays(known):
     """Against a loop, and where the theory holds the sums are the means of the states themselves."""
-    model, passes, account = known
+    model, batches, account = known
     for T in (L0, 2 * L0):
         tested = account.tested(0)
         torch.testing.assert_close(account.totals[T][0][tested], account.moments[T][0].mean[tested], rtol=0.05, atol=0)
-    calls = [seen(model, *seq[:50].read(0, 2 * L0)) for seq in passes]
-    got = mode_account(model, [seq[:50] for seq in passes], [L0, 2 * L0], piece=5)
+    calls = [seen(model, *seq[:50].read(0, 2 * L0)) for seq in batches]
+    got = mode_account(model, [seq[:50] for seq in batches], [L0, 2 * L0], chunk=5)
     for layer in (0, 1):
         want = 0
         for t in range(2 * L0):
@@ -93,9 +93,9 @@ def test_writes_are_summed_with_constant_decays(known):
 
 
 def test_the_account_does_not_depend_on_pieces_and_keeps_distances(known):
-    model, passes, _ = known
-    short = [seq[:20] for seq in passes]
-    a, b = (mode_account(model, short, [L0, 2 * L0], piece) for piece in (3, 100))
+    model, batches, _ = known
+    short = [seq[:20] for seq in batches]
+    a, b = (mode_account(model, short, [L0, 2 * L0], chunk) for chunk in (3, 100))
     for layer in (0, 1):
         torch.testing.assert_close(a.memory[layer].rho, b.memory[layer].rho, rtol=1e-12, atol=0)
         torch.testing.assert_close(a.moments[2 * L0][layer].mean, b.moments[2 * L0][layer].mean, rtol=1e-9, atol=1e-12)
@@ -106,10 +106,10 @@ def test_the_account_does_not_depend_on_pieces_and_keeps_distances(known):
 
 def test_remedies_move_memory_and_growth_as_they_should(known, monkeypatch):
     monkeypatch.setattr(remedy_effects, "RECORDED", None)  # every sequence, for the sake of tolerances
-    model, passes, account = known
-    remedies = Remedies.of(model, passes[0][:500], account, piece=9)
+    model, batches, account = known
+    remedies = Remedies.of(model, batches[0][:500], account, chunk=9)
     T = 5 * L0
-    found = {name: remedy_effect(model, passes[1], T, 16, *remedies.plan(name, T), account) for name in REMEDIES}
+    found = {name: remedy_effect(model, batches[1], T, 16, *remedies.hook(name, T), account) for name in REMEDIES}
     plain = found["none"]
     tested, weight = account.tested(0), account.weight(0, "mean")
     torch.testing.assert_close(plain.tau[0], account.memory[0].tau, rtol=0.05, atol=0)
@@ -126,7 +126,7 @@ def test_remedies_move_memory_and_growth_as_they_should(known, monkeypatch):
     grown = {name: got.predicted[0][slow].log().abs().mean() for name, got in found.items()}
     assert grown["step_size"] < 0.5 * grown["none"]
     assert (found["retain"].tau[0] < plain.tau[0]).all()
-    (end,) = stops(model, passes[1], [T], 16)
+    (end,) = stops(model, batches[1], [T], 16)
     torch.testing.assert_close(plain.stop.output, end.output, rtol=1e-12, atol=1e-12)
 
 

@@ -47,7 +47,7 @@ def test_decays_that_would_overflow_do_not():
     call = MambaCall(
         layer=0,
         t0=0,
-        told=None,
+        target_length=None,
         x=torch.ones(1, L, D).double(),
         z=torch.ones(1, L, D).double(),
         dt=torch.full((1, L, D), 10.0).double(),
@@ -72,7 +72,7 @@ def test_the_extended_form_is_the_mixer(mixer):
     for block in model.blocks:
         u = torch.randn(3, 13, model.config.d_model, generator=torch.Generator().manual_seed(3)).double()
         calls = []
-        out, _, _ = block.mixer(u, plan=lambda call, calls=calls: calls.append(call) or call)
+        out, _, _ = block.mixer(u, hook=lambda call, calls=calls: calls.append(call) or call)
         M, offset = mixer_rows(block.mixer, u, calls[0], ROWS, span=3)
         x_in = block.mixer.in_proj(u).chunk(2, dim=-1)[0]
         inner = torch.einsum("brdj,bjd->brd", M, x_in) + offset

@@ -27,9 +27,9 @@ def masks():
     return [torch.rand(24, 4, generator=g) < 0.5, torch.zeros(24, 4, dtype=torch.bool)]
 
 
-def read(model, plan, sizes=STEPS):
+def read(model, hook, sizes=STEPS):
     with torch.no_grad():
-        return in_pieces(model, *sequence(model), None, sizes, plan)
+        return in_pieces(model, *sequence(model), None, sizes, hook)
 
 
 def test_an_empty_group_and_steps_up_to_L0_change_nothing(model, masks):
@@ -62,7 +62,7 @@ def test_a_group_that_is_read_at_another_size_goes_on_as_it_is(model, masks, eve
 
 
 def test_what_is_read_is_the_scaled_state_and_the_rest_untouched(model, masks):
-    """A plan by hand, one step at a time, that scales h0 and, after the step, puts the plain state back."""
+    """A hook by hand, one step at a time, that scales h0 and, after the step, puts the plain state back."""
     mask, plain_states = masks[0], {}
 
     def by_hand(call):
@@ -104,7 +104,7 @@ def test_clamping_keeps_an_average_state_at_its_size():
     call = MambaCall(
         layer=0,
         t0=L0,
-        told=None,
+        target_length=None,
         x=one,
         z=one,
         dt=one,
@@ -120,8 +120,8 @@ def test_clamping_keeps_an_average_state_at_its_size():
         return *selective_scan(part.x, part.dt, part.A, part.Bmat, part.Cmat, skip, **options), ()
 
     for every in (1, 3, 4):
-        plan = clamp_inflation([torch.ones(1, 4, dtype=torch.bool)], [ModeMemory.of(rho)], L0, every)
-        _, h, *_ = plan(call).scan(plan(call), ordinary)
+        hook = clamp_inflation([torch.ones(1, 4, dtype=torch.bool)], [ModeMemory.of(rho)], L0, every)
+        _, h, *_ = hook(call).scan(hook(call), ordinary)
         torch.testing.assert_close(h[0], series(rho, L0), **CLOSE)
 
 

@@ -9,7 +9,7 @@ import torch
 from lgmamba.config.files import ProbesFile, read_config
 from lgmamba.config.probes import ProbesConfig
 from lgmamba.config.run import RunConfig
-from lgmamba.model.runner import read_pieces, run_sequence, told
+from lgmamba.model.runner import read_pieces, run_sequence, target_lengths
 from lgmamba.probe.content import PENALTIES, fit_read_out, psnr
 from lgmamba.probe.context import ProbeContext
 from lgmamba.probe.of_read_outs import READ_OUTS, read_outs
@@ -18,7 +18,7 @@ from lgmamba.tasks.registry import build_task
 from tests.tasks.queried.tiny import SHAPE, exact_model, task_of, tiny_run
 from tests.train.tiny import CPU
 
-READ_OUTS_ALONE = {"kinds": ["read_outs"], "order": "permutation", "images": 9, "fit_images": 40, "piece": 64}
+READ_OUTS_ALONE = {"kinds": ["read_outs"], "order": "permutation", "images": 9, "fit_images": 40, "chunk": 64}
 
 
 def test_the_penalty_is_the_one_that_does_best_on_the_images_to_choose_by():
@@ -90,7 +90,7 @@ def test_of_queries_all_latents_of_the_picture_are_read_out(stride):
     model, task = exact_model(run, SHAPE), task_of(run)
     seq = task.held_out(torch.arange(3), "uniform", 0, 4)
     seq = replace(seq, images=seq.images.double() / 255)
-    (piece,) = read_pieces(model, seq, [4], told(model, 3, 4))
-    latents = model.for_read_out(piece.outputs[:, -1], piece.state)
+    (chunk,) = read_pieces(model, seq, [4], target_lengths(model, 3, 4))
+    latents = model.for_read_out(chunk.outputs[:, -1], chunk.state)
     drawn = model.canvas.picture(model.decode(latents.unflatten(1, (-1, 8))))
-    torch.testing.assert_close(drawn, model.ask(piece.state, seq, 4))
+    torch.testing.assert_close(drawn, model.ask(chunk.state, seq, 4))

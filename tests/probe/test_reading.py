@@ -49,22 +49,22 @@ def test_each_length_told_is_read_in_pieces_too(study, pieces):
 
 
 def test_the_probe_reads_in_pieces_as_configured(study, pieces, tmp_path):
-    study.reconstruct("plain", out=tmp_path, images=2, piece=5)
+    study.reconstruct("plain", out=tmp_path, images=2, chunk=5)
     assert max(pieces) == 5
     assert sum(pieces) == 2 * 2 * 24 + 24  # orders x repeats, once for both modes; once for the pictures
     pieces.clear()
-    study.reconstruct("told", out=tmp_path, images=2, piece=5)
+    study.reconstruct("told", out=tmp_path, images=2, chunk=5)
     file = study.evaluation_file("told")
     assert max(pieces) == 5
     assert sum(pieces) == 2 * 2 * (24 + sum(file.steps)) + sum(file.panel_steps)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("piece", [1, 7, 50, 149])
-def test_pieces_give_what_one_pass_gives(study, piece):
+@pytest.mark.parametrize("chunk", [1, 7, 50, 149])
+def test_pieces_give_what_one_pass_gives(study, chunk):
     model, (patches, cells) = study.model("plain"), long_reading(study)
     whole = model(along(patches, cells), torch.tensor(LONG).expand(3, -1))
-    found = read_at_steps(model, along(patches, cells), LONG, chunk=piece)
+    found = read_at_steps(model, along(patches, cells), LONG, chunk=chunk)
     torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)  # float32 over 150 steps, grouped differently
 
 

@@ -57,7 +57,7 @@ def test_more_probes_are_a_mean_over_directions():
 def test_swaps_are_what_a_pass_with_another_patch_gives():
     model = exact()
     seq = sequences(model)
-    got = swap_patches(model, seq, T, swaps=2, piece=4)
+    got = swap_patches(model, seq, T, swaps=2, chunk=4)
     assert len(got.age) == 6
     patches, cells = seq.read(0, T)
 

@@ -95,7 +95,7 @@ def few(request, study, tmp_path_factory):
     return request.param, folder
 
 
-@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"piece": 1}, {"piece": 1000}], ids=str)
+@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"chunk": 1}, {"chunk": 1000}], ids=str)
 def test_how_many_images_and_steps_are_read_at_a_time_changes_nothing(study, few, tmp_path, changes):
     run, folder = few
     study.reconstruct(run, out=tmp_path, **FEW | changes)

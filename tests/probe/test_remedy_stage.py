@@ -189,7 +189,7 @@ def test_remedies_json_says_what_was_tried_and_what_it_cost(study, folders):
         assert all(0 <= share <= 1 for share in row["written_share"].values())
     of = {row["name"]: row for row in rows}
     mult = of["mult"]["calibration"]
-    assert (mult["images"], mult["passes"]) == (8, 2 * 3 * 2)
+    assert (mult["images"], mult["n_forward"]) == (8, 2 * 3 * 2)
     assert set(mult["T"]) == {"12", "24"}
     for found in mult["T"].values():
         assert len(found["factors"]) == 2
@@ -221,13 +221,13 @@ def few(request, study, folders, tmp_path_factory) -> tuple[str, Path]:
     return request.param, folder
 
 
-@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"piece": 2}], ids=str)
+@pytest.mark.parametrize("changes", [{"batch_images": 3}, {"batch_images": 1}, {"chunk": 2}], ids=str)
 def test_how_many_images_and_steps_are_read_at_a_time_changes_nothing(study, folders, few, tmp_path, changes):
     run, folder = few
-    given = folders[run] / "artefacts" if "piece" not in changes else None  # the same values: what is tested is reading
+    given = folders[run] / "artefacts" if "chunk" not in changes else None  # the same values: what is tested is reading
     of_few(study, run, tmp_path, given, **{"batch_images": 2} | changes)
     mine, other = (pl.read_parquet(where / "steps.parquet").sort(KEYS) for where in (folder, tmp_path))
-    if "piece" in changes:  # calibrated anew, so factors differ by rounding
+    if "chunk" in changes:  # calibrated anew, so factors differ by rounding
         mine, other = (v.filter(~pl.col("remedy").is_in(list(CALIBRATED | {"two"}))) for v in (mine, other))
     assert_frame_equal(other, mine, rel_tol=2.0**-10)  # two roundings to 12 binary digits
 
@@ -324,7 +324,7 @@ def test_another_checkpoint_and_an_empty_split_are_refused(study, tmp_path):
 
 def test_random_numbers_belong_to_the_image(study):
     hashes = study.dataset.id_hash[study.rows(4)]
-    keys = stage._random_keys(hashes, 1, 12)
-    assert torch.equal(stage._random_keys(hashes[2:3], 1, 12), keys[2:3])
-    assert torch.equal(stage._random_keys(hashes, 1, 5), keys[:, :5])
-    assert not torch.equal(stage._random_keys(hashes, 0, 12), keys)
+    random_scores = stage._random_scores(hashes, 1, 12)
+    assert torch.equal(stage._random_scores(hashes[2:3], 1, 12), random_scores[2:3])
+    assert torch.equal(stage._random_scores(hashes, 1, 5), random_scores[:, :5])
+    assert not torch.equal(stage._random_scores(hashes, 0, 12), random_scores)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lgmamba.probe.content import PENALTIES, fit_read_out, psnr, restore_norm
-from lgmamba.probe.passes import stops
 from lgmamba.probe.states import TrainingStates, cycle_contraction, norms, state_numbers, training_states
+from lgmamba.probe.stops import stops
 from lgmamba.tasks.draw.sequences import DrawSequences
 from tests.model.models import L0, G, exact, sequence
 from tests.model.passes import CUTS, in_pieces
@@ -39,8 +39,8 @@ def test_numbers_of_states_by_hand():
 def test_training_states_span_all_steps_and_centre_at_the_last():
     model = exact()
     seq = sequences(model)
-    known = training_states(stops(model, seq, [2, 5, 8], piece=3))
-    found = [[stop.h[layer] for stop in stops(model, seq, [2, 5, 8], piece=50)] for layer in (0, 1)]
+    known = training_states(stops(model, seq, [2, 5, 8], chunk=3))
+    found = [[stop.h[layer] for stop in stops(model, seq, [2, 5, 8], chunk=50)] for layer in (0, 1)]
     for layer, one in enumerate(known):
         every = torch.cat(found[layer])
         torch.testing.assert_close(one.low, every.amin(0), rtol=1e-12, atol=1e-14)
@@ -54,7 +54,7 @@ def test_the_first_layer_contracts_over_a_cycle_as_its_step_sizes_say():
     seq = sequences(model)
     cells = torch.stack([torch.randperm(G, generator=torch.Generator().manual_seed(b)) for b in range(3)])
     seq = DrawSequences(seq.targets, seq.patches, cells.repeat(1, 8))
-    rows = cycle_contraction(model, seq, 8, piece=5)
+    rows = cycle_contraction(model, seq, 8, chunk=5)
     assert [(row.layer, row.cycle) for row in rows] == [(layer, k) for k in range(2, 8) for layer in (0, 1)]
     first = [row for row in rows if row.layer == 0]
     assert any(row.observed is not None for row in first)

@@ -34,7 +34,7 @@ def model(name: str = "plain") -> PatchMamba:
 
 @cache
 def images(seed: int = 0, n: int = B) -> tuple[Tensor, Tensor, Tensor]:
-    """All patches (B, G, K), visiting orders (B, LAST) and random keys (B, LAST)."""
+    """All patches (B, G, K), visiting orders (B, LAST) and random scores (B, LAST)."""
     generator = torch.Generator().manual_seed(seed)
     patches = torch.rand(n, G, K, generator=generator, dtype=torch.float64)
     cells = visiting_order("replacement", 2, 3, n, LAST, generator)
@@ -60,9 +60,9 @@ def built(tried: Entry, name: str = "plain") -> Remedy:
     return build(tried, [tried], values, model(name), 5 * L0)
 
 
-def read(found: Remedy, steps: list[int], name: str = "plain", piece: int = 7, some=slice(None)) -> Tensor:
-    patches, cells, keys = images()
-    return read_with(model(name), found, along(patches[some], cells[some]), keys[some], steps, piece)
+def read(found: Remedy, steps: list[int], name: str = "plain", chunk: int = 7, some=slice(None)) -> Tensor:
+    patches, cells, random_scores = images()
+    return read_with(model(name), found, along(patches[some], cells[some]), random_scores[some], steps, chunk)
 
 
 def vanilla(mode: str, steps: list[int], name: str = "plain") -> Tensor:
@@ -89,8 +89,8 @@ def test_controls_are_the_identity_up_to_the_training_length(name):
 @pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
 def test_how_steps_are_grouped_and_what_is_read_with_an_image_changes_nothing(key, mode):
     found = read(remedy(key, mode), LONG)
-    torch.testing.assert_close(read(remedy(key, mode), LONG, piece=1), found, **EXACT)
-    torch.testing.assert_close(read(remedy(key, mode), LONG, piece=LAST), found, **EXACT)
+    torch.testing.assert_close(read(remedy(key, mode), LONG, chunk=1), found, **EXACT)
+    torch.testing.assert_close(read(remedy(key, mode), LONG, chunk=LAST), found, **EXACT)
     if key != ("decimamba", "random"):  # whose steps are drawn for a batch
         alone = read(remedy(key, mode), LONG, some=slice(1, 2))
         torch.testing.assert_close(alone, found[1:2], **EXACT)
@@ -98,13 +98,13 @@ def test_how_steps_are_grouped_and_what_is_read_with_an_image_changes_nothing(ke
 
 @pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
 def test_nothing_after_a_step_has_an_effect_on_it(key, mode):
-    patches, cells, keys = images()
+    patches, cells, random_scores = images()
     other = cells.clone()
     other[:, 2 * L0 :] = (other[:, 2 * L0 :] + 1) % G
     steps = [L0 + 1, 2 * L0]
     found = remedy(key, mode)
     last = [*steps, LAST]  # a stream is read to its end, so that the changed steps are read too
-    one, two = (read_with(model(), found, along(patches, c), keys, last, 7) for c in (cells, other))
+    one, two = (read_with(model(), found, along(patches, c), random_scores, last, 7) for c in (cells, other))
     torch.testing.assert_close(two[:, :2], one[:, :2], rtol=0, atol=0)
     assert not torch.equal(two[:, 2], one[:, 2])
 
@@ -139,8 +139,8 @@ def test_factors_of_a_stream_start_at_1_and_reach_those_calibrated():
         spectra[call.layer, call.t0 + 1] = call.A
         return call
 
-    plan, (patches, cells, _) = found.plan(None), images()
-    model().encode(model().embed(gather_steps(patches, cells), cells), hook=chain(plan, piecewise(cuts_every(1), note)))
+    hook, (patches, cells, _) = found.make_hook(None), images()
+    model().encode(model().embed(gather_steps(patches, cells), cells), hook=chain(hook, piecewise(cuts_every(1), note)))
     as_is = [-torch.exp(block.mixer.A_log) for block in model().blocks]
     for layer, factor in enumerate((4.0, 0.25)):
         torch.testing.assert_close(spectra[layer, L0], as_is[layer], **EXACT)
@@ -182,9 +182,9 @@ def test_factors_of_a_scope_reach_their_channels_and_modes(scope, expected, mode
         after[call.layer] = call
         return call
 
-    plan, (patches, cells, _) = found.plan(LAST if mode == "prefix" else None), images()
-    plan = chain(enter, plan, piecewise(cuts_every(1), leave))
-    model().encode(model().embed(gather_steps(patches, cells), cells), hook=plan)
+    hook, (patches, cells, _) = found.make_hook(LAST if mode == "prefix" else None), images()
+    hook = chain(enter, hook, piecewise(cuts_every(1), leave))
+    model().encode(model().embed(gather_steps(patches, cells), cells), hook=hook)
     for layer, s in enumerate(of_layers(factors)):
         if kind == "spectrum":
             torch.testing.assert_close(after[layer].A, before[layer].A * s, **EXACT)
@@ -227,9 +227,9 @@ def test_the_ablations_of_a_score_decimate_where_the_score_does():
 
 
 def written(found: Remedy, steps: list[int]) -> dict[int, dict[str, float]]:
-    patches, cells, keys = images()
+    patches, cells, random_scores = images()
     vanilla = record_vanilla(model(), along(patches, cells), LAST, 7)
-    return still_written(model(), found, vanilla, along(patches, cells), keys, steps, 7)
+    return still_written(model(), found, vanilla, along(patches, cells), random_scores, steps, 7)
 
 
 def test_what_is_still_written_by_hand():

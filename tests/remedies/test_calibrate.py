@@ -78,15 +78,15 @@ def test_the_same_seed_finds_the_same():
 
 
 @pytest.mark.parametrize(
-    "make_plan",
+    "make_hook",
     [lambda s: scale_step_sizes(per_layer=s), lambda s: scale_spectrum("mult", s), lambda s: scale_spectrum("pow", s)],
     ids=["step sizes", "mult", "pow"],
 )
-def test_gradients_of_a_models_loss_are_those_of_finite_differences(make_plan):
+def test_gradients_of_a_models_loss_are_those_of_finite_differences(make_hook):
     model = exact()
     patches, cells = sequence(model)
     targets = torch.rand(3, *model.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    loss = loss_at_steps(model, draw_task(), as_read(patches, cells, targets), make_plan)
+    loss = loss_at_steps(model, draw_task(), as_read(patches, cells, targets), make_hook)
     theta = torch.tensor([0.1, -0.2], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(loss, theta)
 

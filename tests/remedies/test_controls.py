@@ -14,11 +14,11 @@ def cells(T: int, order: str = "replacement") -> torch.Tensor:
 
 
 def kept(name: str, T: int) -> torch.Tensor:
-    keys = torch.rand(5, T, generator=torch.Generator().manual_seed(0))
+    random_scores = torch.rand(5, T, generator=torch.Generator().manual_seed(0))
     return {
         "truncate": lambda c: truncate(c, L0),
         "reset": lambda c: reset(c, L0),
-        "subset_random": lambda c: subset_random(keys, L0),
+        "subset_random": lambda c: subset_random(random_scores, L0),
         "subset_cover": lambda c: subset_cover(c, L0, G),
     }[name](cells(T))
 

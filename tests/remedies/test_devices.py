@@ -49,7 +49,7 @@ def long_mamba(model):
 def gains(model):
     schedule = GainSchedule.of(model, [2.0, 4.0], "channels")
     noise = torch.randn(schedule.n_factors, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return schedule.plan(noise.mul(0.3).exp())
+    return schedule.hook(noise.mul(0.3).exp())
 
 
 def budget(model):

@@ -27,10 +27,10 @@ from tests.model.models import EXACT, L0, along, exact, sequence
 from tests.model.passes import CUTS, in_pieces, seen
 
 
-def kept_by(plan, model, patches, cells, layer):
-    """Positions that the plan keeps in a layer."""
+def kept_by(hook, model, patches, cells, layer):
+    """Positions that the hook keeps in a layer."""
     calls = []
-    model.encode(model.embed(patches, cells), hook=lambda call: calls.append(plan(call)) or calls[-1])
+    model.encode(model.embed(patches, cells), hook=lambda call: calls.append(hook(call)) or calls[-1])
     return calls[layer].keep
 
 
@@ -59,22 +59,22 @@ def test_the_largest_step_sizes_are_kept_in_order_and_the_tail_always(protected)
 def test_a_batch_is_decimated_as_its_samples_are_alone():
     model = exact()
     patches, cells = sequence(model)
-    plan = decimate([0, 1], base=6, beta=0.5)
-    batch, _ = model.encode(model.embed(patches, cells), hook=plan)
+    hook = decimate([0, 1], base=6, beta=0.5)
+    batch, _ = model.encode(model.embed(patches, cells), hook=hook)
     assert batch.shape[1] == 3 + 1
     for b in range(3):
-        alone, _ = model.encode(model.embed(patches[b : b + 1], cells[b : b + 1]), hook=plan)
+        alone, _ = model.encode(model.embed(patches[b : b + 1], cells[b : b + 1]), hook=hook)
         torch.testing.assert_close(batch[b : b + 1], alone, **EXACT)
 
 
 def test_protected_outputs_do_not_see_what_comes_after_them():
     model = exact()
     patches, cells = sequence(model)
-    plan = decimate([1], base=5, protected=3)
-    want, _ = model.encode(model.embed(patches, cells), hook=plan)
+    hook = decimate([1], base=5, protected=3)
+    want, _ = model.encode(model.embed(patches, cells), hook=hook)
     changed = patches.clone()
     changed[:, -1] += 1.0
-    got, _ = model.encode(model.embed(changed, cells), hook=plan)
+    got, _ = model.encode(model.embed(changed, cells), hook=hook)
     assert torch.equal(got[:, -3:-1], want[:, -3:-1])
     assert not torch.equal(got[:, -1], want[:, -1])
 
@@ -95,8 +95,8 @@ def test_equal_scores_keep_the_newest_and_ablations_keep_what_they_say():
     ties = kept_by(decimate([0], base=4), model, same, one_cell, layer=0)
     # the first W - 1 steps differ, because the convolution starts from zeros
     assert ties[0].tolist()[-2:] == [11, 12]
-    plan = decimate([0], base=4, score="random", generator=torch.Generator().manual_seed(0))
-    assert kept_by(plan, model, patches, cells, layer=0).shape == (3, 5)
+    hook = decimate([0], base=4, score="random", generator=torch.Generator().manual_seed(0))
+    assert kept_by(hook, model, patches, cells, layer=0).shape == (3, 5)
 
 
 def test_decimation_refuses_pieces_and_random_without_a_generator():
@@ -164,15 +164,15 @@ def test_filters_in_pieces_and_steps_equal_the_whole(choose, sizes):
     model = exact()
     patches, cells = sequence(model)
     channels = [torch.arange(24) % 3 > 0] * 2
-    plan = mask_steps(prefix_tables(model), channels)
+    hook = mask_steps(prefix_tables(model), channels)
     if choose == "random":
-        plan = mask_random_steps([torch.full((24,), 0.4)] * 2, 7, channels, after=L0)
-    want, _ = model.encode(model.embed(patches, cells), hook=plan)
-    got, _ = in_pieces(model, patches, cells, None, sizes, plan)
+        hook = mask_random_steps([torch.full((24,), 0.4)] * 2, 7, channels, after=L0)
+    want, _ = model.encode(model.embed(patches, cells), hook=hook)
+    got, _ = in_pieces(model, patches, cells, None, sizes, hook)
     torch.testing.assert_close(got, want, **EXACT)
     changed = patches.clone()
     changed[:, 10:] += 1.0
-    got, _ = model.encode(model.embed(changed, cells), hook=plan)
+    got, _ = model.encode(model.embed(changed, cells), hook=hook)
     assert torch.equal(got[:, :10], want[:, :10])
     assert not torch.allclose(want[:, L0:], model.encode(model.embed(patches, cells))[0][:, L0:])
 
@@ -369,14 +369,14 @@ def test_decimation_in_a_stream_reads_up_to_the_training_length_as_ever(layer):
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-@pytest.mark.parametrize("piece", [1, 4, 7])
-def test_decimation_in_a_stream_is_alike_in_pieces_causal_and_keeps_about_what_it_says(layer, piece):
+@pytest.mark.parametrize("chunk", [1, 4, 7])
+def test_decimation_in_a_stream_is_alike_in_pieces_causal_and_keeps_about_what_it_says(layer, chunk):
     model = exact()
     patches, _ = sequence(model, L=6)
     cells = torch.randint(6, (3, 30), generator=torch.Generator().manual_seed(0))
     table, steps = deci_table(model, layer), list(range(1, 31))
-    whole = read_decimated(model, along(patches, cells), steps, layer, table, piece=30)
-    torch.testing.assert_close(read_decimated(model, along(patches, cells), steps, layer, table, piece), whole, **EXACT)
+    whole = read_decimated(model, along(patches, cells), steps, layer, table, chunk=30)
+    torch.testing.assert_close(read_decimated(model, along(patches, cells), steps, layer, table, chunk), whole, **EXACT)
     for t in (9, 20):
         early = read_decimated(model, along(patches, cells[:, :t]), [t], layer, table)
         torch.testing.assert_close(early[:, 0], whole[:, t - 1], **EXACT)
@@ -391,11 +391,11 @@ def test_an_account_of_kept_steps():
     account = KeptSteps()
     keeping, calls = decimate([1], base=4), []
 
-    def plan(call):
+    def hook(call):
         calls.append(keeping(call))
         return account(calls[-1])
 
-    model.encode(model.embed(patches, cells), hook=plan)
+    model.encode(model.embed(patches, cells), hook=hook)
     assert account.kept[0].tolist() == [list(range(13))] * 3
     assert torch.equal(account.kept[1], calls[1].keep)
     found = account.account(1, cells, 6)

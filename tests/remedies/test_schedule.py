@@ -30,7 +30,7 @@ def test_factors_are_those_of_the_knots_and_linear_in_logarithms_between_them():
     patches, cells = sequence(model, L=40)
     calls, s = seen(model, patches, cells), factors(schedule).reshape(2, 2, 57)
     for layer in (0, 1):
-        changed = schedule.plan(s.flatten())(calls[layer])
+        changed = schedule.hook(s.flatten())(calls[layer])
         want = {1: torch.ones(57), 4: torch.ones(57), 8: s[layer, 0], 32: s[layer, 1], 40: s[layer, 1]}
         want |= {16: (s[layer, 0] * s[layer, 1]).sqrt()}
         for t, gains in want.items():
@@ -48,10 +48,10 @@ def test_factors_of_1_and_steps_up_to_the_training_length_change_nothing(schedul
     patches, cells = sequence(model)
     want, _ = model.encode(model.embed(patches, cells))
     same, _ = model.encode(
-        model.embed(patches, cells), hook=schedule.plan(torch.ones(schedule.n_factors, dtype=torch.float64))
+        model.embed(patches, cells), hook=schedule.hook(torch.ones(schedule.n_factors, dtype=torch.float64))
     )
     torch.testing.assert_close(same, want, **EXACT)
-    got, _ = model.encode(model.embed(patches, cells), hook=schedule.plan(factors(schedule)))
+    got, _ = model.encode(model.embed(patches, cells), hook=schedule.hook(factors(schedule)))
     torch.testing.assert_close(got[:, :L0], want[:, :L0], **EXACT)
     assert not torch.allclose(got[:, L0:], want[:, L0:], rtol=1e-3)
 
@@ -59,14 +59,14 @@ def test_factors_of_1_and_steps_up_to_the_training_length_change_nothing(schedul
 @pytest.mark.parametrize("sizes", CUTS[1:], ids=str)
 @pytest.mark.parametrize("schedule", FORMS.values(), ids=FORMS)
 def test_pieces_and_single_steps_equal_the_whole_and_nothing_looks_ahead(schedule, sizes):
-    model, plan = exact(), schedule.plan(factors(schedule))
+    model, hook = exact(), schedule.hook(factors(schedule))
     patches, cells = sequence(model)
-    want, _ = model.encode(model.embed(patches, cells), hook=plan)
-    got, _ = in_pieces(model, patches, cells, None, sizes, plan)
+    want, _ = model.encode(model.embed(patches, cells), hook=hook)
+    got, _ = in_pieces(model, patches, cells, None, sizes, hook)
     torch.testing.assert_close(got, want, **EXACT)
     changed = patches.clone()
     changed[:, 10:] += 1.0
-    got, _ = model.encode(model.embed(changed, cells), hook=plan)
+    got, _ = model.encode(model.embed(changed, cells), hook=hook)
     assert torch.equal(got[:, :10], want[:, :10])
 
 
@@ -76,7 +76,7 @@ def test_gradients_of_the_loss_over_lengths_are_those_of_finite_differences(sche
     patches, cells = sequence(model)
     targets = torch.rand(3, *model.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     sequences = as_read(patches, cells, targets)
-    loss = loss_at_steps(model, draw_task(), sequences, schedule.plan, [9, 11, 13], torch.full((3,), L0))
+    loss = loss_at_steps(model, draw_task(), sequences, schedule.hook, [9, 11, 13], torch.full((3,), L0))
     theta = factors(schedule).log().requires_grad_(True)
     assert torch.autograd.gradcheck(loss, theta, fast_mode=True)
 
@@ -87,11 +87,11 @@ def test_calibration_finds_the_schedule_that_the_targets_were_made_with():
     true = [0.5, 0.3, 1.6, 0.8]
     with torch.no_grad():
         outputs, _ = model.encode(
-            model.embed(patches, cells), hook=schedule.plan(torch.tensor(true, dtype=torch.float64))
+            model.embed(patches, cells), hook=schedule.hook(torch.tensor(true, dtype=torch.float64))
         )
         targets = model.predict(outputs[:, 12])
     first, second = (
-        loss_at_steps(model, draw_task(), as_read(patches, cells, targets)[s], schedule.plan, [13])
+        loss_at_steps(model, draw_task(), as_read(patches, cells, targets)[s], schedule.hook, [13])
         for s in (slice(0, 4), slice(4, 8))
     )
     found = by_gradient(first, second, n=4, steps=100, penalty=0.0)
@@ -102,7 +102,7 @@ def test_a_scaled_step_size_is_a_special_case():
     model, schedule = exact(), GainSchedule(1, [1.5], "step_size", 2, D, N)
     patches, cells = sequence(model)
     got, _ = model.encode(
-        model.embed(patches, cells), hook=schedule.plan(torch.tensor([0.5, 0.75], dtype=torch.float64))
+        model.embed(patches, cells), hook=schedule.hook(torch.tensor([0.5, 0.75], dtype=torch.float64))
     )
     by_hand = [lambda t: torch.where(t > 1, 0.5, 1.0), lambda t: torch.where(t > 1, 0.75, 1.0)]
     want, _ = model.encode(model.embed(patches, cells), hook=scale_step_sizes(by_hand))

@@ -19,7 +19,7 @@ def random_call(L: int, dtype=torch.float64, slow: float = 1.0) -> MambaCall:
     return MambaCall(
         layer=0,
         t0=0,
-        told=None,
+        target_length=None,
         x=normal(2, L, 3),
         z=normal(2, L, 3),
         dt=normal(2, L, 3).exp(),
@@ -38,7 +38,7 @@ def ordinary(c: MambaCall):
 def windowed(call: MambaCall, first: int, t: int):
     """Output and state at 0-based step t, of steps first .. t alone."""
     part = {name: getattr(call, name)[:, first : t + 1] for name in ("x", "z", "dt", "Bmat", "Cmat")}
-    y, h, _ = ordinary(MambaCall(layer=0, t0=0, told=None, A=call.A, h0=None, **part))
+    y, h, _ = ordinary(MambaCall(layer=0, t0=0, target_length=None, A=call.A, h0=None, **part))
     return y[:, -1], h
 
 

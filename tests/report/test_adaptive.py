@@ -1,13 +1,13 @@
 """The report's words about length-adaptive runs are those of their configuration, and of all of them."""
 
-from lgmamba.report.adaptive import adaptive_words
+from lgmamba.report.adaptive import describe_adaptive
 from tests.config.studies import ADAPTIVE, study
 
 FULL = ADAPTIVE | {"kind": "film", "code": "normalised", "beyond": "rescale", "slowest": 4}
 
 
 def words(**runs) -> str | None:
-    return adaptive_words(study(runs={"plain": {}} | runs))
+    return describe_adaptive(study(runs={"plain": {}} | runs))
 
 
 def test_every_part_of_the_form_is_told():

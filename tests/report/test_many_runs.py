@@ -19,9 +19,9 @@ from lgmamba.explorer import explorer_page
 from lgmamba.figures import draw
 from lgmamba.keys import evaluate_key, figure_key
 from lgmamba.records import Key, finish
-from lgmamba.report import contrasts, facts, render, write_report
+from lgmamba.report import context, contrasts, render, write_report
 from lgmamba.report.captions import SELECTION
-from lgmamba.report.mixers import mixer_facts, mixer_headline, predictor_rows
+from lgmamba.report.mixers import mixer_context, mixer_headline, predictor_rows
 from tests.analysis.conftest import mixed  # noqa: F401 (a fixture)
 from tests.figures.thumbnails import thumbnails
 from tests.records import record_again
@@ -132,7 +132,7 @@ def test_of_very_many_contrasts_the_answer_has_those_that_are_shown(many, monkey
     rows = pl.read_parquet(many.frames / "contrasts.parquet")
     shown = rows.filter(pl.col("verdict").is_in([SHOWN, SMALL, OPPOSITE]))["claim"].to_list()
     assert 0 < len(shown) < len(rows)
-    told = render("report.md.jinja", facts.gather(many.study, many.frames), rich=False, picture=str)
+    told = render("report.md.jinja", context.gather(many.study, many.frames), rich=False, picture=str)
     answer = told.partition("## Answer\n")[2].partition("![")[0]
     table = [line for line in answer.splitlines() if line.startswith("| ")][2:]
     assert [re.sub(r"[^\w ].*", "", line.removeprefix("| ").removeprefix("[")).strip() for line in table] == shown
@@ -142,7 +142,7 @@ def test_of_very_many_contrasts_the_answer_has_those_that_are_shown(many, monkey
 def test_few_contrasts_are_sentences_and_many_runs_without_a_choice_are_told_of_it(mixed, many, tmp_path, monkeypatch):  # noqa: F811
     said = "`report.shown: [...]` in the configuration names those that are drawn"
     assert said not in (many.root / "report.md").read_text()
-    monkeypatch.setattr(facts, "MANY_RUNS", 3)
+    monkeypatch.setattr(context, "MANY_RUNS", 3)
     reported(mixed.study, mixed.frames, tmp_path)
     assert said in (tmp_path / "report.md").read_text()
     assert "up to some 3 of them" in (tmp_path / "report.md").read_text() and MANY_RUNS == 24
@@ -168,7 +168,7 @@ def test_the_page_on_mixers_has_the_numbers_of_the_kept_frames(tmp_path):
 
     params = load_study(KEPT / "frames/study.json")
     headline = json.loads((KEPT / "headline.json").read_text())
-    headline["mixers"] = mixer_headline(mixer_facts(params, KEPT / "frames"))
+    headline["mixers"] = mixer_headline(mixer_context(params, KEPT / "frames"))
     page = ROOT / "docs/mixers.md"
     (tmp_path / "mixers.md").write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "headline.json").write_text(json.dumps(headline))

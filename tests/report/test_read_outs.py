@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from lgmamba.report.read_outs import read_out_facts
+from lgmamba.report.read_outs import read_out_context
 
 TRAINED, REFITTED = {4: 12.0, 16: 20.0}, {4: 15.0, 16: 21.0}
 LATE = {
@@ -28,7 +28,7 @@ def test_a_loss_is_told_as_one_of_content_or_of_reading_out(tmp_path, trained, r
         for step, value in by_step.items()
     ]
     pl.DataFrame(rows).write_parquet(tmp_path / "probes_read_outs.parquet")
-    found = read_out_facts(SimpleNamespace(the_probes=SimpleNamespace(runs=["a"])), tmp_path)
+    found = read_out_context(SimpleNamespace(the_probes=SimpleNamespace(runs=["a"])), tmp_path)
     early, late = found["sentences"]
     assert "`a` after 4 steps (0.25 L0)" in early
     assert "3.00 dB are there and are not drawn" in early

@@ -14,10 +14,10 @@ from lgmamba.analysis.evaluate import evaluate
 from lgmamba.figures import draw
 from lgmamba.records import ArtefactError, Key, finish
 from lgmamba.remedies.configs import CONFIGS
-from lgmamba.report import PAGES, html_page, update_readme, words, write_report
+from lgmamba.report import PAGES, html_page, update_readme, wording, write_report
 from lgmamba.report.captions import same_images
-from lgmamba.report.contrasts import contrast_facts, sentence
-from lgmamba.report.facts import gather
+from lgmamba.report.context import gather
+from lgmamba.report.contrasts import contrast_context, sentence
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 from tests.figures.thumbnails import thumbnails
 
@@ -82,8 +82,8 @@ def test_templates_leave_no_trace(report):
 def test_numbers_are_those_of_the_frames(report, study):
     text = (report / "details.md").read_text()
     row = pl.read_parquet(study.frames / "contrasts.parquet").filter(name="C1").row(0, named=True)
-    interval = f"[{words.signed(row['lo'])}, {words.signed(row['hi'])}]"
-    assert f"| {words.signed(row['effect'])} | {interval} | {words.probability(row['p'])} |" in text
+    interval = f"[{wording.signed(row['lo'])}, {wording.signed(row['hi'])}]"
+    assert f"| {wording.signed(row['effect'])} | {interval} | {wording.probability(row['p'])} |" in text
     headline = json.loads((report / "headline.json").read_text())
     summary = pl.read_parquet(study.frames / "summary.parquet").filter(
         run="uniform", mode="prefix", method="model", step=16
@@ -96,7 +96,7 @@ def test_the_answer_comes_first_and_is_that_of_the_primary_contrasts(report, stu
     text = (report / "report.md").read_text()
     answer = text.split("## Answer")[1].split("![")[0]
     for row in pl.read_parquet(study.frames / "contrasts.parquet").iter_rows(named=True):
-        assert f"* **{row['claim']}:** {row['verdict']}: {words.signed(row['effect'])} dB" in answer
+        assert f"* **{row['claim']}:** {row['verdict']}: {wording.signed(row['effect'])} dB" in answer
     assert "so this is exploratory" in answer
     assert len(re.findall(r"\w+", re.sub(r"!?\[[^]]*\]\([^)]*\)", "", text))) <= 1500
 
@@ -110,14 +110,14 @@ def test_remedies_are_told_in_numbers_of_their_frames(report, study):
     table = section.split("<summary>uniform (L0 = 16), order replacement</summary>")[1].split("</details>")[0]
     (mine,) = (line for line in table.splitlines() if line.startswith("| dt_running |"))
     assert mine.startswith("| dt_running | dt times L0/t |")
-    assert f"| {words.number(row['psnr'])} | {words.signed(ahead['effect'].item())} [" in mine
+    assert f"| {wording.number(row['psnr'])} | {wording.signed(ahead['effect'].item())} [" in mine
     assert mine.endswith("| no | 1.5 | none | \u2013 |")
     assert "| a_gradient | s \\|A\\| by layer, by back-propagation |" in table
     assert "| yes | 1.5 | none | 12 passes, 1.5 s |" in table
     first = (report / "report.md").read_text()
-    assert f"the best remedy is `dt_running` with {words.number(row['psnr'])} dB" in first
+    assert f"the best remedy is `dt_running` with {wording.number(row['psnr'])} dB" in first
     share = pl.read_parquet(study.frames / "remedies_lengths.parquet").filter(kind="step_size", factor=25.0)
-    assert f"with {words.number(100 * share['step_size_share'][0], 0)} % of vanilla's step sizes" in section
+    assert f"with {wording.number(100 * share['step_size_share'][0], 0)} % of vanilla's step sizes" in section
 
 
 def test_tables_of_remedies_are_tables_on_the_page_too(report):
@@ -201,18 +201,18 @@ def test_bits_have_three_digits_and_a_margin_those_that_it_was_given():
     row = ROW | {"effect": -0.0244, "lo": -0.03, "hi": -0.019, "of_level": 5.9512, "minus_level": 5.9756}
     found = "shown: \u22120.024 bits [\u22120.030, \u22120.019], 5 trainings a side (5.951 against 5.976 bits)."
     assert sentence(row, "bits") == found
-    assert [words.limit(value) for value in (1.0, 0.1, 0.05)] == ["1.0", "0.1", "0.05"]
+    assert [wording.limit(value) for value in (1.0, 0.1, 0.05)] == ["1.0", "0.1", "0.05"]
 
 
 def test_of_many_effects_that_are_only_described_the_signs_are_counted():
     row = {"claim": "c", "n_seeds": 1, "of_level": 2.0, "minus_level": 1.0, "verdict": "described"}
     rows = [row | {"name": f"n{k}", "claimed": "above", "effect": k - 0.5} for k in range(13)]
     rows[5]["claimed"] = "below"
-    found = contrast_facts(pl.DataFrame(rows, schema=SCHEMA), None, "dB")
+    found = contrast_context(pl.DataFrame(rows, schema=SCHEMA), None, "dB")
     assert found["signs"] == "11 of 13 effects have the claimed sign; not those of `n0` and `n5`."
-    assert contrast_facts(pl.DataFrame(rows[:12], schema=SCHEMA), None, "dB")["signs"] == ""
+    assert contrast_context(pl.DataFrame(rows[:12], schema=SCHEMA), None, "dB")["signs"] == ""
     judged = pl.DataFrame([*rows, rows[0] | {"verdict": "shown"}], schema=SCHEMA)
-    assert contrast_facts(judged, None, "dB")["signs"] == ""
+    assert contrast_context(judged, None, "dB")["signs"] == ""
 
 
 def test_the_readme_gets_the_headline_between_its_markers(report, tmp_path):
@@ -266,23 +266,23 @@ def test_the_plain_account_has_the_frames_numbers(report, study, tmp_path):
     summary = pl.read_parquet(study.frames / "summary.parquet").filter(mode="prefix", method="model")
     for run in ("fixed_16", "uniform", "adaptive"):
         numbers = [summary.filter(run=run, step=t)["psnr"].item() for t in (4, 16, 32, 400)]
-        assert " | ".join(words.number(v, 1) for v in numbers) in text
+        assert " | ".join(wording.number(v, 1) for v in numbers) in text
 
 
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: words.signed(1.234), "+1.23"),
-        (lambda: words.signed(-0.001), "0.00"),
-        (lambda: words.number(None), "\u2013"),
-        (lambda: words.span([0.5, 0.501]), "0.50"),
-        (lambda: words.listed(["a", "b", "c"]), "a, b and c"),
-        (lambda: words.plural(1, "seed"), "1 seed"),
-        (lambda: words.plural(10000, "image"), "10,000 images"),
-        (lambda: words.duration(59.94), "59.9 s"),
-        (lambda: words.duration(200), "3 min 20 s"),
-        (lambda: words.duration(7500), "2 h 5 min"),
-        (lambda: words.memory(1536), "1.5 GB"),
+        (lambda: wording.signed(1.234), "+1.23"),
+        (lambda: wording.signed(-0.001), "0.00"),
+        (lambda: wording.number(None), "\u2013"),
+        (lambda: wording.span([0.5, 0.501]), "0.50"),
+        (lambda: wording.listed(["a", "b", "c"]), "a, b and c"),
+        (lambda: wording.plural(1, "seed"), "1 seed"),
+        (lambda: wording.plural(10000, "image"), "10,000 images"),
+        (lambda: wording.duration(59.94), "59.9 s"),
+        (lambda: wording.duration(200), "3 min 20 s"),
+        (lambda: wording.duration(7500), "2 h 5 min"),
+        (lambda: wording.memory(1536), "1.5 GB"),
     ],
 )
 def test_numbers_as_words(call, text: str):
@@ -320,7 +320,7 @@ HOSTILE = "a <script>alert(1)</script> [link](javascript:alert(2)) | cell\n\n# t
 
 
 def test_what_a_person_wrote_is_text_and_nothing_else():
-    text = words.plain_text(HOSTILE)
+    text = wording.plain_text(HOSTILE)
     page = html_page(f"| run | note |\n| --- | --- |\n| a | {text} |\n", "title <b>")
     assert "<script" not in page
     assert "<a " not in page
@@ -339,10 +339,10 @@ def test_what_people_write_reaches_the_report_as_text(tmp_path):
     claims, said = {"primary": [contrast]}, {"title": HOSTILE, "question": HOSTILE}
     study_json, results = make_study(tmp_path, study_values(runs, claims=claims) | {"report": said})
     evaluate(study_json, results, tmp_path / "frames")
-    facts = gather(study_json, tmp_path / "frames")
-    (noted,) = (row["note"] for row in facts["runs"] if row["note"])
-    (claimed,) = (row["claim"] for row in facts["contrasts"]["rows"])
-    assert {noted, claimed, facts["title"], facts["question"]} == {words.plain_text(HOSTILE)}
+    context = gather(study_json, tmp_path / "frames")
+    (noted,) = (row["note"] for row in context["runs"] if row["note"])
+    (claimed,) = (row["claim"] for row in context["contrasts"]["rows"])
+    assert {noted, claimed, context["title"], context["question"]} == {wording.plain_text(HOSTILE)}
 
 
 def test_a_page_runs_no_script_and_loads_nothing(report):

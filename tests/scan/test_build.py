@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -25,9 +26,31 @@ needs_compiler = pytest.mark.skipif(("cpu", "cpu") not in RUNNABLE, reason="no C
 OPTIMISED = cpu_build.FLAGS
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """`cpu_build._run`, but what a compiler made of the kernel's source is copied when the same words ask for it again."""
+    really, source = cpu_build._run, str(cpu_build.SOURCE)
+    folder, made = tmp_path_factory.mktemp("compiled"), {}
+
+    def call(command: list[str], *timeout: float) -> str:
+        if source not in command:
+            return really(command, *timeout)
+        at = command.index("-o") + 1
+        words, to = (*command[:at], *command[at + 1 :]), command[at]
+        if words in made:
+            shutil.copy(made[words], to)
+            return ""
+        said = really(command, *timeout)
+        made[words] = shutil.copy(to, folder / str(len(made)))
+        return said
+
+    return call
+
+
 @pytest.fixture
-def fresh_build(monkeypatch, tmp_path, fresh_choice):
-    """An empty cache folder and a `load_kernel` that forgets what it built; built in half the time, without optimisation."""
+def fresh_build(monkeypatch, tmp_path, fresh_choice, run):
+    """An empty cache folder and a `load_kernel` that forgets what it built; built in half the time, without optimisation, and once."""
+    monkeypatch.setattr(cpu_build, "_run", run)
     monkeypatch.setattr(cpu_build, "FLAGS", tuple("-O0" if flag == "-O3" else flag for flag in OPTIMISED))
     monkeypatch.setenv("LGMAMBA_CACHE", str(tmp_path / "cache"))
     cpu_build.load_kernel.cache_clear()

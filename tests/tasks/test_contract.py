@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.run import RunConfig
-from lgmamba.model.runner import read_at_steps, read_pieces, run_sequence, told
+from lgmamba.model.runner import read_at_steps, read_pieces, run_sequence, target_lengths
 from lgmamba.model.sequences import SequenceModel, Sequences
 from lgmamba.tasks import configs, registry
 from lgmamba.tasks.batch import stack_batches
@@ -36,7 +36,7 @@ def held_out(case: Case, rows=slice(None, 5), repeat: int = 0, T: int = STEPS[-1
 
 def predictions(model: SequenceModel, sequences: Sequences, steps: list[int], chunk: int = 64) -> Tensor:
     """Of one pass, told L0."""
-    return read_at_steps(model, sequences, steps, told(model, len(sequences), model.L0), chunk)
+    return read_at_steps(model, sequences, steps, target_lengths(model, len(sequences), model.L0), chunk)
 
 
 def tensors(sequences: Sequences) -> dict[str, Tensor]:
@@ -196,7 +196,7 @@ def test_forward_gives_what_reading_gives(case):
     sequences = held_out(case)
     steps = torch.tensor(STEPS).expand(5, -1)
     torch.testing.assert_close(
-        case.model(sequences, steps, told(case.model, 5, case.model.L0)),
+        case.model(sequences, steps, target_lengths(case.model, 5, case.model.L0)),
         predictions(case.model, sequences, STEPS),
         **FEW_ROUNDINGS,
     )
@@ -207,7 +207,7 @@ def test_asking_leaves_the_state_as_it_is(case):
     if not case.model.asks:
         pytest.skip("this model is not asked")
     sequences = held_out(case)
-    length = told(case.model, 5, case.model.L0)
+    length = target_lengths(case.model, 5, case.model.L0)
     (piece,) = read_pieces(case.model, sequences, [6], length)
     before = [v.clone() for v in piece.state.tensors()]
     answers = [case.model.ask(piece.state, sequences, 6, length) for _ in range(2)]

@@ -93,7 +93,7 @@ def test_a_trained_layer_loses_beyond_its_training_length_what_the_theory_says()
 def test_slower_steps_repair_it_as_the_theory_says():
     lengths = [N0, 2 * N0, LONG]
     slower = lambda N: scale_step_sizes(per_layer=[min(1.0, N0 / N)])  # noqa: E731
-    assert_as_said(run_sequence(trained()[1], pairs(), lengths, "prefix", hook=slower), lengths, THEORY.slowed)
+    assert_as_said(run_sequence(trained()[1], pairs(), lengths, "prefix", make_hook=slower), lengths, THEORY.slowed)
 
 
 def test_with_a_question_read_as_slowly_it_is_repaired_further():
@@ -109,7 +109,7 @@ def test_windows_repair_it_as_the_theory_says():
 
 
 def test_a_frozen_state_keeps_what_it_had():
-    found = run_sequence(trained()[1], pairs(), [N0, LONG], "stream", hook=lambda _: freeze(N0))
+    found = run_sequence(trained()[1], pairs(), [N0, LONG], "stream", make_hook=lambda _: freeze(N0))
     torch.testing.assert_close(found[:, 1], found[:, 0])
 
 
@@ -126,12 +126,12 @@ def test_the_layer_has_learned_to_follow_the_gradient():
 def test_nothing_is_asked_of_a_question_and_it_leaves_nothing():
     _, model = trained()
     few = pairs()[:3]
-    (piece,) = read_pieces(model, few, [20])
-    h = piece.state.layers[0].memory.clone()
-    model.ask(piece.state, few, 20)
-    assert torch.equal(piece.state.layers[0].memory, h)
+    (chunk,) = read_pieces(model, few, [20])
+    h = chunk.state.layers[0].memory.clone()
+    model.ask(chunk.state, few, 20)
+    assert torch.equal(chunk.state.layers[0].memory, h)
     outputs, _ = model.encode(torch.cat([model.tokens(few, 0, 20), model.questions(few, torch.full((3,), 20))], dim=1))
-    torch.testing.assert_close(model.ask(piece.state, few, 20), outputs[:, -1, -1])
+    torch.testing.assert_close(model.ask(chunk.state, few, 20), outputs[:, -1, -1])
 
 
 def test_least_squares_knows_the_function_once_there_are_as_many_pairs_as_unknowns():

@@ -30,7 +30,7 @@ SMALL = {
         "s6_fixed_6": {"task": {"body": "s6", "lengths": {"kind": "fixed", "value": 6}}},
     },
     "seeds": [0],
-    "evaluation": {"images": 40, "max_length_ratio": 4, "length_ratios": [2], "batch_images": 16, "piece": 5},
+    "evaluation": {"images": 40, "max_length_ratio": 4, "length_ratios": [2], "batch_images": 16, "chunk": 5},
     "claims": {"comparisons": [], "primary": [], "far_length_ratios": [2, 4]},
     "outputs": {"data": "data", "results": "results", "reports": "reports"},
 }

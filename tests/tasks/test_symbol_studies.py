@@ -36,7 +36,7 @@ SMALL = {
     "train": {"steps": 10, "batch_size": 8, "warmup_steps": 5, "log_every": 5, "validate_every": 10},
     "runs": {"mamba_16": {}},
     "seeds": [0],
-    "evaluation": {"images": 30, "max_length_ratio": 4, "length_ratios": [2], "batch_images": 30, "piece": 8},
+    "evaluation": {"images": 30, "max_length_ratio": 4, "length_ratios": [2], "batch_images": 30, "chunk": 8},
     "claims": {"far_length_ratios": [2, 4]},
     "remedy_evaluation": {
         "length_ratios": [1, 4],
@@ -112,7 +112,8 @@ def test_the_report_speaks_of_accuracy_and_shows_every_figure(study):
     for figure in figures_of(params):
         assert sum(f"figures/{figure}.png" in page for page in (first, second)) == 1, figure
     assert UNITS[name] in first
-    assert " pp" in first
+    assert " pp" in first and "of a training is at least 90 %, one number a training" in first
+    assert "\n| run | L0 | to |\n| --- | ---: | --- |\n| mamba_16 | 8 | " in first
     for word in ("PSNR", " dB", "image", "patch"):
         assert word not in first, word
     assert ("order `load`" in first) == (name == "mqar")

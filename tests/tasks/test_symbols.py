@@ -249,7 +249,7 @@ WINDOW = {"remedies": [{"name": "w", "kind": "window", "mode": "stream"}]}
 LOAD = {"task": {"keys": 256}, "remedy_evaluation": {"orders": ["load"]}}
 LOOKS = {"images": 8, "fit_images": 8, "attention_images": 1, "attention_rows": 1, "gradient_probes": 1, "swaps": 1}
 PROBES = {
-    "probes": {"runs": ["mamba_16"], "length_ratios": [2], "order": "gap", "read_every": 0.5, "piece": 8, **LOOKS}
+    "probes": {"runs": ["mamba_16"], "length_ratios": [2], "order": "gap", "read_every": 0.5, "chunk": 8, **LOOKS}
 }
 READ_OUTS = {"probes": PROBES["probes"] | {"kinds": ["read_outs"]}}
 TRUNCATED = {

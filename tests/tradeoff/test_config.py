@@ -1,16 +1,19 @@
 """What cannot be trained is refused before any job, by the key's name; presets load."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from lgmamba.config.base import ConfigError, validate
 from lgmamba.data.labels import check_labels, label_problem
 from lgmamba.tradeoff.config import TradeoffParams, load_tradeoff
+from tests.cli.programs import Caller
 from tests.data.samples import encode, pixels
-from tests.tradeoff.studies import SMALL, error, study
+from tests.tradeoff.studies import SMALL, error, study, values
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "workflow/tradeoff").glob("*.yaml"))
@@ -101,11 +104,22 @@ def test_labels_that_tell_nothing_apart_are_named(labels, n_classes, told):
     assert label_problem(np.array([0, 1, 1]), 2, "here") is None
 
 
-def test_a_folder_without_classes_is_named_before_any_job(tmp_path):
-    (tmp_path / "a.png").write_bytes(encode(pixels(0)))
-    config = study(data={"source": {"kind": "image_folder", "path": str(tmp_path)}}).data
-    with pytest.raises(ConfigError, match=r"data.source \(image_folder\): found 1 class, expected: at least 2"):
-        check_labels(config)
+def test_a_folder_without_classes_is_named_before_any_job(tmp_path, monkeypatch, capsys):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(encode(pixels(0)))
+    source = {"kind": "image_folder", "path": str(tmp_path / "images")}
+    told = r"data.source (image_folder): found 1 class, expected: at least 2"
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        check_labels(study(data={"source": source}).data)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs.yaml").write_text(yaml.safe_dump(values(data={"source": source}, study="theirs")))
+    lgmamba = Caller(monkeypatch, capsys)
+    ran = lgmamba("tradeoff", "run", "--preset", "theirs.yaml")
+    assert ran.code == 1 and told in ran.err
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["images"]
+    shown = lgmamba("tradeoff", "show", "--preset", "theirs.yaml")
+    assert shown.code == 0 and f"note: {told}" in shown.err
 
 
 def test_an_unknown_preset_lists_those_there_are():

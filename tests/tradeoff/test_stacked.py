@@ -12,10 +12,13 @@ ENCODERS = study().tradeoff.encoders
 SHAPE, CLASSES = (1, 8, 8), 4
 
 
-def trained(file, split, steps=6):
-    made = build_stack(file, SHAPE, CLASSES, torch.device("cpu"), torch.float64)
+def trained(file, split, steps=6, device="cpu"):
+    made = build_stack(file, SHAPE, CLASSES, torch.device(device), torch.float64)
     training = StackTraining(file, made, split)
-    found = [training.step(rows, look=True) for rows, _ in zip(batches(len(split), file), range(steps), strict=False)]
+    found = [
+        training.step(rows.to(device), look=True)
+        for rows, _ in zip(batches(len(split), file), range(steps), strict=False)
+    ]
     return made, found
 
 

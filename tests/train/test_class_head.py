@@ -1,5 +1,7 @@
 """A class head beside the decoder: what it changes, what it leaves, and what each half of the model is trained on."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from lgmamba.tasks.class_head import gradient_times, joined, parted
 from lgmamba.tasks.draw import task as draw
 from lgmamba.tasks.queried import task as queried
 from lgmamba.tasks.registry import build_model, build_task
+from tests.recording import NothingCarried
 from tests.train.tiny import FakeTracker, Stopped, history, tiny_run, train_at, weights
 
 HEAD = {"latent": 5, "class_head": {"classes": 10, "hidden": [7]}}
@@ -83,6 +86,14 @@ def test_the_ends_of_w_are_each_loss_alone_over_its_value_before_the_first_step(
     net.zero_grad()
     (ce / initial[1]).backward(retain_graph=True)  # alone
     assert all(torch.equal(by_w[n], p.grad) for n, p in net.named_parameters() if part_of(n) == "shared" and n in by_w)
+
+
+@pytest.mark.parametrize("kind", ["draw", "queried"])
+def test_a_step_with_a_class_head_can_be_recorded(digits, kind):
+    task, net, sampler = ready(digits, kind, 0.25)
+    for mode in (nullcontext(), NothingCarried()):  # the first call is the warm-up
+        with mode:
+            gradients(task, net, sampler.draw(0))
 
 
 def test_a_factor_on_the_gradient_leaves_the_value():

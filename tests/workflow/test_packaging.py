@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -9,6 +10,7 @@ import yaml
 from lgmamba.extras import EXTRAS
 
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def normal(name: str) -> str:
@@ -25,13 +27,18 @@ def pins() -> dict[str, str]:
 
 def requirements(*groups: str) -> list[str]:
     """Names of what is installed with these extras."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [*project["dependencies"]]
-    for group in groups:
-        for listed in project["optional-dependencies"][group]:
-            of_ours = re.match(r"lgmamba\[(.*)\]", listed)
-            names += requirements(*of_ours[1].split(",")) if of_ours else [listed]
-    return sorted({normal(re.match(r"[A-Za-z0-9_.-]+", name)[0]) for name in names})
+    return sorted({*names_of(PROJECT["dependencies"]), *of_extras(*groups)})
+
+
+def of_extras(*groups: str) -> set[str]:
+    """Names of what these extras bring, themselves and through one another."""
+    listed = [r for group in groups for r in PROJECT["optional-dependencies"][group]]
+    own = [group for r in listed if (ours := re.match(r"lgmamba\[(.*)\]", r)) for group in ours[1].split(",")]
+    return names_of(r for r in listed if not r.startswith("lgmamba[")) | (of_extras(*own) if own else set())
+
+
+def names_of(listed: Iterable[str]) -> set[str]:
+    return {normal(re.match(r"[A-Za-z0-9_.-]+", name)[0]) for name in listed}
 
 
 def test_every_requirement_is_pinned():
@@ -64,9 +71,7 @@ def test_snakefile_fits_on_a_page():
 
 
 def test_every_package_of_an_extra_is_known_by_the_name_under_which_it_is_imported():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     distributions = {"PIL": "pillow", "sklearn": "scikit-learn", "cuda": "cuda-bindings"}
     for extra, packages in EXTRAS.items():
-        listed = {normal(re.match(r"[A-Za-z0-9_.-]+", r)[0]) for r in project[extra]}
-        assert {normal(distributions.get(name, name)) for name in packages} == listed
-    assert set(project) == EXTRAS.keys() | {"docs", "dev"}
+        assert {normal(distributions.get(name, name)) for name in packages} == of_extras(extra)
+    assert set(PROJECT["optional-dependencies"]) == EXTRAS.keys() | {"docs", "dev"}

@@ -68,19 +68,19 @@ def memory_rows(params: Params, retention: pl.DataFrame) -> pl.DataFrame:
     return in_octaves(retention.filter(order=params.the_remedy_evaluation.orders[0]), *keys).sort(*keys, "age_low")
 
 
-def retention_rows(params: Params, drawn: pl.DataFrame, memory: pl.DataFrame) -> pl.DataFrame:
+def retention_rows(params: Params, figure_data: pl.DataFrame, memory: pl.DataFrame) -> pl.DataFrame:
     """Retention maps in the first order: run, L0, remedy, step, age_low, age_high, mse, count.
 
     Of vanilla, and of the best remedy of each of the best kinds.
 
     Args:
         params: the study.
-        drawn: as `remedy_rows` gives them, for the ranking.
+        figure_data: as `remedy_rows` gives them, for the ranking.
         memory: as `memory_rows` gives them.
     """
-    best = drawn.filter("best_of_kind").unique("remedy").sort("rank")["remedy"].to_list()
+    best = figure_data.filter("best_of_kind").unique("remedy").sort("rank")["remedy"].to_list()
     shown = pl.DataFrame({"remedy": [VANILLA, *best[:MAPS]]})
-    runs = drawn.select("run", "L0").unique(maintain_order=True).with_row_index("at")
+    runs = figure_data.select("run", "L0").unique(maintain_order=True).with_row_index("at")
     return (
         runs.join(shown, how="cross")
         .join(memory, on=("run", "remedy"), maintain_order="left")

@@ -1,6 +1,6 @@
 """The tidy frames of remedies: one row per run, order, remedy, step, ... with no choice made for any figure.
 
-Steps are in patches, factor = T / L0 of the run that is read (as asked for: `factor_of`), PSNR and differences of it in dB.
+Steps are in patches, factor = T / L0 of the run that is read (as asked for: `length_ratio_of`), PSNR and differences of it in dB.
 """
 
 import math
@@ -64,11 +64,11 @@ class RemedyEvidence:
             "control": remedy.control,
             "mode": remedy.mode,
             "step": step,
-            "factor": factor_of(self.params.the_remedy_evaluation, self.L0[run], step),
+            "factor": length_ratio_of(self.params.the_remedy_evaluation, self.L0[run], step),
         }
 
 
-def factor_of(remedy_evaluation: RemedyEvaluationConfig, L0: int, step: int) -> float:
+def length_ratio_of(remedy_evaluation: RemedyEvaluationConfig, L0: int, step: int) -> float:
     """T / L0 as it was asked for, which rounding to whole patches may have moved; else as it is."""
     asked = {round(f * L0): f for f in sorted(remedy_evaluation.length_ratios, reverse=True)} | {L0: 1.0}
     return asked.get(step, step / L0)
@@ -162,7 +162,7 @@ def cost_frame(folders: list[RemedyFolder]) -> pl.DataFrame:
             rows.append(
                 _named(folder, row)
                 | {"words": row["words"]}
-                | {f"calibration_{key}": calibration.get(key) for key in ("images", "passes")}
+                | {"calibration_images": calibration.get("images"), "calibration_passes": calibration.get("n_forward")}
                 | {"calibration_s": calibration.get("seconds"), "read_s": row["read_s"]}
                 | {"read_relative": row["read_s"] / vanilla_s if row["read_s"] and vanilla_s else None}
                 | {"identity": row["identity"]}
@@ -192,7 +192,7 @@ def lengths_frame(folders: list[RemedyFolder], remedy_evaluation: RemedyEvaluati
                 factors = found.get("factors")
                 rows.append(
                     _named(folder, row)
-                    | {"step": T, "factor": factor_of(remedy_evaluation, folder.found["L0"], T)}
+                    | {"step": T, "factor": length_ratio_of(remedy_evaluation, folder.found["L0"], T)}
                     | {"written_share": shares.get(str(T))}
                     | {"step_size_share": row["step_size_share"].get(str(T))}
                     | {"factors": None if factors is None else [float(v) for v in _leaves(factors)]}

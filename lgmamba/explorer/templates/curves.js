@@ -122,8 +122,20 @@ function nameLeaving(plot, lines) {
     if (at < 1) return;
     const share = (top - mean[at - 1]) / (mean[at] - mean[at - 1]);
     const x = plot.valToPos(t[at - 1] * (t[at] / t[at - 1]) ** share, "x", true);
-    ctx.fillText(line.name.split(":")[0], x - 10 * devicePixelRatio, bbox.top + (10 + 17 * k) * devicePixelRatio);
+    const [text, ...place] = [line.name.split(":")[0], x - 10 * devicePixelRatio, bbox.top + (10 + 17 * k) * devicePixelRatio];
+    ctx.strokeStyle = styleOf("--page"); // so that no other line runs through them
+    ctx.lineWidth = 4 * devicePixelRatio;
+    ctx.lineJoin = "round";
+    ctx.strokeText(text, ...place);
+    ctx.fillText(text, ...place);
   });
+}
+
+// Names of lines where there is no room beside them.
+function keyOf(lines) {
+  const named = lines.filter((line) => line.name && (line.named || line.leaves));
+  const entry = (line) => element("span", {}, swatchOf({ ...line, colour: line.colour || "currentColor" }), line.name.split(":")[0]);
+  return element("p", { className: "hint key" }, ...named.map(entry));
 }
 
 // Pixels that the names of lines take, one width for all plots so that their steps stand above each other.
@@ -172,7 +184,10 @@ function plotLines(box, lines, metric, ends, room, jump) {
     data,
     box,
   );
-  plot.over.append(cursor, ...dots);
+  plot.under.append(cursor); // below lines and names
+  plot.over.append(...dots);
+  const key = labelled ? null : keyOf(lines);
+  if (key) box.append(key);
   onPointer(plot.over, (x) => jump(plot.posToVal(x, "x")));
   function move(t) {
     at = t;
@@ -184,7 +199,11 @@ function plotLines(box, lines, metric, ends, room, jump) {
       if (now) dot.style.transform = `translate(${x}px, ${plot.valToPos(now.level, "y")}px)`;
     });
   }
-  return { move, remove: () => plot.destroy() };
+  const remove = () => {
+    plot.destroy();
+    key?.remove();
+  };
+  return { move, remove };
 }
 
 // Clicks and drags across a box, as pixels from its left end.

@@ -1,7 +1,7 @@
 // The page: controls, and what follows from each of them.
 
 const view = readAddress(location.hash);
-const shown = { read: null, runs: [], plots: [], maps: [] };
+const shown = { read: null, runs: [], plots: [], maps: [], width: null, complete: false };
 const PACE = 280; // milliseconds a step while playing
 let playing = null;
 let spoken = null;
@@ -86,6 +86,7 @@ function lay() {
     byId("pictures").style.setProperty("--cards", 2 + runs.length);
   }
   layPlots();
+  layWords();
   const lengths = [...new Set(runs.map((run) => run.L0))].sort((a, b) => a - b);
   const ends = [STEPS[0], STEPS.at(-1)].map((t) => [t, plain(t), "end"]);
   const marks = [...ends, ...lengths.map((t) => [t, lengths.length > 1 ? plain(t) : `L0 = ${plain(t)}`, "mark"])];
@@ -98,7 +99,10 @@ function lay() {
   );
 }
 
+// Curves and maps; none before the first pictures.
 function layPlots() {
+  if (!shown.complete) return;
+  shown.width = innerWidth;
   const runs = view.runs.map((name) => RUNS.get(name));
   const jump = (t) => change({ at: nearestStep(t) });
   shown.plots.forEach((plot) => plot.remove());
@@ -116,7 +120,6 @@ function layPlots() {
     byId("maps").replaceChildren();
     shown.maps = runs.map((run) => plotMap(byId("maps"), run, jump));
   }
-  layWords();
 }
 
 function layWords() {
@@ -150,8 +153,26 @@ function show() {
   written = setTimeout(() => history.replaceState(null, "", addressOf(view)), 250);
   const now = { ...view };
   const pictures = P ? [showRead(shown.read, now), ...shown.runs.map((card) => showRun(card, now))] : [];
-  Promise.all(pictures).then(() => (byId("explorer").dataset.shown = addressOf(now)));
+  Promise.all(pictures).then(() => {
+    byId("explorer").dataset.shown = addressOf(now);
+    if (!shown.complete) complete();
+  });
 }
+
+// What stands below the pictures, once the first of them are on the screen.
+async function complete() {
+  await readToItsEnd;
+  await nextFrame();
+  await nextFrame();
+  if (shown.complete) return;
+  shown.complete = true;
+  document.head.append(element("script", { textContent: byId("later").textContent })); // runs here: curves, maps and their library
+  layPlots();
+  show();
+  byId("explorer").dataset.complete = "";
+}
+
+const nextFrame = () => new Promise(requestAnimationFrame);
 
 function ramp(id, shades) {
   if (byId(id)) byId(id).style.background = `linear-gradient(to right, ${shades.join(", ")})`;
@@ -167,6 +188,7 @@ async function copyLink() {
   setTimeout(() => (byId("copied").textContent = ""), 2500);
 }
 
+if (P) beginDecoding(view);
 byId("explorer").hidden = false;
 makeChoices();
 makeLists();
@@ -174,7 +196,7 @@ makeTime();
 ramp("error-ramp", DATA.ramps.error);
 ramp("age-ramp", DATA.ramps.age);
 byId("copy").addEventListener("click", copyLink);
-if (P && P.asked) byId("queries").addEventListener("change", () => byId("pictures").classList.toggle("asked", byId("queries").checked));
+if (P && P.asked) byId("queries").addEventListener("change", () => shown.runs.forEach(outlineQueries));
 addEventListener("hashchange", () => {
   const asked = readAddress(location.hash);
   change(asked);
@@ -183,10 +205,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   layPlots();
   requestFrame();
 });
-let width = innerWidth;
 addEventListener("resize", () => {
-  if (innerWidth === width) return; // a phone's address bar comes and goes
-  width = innerWidth;
+  if (innerWidth === shown.width) return; // a phone's address bar comes and goes
   layPlots();
   requestFrame();
 });

@@ -4,21 +4,39 @@ const P = DATA.pictures;
 const PIXELS = P ? P.shape[1] * P.shape[2] : 0;
 const TRAIL = 5;
 
-const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+function bytesOf(text) {
+  const letters = atob(text);
+  const bytes = new Uint8Array(letters.length);
+  for (let k = 0; k < bytes.length; k++) bytes[k] = letters.charCodeAt(k);
+  return bytes;
+}
+
 // Colours as the four bytes of a pixel in memory: red, green, blue, opaque.
 const colourOf = (hex) => new Uint32Array(Uint8Array.of(...[1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16)), 255).buffer)[0];
 const coloursOf = (shades) => Uint32Array.from(shades, colourOf);
 const BLANK = ["#ededfc", "#dedeed"].map(colourOf);
 const SHADES = { error: coloursOf(DATA.ramps.error), age: coloursOf(DATA.ramps.age) };
 
+// Small, and painted and read pixel by pixel: kept out of the GPU.
+function canvasOf(width, height) {
+  const canvas = element("canvas", { width, height });
+  canvas.getContext("2d", { willReadFrequently: true });
+  return canvas;
+}
+
+// Decoded beside the page's main thread, and once: an <img> would be decoded again where it is drawn.
+const bitmapOf = (webp) => createImageBitmap(new Blob([bytesOf(webp)], { type: "image/webp" }));
+
 async function pixelsOf(webp) {
-  const image = new Image();
-  image.src = `data:image/webp;base64,${webp}`;
-  await image.decode();
-  const canvas = element("canvas", { width: image.naturalWidth, height: image.naturalHeight });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  return context.getImageData(0, 0, canvas.width, canvas.height);
+  const bitmap = await bitmapOf(webp);
+  const context = canvasOf(bitmap.width, bitmap.height).getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, bitmap.width, bitmap.height);
+}
+
+async function packed(name) {
+  if (!byId(name)) await readToItsEnd;
+  return byId(name).textContent;
 }
 
 // Decoded once, when first asked for: targets, orders, and the sheet of each run and image.
@@ -30,14 +48,18 @@ function remembered(key, make) {
 
 const targetOf = (image) => remembered(`target ${image}`, () => pixelsOf(P.images[image].webp));
 
-const sheetOf = (run, image) => remembered(`sheet ${run.name} ${image}`, () => pixelsOf(run.strips[image].webp));
+const sheetOf = (run, image) => remembered(`sheet ${run.name} ${image}`, () => packed(run.strips[image].sheet).then(bitmapOf));
+
+// What a view shows is decoded while the page does other things.
+function beginDecoding(view) {
+  targetOf(view.image);
+  for (const name of view.runs) if (RUNS.get(name).strips[view.image]) sheetOf(RUNS.get(name), view.image);
+}
 
 function orderOf(image) {
   return remembered(`order ${image}`, () => {
     const bytes = bytesOf(P.images[image].cells);
-    const view = new DataView(bytes.buffer);
-    const read = { 1: "getUint8", 2: "getUint16", 4: "getUint32" }[P.bytes];
-    return Uint32Array.from({ length: bytes.length / P.bytes }, (_, k) => view[read](k * P.bytes, true));
+    return new { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array }[P.bytes](bytes.buffer);
   });
 }
 
@@ -84,12 +106,13 @@ function shade(scale, share) {
   return scale[Math.min(scale.length - 1, Math.max(0, Math.round(share * (scale.length - 1))))];
 }
 
-// Paints a picture pixel by pixel: colour(k) gives a colour, or nothing for the pattern of "not read".
-function paint(canvas, colour) {
+// Paints a picture pixel by pixel: fill(pixels) sets the colour of each; those that it leaves at 0 get the pattern of "not read".
+function paint(canvas, fill) {
   const [, H, W] = P.shape;
   const image = new ImageData(W, H);
   const pixels = new Uint32Array(image.data.buffer);
-  for (let y = 0, k = 0; y < H; y++) for (let x = 0; x < W; x++, k++) pixels[k] = colour(k) || BLANK[(x + y) % 2];
+  fill(pixels);
+  for (let y = 0, k = 0; y < H; y++) for (let x = 0; x < W; x++, k++) if (!pixels[k]) pixels[k] = BLANK[(x + y) % 2];
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
@@ -102,33 +125,45 @@ function drawPatch(canvas, target, corner) {
 }
 
 function drawRead(canvas, target, ages) {
-  const pixels = new Uint32Array(target.data.buffer);
-  paint(canvas, (k) => (ages[k] < 0 ? 0 : pixels[k]));
-  return ages.reduce((count, age) => count + (age >= 0), 0) / PIXELS;
+  const known = new Uint32Array(target.data.buffer);
+  let read = 0;
+  paint(canvas, (pixels) => {
+    for (let k = 0; k < PIXELS; k++) {
+      if (ages[k] < 0) continue;
+      pixels[k] = known[k];
+      read++;
+    }
+  });
+  return read / PIXELS;
 }
 
 function drawAges(canvas, ages, last) {
-  paint(canvas, (k) => (ages[k] < 0 ? 0 : shade(SHADES.age, Math.log1p(ages[k]) / Math.log1p(last))));
+  const colours = new Uint32Array(last + 1);
+  const made = (age) => (colours[age] = shade(SHADES.age, Math.log1p(age) / Math.log1p(last)));
+  paint(canvas, (pixels) => {
+    for (let k = 0; k < PIXELS; k++) if (ages[k] >= 0) pixels[k] = colours[ages[k]] || made(ages[k]);
+  });
 }
 
 function drawReconstruction(canvas, sheet, at) {
   const [, H, W] = P.shape;
   const [y, x] = tileCorner(at);
-  canvas.getContext("2d").putImageData(sheet, -x, -y, x, y, W, H);
+  canvas.getContext("2d").drawImage(sheet, x, y, W, H, 0, 0, W, H);
 }
 
-function drawErrors(canvas, sheet, at, target) {
-  const W = P.shape[2];
-  const [y, x] = tileCorner(at);
-  const [drawn, wanted] = [sheet.data, target.data];
-  const scale = 1 / (3 * (255 * DATA.ramps.largest) ** 2);
-  paint(canvas, (k) => {
-    const row = (k / W) | 0;
-    const here = 4 * ((y + row) * sheet.width + x + k - row * W);
-    const r = drawn[here] - wanted[4 * k];
-    const g = drawn[here + 1] - wanted[4 * k + 1];
-    const b = drawn[here + 2] - wanted[4 * k + 2];
-    return shade(SHADES.error, Math.sqrt((r * r + g * g + b * b) * scale));
+// Of what is drawn on a canvas.
+function drawErrors(canvas, reconstruction, target) {
+  const [, H, W] = P.shape;
+  const [drawn, wanted] = [reconstruction.getContext("2d").getImageData(0, 0, W, H).data, target.data];
+  const last = SHADES.error.length - 1;
+  const scale = last / (Math.sqrt(3) * 255 * DATA.ramps.largest);
+  paint(canvas, (pixels) => {
+    for (let k = 0, at = 0; k < PIXELS; k++, at += 4) {
+      const r = drawn[at] - wanted[at];
+      const g = drawn[at + 1] - wanted[at + 1];
+      const b = drawn[at + 2] - wanted[at + 2];
+      pixels[k] = SHADES.error[Math.min(last, Math.round(scale * Math.sqrt(r * r + g * g + b * b)))];
+    }
   });
 }
 
@@ -140,8 +175,8 @@ function svgOf(tag, attributes) {
 
 // Cards: what was read, then one for each run; each has two pictures above each other.
 function pictureOf(label, width = P.shape[2], height = P.shape[1]) {
-  const canvas = element("canvas", { width, height, className: width < 100 ? "coarse" : "" });
-  canvas.getContext("2d", { willReadFrequently: true }); // small, and painted pixel by pixel: kept out of the GPU
+  const canvas = canvasOf(width, height);
+  canvas.className = width < 100 ? "coarse" : "";
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", label);
   return canvas;
@@ -167,11 +202,16 @@ function readCards() {
 
 function runCard(run) {
   const both = card(run.name, pictureOf(`The image as ${run.name} draws it`), pictureOf(`Errors of ${run.name}`), swatchOf(run));
-  if (P.asked) both.frame.append(queriesOutlined());
+  if (P.asked) outlineQueries(both);
   return { ...both, run };
 }
 
-// Outlines of what each query asks for, on top of what a run draws; one drawing for all runs.
+// What each query asks for, on top of what a run draws; made where it is wished, since there may be a thousand of them.
+function outlineQueries({ frame }) {
+  if (byId("queries").checked) frame.append(queriesOutlined());
+  else frame.querySelector(".queries")?.remove();
+}
+
 function queriesOutlined() {
   const [, H, W] = P.shape;
   const starts = (last) => [...new Set([...Array.from({ length: Math.floor(last / P.asked.stride) + 1 }, (_, k) => k * P.asked.stride), last])];
@@ -197,7 +237,7 @@ async function showRead(cards, view) {
     outline.style.inset = `${(100 * y) / H}% ${100 * (1 - (x + P.patch) / W)}% ${100 * (1 - (y + P.patch) / H)}% ${(100 * x) / W}%`;
   });
   cards.image.above.textContent = `${W} \u00d7 ${H} pixels`;
-  cards.image.below.textContent = `patch ${plain(t)}`;
+  cards.image.below.textContent = `last patch: ${P.patch} \u00d7 ${P.patch}`;
   const share = drawRead(cards.read.upper, target, ages);
   drawAges(cards.read.lower, ages, t);
   cards.read.above.textContent = `${Math.floor(100 * share)} % of the pixels`;
@@ -219,7 +259,7 @@ async function showRun(shown, view) {
   const [sheet, target] = await Promise.all([sheetOf(shown.run, view.image), targetOf(view.image)]);
   if (shown.asked !== view) return;
   drawReconstruction(shown.upper, sheet, at);
-  drawErrors(shown.lower, sheet, at, target);
+  drawErrors(shown.lower, shown.upper, target);
   const level = `${strip.psnr[at].toFixed(1)} dB`;
   shown.above.textContent = strip.steps[at] === t ? level : `${level} at t = ${plain(strip.steps[at])}`;
 }

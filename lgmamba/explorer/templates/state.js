@@ -10,6 +10,9 @@ const METRICS = DATA.metrics.filter(({ level }) => DATA.runs.some((run) => run.l
 
 const byId = (id) => document.getElementById(id);
 
+// The file begins with what the first view needs; the rest is there once all of it was read.
+const readToItsEnd = new Promise((resolve) => addEventListener("DOMContentLoaded", resolve));
+
 function element(tag, options = {}, ...children) {
   const made = Object.assign(document.createElement(tag), options);
   made.append(...children);

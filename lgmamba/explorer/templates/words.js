@@ -2,7 +2,7 @@
 
 const LEVEL_WITH = 0.05;
 
-const plain = (number) => number.toLocaleString("en").replaceAll(",", "\u202f");
+const plain = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f"); // of whole numbers; the browser's own takes long to load
 
 const withUnit = (level, metric) => `${level.toFixed(1)}${metric.unit ? ` ${metric.unit}` : ""}`;
 

@@ -50,8 +50,8 @@ class Audit:
         position: columns of that frame.
         passkeys: what was asked for and found; None where nothing was.
         refused: name of a remedy -> why it is not for this model.
-        words: name -> what is done, in words.
-        modes: name -> kind and mode.
+        description: name -> what is done, in words.
+        kinds: name -> kind and mode.
         artefacts: name -> calibrated values.
         answer: what a person should know, most important first.
     """
@@ -63,8 +63,8 @@ class Audit:
     position: dict[str, list[Any]] = field(default_factory=dict)
     passkeys: Passkeys | None = None
     refused: dict[str, str] = field(default_factory=dict)
-    words: dict[str, str] = field(default_factory=dict)
-    modes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    description: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, tuple[str, str]] = field(default_factory=dict)
     artefacts: dict[str, Artefact] = field(default_factory=dict)
     answer: list[str] = field(default_factory=list)
 
@@ -88,7 +88,7 @@ class Audit:
 
         out = Path(out)
         rows = [
-            (name, *self.modes[name], T, i, bits) for (name, T), v in self.scores.items() for i, bits in enumerate(v)
+            (name, *self.kinds[name], T, i, bits) for (name, T), v in self.scores.items() for i, bits in enumerate(v)
         ]
         names = ("remedy", "kind", "mode", "tokens", "window", "bits")
         write_columns(out / "scores.parquet", dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))

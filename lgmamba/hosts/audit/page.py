@@ -105,7 +105,9 @@ def _layers_table(found: Audit) -> str:
 
 
 def _tried(found: Audit) -> str:
-    rows = [[f"`{n}`", found.modes[n][1], found.words[n]] for n in dict.fromkeys(name for name, _ in found.scores)]
+    rows = [
+        [f"`{n}`", found.kinds[n][1], found.description[n]] for n in dict.fromkeys(name for name, _ in found.scores)
+    ]
     rows += [[f"`{name}`", "", f"not for this model: {why}"] for name, why in found.refused.items()]
     return _table(["", "mode", "what is done"], rows) + (
         "\n\nprefix: the length is told, and every length is a pass of its own; stream: nobody knows it. Calibrated values lie in `values/`, "
@@ -122,8 +124,8 @@ def _steps(v: float) -> str:
     return f"{v:,.0f}" if v >= 10 else f"{v:.1f}"
 
 
-def _picture(figures: Path, name: str, words: str) -> str:
-    return f'<img alt="{words}" src="{inline_png((figures / f"{name}.png").read_bytes())}">'
+def _picture(figures: Path, name: str, description: str) -> str:
+    return f'<img alt="{description}" src="{inline_png((figures / f"{name}.png").read_bytes())}">'
 
 
 def _axes(columns: int, height: float):

@@ -33,7 +33,7 @@ from lgmamba.remedies.remedy import Remedy
 
 log = logging.getLogger(__name__)
 
-FACTORS = (1.0, 2.0, 4.0, 8.0)
+LENGTH_RATIOS = (1.0, 2.0, 4.0, 8.0)
 """T / L0 read, unless said otherwise."""
 LEVEL = 0.95
 WATCHED_WINDOWS = 4
@@ -57,7 +57,7 @@ def audit(
     tokens: Tokens,
     L0: int | None = None,
     *,
-    factors: tuple[float, ...] = FACTORS,
+    length_ratios: tuple[float, ...] = LENGTH_RATIOS,
     remedies: list[dict[str, Any]] | None = None,
     windows: int = 16,
     steps: int = 30,
@@ -73,7 +73,7 @@ def audit(
         tokens: the text as token ids, (L,) or several of them; windows of the longest length and one more token are cut of it, half of
             them for calibration and half for what is reported.
         L0: the length that the model was trained to read, tokens.
-        factors: T / L0 read, from 1.
+        length_ratios: T / L0 read, from 1.
         remedies: entries as in `remedies:` of params.yaml; None: a list of ten that need no search.
         windows: windows reported on, and as many to calibrate on.
         steps: iterations of a search.
@@ -84,7 +84,7 @@ def audit(
         ConfigError, HostError: as `lgmamba.extend`; too little text.
     """
     host = Host(model, L0)
-    lengths = _lengths(factors, host.L0)
+    lengths = _lengths(length_ratios, host.L0)
     asked = wanted(REMEDIES if remedies is None else remedies)
     entries = [e for e in asked if not isinstance(e, Combination)]
     if len(entries) < len(asked):
@@ -133,8 +133,8 @@ class _Trial:
                 self.ask("truncate", VANILLA, T, read=L0)
                 self.keep("reset", T, again)
                 self.read("freeze", frozen_at_L0, T)
-        self.found.modes |= {"vanilla": ("vanilla", "stream")} | dict.fromkeys(CONTROLS, ("control", "stream"))
-        self.found.words |= {"vanilla": VANILLA.words} | CONTROLS
+        self.found.kinds |= {"vanilla": ("vanilla", "stream")} | dict.fromkeys(CONTROLS, ("control", "stream"))
+        self.found.description |= {"vanilla": VANILLA.description} | CONTROLS
 
     def read(self, name: str, remedy: Remedy, T: int) -> None:
         self.keep(name, T, at_the_end(self.host, remedy, self.sequences, T, self.tail))
@@ -162,8 +162,8 @@ def _try(trial: _Trial, entry: Entry, calibration: Tensor, windows: int, steps: 
         return
     values = {}
     if entry.calibrated:
-        begun, factors = time.monotonic(), [T / host.L0 for T in beyond]
-        fitted = calibrate(host, entry, calibration, windows, steps, factors, beyond, seed)
+        begun, length_ratios = time.monotonic(), [T / host.L0 for T in beyond]
+        fitted = calibrate(host, entry, calibration, windows, steps, length_ratios, beyond, seed)
         key = {
             "weights": found.about["weights"],
             "L0": host.L0,
@@ -171,9 +171,9 @@ def _try(trial: _Trial, entry: Entry, calibration: Tensor, windows: int, steps: 
         }
         values = {entry.name: fitted.values}
         seconds = time.monotonic() - begun
-        found.artefacts[entry.name] = Artefact(entry.name, key, fitted.values, windows, fitted.passes, seconds)
+        found.artefacts[entry.name] = Artefact(entry.name, key, fitted.values, windows, fitted.n_forward, seconds)
     remedy = build(entry, [entry], values, host, lengths[-1])
-    found.modes[entry.name], found.words[entry.name] = (entry.kind, entry.mode), entry.words
+    found.kinds[entry.name], found.description[entry.name] = (entry.kind, entry.mode), entry.description
     for T in beyond:
         trial.read(entry.name, remedy, T)
 
@@ -187,7 +187,7 @@ def _levels(found: Audit, L0: int) -> list[Level]:
         }
         best = min(rivals, key=lambda c: _mean(rivals[c]), default="")
         against = _difference(bits, rivals[best]) if best else (math.nan,) * 3
-        levels.append(Level(name, *found.modes[name], T, _mean(bits), _difference(bits, base), against, best))
+        levels.append(Level(name, *found.kinds[name], T, _mean(bits), _difference(bits, base), against, best))
     return levels
 
 
@@ -200,11 +200,11 @@ def _mean(v: list[float]) -> float:
     return sum(v) / len(v)
 
 
-def _lengths(factors: tuple[float, ...], L0: int) -> list[int]:
-    lengths = sorted({L0, *(round(f * L0) for f in factors)})
+def _lengths(length_ratios: tuple[float, ...], L0: int) -> list[int]:
+    lengths = sorted({L0, *(round(f * L0) for f in length_ratios)})
     if lengths[0] < L0 or lengths[-1] < 2 * L0:
         raise HostError(
-            f"found factors {list(factors)}; expected lengths T / L0 of 1 or more, the longest of 2 or more"
+            f"found length_ratios {list(length_ratios)}; expected lengths T / L0 of 1 or more, the longest of 2 or more"
         )
     return lengths
 

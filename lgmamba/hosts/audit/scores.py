@@ -37,7 +37,7 @@ PIECE = 1024
 
 def freeze(L0: int) -> Remedy:
     """The control of that name."""
-    return Remedy(FREEZE, "control", "stream", CONTROLS[FREEZE], plan=lambda T: controls.freeze(L0))
+    return Remedy(FREEZE, "control", "stream", CONTROLS[FREEZE], make_hook=lambda T: controls.freeze(L0))
 
 
 @torch.no_grad()
@@ -45,10 +45,10 @@ def outputs_at_the_end(host: Host, remedy: Remedy, sequences: TokenSequences, T:
     """Outputs after each of the last `tail` tokens where the last T were read: (n, tail, d)."""
     found = []
     for some in _portions(sequences.last(T), T if remedy.whole else min(T, PIECE)):
-        plan = remedy.plan(T if remedy.mode == "prefix" else None)
-        stops = [T] if remedy.whole and plan is not None else ends([T - tail, T] if tail < T else [T], PIECE)
+        hook = remedy.make_hook(T if remedy.mode == "prefix" else None)
+        stops = [T] if remedy.whole and hook is not None else ends([T - tail, T] if tail < T else [T], PIECE)
         parts = []
-        for part in read_pieces(host, some, stops, None, plan):
+        for part in read_pieces(host, some, stops, None, hook):
             if part.stop > T - tail:
                 parts.append(part.outputs[:, max(0, T - tail - part.start) :])
         found.append(torch.cat(parts, 1))
@@ -96,11 +96,11 @@ def by_position(host: Host, sequences: TokenSequences, stops: list[int]) -> list
     return [total / (stop - start) for total, start, stop in zip(sums, [0, *stops[:-1]], stops, strict=True)]
 
 
-def _rows(n: int, piece: int) -> Iterator[slice]:
+def _rows(n: int, chunk: int) -> Iterator[slice]:
     """So many sequences at a time that not too many tokens are read at once."""
-    rows = max(1, TOKENS_AT_ONCE // piece)
+    rows = max(1, TOKENS_AT_ONCE // chunk)
     yield from (slice(i, min(n, i + rows)) for i in range(0, n, rows))
 
 
-def _portions(sequences: TokenSequences, piece: int) -> Iterator[TokenSequences]:
-    yield from (sequences[rows] for rows in _rows(len(sequences), piece))
+def _portions(sequences: TokenSequences, chunk: int) -> Iterator[TokenSequences]:
+    yield from (sequences[rows] for rows in _rows(len(sequences), chunk))

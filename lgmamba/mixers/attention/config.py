@@ -29,7 +29,7 @@ class AttentionConfig(MixerBase):
         "write": KEEPS_ALL,
         "read": KEEPS_ALL,
         "state": KEEPS_ALL,
-        "modes": KEEPS_ALL,
+        "eigenmodes": KEEPS_ALL,
         "score": "how much a step is looked at is known only when later steps have looked",
         "attention": "its weights are a softmax and not those of a selective scan, which this probe is of",
     }
@@ -63,7 +63,7 @@ class AttentionConfig(MixerBase):
         return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         more = f", over the last {self.local} steps" if self.local else ""
         return f"{self.heads} heads, position {self.position}{more}"
 

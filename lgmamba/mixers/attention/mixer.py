@@ -99,7 +99,7 @@ class AttentionMixer(Mixer):
         return self.finish(y), State(h, held) if want_state else None
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[AttentionCall, tuple[()]]:
         B, L, _ = u.shape
         wide = torch.promote_types(self.qkv.weight.dtype, torch.float32)
@@ -114,7 +114,7 @@ class AttentionMixer(Mixer):
         index = index.expand(B, L)
         tensors = {"q": q, "k": k, "v": v, "z": z, "position": index, "index": index, "open": torch.ones_like(index)}
         tensors["reach"] = self.local
-        return AttentionCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return AttentionCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def _added(self, index: Tensor) -> Tensor | None:
         """(L, d) that the first layer adds to its input, or None."""

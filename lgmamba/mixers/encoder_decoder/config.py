@@ -28,7 +28,7 @@ class EncoderDecoderConfig(MixerBase):
         "write": KEEPS_ALL,
         "read": KEEPS_ALL,
         "state": KEEPS_ALL,
-        "modes": KEEPS_ALL,
+        "eigenmodes": KEEPS_ALL,
         "score": "how much a step is looked at is known only when queries have looked",
         "attention": "its weights are a softmax and not those of a selective scan, which this probe is of",
     }
@@ -57,7 +57,7 @@ class EncoderDecoderConfig(MixerBase):
         return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.encoder} + {self.decoder} layers of {self.heads} heads"
 
     @property

@@ -28,7 +28,7 @@ class GatedDeltaConfig(MixerBase):
         "score": "beta, how much of what is held for its key a step replaces",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
-        "modes": BY_INPUT,
+        "eigenmodes": BY_INPUT,
         "attention": "what a step writes depends on the state before it, so that its output is no sum over a fixed A",
     }
     TITLE: ClassVar[str] = "Gated DeltaNet"
@@ -50,7 +50,7 @@ class GatedDeltaConfig(MixerBase):
     dt_max: float = Field(0.1, gt=0, description="largest step size at initialisation")
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         more = ", negative eigenvalues" if self.eigenvalues == "negative" else ""
         more += ", without its short convolution" if self.conv == "none" else ""
         return f"{self.heads} heads, keys of {self.key}, values of {self.value}{more}"

@@ -109,7 +109,7 @@ class GatedDeltaMixer(Mixer):
         return () if self.conv1d is None else ((self.config.d_conv - 1, self.mixed),)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[GatedDeltaCall, tuple[Tensor, ...]]:
         mixer, (D, N) = self.config, self.shape
         H = mixer.heads
@@ -129,7 +129,9 @@ class GatedDeltaMixer(Mixer):
         beta = torch.sigmoid(b.to(wide)) * (1 if positive else 2)
         tensors = {"q": q * N**-0.5, "k": k, "v": v, "gate": gate.to(wide), "forgets": forgets, "beta": beta}
         tensors |= {"positive": positive, **gains(*u.shape[:2], v)}
-        return GatedDeltaCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), carry
+        return GatedDeltaCall(
+            layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors
+        ), carry
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

@@ -27,7 +27,7 @@ class GlaConfig(MixerBase):
         "score": "mean of -ln alpha over a head's keys: how fast a step forgets",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
-        "modes": BY_INPUT,
+        "eigenmodes": BY_INPUT,
         "attention": "its decays are no step size times a fixed A, which this probe is of",
     }
     TITLE: ClassVar[str] = "GLA"
@@ -44,7 +44,7 @@ class GlaConfig(MixerBase):
     )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.heads} heads, keys of {self.key}, values of {self.value}"
 
     def channels(self, model: "ModelConfig") -> int:

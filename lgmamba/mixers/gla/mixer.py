@@ -79,7 +79,7 @@ class GlaMixer(Mixer):
         scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[GlaCall, tuple[()]]:
         mixer, (D, N) = self.config, self.shape
         wide = torch.promote_types(self.norm.weight.dtype, torch.float32)
@@ -88,7 +88,7 @@ class GlaMixer(Mixer):
         q, k, raw = (x.unflatten(-1, (mixer.heads, N)) for x in (q * N**-0.5, k, self.high(self.low(u)).to(wide)))
         forgets = (-F.logsigmoid(raw) / mixer.temperature).clamp(max=MOST_DECAY)
         tensors = {"q": q, "k": k, "v": v, "gate": gate, "forgets": forgets, **gains(*u.shape[:2], v)}
-        return GlaCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return GlaCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

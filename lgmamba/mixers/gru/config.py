@@ -29,7 +29,7 @@ class GruConfig(MixerBase):
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": UNKNOWN,
-        "modes": UNKNOWN,
+        "eigenmodes": UNKNOWN,
         "attention": "a GRU is not linear in its state, so that its output is no weighted sum of inputs",
     }
 
@@ -41,7 +41,7 @@ class GruConfig(MixerBase):
     hidden: Width = Field(description="size of the state, H")
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.hidden}"
 
     @property

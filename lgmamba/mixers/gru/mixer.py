@@ -82,14 +82,14 @@ class GruMixer(Mixer):
         return self.out_proj(y), State(h[0, ..., None]) if want_state else None
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[GruCall, tuple[Tensor, ...]]:
         gru = self.gru
         with torch.autocast(u.device.type, enabled=False):
             gates = F.linear(u.to(gru.weight_ih_l0.dtype), gru.weight_ih_l0, gru.bias_ih_l0)
         step = partial(gru_step, weight=gru.weight_hh_l0, bias=gru.bias_hh_l0)
         tensors = {"gates": gates, "step": step, **gains(*u.shape[:2], gates)}
-        return GruCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return GruCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def recur(self, call: GruCall) -> tuple[Tensor, Tensor, tuple[()]]:
         """What is read of the state after every step, (B, L, H), and the last state (B, H, 1)."""

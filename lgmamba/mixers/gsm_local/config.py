@@ -30,7 +30,7 @@ class GsmLocalConfig(WithMamba):
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": BY_ATTENTION,
-        "modes": BY_ATTENTION,
+        "eigenmodes": BY_ATTENTION,
         "attention": "its scan starts anew with every window and is given what attention makes of the steps, so that it has no fixed A",
     }
     TITLE: ClassVar[str] = "local attention, windowed Mamba-1"
@@ -51,7 +51,7 @@ class GsmLocalConfig(WithMamba):
         return "whose scan starts empty with every window, so that it has no state to start from"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.heads} heads and state {self.d_state}, windows of {self.window} steps"
 
     def problem(self, model: "ModelConfig") -> str | None:

@@ -131,7 +131,7 @@ class GsmLocalMixer(Mixer):
         return (before, width), (before, width), (before,), (before,), ()
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[GsmLocalCall, tuple[()]]:
         B, L, _ = u.shape
         tensors = gains(B, L, self.bias)
@@ -140,7 +140,9 @@ class GsmLocalMixer(Mixer):
         q, k, v = self.qkv(u).chunk(3, dim=-1)
         tensors |= {"u": u, "q": q, "k": k, "v": v, "index": index, "open": one[..., 0], "entered": one}
         fixed = {"width": self.config.window, "scanned": self._scanned, "skip": self.mamba.D}
-        return GsmLocalCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors, **fixed), ()
+        return GsmLocalCall(
+            layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors, **fixed
+        ), ()
 
     def _kept(self, call: GsmLocalCall) -> tuple[Tensor, ...]:
         """Keys, values, numbers and openness of the w - 1 steps before the piece and of its own."""

@@ -31,7 +31,7 @@ class LrcssmConfig(MixerBase):
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": UNKNOWN,
-        "modes": UNKNOWN,
+        "eigenmodes": UNKNOWN,
         "attention": "it is not linear in its state, so that its output is no weighted sum of inputs",
     }
     TITLE: ClassVar[str] = "LrcSSM"
@@ -48,7 +48,7 @@ class LrcssmConfig(MixerBase):
     )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.units}"
 
     def problem(self, model: "ModelConfig") -> str | None:

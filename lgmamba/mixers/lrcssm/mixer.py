@@ -101,13 +101,13 @@ class LrcssmMixer(Mixer):
         return 1 + self.e * eps * (1 - eps) * (write - leak * h) + eps * (d_write - d_leak * h - leak)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[LrcssmCall, tuple[()]]:
         with torch.autocast(u.device.type, enabled=False):  # the gates of a recurrence, in the precision of its weights
             s = torch.sigmoid(self.sigma_u * (u.to(self.g.dtype) - self.mu_u))
             tensors = {"f": self.g + F.linear(s, self.W_f), "z": self.g + F.linear(s, self.W_z), "step": self._step}
         tensors |= gains(*u.shape[:2], self.g)
-        return LrcssmCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return LrcssmCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

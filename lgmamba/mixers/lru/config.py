@@ -15,7 +15,7 @@ class LruConfig(MixerBase):
     """The linear recurrent unit."""
 
     SUPPORTS: ClassVar[dict[Verb, str]] = {
-        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "modes")
+        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "eigenmodes")
     } | {"window": OVERLAPPING}
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": NOT_SELECTIVE,
@@ -37,7 +37,7 @@ class LruConfig(MixerBase):
         return self
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state of {self.hidden} complex numbers"
 
     def channels(self, model: "ModelConfig") -> int:

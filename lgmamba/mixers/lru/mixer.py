@@ -100,7 +100,7 @@ class LruMixer(Mixer):
         scale_by_depth(config.n_layer, self.out_proj.weight[:d], self.out_proj.bias[:d])
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[LruCall, tuple[()]]:
         with torch.autocast(u.device.type, enabled=False):
             u = u.to(torch.promote_types(self.nu.dtype, torch.float32))
@@ -108,7 +108,7 @@ class LruMixer(Mixer):
             x = torch.complex(gamma * F.linear(u, self.B_real), gamma * F.linear(u, self.B_imag))
         tensors = {"u": u, "x": x, "rate": torch.exp(self.nu), "angle": torch.exp(self.theta), **gains(*u.shape[:2], u)}
         tensors |= {"C_real": self.C_real, "C_imag": self.C_imag, "skip": self.D}
-        return LruCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return LruCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

@@ -29,7 +29,7 @@ class LstmConfig(MixerBase):
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": UNKNOWN,
-        "modes": UNKNOWN,
+        "eigenmodes": UNKNOWN,
         "attention": "an LSTM is not linear in its state, so that its output is no weighted sum of inputs",
     }
     TITLE: ClassVar[str] = "LSTM"
@@ -41,7 +41,7 @@ class LstmConfig(MixerBase):
     forget_bias: float = Field(1.0, ge=-20, le=20, description="added to the forget gate's bias at initialisation")
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.hidden}"
 
     @property

@@ -92,13 +92,13 @@ class LstmMixer(Mixer):
         return self.out_proj(y), State(c[0, ..., None], (h[0],)) if want_state else None
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[LstmCall, tuple[()]]:
         lstm = self.lstm
         with torch.autocast(u.device.type, enabled=False):
             gates = F.linear(u.to(lstm.weight_ih_l0.dtype), lstm.weight_ih_l0, lstm.bias_ih_l0)
         tensors = {"gates": gates, "weight": lstm.weight_hh_l0, "bias": lstm.bias_hh_l0, **gains(*u.shape[:2], gates)}
-        return LstmCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return LstmCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def recur(self, call: LstmCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """What is read after every step, (B, L, H), the last cell (B, H, 1), and h."""

@@ -70,7 +70,7 @@ class MambaConfig(MixerBase):
     _ordered = model_validator(mode="after")(steps_ordered)
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.d_state}{WORDS[self.conv]}"
 
     @property

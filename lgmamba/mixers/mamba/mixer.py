@@ -155,13 +155,13 @@ class MambaMixer(Mixer):
         return self.in_proj.weight, self.x_proj.weight, dt.weight, dt.bias, self.A_log, self.D, self.out_proj.weight
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[MambaCall, tuple[Tensor, ...]]:
         x, z, dt_raw, Bmat, Cmat, carry = self._project(u, state, dt_offset)
         A = self._A()
         dt = F.softplus(dt_raw.to(A.dtype) + self.dt_proj.bias.to(A.dtype))
         tensors = {"x": x, "z": z, "dt": dt, "A": A, "Bmat": Bmat, "Cmat": Cmat}
-        return MambaCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), carry
+        return MambaCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), carry
 
     def _A(self) -> Tensor:
         return -torch.exp(self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)))

@@ -53,7 +53,7 @@ class Mamba2Config(MixerBase):
     _ordered = model_validator(mode="after")(steps_ordered)
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         without = ", without its short convolution" if self.conv == "none" else ""
         after = "" if self.post is None else f", decays after PoST over {self.post.length} steps"
         return f"heads of {self.head} channels, state {self.d_state}{without}{after}"

@@ -95,13 +95,13 @@ class Mamba2Mixer(Mixer):
         return self.finish(y), State(h.flatten(1, 2), carry) if want_state else None
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[MambaCall, tuple[Tensor, ...]]:
         z, x, Bmat, Cmat, dt, A, carry = self._project(u, state)
         taper = None if self.decays is None else self.decays.tapers(-A, t0, u.shape[1])
         dt, A = self._by_channel(dt), self._by_channel(A)[:, None].expand(-1, self.shape[1])
         tensors = {"x": x, "z": z, "dt": dt, "A": A, "Bmat": Bmat, "Cmat": Cmat}
-        given = {"layer": self.layer, "t0": t0, "told": told, **self.before(state), **tensors}
+        given = {"layer": self.layer, "t0": t0, "target_length": target_length, **self.before(state), **tensors}
         if taper is None:
             return MambaCall(**given), carry
         return PostCall(**given, taper=self._by_channel(taper).expand_as(dt)), carry

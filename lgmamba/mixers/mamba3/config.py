@@ -28,7 +28,7 @@ class Mamba3Config(MixerBase):
         "score": "-dt A, how fast a step forgets",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
-        "modes": BY_INPUT,
+        "eigenmodes": BY_INPUT,
         "attention": "its decays are no step size times a fixed A, which this probe is of",
     }
     TITLE: ClassVar[str] = "Mamba-3"
@@ -62,7 +62,7 @@ class Mamba3Config(MixerBase):
         return self.TITLE if self.rank == 1 else f"{self.TITLE} (MIMO)"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         more = f", {self.rank} inputs and outputs a head" if self.rank > 1 else ""
         return f"heads of {self.head} channels, state {self.d_state}, {2 * self.pairs} of it rotated{more}"
 

@@ -138,7 +138,7 @@ class Mamba3Mixer(Mixer):
         return (self.shape,)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[Mamba3Call, tuple[()]]:
         wide = torch.promote_types(self.dt_bias.dtype, torch.float32)
         z, x, B, C, dd, aa, tr, th = self.in_proj(u).to(wide).split(self.sizes, dim=-1)
@@ -151,7 +151,7 @@ class Mamba3Mixer(Mixer):
         tensors = {"x": x, "z": z, "B": B, "C": C, "dt": F.softplus(dd + self.dt_bias), "lam": torch.sigmoid(tr)}
         tensors |= {"rate": F.softplus(aa).clamp(min=LEAST_RATE), "turn": math.pi * torch.tanh(th)}
         tensors |= {"skip": by_channel(self.D, self.shape[0], 0), "out": self.w_o, **gains(*u.shape[:2], x)}
-        return Mamba3Call(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return Mamba3Call(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

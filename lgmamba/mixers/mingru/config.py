@@ -27,7 +27,7 @@ class MingruConfig(MixerBase):
         "score": "-ln(1 - z), how much a step forgets and writes",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
-        "modes": BY_INPUT,
+        "eigenmodes": BY_INPUT,
         "attention": "it is no selective scan: its channels have no B and C",
     }
     TITLE: ClassVar[str] = "minGRU"
@@ -47,7 +47,7 @@ class MingruConfig(MixerBase):
     )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.hidden}"
 
     def channels(self, model: "ModelConfig") -> int:

@@ -70,13 +70,13 @@ class MingruMixer(Mixer):
         scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[MingruCall, tuple[()]]:
         z, x = self.in_proj(u).to(torch.promote_types(self.in_proj.weight.dtype, torch.float32)).chunk(2, dim=-1)
         if self.config.candidate == "positive":
             x = torch.where(x >= 0, x + 0.5, torch.sigmoid(x))
         tensors = {"x": x, "forgets": F.softplus(z), **gains(*u.shape[:2], x)}
-        return MingruCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return MingruCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

@@ -27,7 +27,7 @@ class PdssmConfig(MixerBase):
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "slow": "a matrix that moves each number of the state somewhere else has no fractional power of its kind",
         "score": "it always writes B u and moves the state: nothing says of a step how much it matters",
-        "modes": "numbers of the state change places at every step, so that none is a mode with a rate of its own",
+        "eigenmodes": "numbers of the state change places at every step, so that none is a mode with a rate of its own",
         "attention": "its transitions are not diagonal, which those that this probe is of are",
     }
     TITLE: ClassVar[str] = "PD-SSM"
@@ -44,7 +44,7 @@ class PdssmConfig(MixerBase):
     )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state of {self.d_state} complex numbers, {self.dictionary} matrices"
 
     def channels(self, model: "ModelConfig") -> int:

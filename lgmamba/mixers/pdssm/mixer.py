@@ -118,7 +118,7 @@ class PdssmMixer(Mixer):
         return State(_started(None, state.memory[..., 0], self.config.start == "first")[..., None].clone())
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[PdssmCall, tuple[()]]:
         with torch.autocast(u.device.type, enabled=False):  # which entry is largest is not decided in half precision
             u = u.to(torch.promote_types(self.D.dtype, torch.float32))
@@ -127,7 +127,7 @@ class PdssmMixer(Mixer):
             tensors = {"u": u, "b": b, "rate": rate, "phase": 2 * math.pi * torch.sigmoid(self.phase(u))}
             tensors |= {"chosen": self.choose(u).softmax(dim=-1), "dictionary": self.dictionary}
         tensors |= {"first": self.config.start == "first", **gains(*u.shape[:2], u)}
-        return PdssmCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return PdssmCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def recur(self, call: PdssmCall) -> tuple[Tensor, Tensor, tuple[()]]:
         """What is read of every state, its way past the memory beside it, (B, L, 2 N + d)."""

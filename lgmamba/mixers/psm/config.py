@@ -26,7 +26,7 @@ class PsmConfig(MixerBase):
         "state": NO_STATE,
         "window": "its tree is over all chunks; controls truncate and reset read the last steps alone",
         "score": "how much a step counts in a sum is known only when it is made",
-        "modes": NO_STATE,
+        "eigenmodes": NO_STATE,
         "attention": "its weights are softmaxes and not those of a selective scan, which this probe is of",
     }
     TITLE: ClassVar[str] = "PSM"
@@ -43,7 +43,7 @@ class PsmConfig(MixerBase):
         return "whose state has a sum for each binary digit of the chunks read, so that sequences of a batch would have states of different sizes"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"chunks of {self.chunk} steps, {self.heads} heads"
 
     def problem(self, model: "ModelConfig") -> str | None:

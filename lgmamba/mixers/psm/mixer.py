@@ -147,9 +147,9 @@ class PsmMixer(Mixer):
         return stacked.to(self._wide), doubled, tail.to(self._wide)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[PsmCall, tuple[()]]:
-        return PsmCall(layer=self.layer, t0=t0, told=told, u=u, **self.before(state)), ()
+        return PsmCall(layer=self.layer, t0=t0, target_length=target_length, u=u, **self.before(state)), ()
 
     def recur(self, call: PsmCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """By the counter, chunk after chunk."""

@@ -69,8 +69,8 @@ class PythonConfig(MixerBase):
         return {verb: said.get(verb, f"{self.path} does not support it") for verb in VERBS if verb not in self.supports}
 
     @property
-    def words(self) -> str:
-        return f"{self.path}, {self.own.words}"
+    def description(self) -> str:
+        return f"{self.path}, {self.own.description}"
 
     @property
     def alone(self) -> str | None:

@@ -30,7 +30,8 @@ class RglruConfig(MixerBase):
     """The recurrent block of Hawk; with local attention in every third layer, Griffin."""
 
     SUPPORTS: ClassVar[dict[Verb, str]] = {
-        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "score", "modes")
+        verb: EXACT
+        for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "score", "eigenmodes")
     } | {"window": OVERLAPPING}
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "attention": "it is no selective scan: its channels have no B and C",
@@ -59,7 +60,7 @@ class RglruConfig(MixerBase):
         return self.TITLE if self.attention is None else "Griffin"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         more = ", without its short convolution" if self.conv == "none" else ""
         if self.attention is not None:
             more += f", every third layer attention over the last {self.attention.window} steps"

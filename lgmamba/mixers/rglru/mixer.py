@@ -105,7 +105,7 @@ class RglruMixer(Mixer):
         return () if self.conv1d is None else ((self.config.d_conv - 1, self.shape[0]),)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[RglruCall, tuple[Tensor, ...]]:
         x, z = self.in_proj(u).chunk(2, dim=-1)
         carry: tuple[Tensor, ...] = ()
@@ -121,7 +121,7 @@ class RglruMixer(Mixer):
         x, z, r = (v.to(wide) for v in (i * x, F.gelu(z), r))
         rate = POWER * F.softplus(self.Lam.to(wide))
         tensors = {"x": x, "z": z, "r": r, "rate": rate, **gains(*u.shape[:2], x)}
-        return RglruCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), carry
+        return RglruCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), carry
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

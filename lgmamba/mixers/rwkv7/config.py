@@ -28,7 +28,7 @@ class Rwkv7Config(MixerBase):
         "score": "mean of -ln w over a head's keys: how fast a step forgets",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
-        "modes": BY_INPUT,
+        "eigenmodes": BY_INPUT,
         "attention": "what a step removes depends on the state before it, so that its output is no sum over a fixed A",
     }
     TITLE: ClassVar[str] = "RWKV-7"
@@ -43,7 +43,7 @@ class Rwkv7Config(MixerBase):
     gate_rank: Width = Field(128, description="rank of the projection to the gate")
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.width // self.head} heads of {self.head} channels"
 
     def problem(self, model: "ModelConfig") -> str | None:

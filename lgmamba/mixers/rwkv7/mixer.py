@@ -129,7 +129,7 @@ class Rwkv7Mixer(Mixer):
         return ((1, self.mix.shape[1]),)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[Rwkv7Call, tuple[Tensor, ...]]:
         N = self.shape[1]
         wide = torch.promote_types(self.k_k.dtype, torch.float32)
@@ -146,7 +146,9 @@ class Rwkv7Mixer(Mixer):
         r, k, a, forgets = (y.unflatten(-1, (-1, N)) for y in (r, k * (1 + (a - 1) * self.k_a), a, forgets))
         tensors = {"r": r, "k": k, "kappa": kappa, "removes": a, "forgets": forgets, "v": v, "gate": gate}
         tensors |= {"bonus": (r * self.r_k * k).sum(-1), **gains(*u.shape[:2], v)}
-        return Rwkv7Call(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), (u[:, -1:],)
+        return Rwkv7Call(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), (
+            u[:, -1:],
+        )
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

@@ -14,7 +14,7 @@ class S4dConfig(MixerBase):
     """S4D-Lin in Mamba's gated block, without selection."""
 
     SUPPORTS: ClassVar[dict[Verb, str]] = {
-        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "modes")
+        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "eigenmodes")
     } | {"window": OVERLAPPING}
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": NOT_SELECTIVE,
@@ -33,7 +33,7 @@ class S4dConfig(MixerBase):
     _ordered = model_validator(mode="after")(steps_ordered)
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.d_state} complex modes a channel"
 
     def channels(self, model: "ModelConfig") -> int:

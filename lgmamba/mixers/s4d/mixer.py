@@ -89,7 +89,7 @@ class S4dMixer(Mixer):
         scale_by_depth(config.n_layer, self.out_proj.weight)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[S4dCall, tuple[()]]:
         x, z = self.in_proj(u).chunk(2, dim=-1)
         A_log, A_imag, C_real, C_imag, log_dt, skip, x, z = (
@@ -98,7 +98,7 @@ class S4dMixer(Mixer):
         )
         A, C = torch.complex(-torch.exp(A_log), A_imag), torch.complex(C_real, C_imag)
         tensors = {"x": x, "z": z, "A": A, "dt": torch.exp(log_dt), "C": C, "skip": skip, **gains(*u.shape[:2], x)}
-        return S4dCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return S4dCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

@@ -59,9 +59,9 @@ class ShmambaMixer(MambaMixer):
         return self.out_of_ball(y), after
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[MambaCall, tuple[Tensor, ...]]:
-        return super().prepare(self.into_ball(u), state, t0, dt_offset, told)
+        return super().prepare(self.into_ball(u), state, t0, dt_offset, target_length)
 
     def finish(self, y: Tensor) -> Tensor:
         return self.out_of_ball(super().finish(y))

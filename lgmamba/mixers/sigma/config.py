@@ -30,7 +30,7 @@ class SigmaConfig(WithMamba):
         "read": ANEW,
         "state": ANEW,
         "score": ANEW,
-        "modes": ANEW,
+        "eigenmodes": ANEW,
         "attention": "its output is made of two scans and a GRU, and is no weighted sum over a fixed A",
     }
     TITLE: ClassVar[str] = "SIGMA"
@@ -48,7 +48,7 @@ class SigmaConfig(WithMamba):
         return "whose state grows with every step, so that sequences of a batch would have states of different sizes"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.d_state}, GRU of {self.width}, all but the last {self.unflipped} flipped"
 
     @property

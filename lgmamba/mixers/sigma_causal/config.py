@@ -28,7 +28,7 @@ class SigmaCausalConfig(WithMamba):
         "reset": EXACT,
         "window": OVERLAPPING,
         "score": "Mamba-1's step sizes",
-        "modes": "Mamba-1's",
+        "eigenmodes": "Mamba-1's",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "attention": "a GRU beside the scan has a part in its output, which is no weighted sum of inputs",
@@ -47,7 +47,7 @@ class SigmaCausalConfig(WithMamba):
         return "torch's GRU"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.d_state}, GRU of {self.width}"
 
     def channels(self, model: "ModelConfig") -> int:

@@ -93,15 +93,17 @@ class SigmaCausalMixer(Mixer):
         return x, convolved, self.by_silu(F.silu(h)) + self.by_sigmoid(torch.sigmoid(h)), (padded[:, x.shape[1] :],)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[SigmaCausalCall, tuple[Tensor, ...]]:
         x, convolved, gate, carry = self._sides(u, state)
-        scan, _ = self.mamba.prepare(x, None, t0, None, told)
+        scan, _ = self.mamba.prepare(x, None, t0, None, target_length)
         with torch.autocast(u.device.type, enabled=False):
             gates = F.linear(convolved.to(self.gru.weight_ih_l0.dtype), self.gru.weight_ih_l0)
         tensors = {name: getattr(scan, name) for name in ("A", *MambaCall.PER_STEP)}
         tensors |= {"gates": gates, "gru_pace": torch.ones_like(gates[..., 0]), "gate": gate}
-        return SigmaCausalCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), carry
+        return SigmaCausalCall(
+            layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors
+        ), carry
 
     def fast(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, want_state: bool

@@ -32,7 +32,7 @@ class UmambaConfig(WithMamba):
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": BY_BLOCKS,
-        "modes": BY_BLOCKS,
+        "eigenmodes": BY_BLOCKS,
         "attention": "outputs of coarse scales are held until the next, which is no selective scan over the steps",
     }
     TITLE: ClassVar[str] = "Mamba-1 at several scales"
@@ -50,7 +50,7 @@ class UmambaConfig(WithMamba):
     )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"state {self.d_state} at each of the scales {', '.join(map(str, self.scales))}"
 
     def problem(self, model: "ModelConfig") -> str | None:

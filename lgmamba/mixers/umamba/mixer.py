@@ -105,12 +105,12 @@ class UmambaMixer(Mixer):
         return (), (S, self.width), (self.shape[0],)
 
     def prepare(
-        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, told: Tensor | None
+        self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[UmambaCall, tuple[()]]:
         tensors = gains(*u.shape[:2], next(self.parameters()))
         one = tensors["pace"]
         tensors |= {"u": u, "open": one[..., 0], "entered": one, "at": self._at}
-        return UmambaCall(layer=self.layer, t0=t0, told=told, **self.before(state), **tensors), ()
+        return UmambaCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def _held(self, call: UmambaCall) -> tuple[Tensor, ...]:
         if call.held:

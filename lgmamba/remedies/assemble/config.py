@@ -50,7 +50,7 @@ class AssembleConfig(RemedyEntry):
         return self.windows == "cover"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         which = "consecutive" if self.windows == "consecutive" else "covering"
         again = f" in {self.groupings} groupings" if self.groupings > 1 else ""
         return f"{which} windows of L0 steps{again}, {'mean' if self.take == 'mean' else 'the newest'} of those that read a cell"

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.model.reading import AnyReadable
-from lgmamba.model.runner import read_at_steps, run_sequence, told
+from lgmamba.model.runner import read_at_steps, run_sequence, target_lengths
 from lgmamba.remedies.assemble.config import AssembleConfig
 from lgmamba.remedies.remedy import Kind, Parts
 
@@ -43,13 +43,13 @@ def assemble(
     mode: str,
     windows: Windows = "consecutive",
     combine: Combine = "mean",
-    piece: int = 64,
+    chunk: int = 64,
     groupings: int = 1,
 ) -> Tensor:
     """Reconstructions at several steps; arguments and result as in `lgmamba.model.runner.run_sequence`.
 
     Args:
-        model, sequences, steps, piece: as there. Steps up to L0 are ordinary reading.
+        model, sequences, steps, chunk: as there. Steps up to L0 are ordinary reading.
         mode: prefix, windows end at T, T - L0, T - 2 L0, ..., and the first is moved to start at the first step, so that it
             overlaps the next but is no shorter; or stream, windows end at L0, 2 L0, ..., and count once they are complete.
         windows: which steps make a window, see above.
@@ -70,11 +70,11 @@ def assemble(
     if groupings < 1 or (groupings > 1 and combine == "newest"):
         raise ValueError(f"groupings >= 1, and 1 with combine='newest'; got {groupings} with combine={combine!r}")
     short = [t for t in steps if t <= model.L0]
-    found = [run_sequence(model, sequences, short, mode, piece)] if short else []
-    sums = sums_of(model, sequences, piece)
+    found = [run_sequence(model, sequences, short, mode, chunk)] if short else []
+    sums = sums_of(model, sequences, chunk)
     for T in steps[len(short) :]:
         if mode == "prefix":
-            sums = sums_of(model, sequences, piece)
+            sums = sums_of(model, sequences, chunk)
         ahead = sequences.upto(T if mode == "prefix" else T // model.L0 * model.L0)
         for n in range(groupings):
             for window in _windows(ahead, model.L0, windows, n)[sums.windows if mode == "stream" else 0 :]:
@@ -123,16 +123,16 @@ def random_windows(positions: Tensor, order: Tensor) -> Tensor:
     return order[positions].sort(dim=2).values
 
 
-def sums_of(model: SequenceModel, sequences: Sequences, piece: int) -> "_Means":
+def sums_of(model: SequenceModel, sequences: Sequences, chunk: int) -> "_Means":
     """Running sums over windows: cell by cell where steps show cells, of whole predictions elsewhere."""
-    return (_Cells if sequences.TIED else _Means)(model, sequences, piece)
+    return (_Cells if sequences.TIED else _Means)(model, sequences, chunk)
 
 
 class _Means:
     """The mean of what the windows predict, or what the newest does."""
 
-    def __init__(self, model: SequenceModel, sequences: Sequences, piece: int):
-        self.model, self.piece = model, piece
+    def __init__(self, model: SequenceModel, sequences: Sequences, chunk: int):
+        self.model, self.chunk = model, chunk
         self.windows = self.counted = 0
         self.total: Tensor | float = 0.0
 
@@ -144,7 +144,7 @@ class _Means:
 
     def _read(self, window: Sequences) -> Tensor:
         L0 = window.T
-        return read_at_steps(self.model, window, [L0], told(self.model, len(window), L0), self.piece)[:, 0]
+        return read_at_steps(self.model, window, [L0], target_lengths(self.model, len(window), L0), self.chunk)[:, 0]
 
     def prediction(self) -> Tensor:
         """(B, *shape)."""
@@ -154,19 +154,19 @@ class _Means:
 class _Cells(_Means):
     """The same cell by cell, over the windows that read the cell; over all of them where none did."""
 
-    def __init__(self, model: SequenceModel, sequences: Sequences, piece: int):
-        super().__init__(model, sequences, piece)
+    def __init__(self, model: SequenceModel, sequences: Sequences, chunk: int):
+        super().__init__(model, sequences, chunk)
         self.of_cell: Tensor | float = 0.0  # (B, G, K) over windows that read the cell
         size = (len(sequences), sequences.n_cells, 1)
         self.count = torch.zeros(size, device=sequences.device, dtype=model.dtype)  # how many did
 
     def add(self, window: Sequences, combine: Combine) -> None:
-        drawn = self.model.split(self._read(window))
+        prediction = self.model.split(self._read(window))
         was_read = torch.zeros_like(self.count).scatter_(1, window.cells[..., None], 1.0)
         keep = 1 - was_read if combine == "newest" else 1.0
-        self.of_cell = keep * self.of_cell + was_read * drawn
+        self.of_cell = keep * self.of_cell + was_read * prediction
         self.count = keep * self.count + was_read
-        self.total, self.windows = self.total + drawn, self.windows + 1
+        self.total, self.windows = self.total + prediction, self.windows + 1
 
     def prediction(self) -> Tensor:
         of_cell = self.of_cell / self.count.clamp(min=1)
@@ -174,8 +174,8 @@ class _Cells(_Means):
 
 
 def build(entry: AssembleConfig, values: Any, model: AnyReadable, last: int) -> Parts:
-    def reader(model: SequenceModel, sequences: Sequences, steps: list[int], piece: int) -> Tensor:
-        return assemble(model, sequences, steps, entry.mode, entry.windows, entry.take, piece, entry.groupings)
+    def reader(model: SequenceModel, sequences: Sequences, steps: list[int], chunk: int) -> Tensor:
+        return assemble(model, sequences, steps, entry.mode, entry.windows, entry.take, chunk, entry.groupings)
 
     def after_L0(T: int) -> int:
         return (T if entry.mode == "prefix" else T // model.L0 * model.L0) - model.L0

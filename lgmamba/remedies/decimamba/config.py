@@ -60,7 +60,7 @@ class DeciMambaConfig(RemedyEntry):
         return isinstance(self.layers, str) or self.mode == "stream"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         if self.mode == "stream":
             return "keep step t with probability L0/t, by the size of dt in one layer; draw at the last step kept"
         kept = {"step_size": "largest dt", "random": "random steps", "newest": "newest steps"}[self.score]

@@ -50,7 +50,7 @@ def decimate(
     if score == "random" and generator is None:
         raise ValueError("score='random' needs a generator")
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         if call.layer not in layers:
             return call
         if call.t0:
@@ -61,11 +61,11 @@ def decimate(
             return call
         return replace(call, keep=_keep(_scores(call, score, generator), wanted, protected))
 
-    return plan
+    return hook
 
 
 class KeptSteps:
-    """A plan that changes nothing and notes which steps of a sequence arrive above each layer; put it after a decimating plan.
+    """A hook that changes nothing and notes which steps of a sequence arrive above each layer; put it after a decimating hook.
 
     Attributes:
         kept: layer -> (B, K) 0-based steps whose outputs leave the layer, of the sequence read last.
@@ -128,18 +128,18 @@ def build(entry: DeciMambaConfig, values: Any, model: AnyReadable, last: int) ->
     if entry.mode == "stream":
         (layer,), table = layers, tables_of([values["theta"]], values["lengths"])[0]
 
-        def reader(model: SequenceModel, sequences: Sequences, steps: list[int], piece: int) -> Tensor:
-            return read_decimated(model, sequences, steps, layer, table, piece)
+        def reader(model: SequenceModel, sequences: Sequences, steps: list[int], chunk: int) -> Tensor:
+            return read_decimated(model, sequences, steps, layer, table, chunk)
 
-        return {"reader": reader, "plan": lambda T: DeciStream(layer, table)}
+        return {"reader": reader, "make_hook": lambda T: DeciStream(layer, table)}
 
-    def plan(T: int) -> Hook | None:
+    def make_hook(T: int) -> Hook | None:
         if T <= L0:
             return None
         generator = torch.Generator().manual_seed(T)
         return decimate(layers, steps_kept(entry, L0), entry.beta, 1, entry.protected, entry.score, generator)
 
-    return {"plan": plan, "whole": True}
+    return {"make_hook": make_hook, "whole": True}
 
 
 def steps_kept(entry: DeciMambaConfig, L0: int) -> int:
@@ -160,15 +160,15 @@ def calibrate(entry: DeciMambaConfig, images: CalibrationSet) -> Calibrated:
         scored = entry.model_copy(update={"score": "step_size"})  # ablations of the score decimate where the score does
         remedy = remedy_of(scored, build(scored, values, images.model, images.lengths[-1]))
         sequences, steps = images.sequences, torch.tensor(images.lengths, device=images.sequences.device)
-        keys = torch.zeros(len(sequences), sequences.T, device=sequences.device)
-        prediction = read_with(images.model, remedy, sequences, keys, images.lengths, images.piece)
+        random_scores = torch.zeros(len(sequences), sequences.T, device=sequences.device)
+        prediction = read_with(images.model, remedy, sequences, random_scores, images.lengths, images.chunk)
         found[layer] = values | {"loss": float(images.task.mean_loss(prediction, sequences, steps))}
     best = min(found, key=lambda layer: found[layer]["loss"])
     values = found[best] | {"loss_by_layer": {str(layer): v["loss"] for layer, v in found.items()}}
     if entry.layers == "best_and_above":
         values["layers"] = [layer for layer in candidates if layer >= best]
-    passes = 2 * len(found) * (1 if tables else len(images.lengths)) + 2 * bool(tables)
-    return Calibrated(values, passes)
+    n_forward = 2 * len(found) * (1 if tables else len(images.lengths)) + 2 * bool(tables)
+    return Calibrated(values, n_forward)
 
 
 def _norm_tables(images: CalibrationSet, layers: Iterable[int]) -> dict[int, Thresholds]:

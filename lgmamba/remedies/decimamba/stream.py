@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lgmamba.mixers.contract import Call, gather_steps
 from lgmamba.model import SequenceModel, Sequences
-from lgmamba.model.runner import ends, read_pieces, told
+from lgmamba.model.runner import ends, read_pieces, target_lengths
 from lgmamba.remedies.base import steps_of
 from lgmamba.remedies.longmamba.filters import StepSizeRecorder, Thresholds
 
@@ -27,7 +27,7 @@ def norm_thresholds(recorder: StepSizeRecorder, layer: int, L0: int, lengths: Se
 
 
 class DeciStream:
-    """A plan that masks steps from one layer up, and knows which.
+    """A hook that masks steps from one layer up, and knows which.
 
     Args:
         layer: the decimating layer.
@@ -51,22 +51,24 @@ class DeciStream:
 
 @torch.no_grad()
 def read_decimated(
-    model: SequenceModel, sequences: Sequences, steps: list[int], layer: int, table: Thresholds, piece: int = 64
+    model: SequenceModel, sequences: Sequences, steps: list[int], layer: int, table: Thresholds, chunk: int = 64
 ) -> Tensor:
     """Predictions in stream mode; arguments and result as in `lgmamba.model.runner.read_at_steps`.
 
     Args:
         layer, table: see `DeciStream`. A length-adaptive model is told L0.
     """
-    plan, last = DeciStream(layer, table), None
+    hook, last = DeciStream(layer, table), None
     wanted = []
-    for part in read_pieces(model, sequences, ends(steps[-1:], piece), told(model, len(sequences), model.L0), plan):
+    for part in read_pieces(
+        model, sequences, ends(steps[-1:], chunk), target_lengths(model, len(sequences), model.L0), hook
+    ):
         outputs, L = part.outputs, part.stop - part.start
         if last is not None:  # in front, for steps before the first one kept in this piece
             outputs = torch.cat([last[:, None], outputs], dim=1)
-            plan.kept = torch.cat([torch.ones_like(plan.kept[:, :1]), plan.kept], dim=1)
+            hook.kept = torch.cat([torch.ones_like(hook.kept[:, :1]), hook.kept], dim=1)
         rows = torch.arange(outputs.shape[1], device=outputs.device)
-        newest = torch.where(plan.kept, rows, 0).cummax(dim=1).values
+        newest = torch.where(hook.kept, rows, 0).cummax(dim=1).values
         outputs = gather_steps(outputs, newest)[:, -L:]
         last = outputs[:, -1]
         wanted += [outputs[:, t - part.start - 1] for t in steps if part.start < t <= part.stop]

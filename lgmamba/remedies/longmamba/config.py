@@ -57,7 +57,7 @@ class LongMambaConfig(RemedyEntry):
         return True
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         where = {"global": "channels of long memory", "all": "all channels", "random": "as many random channels"}
         kept = {
             "closed_form": "mask small dt",
@@ -70,4 +70,4 @@ class LongMambaConfig(RemedyEntry):
 
     @property
     def requires(self) -> frozenset[Verb]:
-        return frozenset({"mask", "score", "modes"})
+        return frozenset({"mask", "score", "eigenmodes"})

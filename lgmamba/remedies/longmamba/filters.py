@@ -29,7 +29,7 @@ Form = Literal["slow", "mean", "stepmean"]
 
 
 class StepSizeRecorder:
-    """A plan that changes nothing and keeps every layer's step sizes: the calibration pass.
+    """A hook that changes nothing and keeps every layer's step sizes: the calibration pass.
 
     Args:
         rates: whether to keep A as well, which takes a mixer with modes.
@@ -185,12 +185,12 @@ def mask_steps(tables: Sequence[Thresholds], channels: Sequence[Tensor] | None =
         T: length of the sequence, prefix mode; None for that of every step t, stream mode.
     """
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         t = steps_of(call)
         theta = tables[call.layer].at(t if T is None else torch.full_like(t, T))
         return call.mask(_spared(call, call.score() > theta, channels))
 
-    return plan
+    return hook
 
 
 def filter_steps(filters: Sequence[ChannelFilter], L0: int, T: int) -> Hook:
@@ -212,7 +212,7 @@ def mask_random_steps(
     """
     generator = torch.Generator()
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         draws = []
         for t in steps_of(call).long().tolist():
             generator.manual_seed((seed * 1_000_003 + call.layer) * 1_000_003 + t)
@@ -221,7 +221,7 @@ def mask_random_steps(
         keeps = (torch.stack(draws).to(t.device) < shares[call.layer].to(t.device)) | (t <= after)
         return call.mask(_spared(call, keeps, channels))
 
-    return plan
+    return hook
 
 
 def selected_everything(channels: Sequence[Sequence[bool]]) -> str | None:
@@ -252,7 +252,7 @@ def keep_to_budget(budgets: Sequence[Tensor], channels: Sequence[Tensor] | None 
         ValueError: when called, if the sequence is not read in one piece.
     """
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         if call.t0:
             raise ValueError(f"a budget is that of a whole sequence; this piece starts after step {call.t0}")
         ordered, order = call.score().sort(dim=1, descending=True, stable=True)
@@ -260,7 +260,7 @@ def keep_to_budget(budgets: Sequence[Tensor], channels: Sequence[Tensor] | None 
         keeps = torch.zeros_like(within).scatter_(1, order, within)
         return call.mask(_spared(call, keeps, channels))
 
-    return plan
+    return hook
 
 
 def _spared(call: Call, keeps: Tensor, channels: Sequence[Tensor] | None) -> Tensor:

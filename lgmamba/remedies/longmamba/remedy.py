@@ -28,7 +28,7 @@ def build(entry: LongMambaConfig, values: Any, model: AnyReadable, last: int) ->
     channels = None if entry.channels == "all" else [torch.tensor(mask) for mask in values["channels"]]
     if entry.threshold == "bound":
         budgets = [torch.tensor(Q) for Q in values["budgets"]]
-        return {"plan": lambda T: None if T <= model.L0 else keep_to_budget(budgets, channels), "whole": True}
+        return {"make_hook": lambda T: None if T <= model.L0 else keep_to_budget(budgets, channels), "whole": True}
     if entry.steps == "random":
 
         def at_random(T: int) -> Hook | None:
@@ -36,9 +36,9 @@ def build(entry: LongMambaConfig, values: Any, model: AnyReadable, last: int) ->
                 return None
             return mask_random_steps([torch.tensor(v) for v in values["shares"][str(T)]], T, channels)
 
-        return {"plan": at_random}
+        return {"make_hook": at_random}
     tables = tables_of(values["theta"], values["lengths"])
-    return {"plan": lambda T: mask_steps(tables, channels, T)}
+    return {"make_hook": lambda T: mask_steps(tables, channels, T)}
 
 
 def tables_of(theta: list, lengths: list[int]) -> list[Thresholds]:

@@ -39,7 +39,7 @@ class NormaliseStateConfig(RemedyEntry):
         return True
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         when = "every step" if self.every == 1 else f"every {self.every} steps"
         return f"|h| of a {self.groups} at most its {self.quantile:g} quantile within L0, {when}"
 

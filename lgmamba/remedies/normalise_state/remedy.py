@@ -29,7 +29,7 @@ def normalise_state(largest: Sequence[float | Tensor], every: int = 1, after: in
         after: L0 for the identity up to the training length.
     """
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         end = call.t0 + call.shape[1]
         if end % every or end <= after:
             return call
@@ -46,11 +46,11 @@ def normalise_state(largest: Sequence[float | Tensor], every: int = 1, after: in
 
         return call.then(clip)
 
-    return piecewise(cuts_every(every), plan)
+    return piecewise(cuts_every(every), hook)
 
 
 class StateNormRecorder:
-    """A plan that changes nothing and keeps the largest norm of each sequence's states: the calibration pass.
+    """A hook that changes nothing and keeps the largest norm of each sequence's states: the calibration pass.
 
     Args:
         groups: layer, norms over all channels and modes; channel, of each channel over its modes.
@@ -60,10 +60,10 @@ class StateNormRecorder:
     def __init__(self, groups: Groups = "layer", every: int = 1) -> None:
         self.groups = groups
         self._largest: dict[int, list[Tensor]] = {}
-        self._plan = piecewise(cuts_every(every), self._look)
+        self._hook = piecewise(cuts_every(every), self._look)
 
     def __call__(self, call: Call) -> Call:
-        return self._plan(call)
+        return self._hook(call)
 
     def thresholds(self, quantile: float = 0.99) -> list[float | Tensor]:
         """p for each layer, as `normalise_state` takes it: that quantile over sequences."""
@@ -95,7 +95,7 @@ def _norms(h: Tensor, groups: Groups) -> Tensor:
 def build(entry: NormaliseStateConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     device = model.device
     largest = [torch.tensor(p, device=device) if isinstance(p, list) else p for p in values["largest"]]
-    return {"plan": lambda T: normalise_state(largest, entry.every, after=model.L0)}
+    return {"make_hook": lambda T: normalise_state(largest, entry.every, after=model.L0)}
 
 
 @torch.no_grad()

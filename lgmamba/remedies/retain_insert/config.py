@@ -32,7 +32,7 @@ class RetainInsertConfig(RemedyEntry):
         return "gains"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"extra decay 1 - 1/({self.horizon:g} L0)" + (
             f", writes x {self.insertion:g}" if self.insertion != 1 else ""
         )

@@ -41,7 +41,7 @@ def retain_and_insert(retention: float, insertion: float = 1.0, after: int = 0) 
     rate = -math.log(retention)
     longest = max(1, int(min(LARGEST_EXPONENT / rate, 2**31))) if rate > 0 else 2**31
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         if call.t0 < after:
             return call
         L, like = call.shape[1], call.like
@@ -51,19 +51,19 @@ def retain_and_insert(retention: float, insertion: float = 1.0, after: int = 0) 
         read = torch.exp(-rate * steps).to(like.dtype)
         return call.write(write).read(read).then(lambda h: h * retention**L, first=True)
 
-    by_piece, by_step = (piecewise(cuts_every(n, after), plan) for n in (longest, 1))
+    by_piece, by_step = (piecewise(cuts_every(n, after), hook) for n in (longest, 1))
     return lambda call: (by_piece if call.LINEAR else by_step)(call)
 
 
 def build(entry: RetainInsertConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     L0, retention = model.L0, horizon_retention(model.L0, entry.horizon)
 
-    def plan(T: int | None) -> Hook | None:
+    def make_hook(T: int | None) -> Hook | None:
         if T is None:
             return retain_and_insert(retention, entry.insertion, after=L0)
         return None if T <= L0 else retain_and_insert(retention, entry.insertion)
 
-    return {"plan": plan}
+    return {"make_hook": make_hook}
 
 
 KIND = Kind(build)

@@ -39,7 +39,7 @@ class ScheduleConfig(RemedyEntry):
         return True
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         of = {
             "step_size": "dt by layer",
             "modes": "dt by layer, B and C by mode",

@@ -74,11 +74,11 @@ class GainSchedule:
         """M."""
         return self.n_layer * len(self.knots) * self.per_knot
 
-    def plan(self, factors: Tensor) -> Hook:
-        """The plan of factors (M,), each above 0, by layer, then knot; gradients flow to them."""
+    def hook(self, factors: Tensor) -> Hook:
+        """The hook of factors (M,), each above 0, by layer, then knot; gradients flow to them."""
         ln = factors.double().log().reshape(self.n_layer, len(self.knots), self.per_knot)
 
-        def plan(call: Call) -> Call:
+        def hook(call: Call) -> Call:
             weights = self._weights(steps_of(call))  # (L, K)
             s = (weights @ ln[call.layer].to(weights.device)).exp().to(call.like)  # (L, per_knot)
             call = call.slow(s[:, :1])
@@ -92,7 +92,7 @@ class GainSchedule:
             step, enter = rest.split(D, dim=1)
             return call.slow(step).enter(enter)
 
-        return plan
+        return hook
 
     def _weights(self, t: Tensor) -> Tensor:
         """Weight of each knot at steps (L,): (L, K), rows sum to 1 from the first knot on and to 0 up to L0."""
@@ -109,8 +109,8 @@ class GainSchedule:
 def build(entry: ScheduleConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     (found,) = values["T"].values()
     device = model.device
-    plan = GainSchedule.of(model, values["knots"], entry.gains).plan(torch.tensor(found["factors"], device=device))
-    return {"plan": lambda T: plan}
+    hook = GainSchedule.of(model, values["knots"], entry.gains).hook(torch.tensor(found["factors"], device=device))
+    return {"make_hook": lambda T: hook}
 
 
 def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Calibrated:
@@ -120,11 +120,11 @@ def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Calibrated:
     schedule = GainSchedule.of(images.model, knots, entry.gains)
     steps = sorted({*images.lengths, *(T for T in images.steps if L0 < T <= last)})
     loss, held_out = (
-        images.half(second).loss(steps, "stream", schedule.plan, images.piece) for second in (False, True)
+        images.half(second).loss(steps, "stream", schedule.hook, images.chunk) for second in (False, True)
     )
     found = search("gradient", loss, held_out, schedule.n_factors, images)
     values = {"factors": found.factors, "before": found.before, "after": found.after}
-    return Calibrated({"knots": knots, "T": {str(last): values}}, found.passes)
+    return Calibrated({"knots": knots, "T": {str(last): values}}, found.n_forward)
 
 
 KIND = Kind(build, calibrate)

@@ -79,7 +79,7 @@ class SpectrumConfig(RemedyEntry):
         return self.calibrate != "none"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         if self.form == "clip" and self.band is not None:
             return f"|A| within its quantiles {self.band[0]:g} to {self.band[1]:g}"
         of = {"global": "", "layer": " by layer", "mode": " by layer and mode", "channel_mode": " by channel and mode"}
@@ -89,6 +89,6 @@ class SpectrumConfig(RemedyEntry):
     @property
     def requires(self) -> frozenset[Verb]:
         if self.form == "clip":
-            return frozenset({"decay", "modes"})
+            return frozenset({"decay", "eigenmodes"})
         acts: frozenset[Verb] = frozenset({"decay"})
         return acts | CLOSED_FORM if "closed_form" in (self.calibrate, self.start) else acts

@@ -9,7 +9,7 @@ pow    |A| <- |A|^s           about |A| = 1, which stays as it is; what the rele
 clip   |A| <- within a band of the layer's own quantiles
 
 mult with s and step sizes times s differ by an output gain: y_dt - Dskip x = s (y_A - Dskip x), exactly. So s < 1 lengthens memory
-in both, but here the state grows by about 1 / s. As they stand the plans are for prefix mode; `base.follow_length` makes factors
+in both, but here the state grows by about 1 / s. As they stand the hooks are for prefix mode; `base.follow_length` makes factors
 follow t, constant within blocks of steps, and `base.beyond` leaves the steps up to L0 alone.
 Glossary: `lgmamba.remedies`; D channels, N modes.
 """
@@ -45,11 +45,11 @@ def scale_spectrum(form: Literal["mult", "pow"], per_layer: Sequence[float | Ten
     if not smallest > 0:
         raise ValueError(f"factors must be above 0; got {smallest}")
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         s = per_layer[call.layer]
         return call.decay(s if form == "mult" else lambda rates: rates ** (s.to(rates) if isinstance(s, Tensor) else s))
 
-    return plan
+    return hook
 
 
 def clip_spectrum(low: float, high: float) -> Hook:
@@ -79,14 +79,14 @@ def factor_hooks(entry: SpectrumConfig, factors: LengthFactors, config: Sizes) -
 
 def build(entry: SpectrumConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     if entry.form != "clip":
-        return {"plan": given_or_found(entry, values, model, last, factor_hooks)}
+        return {"make_hook": given_or_found(entry, values, model, last, factor_hooks)}
 
-    def plan(T: int | None) -> Hook | None:
+    def make_hook(T: int | None) -> Hook | None:
         if T is None:
             return beyond(model.L0, clip_spectrum(*entry.band))
         return None if T <= model.L0 else clip_spectrum(*entry.band)
 
-    return {"plan": plan}
+    return {"make_hook": make_hook}
 
 
 def calibrate(entry: SpectrumConfig, images: CalibrationSet) -> Calibrated:

@@ -92,7 +92,7 @@ class StepSizeConfig(RemedyEntry):
         return self.calibrate != "none" or self.form == "norm"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         if self.form in ("layer", "channel"):
             return f"s dt by {self.form}, {how_found(self.calibrate, self.factor, self.start, self.bounds)}"
         if self.form == "norm":

@@ -33,13 +33,13 @@ def scale_step_sizes(
         per_layer: one entry for each layer, a number or (D,); None for 1. Calibrated for one length: use them in prefix mode.
     """
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         if schedule is not None:
             s = (schedule if callable(schedule) else schedule[call.layer])(steps_of(call))
             call = call.slow(s.reshape(len(s), -1))
         return call if per_layer is None else call.slow(per_layer[call.layer])
 
-    return plan
+    return hook
 
 
 def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None = None) -> Hook:
@@ -55,14 +55,14 @@ def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None =
         ValueError: when called, if totals are None and the sequence is not read in one piece.
     """
 
-    def plan(call: Call) -> Call:
+    def hook(call: Call) -> Call:
         if totals is None and call.t0:
             raise ValueError(f"the sum over the sequence needs it in one piece; this piece starts after step {call.t0}")
         score = call.score()
         total = score.sum(1, keepdim=True) if totals is None else totals[call.layer].to(score)
         return call.slow(budgets[call.layer].to(score) / total)
 
-    return plan
+    return hook
 
 
 def cumulative_steps(step_sizes: dict[int, list[Tensor]], T: int) -> list[Tensor]:
@@ -88,7 +88,7 @@ def _power(entry: StepSizeConfig, factors: Tensor, L0: int) -> Hook:
     return scale_step_sizes([power_schedule(L0, entry.power * f) for f in factors])
 
 
-def _norm_plan(values: Any, T: int) -> Hook:
+def _norm_hook(values: Any, T: int) -> Hook:
     budgets, totals = (
         [torch.tensor(v, dtype=torch.float64) for v in found]
         for found in (values["budgets"], values["T"][str(T)]["totals"])
@@ -99,15 +99,15 @@ def _norm_plan(values: Any, T: int) -> Hook:
 def build(entry: StepSizeConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     L0 = model.L0
     if entry.form in ("layer", "channel"):
-        return {"plan": given_or_found(entry, values, model, last, factor_hooks)}
+        return {"make_hook": given_or_found(entry, values, model, last, factor_hooks)}
     if entry.form == "norm":
-        return {"plan": lambda T: None if T <= L0 else _norm_plan(values, T)}
+        return {"make_hook": lambda T: None if T <= L0 else _norm_hook(values, T)}
     if entry.form == "uniform":
-        return {"plan": lambda T: scale_step_sizes(constant_schedule(L0, T, entry.power))}
+        return {"make_hook": lambda T: scale_step_sizes(constant_schedule(L0, T, entry.power))}
     if values is None:
-        return {"plan": lambda T: scale_step_sizes(power_schedule(L0, entry.power))}
+        return {"make_hook": lambda T: scale_step_sizes(power_schedule(L0, entry.power))}
     (found,) = values["T"].values()
-    return {"plan": lambda T: _power(entry, torch.tensor(found["factors"], dtype=torch.float64), L0)}
+    return {"make_hook": lambda T: _power(entry, torch.tensor(found["factors"], dtype=torch.float64), L0)}
 
 
 def calibrate(entry: StepSizeConfig, images: CalibrationSet) -> Calibrated:
@@ -119,13 +119,13 @@ def calibrate(entry: StepSizeConfig, images: CalibrationSet) -> Calibrated:
 def _calibrate_power(entry: StepSizeConfig, images: CalibrationSet) -> Calibrated:
     """Under "T" at the longest length: a factor on p for each layer, for the mean error over lengths of one pass."""
 
-    def make_plan(factors: Tensor) -> Hook:
+    def make_hook(factors: Tensor) -> Hook:
         return _power(entry, factors, images.model.L0)
 
-    losses = [images.half(second).loss(images.lengths, "stream", make_plan, images.piece) for second in (False, True)]
+    losses = [images.half(second).loss(images.lengths, "stream", make_hook, images.chunk) for second in (False, True)]
     found = search(entry.calibrate, *losses, images.model.config.n_layer, images)
     values = {"factors": found.factors, "before": found.before, "after": found.after}
-    return Calibrated({"T": {str(images.lengths[-1]): values}}, found.passes)
+    return Calibrated({"T": {str(images.lengths[-1]): values}}, found.n_forward)
 
 
 @torch.no_grad()

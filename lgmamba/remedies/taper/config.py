@@ -24,9 +24,9 @@ class TaperConfig(RemedyEntry):
         return "decays"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return "|A| times (L0/t)^\u03b1, \u03b1 from 1 for the slowest mode to 0 for the fastest"
 
     @property
     def requires(self) -> frozenset[Verb]:
-        return frozenset({"decay", "modes"})
+        return frozenset({"decay", "eigenmodes"})

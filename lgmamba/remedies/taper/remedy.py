@@ -29,7 +29,7 @@ def taper(L0: int, t: float) -> Hook:
 def build(entry: TaperConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     L0 = model.L0
     hook = follow_length(L0, max(1, L0 // BLOCKS), lambda t: taper(L0, t))
-    return {"plan": lambda T: hook}
+    return {"make_hook": lambda T: hook}
 
 
 KIND = Kind(build)

@@ -42,7 +42,7 @@ class WindowConfig(RemedyEntry):
         return self.form
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         exactly = "" if self.form == "exact" else f"{self.r / 2:g} to "
         return f"every state holds the last {exactly}{self.r:g} L0 steps"
 

@@ -18,7 +18,7 @@ def sliding_window(r: int, form: Literal["exact", "overlap"] = "exact") -> Hook:
         r: window, steps, >= 1. Sequences of at most r steps are read as ever.
         form: exact; or overlap, which is cheaper and holds between r / 2 and r steps.
     Raises:
-        ValueError: r or form out of range; when called, if an earlier plan of a chain replaces the scan too, or the piece
+        ValueError: r or form out of range; when called, if an earlier hook of a chain replaces the scan too, or the piece
             before was read without the window.
     """
     if r < 1 or form not in ("exact", "overlap"):
@@ -28,7 +28,7 @@ def sliding_window(r: int, form: Literal["exact", "overlap"] = "exact") -> Hook:
 
 def build(entry: WindowConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     r = max(1, round(entry.r * model.L0))
-    return {"plan": lambda T: None if T is not None and T <= model.L0 else sliding_window(r, entry.form)}
+    return {"make_hook": lambda T: None if T is not None and T <= model.L0 else sliding_window(r, entry.form)}
 
 
 KIND = Kind(build)

@@ -38,7 +38,7 @@ class AutomatonConfig(TaskBase):
     }
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"
-    ORACLE_WORDS: ClassVar[str] = "the automaton itself"
+    ORACLE_DESCRIPTION: ClassVar[str] = "the automaton itself"
     STEPS: ClassVar[str] = "symbols"
 
     kind: Literal["automaton"]

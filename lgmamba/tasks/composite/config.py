@@ -23,7 +23,7 @@ class CompositeConfig(TaskBase):
     }
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"
-    ORACLE_WORDS: ClassVar[str] = "the functions themselves"
+    ORACLE_DESCRIPTION: ClassVar[str] = "the functions themselves"
     STEPS: ClassVar[str] = "symbols"
 
     kind: Literal["composite"]

@@ -17,7 +17,7 @@ class CopyingConfig(TaskBase):
     COUNTEREXAMPLES: ClassVar[frozenset[Invariance]] = frozenset({"subset", "prefix_drop"})
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"
-    ORACLE_WORDS: ClassVar[str] = "all symbols read, in their order"
+    ORACLE_DESCRIPTION: ClassVar[str] = "all symbols read, in their order"
     STEPS: ClassVar[str] = "symbols"
 
     kind: Literal["copying"]

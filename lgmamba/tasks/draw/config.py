@@ -20,7 +20,7 @@ class DrawConfig(TaskBase):
     INVARIANT: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "cover", "prefix_drop"})
     NULL: ClassVar[str] = "mean_image"
     ORACLE: ClassVar[str | None] = "paste"
-    ORACLE_WORDS: ClassVar[str] = "patches read pasted on the mean image"
+    ORACLE_DESCRIPTION: ClassVar[str] = "patches read pasted on the mean image"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
     CLASSES: ClassVar[bool] = True

@@ -23,7 +23,7 @@ class ForecastConfig(TaskBase):
     REFUSES: ClassVar[Mapping[str, str]] = {"assemble": ONE_SEASON}
     NULL: ClassVar[str] = "seasonal_naive"
     ORACLE: ClassVar[str | None] = "law"
-    ORACLE_WORDS: ClassVar[str] = "the law of the series, with its courses, its level and its noise apart"
+    ORACLE_DESCRIPTION: ClassVar[str] = "the law of the series, with its courses, its level and its noise apart"
     STEPS: ClassVar[str] = "patches of values"
 
     kind: Literal["forecast"]

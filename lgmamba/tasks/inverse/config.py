@@ -29,7 +29,7 @@ class InverseConfig(TaskBase):
     }
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"
-    ORACLE_WORDS: ClassVar[str] = "the key that is shown reversed"
+    ORACLE_DESCRIPTION: ClassVar[str] = "the key that is shown reversed"
     STEPS: ClassVar[str] = "symbols"
 
     kind: Literal["inverse"]

@@ -19,7 +19,7 @@ class MqarConfig(TaskBase):
     COUNTEREXAMPLES: ClassVar[frozenset[Invariance]] = frozenset({"subset", "prefix_drop"})
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"
-    ORACLE_WORDS: ClassVar[str] = "the values of all keys read"
+    ORACLE_DESCRIPTION: ClassVar[str] = "the values of all keys read"
     STEPS: ClassVar[str] = "symbols"
 
     kind: Literal["mqar"]

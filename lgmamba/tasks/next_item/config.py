@@ -21,7 +21,7 @@ class NextItemConfig(TaskBase):
     REFUSES: ClassVar[Mapping[str, str]] = {"assemble": NEWEST}
     NULL: ClassVar[str] = "popularity"
     ORACLE: ClassVar[str | None] = "law"
-    ORACLE_WORDS: ClassVar[str] = "the law of the histories, with the user's taste and present genre"
+    ORACLE_DESCRIPTION: ClassVar[str] = "the law of the histories, with the user's taste and present genre"
     STEPS: ClassVar[str] = "items"
 
     kind: Literal["next_item"]

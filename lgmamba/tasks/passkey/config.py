@@ -28,7 +28,7 @@ class PasskeyConfig(TaskBase):
     }
     NULL: ClassVar[str] = "chance"
     ORACLE: ClassVar[str | None] = "exact"
-    ORACLE_WORDS: ClassVar[str] = "the key, once it was read"
+    ORACLE_DESCRIPTION: ClassVar[str] = "the key, once it was read"
     STEPS: ClassVar[str] = "bytes"
 
     kind: Literal["passkey"]

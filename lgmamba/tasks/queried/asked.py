@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.lengths import LengthConfig
-from lgmamba.model.runner import ends, read_pieces, told
+from lgmamba.model.runner import ends, read_pieces, target_lengths
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.base import Details
 from lgmamba.tasks.lengths import LengthDistribution
@@ -54,7 +54,7 @@ class AskedErrors(Details):
         self, model: SequenceModel, id_hash: Tensor, sequences: QueriedSequences, steps: list[int], chunk: int
     ) -> None:
         places = HeldOutPlaces("uniform", self.field, id_hash, ASKED, model.device).read(0, self.queries)
-        length = told(model, len(sequences), model.L0)
+        length = target_lengths(model, len(sequences), model.L0)
         for piece in read_pieces(model, sequences, ends(steps, chunk), length):
             if piece.stop not in steps:
                 continue
@@ -70,7 +70,7 @@ class AskedErrors(Details):
                 ages = torch.arange(1, recalled.shape[1] + 1, device=errors.device).expand_as(errors)
                 self._count("recall", way, piece.stop, ages, errors)
 
-        if model.is_told:
+        if model.uses_target_length:
             self._tell(model, id_hash, sequences, [T for T in steps if T <= model.L0], chunk, places)
 
     def _tell(

@@ -88,7 +88,7 @@ class QueriedConfig(TaskBase):
     }
     NULL: ClassVar[str] = "mean_image"
     ORACLE: ClassVar[str | None] = "oracle_memory"
-    ORACLE_WORDS: ClassVar[str] = "pixels read, and the mean image elsewhere"
+    ORACLE_DESCRIPTION: ClassVar[str] = "pixels read, and the mean image elsewhere"
     STEPS: ClassVar[str] = "patches"
     TIED: ClassVar[bool] = True
     CLASSES: ClassVar[bool] = True

@@ -17,7 +17,7 @@ class RegressionConfig(TaskBase):
     INVARIANT: ClassVar[frozenset[Invariance]] = frozenset({"order", "subset", "prefix_drop"})
     NULL: ClassVar[str] = "zero"
     ORACLE: ClassVar[str | None] = "least_squares"
-    ORACLE_WORDS: ClassVar[str] = "least squares on the pairs read"
+    ORACLE_DESCRIPTION: ClassVar[str] = "least squares on the pairs read"
     STEPS: ClassVar[str] = "pairs"
 
     def described(self, order: str) -> str:

@@ -67,7 +67,7 @@ class BareS6(Asked):
         call = MambaCall(
             layer=0,
             t0=t0,
-            told=target_length,
+            target_length=target_length,
             x=tokens,
             z=torch.zeros_like(tokens),
             dt=torch.full_like(tokens, self.step_size),

@@ -44,9 +44,9 @@ def draw(name: str, params: TradeoffParams, frames: Path, out: Path) -> None:
     read = {n: pl.read_parquet(checked(frames, f"{n}.parquet", "tradeoff evaluate")) for n in READ}
     use_style()
     rows, figure = FIGURES[name]
-    drawn = rows(read, params)
+    figure_data = rows(read, params)
     begin(out, name)
     style = Style(list(params.tradeoff.encoders))
-    shown = drawn.drop("pixels") if "pixels" in drawn.columns else drawn
-    save_figure(figure(drawn, style), shown, name, out, pictures="pixels" in drawn.columns)
+    shown = figure_data.drop("pixels") if "pixels" in figure_data.columns else figure_data
+    save_figure(figure(figure_data, style), shown, name, out, pictures="pixels" in figure_data.columns)
     finish(figure_key(params, record), out, [f"{name}.{suffix}" for suffix in SUFFIXES], name)

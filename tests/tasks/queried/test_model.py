@@ -122,7 +122,7 @@ def test_controls_of_the_length_token():
     for name, form in told.items():
         run = tiny_run(model={"adaptive": {"kind": "length_token", "scale": 4} | form})
         task, model = task_of(run), exact_model(run).train()
-        assert model.is_told is (name == "own")
+        assert model.uses_target_length is (name == "own")
         batch = batch_of(task, run)
         losses[name] = task.loss(model, batch)
         if name == "shuffled":

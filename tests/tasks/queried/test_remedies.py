@@ -48,7 +48,7 @@ def test_freezing_holds_the_state_and_not_the_queries():
 def test_slower_steps_of_what_is_read_are_no_slower_queries():
     _, model, sequences = read({})
     state = model.encode(model.tokens(sequences, 0, 6), None, None, lambda call: call.slow(torch.tensor(0.5)))[1]
-    found = run_sequence(model, sequences, [6], "prefix", hook=lambda T: lambda call: call.slow(torch.tensor(0.5)))
+    found = run_sequence(model, sequences, [6], "prefix", make_hook=lambda T: lambda call: call.slow(torch.tensor(0.5)))
     torch.testing.assert_close(found[:, 0], model.ask(state, sequences, 6), **EXACT)
 
 

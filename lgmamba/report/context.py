@@ -21,22 +21,23 @@ from lgmamba.analysis.shown import MANY_RUNS, drawn_runs, shown_rows
 from lgmamba.analysis.titles import titles
 from lgmamba.config.study import Params
 from lgmamba.report.captions import captions, sample_of
-from lgmamba.report.classes import accuracies, class_facts, contrast_units
-from lgmamba.report.contrasts import contrast_facts
+from lgmamba.report.classes import accuracies, class_context, contrast_units
+from lgmamba.report.contrasts import contrast_context
+from lgmamba.report.held import HELD, held_context
 from lgmamba.report.method import CHOICES, method_lines
-from lgmamba.report.mixers import mixer_facts, mixer_headline
-from lgmamba.report.probes import probes_facts
-from lgmamba.report.read_outs import read_out_facts
-from lgmamba.report.remedies import remedy_facts, remedy_headline
+from lgmamba.report.mixers import mixer_context, mixer_headline
+from lgmamba.report.probes import probes_context
+from lgmamba.report.read_outs import read_out_context
+from lgmamba.report.remedies import remedy_context, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
 from lgmamba.report.views import claim_views, figure_views
-from lgmamba.report.words import plain_text
+from lgmamba.report.wording import plain_text
 
 READ = ("curves", "summary", "contrasts", "envelope", "runs")
 
 
 def gather(study_json: Path, frames: Path) -> dict[str, Any]:
-    """The facts of a study.
+    """What the templates of a study's report are filled with.
 
     Args:
         study_json: resolved parameters.
@@ -46,7 +47,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     found = {name: pl.read_parquet(frames / f"{name}.parquet") for name in READ}
     sample = sample_of(params, found["curves"])
     runs, metric = params.runs_by_name(), params.task.METRICS[0]
-    remedies = None if params.remedy_evaluation is None else remedy_facts(params, frames)
+    remedies = None if params.remedy_evaluation is None else remedy_context(params, frames)
     probes = params.probes
     regret = "regret" in pl.read_parquet_schema(frames / "figure_degradation.parquet")
     return {
@@ -62,18 +63,22 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         "params_values": params.model_dump(mode="json"),
         "study": params.study,
         "sample": sample,
-        "contrasts": contrast_facts(
+        "contrasts": contrast_context(
             found["contrasts"], params.claims.fixed, contrast_units(params) or metric.difference_unit
         ),
-        "early": early_facts(params, found["summary"]),
-        "levels": level_facts(params, found["summary"], params.evaluation.orders[0]),
-        "other_orders": {order: level_facts(params, found["summary"], order) for order in params.evaluation.orders[1:]},
-        "classes": class_facts(params, found["summary"], frames) if params.names_classes else None,
-        "account": account_facts(params, found["summary"]),
-        "asked_told": told_facts(params, frames) if "asked" in params.task.DETAILS else [],
-        "asked_written": asked_facts(params, frames) if "asked" in params.task.DETAILS else [],
+        "early": early_context(params, found["summary"]),
+        "levels": level_context(params, found["summary"], params.evaluation.orders[0]),
+        "held": held_context(params, found["curves"]),
+        "held_level": HELD,
+        "other_orders": {
+            order: level_context(params, found["summary"], order) for order in params.evaluation.orders[1:]
+        },
+        "classes": class_context(params, found["summary"], frames) if params.names_classes else None,
+        "account": account_context(params, found["summary"]),
+        "asked_told": told_context(params, frames) if "asked" in params.task.DETAILS else [],
+        "asked_written": asked_context(params, frames) if "asked" in params.task.DETAILS else [],
         "far_length_ratios": params.claims.far_length_ratios,
-        "mixers": mixer_facts(params, frames),
+        "mixers": mixer_context(params, frames),
         "forms": form_rows(frames) if several_forms(params) else [],
         "budgets": budget_rows(frames) if several_budgets(params) else [],
         "totals": total_rows(frames) if several_budgets(params) else [],
@@ -82,14 +87,14 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             {
                 "run": name,
                 "kind": kind_of(run),
-                "words": describe_run(run),
+                "description": describe_run(run),
                 "L0": run.L0,
                 "note": plain_text(params.notes().get(name)),
             }
             for name, run in runs.items()
         ],
         "strategies": _strategies(params, frames),
-        "costs": cost_facts(found["runs"]),
+        "costs": cost_context(found["runs"]),
         "titles": titles(params),
         "views": {
             "figures": figure_views(params, remedies["best"] if remedies else None),
@@ -100,8 +105,8 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             params, sample, remedies["sample"] if remedies else None, gallery_images(params, frames), regret
         ),
         "remedies": remedies,
-        "read_outs": read_out_facts(params, frames) if reads_out(params) else None,
-        "inside": probes_facts(params, frames) if probes is not None and probes.all_inside else None,
+        "read_outs": read_out_context(params, frames) if reads_out(params) else None,
+        "inside": probes_context(params, frames) if probes is not None and probes.all_inside else None,
     }
 
 
@@ -120,14 +125,14 @@ def _strategies(params: Params, frames: Path) -> list[str]:
     return strategy_sentences(maps, described_runs(params), max(params.claims.far_length_ratios))
 
 
-def told_facts(params: Params, frames: Path) -> list[dict[str, Any]]:
+def told_context(params: Params, frames: Path) -> list[dict[str, Any]]:
     """What wrong lengths do at L0 to runs that are told one: run, step, told (0: another sequence's), psnr, difference (dB)."""
     told = pl.read_parquet(frames / "asked_told.parquet")
     L0 = {name: run.L0 for name, run in params.runs_by_name().items()}
     return [row for row in told.to_dicts() if row["step"] == L0[row["run"]]]
 
 
-def asked_facts(params: Params, frames: Path) -> list[dict[str, Any]]:
+def asked_context(params: Params, frames: Path) -> list[dict[str, Any]]:
     """What the queries write, of each run after its L0 and after the longest sequence: run, step, difference (dB)."""
     written = pl.read_parquet(frames / "asked_written.parquet")
     longest = written["step"].max()
@@ -170,7 +175,7 @@ def total_rows(frames: Path) -> list[dict[str, Any]]:
     return [row | {"n": counts[row["budget"]]} for row in behind.sort("budget", "step").to_dicts()]
 
 
-def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
+def early_context(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
     """PSNR of each run long before its L0, and that of the mean image: {run, L0, step, psnr, mean_image}, with accuracy (%) of runs that
     name a class; the step nearest L0 / 4.
     """
@@ -191,7 +196,7 @@ def early_facts(params: Params, summary: pl.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def level_facts(params: Params, summary: pl.DataFrame, order: str) -> list[dict[str, Any]]:
+def level_context(params: Params, summary: pl.DataFrame, order: str) -> list[dict[str, Any]]:
     """Level of each run at L0 and at its multiples, in one order: {run, L0, psnr: {factor: level or None}}."""
     headline = summary.filter(pl.col("mode") == "prefix", pl.col("order") == order, pl.col("method") == "model")
     psnr = {(run, step): value for run, step, value in headline.select("run", "step", "psnr").rows()}
@@ -202,7 +207,7 @@ def level_facts(params: Params, summary: pl.DataFrame, order: str) -> list[dict[
     ]
 
 
-def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | None:
+def account_context(params: Params, summary: pl.DataFrame) -> dict[str, Any] | None:
     """PSNR of the first family's longest specialist, generalist and adaptive run at L0 / 4, L0, 2 L0 and the farthest multiple.
 
     None where the study compares no family, or has not read one of them at one of these lengths.
@@ -232,7 +237,7 @@ def account_facts(params: Params, summary: pl.DataFrame) -> dict[str, Any] | Non
     return {"L0": family.L0, "early": steps["early"], "far": far, "mean_image": mean_image, "rows": rows}
 
 
-def cost_facts(runs: pl.DataFrame) -> dict[str, Any]:
+def cost_context(runs: pl.DataFrame) -> dict[str, Any]:
     """Hardware, versions, wall times (s) and memory (MB), over all trainings."""
 
     def one_of(column: str) -> str:
@@ -258,22 +263,22 @@ def cost_facts(runs: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def headline(facts: dict[str, Any]) -> dict[str, Any]:
+def headline(context: dict[str, Any]) -> dict[str, Any]:
     """The few numbers and sentences that the README shows (headline.json)."""
-    costs = facts["costs"]
+    costs = context["costs"]
     return {
-        "study": facts["study"],
+        "study": context["study"],
         "sample": {
-            "runs": len(facts["runs"]),
-            "trainings": facts["sample"].trainings,
-            "images": facts["sample"].images,
-            "split": facts["sample"].split,
+            "runs": len(context["runs"]),
+            "trainings": context["sample"].trainings,
+            "images": context["sample"].images,
+            "split": context["sample"].split,
         },
-        "contrasts": facts["contrasts"]["rows"],
-        "psnr": facts["levels"],
-        "account": facts["account"],
-        "remedies": facts["remedies"] and remedy_headline(facts["remedies"]),
-        **({"mixers": mixer_headline(facts["mixers"])} if facts["mixers"]["rows"] else {}),
+        "contrasts": context["contrasts"]["rows"],
+        "psnr": context["levels"],
+        "account": context["account"],
+        "remedies": context["remedies"] and remedy_headline(context["remedies"]),
+        **({"mixers": mixer_headline(context["mixers"])} if context["mixers"]["rows"] else {}),
         "costs": {
             key: costs[key]
             for key in ("trainings", "train_s", "probe_s", "peak_rss_mb", "peak_gpu_mb", "device", "backend")
@@ -281,18 +286,18 @@ def headline(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def metrics(facts: dict[str, Any]) -> dict[str, Any]:
+def metrics(context: dict[str, Any]) -> dict[str, Any]:
     """Numbers alone, nested, for `dvc metrics` (metrics.json)."""
     keys = ("effect", "lo", "hi", "n_seeds")
     contrasts = {
-        row["name"]: {key: row[key] for key in keys if row[key] is not None} for row in facts["contrasts"]["rows"]
+        row["name"]: {key: row[key] for key in keys if row[key] is not None} for row in context["contrasts"]["rows"]
     }
     psnr = {
         row["run"]: {f"{f}xL0": value for f, value in row["psnr"].items() if value is not None}
-        for row in facts["levels"]
+        for row in context["levels"]
     }
-    pictures, level = facts["params"].task.IMAGES, facts["metric"].level
+    pictures, level = context["params"].task.IMAGES, context["metric"].level
     found = {"contrasts": contrasts, "psnr_db" if pictures else level: psnr}
-    found |= {"accuracy_percent": accuracies(facts["classes"])} if facts["classes"] else {}
+    found |= {"accuracy_percent": accuracies(context["classes"])} if context["classes"] else {}
     name = "remedies_db" if pictures else f"remedies_{level}"
-    return found | ({name: facts["remedies"]["far_levels"]} if facts["remedies"] else {})
+    return found | ({name: context["remedies"]["far_levels"]} if context["remedies"] else {})

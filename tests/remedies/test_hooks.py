@@ -68,12 +68,12 @@ STREAM = {
 }
 
 
-@pytest.mark.parametrize("plan", IDENTITIES.values(), ids=IDENTITIES)
-def test_neutral_settings_are_the_identity(plan):
+@pytest.mark.parametrize("hook", IDENTITIES.values(), ids=IDENTITIES)
+def test_neutral_settings_are_the_identity(hook):
     model = exact()
     patches, cells = sequence(model)
     want, end = model.encode(model.embed(patches, cells))
-    got, end_with = model.encode(model.embed(patches, cells), hook=plan)
+    got, end_with = model.encode(model.embed(patches, cells), hook=hook)
     torch.testing.assert_close(got, want, **EXACT)
     assert_same_state(end_with, end, EXACT)
 
@@ -89,24 +89,24 @@ def test_up_to_the_training_length_nothing_changes(name):
 
 
 @pytest.mark.parametrize("sizes", CUTS[1:], ids=str)
-@pytest.mark.parametrize("plan", STREAM.values(), ids=STREAM)
-def test_pieces_and_single_steps_equal_the_whole(plan, sizes):
+@pytest.mark.parametrize("hook", STREAM.values(), ids=STREAM)
+def test_pieces_and_single_steps_equal_the_whole(hook, sizes):
     model = exact()
     patches, cells = sequence(model)
-    want, end = model.encode(model.embed(patches, cells), hook=plan)
-    got, end_pieces = in_pieces(model, patches, cells, None, sizes, plan)
+    want, end = model.encode(model.embed(patches, cells), hook=hook)
+    got, end_pieces = in_pieces(model, patches, cells, None, sizes, hook)
     torch.testing.assert_close(got, want, **EXACT)
     assert_same_state(end_pieces, end, EXACT)
 
 
-@pytest.mark.parametrize("plan", STREAM.values(), ids=STREAM)
-def test_what_comes_later_changes_nothing(plan):
+@pytest.mark.parametrize("hook", STREAM.values(), ids=STREAM)
+def test_what_comes_later_changes_nothing(hook):
     model = exact()
     patches, cells = sequence(model)
-    want, _ = model.encode(model.embed(patches, cells), hook=plan)
+    want, _ = model.encode(model.embed(patches, cells), hook=hook)
     changed = patches.clone()
     changed[:, 10:] += 1.0
-    got, _ = model.encode(model.embed(changed, cells), hook=plan)
+    got, _ = model.encode(model.embed(changed, cells), hook=hook)
     assert torch.equal(got[:, :10], want[:, :10])
 
 
@@ -120,7 +120,7 @@ def random_call(L: int = 7, D: int = 3, N: int = 4) -> MambaCall:
     return MambaCall(
         layer=0,
         t0=0,
-        told=None,
+        target_length=None,
         x=normal(2, L, D),
         z=normal(2, L, D),
         dt=normal(2, L, D).exp(),
@@ -290,9 +290,9 @@ def test_two_plans_in_pieces_join_their_cuts_and_a_second_recurrence_is_refused(
         if (t + 1) % 3 == 0:
             h = h * (0.5 / h.flatten(1).norm(dim=1)).clamp(max=1.0)[:, None, None]
     torch.testing.assert_close(both, torch.stack(y, 1), **EXACT)
-    for plans in ((sliding_window(4), retain_and_insert(0.9)), (retain_and_insert(0.9), sliding_window(4))):
+    for hooks in ((sliding_window(4), retain_and_insert(0.9)), (retain_and_insert(0.9), sliding_window(4))):
         with pytest.raises(ValueError, match="two remedies of one chain replace the scan"):
-            chain(*plans)(call)
+            chain(*hooks)(call)
 
 
 def test_freeze_keeps_the_state_of_the_training_length():

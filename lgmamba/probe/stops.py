@@ -11,13 +11,13 @@ from torch import Tensor
 
 from lgmamba.mixers.contract import Call, Hook
 from lgmamba.model import SequenceModel, Sequences, StackState
-from lgmamba.model.runner import ends, read_pieces, told
+from lgmamba.model.runner import ends, read_pieces, target_lengths
 from lgmamba.tasks.base import Task
 
 
-def told_to(model: SequenceModel, batch: int) -> Tensor | None:
+def target_lengths_L0(model: SequenceModel, batch: int) -> Tensor | None:
     """What the probes tell a model: nothing to a plain one, L0 to a length-adaptive one, (B,)."""
-    return told(model, batch, model.L0)
+    return target_lengths(model, batch, model.L0)
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ def stops(
     model: SequenceModel,
     seq: Sequences,
     steps: list[int],
-    piece: int,
-    plan: Hook | None = None,
+    chunk: int,
+    hook: Hook | None = None,
     length: int | None = None,
 ) -> Iterator[Stop]:
     """One pass in pieces that end at each of some steps.
 
     Args:
         steps: from 1, ascending.
-        piece: steps of a piece, at most.
-        plan: changes what enters each scan; it must keep every step.
+        chunk: steps of a piece, at most.
+        hook: changes what enters each scan; it must keep every step.
         length: what a length-adaptive model is told; None: its training length.
     """
-    what = told(model, len(seq), length or model.L0)
-    for part in read_pieces(model, seq, ends(steps, piece), what, plan):
+    what = target_lengths(model, len(seq), length or model.L0)
+    for part in read_pieces(model, seq, ends(steps, chunk), what, hook):
         if part.stop in steps:
             yield Stop(part.stop, part.outputs[:, -1], part.state)
 
@@ -86,7 +86,9 @@ def layer_traces(model: SequenceModel, seq: Sequences, steps: int) -> list[Layer
         block.mixer.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for block in model.blocks
     ]
     try:
-        for _ in read_pieces(model, seq, [steps], told_to(model, len(seq)), lambda call: calls.append(call) or call):
+        for _ in read_pieces(
+            model, seq, [steps], target_lengths_L0(model, len(seq)), lambda call: calls.append(call) or call
+        ):
             pass
     finally:
         for handle in handles:
@@ -98,7 +100,7 @@ def layer_traces(model: SequenceModel, seq: Sequences, steps: int) -> list[Layer
 def prediction_at(model: SequenceModel, stop: Stop, seq: Sequences) -> Tensor:
     """What the model predicts at a stop, (B, *shape)."""
     if model.asks:
-        return model.ask(stop.state, seq, stop.t, told_to(model, len(seq)))
+        return model.ask(stop.state, seq, stop.t, target_lengths_L0(model, len(seq)))
     return model.predict(stop.output)
 
 

@@ -1,4 +1,4 @@
-"""The hook into the scan: the neutral plan, masks, drops, gains, states; alike for a whole pass, pieces and steps."""
+"""The hook into the scan: the neutral hook, masks, drops, gains, states; alike for a whole pass, pieces and steps."""
 
 from dataclasses import replace
 
@@ -33,9 +33,9 @@ def slowed(call: MambaCall) -> MambaCall:
     return replace(call, dt=call.dt * (4 / t).clamp(max=1)[:, None], A=call.A * (1 + call.layer))
 
 
-def at(layer: int, plan: Hook) -> Hook:
-    """The plan at one layer only."""
-    return lambda call: plan(call) if call.layer == layer else call
+def at(layer: int, hook: Hook) -> Hook:
+    """The hook at one layer only."""
+    return lambda call: hook(call) if call.layer == layer else call
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -51,14 +51,14 @@ def test_the_neutral_plan_equals_no_plan(variant, double, sizes):
     assert_same_state(state, end, tolerance)
 
 
-@pytest.mark.parametrize("plan", [masked, slowed], ids=lambda p: p.__name__)
+@pytest.mark.parametrize("hook", [masked, slowed], ids=lambda p: p.__name__)
 @pytest.mark.parametrize("sizes", CUTS[1:], ids=str)
-def test_pieces_and_steps_under_a_plan_equal_the_whole(plan, sizes):
+def test_pieces_and_steps_under_a_plan_equal_the_whole(hook, sizes):
     model = exact(adaptive=told())
     patches, cells = sequence(model)
     lengths = torch.tensor([5, 13, 20])
-    want, end = model.encode(model.embed(patches, cells), target_length=lengths, hook=plan)
-    outputs, state = in_pieces(model, patches, cells, lengths, sizes, plan)
+    want, end = model.encode(model.embed(patches, cells), target_length=lengths, hook=hook)
+    outputs, state = in_pieces(model, patches, cells, lengths, sizes, hook)
     torch.testing.assert_close(outputs, want, **EXACT)
     assert_same_state(state, end, EXACT)
     assert not torch.allclose(
@@ -76,7 +76,7 @@ def test_a_plan_sees_every_layer_and_piece_with_its_place_and_shapes():
     assert [(c.layer, c.t0) for c in first + second] == [(0, 0), (1, 0), (0, 4), (1, 4)]
     assert all(c.h0 is None for c in first)
     for call, layer in zip(second, state.layers, strict=True):
-        assert call.told is lengths
+        assert call.target_length is lengths
         assert torch.equal(call.h0, layer.memory)
         assert call.x.shape == call.z.shape == call.dt.shape == (3, 9, 24)
         assert (call.A.shape, call.Bmat.shape, call.Cmat.shape, call.h0.shape) == (
@@ -231,12 +231,12 @@ def test_a_scan_takes_the_place_of_the_ordinary_one_after_steps_are_dropped_and_
         y, h, held = ordinary(call)
         return 2 * y, 3 * h, held, None
 
-    def plan(call: MambaCall) -> MambaCall:
+    def hook(call: MambaCall) -> MambaCall:
         return replace(call, keep=keep, scan=scan, post_state=lambda h: h + 1)
 
     calls = []
     got, state = model.encode(
-        model.embed(patches, cells), hook=at(1, lambda call: calls.append(plan(call)) or calls[-1])
+        model.embed(patches, cells), hook=at(1, lambda call: calls.append(hook(call)) or calls[-1])
     )
     assert got.shape == want.shape
     torch.testing.assert_close(state.layers[1].memory, 3 * end.layers[1].memory + 1, **EXACT)

@@ -1,0 +1,75 @@
+"""What git publishes of studies: verdicts that anybody can compute again, first pages that one reads, and pages that say what reports say."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from lgmamba.analysis.collect import load_study
+from lgmamba.report import BLOCKS, render, update_readme
+from lgmamba.report.context import gather
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "workflow/scripts"))
+recompute = __import__("recompute")
+sys.path.remove(str(ROOT / "workflow/scripts"))
+
+REPORTS = sorted(path.parent for path in ROOT.glob("reports/*/headline.json"))
+TRADEOFFS = {path.stem for path in ROOT.glob("workflow/tradeoff/*.yaml")}
+BLOCK = re.compile(rf"<!-- generated:(?:{'|'.join(BLOCKS)}):(\w+) -->")
+WORDS = 1500
+
+
+def headline(folder: Path) -> dict:
+    return json.loads((folder / "headline.json").read_text(encoding="utf-8"))
+
+
+def test_the_script_that_recomputes_knows_nothing_of_this_package():
+    assert "lgmamba" not in re.sub(
+        r'""".*?"""', "", Path(recompute.__file__).read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+
+
+@pytest.mark.parametrize("folder", [f for f in REPORTS if headline(f)["contrasts"]], ids=lambda folder: folder.name)
+def test_every_verdict_is_that_of_the_levels_of_single_trainings(folder):
+    said, found = headline(folder)["contrasts"], recompute.recomputed(folder)
+    assert [row["name"] for row in said] == list(found)
+    wrong = {row["name"]: recompute.differing(row, found[row["name"]]) for row in said}
+    assert {name: keys for name, keys in wrong.items() if keys} == {}
+
+
+def test_a_verdict_or_a_number_that_was_changed_is_found():
+    (row,) = (row for row in headline(ROOT / "reports/omniglot")["contrasts"] if row["name"] == "C4")
+    found = recompute.recomputed(ROOT / "reports/omniglot")["C4"]
+    assert recompute.differing(row | {"verdict": "shown", "lo": row["lo"] + 1e-6}, found) == ["verdict", "lo"]
+    assert recompute.differing(row | {"hi": None}, found) == ["hi"]
+
+
+def words_of(page: str) -> int:
+    """Words that are read, not counting numbers and addresses of links."""
+    read = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", page)
+    return sum(bool(re.search(r"[^\W\d_]", word)) for word in read.split())
+
+
+@pytest.mark.parametrize("folder", REPORTS, ids=lambda folder: folder.name)
+def test_first_pages_are_short(folder):
+    study = folder / "frames/study.json"
+    if folder.name in TRADEOFFS or not study.is_file():
+        page = (folder / "report.md").read_text(encoding="utf-8")
+    else:
+        kind = "" if load_study(study).task.IMAGES else "plain_"
+        page = render(f"{kind}report.md.jinja", gather(study, study.parent), rich=False, picture=str)
+    assert words_of(page) <= WORDS
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cifar10.md", "docs/mixers.md"])
+def test_pages_say_what_the_reports_say(page, tmp_path):
+    copy, before = tmp_path / "page.md", (ROOT / page).read_text(encoding="utf-8")
+    copy.write_text(before, encoding="utf-8")
+    studies = set(BLOCK.findall(before))
+    assert studies
+    for study in studies:
+        update_readme(copy, ROOT / "reports" / study / "headline.json")
+    assert copy.read_text(encoding="utf-8") == before
