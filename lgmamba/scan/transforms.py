@@ -19,6 +19,11 @@ def is_transformed(tensors: Iterable[Tensor | None]) -> bool:
     return any(_tracked(v) for v in tensors if isinstance(v, Tensor))
 
 
+def is_batched(v: Tensor) -> bool:
+    """Whether `torch.vmap` sees this tensor."""
+    return _functorch.is_batchedtensor(v)
+
+
 def _tracked(v: Tensor) -> bool:
     if forward_ad.unpack_dual(v).tangent is not None:
         return True

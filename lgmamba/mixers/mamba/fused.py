@@ -6,6 +6,7 @@ arithmetic. Deterministic as the scan is: equal inputs give equal bits, whatever
 """
 
 import ctypes
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -38,11 +39,11 @@ def mix(u: Tensor, weights: tuple[Tensor, ...], h0: Tensor | None, want_last: bo
     Returns:
         (B, L, d), and the state (B, D, N) or None. Gradients flow to all tensors; there is no second derivative.
     """
-    tensors = (u, *weights, None if h0 is None else h0.transpose(1, 2))
+    tensors: tuple[Any, ...] = (u, *weights, None if h0 is None else h0.transpose(1, 2))
     if requires_grad(tensors):
         out, last = cast(tuple[Tensor, Tensor], _Mix.apply(*tensors, want_last))
     else:
-        out, last, _ = _forward(*tensors, want_last, False)
+        out, last, _ = _forward(*tensors, want_last=want_last, train=False)
     return out, last.transpose(1, 2) if want_last else None
 
 
@@ -56,6 +57,7 @@ def _forward(
     Dskip: Tensor,
     out_proj: Tensor,
     h0: Tensor | None,
+    *,
     want_last: bool,
     train: bool,
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
@@ -69,8 +71,10 @@ def _forward(
     out, A = torch.empty_like(u), -A_log.exp()
     y, last, states, checkpoints = cpu_backend.forward_outputs(x, low[:, :, None, R : R + N], 0, want_last, train)
     rows, inputs = _scanned(x, dt, A, xz, low, R, None), (A, Dskip, dt_bias, h0, None, None)
-    named = dict(u=u, in_proj=in_proj, x_proj=x_proj, dt_proj=dt_proj, out_proj=out_proj, xz=xz, x=x, low=low, dt=dt)
-    _launch("forward", R, rows, inputs, (y, last, states, checkpoints), named | {"out": out})
+    named = dict(
+        u=u, in_proj=in_proj, x_proj=x_proj, dt_proj=dt_proj, out_proj=out_proj, xz=xz, x=x, low=low, dt=dt, out=out
+    )
+    _launch("forward", R, rows, inputs, (y, last, states, checkpoints), named)
     return out, last, (u, xz, x, low, dt, A, y, checkpoints)
 
 
@@ -81,7 +85,7 @@ def _scanned(x: Tensor, dt: Tensor, A: Tensor, xz: Tensor, low: Tensor, R: int, 
     return x, dt, xz[:, :, D:], Bmat, Cmat, dy
 
 
-def _launch(name: str, R: int, rows: tuple, inputs: tuple, outputs: tuple, named: dict[str, Tensor | None]) -> None:
+def _launch(name: str, R: int, rows: tuple, inputs: tuple, outputs: tuple, named: Mapping[str, Tensor | None]) -> None:
     """Call the kernel: arguments of the scan in its order, the mixer's own by name."""
     scan, _alive = cpu_backend.arguments(True, 0, rows, inputs, outputs)
     low, u = named["low"], named["u"]
@@ -96,7 +100,7 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:
         *tensors, want_last = args
-        out, last, saved = _forward(*tensors, want_last, True)
+        out, last, saved = _forward(*tensors, want_last=want_last, train=True)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors[1:8], *saved)
         return out, last
