@@ -23,8 +23,9 @@ from lgmamba.config.files import (
     remedy_file,
     tracking_file,
 )
-from lgmamba.config.run import RunConfig, is_run_name, weights_path
+from lgmamba.config.run import RunConfig, weights_path
 from lgmamba.config.study import Params
+from lgmamba.config.training import is_run_name
 from lgmamba.data.listing import images_digest
 from lgmamba.records import Key, Record, find_record, reason_to_make
 from lgmamba.train.shapes import by_shape

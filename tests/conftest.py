@@ -1,18 +1,23 @@
-"""What holds for all tests: each begins with one thread, those of long files come first, and thorough ones wait to be asked for."""
+"""What holds for all tests: each begins with one thread and the same random state, those of long files come first, and thorough ones wait
+to be asked for."""
 
+import gc
 import os
 
 import pytest
-import torch
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """As `train`, `reconstruct` and their like set it for as long as the process lives, most to one and some to two.
+def as_the_first():
+    """Every test begins as it would if it were the first, with the same random state and one thread.
 
-    On tiny tensors two threads, which wait for each other at every step, took eight times as long as one on a busy machine of two cores.
+    `train`, `reconstruct` and their like set the threads for as long as the process lives, most to one and some to two. On tiny tensors
+    two, which wait for each other at every step, took eight times as long as one on a busy machine of two cores.
     """
+    import torch  # here, since the process that hands out tests to others has no use for it
+
     torch.set_num_threads(1)
+    torch.default_generator.manual_seed(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,3 +28,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("thorough"):
                 item.add_marker(pytest.mark.skip(reason="runs with `make test-thorough`"))
+
+
+def pytest_collection() -> None:
+    """Packages and tests are loaded without the collector, which would come by a thousand times and find nothing."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """They stay to the end, so that it need not look at their million objects each time either."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()

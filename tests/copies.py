@@ -3,12 +3,13 @@
 import multiprocessing
 from multiprocessing.context import ForkServerContext
 
-PACKAGES = ["torch", "torch._dynamo", "mlflow.tracking", "sqlalchemy.orm", "alembic.command"]
+TRAINING = ("torch", "torch._dynamo")
+TRACKING = ("mlflow.tracking", "sqlalchemy.orm", "alembic.command")
 """None of this project's, and nothing that starts threads which a copy would miss."""
 
 
-def context() -> ForkServerContext:
-    """Of `multiprocessing`; the process that is copied is started at first use, and ends with this one."""
+def context(*packages: str) -> ForkServerContext:
+    """Of `multiprocessing`; the process that is copied is started at first use, with the packages of then, and ends with this one."""
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(PACKAGES)
+    found.set_forkserver_preload(list(packages))
     return found

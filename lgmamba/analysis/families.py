@@ -176,11 +176,6 @@ def several_forms(params: Params) -> bool:
     return max(Counter(f.generalist for f in families(params)).values(), default=0) >= MANY_FORMS
 
 
-def untreated(params: Params) -> dict[str, RunConfig]:
-    """Runs that the claims about lengths beyond L0 are about: not those whose training passes states on, which is a remedy."""
-    return {name: run for name, run in params.runs_by_name().items() if run.train.state_passing is None}
-
-
 def exchanges(params: Params) -> list[dict[float, str]]:
     """Weight of classification, ascending -> run: one for each group of runs that differ in it alone and have both of its ends."""
     groups: dict[str, dict[float, str]] = {}

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.study import Params, overlaid, overlays
+from lgmamba.config.overlays import overlaid, overlays
+from lgmamba.config.study import Params
 from lgmamba.config.text import parse_mapping, read_yaml
 from lgmamba.files import write_atomic, write_if_changed
 from lgmamba.shipped import workflow_home

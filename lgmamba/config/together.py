@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lgmamba.config.base import LONGEST
 from lgmamba.config.probes import NEEDS, why_not, why_not_task
 from lgmamba.config.remedies import check_kinds, check_mixers, check_names, rows_of
-from lgmamba.config.run import is_run_name
+from lgmamba.config.training import is_run_name
 
 if TYPE_CHECKING:
     from lgmamba.config.claims import Side

@@ -37,7 +37,7 @@ def explorer_page(params: Params, frames: Path) -> str:
     """
     data = explorer_data(params, frames)
     panel = read_panel(frames / "panel.safetensors") if params.task.IMAGES else None
-    first, later = ({}, {}) if panel is None else sheets(panel, list(data["shown"]))
+    first, later = ({}, {}) if panel is None else sheets(panel, [run["name"] for run in data["runs"]], data["shown"])
     scripts = [
         "\n".join(map(_template, FIRST_SCRIPTS)),
         "\n".join([f"/* uPlot: {_template('uplot.LICENSE.txt')}*/", *map(_template, LATER_SCRIPTS)]),

@@ -99,9 +99,9 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
     }
 
 
-def sheets(panel: Panel, shown: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Every sheet by its name, WebP in base64: those of the view that the page begins with, and all others, image by image."""
-    places = [(run, image) for image in _images(panel) for run in panel.strips if image in panel.strips[run]]
+def sheets(panel: Panel, runs: list[str], shown: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The sheets of the runs on the page by name, WebP in base64: of the view that it begins with, and all others, image by image."""
+    places = [(run, image) for image in _images(panel) for run in runs if image in panel.strips.get(run, {})]
     first = [(run, image) for run, image in places if image == 0 and run in shown]
     named = [
         {_sheet(panel, run, image): base64.b64encode(panel.strips[run][image].webp).decode() for run, image in some}

@@ -35,6 +35,10 @@ OVERLAPPING = "segments that overlap, each read from an empty state: a state hol
 BY_INPUT = "its decays are made of each step's input, so that no mode has a rate that stays"
 NOT_SELECTIVE = "it does not select: every step matters as much as every other, whatever it shows"
 
+RECURRENT: dict[Verb, str] = dict.fromkeys(("slow", "decay", "write", "read", "mask", "keep", "state", "reset"), EXACT)
+RECURRENT |= {"window": OVERLAPPING}
+"""What a mixer supports that reads one step after the other and keeps a memory of them; each says where it differs."""
+
 
 class MixerBase(Strict):
     """What every mixer's configuration has.

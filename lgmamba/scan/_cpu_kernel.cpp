@@ -14,6 +14,8 @@
 
 #include "_cpu_plan.h"
 
+#include "_cpu_mix.h"
+
 extern "C" int64_t lgmamba_args_size() { return sizeof(Args); }  // for tests
 extern "C" int64_t lgmamba_lanes() { return W; }
 

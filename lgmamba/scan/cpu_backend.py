@@ -67,11 +67,15 @@ def _chunk(N: int) -> int:
     return max(MIN_CHUNK, min(MAX_CHUNK, CHUNK_STATES // N))
 
 
-def _launch(kernel, dt_softplus: bool, states_every: int, rows, inputs, outputs) -> None:
-    """Call the kernel on tensors in the order of `ROWS`, `INPUTS` and (`OUTPUTS`, `GRADS`); None is absent."""
+def arguments(dt_softplus: bool, states_every: int, rows, inputs, outputs) -> tuple[Args, list[Tensor]]:
+    """The kernel's arguments from tensors in the order of `ROWS`, `INPUTS` and (`OUTPUTS`, `GRADS`); None is absent.
+
+    Returns:
+        them, and copies that must outlive the call.
+    """
     (B, L, D), (G, N) = rows[0].shape, rows[ROWS.index("Bmat")].shape[2:]
     fields = [B, L, D, G, N, min(L, _chunk(N)), states_every, dt_softplus, torch.get_num_threads()]
-    alive = []  # copies must outlive the call
+    alive = []
     for v in rows:  # any strides, but the last axis must be contiguous
         if v is None:
             fields += (0, 0, 0, 0)
@@ -87,7 +91,13 @@ def _launch(kernel, dt_softplus: bool, states_every: int, rows, inputs, outputs)
             alive.append(v)
         fields.append(0 if v is None else v.data_ptr())
     fields += (0 if v is None else v.data_ptr() for v in outputs)  # of an empty tensor: 0
-    kernel(ctypes.byref(Args(*fields)))
+    return Args(*fields), alive
+
+
+def _launch(kernel, *given) -> None:
+    """Call the kernel with `arguments` of what is given."""
+    args, _alive = arguments(*given)
+    kernel(ctypes.byref(args))
 
 
 def _float32(v: Tensor) -> Tensor:
@@ -96,7 +106,7 @@ def _float32(v: Tensor) -> Tensor:
     return v
 
 
-def _forward_outputs(x, Bmat, states_every, return_last_state, train) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def forward_outputs(x, Bmat, states_every, return_last_state, train) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     (B, L, D), (G, N) = x.shape, Bmat.shape[2:]
     last = (B, N, D) if return_last_state else (0,)
     states = (B, L // states_every, N, D) if states_every else (0,)
@@ -124,17 +134,17 @@ def _forward(
     train: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Output (B, L, D), last state (B, N, D), states (B, L // k, N, D), checkpoints; (0,) where not asked for."""
-    y, last, states, checkpoints = _forward_outputs(x, Bmat, states_every, return_last_state, train)
+    y, last, states, checkpoints = forward_outputs(x, Bmat, states_every, return_last_state, train)
     rows, inputs = (x, dt, z, Bmat, Cmat, None), (A, Dskip, dt_bias, h0, None, None)
     _launch(load_kernel().lgmamba_forward, dt_softplus, states_every, rows, inputs, (y, last, states, checkpoints))
     return y, last, states, checkpoints
 
 
 def _fake_forward(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, h0, dt_softplus, states_every, return_last_state, train):
-    return _forward_outputs(x, Bmat, states_every, return_last_state, train)
+    return forward_outputs(x, Bmat, states_every, return_last_state, train)
 
 
-def _gradients(needed: int, x: Tensor, Bmat: Tensor) -> tuple[Tensor, ...]:
+def gradients(needed: int, x: Tensor, Bmat: Tensor) -> tuple[Tensor, ...]:
     """One tensor per entry of `GRADS`, (0,) where bit i of `needed` is not set."""
     (B, L, D), (G, N) = x.shape, Bmat.shape[2:]
     BLD, BLGN = (B, L, D), (B, L, G, N)
@@ -160,7 +170,7 @@ def _backward(
     needed: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients in the order of `GRADS`, (0,) where bit i of `needed` is not set."""
-    grads = _gradients(needed, x, Bmat)
+    grads = gradients(needed, x, Bmat)
     rows, inputs = (x, dt, z, Bmat, Cmat, dy), (A, Dskip, dt_bias, None, dlast, dstates)
     outputs = (None, None, None, checkpoints, *grads)
     _launch(load_kernel().lgmamba_backward, dt_softplus, states_every, rows, inputs, outputs)
@@ -170,7 +180,7 @@ def _backward(
 def _fake_backward(
     dy, dlast, dstates, x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, checkpoints, dt_softplus, states_every, needed
 ):
-    return _gradients(needed, x, Bmat)
+    return gradients(needed, x, Bmat)
 
 
 def _save(ctx, inputs, output) -> None:

@@ -31,7 +31,9 @@ from lgmamba.scan.cache import CacheError, cache_folder, refuses_programs
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("_cpu_kernel.cpp")
-HEADERS = [SOURCE.with_name(name) for name in ("_cpu_plan.h", "_cpu_simd.h")]
+HEADERS = [
+    SOURCE.with_name(name) for name in ("_cpu_mix.h", "_cpu_plan.h", "_cpu_products.h", "_cpu_rows.h", "_cpu_simd.h")
+]
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread")
 NATIVE = (("-march=native",), ("-mcpu=native",), ())
 """Flags for the processor at hand, best first; clang on ARM knows only the second."""

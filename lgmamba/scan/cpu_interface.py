@@ -11,6 +11,15 @@ SIZES = ("B", "L", "D", "G", "N", "chunk", "states_every", "dt_softplus", "threa
 ROWS = ("x", "dt", "z", "Bmat", "Cmat", "dy")
 INPUTS = ("A", "Dskip", "dt_bias", "h0", "dlast", "dstates")
 OUTPUTS = ("y", "last", "states", "checkpoints")
+FUNCTIONS = (
+    "lgmamba_forward",
+    "lgmamba_backward",
+    "lgmamba_norm_forward",
+    "lgmamba_norm_backward",
+    "lgmamba_mix_forward",
+    "lgmamba_mix_backward",
+)
+"""Those that compute; each is given a pointer to its arguments."""
 GRADS = ("dx", "ddt", "dA", "dBmat", "dCmat", "dDskip", "dz", "dbias", "dh0")
 
 
@@ -24,6 +33,29 @@ class Args(ctypes.Structure):
     )
 
 
+class RowArgs(ctypes.Structure):
+    """`struct RowArgs` of `_cpu_rows.h`: same fields in the same order, eight bytes each."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("rows", "D", "x_stride", "dy_stride", "threads")),
+        ("eps", ctypes.c_double),
+        *((name, ctypes.c_int64) for name in ("x", "weight", "dy", "y", "dx", "dweight")),
+    )
+
+
+class MixArgs(ctypes.Structure):
+    """`struct MixArgs` of `_cpu_mix.h`."""
+
+    TENSORS = (
+        *("u", "in_proj", "x_proj", "dt_proj", "out_proj", "d_out", "xz", "x", "low", "dt", "out"),
+        *("dy", "dxz", "dlow", "du", "din_proj", "dx_proj", "ddt_proj", "dout_proj"),
+    )
+    _fields_ = (
+        ("scan", Args),
+        *((name, ctypes.c_int64) for name in ("d", "R", "low_row", *TENSORS)),
+    )
+
+
 def load(path: str) -> ctypes.CDLL:
     """The library with its functions' types.
 
@@ -34,7 +66,7 @@ def load(path: str) -> ctypes.CDLL:
     library = ctypes.CDLL(path)
     for name in ("lgmamba_args_size", "lgmamba_lanes"):
         getattr(library, name).restype = ctypes.c_int64
-    for name in ("lgmamba_forward", "lgmamba_backward"):
+    for name in FUNCTIONS:
         getattr(library, name).argtypes = [ctypes.c_void_p]
         getattr(library, name).restype = None
     return library

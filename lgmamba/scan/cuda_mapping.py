@@ -49,8 +49,6 @@ of (step, channel, state) per microsecond."""
 
 UNCUT = 128
 """Sequences of at most so many steps stay in one piece: masked steps then equal dropped ones to the bit."""
-BUSY = 128
-"""Independent states that the warps of a multiprocessor hold per lane from which it is busy; the rate falls with the root."""
 START_STEPS = 16
 """What the start and the end of a walk cost, in steps."""
 CARRY_US, START_US = 3.0, 12.0

@@ -20,8 +20,9 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
 from lgmamba.config.task import TaskBase
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.metrics import Metric
 from lgmamba.model.sequences import SequenceModel, Sequences

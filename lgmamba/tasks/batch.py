@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.run import PassNoise, PassOtherImage, StatePassingConfig, TrainConfig
 from lgmamba.config.task import TaskBase
+from lgmamba.config.training import PassNoise, PassOtherImage, StatePassingConfig, TrainConfig
 from lgmamba.tasks.lengths import LengthDistribution
 from lgmamba.tasks.seeds import seed_of
 from lgmamba.tasks.supervision import supervised_steps

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.run import TrainConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.labels import label_problem, number_problem
 from lgmamba.metrics import ACCURACY, PIXELS
 from lgmamba.model.sequences import SequenceModel

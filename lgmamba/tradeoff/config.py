@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 
 from lgmamba.config.base import ConfigError, Name, Positive, Seed, Strict, validate
 from lgmamba.config.data import DataConfig
+from lgmamba.config.overlays import merge
 from lgmamba.config.report import WordsConfig
-from lgmamba.config.study import OutputsConfig, check_folders, check_seeds, merge, named_outputs
+from lgmamba.config.study import OutputsConfig, check_folders, check_seeds, named_outputs
 from lgmamba.config.text import read_yaml
 from lgmamba.tradeoff.claims import TradeoffClaims
 from lgmamba.tradeoff.encoders import Encoder

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lgmamba.config.run import RunConfig, TrainConfig
+from lgmamba.config.run import RunConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
 from lgmamba.keys import train_key

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from lgmamba.config.run import LambConfig, TrainConfig
+from lgmamba.config.training import LambConfig, TrainConfig
 from lgmamba.train.lamb import Lamb
 
 Moments = dict[int, dict[str, Tensor]]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lgmamba.config.run import TrainConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.base import Task
 from lgmamba.tasks.batch import Batch, stack_batches

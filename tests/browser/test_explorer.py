@@ -400,4 +400,9 @@ def test_a_task_without_pictures_has_its_curves(opened, written):
 
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.parent.name)
 def test_pages_are_small(written, folder):
-    assert written(folder.parent.name).stat().st_size < 1.5e6
+    page = written(folder.parent.name)
+    assert page.stat().st_size < 1.5e6
+    asked, there = (
+        set(re.findall(pattern, page.read_text())) for pattern in (r'"sheet":"([^"]+)"', r'id="(sheet-[^"]+)"')
+    )
+    assert asked == there  # no picture that nobody can look at, none that is missing

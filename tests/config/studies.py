@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.study import Params, merge, overlaid
+from lgmamba.config.overlays import merge, overlaid
+from lgmamba.config.study import Params
 from lgmamba.config.text import read_yaml
 
 ROOT = Path(__file__).parents[2]

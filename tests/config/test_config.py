@@ -8,8 +8,9 @@ from typing import get_args
 import pytest
 
 from lgmamba.config.base import ConfigError, validate
+from lgmamba.config.overlays import merge
 from lgmamba.config.run import RunConfig, ScanBackend
-from lgmamba.config.study import Params, load_params, merge
+from lgmamba.config.study import Params, load_params
 from lgmamba.scan.api import BACKENDS
 from lgmamba.tasks.draw.config import OrderName
 from lgmamba.tasks.draw.orders import ORDERS

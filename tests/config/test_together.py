@@ -6,8 +6,9 @@ import pytest
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.lengths import Geometric
+from lgmamba.config.overlays import overlaid
 from lgmamba.config.report import ReportConfig
-from lgmamba.config.study import load_params, overlaid
+from lgmamba.config.study import load_params
 from tests.config.studies import ADAPTIVE, PARAMS, error, study, values
 
 LONGMAMBA = {"name": "lm", "kind": "longmamba", "threshold": "as_released", "mode": "prefix"}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lgmamba.config.run import TrainConfig
 from lgmamba.config.study import load_params
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.dataset import in_memory
 from lgmamba.mixers.mamba.mixer import MambaMixer
 from lgmamba.scan import available_backends

@@ -51,14 +51,16 @@ def off_one(values: dict) -> dict:
 
 CALIBRATION = {"steps": 1, "lengths": [2]}
 """As little as will do: how well calibration finds is tested on Mamba."""
-STEPS = [3, remedies.L0, remedies.LAST]
+LAST, CHUNK = 3 * remedies.L0, 12
+"""Three training lengths, in two chunks."""
+STEPS = [3, remedies.L0, LAST]
 SHORT = 2
 
 
 @cache
 def vanilla(kind: str, mode: str) -> torch.Tensor:
     patches, cells, _ = remedies.images()
-    return run_sequence(model(kind), along(patches, cells), STEPS, mode, 20)
+    return run_sequence(model(kind), along(patches, cells), STEPS, mode, CHUNK)
 
 
 @pytest.mark.parametrize(("kind", "key", "mode"), [(kind, *pair) for kind in OTHERS for pair in ALL], ids=str)
@@ -76,8 +78,8 @@ def test_a_remedy_acts_beyond_the_training_length_or_is_refused_with_the_reason(
     values = {}
     if tried.calibrated:
         values["tried"] = off_one(calibrate(tried, remedies.calibration_set("plain", **CALIBRATION)).values)
-    made = build(tried, [tried], values, model(kind), remedies.LAST)
-    found, plain = remedies.read(made, STEPS, chunk=20), vanilla(kind, mode)
+    made = build(tried, [tried], values, model(kind), LAST)
+    found, plain = remedies.read(made, STEPS, chunk=CHUNK), vanilla(kind, mode)
     torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)
     assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6
 
@@ -105,7 +107,7 @@ def test_controls_act_on_every_mixer_or_are_refused_with_the_reason(kind, monkey
         return
     monkeypatch.setattr(remedies, "model", lambda name="plain": model(kind))
     for control in remedies.control_remedies(model(kind), remedies.DrawConfig):
-        found, plain = remedies.read(control, STEPS, chunk=20), vanilla(kind, control.mode)
+        found, plain = remedies.read(control, STEPS, chunk=CHUNK), vanilla(kind, control.mode)
         torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)
         assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6
 

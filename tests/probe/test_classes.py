@@ -9,7 +9,7 @@ import torch
 from lgmamba.analysis import figures_of, frames_of
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.config.files import RemedyFile, read_config
-from lgmamba.config.study import merge
+from lgmamba.config.overlays import merge
 from lgmamba.figures import draw
 from lgmamba.model.runner import run_sequence
 from lgmamba.probe.remedy import try_remedies

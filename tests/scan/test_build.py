@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lgmamba.scan import api, available_backends, cache, cpu_build, cpu_numba, mamba_ssm_backend, selective_scan
-from lgmamba.scan.cpu_interface import Args
+from lgmamba.scan.cpu_interface import FUNCTIONS, Args
 from tests.scan.cases import RUNNABLE, Case, assert_matches_reference, make_inputs
 from tests.waiting import HANGS
 
@@ -202,7 +202,7 @@ BROKEN = """
 extern "C" int64_t lgmamba_args_size() {{ return {size}; }}
 extern "C" int64_t lgmamba_lanes() {{ return 4; }}
 extern "C" void lgmamba_forward(const void *) {{ {body} }}
-extern "C" void lgmamba_backward(const void *) {{}}
+{others}
 """
 
 
@@ -214,7 +214,8 @@ extern "C" void lgmamba_backward(const void *) {{}}
 )
 def test_a_kernel_that_does_not_work_is_found_out_and_not_kept(fresh_build, monkeypatch, tmp_path, body, said):
     source = tmp_path / "broken.cpp"
-    source.write_text(BROKEN.format(size=ctypes.sizeof(Args), body=body))
+    others = [f'extern "C" void {name}(const void *) {{}}' for name in FUNCTIONS if name != "lgmamba_forward"]
+    source.write_text(BROKEN.format(size=ctypes.sizeof(Args), body=body, others="\n".join(others)))
     monkeypatch.setattr(cpu_build, "SOURCE", source)
     monkeypatch.setattr(cpu_build, "NATIVE", ((),))
     monkeypatch.setattr(cpu_build, "PROOF_TIMEOUT_S", 60 if body != "for (;;) {}" else 1)

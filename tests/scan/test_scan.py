@@ -206,7 +206,7 @@ def test_extreme_inputs_give_no_nan(backend, device):
 
 
 def test_long_sequences_against_the_reference(backend, device):
-    assert_matches_reference(Case(B=1, L=1500, D=4, N=8, every=500), backend, device)
+    assert_matches_reference(Case(B=1, L=1500, D=8, N=8, every=500), backend, device)
 
 
 def test_inputs_are_left_alone(backend, device):

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from lgmamba.config.data import DataConfig
+from lgmamba.config.overlays import merge
 from lgmamba.config.run import RunConfig
-from lgmamba.config.study import merge
 from lgmamba.data.build import build_dataset
 from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.model.sequences import SequenceModel

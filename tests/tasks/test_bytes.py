@@ -7,8 +7,10 @@ import torch
 
 from lgmamba.config.base import ConfigError
 from lgmamba.config.data import DataConfig
-from lgmamba.config.run import ModelConfig, TrainConfig
-from lgmamba.config.study import load_params, merge
+from lgmamba.config.overlays import merge
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.study import load_params
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.build import build_dataset
 from lgmamba.data.dataset import load_dataset
 from lgmamba.data.errors import DataError

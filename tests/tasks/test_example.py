@@ -6,7 +6,8 @@ import re
 import pytest
 import torch
 
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.dataset import in_memory
 from lgmamba.model.runner import read_at_steps, run_sequence
 from lgmamba.train.optimizer import build_optimizer

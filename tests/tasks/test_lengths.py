@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from lgmamba.config.lengths import LengthConfig
 from lgmamba.tasks.lengths import LengthDistribution
+from tests.drawn import Drawn
 from tests.tasks.counts import assert_drawn_from, seeded
 
 CURRICULUM = {
@@ -78,11 +79,11 @@ def test_draws_follow_the_law(config, progress, support):
 
 
 @all_laws
-def test_the_extreme_draws_are_the_ends_of_the_support(config, progress, support, monkeypatch):
+def test_the_extreme_draws_are_the_ends_of_the_support(config, progress, support):
     lengths = distribution(config)
     for u, end in ((0.0, min(support)), (ALMOST_1, max(support))):
-        monkeypatch.setattr(torch, "rand", lambda n, u=u, **options: torch.full((n,), u, dtype=torch.float64))
-        assert lengths.sample(1, seeded(), progress).item() == end
+        with Drawn(u):
+            assert lengths.sample(1, seeded(), progress).item() == end
 
 
 def test_draws_follow_the_generator():

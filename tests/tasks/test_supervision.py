@@ -5,6 +5,7 @@ import torch
 
 from lgmamba.config.task import SuperviseAll, SuperviseLast, SuperviseRandom
 from lgmamba.tasks.supervision import supervised_steps
+from tests.drawn import Drawn
 from tests.tasks.counts import assert_drawn_from, seeded
 
 CONFIGS = [SuperviseLast(kind="last"), SuperviseRandom(kind="random_k", k=5), SuperviseAll(kind="all")]
@@ -54,10 +55,10 @@ def test_random_steps_follow_the_generator():
 
 
 @pytest.mark.parametrize(("u", "step"), [(0.0, "first"), (1 - 2**-24, "last")], ids=["least", "greatest"])
-def test_the_extreme_random_steps_are_the_ends_of_any_sequence(u, step, monkeypatch):
-    monkeypatch.setattr(torch, "rand", lambda *shape, **options: torch.full(shape, u))  # the ends of float32's range
+def test_the_extreme_random_steps_are_the_ends_of_any_sequence(u, step):
     lengths = torch.arange(1, 20_000)
-    steps, _ = supervised_steps(SuperviseRandom(kind="random_k", k=1), lengths, 20_000, seeded())
+    with Drawn(u):  # the ends of float32's range
+        steps, _ = supervised_steps(SuperviseRandom(kind="random_k", k=1), lengths, 20_000, seeded())
     assert torch.equal(steps[:, 0], torch.ones_like(lengths) if step == "first" else lengths)
 
 

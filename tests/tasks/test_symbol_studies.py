@@ -17,8 +17,9 @@ from lgmamba.config.files import (
     remedy_files,
     write_config_files,
 )
+from lgmamba.config.overlays import merge
 from lgmamba.config.run import RunConfig
-from lgmamba.config.study import load_params, merge
+from lgmamba.config.study import load_params
 from lgmamba.data.build import build_dataset
 from lgmamba.figures import draw
 from lgmamba.probe.reconstruct import reconstruct

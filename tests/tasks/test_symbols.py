@@ -7,8 +7,8 @@ import torch
 from pydantic import TypeAdapter
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.run import TrainConfig
 from lgmamba.config.study import load_params
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.dataset import in_memory
 from lgmamba.metrics import ACCURACY, SCALED_ACCURACY
 from lgmamba.tasks.automaton.machines import machine

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lgmamba.config.base import ConfigError, validate
-from lgmamba.config.study import merge
+from lgmamba.config.overlays import merge
 from lgmamba.tradeoff.config import TradeoffParams
 from lgmamba.tradeoff.stack_file import StackFile
 from lgmamba.tradeoff.training import Split

@@ -193,8 +193,8 @@ def test_without_a_head_the_picture_alone_is_trained_on_to_the_bit(digits, tmp_p
 )
 def test_weights_and_heads_that_do_not_go_together_are_named(model, w, told):
     from lgmamba.config.base import validate
+    from lgmamba.config.overlays import merge
     from lgmamba.config.run import RunConfig
-    from lgmamba.config.study import merge
     from tests.train.tiny import RUN
 
     with pytest.raises(ConfigError) as e:

@@ -166,7 +166,7 @@ class Process:
         options = ["--run", home / "run.json", "--data", data, "--out", home / "train", "--work", home / "work"]
         self.home, self.errors = home, home / "errors.txt"
         words = ["train", *map(str, options), "--device", "cpu"]
-        self.process = copies.context().Process(target=command, args=(words, self.errors))
+        self.process = copies.context(*copies.TRAINING).Process(target=command, args=(words, self.errors))
         self.process.start()
 
     def kill_when(self, step: int, writing: bool) -> None:

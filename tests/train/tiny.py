@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lgmamba.config.data import DataConfig
+from lgmamba.config.overlays import merge
 from lgmamba.config.run import RunConfig
-from lgmamba.config.study import merge
 from lgmamba.data.build import build_dataset
 from lgmamba.track import NullTracker, Tracker
 from lgmamba.train.loop import train

@@ -5,13 +5,14 @@ so is what runs when it is typed. Nothing of this project is loaded beforehand, 
 """
 
 import atexit
+import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from functools import cache
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -30,14 +31,31 @@ def snakemake(*options: str) -> list[str]:
     return python(*SNAKEMAKE, "4", *options)
 
 
-@cache
 def folder(group: str, python_path: str = "") -> str:
-    """Where a process is served that has the packages of a group loaded, until this process ends; none but on Linux.
+    """Where a process is served that has the packages of a group loaded; none but on Linux.
+
+    All processes of the tests share one: it is that of the process that asked first, and ends with it. Who comes later starts another.
 
     Args:
         group: of `preloaded.GROUPS`, or snakemake.
         python_path: PYTHONPATH of that process and its copies.
     """
+    from filelock import FileLock  # here, since the program below needs the standard library alone
+
+    tests = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    who = hashlib.sha256("\0".join((tests, group, python_path)).encode()).hexdigest()[:16]
+    known = os.path.join(tempfile.gettempdir(), f"lgmamba-tests-{who}")
+    with FileLock(f"{known}.lock"):
+        served = os.readlink(known) if os.path.islink(known) else ""
+        if not os.path.exists(os.path.join(served, group)):
+            served = _serve(group, python_path)
+            os.symlink(served, f"{known}.new")
+            os.replace(f"{known}.new", known)
+            atexit.register(_forget, known, served)
+    return served
+
+
+def _serve(group: str, python_path: str) -> str:
     served = tempfile.mkdtemp(prefix="lgmamba-tests-")
     if sys.platform != "linux":
         return served
@@ -48,17 +66,27 @@ def folder(group: str, python_path: str = "") -> str:
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": python_path},
         start_new_session=True,
     )
-    atexit.register(end, server, served)
+    atexit.register(_end, server, served)
     while server.poll() is None and not os.path.exists(os.path.join(served, group)):
         time.sleep(0.01)
     return served
 
 
-def end(server: subprocess.Popen, served: str) -> None:
-    """It ends once nobody holds its input."""
+def _end(server: subprocess.Popen, served: str) -> None:
+    """It ends once nobody holds its input, and its copies have ended."""
     server.stdin.close()
     server.wait()
     shutil.rmtree(served, ignore_errors=True)
+
+
+def _forget(known: str, served: str) -> None:
+    from filelock import FileLock
+
+    with FileLock(f"{known}.lock"):
+        if os.path.islink(known) and os.readlink(known) == served:
+            os.unlink(known)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{known}.lock")
 
 
 if __name__ == "__main__":

@@ -18,15 +18,23 @@ from tests.analysis.synthetic_study import make_study
 from tests.config.studies import ROOT
 from tests.records import record_again
 from tests.waiting import until
+from tests.workflow import served
 from tests.workflow.checkouts import environment
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 KEYS = ["mode", "order", "method", "repeat", "image", "step"]
 
 
-def script(name: str, *words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+@pytest.fixture
+def loaded(monkeypatch) -> dict:
+    """The names of without_snakemake.py, which finds this package by itself: the path of later tests stays as it was."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return runpy.run_path(str(SCRIPTS / "without_snakemake.py"))
+
+
+def script(name: str, *words: str | Path, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(SCRIPTS / name), *map(str, words)]
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
+    return subprocess.run(command, cwd=cwd, env=environment() | variables, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +48,8 @@ def script(name: str, *words: str | Path, cwd: Path = ROOT) -> subprocess.Comple
         (8, {"CUDA_VISIBLE_DEVICES": ""}, None),
     ],
 )
-def test_as_many_jobs_find_a_place_on_a_gpu_as_were_asked_for(jobs, environ, places):
-    runpy.run_path(str(SCRIPTS / "without_snakemake.py"))["share_gpus"](jobs, environ)
+def test_as_many_jobs_find_a_place_on_a_gpu_as_were_asked_for(jobs, environ, places, loaded):
+    loaded["share_gpus"](jobs, environ)
     assert environ.get("LGMAMBA_JOBS_PER_GPU") == places
 
 
@@ -94,9 +102,10 @@ def test_a_study_without_snakemake(tmp_path):
     for name in ("lgmamba", "workflow", "params.yaml"):
         source = ROOT / name
         shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path / name)
+    there = {"cwd": tmp_path, "LGMAMBA_PRELOADED": served.folder("models")}  # which each job would load for itself
     one = ("without_snakemake.py", "--study", "smoke:0:uniform_16")
     call = ("without_snakemake.py", "--study", "smoke:0:uniform_16,fixed_16", "--jobs", 2, "--stages")
-    first = script(*call, "data,train", cwd=tmp_path)
+    first = script(*call, "data,train", **there)
     assert first.returncode == 0, first.stdout + first.stderr
     runs = tmp_path / "results/smoke/runs"
     assert {p.parts[-4] for p in runs.glob("*/seed0/train/train.json")} == {"uniform_16", "fixed_16"}
@@ -104,15 +113,15 @@ def test_a_study_without_snakemake(tmp_path):
     weights = runs / "uniform_16/seed0/train/model.safetensors"
     before = weights.stat().st_mtime_ns
 
-    late = script(*call, "reconstruct", "--minutes", 0, cwd=tmp_path)  # no time: nothing is begun
+    late = script(*one, "--stages", "reconstruct", "--minutes", 0, **there)  # no time: nothing is begun
     assert late.returncode == 1
     assert not list(runs.glob("*/seed0/evaluation/evaluation.json"))
-    second = script(*call, "data,train,reconstruct", cwd=tmp_path)
+    second = script(*one, "--stages", "data,train,reconstruct", **there)
     assert second.returncode == 0, second.stdout + second.stderr
     assert weights.stat().st_mtime_ns == before  # what is current is not made again
-    assert len(list(runs.glob("*/seed0/evaluation/evaluation.json"))) == 2
+    assert [p.parts[-4] for p in runs.glob("*/seed0/evaluation/evaluation.json")] == ["uniform_16"]
 
-    longer = script(*one, "--stages", "data,train", "--override", "{train: {steps: 70}}", cwd=tmp_path)
+    longer = script(*one, "--stages", "data,train", "--override", "{train: {steps: 70}}", **there)
     assert longer.returncode == 0, longer.stdout + longer.stderr
     assert "smoke train uniform_16 0 (other values): done" in longer.stdout
     assert json.loads((weights.parent / "train.json").read_text())["steps"] == 70

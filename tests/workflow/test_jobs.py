@@ -4,6 +4,7 @@ import os
 import runpy
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -216,7 +217,8 @@ def test_trainings_of_one_shape_are_one_call_side_by_side():
 
 
 @pytest.mark.parametrize(("device", "stacks"), [("cuda", 2), ("cpu", 0)])
-def test_without_snakemake_they_are_trained_before_their_chains_on_a_gpu_alone(device, stacks):
+def test_without_snakemake_they_are_trained_before_their_chains_on_a_gpu_alone(device, stacks, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the script adds to it
     script = runpy.run_path(str(ROOT / "workflow/scripts/without_snakemake.py"))
     params = configured(seeds=[0, 1], device=device)
     jobs = [job for job in jobs_of(params).values() if job.stage == "train"]

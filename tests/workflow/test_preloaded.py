@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are s
 SCRIPTS = Path(preloaded.__file__).parent
 DRIVER = "import preloaded; preloaded.GROUPS = {'g': (('stage',), ('decimal',))}; preloaded.main()"
 MODULE = """
-import json, os, signal, sys, time
+import atexit, json, os, signal, sys, threading, time
 
 def ended(number, frame):
     open("ended", "w").write(str(number))
@@ -29,6 +31,8 @@ if what == "tell":
     about = [sys.argv[1:], os.getcwd(), os.environ.get("ASKED"), sys.stdin.read(), __name__, "decimal" in sys.modules]
     print(json.dumps(about))
     print("to standard error", file=sys.stderr)
+    atexit.register(print, "at exit", file=sys.stderr)
+    threading.Thread(target=lambda: (time.sleep(0.05), print("a thread", file=sys.stderr))).start()
 elif what == "wait":
     signal.signal(signal.SIGTERM, ended)
     open("begun", "w").write(str(os.getppid()))
@@ -89,7 +93,7 @@ def test_arguments_folder_environment_and_files_are_the_callers(server, environm
     assert (
         found[0]
         == found[1]
-        == ([["stage", "tell"], str(tmp_path), "yes", "given", "__main__"], "to standard error\n", 0)
+        == ([["stage", "tell"], str(tmp_path), "yes", "given", "__main__"], "to standard error\na thread\nat exit\n", 0)
     )
 
 
@@ -165,10 +169,56 @@ def test_the_server_ends_after_its_last_job_once_nobody_holds_it(environment, tm
     assert not folder.exists()
 
 
+@pytest.fixture
+def own(environment, tmp_path):
+    """A server that has the modules of a package `own` loaded: the package's folder, and what a job of it prints."""
+    package, served = tmp_path / "own", tmp_path / "served"
+    package.mkdir(), served.mkdir()
+    (package / "__init__.py").touch()
+    (package / "value.py").write_text("VALUE = 1")
+    (package / "__main__.py").write_text(
+        "import sys; before = 'own.value' in sys.modules; from own.value import VALUE; print(VALUE, before, sys.argv[1:])"
+    )
+    driver = "import preloaded; preloaded.GROUPS = {'g': (('stage',), ())}; "
+    driver += "preloaded.OWN = 'own'; preloaded.MODULES = {'g': ('own.value', 'own.absent')}; preloaded.main()"
+    words = [sys.executable, "-c", driver]
+    process = subprocess.Popen(
+        [*words, "serve", str(served), "g", "own"], stdin=subprocess.PIPE, env=environment, start_new_session=True
+    )
+    until(lambda: (served / "g").exists())
+
+    def job(folder: Path) -> str:
+        env = environment | {preloaded.FOLDER: str(served)}
+        return subprocess.run(
+            [*words, "-m", "own", "stage"], env=env, cwd=folder, capture_output=True, text=True
+        ).stdout
+
+    yield package, job
+    process.stdin.close()
+    assert process.wait() == 0
+
+
+def test_own_modules_are_loaded_beforehand_until_they_are_edited_or_others_are_found(own, tmp_path):
+    package, job = own
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert job(elsewhere) == "1 True ['stage']\n"
+    (package / "other.py").touch()  # a module that is not loaded
+    assert job(elsewhere) == "1 True ['stage']\n"
+    shutil.copytree(package, elsewhere / "own")
+    (elsewhere / "own/value.py").write_text("VALUE = 3")
+    assert job(elsewhere) == "3 False ['stage']\n"
+    assert job(tmp_path / "served") == "1 True ['stage']\n"
+    (package / "value.py").write_text("VALUE = 22")
+    assert job(tmp_path / "served") == "22 False ['stage']\n"
+
+
 def test_groups_are_of_stages_that_exist():
     stages = [stage for stages, _ in preloaded.GROUPS.values() for stage in stages]
     assert len(set(stages)) == len(stages)
     assert set(stages) <= {*ENTRY_MODULES, "track"}
+    assert preloaded.MODULES.keys() == preloaded.GROUPS.keys()
+    assert all(find_spec(module) for modules in preloaded.MODULES.values() for module in modules)
     assert preloaded.group_of("train") == "models" and preloaded.group_of("data") is None
 
 

@@ -294,5 +294,5 @@ def test_tracked_runs_are_found_by_study(finished):
 
 
 def test_snakemake_report(finished):
-    finished.run("snakemake", "--report", "report.html")
+    finished.snakemake("--report", "report.html")
     assert (finished.path / "report.html").stat().st_size > 100_000

@@ -78,7 +78,7 @@ def steps_of(root: Path, run_id: str, key: str) -> list[int]:
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_eight_trainings_at_once_on_a_store_that_is_not_there_yet_lose_nothing(tmp_path):
-    with copies.context().Pool(8) as pool:
+    with copies.context(*copies.TRAINING, *copies.TRACKING).Pool(8) as pool:
         pool.starmap(train, [(tmp_path, seed, range(STEPS), STEPS) for seed in range(8)])
     runs = tracked(tmp_path)
     assert sorted(int(r.data.tags["seed"]) for r in runs) == list(range(8))

@@ -246,7 +246,7 @@ def serve_preloaded():
     one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     for name in names:
         server = subprocess.Popen(
-            [sys.executable, preloaded.__file__, "serve", folder, name],
+            [sys.executable, preloaded.__file__, "serve", folder, name, "own"],
             stdin=subprocess.PIPE,  # closes when this process ends, however it ends
             stdout=subprocess.DEVNULL,
             env=os.environ | one_thread | {"PYTHONPATH": HOME},

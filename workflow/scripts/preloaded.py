@@ -1,26 +1,32 @@
 """Runs the jobs of one call of Snakemake in processes that need not load their packages first.
 
     python preloaded.py serve FOLDER NAME < PIPE      loads the packages of a group, then forks a process for each job
+    python preloaded.py serve FOLDER NAME own < PIPE  the same with this project's modules for them
     python preloaded.py -m lgmamba train --run ...    runs `python -m lgmamba train ...` in such a process, where one is served
 
-Loading torch, matplotlib or MLflow takes seconds, more than many jobs of a small study; a process that has them loaded can be copied
-in a hundredth of one. What the copy does is what the command does when it is typed: it gets the caller's arguments, folder,
-environment and files, and loads this project's own modules, so that code that is edited during a call acts as ever.
+Loading torch, matplotlib or MLflow takes seconds, more than many jobs of a small study, and so do this project's own modules, with the
+classes of every configuration; a process that has them loaded can be copied in a hundredth of one. What the copy does is what the
+command does when it is typed: it gets the caller's arguments, folder, environment and files. Where a module that it has loaded was
+edited since, or is not the one that the command would find, the copy becomes the plain command, so that edited code acts as ever.
 
-The second form finds its server in the folder LGMAMBA_PRELOADED. Without one, or without an answer, it becomes the plain command.
+The last form finds its server in the folder LGMAMBA_PRELOADED. Without one, or without an answer, it becomes the plain command.
 The server has a session of its own, so that Ctrl-C reaches only the callers, who pass their signals on; a job whose caller dies is
 told to end. When PIPE closes, since whoever started the server has ended, it takes no more jobs and ends after the last.
 
 Linux only: elsewhere a process with these packages may not be copied.
 """
 
+import atexit
 import contextlib
+import gc
+import importlib.machinery
 import json
 import os
 import select
 import signal
 import socket
 import sys
+import threading
 
 GROUPS = {
     "models": (
@@ -53,7 +59,27 @@ GROUPS = {
         ),
     ),
 }
-"""Group -> stages, packages. None of this project's, and nothing that starts threads which a copy would miss."""
+"""Group -> stages, packages of others. Nothing that starts threads, which a copy would miss."""
+OWN = "lgmamba"
+MODULES = {
+    "models": (
+        "lgmamba.cli",
+        "lgmamba.train.loop",
+        "lgmamba.train.stacks",
+        "lgmamba.probe.reconstruct",
+        "lgmamba.probe.remedy",
+        "lgmamba.probe.probes",
+        "lgmamba.track.commands",
+        "lgmamba.track.remedies",
+        "lgmamba.track.store",
+    ),
+    "figures": (
+        "lgmamba.cli",
+        "lgmamba.config.study",
+        "lgmamba.jobs",
+    ),  # what else they load loads polars, which starts threads
+}
+"""Group -> this project's modules that its stages load, with all that they load."""
 FOLDER = "LGMAMBA_PRELOADED"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -108,9 +134,12 @@ def _connected(words: list[str]) -> socket.socket | None:
     return server
 
 
-def serve(folder: str, name: str) -> dict | None:
+def serve(folder: str, name: str, own: bool) -> dict | None:
     """Fork a process for each request until standard input closes, and then until all have ended.
 
+    Args:
+        folder, name: the server's socket is there, so named as its group.
+        own: whether this project's modules are loaded, too.
     Returns:
         in such a process: what it is to do; in the server: None.
     """
@@ -121,6 +150,10 @@ def serve(folder: str, name: str) -> dict | None:
     for package in GROUPS[name][1]:
         with contextlib.suppress(ImportError):  # the job that needs it says so
             __import__(package)
+    if own:
+        load_own(MODULES[name])
+    gc.collect()
+    gc.freeze()  # what a copy's collector never looks at stays shared with this process
     jobs: dict[int, tuple[int, int, socket.socket]] = {}  # descriptor that says when a process ended -> it, pid, caller
     watched = select.poll()
     for source in (0, listener.fileno()):
@@ -205,6 +238,45 @@ def _request(caller: socket.socket) -> dict | None:
     return json.loads(text) | {"files": files}
 
 
+LOADED: dict[str, tuple[int, int]] = {}
+"""Source of each of this project's modules that are loaded -> its time and size when it was."""
+
+
+def load_own(modules: tuple[str, ...]) -> None:
+    """Load modules of this project, and note what they were loaded from."""
+    spec = importlib.machinery.PathFinder.find_spec(OWN)
+    if spec is None:  # each job says so
+        return
+    [package] = spec.submodule_search_locations
+    # Before they are loaded: what is edited meanwhile counts as edited.
+    seen = {path: _stamp(path) for top, _, files in os.walk(package) for path in (os.path.join(top, f) for f in files)}
+    for module in modules:
+        with contextlib.suppress(ImportError):  # of a package that is not there; the job that needs it says so
+            __import__(module)
+    LOADED.update({m.__file__: seen[m.__file__] for m in _own_modules()})
+
+
+def own_as_loaded() -> bool:
+    """Whether `python -m` would load the modules that are loaded, as they were then; True where none is."""
+    if not LOADED:
+        return True
+    spec = importlib.machinery.PathFinder.find_spec(OWN)
+    same = spec is not None and os.path.realpath(spec.origin) == os.path.realpath(sys.modules[OWN].__file__)
+    return same and all(_stamp(path) == stamp for path, stamp in LOADED.items())
+
+
+def _own_modules() -> list:
+    return [m for name, m in sys.modules.items() if name.partition(".")[0] == OWN and getattr(m, "__file__", None)]
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError:  # gone
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
+
+
 def become(request: dict) -> None:
     """Run a module as `python -m` does, with a caller's files, folder, environment and arguments."""
     for number in PASSED_ON:
@@ -219,12 +291,33 @@ def become(request: dict) -> None:
     os.environ.update(request["environment"])
     module, *arguments = request["words"][1:]  # after -m
     sys.path[0] = ""  # here lay this script
+    if not own_as_loaded():
+        os.execv(sys.executable, [sys.executable, *request["words"]])
     sys.argv = [module, *arguments]
     if "torch" in sys.modules and (threads := request["environment"].get("OMP_NUM_THREADS", "")).isdigit():
         sys.modules["torch"].set_num_threads(int(threads))  # which torch reads when it is loaded
     import runpy
 
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as e:
+        if not isinstance(e.code, int | None):  # a message
+            raise
+        end_now(e.code or 0)
+    end_now(0)
+
+
+def end_now(status: int) -> None:
+    """End as the interpreter does, but leave it to the system to take the memory back.
+
+    Taking every loaded package apart would copy most of what is shared with the server: seconds of processor time for each job.
+    """
+    threading._shutdown()  # waits for threads, and for what concurrent.futures was given; like the next, it has no public name
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(status & 0xFF)
 
 
 def main() -> None:
@@ -232,7 +325,8 @@ def main() -> None:
         sys.exit(call(sys.argv[1:]))
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_IGN)
-    request = serve(*sys.argv[2:])
+    folder, name, *rest = sys.argv[2:]
+    request = serve(folder, name, rest == ["own"])
     if request is not None:
         become(request)
 

@@ -34,6 +34,8 @@ from lgmamba.config.text import parse_mapping
 from lgmamba.devices import gpus, wanted
 from lgmamba.jobs import Currency, Job, jobs_of, stack_jobs
 
+LOADED = ("-SE", str(Path(__file__).with_name("preloaded.py")))
+"""Where a process is served that has a job's packages loaded, it is run there."""
 STAGES = ("data", "train", "reconstruct", "remedy", "probes")
 
 
@@ -171,7 +173,7 @@ class Runner:
             if self._stopped or left <= 0:
                 return None
             with log.open("w", encoding="utf-8") as sink:
-                process = subprocess.Popen([sys.executable, "-m", *job.words], stdout=sink, stderr=sink)
+                process = subprocess.Popen([sys.executable, *LOADED, "-m", *job.words], stdout=sink, stderr=sink)
             self._running.add(process)
         if self._stopped:
             process.terminate()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import BY_INPUT, EXACT, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import BY_INPUT, RECURRENT, MixerBase, Verb
 from lgmamba.mixers.mamba.config import Conv
 
 if TYPE_CHECKING:
@@ -15,16 +15,9 @@ if TYPE_CHECKING:
 class GatedDeltaConfig(MixerBase):
     """Gated DeltaNet."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {
         "slow": "alpha becomes alpha^s, and what is left along the key, 1 - beta, (1 - beta)^s",
         "decay": "alpha alone; what the next key overwrites is not changed",
-        "write": EXACT,
-        "read": EXACT,
-        "mask": EXACT,
-        "keep": EXACT,
-        "state": EXACT,
-        "reset": EXACT,
-        "window": OVERLAPPING,
         "score": "beta, how much of what is held for its key a step replaces",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {

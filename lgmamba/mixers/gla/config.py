@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import BY_INPUT, EXACT, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import BY_INPUT, RECURRENT, MixerBase, Verb
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
@@ -14,16 +14,8 @@ if TYPE_CHECKING:
 class GlaConfig(MixerBase):
     """Gated linear attention."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {
         "slow": "it has no step size: alpha becomes alpha^s, and what is written is multiplied by s",
-        "decay": EXACT,
-        "write": EXACT,
-        "read": EXACT,
-        "mask": EXACT,
-        "keep": EXACT,
-        "state": EXACT,
-        "reset": EXACT,
-        "window": OVERLAPPING,
         "score": "mean of -ln alpha over a head's keys: how fast a step forgets",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {

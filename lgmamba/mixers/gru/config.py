@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import EXACT, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import RECURRENT, MixerBase, Verb
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
@@ -16,16 +16,8 @@ UNKNOWN = "a GRU's gates depend on its state, so that nothing is known of a step
 class GruConfig(MixerBase):
     """A gated recurrent unit with an out-projection."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {
         "slow": "the update gate z becomes z^s, and what is written 1 - z^s of the candidate",
-        "decay": EXACT,
-        "write": EXACT,
-        "read": EXACT,
-        "mask": EXACT,
-        "keep": EXACT,
-        "state": EXACT,
-        "reset": EXACT,
-        "window": OVERLAPPING,
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": UNKNOWN,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import EXACT, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import RECURRENT, MixerBase, Verb
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
@@ -18,16 +18,8 @@ UNKNOWN = (
 class LrcssmConfig(MixerBase):
     """LrcSSM with a linear read-out."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
-        "slow": EXACT,
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {
         "decay": "the rate sigmoid(f) at which a step leaks; its elastance is not changed",
-        "write": EXACT,
-        "read": EXACT,
-        "mask": EXACT,
-        "keep": EXACT,
-        "state": EXACT,
-        "reset": EXACT,
-        "window": OVERLAPPING,
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": UNKNOWN,

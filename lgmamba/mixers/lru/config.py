@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import EXACT, NOT_SELECTIVE, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import EXACT, NOT_SELECTIVE, RECURRENT, MixerBase, Verb
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 class LruConfig(MixerBase):
     """The linear recurrent unit."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
-        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "eigenmodes")
-    } | {"window": OVERLAPPING}
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {"eigenmodes": EXACT}
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": NOT_SELECTIVE,
         "attention": "it has no B and C that depend on the step: its weights are a fixed kernel of the lag",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import EXACT, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import RECURRENT, MixerBase, Verb
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
@@ -16,16 +16,9 @@ UNKNOWN = "an LSTM's gates depend on its state, so that nothing is known of a st
 class LstmConfig(MixerBase):
     """A long short-term memory with an out-projection."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {
         "slow": "the forget gate f becomes f^s and the input gate i becomes s i; the output is that of the step at s > 0, and held at 0",
-        "decay": EXACT,
-        "write": EXACT,
-        "read": EXACT,
-        "mask": EXACT,
-        "keep": EXACT,
         "state": "the cell c; the output h, which the gates see, is never touched",
-        "reset": EXACT,
-        "window": OVERLAPPING,
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": UNKNOWN,

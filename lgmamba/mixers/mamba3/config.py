@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import BY_INPUT, EXACT, OVERLAPPING, MixerBase, Verb, steps_ordered
+from lgmamba.mixers.base import BY_INPUT, RECURRENT, MixerBase, Verb, steps_ordered
 from lgmamba.mixers.mamba2.config import whole_heads
 
 if TYPE_CHECKING:
@@ -15,16 +15,8 @@ if TYPE_CHECKING:
 class Mamba3Config(MixerBase):
     """Mamba-3, with one input and one output a head (SISO) or several (MIMO)."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
-        "slow": EXACT,
-        "decay": EXACT,
-        "write": EXACT,
-        "read": EXACT,
-        "mask": EXACT,
-        "keep": EXACT,
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {
         "state": "the state; what the step before still has to write is left as it is",
-        "reset": EXACT,
-        "window": OVERLAPPING,
         "score": "-dt A, how fast a step forgets",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {

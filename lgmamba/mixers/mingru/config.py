@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import BY_INPUT, EXACT, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import BY_INPUT, RECURRENT, MixerBase, Verb
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
@@ -14,16 +14,8 @@ if TYPE_CHECKING:
 class MingruConfig(MixerBase):
     """The minimal GRU with an out-projection."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {
         "slow": "the share kept, 1 - z, becomes (1 - z)^s, and what is written 1 - (1 - z)^s of the candidate",
-        "decay": EXACT,
-        "write": EXACT,
-        "read": EXACT,
-        "mask": EXACT,
-        "keep": EXACT,
-        "state": EXACT,
-        "reset": EXACT,
-        "window": OVERLAPPING,
         "score": "-ln(1 - z), how much a step forgets and writes",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {

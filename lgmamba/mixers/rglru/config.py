@@ -6,7 +6,7 @@ from pydantic import Field
 
 from lgmamba.config.base import Strict, Width
 from lgmamba.mixers.attention.config import AttentionConfig
-from lgmamba.mixers.base import EXACT, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import EXACT, RECURRENT, MixerBase, Verb
 from lgmamba.mixers.mamba.config import Conv
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ class LocalAttention(Strict):
 class RglruConfig(MixerBase):
     """The recurrent block of Hawk; with local attention in every third layer, Griffin."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
-        verb: EXACT
-        for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "score", "eigenmodes")
-    } | {"window": OVERLAPPING}
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {"score": EXACT, "eigenmodes": EXACT}
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "attention": "it is no selective scan: its channels have no B and C",
     }

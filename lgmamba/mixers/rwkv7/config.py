@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from lgmamba.config.base import Width
-from lgmamba.mixers.base import BY_INPUT, EXACT, OVERLAPPING, MixerBase, Verb
+from lgmamba.mixers.base import BY_INPUT, RECURRENT, MixerBase, Verb
 from lgmamba.mixers.mamba2.config import whole_heads
 
 if TYPE_CHECKING:
@@ -15,16 +15,9 @@ if TYPE_CHECKING:
 class Rwkv7Config(MixerBase):
     """The time mixing of RWKV-7, without the residual of values over layers."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {
         "slow": "w becomes w^s, the rate a of removal 1 - (1 - a)^s, and what is written is multiplied by s",
         "decay": "w alone; what the next key removes is not changed",
-        "write": EXACT,
-        "read": EXACT,
-        "mask": EXACT,
-        "keep": EXACT,
-        "state": EXACT,
-        "reset": EXACT,
-        "window": OVERLAPPING,
         "score": "mean of -ln w over a head's keys: how fast a step forgets",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {

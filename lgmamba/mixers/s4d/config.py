@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.mixers.base import EXACT, NOT_SELECTIVE, OVERLAPPING, MixerBase, Verb, steps_ordered
+from lgmamba.mixers.base import EXACT, NOT_SELECTIVE, RECURRENT, MixerBase, Verb, steps_ordered
 
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 class S4dConfig(MixerBase):
     """S4D-Lin in Mamba's gated block, without selection."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
-        verb: EXACT for verb in ("slow", "decay", "write", "read", "mask", "keep", "state", "reset", "eigenmodes")
-    } | {"window": OVERLAPPING}
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {"eigenmodes": EXACT}
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": NOT_SELECTIVE,
         "attention": "it has no B and C that depend on the step: its weights are a fixed kernel of the lag",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from lgmamba.mixers.base import EXACT, OVERLAPPING, Verb
+from lgmamba.mixers.base import RECURRENT, Verb
 from lgmamba.mixers.mamba.inner import WithMamba
 
 if TYPE_CHECKING:
@@ -19,16 +19,11 @@ BY_BLOCKS = (
 class UmambaConfig(WithMamba):
     """Mamba-1 on the steps and on means of blocks of them."""
 
-    SUPPORTS: ClassVar[dict[Verb, str]] = {
+    SUPPORTS: ClassVar[dict[Verb, str]] = RECURRENT | {
         "slow": AT_ENDS,
-        "decay": EXACT,
         "write": AT_ENDS,
         "read": AT_ENDS,
         "mask": "exact; whole steps only, which blocks do not count",
-        "keep": EXACT,
-        "state": EXACT,
-        "reset": EXACT,
-        "window": OVERLAPPING,
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "score": BY_BLOCKS,

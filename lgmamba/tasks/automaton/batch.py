@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import TrainConfig
 from lgmamba.config.task import TaskBase
+from lgmamba.config.training import TrainConfig
 from lgmamba.tasks.automaton.config import AutomatonConfig
 from lgmamba.tasks.automaton.machines import Machine
 from lgmamba.tasks.batch import Batch, Sampler

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.tasks.automaton.batch import AutomatonSampler
 from lgmamba.tasks.automaton.config import AutomatonConfig

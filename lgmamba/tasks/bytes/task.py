@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.tasks.base import Scores
 from lgmamba.tasks.bytes.batch import BytesSampler

@@ -16,7 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.tasks.composite.batch import CompositeSampler
 from lgmamba.tasks.composite.config import CompositeConfig
 from lgmamba.tasks.composite.sequences import EXCEPTION, SHIFTS, TRAINED, UNSEEN, Composition, added

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.tasks.copying.batch import CopyingSampler
 from lgmamba.tasks.copying.config import CopyingConfig
 from lgmamba.tasks.copying.sequences import Items

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import TrainConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.tasks.batch import Batch, PassedPart, Sampler, passed_steps
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.orders import visiting_order

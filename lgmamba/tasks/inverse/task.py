@@ -15,7 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.tasks.draws import below, distinct, uniform_of_each
 from lgmamba.tasks.inverse.batch import InverseSampler, mixed
 from lgmamba.tasks.inverse.config import KEYS, WIDTH, InverseConfig

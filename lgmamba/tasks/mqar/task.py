@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.tasks.draws import below, distinct, each_once, uniform_of_each
 from lgmamba.tasks.mqar.batch import MqarSampler
 from lgmamba.tasks.mqar.config import MqarConfig

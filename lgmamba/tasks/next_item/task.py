@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.tasks.base import Scores
 from lgmamba.tasks.draws import uniform_of_each
 from lgmamba.tasks.next_item.batch import NextItemSampler

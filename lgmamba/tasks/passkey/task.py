@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.model.stack import StackState

@@ -11,7 +11,8 @@ patch; Q queries; parts of the target are its H x W pixels; targets (B, C, H, W)
 import torch
 from torch import Tensor
 
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.data.dataset import Dataset
 from lgmamba.model.stack import StackState
 from lgmamba.tasks.base import Scores

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lgmamba.config.base import ConfigError
-from lgmamba.config.run import ModelConfig, TrainConfig
+from lgmamba.config.run import ModelConfig
+from lgmamba.config.training import TrainConfig
 from lgmamba.tasks.base import Scores, Task
 from lgmamba.tasks.draws import gaussian, uniform
 from lgmamba.tasks.regression.batch import RegressionBatch, RegressionSampler

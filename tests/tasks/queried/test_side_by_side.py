@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lgmamba.config.study import merge
+from lgmamba.config.overlays import merge
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.train.optimizer import build_optimizer
 from lgmamba.train.shapes import check_one_shape

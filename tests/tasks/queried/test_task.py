@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lgmamba.config.base import ConfigError, validate
+from lgmamba.config.overlays import merge
 from lgmamba.config.run import RunConfig
-from lgmamba.config.study import merge
 from tests.tasks.queried.tiny import RUN, TOKEN, batch_of, exact_model, task_of, tiny_run
 
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import torch
 
+from lgmamba.config.overlays import merge
 from lgmamba.config.run import RunConfig
-from lgmamba.config.study import merge
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.tasks.queried.task import QueriedTask
 from lgmamba.tasks.registry import build_model
