@@ -1,5 +1,6 @@
 """The command line as a person meets it: what it prints, and how it ends."""
 
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -28,11 +29,14 @@ class Caller:
     def __call__(self, *words: object) -> Ended:
         self.monkeypatch.setattr(sys, "argv", ["lgmamba", *map(str, words)])
         self.capsys.readouterr()
+        before = signal.getsignal(signal.SIGTERM)
         try:
             cli.main()
             code = 0
         except SystemExit as e:
             code = e.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, before)  # which the command line sets for its process
         return Ended(code, *self.capsys.readouterr())
 
 
