@@ -1,4 +1,4 @@
-"""The looks inside a model on a GPU give what they give on a CPU."""
+"""The probes of a model on a GPU give what they give on a CPU."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import torch
 from lgmamba.config.files import ProbesFile
 from lgmamba.config.probes import ProbesConfig
 from lgmamba.probe.context import ProbeContext
-from lgmamba.probe.probes import LOOKS
+from lgmamba.probe.probes import PROBES as KINDS
 from lgmamba.tasks.draw.model import PatchMamba
 from lgmamba.tasks.registry import build_task
 from tests.analysis.synthetic_probes import PROBES, noise
@@ -40,9 +40,9 @@ def context(device: str) -> ProbeContext:
     return ProbeContext(model, build_task(run, dataset), dataset, file)
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_a_look_on_a_gpu_sees_what_it_sees_on_a_cpu(look: str):
-    on_gpu, on_cpu = (LOOKS[look](context(device)) for device in ("cuda", "cpu"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_probe_on_a_gpu_sees_what_it_sees_on_a_cpu(kind: str):
+    on_gpu, on_cpu = (KINDS[kind](context(device)) for device in ("cuda", "cpu"))
     assert on_gpu.keys() == on_cpu.keys()
     for frame, columns in on_cpu.items():
         for name, values in columns.items():

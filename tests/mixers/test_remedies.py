@@ -51,9 +51,8 @@ def off_one(values: dict) -> dict:
 
 CALIBRATION = {"steps": 1, "lengths": [2]}
 """As little as will do: how well calibration finds is tested on Mamba."""
-LAST, CHUNK = 3 * remedies.L0, 12
-"""Three training lengths, in two chunks."""
-STEPS = [3, remedies.L0, LAST]
+CHUNK = 20
+STEPS = [3, remedies.L0, remedies.LAST]
 SHORT = 2
 
 
@@ -78,7 +77,7 @@ def test_a_remedy_acts_beyond_the_training_length_or_is_refused_with_the_reason(
     values = {}
     if tried.calibrated:
         values["tried"] = off_one(calibrate(tried, remedies.calibration_set("plain", **CALIBRATION)).values)
-    made = build(tried, [tried], values, model(kind), LAST)
+    made = build(tried, [tried], values, model(kind), remedies.LAST)
     found, plain = remedies.read(made, STEPS, chunk=CHUNK), vanilla(kind, mode)
     torch.testing.assert_close(found[:, :SHORT], plain[:, :SHORT], **EXACT)
     assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-6

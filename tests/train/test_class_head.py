@@ -91,9 +91,10 @@ def test_the_ends_of_w_are_each_loss_alone_over_its_value_before_the_first_step(
 @pytest.mark.parametrize("kind", ["draw", "queried"])
 def test_a_step_with_a_class_head_can_be_recorded(digits, kind):
     task, net, sampler = ready(digits, kind, 0.25)
+    batch = sampler.draw(0)
     for mode in (nullcontext(), NothingCarried()):  # the first call is the warm-up
         with mode:
-            gradients(task, net, sampler.draw(0))
+            gradients(task, net, batch)
 
 
 def test_a_factor_on_the_gradient_leaves_the_value():

@@ -180,11 +180,11 @@ class QueriedMamba(ImageModel):
         found = []
         for b in range(len(sequences)):
             own = slice(b, b + 1)
-            target_length = None if target_length is None else target_length[own]
+            own_length = None if target_length is None else target_length[own]
             start = None if state is None else state.with_tensors([v[own] for v in state.tensors()])
             pictures = []
             for t in steps[b].tolist():
-                _, end = self.encode(self.tokens(sequences[own], 0, t), start, target_length)
-                pictures.append(self.ask(end, sequences[own], t, target_length))
+                _, end = self.encode(self.tokens(sequences[own], 0, t), start, own_length)
+                pictures.append(self.ask(end, sequences[own], t, own_length))
             found.append(torch.cat(pictures))
         return torch.stack(found)
