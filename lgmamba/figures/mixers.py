@@ -9,6 +9,8 @@ from lgmamba.figures.style import FAR, PANEL_TITLES, WIDTH, Style
 
 LENGTH_RATIOS = (1 / 16, 1 / 4, 1 / 2, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 25.0, 32.0, 64.0)
 """Multiples of L0 shown, as far as they were read."""
+WHERE_ROOM = (16.0, 32.0)
+"""Those left out where panels stand side by side: their numbers would touch."""
 STRONG = 0.6
 """Share of the colour scale from which on numbers are white."""
 
@@ -20,7 +22,9 @@ def fig_mixers(frame: pl.DataFrame, style: Style) -> Figure:
     Args:
         frame: `analysis.mixers.mixer_frame`.
     """
-    levels = by_level(frame.filter(pl.col("factor").is_in(LENGTH_RATIOS)), style)
+    left_out = WHERE_ROOM if frame["kind"].n_unique() > 1 else ()
+    ratios = [ratio for ratio in LENGTH_RATIOS if ratio not in left_out]
+    levels = by_level(frame.filter(pl.col("factor").is_in(ratios)), style)
     most = [max(group["run"].n_unique() for _, group in here.group_by("kind")) for here, _ in levels]
     heights = [0.9 + 0.21 * rows for rows in most]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
