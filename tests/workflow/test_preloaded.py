@@ -206,7 +206,8 @@ def test_own_modules_are_loaded_beforehand_until_they_are_edited_or_others_are_f
     (package / "other.py").touch()  # a module that is not loaded
     assert job(elsewhere) == "1 True ['stage']\n"
     shutil.copytree(package, elsewhere / "own")
-    (elsewhere / "own/value.py").write_text("VALUE = 333")  # another size: compiled modules know their source by size and second
+    # Another size: compiled modules know their source by its size and second.
+    (elsewhere / "own/value.py").write_text("VALUE = 333")
     assert job(elsewhere) == "333 False ['stage']\n"
     assert job(tmp_path / "served") == "1 True ['stage']\n"
     (package / "value.py").write_text("VALUE = 22")
