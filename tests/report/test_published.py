@@ -28,7 +28,7 @@ def headline(folder: Path) -> dict:
     return json.loads((folder / "headline.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def as_in_git():
     """After `make run` the default study's report has other last digits than the frames and pages in git, until `make keep readme`."""
     changed = ["git", "diff", "--quiet", "HEAD", "--", "reports/queried_digits/headline.json"]
