@@ -141,7 +141,7 @@ def page(result: dict[str, Any]) -> str:
             "# One study over several GPUs",
             "",
             f"Made by `python benchmarks/several_gpus.py --config {' '.join(result['config'])}`: preset `{result['preset']}`, whole, from images to",
-            f"the report, by Snakemake; {result['share']} jobs share a GPU. {result['gpu']}, {result['cores']} cores of {result['cpu']}; {used}.",
+            f"the report, by Snakemake; jobs that share a GPU: {result['share']}. {result['gpu']}, {result['cores']} cores of {result['cpu']}; {used}.",
             "",
             "| GPUs | seconds | times as fast as with one |",
             "| ---: | ---: | ---: |",
