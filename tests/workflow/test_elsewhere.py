@@ -9,6 +9,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import psutil
 import pytest
@@ -76,14 +77,33 @@ def test_what_was_packed_is_unpacked_but_for_the_weights(tmp_path):
         other = elsewhere / mine.relative_to(results)
         if mine.name == "steps.parquet":
             a, b = (pl.read_parquet(f).sort(KEYS) for f in (mine, other))
-            assert a.select(*KEYS, "mse").equals(b.select(*KEYS, "mse"))
-            assert (b["run"].unique().to_list(), b["seed"].unique().to_list()) == (
-                a["run"].unique().to_list(),
-                a["seed"].unique().to_list(),
-            )
+            assert a.equals(b)
         else:
             assert mine.name == "record.json" or filecmp.cmp(mine, other, shallow=False), mine
     evaluate(study_json, elsewhere, tmp_path / "frames")  # every digest is that of the file that came here
+
+
+def test_every_measured_column_and_method_of_a_frame_is_packed(tmp_path, monkeypatch):
+    """Shares of wrong classes, which only the model has, baselines of any task, a level that is not the PSNR."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    tool = runpy.run_path(str(SCRIPTS / "results_without_weights.py"))
+    keys = pl.DataFrame({"mode": ["stream", "prefix"]}).join(pl.DataFrame({"order": ["a", "b"]}), how="cross")
+    keys = keys.join(pl.DataFrame({"method": ["model", "white"]}), how="cross").with_columns(repeat=pl.lit(0))
+    keys = keys.join(pl.DataFrame({"image": [7, 3]}), how="cross").join(pl.DataFrame({"step": [1, 4]}), how="cross")
+    random = pl.Series(np.random.default_rng(0).random(len(keys), np.float32))
+    frame = keys.select(pl.lit("r").alias("run"), pl.lit(1).alias("seed"), pl.all()).with_columns(
+        mse=random, psnr=3 * random
+    )
+    wrong = pl.when(pl.col("method") == "model").then((random > 0.5).cast(pl.Float32))
+    for made in (frame, frame.with_columns(error_rate=wrong)):
+        steps, part = tmp_path / "steps.parquet", tmp_path / "errors.parquet"
+        made.write_parquet(steps)
+        part.write_bytes(tool["errors"](steps))
+        steps.unlink()
+        tool["rebuild"](part)
+        again = pl.read_parquet(steps)
+        assert again.columns == made.columns
+        assert again.sort(KEYS).equals(made.sort(KEYS).with_columns(pl.col("run").cast(again.schema["run"])))
 
 
 def test_a_run_without_all_its_errors_is_not_packed_in_part(tmp_path):

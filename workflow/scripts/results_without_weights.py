@@ -3,9 +3,9 @@
     python workflow/scripts/results_without_weights.py pack --results results/cifar10 --to out --mb 15
     python workflow/scripts/results_without_weights.py unpack --results results/cifar10 --from out
 
-pack writes <results>.<number>.tar files of at most --mb megabytes, each with whole runs. Of steps.parquet one column travels, in
-the order of its keys and without what is repeated; unpack makes the whole frame of it again. `evaluate`, figures and
-report need nothing else.
+pack writes <results>.<number>.tar files of at most --mb megabytes, each with whole runs. Of steps.parquet the measured columns
+travel, in the order of its keys and without what is repeated; unpack makes the whole frame of them again. `evaluate`, figures
+and report need nothing else.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -30,6 +31,7 @@ from lgmamba.metrics import psnr
 from lgmamba.records import RECORD, checked, checked_all, read_record, record_text, write_record
 
 AXES = ("mode", "order", "repeat", "image", "step")
+KEYS = ("run", "seed", "mode", "order", "method", "repeat", "image", "step")
 SMALL = ("train/run.json", "train/train.json", "train/history.parquet", "train/record.json")
 SMALL += ("remedies/remedies.json", "remedies/steps.parquet", "remedies/retention.parquet", "remedies/record.json")
 FOLDERS = ("probes", "remedies/artefacts")
@@ -76,36 +78,47 @@ def pack(results: Path, to: Path, mb: float) -> None:
 
 
 def errors(steps: Path) -> bytes:
-    """The model's errors over AXES, and those of the baselines over the axes that they depend on; keys as metadata."""
+    """Every measured column of every method over the axes that it depends on, one after the other; what they are, as metadata.
+
+    `psnr` travels only where it is not that of `mse`.
+    """
     table = pq.read_table(steps)
-    sink = io.BytesIO()
-    parts, kinds = [], []
-    for method in ("model", "paste", "mean_image"):
+    columns = [name for name in table.column_names if name not in KEYS]
+    if follows := "psnr" in columns and np.array_equal(table["psnr"].to_numpy(), psnr(table["mse"].to_numpy())):
+        columns.remove("psnr")
+    parts, kinds, axes = [], [], {}
+    for method in table["method"].unique().to_pylist():
         rows = table.filter(pc.equal(table["method"], method))
-        cube, values = as_cube(rows)
-        for axis in (0, 4):  # modes are alike for a plain model, and steps for the mean image
-            first = cube.take([0], axis)
-            cube = first if (cube == first).all() else cube
-        kinds.append({"method": method, "shape": list(cube.shape)})
-        parts.append(cube.ravel())
-    meta = {"run": table["run"][0].as_py(), "seed": table["seed"][0].as_py(), "kinds": kinds, "axes": values}
-    flat = pa.table({"mse": np.concatenate(parts)}).replace_schema_metadata({"errors": json.dumps(meta)})
+        for column in columns:
+            cube, axes = as_cube(rows, column)
+            for axis in (0, 4):  # modes are alike for a plain model, and steps for the mean image
+                first = cube.take([0], axis)
+                cube = first if np.array_equal(np.broadcast_to(first, cube.shape), cube, equal_nan=True) else cube
+            kinds.append({"method": method, "column": column, "shape": list(cube.shape)})
+            parts.append(cube.ravel())
+    about = {"run": table["run"][0].as_py(), "seed": table["seed"][0].as_py(), "psnr": bool(follows)}
+    about |= {"kinds": kinds, "axes": axes, "columns": table.column_names}
+    flat = pa.table({"value": np.concatenate(parts)}).replace_schema_metadata({"errors": json.dumps(about)})
+    sink = io.BytesIO()
     pq.write_table(
-        flat, sink, compression="zstd", compression_level=9, use_dictionary=False, use_byte_stream_split=["mse"]
+        flat, sink, compression="zstd", compression_level=9, use_dictionary=False, use_byte_stream_split=["value"]
     )
     return sink.getvalue()
 
 
-def as_cube(rows: pa.Table) -> tuple[np.ndarray, dict[str, list]]:
-    """Errors (mode, order, repeat, image, step) and the values of each axis in the order of the frame."""
+def as_cube(rows: pa.Table, column: str) -> tuple[np.ndarray, dict[str, list]]:
+    """Values (mode, order, repeat, image, step), NaN where there is none, and the values of each axis in the order of the frame."""
     values, index = {}, []
     for axis in AXES:
-        column = rows[axis].combine_chunks().dictionary_encode()
-        values[axis] = column.dictionary.to_pylist()
-        index.append(column.indices.to_numpy())
+        found = rows[axis].combine_chunks().dictionary_encode()
+        values[axis] = found.dictionary.to_pylist()
+        index.append(found.indices.to_numpy())
+    if rows[column].type != pa.float32() or len(rows) != np.prod([len(v) for v in values.values()]):
+        raise SystemExit(
+            f"steps.parquet has holes, or {column} is {rows[column].type} and not float: nothing is packed."
+        )
     cube = np.full([len(values[axis]) for axis in AXES], np.nan, np.float32)
-    cube[tuple(index)] = rows["mse"].to_numpy()
-    assert not np.isnan(cube).any() and len(rows) == cube.size, "steps.parquet has holes"
+    cube[tuple(index)] = rows[column].to_numpy()
     return cube, values
 
 
@@ -126,27 +139,32 @@ def unpack(results: Path, source: Path) -> None:
 def rebuild(part: Path) -> None:
     """steps.parquet again."""
     table = pq.read_table(part)
-    meta = json.loads(table.schema.metadata[b"errors"])
-    axes, flat, at = meta["axes"], table["mse"].to_numpy(), 0
+    about = json.loads(table.schema.metadata[b"errors"])
+    axes, flat, at = about["axes"], table["value"].to_numpy(), 0
     full = [len(axes[axis]) for axis in AXES]
-    columns: dict[str, list] = {name: [] for name in (*AXES, "method", "mse")}
-    grid = np.indices(full).reshape(len(AXES), -1)
-    for kind in meta["kinds"]:
+    frames: dict[str, dict[str, np.ndarray]] = {}  # by method
+    for kind in about["kinds"]:
         size = int(np.prod(kind["shape"]))
-        cube = np.broadcast_to(flat[at : at + size].reshape(kind["shape"]), full)
+        values = np.broadcast_to(flat[at : at + size].reshape(kind["shape"]), full)
         at += size
-        for axis, index in zip(AXES, grid, strict=True):
-            columns[axis].append(np.array(axes[axis])[index])
-        columns["method"].append(np.full(cube.size, kind["method"]))
-        columns["mse"].append(cube.ravel())
-    whole = {name: np.concatenate(v) for name, v in columns.items()}
-    order = ("mode", "order", "method", "repeat", "image", "step", "mse")
-    write_columns(
-        part.with_name("steps.parquet"),
-        {"run": meta["run"], "seed": meta["seed"]}
-        | {name: whole[name] for name in order}
-        | {"psnr": psnr(whole["mse"])},
-    )
+        frames.setdefault(kind["method"], {})[kind["column"]] = values.ravel()
+    grid = np.indices(full).reshape(len(AXES), -1)
+    keys = {axis: np.array(axes[axis])[index] for axis, index in zip(AXES, grid, strict=True)}
+    columns: dict[str, Any] = {}
+    for name in about["columns"]:
+        if name in ("run", "seed"):
+            columns[name] = about[name]
+        elif name == "method":
+            columns[name] = np.repeat(list(frames), grid.shape[1])
+        elif name in AXES:
+            columns[name] = np.tile(keys[name], len(frames))
+        elif name == "psnr" and about["psnr"]:
+            columns[name] = psnr(columns["mse"])
+        else:
+            found = np.concatenate([frame[name] for frame in frames.values()])
+            columns[name] = pa.array(found, mask=np.isnan(found))
+            columns[name] = columns[name] if columns[name].null_count else found
+    write_columns(part.with_name("steps.parquet"), columns)
 
 
 if __name__ == "__main__":
