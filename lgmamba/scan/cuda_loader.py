@@ -108,6 +108,7 @@ class Kernel:
         from cuda.bindings import driver
 
         with torch.cuda.device(device):
+            _enter_context(device)
             function = _load(self, device, shared_bytes)
             config = driver.CUlaunchConfig()
             config.gridDimX, config.gridDimY, config.gridDimZ = *grid, 1
@@ -152,9 +153,18 @@ def _load(kernel: Kernel, device: int, shared_bytes: int):
 def _module(source: str, arch: str, device: int):
     from cuda.bindings import driver
 
-    if int(_check(driver.cuCtxGetCurrent())) == 0:  # a thread that has not touched the GPU yet
-        _check(driver.cuCtxSetCurrent(_check(driver.cuDevicePrimaryCtxRetain(driver.CUdevice(device)))))
     return _check(driver.cuModuleLoadData(compiled(source, arch)))
+
+
+def _enter_context(device: int) -> None:
+    """Give this thread the GPU's context if it has none.
+
+    A thread of torch's backward pass that has not touched the GPU yet has none: torch's own calls make one when they are made, the driver's do not.
+    """
+    from cuda.bindings import driver
+
+    if int(_check(driver.cuCtxGetCurrent())) == 0:
+        _check(driver.cuCtxSetCurrent(_check(driver.cuDevicePrimaryCtxRetain(driver.CUdevice(device)))))
 
 
 def compiled(source: str, arch: str) -> bytes:

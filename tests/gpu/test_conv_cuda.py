@@ -1,5 +1,7 @@
 """The fused convolution against the same sum in plain torch in float64: values and all gradients."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -162,3 +164,20 @@ def test_shapes_that_do_not_fit_are_clear_errors(name, shape):
     inputs = make_inputs(2, 6, 8, carry=False) | {name: torch.zeros(shape, device="cuda")}
     with pytest.raises(ValueError, match=f"^{name} must"):
         cuda_conv.causal_conv1d_silu(**inputs)
+
+
+def test_a_thread_without_a_context_of_the_gpu_computes_too():
+    """As one of torch's backward pass that has launched nothing yet: the driver asks for a context, torch's own calls make one."""
+    from cuda.bindings import driver
+
+    inputs = make_inputs(3, 40, 64)
+    wanted, found = cuda_conv.causal_conv1d_silu(**inputs), []
+
+    def compute():
+        driver.cuCtxSetCurrent(driver.CUcontext(0))
+        found.append(cuda_conv.causal_conv1d_silu(**inputs))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    thread.join()
+    assert torch.equal(found[0], wanted)
