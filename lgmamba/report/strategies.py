@@ -11,18 +11,21 @@ from lgmamba.report.wording import listed, number
 
 MOST = 4
 """Runs that are told of in sentences; a reader does not compare more of them."""
+WITH_CLASSES = 2
+"""The same on a page that tells of classes as well."""
 
 
 def described_runs(params: Params) -> list[str]:
     """Longest specialist, generalist and length-adaptive run of each family, of those that are shown; without any, all that are. The
-    first MOST of them.
+    first few of them.
     """
     runs = []
     for family in families(params):
         longest = [family.specialists[max(family.specialists)]] if family.specialists else []
         runs += [*longest, family.generalist, family.adaptive]
     drawn = drawn_runs(params)
-    return ([run for run in dict.fromkeys(runs) if run in drawn] or drawn)[:MOST]
+    most = WITH_CLASSES if params.model.class_head else MOST
+    return ([run for run in dict.fromkeys(runs) if run in drawn] or drawn)[:most]
 
 
 def strategy_sentences(retention: pl.DataFrame, runs: list[str], far: float) -> list[str]:
