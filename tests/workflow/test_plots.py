@@ -41,7 +41,7 @@ def test_every_figure_has_a_caption_for_snakemakes_report():
 
 def test_every_figure_of_the_default_study_has_a_plot_and_its_pictures_are_shown():
     numbers = [name for name, entry in plots().items() if entry is not None]
-    assert numbers == FIGURES
+    assert tuple(numbers) == FIGURES
     pictures = [name for name, entry in plots().items() if entry is None]
     assert pictures == [f"reports/{PARAMS.study}/figures/{name}.png" for name in FIGURES if name in WITH_PICTURES]
 
