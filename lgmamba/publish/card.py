@@ -7,6 +7,7 @@ import polars as pl
 
 from lgmamba.analysis.families import describe_run
 from lgmamba.config.study import Params
+from lgmamba.metrics import Metric
 
 LENGTH_RATIOS = (0.25, 1, 2, 4, 8, 25)
 """Lengths of which a card tells the level, in units of L0, where they were read."""
@@ -38,7 +39,7 @@ def card_of(params: Params, run: str, summary: pl.DataFrame, trainings: pl.DataF
         "---",
         "license: mit",
         "library_name: lgmamba",
-        "tags: [mamba, length-generalization, image-reconstruction]",
+        f"tags: [mamba, length-generalization{', image-reconstruction' if params.task.IMAGES else ''}]",
         "---",
         "",
     ]
@@ -66,15 +67,16 @@ def card_of(params: Params, run: str, summary: pl.DataFrame, trainings: pl.DataF
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in reached:
-        psnr = " | ".join(f"{row[key]:.2f}" for key in ("psnr", "psnr_lo", "psnr_hi"))
+        psnr = " | ".join(f"{row[key]:.{metric.digits}f}" for key in ("psnr", "psnr_lo", "psnr_hi"))
         lines.append(f"| {row['factor']:g} x L0 = {row['step']} | {psnr} | {row['n_seeds']} | {row['n_images']} |")
     if params.task.IMAGES:
         shape = f"{3 if params.data.channels == 'rgb' else 1} x {params.data.image_size} x {params.data.image_size}"
         seed = own["seed"].min()
         lines += ["", "## Use", "", EXAMPLE.format(seed=seed, order=evaluation.orders[0], L0=config.L0, shape=shape)]
-    lines += ["## Limits", ""]
     lines += [
-        "A model for the study of sequence lengths, far too small to draw pictures for their own sake; beyond L0 it gets worse.",
+        "## Limits",
+        "",
+        f"A model for the study of sequence lengths, far too small for anything else.{_beyond(reached, metric)}",
         "",
     ]
     lines += [
@@ -85,6 +87,19 @@ def card_of(params: Params, run: str, summary: pl.DataFrame, trainings: pl.DataF
     ]
     lines += ["## Configuration", "", "```json", json.dumps(config.model_dump(mode="json"), indent=1), "```", ""]
     return "\n".join(lines)
+
+
+def _beyond(reached: list[dict[str, Any]], metric: Metric) -> str:
+    """What is left of the level at L0 at the longest length that was read, in a sentence; nothing where one of the two was not."""
+    by_factor = {row["factor"]: row["psnr"] for row in reached}
+    furthest = max(by_factor, default=1)
+    if 1 not in by_factor or furthest <= 1:
+        return ""
+    change = round(by_factor[furthest] - by_factor[1], metric.digits)
+    if change == 0:
+        return f" At {furthest:g} L0 it reaches what it reaches at L0."
+    unit = f" {metric.difference_unit}" if metric.difference_unit else ""
+    return f" At {furthest:g} L0 it is {abs(change):.{metric.digits}f}{unit} {'worse' if change < 0 else 'better'} than at L0."
 
 
 def levels(params: Params, run: str, summary: pl.DataFrame) -> list[dict[str, Any]]:

@@ -57,10 +57,26 @@ def test_a_card_says_what_the_frames_say(params):
     told = json.loads((FRAMES.parent / "metrics.json").read_text())["psnr_db"]["fixed_1024"]
     assert {f"{row['factor']:g}xL0": row["psnr"] for row in rows[1:]} == pytest.approx(told)
     assert f"| 4 x L0 = 4096 | {told['4xL0']:.2f} |" in card
+    worse = rows[1]["psnr"] - rows[-1]["psnr"]
+    assert worse > 0 and f"At 25 L0 it is {worse:.2f} dB worse than at L0." in card
     assert "seeds 0, 1, 2, 3, 4; 20,412 weights each; 6,000 steps" in card
     assert 'reconstruct(image, "uniform", [1024])' in card and "1 x 128 x 128" in card
     kept = json.loads(card.split("```json\n")[1].split("```")[0])
     assert kept == params.runs_by_name()["fixed_1024"].model_dump(mode="json")
+
+
+def test_a_card_does_not_say_that_a_run_gets_worse_which_does_not(params):
+    summary, trainings = pl.read_parquet(FRAMES / "summary.parquet"), pl.read_parquet(FRAMES / "runs.parquet")
+    at_L0 = levels(params, "fixed_1024", summary)[1]["psnr"]
+    own = (pl.col("run") == "fixed_1024") & (pl.col("step") == 25600)
+
+    def with_level(level):
+        return summary.with_columns(psnr=pl.when(own).then(level).otherwise("psnr"))
+
+    better = card_of(params, "fixed_1024", with_level(at_L0 + 0.5), trainings)
+    assert "At 25 L0 it is 0.50 dB better than at L0." in better and "worse" not in better
+    same = card_of(params, "fixed_1024", with_level(at_L0), trainings)
+    assert "At 25 L0 it reaches what it reaches at L0." in same and "worse" not in same
 
 
 def check(metadata, folder):

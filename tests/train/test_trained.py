@@ -108,4 +108,8 @@ def test_a_model_goes_to_a_folder_of_the_hub_and_back(images, tmp_path):
     assert back.run == loaded.run
     assert (tmp_path / "kept/model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
     assert torch.equal(back.reconstruct(images, "raster", STEPS), loaded.reconstruct(images, "raster", STEPS))
-    assert "lgmamba" in (tmp_path / "kept/README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "kept/README.md").read_text(encoding="utf-8")
+    head, text = card.split("---\n")[1:]
+    assert {"library_name: lgmamba", "license: mit"} <= set(head.splitlines())
+    assert f"Task `draw`, L0 = {loaded.run.L0} patches" in text and f"run `{loaded.run.run}`" in text
+    assert "More Information Needed" not in text

@@ -55,13 +55,6 @@ def test_conda_environment_has_the_same_versions():
     assert {normal(k): v for k, v in listed.items()} == {name: pins()[name] for name in requirements("study", "track")}
 
 
-def test_every_figure_has_a_caption_for_snakemakes_report():
-    from lgmamba.analysis import FIGURE_CONDITIONS
-
-    captions = (ROOT / "workflow" / "report" / "figure.rst").read_text()
-    assert re.findall(r'^"(\w+)":$', captions, re.MULTILINE) == list(FIGURE_CONDITIONS)
-
-
 def test_snakefile_fits_on_a_page():
     lines = (ROOT / "Snakefile").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == [

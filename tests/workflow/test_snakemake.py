@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from lgmamba.analysis import figures_of
+from lgmamba.analysis.titles import titles
 from lgmamba.config.files import Layout, frozen_path
 from lgmamba.config.study import load_params
 from lgmamba.jobs import jobs_of
@@ -295,4 +297,16 @@ def test_tracked_runs_are_found_by_study(finished):
 
 def test_snakemake_report(finished):
     finished.snakemake("--report", "report.html")
-    assert (finished.path / "report.html").stat().st_size > 100_000
+    page = (finished.path / "report.html").read_text()
+    results, categories = (
+        json.loads(re.search(rf'^ *var {name} = (\{{".*\}});?$', page, re.MULTILINE)[1])
+        for name in ("results", "categories")
+    )
+    params = load_params(finished.path / "params.yaml")
+    figures = {Path(name).stem: shown["labels"]["figure"] for name, shown in results.items() if name.endswith(".png")}
+    assert figures == titles(params)
+    assert all(len(shown["caption"]) > 40 for shown in results.values())  # of the explorer too
+    assert {category: len(within["Other"]) for category, within in categories.items()} == {
+        "Figures": len(figures),
+        "Step by step": 1,
+    }
