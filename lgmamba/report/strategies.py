@@ -24,7 +24,7 @@ def described_runs(params: Params) -> list[str]:
         longest = [family.specialists[max(family.specialists)]] if family.specialists else []
         runs += [*longest, family.generalist, family.adaptive]
     drawn = drawn_runs(params)
-    most = WITH_CLASSES if params.model.class_head else MOST
+    most = WITH_CLASSES if params.names_classes else MOST
     return ([run for run in dict.fromkeys(runs) if run in drawn] or drawn)[:most]
 
 
