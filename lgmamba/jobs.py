@@ -86,14 +86,19 @@ def jobs_of(params: Params) -> dict[JobName, Job]:
     return jobs | drawn_jobs(params, layout.frames, study, params.outputs.reports, (("evaluate",),))
 
 
-def stack_jobs(params: Params) -> list[Job]:
-    """One call of `train-stack` for all trainings of one shape, where there are several; not among `jobs_of`.
+SMALLEST_STACK = 4
+"""Trainings in a part of a stack, at least: what a call costs whatever it trains is shared by so many."""
 
-    A short cut for a GPU: afterwards the trainings in its `after` are current, or as far as they came.
+
+def stack_jobs(params: Params, gpus: int = 1) -> list[Job]:
+    """Calls of `train-stack` for the trainings of one shape, where there are several; not among `jobs_of`.
+
+    A short cut for GPUs: afterwards the trainings in its `after` are current, or as far as they came. What has one shape is one call for each of
+    `gpus`, as far as there are enough trainings.
     """
     layout, runs = Layout(params.outputs.results), list(params.run_configs().values())
     jobs = []
-    for group in by_shape(runs, lambda run: run):
+    for group in (part for whole in by_shape(runs, lambda run: run) for part in _parts(whole, gpus)):
         if len(group) == 1:
             continue
         folders = [str(layout.run_dir(run.run, run.seed)) for run in group]
@@ -109,6 +114,12 @@ def stack_jobs(params: Params) -> list[Job]:
             )
         )
     return jobs
+
+
+def _parts(group: list[RunConfig], most: int) -> list[list[RunConfig]]:
+    """A group cut into at most so many parts of nearly equal size."""
+    n = max(1, min(most, len(group) // SMALLEST_STACK))
+    return [group[len(group) * k // n : len(group) * (k + 1) // n] for k in range(n)]
 
 
 def records_below(results: Path, params: Params) -> dict[str, Record | None]:

@@ -216,6 +216,15 @@ def test_trainings_of_one_shape_are_one_call_side_by_side():
     ]
 
 
+def test_on_several_gpus_a_stack_is_cut_into_parts_that_are_worth_a_call():
+    params = configured(seeds=[0, 1, 2, 3, 4])  # ten plain trainings, and five of another shape
+    sizes = {gpus: [len(stack.after) for stack in stack_jobs(params, gpus)] for gpus in (0, 1, 2, 4)}
+    assert sizes == {0: [10, 5], 1: [10, 5], 2: [5, 5, 5], 4: [5, 5, 5]}
+    whole, parts = (sorted(name for stack in stack_jobs(params, gpus) for name in stack.after) for gpus in (1, 4))
+    assert parts == whole
+    assert len({stack.name for stack in stack_jobs(params, 4)}) == 3
+
+
 @pytest.mark.parametrize(("device", "stacks"), [("cuda", 2), ("cpu", 0)])
 def test_without_snakemake_they_are_trained_before_their_chains_on_a_gpu_alone(device, stacks, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])  # the script adds to it

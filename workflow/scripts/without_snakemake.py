@@ -7,8 +7,8 @@ A study is a preset, with the seeds wanted behind a colon, and the runs behind a
 stage is the command that `lgmamba show --commands` prints; its output goes where Snakemake would put it, <results>/logs.
 What is current (the digests in its record say so, as for Snakemake) is not made again. A run that another process is training,
 such as one that outlived an earlier call, is waited for. Jobs are spread evenly over the GPUs; with more jobs than GPUs several share one, unless
-LGMAMBA_JOBS_PER_GPU says how many may. On a GPU, trainings of one shape run side by side as one (`lgmamba train-stack`), where all
-of them are asked for. When the time is up, or this script is told to end (Ctrl-C, SIGTERM), no job is started any
+LGMAMBA_JOBS_PER_GPU says how many may. On GPUs, trainings of one shape run side by side as one (`lgmamba train-stack`), on each GPU a part
+of them, where all of a part are asked for. When the time is up, or this script is told to end (Ctrl-C, SIGTERM), no job is started any
 more, and what runs is stopped: trainings go on from their last checkpoint at the next call.
 """
 
@@ -112,7 +112,7 @@ def stack_chains(chains: list[Chain]) -> list[Chain]:
     for study in {id(chain.study): chain.study for chain in chains}.values():
         asked = {job.name for chain in chains if chain.study is study for job in chain.jobs}
         if wanted(study.device):
-            stacks = (stack for stack in stack_jobs(study) if asked.issuperset(stack.after))
+            stacks = (stack for stack in stack_jobs(study, len(gpus())) if asked.issuperset(stack.after))
             found += [Chain(study, [stack], 0.0) for stack in stacks]
     return found
 
