@@ -20,6 +20,14 @@ def as_the_first():
     torch.default_generator.manual_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def documents_read_once():
+    from tests.documents import read_once  # here, as torch above
+
+    with read_once():
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that run whole programs come first, then those with another slow test: a long file that begins last is waited for."""
     workflow, slow = ({item.path for item in items if item.get_closest_marker(mark)} for mark in ("workflow", "slow"))

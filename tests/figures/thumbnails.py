@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-
-save = Figure.savefig
 
 
 @contextmanager
 def thumbnails(laid_out: bool = True) -> Iterator[None]:
     """Every figure is drawn once, at 20 dpi, and laid out if so wished; its PDF is empty.
 
-    Drawing each of up to twenty figures four times, at 300 dpi and with embedded fonts, takes far longer. It is done for every figure
+    `savefig` draws a figure twice, to lay it out and to save it. Doing both for each of up to twenty figures, at 300 dpi and with embedded
+    fonts, takes far longer. It is done for every figure
     by the tests of the workflow, and for one by `test_figures.py`.
     """
 
@@ -25,7 +25,8 @@ def thumbnails(laid_out: bool = True) -> Iterator[None]:
             return
         if not laid_out:
             figure.set_layout_engine("none")
-        save(figure, to, format="png", dpi=20)
+        figure.dpi = 20
+        FigureCanvasAgg(figure).print_png(to)
 
     with patch.object(Figure, "savefig", save_thumbnail):
         yield
