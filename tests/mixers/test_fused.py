@@ -10,11 +10,11 @@ from lgmamba.mixers.contract import State
 from lgmamba.mixers.mamba import fused
 from lgmamba.mixers.mamba.mixer import MambaMixer
 from lgmamba.mixers.norm import RMSNorm
-from lgmamba.scan import available_backends, cpu_rows
+from lgmamba.scan import cpu_rows
 from tests.model.models import BASE
-from tests.scan.cases import assert_close
+from tests.scan.cases import RUNNABLE, assert_close
 
-pytestmark = pytest.mark.skipif(available_backends("cpu")["cpu"] is not None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(("cpu", "cpu") not in RUNNABLE, reason="no C++ compiler")
 
 SIZES = [(2, 9, 6, 3), (1, 1, 5, 1), (3, 70, 32, 9)]
 """B, L, d, N: rows that are no whole vectors, one step, two chunks."""

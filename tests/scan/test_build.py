@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from lgmamba.scan import api, available_backends, cache, cpu_build, cpu_numba, mamba_ssm_backend, selective_scan
+from lgmamba.scan import (
+    api,
+    available_backends,
+    cache,
+    cpu_build,
+    cpu_numba,
+    cpu_rows,
+    mamba_ssm_backend,
+    selective_scan,
+)
 from lgmamba.scan.cpu_interface import FUNCTIONS, Args
 from tests.scan.cases import RUNNABLE, Case, assert_matches_reference, make_inputs
 from tests.waiting import HANGS
@@ -224,6 +233,15 @@ def test_a_kernel_that_does_not_work_is_found_out_and_not_kept(fresh_build, monk
 
 
 # ---- the other backends ---------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_a_norm_that_asks_for_the_compiled_kernel_compiles_no_other(monkeypatch, fresh_choice):
+    asked = []
+    for name in sorted(set(api.BACKENDS) - {"cpu"}):
+        monkeypatch.setattr(api.BACKENDS[name], "unavailable", lambda device, name=name: asked.append(name))
+    assert cpu_rows._is_there.__wrapped__()
+    assert asked == []
 
 
 def test_auto_reaches_the_reference_whatever_happens(monkeypatch, fresh_choice):
