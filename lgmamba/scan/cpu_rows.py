@@ -39,7 +39,8 @@ def runs(tensors: Iterable[Tensor | None]) -> bool:
 
 @cache
 def _is_there() -> bool:
-    from lgmamba.scan.api import _unavailable  # which imports the backends; those that are not asked for are not compiled
+    # Here, since it imports the backends; asked of this one alone, since to answer for numba is to import it and to compile.
+    from lgmamba.scan.api import _unavailable
 
     return _unavailable("cpu", "cpu") is None
 

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -53,6 +55,12 @@ def build(name: str, study) -> tuple[Figure, pl.DataFrame]:
     return FIGURES[name](frame, style, *more), frame
 
 
+@pytest.fixture(scope="module")
+def built(study, compared) -> Callable[[str], tuple[Figure, pl.DataFrame]]:
+    """Name -> the figure of the synthetic study that has it, and its frame; for all tests that look at one and change nothing."""
+    return cache(lambda name: build(name, compared if name in COMPARISONS else study))
+
+
 def texts(figure: Figure) -> set[str]:
     found = {text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))}
     return found | {ax.get_xlabel() for ax in figure.axes} | {ax.get_ylabel() for ax in figure.axes}
@@ -97,16 +105,15 @@ def test_the_names_are_known_without_heavy_imports():
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_labels_have_units(name: str, study, compared):
-    figure, _ = build(name, compared if name in COMPARISONS else study)
+def test_labels_have_units(name: str, built):
+    figure, _ = built(name)
     assert texts(figure) >= LABELS[name]
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_figures_leave_their_frame_alone_and_repeat(name: str, study, compared):
-    study = compared if name in COMPARISONS else study
-    figure, frame = build(name, study)
-    again, untouched = build(name, study)
+def test_figures_leave_their_frame_alone_and_repeat(name: str, study, compared, built):
+    figure, frame = built(name)
+    again, untouched = build(name, compared if name in COMPARISONS else study)
     assert frame.equals(untouched)
     np.testing.assert_array_equal(figure.get_size_inches(), again.get_size_inches())
 
@@ -128,8 +135,8 @@ def test_a_run_of_another_study_is_not_drawn_in_a_made_up_colour(study):
         FIGURES["degradation"](frame, Style(["uniform"]))
 
 
-def test_curves_show_every_run_and_where_training_ends(study):
-    figure, frame = build("curves", study)
+def test_curves_show_every_run_and_where_training_ends(built):
+    figure, frame = built("curves")
     lines = [line for ax in figure.axes for line in ax.lines]
     labels = {line.get_label() for line in lines}
     assert {run.replace("_", " ") for run in frame["run"].drop_nulls()} <= labels
@@ -138,10 +145,10 @@ def test_curves_show_every_run_and_where_training_ends(study):
     assert dashed == {2, 4, 8, 16}
 
 
-def test_a_run_has_one_colour_in_all_figures(study):
+def test_a_run_has_one_colour_in_all_figures(study, built):
     style = Style(list(load_study(study.study).runs))
     for name in ("curves", "degradation"):
-        figure, _ = build(name, study)
+        figure, _ = built(name)
         drawn = {
             line.get_label().split(" (")[0]: line.get_color()
             for ax in figure.axes
@@ -181,8 +188,8 @@ def test_long_titles_are_broken_where_their_panel_ends(columns):
     assert titles[-1].x1 < figure.bbox.x1
 
 
-def test_the_budget_figure_has_a_line_for_each_role_and_length(compared):
-    figure, frame = build("budget", compared)
+def test_the_budget_figure_has_a_line_for_each_role_and_length(built):
+    figure, frame = built("budget")
     drawn = {line.get_label(): line for line in figure.axes[0].lines}
     assert set(drawn) == {
         f"{role}, T = {T}" for role in ("specialist", "generalist", "length-adaptive") for T in (8, 16)
@@ -193,8 +200,8 @@ def test_the_budget_figure_has_a_line_for_each_role_and_length(compared):
     assert set(at) == {400, 800}
 
 
-def test_the_forms_figure_has_a_row_for_each_run_of_many_lengths(compared):
-    figure, frame = build("forms", compared)
+def test_the_forms_figure_has_a_row_for_each_run_of_many_lengths(built):
+    figure, frame = built("forms")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "uniform",
         "adaptive",
@@ -220,8 +227,8 @@ def test_families_beyond_two_stand_below_the_first_ones(study):
     assert min(ax.get_position().width for ax in titled) > 0.3
 
 
-def test_remedies_show_the_best_and_what_they_are_compared_with(study):
-    figure, frame = build("remedies", study)
+def test_remedies_show_the_best_and_what_they_are_compared_with(built):
+    figure, frame = built("remedies")
     changes = figure.axes[4]  # below the curves of two runs in two orders
     names = [label.get_text() for label in changes.get_yticklabels()]
     assert names == ["dt running", "together", "deci random", "a gradient", "vanilla", "truncate", "reset", "freeze"]

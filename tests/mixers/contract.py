@@ -135,7 +135,7 @@ def build(row: Row, double: bool = True, **model: Any) -> Mixer:
     config = ModelConfig.model_validate(
         BASE | {"d_model": D_MODEL, "scan_backend": "reference"} | model | {"mixer": row.mixer}
     )
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed also keeps for a GPU who called it
     mixer = MIXERS[config.mixer.kind](config, layer=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
