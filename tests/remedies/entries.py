@@ -49,5 +49,9 @@ def entry(key: tuple[str, str], mode: str, **more: Any) -> Entry:
     return parsed(values(key, mode, **more))
 
 
+ENTRY = TypeAdapter(RemedyConfig)
+"""Made once: that takes longer than all that it reads."""
+
+
 def parsed(values: dict[str, Any]) -> Entry:
-    return TypeAdapter(RemedyConfig).validate_python(values)
+    return ENTRY.validate_python(values)
