@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.slurm.instance import Cluster
 from tests.waiting import HANGS
@@ -15,7 +16,7 @@ from tests.workflow.checkouts import Checkout, copy_repository, environment, wri
 
 KEPT = "LGMAMBA_SLURM_LOG"
 """Variable with the path of a file to which everything is added that the calls print."""
-PROFILE = ("snakemake", "--workflow-profile", "workflow/profiles/slurm")
+PROFILE = "workflow/profiles/slurm"
 QUICK = (
     "--slurm-init-seconds-before-status-checks",
     "1",
@@ -38,10 +39,10 @@ class Submitting:
     def path(self) -> Path:
         return self.checkout.path
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        """A call of Snakemake with the shipped profile."""
+    def start(self, *options: str, profile: str = PROFILE) -> subprocess.Popen[str]:
+        """A call of Snakemake with the shipped profile, or with another one."""
         return subprocess.Popen(
-            [*PROFILE, *QUICK, *options],
+            ["snakemake", "--workflow-profile", profile, *QUICK, *options],
             cwd=self.path,
             env=self.cluster.environment(environment()) | {"PYTHONPATH": plug_in_folder()},
             text=True,
@@ -51,6 +52,23 @@ class Submitting:
 
     def run(self, *options: str, ok: bool = True) -> str:
         return ended(self.start(*options), ok)
+
+    def own_profile(self, name: str, defaults: dict[str, object], **of_rules: dict[str, object]) -> str:
+        """A copy of the shipped profile with other resources, made as docs/cluster.md says; returns its folder.
+
+        Args:
+            name: of the copy.
+            defaults: added to `default-resources`.
+            of_rules: rule -> what is added to its `set-resources`.
+        """
+        shutil.copytree(self.path / PROFILE, self.path / name)
+        config = self.path / name / "config.yaml"
+        values = yaml.safe_load(config.read_text())
+        values["default-resources"] |= defaults
+        for rule, resources in of_rules.items():
+            values["set-resources"][rule] |= resources
+        config.write_text(yaml.safe_dump(values))
+        return name
 
     def jobs(self, rule: str) -> list[dict[str, str]]:
         """What SLURM knows of the jobs of a rule, oldest first."""

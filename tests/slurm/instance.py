@@ -54,6 +54,7 @@ GresTypes=gpu
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=other Nodes=ALL MaxTime=INFINITE State=UP
 """
 GRES = "Name=gpu File=/dev/null\n"
 """A GPU that is only counted."""
@@ -70,7 +71,7 @@ class Cluster:
 
     Args:
         folder: empty; a socket lies in it, so that its path must be short (under 90 characters).
-        cpus: of the node, as SLURM is told; no more than the machine has.
+        cpus: of the node, as SLURM is told; may be more than the machine has, as long as the largest job fits.
         memory_mb: of the node, as SLURM is told.
     """
 

@@ -106,17 +106,20 @@ def test_a_node_that_dies_takes_a_few_steps_of_a_training_with_it(submitting, tr
     submitting.cluster.start_node()
     ended(call)
     assert left
-    assert submitting.states("train")[-1] == "COMPLETED"
+    assert submitting.states("train")[-2:] == ["NODE_FAIL", "COMPLETED"]
     assert model_of(folder) == made_here(submitting, target, folder)
 
 
 def test_a_training_over_its_time_limit_goes_on_in_the_next_job(submitting, training):
     target, folder = training
-    call = submitting.start("--config", LONG, "--set-resources", "train:runtime=1", "--", target)
+    own = submitting.own_profile("own_profile", {"slurm_partition": "other"}, train={"runtime": 1})
+    call = submitting.start("--config", LONG, "--", target, profile=own)
     until((folder / "work/resume.safetensors").exists, "a checkpoint")
     pid = pid_of_training(submitting)
     os.kill(pid, signal.SIGSTOP)  # from now on it takes for ever, on however fast a machine
     until(lambda: "TIMEOUT" in submitting.states("train"), "the time limit")
     ended(call)
     assert submitting.states("train")[-2:] == ["TIMEOUT", "COMPLETED"]
+    asked = submitting.jobs("train")[-1]
+    assert (asked["TimeLimit"], asked["Partition"], asked["MinMemoryNode"]) == ("00:01:00", "other", "16000M")
     assert model_of(folder) == made_here(submitting, target, folder)
