@@ -1,6 +1,7 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class Submitting:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            preexec_fn=interruptible,
         )
 
     def run(self, *options: str, ok: bool = True) -> str:
@@ -84,6 +86,11 @@ def plug_in_folder() -> str:
     spec = find_spec("snakemake_executor_plugin_slurm")
     assert spec is not None and spec.origin is not None
     return str(Path(spec.origin).parents[1])
+
+
+def interruptible() -> None:
+    """Also where the tests run in the background of a shell, whose programs ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(process: subprocess.Popen[str], ok: bool = True) -> str:
