@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,8 @@ QUICK = (
     "60",
 )
 """A private cluster may be asked more often than one that is shared."""
+ACCOUNT = ("--states=all", "--sort=i", "--format=%.5i %.10T %.8M %.9l %.9P %.7m %k")
+"""Every job with its state, the time it took, and the limits, partition and memory that it asked for."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,15 @@ def ended(process: subprocess.Popen[str], ok: bool = True) -> str:
     """What a call printed, once it has ended as expected."""
     out, _ = process.communicate(timeout=HANGS)
     assert (process.returncode == 0) == ok, f"{process.args} ended with {process.returncode}:\n{out[-6000:]}"
+    keep(process.args, out)
+    return out
+
+
+def keep(words: Sequence[str], out: str) -> None:
+    """Add what a command printed to the log that is kept, if there is to be one."""
     if KEPT in os.environ:
         with open(os.environ[KEPT], "a", encoding="utf-8") as log:
-            print(f"$ {shlex.join(map(str, process.args))}\n{out}", file=log)
-    return out
+            print(f"$ {shlex.join(words)}\n{out}", file=log)
 
 
 @pytest.fixture(scope="session")
@@ -118,3 +126,4 @@ def submitting(folder) -> Submitting:
     write_small_study(checkout.path, chains_only=True)  # every job starts Snakemake twice
     with Cluster(folder / "cluster", cpus=4, memory_mb=64000) as cluster:
         yield Submitting(cluster, checkout)
+        keep(("squeue", *ACCOUNT), cluster.ask("squeue", *ACCOUNT))

@@ -44,7 +44,7 @@ ReturnToService=2
 SlurmdTimeout=15
 SlurmctldTimeout=30
 KillWait=5
-MinJobAge=300
+MinJobAge=86400
 SchedulerParameters=bf_interval=1,sched_interval=1,requeue_setup_env_fail
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
