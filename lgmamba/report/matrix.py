@@ -46,8 +46,8 @@ def matrix_signs(found: pl.DataFrame) -> str:
     lines = _grid(found, heads, ":---:", _sign)
     lines += [
         "",
-        f"At {FACTOR:g} L0, on Mamba-1, against the best control: + better, − worse, = no difference, ? undecided after Holm's correction, "
-        "few: too few trainings for a verdict, n/a: refused for this task, empty: not tried.",
+        f"At {FACTOR:g} L0, on Mamba-1, against the best control: + better, also where by less than the margin, − worse, = no difference, "
+        "? undecided after Holm's correction, few: too few trainings for a verdict, n/a: refused for this task, empty: not tried.",
     ]
     return "\n".join(lines)
 

@@ -184,3 +184,9 @@ def test_sequences_too_short_for_a_key_are_refused(built):
 def test_what_cannot_be_read_is_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         load_params(ROOT / "params.yaml", preset="bytes", overrides=change)
+
+
+def test_a_mean_over_windows_is_refused_for_keys_with_its_reason():
+    windows = {"remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}], "claims": {"primary": []}}
+    with pytest.raises(ConfigError, match=r"remedies\.0: .* drowns the one that has it"):
+        load_params(ROOT / "params.yaml", preset="passkey", overrides=windows)

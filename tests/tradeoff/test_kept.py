@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from lgmamba.analysis.kept import check_kept
@@ -21,3 +22,11 @@ def test_frames_in_git_are_those_of_their_preset_whole_and_small(folder):
     assert set(files) == {"study.json", "record.json", *FRAME_FILES}
     checked_all(folder, FRAME_FILES, "tradeoff evaluate")
     assert sum(files.values()) < 1e6
+
+
+def test_the_page_says_of_every_claim_what_the_frames_say():
+    page = (ROOT / "docs/tradeoff.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| E")]
+    for column, study in enumerate(("tradeoff", "tradeoff_cifar10"), start=2):
+        kept = pl.read_parquet(ROOT / "reports" / study / "frames/contrasts.parquet")
+        assert {row[0]: row[column] for row in rows} == dict(kept.select("name", "verdict").iter_rows())

@@ -13,10 +13,12 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
+import yaml
 
 from lgmamba.analysis.evaluate import evaluate
 from tests.analysis.synthetic_study import make_study
 from tests.config.studies import ROOT
+from tests.data.samples import encode, pixels
 from tests.records import record_again
 from tests.waiting import until
 from tests.workflow import served
@@ -52,6 +54,17 @@ def script(name: str, *words: str | Path, cwd: Path = ROOT, **variables: str) ->
 def test_as_many_jobs_find_a_place_on_a_gpu_as_were_asked_for(jobs, environ, places, loaded):
     loaded["share_gpus"](jobs, environ)
     assert environ.get("LGMAMBA_JOBS_PER_GPU") == places
+
+
+def test_classes_that_cannot_be_told_apart_end_it_before_any_job(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(encode(pixels(0)))
+    changed = yaml.safe_dump({"data": {"source": {"kind": "image_folder", "path": str(tmp_path / "images")}}})
+    words = ("--study", "classified_digits", "--params", ROOT / "params.yaml", "--override", changed)
+    ended = script("without_snakemake.py", *words, cwd=tmp_path)
+    assert ended.returncode == 1 and "found 1 class, expected: at least 2" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 def test_what_was_packed_is_unpacked_but_for_the_weights(tmp_path):

@@ -27,6 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from lgmamba.cli.show import image_problem
 from lgmamba.config.files import write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
@@ -90,11 +91,16 @@ def parse() -> argparse.Namespace:
 
 
 def chains_of(asked: str, options: argparse.Namespace) -> list[Chain]:
-    """The chains of a study: its images, then one chain for each run and seed, with its configuration files written."""
+    """The chains of a study: its images, then one chain for each run and seed, with its configuration files written.
+
+    Images that are missing, or whose classes cannot be told apart, end the script here, where they are to be built.
+    """
     preset, seeds, names = [*asked.split(":"), "", ""][:3]
     study = load_params(
         options.params, preset, parse_mapping(options.override, "--override") if options.override else None
     )
+    if "data" in options.stages.split(",") and (told := image_problem(study)):
+        sys.exit(f"error: {told}")
     write_config_files(study)
     jobs = [job for job in jobs_of(study).values() if job.stage in STAGES and job.stage in options.stages.split(",")]
     found = [Chain(study, [job], 0.0) for job in jobs if job.stage == "data"]
