@@ -12,10 +12,22 @@ import seaborn as sns
 from matplotlib.colors import Colormap, to_hex
 from PIL import Image
 
-from lgmamba.analysis.families import describe_run, exemplary_runs
+from lgmamba.analysis.contrasts import DESCRIBED, UNTESTABLE, VERDICTS
+from lgmamba.analysis.families import (
+    ADAPTIVE,
+    GENERALIST,
+    KINDS,
+    SEVERAL,
+    SPECIALIST,
+    describe_run,
+    exemplary_runs,
+    kind_of,
+)
 from lgmamba.analysis.panel import Panel, read_panel
 from lgmamba.analysis.shown import drawn_runs, runs_first_drawn, shown_rows
 from lgmamba.analysis.strips import COLUMNS, pitch
+from lgmamba.config.lengths import Fixed
+from lgmamba.config.run import LengthTokenConfig
 from lgmamba.config.study import Params
 from lgmamba.config.task import TaskBase
 from lgmamba.explorer.levels import dashes, read_levels, read_remedies
@@ -29,6 +41,15 @@ LARGEST_ERROR = 0.5
 """Of a pixel, on the scale 0 to 1: where the colours of errors end."""
 SHADES = 64
 AGES = sns.color_palette("mako", as_cmap=True)
+LEAST_LEFT = 0.05
+"""Share of what was read at a time that must be left, not read again, for a map to show its error: where places are drawn at
+random the rest is mostly at the edge, where images are easy, and would look like what is remembered best."""
+KIND_WORDS = {
+    SPECIALIST: "trained at one length",
+    GENERALIST: "trained at many lengths",
+    SEVERAL: "judged at many steps of a sequence",
+    ADAPTIVE: "trained at many lengths, and told one",
+}
 MOMENTS = 7
 """Steps that the page shows where nothing moves."""
 
@@ -53,12 +74,15 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
     orders = params.evaluation.orders
     curves = [levels[run][orders[0]]["psnr"] for run in levels]
     steps = sorted({t for curve in curves for t in curve["t"]}) if panel is None else panel.steps
-    scale = None if maps is None else _scale(maps)
+    maps = None if maps is None else maps.with_columns(few=_few_left())
+    scale = None if maps is None else _scale(maps.filter(~pl.col("few")))
     summary = pl.read_parquet(frames / "summary.parquet").filter(pl.col("run").is_in(list(levels)), method="model")
     return {
         "study": params.study,
         "title": params.report.title,
         "question": params.report.question,
+        "answer": _answer(pl.read_parquet(frames / "contrasts.parquet")),
+        "kinds": _kinds(params, list(levels)),
         "metrics": [_words_of("psnr", params.task.METRICS[0]), _words_of(ACCURACY.level, ACCURACY)],
         "read": params.task.STEPS,
         "steps": steps,
@@ -78,6 +102,8 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
         "runs": [
             {
                 "name": run,
+                "kind": kind_of(config),
+                "one": isinstance(config.task.lengths, Fixed),
                 "words": describe_run(config),
                 "L0": config.L0,
                 "colour": to_hex(style[run].colour),
@@ -93,7 +119,11 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
         "remedies": read_remedies(params, frames),
         "maps": None
         if maps is None or scale is None
-        else {"low": scale[0], "high": scale[1], "oldest": _octave(max(maps["age_high"].to_list()))},
+        else {
+            "ends": [f"{10**end:.2g}" for end in scale],
+            "few": f"{100 * LEAST_LEFT:g}" if maps["few"].any() else None,
+            "oldest": _octave(max(maps["age_high"].to_list())),
+        },
         "ramps": {"error": shades(SEQUENTIAL), "age": shades(AGES.reversed()), "largest": LARGEST_ERROR},
         "pictures": None if panel is None else _pictures(panel, params.task),
     }
@@ -141,7 +171,46 @@ def shades(colours: Colormap) -> list[str]:
 
 
 def _words_of(level: str, metric: Metric) -> dict[str, str]:
-    return {"level": level, "label": metric.label, "unit": metric.unit, "change": metric.difference_unit}
+    return {
+        "level": level,
+        "label": metric.label,
+        "unit": metric.unit,
+        "change": metric.difference_unit,
+        "definition": metric.definition,
+    }
+
+
+def _answer(contrasts: pl.DataFrame) -> list[tuple[str, list[str]]]:
+    """Each verdict and the claims that got it; none where no claim got one."""
+    found = {
+        verdict: contrasts.filter(verdict=verdict)["claim"].to_list()
+        for verdict in VERDICTS
+        if verdict not in (DESCRIBED, UNTESTABLE)
+    }
+    return [(verdict, claims) for verdict, claims in found.items() if claims]
+
+
+def _kinds(params: Params, names: list[str]) -> str:
+    """What the words mean that say how runs were trained, of those that occur; nothing where all were trained alike."""
+    runs = [params.runs_by_name()[name] for name in names]
+    found = {kind_of(run) for run in runs}
+    if len(found) == 1:
+        return ""
+    said = [f"{kind.capitalize()}: {KIND_WORDS[kind]}." for kind in KINDS if kind in found]
+    if ADAPTIVE in found:
+        said.append("T: the length of the whole sequence.")
+    if any(isinstance(run.model.adaptive, LengthTokenConfig) for run in runs):
+        said.append("A token: an extra first input that tells it.")
+    return " ".join(said)
+
+
+def _few_left() -> pl.Expr:
+    """Whether less than LEAST_LEFT is left of what was read at a time, or of all pixels, of rows of figure_retention."""
+    count, per = pl.col("count"), ["run", "step"]
+    fresh = count.filter(pl.col("age_low") == 0).first().over(per)
+    ages = pl.min_horizontal("age_high", pl.col("step") - 1) - pl.col("age_low") + 1
+    once = pl.when(pl.col("age_low") < 0).then(count.sum().over(per)).otherwise(fresh * ages)
+    return (count < LEAST_LEFT * once).fill_null(False)
 
 
 def _scale(maps: pl.DataFrame) -> tuple[float, float]:
@@ -154,13 +223,13 @@ def _scale(maps: pl.DataFrame) -> tuple[float, float]:
 
 
 def _map(rows: pl.DataFrame, low: float, high: float) -> dict[str, list]:
-    """Steps, and of each cell of the map the position of its step, its octave of age (-1: not read), and its shade."""
+    """Steps, and of each cell of the map the position of its step, its octave of age (-1: not read), and its shade (-1: few left)."""
     steps = sorted(rows["step"].unique())
     at = {step: i for i, step in enumerate(steps)}
     cells = []
-    for step, age, mse in rows.select("step", "age_low", "mse").rows():
+    for step, age, mse, few in rows.select("step", "age_low", "mse", "few").rows():
         share = (math.log10(max(mse, LEAST_MSE)) - low) / (high - low)
-        cells += [at[step], -1 if age < 0 else _octave(age), round(min(max(share, 0), 1) * (SHADES - 1))]
+        cells += [at[step], -1 if age < 0 else _octave(age), -1 if few else round(min(max(share, 0), 1) * (SHADES - 1))]
     return {"steps": steps, "cells": cells}
 
 

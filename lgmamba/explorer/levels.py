@@ -21,6 +21,21 @@ Curve = dict[str, Any]
 Curves = dict[str, dict[str, Curve]]
 """{order: {level: curve}}, a level being "psnr" (the study's own metric, whatever it is) or "accuracy"."""
 
+BASELINE_WORDS = {
+    "mean_image": "the mean of the training images, whatever was read",
+    "paste": "patches that were read, as they are, in the mean image; a model may be above it, since it also knows what images look like",
+    "oracle_memory": "pixels that were read, as they are, and the mean image elsewhere; a model may be above it, since it also knows "
+    "what images look like",
+    "nearest": "every pixel as the nearest one that was read",
+    "paper": "all white or all black, whichever the training images are nearer to",
+    "zero": "the answer 0, whatever was read",
+    "least_squares": "the smallest weights that fit all pairs that were read",
+    "chance": "what is right by chance",
+    "unigram": "every byte as often as in the training texts",
+    "exact": "the answer of somebody who forgets nothing",
+}
+"""What each baseline is, for somebody who has not read the report."""
+
 HEADLINE = "prefix"  # as in figures: a run that is told the length is told how much was read
 DIGITS = 3
 
@@ -32,7 +47,8 @@ def read_levels(params: Params, frames: Path) -> tuple[dict[str, Curves], list[d
         params: the study.
         frames: folder with summary.parquet and curves.parquet.
     Returns:
-        {run: curves}, and for each baseline its name, dash, leaves (whether it leaves the plot), levels.
+        {run: curves}, and for each baseline its name, short (the name's beginning), words (what it is), dash, leaves (whether it leaves the plot),
+        levels.
     """
     summary, curves = (pl.read_parquet(frames / f"{name}.parquet") for name in ("summary", "curves"))
     trainings = curves.filter(mode=HEADLINE, method="model")
@@ -46,7 +62,14 @@ def read_levels(params: Params, frames: Path) -> tuple[dict[str, Curves], list[d
             if not (here := rows.filter(method=method)).is_empty():
                 baselines.setdefault(method, {})[order] = _levels(here, None)
     return runs, [
-        {"name": words, "dash": dashes(line), "leaves": method in OUT_OF_VIEW, "levels": baselines[method]}
+        {
+            "name": words,
+            "short": words.split(":")[0],
+            "words": BASELINE_WORDS[method],
+            "dash": dashes(line),
+            "leaves": method in OUT_OF_VIEW,
+            "levels": baselines[method],
+        }
         for method, (words, line) in BASELINES.items()
         if method in baselines
     ]

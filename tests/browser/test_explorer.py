@@ -10,8 +10,12 @@ import pytest
 from PIL import Image
 
 from lgmamba.analysis.collect import load_study
+from lgmamba.analysis.families import KINDS
 from lgmamba.analysis.panel import read_panel
 from lgmamba.explorer import explorer_page
+from lgmamba.explorer.data import KIND_WORDS
+from lgmamba.explorer.levels import BASELINE_WORDS
+from lgmamba.figures.style import BASELINES
 from tests.browser import looks
 from tests.browser.conftest import ROOT
 
@@ -42,6 +46,13 @@ def curves(study: str) -> dict[str, dict[int, float]]:
 
 def text_of(page, selector: str) -> str:
     return page.locator(selector).inner_text().replace("\u202f", "")
+
+
+def stands_out(node) -> bool:
+    """Whether a text has the colour of what lies beyond training."""
+    script = """n => getComputedStyle(n).color === getComputedStyle(Object.assign(document.body.appendChild(
+        document.createElement("i")), { style: "color: var(--beyond)" })).color"""
+    return node.evaluate(script)
 
 
 @pytest.mark.parametrize(("study", "run", "t"), [("omniglot", "fixed_1024", 4096), ("cifar10", "uniform_64", 256)])
@@ -89,15 +100,22 @@ def test_pictures_come_before_all_that_stands_below_them(browser, written):
 def test_the_sentence_says_what_the_curves_do(opened, written):
     levels, kept = curves("omniglot"), read_panel(ROOT / "reports/omniglot/frames/panel.safetensors").steps
     with opened(written("omniglot"), "#t=256&runs=fixed_1024,uniform_1024") as page:
-        first, second = (levels[run][1024] - levels[run][256] for run in ("fixed_1024", "uniform_1024"))
-        want = f"At t = 256, fixed_1024 is {first:.1f} dB below its level at L0 = 1024; uniform_1024 is {second:.1f} dB below."
+        (now, first), (many, second) = (
+            (levels[run][256], levels[run][1024] - levels[run][256]) for run in ("fixed_1024", "uniform_1024")
+        )
+        want = (
+            f"At t = 256, fixed_1024 (specialist) has {now:.1f} dB, {first:.1f} dB below its level at L0 = 1024; "
+            f"uniform_1024 (generalist) has {many:.1f} dB, {second:.1f} dB below."
+        )
         assert text_of(page, "#sentence") == want
         page.clock.run_for(1000)
         assert text_of(page, "[aria-live=polite]") == want
         for _ in range(kept.index(256), kept.index(1024)):
             page.keyboard.press("ArrowRight")
         page.clock.run_for(100)
-        assert text_of(page, "#sentence").startswith("At t = 1024, fixed_1024 is at its training length (14.2 dB)")
+        words = text_of(page, "#sentence")
+        assert f"fixed_1024 (specialist) has {levels['fixed_1024'][1024]:.1f} dB, at its training length; " in words
+        assert f"has {levels['uniform_1024'][1024]:.1f} dB, at its longest training length." in words
 
 
 def test_slider_and_keys_move_along_the_steps(opened, written):
@@ -118,9 +136,133 @@ def test_slider_and_keys_move_along_the_steps(opened, written):
             page.keyboard.press(key)
             page.clock.run_for(100)
             assert text_of(page, "#step") == want
-        page.get_by_role("button", name="One step on").click()
+        page.get_by_role("button", name="One stop on").click()
         page.clock.run_for(100)
         assert text_of(page, "#step") == "t = 4"
+
+
+@pytest.mark.parametrize(
+    ("runs", "t", "want"),
+    [
+        ("fixed_1024", 1, "= L0 / 1024"),
+        ("fixed_1024", 11, "before L0"),
+        ("fixed_1024", 1536, "= 1.5 L0"),
+        ("fixed_1024", 1133, "beyond L0"),
+        ("fixed_1024", 25600, "= 25 L0"),
+        ("fixed_64,fixed_1024", 32, "before every L0"),
+        ("fixed_64,fixed_1024", 256, "L0: beyond 64, before 1024"),
+        ("fixed_64,fixed_1024", 1024, "L0: beyond 64, at 1024"),
+        ("fixed_64,fixed_1024", 4096, "beyond every L0"),
+    ],
+)
+def test_a_step_is_told_against_training_lengths_where_that_is_exact(opened, written, runs, t, want):
+    with opened(written("omniglot"), f"#t={t}&runs={runs}") as page:
+        assert text_of(page, "#relation") == want
+        stands_out_beyond = "beyond" in page.locator("#relation").get_attribute("class")
+        assert stands_out_beyond == (t > 1024)
+
+
+def test_models_side_by_side_have_different_colours(opened, written):
+    runs = [
+        "fixed_64",
+        "fixed_1024",
+        "uniform_1024",
+        "token_1024",
+    ]  # in figures the first and last differ in dashes alone
+    swatches = "nodes => nodes.map(n => n.querySelector('line').getAttribute('stroke'))"
+    with opened(written("omniglot"), f"#runs={','.join(runs)}") as page:
+        of_cards = page.locator(".card .swatch").evaluate_all(swatches)
+        assert len(set(of_cards)) == 4
+        assert page.locator(".chip:has(:checked) .swatch").evaluate_all(swatches) == of_cards
+        dots = page.locator(".u-over .dot").evaluate_all("nodes => nodes.map(n => n.style.background)")
+        assert dots == [f"rgb({', '.join(str(int(c[k : k + 2], 16)) for k in (1, 3, 5))})" for c in of_cards]
+        page.get_by_role("checkbox", name=re.compile("^fixed_64 ")).uncheck()
+        page.clock.run_for(100)
+        alone = page.locator(".card .swatch").evaluate_all(swatches)
+        assert alone == [*of_cards[1:3], of_cards[0]]  # that of the figures, where nobody else has it
+
+
+def test_the_page_leads_to_the_answer_and_says_what_became_of_the_claims(opened, written):
+    claims = dict(levels("omniglot", "contrasts").select("claim", "verdict").rows())
+    for scripts in (True, False):
+        with opened(written("omniglot"), scripts=scripts) as page:
+            link = page.get_by_role("link", name="report").first
+            assert link.get_attribute("href") == "report.html#answer"
+            assert 'id="answer"' in (ROOT / "reports/omniglot/report.html").read_text()
+            page.locator(".answer summary").click()
+            found = page.locator(".answer li").all_inner_texts()
+            by_verdict = [dict([item.split(": ", 1)]) for item in found]
+            told = {
+                claim: verdict
+                for item in by_verdict
+                for verdict, said in item.items()
+                for claim in said.rstrip(".").split("; ")
+            }
+            assert told == {claim: verdict.capitalize() for claim, verdict in claims.items()}
+    with opened(written("robustness")) as page:  # too few trainings for verdicts
+        assert page.locator(".answer a").is_visible()
+        assert page.locator(".answer details").count() == 0
+
+
+def test_words_and_grey_lines_are_explained(opened, written):
+    assert set(BASELINE_WORDS) == set(BASELINES)
+    assert set(KIND_WORDS) == set(KINDS)
+    with opened(written("omniglot")) as page:
+        assert page.locator("#kinds").inner_text().count(":") == 3 + 2  # three kinds, T and the token
+        said = page.locator("#no-model b").all_inner_texts()
+        assert said == ["Mean image", "Ideal memory", "Nearest pixel read", "Paper alone"]
+    with opened(written("omniglot"), width=400) as page:
+        assert not page.locator("#kinds").evaluate("node => node.open")
+    with opened(written("recall_mqar"), "#t=64") as page:  # all of one kind
+        assert page.locator("#kinds").count() == 0
+        assert "generalist" not in page.locator("body").inner_text()
+    with opened(written("classified_digits")) as page:
+        assert page.locator("#no-model").count() == 1  # below the first of its two plots
+
+
+def test_maps_have_a_key_and_show_no_error_where_little_is_left(opened, written):
+    rows = levels("omniglot", "figure_retention", run="fixed_1024", step=25600).sort("age_low")
+    pixels, fresh = rows["count"].sum(), rows.filter(age_low=0)["count"][0]
+    data = json.loads(re.search(r'id="data">(.*?)</script>', written("omniglot").read_text(), re.S)[1])
+    kept = next(run["map"] for run in data["runs"] if run["name"] == "fixed_1024")
+    cells = np.reshape(kept["cells"], (-1, 3))
+    tones = {octave: tone for at, octave, tone in cells.tolist() if kept["steps"][at] == 25600}
+    for age, high, count in rows.select("age_low", "age_high", "count").rows():
+        once = pixels if age < 0 else fresh * (min(high, 25599) - age + 1)
+        assert (tones[-1 if age < 0 else int(np.log2(age + 1))] < 0) == (count < 0.05 * once), age
+    assert min(tones.values()) < 0 <= max(tones.values())
+    with opened(written("omniglot")) as page:
+        key = page.locator("section[aria-labelledby=memory] .legends").inner_text()
+        low, high = map(float, re.search(r"([\d.]+)\s+([\d.]+)\s+mean squared error", key).groups())
+        shown = levels("omniglot", "figure_retention")["mse"]
+        assert shown.min() < low < high < shown.max()
+        assert "under 5 %" in key
+        assert "gradient" in page.locator("#map-ramp").evaluate("node => getComputedStyle(node).backgroundImage")
+
+
+def test_the_patch_of_a_step_is_framed_and_said_to_be_of_one_colour(opened, written):
+    panel = read_panel(ROOT / "reports/omniglot/frames/panel.safetensors")
+    with opened(written("omniglot"), "#t=1") as page:
+        card, plain_patches = page.locator(".card").first, set()
+        frame = card.locator(".frame").nth(1)
+        assert frame.evaluate("n => getComputedStyle(n).borderTopColor") == "rgb(232, 89, 12)"
+        for _ in panel.steps[:25]:
+            patch = canvas(page, 0, upper=False)
+            alike = len(np.unique(patch)) == 1
+            assert card.locator("p").inner_text() == f"patch read at t: 4 × 4 pixels{', all alike' if alike else ''}"
+            plain_patches.add(alike)
+            page.keyboard.press("ArrowRight")
+            page.clock.run_for(100)
+        assert plain_patches == {True, False}
+
+
+def test_the_bar_at_the_bottom_of_a_phone_covers_no_picture_that_is_gone_to(opened, written):
+    with opened(written("omniglot"), width=400) as page:
+        for picture in page.locator("#pictures canvas").all():
+            picture.evaluate("node => node.scrollIntoView({ block: 'nearest' })")
+            box, bar = picture.bounding_box(), page.locator(".time").bounding_box()
+            assert box["y"] >= 0
+            assert box["y"] + box["height"] <= bar["y"]
 
 
 def test_playing_goes_to_the_end_and_stops_when_somebody_takes_over(opened, written):
@@ -311,20 +453,29 @@ def test_one_training_is_shown_where_one_is_chosen(opened, written):
         page.clock.run_for(1000)
         words = text_of(page, "#sentence")
         assert words.startswith(
-            f"At t = 256, in the training with seed 3, fixed_1024 is {own[1024] - own[256]:.1f} dB below its level at L0 = 1024"
+            f"At t = 256, in the training with seed 3, fixed_1024 (specialist) has {own[256]:.1f} dB, "
+            f"{own[1024] - own[256]:.1f} dB below its level at L0 = 1024"
         )
         assert "lines: training with seed 3, bands: lowest to highest of all" in text_of(page, "#about-psnr")
-        assert text_of(page, "#about-pictures") == "Pictures are of the trainings with seed 0. None are kept of seed 3."
+        note = page.locator("#about-pictures")
+        assert note.inner_text() == "Pictures: trainings with seed 0. None are kept of seed 3."
+        assert note.bounding_box()["y"] < page.locator("#pictures").bounding_box()["y"]
+        assert stands_out(note)
         assert page.url.endswith("&seed=3")
         page.get_by_role("combobox", name="Training").select_option("9")  # of the runs of one contrast alone
         page.clock.run_for(100)
-        assert "fixed_1024 was not trained with seed 9; uniform_1024 was not" in text_of(page, "#sentence")
+        words = text_of(page, "#sentence")
+        assert "fixed_1024 (specialist) was not trained with seed 9; uniform_1024 (generalist) was not" in words
         page.get_by_role("checkbox", name=re.compile("^token_1024 ")).check()
         page.clock.run_for(100)
-        assert re.search(r"; token_1024 is .* its level at L0 = 1024\.$", text_of(page, "#sentence"))
+        assert re.search(
+            r"; token_1024 \(length-adaptive\) has .* its level at L0 = 1024\.$", text_of(page, "#sentence")
+        )
         page.get_by_role("combobox", name="Training").select_option("")
         page.clock.run_for(100)
-        assert text_of(page, "#sentence").startswith("At t = 256, fixed_1024 is 2.6 dB below")
+        assert "in the training" not in text_of(page, "#sentence")
+        assert note.inner_text() == "Pictures: trainings with seed 0."
+        assert not stands_out(note)
 
 
 def test_levels_under_a_remedy_stand_beside_those_as_trained(opened, written):
@@ -392,7 +543,7 @@ def test_a_task_without_pictures_has_its_curves(opened, written):
         page.get_by_role("slider").press("End")
         page.clock.run_for(100)
         assert text_of(page, "#step") == "t = 1600"
-        want = f"At t = 1600, mamba2 is {mean[64] - mean[1600]:.1f} pp below its level at L0 = 64."
+        want = f"At t = 1600, mamba2 has {mean[1600]:.1f} %, {mean[64] - mean[1600]:.1f} pp below its level at L0 = 64."
         assert text_of(page, "#sentence") == want
     with opened(written("recall_mqar"), scripts=False) as page:
         assert page.locator("table.still").is_visible()

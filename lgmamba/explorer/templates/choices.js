@@ -13,6 +13,21 @@ function nameOf(run) {
   return name;
 }
 
+const OWN_COLOURS = new Map(DATA.runs.map((run) => [run.name, run.colour]));
+
+// In figures a colour comes again, with other dashes, after all have been used; models that are shown side by side never share one.
+function colourRuns(runs) {
+  const own = (run) => OWN_COLOURS.get(run.name);
+  const free = [...new Set(OWN_COLOURS.values())].filter((colour) => !runs.some((run) => own(run) === colour));
+  for (const run of RUNS.values()) run.colour = own(run);
+  runs.forEach((run, k) => {
+    if (runs.slice(0, k).some((other) => own(other) === own(run))) run.colour = free.shift();
+  });
+  for (const chip of byId("runs").querySelectorAll(".chip")) {
+    chip.querySelector(".swatch").replaceWith(swatchOf(RUNS.get(chip.querySelector("input").value)));
+  }
+}
+
 function makeChoices() {
   for (let i = 0; i < IMAGES; i++) {
     const input = element("input", { type: "radio", name: "image", value: i });
@@ -20,10 +35,11 @@ function makeChoices() {
     byId("images").querySelector(".thumbs").append(element("label", { className: "thumb" }, input, picture));
     input.addEventListener("change", () => change({ image: i }));
   }
+  const kind = (run) => (SEVERAL_KINDS ? `${run.kind}: ` : "");
   for (const run of DATA.runs) {
     const input = element("input", { type: "checkbox", name: "run", value: run.name });
-    const words = element("span", {}, element("b", { textContent: run.name }), " ", element("small", { textContent: run.words }));
-    byId("runs").querySelector(".chips").append(element("label", { className: "chip", title: run.words }, input, swatchOf(run), words));
+    const words = element("span", {}, element("b", { textContent: run.name }), " ", element("small", { textContent: `${kind(run)}${run.words}` }));
+    byId("runs").querySelector(".chips").append(element("label", { className: "chip", title: kind(run) + run.words }, input, swatchOf(run), words));
     input.addEventListener("change", () => {
       const others = view.runs.filter((name) => name !== run.name);
       const order = [...RUNS.keys()];

@@ -114,20 +114,22 @@ function drawNames(plot, lines, labelled) {
 function nameLeaving(plot, lines) {
   const { ctx, bbox } = plot;
   const top = plot.scales.y.max;
-  ctx.fillStyle = styleOf("--muted");
-  ctx.textAlign = "right";
+  ctx.textAlign = "left";
   lines.forEach((line, k) => {
     const { t, mean } = line.curve;
     const at = mean.findIndex((level) => level > top);
     if (at < 1) return;
     const share = (top - mean[at - 1]) / (mean[at] - mean[at - 1]);
     const x = plot.valToPos(t[at - 1] * (t[at] / t[at - 1]) ** share, "x", true);
-    const [text, ...place] = [line.name.split(":")[0], x - 10 * devicePixelRatio, bbox.top + (10 + 17 * k) * devicePixelRatio];
-    ctx.strokeStyle = styleOf("--page"); // so that no other line runs through them
-    ctx.lineWidth = 4 * devicePixelRatio;
-    ctx.lineJoin = "round";
-    ctx.strokeText(text, ...place);
-    ctx.fillText(text, ...place);
+    const ratio = devicePixelRatio;
+    const text = line.name.split(":")[0];
+    const width = ctx.measureText(text).width;
+    const left = x - 10 * ratio - width < bbox.left ? x + 10 * ratio : x - 10 * ratio - width; // right of a line that leaves at once
+    const middle = bbox.top + (10 + 17 * k) * ratio;
+    ctx.fillStyle = styleOf("--page"); // so that no line, nor the cursor's, runs through them
+    ctx.fillRect(left - 3 * ratio, middle - 8 * ratio, width + 6 * ratio, 16 * ratio);
+    ctx.fillStyle = styleOf("--muted");
+    ctx.fillText(text, left, middle);
   });
 }
 

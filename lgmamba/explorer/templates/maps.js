@@ -8,6 +8,20 @@ function edgesOf(steps) {
   return [x[0] - 0.5, ...between, x.at(-1) + 0.5];
 }
 
+// Of cells of which little is left.
+function hatch(context) {
+  const tile = element("canvas", { width: 6, height: 6 });
+  const lines = tile.getContext("2d");
+  lines.strokeStyle = styleOf("--muted");
+  lines.lineWidth = 1.2;
+  for (const x of [-6, 0, 6]) {
+    lines.moveTo(x, 6);
+    lines.lineTo(x + 6, 0);
+  }
+  lines.stroke();
+  return context.createPattern(tile, "repeat");
+}
+
 function plotMap(box, run, jump) {
   const edges = edgesOf(run.map.steps);
   const [left, right] = [edges[0], edges.at(-1)];
@@ -16,12 +30,13 @@ function plotMap(box, run, jump) {
   const context = canvas.getContext("2d");
   const toX = (x) => ((x - left) / (right - left)) * canvas.width;
   const toY = (y) => ((top - y) / (top + STRIP)) * canvas.height;
+  const few = hatch(context);
   const { cells } = run.map;
   for (let k = 0; k < cells.length; k += 3) {
     const [at, octave, tone] = cells.slice(k, k + 3);
     const [x0, x1] = [toX(edges[at]), toX(edges[at + 1])];
     const [y0, y1] = octave < 0 ? [toY(-0.5), toY(-STRIP)] : [toY(octave + 1), toY(octave)];
-    context.fillStyle = DATA.ramps.error[tone];
+    context.fillStyle = tone < 0 ? few : DATA.ramps.error[tone];
     context.fillRect(x0, y0, x1 - x0 + 0.6, y1 - y0 + 0.6);
   }
   canvas.setAttribute("role", "img");

@@ -79,6 +79,7 @@ const laidOut = ({ runs, seed, order, remedy }) => [runs, seed, order, remedy].j
 // What depends on which runs are shown and how, and on size and colours of the page.
 function lay() {
   const runs = view.runs.map((name) => RUNS.get(name));
+  colourRuns(runs);
   if (P) {
     shown.read = shown.read || readCards();
     shown.runs = runs.map(runCard);
@@ -87,7 +88,7 @@ function lay() {
   }
   layPlots();
   layWords();
-  const lengths = [...new Set(runs.map((run) => run.L0))].sort((a, b) => a - b);
+  const lengths = lengthsOf(view);
   const ends = [STEPS[0], STEPS.at(-1)].map((t) => [t, plain(t), "end"]);
   const marks = [...ends, ...lengths.map((t) => [t, lengths.length > 1 ? plain(t) : `L0 = ${plain(t)}`, "mark"])];
   byId("ticks").replaceChildren(
@@ -123,9 +124,13 @@ function layPlots() {
 }
 
 function layWords() {
-  for (const metric of METRICS) byId(`about-${metric.level}`).textContent = `${aboutLines(view, DATA.n.images)}. Dots: training length L0. Click to jump.`;
-  if (P) byId("about-pictures").textContent = aboutPictures(view);
-  if (DATA.maps) byId("about-maps").textContent = aboutMaps(view);
+  for (const metric of METRICS) byId(`about-${metric.level}`).textContent = `${metric.definition} ${aboutLines(view, DATA.n.images)}. Dots: training length L0. Click to jump.`;
+  const differs = (id, words, seed) => {
+    byId(id).textContent = words;
+    byId(id).classList.toggle("differs", notOfThese(view, seed) !== "");
+  };
+  if (P) differs("about-pictures", aboutPictures(view), P.seed);
+  if (DATA.maps) differs("about-maps", aboutMaps(view), null);
   if (view.remedy === null) return;
   byId("remedied-name").textContent = `${REMEDIES.get(view.remedy).control ? "control" : "remedy"} ${view.remedy}`;
   byId("about-remedy").textContent = aboutRemedy(view);
@@ -134,13 +139,13 @@ function layWords() {
 function show() {
   const t = STEPS[view.at];
   byId("slider").value = view.at;
-  const L0 = commonLength(view);
-  const relation = L0 === null ? "" : times(t, L0);
-  byId("slider").setAttribute("aria-valuetext", `t = ${t} ${relation}`.trim());
+  const lengths = lengthsOf(view);
+  const relation = times(t, lengths);
+  byId("slider").setAttribute("aria-valuetext", `t = ${t}${relation.startsWith("=") ? "" : ","} ${relation}`);
   byId("slider").style.setProperty("--at", view.at / (STEPS.length - 1));
   byId("step").textContent = `t = ${plain(t)}`;
   byId("relation").textContent = relation;
-  byId("relation").className = L0 !== null && t > L0 ? "beyond" : "";
+  byId("relation").className = t > lengths.at(-1) ? "beyond" : "";
   byId("sentence").replaceChildren(...sentenceParts(view).flatMap(([run, text]) => (run ? [nameOf(run), text] : [text])));
   for (const { level, label } of METRICS) byId(`curves-${level}`).setAttribute("aria-label", `${label} against the step. ${sentence(view)}`);
   byId("link").href = addressOf(view);
@@ -191,10 +196,12 @@ async function copyLink() {
 if (P) beginDecoding(view);
 byId("explorer").hidden = false;
 makeChoices();
+if (DATA.kinds && matchMedia("(max-width: 44rem)").matches) byId("kinds").open = false; // pictures come first where there is little room
 makeLists();
 makeTime();
 ramp("error-ramp", DATA.ramps.error);
 ramp("age-ramp", DATA.ramps.age);
+ramp("map-ramp", DATA.ramps.error);
 byId("copy").addEventListener("click", copyLink);
 if (P && P.asked) byId("queries").addEventListener("change", () => shown.runs.forEach(outlineQueries));
 addEventListener("hashchange", () => {

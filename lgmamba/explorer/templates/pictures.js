@@ -124,6 +124,11 @@ function drawPatch(canvas, target, corner) {
   canvas.getContext("2d").putImageData(target, -corner[1], -corner[0], corner[1], corner[0], P.patch, P.patch);
 }
 
+function oneColour(canvas) {
+  const pixels = new Uint32Array(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+  return pixels.every((pixel) => pixel === pixels[0]);
+}
+
 function drawRead(canvas, target, ages) {
   const known = new Uint32Array(target.data.buffer);
   let read = 0;
@@ -196,6 +201,7 @@ function readCards() {
   image.outlines = Array.from({ length: TRAIL }, (_, k) => element("span", { className: "outline" }));
   image.outlines.forEach((outline, k) => (outline.style.opacity = 1 - k / TRAIL));
   image.frame.append(...image.outlines);
+  image.lower.parentNode.classList.add("patch");
   const read = card("Read so far", pictureOf("What was read of the image so far"), pictureOf("Steps since each pixel was last read"));
   return { image, read };
 }
@@ -237,11 +243,11 @@ async function showRead(cards, view) {
     outline.style.inset = `${(100 * y) / H}% ${100 * (1 - (x + P.patch) / W)}% ${100 * (1 - (y + P.patch) / H)}% ${(100 * x) / W}%`;
   });
   cards.image.above.textContent = `${W} \u00d7 ${H} pixels`;
-  cards.image.below.textContent = `last patch: ${P.patch} \u00d7 ${P.patch}`;
+  cards.image.below.textContent = `patch read at t: ${P.patch} \u00d7 ${P.patch} pixels${oneColour(cards.image.lower) ? ", all alike" : ""}`;
   const share = drawRead(cards.read.upper, target, ages);
   drawAges(cards.read.lower, ages, t);
   cards.read.above.textContent = `${Math.floor(100 * share)} % of the pixels`;
-  cards.read.below.textContent = "steps since read";
+  cards.read.below.textContent = `steps since read: 0 to ${plain(t - 1)}`;
 }
 
 async function showRun(shown, view) {

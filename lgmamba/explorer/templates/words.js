@@ -6,30 +6,40 @@ const plain = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f"); 
 
 const withUnit = (level, metric) => `${level.toFixed(1)}${metric.unit ? ` ${metric.unit}` : ""}`;
 
-function times(t, L0) {
-  const ratio = t / L0;
-  if (t === L0) return "= L0";
-  return ratio < 1 ? `= L0 / ${Number((1 / ratio).toPrecision(2))}` : `= ${Number(ratio.toPrecision(2))} L0`;
-}
+// The training lengths of the runs that are shown, ascending.
+const lengthsOf = (view) => [...new Set(view.runs.map((name) => RUNS.get(name).L0))].sort((a, b) => a - b);
 
-// The training length of the runs that are shown, where all have the same.
-function commonLength(view) {
-  const lengths = new Set(view.runs.map((name) => RUNS.get(name).L0));
-  return lengths.size === 1 ? [...lengths][0] : null;
+// Where t stands among training lengths: as a multiple or a part of one where that is exact, else on which side of each.
+function times(t, lengths) {
+  if (lengths.length > 1) {
+    if (t > lengths.at(-1)) return "beyond every L0";
+    if (t < lengths[0]) return "before every L0";
+    const sides = [["beyond", lengths.filter((L0) => L0 < t)], ["at", lengths.filter((L0) => L0 === t)], ["before", lengths.filter((L0) => L0 > t)]];
+    const said = sides.filter(([, some]) => some.length).map(([side, some]) => `${side} ${some.map(plain).join(", ")}`);
+    return `L0: ${said.join(", ")}`;
+  }
+  const [L0] = lengths;
+  if (t === L0) return "= L0";
+  if (t < L0) return L0 % t ? "before L0" : `= L0 / ${plain(L0 / t)}`;
+  return (2 * t) % L0 ? "beyond L0" : `= ${t % L0 ? t / L0 : plain(t / L0)} L0`;
 }
 
 // One sentence about every run that is shown, and one about the remedy, as [run or nothing, text] parts.
 function sentenceParts(view) {
   const t = STEPS[view.at];
-  const one = commonLength(view) !== null;
+  const one = lengthsOf(view).length === 1;
   const runs = view.runs.map((name) => RUNS.get(name));
   const training = view.seed === null ? "" : `in the training with seed ${view.seed}, `;
   const first = runs.findIndex((run) => curveOf(run, view, METRICS[0]));
-  const clauses = runs.map((run, k) => [run, clause(run, view, t, k === first || !one)]);
+  const clauses = runs.map((run, k) => [run, kindOf(run) + clause(run, view, t, k === first || !one)]);
   const parts = [[null, `At t = ${plain(t)}, ${training}`], ...joined(clauses)];
   if (view.remedy === null) return parts;
   return [...parts, [null, ` With ${view.remedy}, `], ...joined(runs.map((run) => [run, remedyClause(run, view, t)]))];
 }
+
+const SEVERAL_KINDS = new Set(DATA.runs.map((run) => run.kind)).size > 1;
+
+const kindOf = (run) => (SEVERAL_KINDS ? ` (${run.kind})` : "");
 
 const joined = (clauses) => clauses.map(([run, text], k) => [run, text + (k === clauses.length - 1 ? "." : "; ")]);
 
@@ -46,13 +56,13 @@ function clause(run, view, t, withLength) {
 }
 
 function againstL0(now, atL0, run, t, withLength, metric) {
+  const level = ` has ${now.measured ? "" : "about "}${withUnit(now.level, metric)}`;
   const points = metric.change ? ` ${metric.change}` : "";
   const difference = now.level - atL0;
+  if (t === run.L0) return `${level}, at its ${run.one ? "" : "longest "}training length`;
+  if (Math.abs(difference) < LEVEL_WITH) return `${level}, as at L0${withLength ? ` = ${plain(run.L0)}` : ""}`;
   const own = withLength ? ` its level at L0 = ${plain(run.L0)}` : "";
-  if (t === run.L0) return ` is at its training length (${withUnit(now.level, metric)})`;
-  if (Math.abs(difference) < LEVEL_WITH) return ` is as good as at L0${withLength ? ` = ${plain(run.L0)}` : ""}`;
-  const about = now.measured ? "" : "about ";
-  return ` is ${about}${Math.abs(difference).toFixed(1)}${points} ${difference < 0 ? "below" : "above"}${own}`;
+  return `${level}, ${Math.abs(difference).toFixed(1)}${points} ${difference < 0 ? "below" : "above"}${own}`;
 }
 
 // How many classes a run names rightly, beside what it draws.
@@ -61,7 +71,7 @@ function named(run, view, t, metric) {
   const now = curve && levelAt(curve, t);
   if (!now) return "";
   const atL0 = t === run.L0 ? "" : `, at L0 ${levelAt(curve, run.L0).level.toFixed(0)} %`;
-  return ` and names ${now.measured ? "" : "about "}${now.level.toFixed(0)} % of the classes rightly${atL0}`;
+  return `, and names ${now.measured ? "" : "about "}${now.level.toFixed(0)} % of the classes rightly${atL0}`;
 }
 
 function remedyClause(run, view, t) {
@@ -86,7 +96,7 @@ function namedUnder(run, view, t, metric) {
   const found = underRemedy(run, view, metric);
   const both = found && [found.remedied, found.trained].map((curve) => levelAt(curve, t));
   if (!both || both.some((one) => !one)) return "";
-  return ` and names ${both[0].level.toFixed(0)} % of the classes rightly, as trained ${both[1].level.toFixed(0)} %`;
+  return `, and names ${both[0].level.toFixed(0)} % of the classes rightly, as trained ${both[1].level.toFixed(0)} %`;
 }
 
 // What pictures and maps are of, where that is not what was chosen.
@@ -101,7 +111,7 @@ function notOfThese(view, seed) {
 
 const asRead = () => (DATA.orders.length > 1 ? `, read in order ${DATA.orders[0]}` : "") + (DATA.remedies ? ", without a remedy" : "");
 
-const aboutPictures = (view) => `Pictures are of the trainings with seed ${DATA.pictures.seed}${asRead()}.${notOfThese(view, DATA.pictures.seed)}`;
+const aboutPictures = (view) => `Pictures: trainings with seed ${DATA.pictures.seed}${asRead()}.${notOfThese(view, DATA.pictures.seed)}`;
 
 const aboutMaps = (view) => `Maps are means over all trainings${asRead()}.${notOfThese(view, null)}`;
 
