@@ -91,7 +91,7 @@ scan_step = reference.scan_step
 
 def available_backends(device: str = "cpu") -> dict[str, str | None]:
     """Backend name -> None where it can run on this kind of device, else the reason why it cannot."""
-    return {name: _unavailable(name, device) for name in BACKENDS}
+    return {name: unavailable(name, device) for name in BACKENDS}
 
 
 def resolve_backend(backend: str, device: str) -> str:
@@ -100,7 +100,7 @@ def resolve_backend(backend: str, device: str) -> str:
         return _auto(device)
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is unknown; expected 'auto' or one of {sorted(BACKENDS)}")
-    reason = _unavailable(backend, device)
+    reason = unavailable(backend, device)
     if reason is not None:
         raise RuntimeError(f"backend={backend!r} cannot run on device {device!r}: {reason}")
     return backend
@@ -112,7 +112,7 @@ resolve_backend._dynamo_marked_constant = True
 
 
 @cache
-def _unavailable(name: str, device: str) -> str | None:
+def unavailable(name: str, device: str) -> str | None:
     """Why the backend cannot run there, or None; whatever goes wrong in finding out is why.
 
     Found out in a thread of its own: the first call may come from inside a transform, inference mode or another default
@@ -135,7 +135,7 @@ def _found_out(name: str, device: str, gpu: int | None) -> str | None:
 def _auto(device: str) -> str:
     """First backend that runs on the device; every one passed over is logged once."""
     for name in AUTO_ORDER.get(device, ("reference",)):
-        reason = _unavailable(name, device)
+        reason = unavailable(name, device)
         if reason is None:
             return name
         log.warning("selective_scan: backend %r passed over on %s: %s", name, device, reason)

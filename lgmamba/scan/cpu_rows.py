@@ -40,9 +40,9 @@ def runs(tensors: Iterable[Tensor | None]) -> bool:
 @cache
 def _is_there() -> bool:
     # Here, since it imports the backends; asked of this one alone, since to answer for numba is to import it and to compile.
-    from lgmamba.scan.api import _unavailable
+    from lgmamba.scan.api import unavailable
 
-    return _unavailable("cpu", "cpu") is None
+    return unavailable("cpu", "cpu") is None
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

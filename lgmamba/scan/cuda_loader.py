@@ -150,16 +150,16 @@ def _load(kernel: Kernel, device: int, shared_bytes: int):
 
 
 @cache
-def _module(source: str, arch: str, device: int):
+def _module(source: str, arch: str, device: int):  # of each device its own
     from cuda.bindings import driver
 
     return _check(driver.cuModuleLoadData(compiled(source, arch)))
 
 
 def _enter_context(device: int) -> None:
-    """Give this thread the GPU's context if it has none.
+    """Give this thread the GPU's context if it has none, as a thread of torch's backward pass that has not touched the GPU yet.
 
-    A thread of torch's backward pass that has not touched the GPU yet has none: torch's own calls make one when they are made, the driver's do not.
+    Torch's own calls do that for themselves, the driver's do not.
     """
     from cuda.bindings import driver
 

@@ -1,5 +1,7 @@
 """Small random models of every class, each with what its configuration calls things; nothing is downloaded."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -45,6 +47,12 @@ CONFIGS = {
 }
 """Class -> arguments of its configuration."""
 PURE, HYBRIDS = ("Mamba", "FalconMamba", "Mamba2"), ("Jamba", "Bamba", "Zamba2")
+
+
+def skip_where_kernels_are_for_a_gpu() -> None:
+    """Where mamba_ssm is installed, transformers hands also tensors of the CPU to its kernels, which are for a GPU alone."""
+    if find_spec("mamba_ssm") is not None:
+        pytest.skip("transformers computes on mamba_ssm's GPU kernels where that is installed, also for the CPU")
 
 
 def make(name: str, dtype: torch.dtype = torch.float32, **more):

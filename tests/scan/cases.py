@@ -13,7 +13,7 @@ from lgmamba.scan import api, selective_scan
 def backends(device: str = "cpu") -> list[str]:
     """Those that run on this kind of device. Of numba it is enough to be installed: every process of the tests asks this while it
     collects them, and to prove that backend is to compile it, 15 seconds of a processor in a new checkout."""
-    names = [name for name in api.BACKENDS if name != "cpu_numba" and api._unavailable(name, device) is None]
+    names = [name for name in api.BACKENDS if name != "cpu_numba" and api.unavailable(name, device) is None]
     return [*names, "cpu_numba"] if device == "cpu" and find_spec("numba") else names
 
 

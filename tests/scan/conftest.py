@@ -19,8 +19,8 @@ def poisoned_memory():
 @pytest.fixture
 def fresh_choice():
     """Which backends run here is found out anew in this test, and again after it."""
-    api._unavailable.cache_clear()
+    api.unavailable.cache_clear()
     api._auto.cache_clear()
     yield
-    api._unavailable.cache_clear()
+    api.unavailable.cache_clear()
     api._auto.cache_clear()

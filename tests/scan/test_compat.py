@@ -1,7 +1,6 @@
 """The official names, arguments and layouts: against loops written from the signatures, and inside other packages' models."""
 
 import importlib
-import importlib.util
 import sys
 import types
 
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from lgmamba import compat
+from tests.hosts.models import skip_where_kernels_are_for_a_gpu
 from tests.scan.cases import relative_rms
 
 BATCH, CHANNELS, N = 2, 12, 5
@@ -201,8 +201,7 @@ def test_nothing_to_patch_is_an_error(monkeypatch):
 
 def transformers_model(kind):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    if importlib.util.find_spec("mamba_ssm") is not None:
-        pytest.skip("transformers computes on mamba_ssm's GPU kernels where that is installed, also for the CPU")
+    skip_where_kernels_are_for_a_gpu()
     name = {"mamba": "Mamba", "falcon_mamba": "FalconMamba"}[kind]
     module = importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
     if not hasattr(module, "mamba_selective_scan"):

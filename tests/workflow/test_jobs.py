@@ -15,7 +15,7 @@ from lgmamba.config.files import Layout, frozen_files, frozen_path, remedy_file,
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
 from lgmamba.jobs import Currency, JobName, jobs_of, keep_frames_job, stack_jobs
-from lgmamba.records import finish
+from tests.workflow.pretended import make
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,19 +29,6 @@ def study(tmp_path, monkeypatch) -> Params:
 
 def configured(**changes) -> Params:
     return load_params(ROOT / "params.yaml", preset="smoke", overrides=changes)
-
-
-def make(params: Params, *stages: str) -> None:
-    """As if stages had run: files of theirs, recorded."""
-    for job in jobs_of(params).values():
-        if job.stage in stages:
-            names = {"data": ["manifest.json", "0.safetensors"], "train": ["model.safetensors"]}.get(
-                job.stage, [job.part or "x"]
-            )
-            for name in names:
-                (job.out / name).parent.mkdir(parents=True, exist_ok=True)
-                (job.out / name).write_text(f"{name} of {job.key()}")
-            finish(job.key(), job.out, names, job.part)
 
 
 def stale(params: Params, *stages: str) -> dict[JobName, str]:

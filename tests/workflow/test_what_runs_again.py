@@ -9,11 +9,10 @@ import pytest
 
 from lgmamba.config.study import Params, load_params
 from lgmamba.jobs import Currency, jobs_of
-from lgmamba.records import finish
+from tests.workflow.pretended import make
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/workflow.md"
-NAMES = {"data": ("manifest.json", "0.safetensors"), "train": ("model.safetensors",)}
 Values = dict[str, Any]
 
 
@@ -56,17 +55,6 @@ def configured(changes: Values) -> Params:
     return load_params(ROOT / "params.yaml", overrides=changes)
 
 
-def made(params: Params) -> None:
-    """As if every stage had run: files of theirs, recorded."""
-    for job in jobs_of(params).values():
-        names = NAMES.get(job.stage, (f"{job.part}.png" if job.part else "x",))
-        for name in names:
-            path = job.out / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{name} of {job.key()}")
-        finish(job.key(), job.out, list(names), job.part)
-
-
 def again(params: Params) -> str:
     """`train 5, evaluate, report`; of stages with several jobs how many, of all that there are."""
     jobs = jobs_of(params)
@@ -92,7 +80,7 @@ def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        made(configured({}))
+        make(configured({}))
     return folder
 
 

@@ -86,11 +86,13 @@ def errors(steps: Path) -> bytes:
     columns = [name for name in table.column_names if name not in KEYS]
     if follows := "psnr" in columns and np.array_equal(table["psnr"].to_numpy(), psnr(table["mse"].to_numpy())):
         columns.remove("psnr")
-    parts, kinds, axes = [], [], {}
+    axes = {axis: table[axis].unique().to_pylist() for axis in AXES}
+    parts, kinds = [], []
     for method in table["method"].unique().to_pylist():
         rows = table.filter(pc.equal(table["method"], method))
+        places = tuple(pc.index_in(rows[axis], pa.array(axes[axis])).to_numpy() for axis in AXES)
         for column in columns:
-            cube, axes = as_cube(rows, column)
+            cube = as_cube(rows[column], places, [len(values) for values in axes.values()])
             for axis in (0, 4):  # modes are alike for a plain model, and steps for the mean image
                 first = cube.take([0], axis)
                 cube = first if np.array_equal(np.broadcast_to(first, cube.shape), cube, equal_nan=True) else cube
@@ -106,20 +108,13 @@ def errors(steps: Path) -> bytes:
     return sink.getvalue()
 
 
-def as_cube(rows: pa.Table, column: str) -> tuple[np.ndarray, dict[str, list]]:
-    """Values (mode, order, repeat, image, step), NaN where there is none, and the values of each axis in the order of the frame."""
-    values, index = {}, []
-    for axis in AXES:
-        found = rows[axis].combine_chunks().dictionary_encode()
-        values[axis] = found.dictionary.to_pylist()
-        index.append(found.indices.to_numpy())
-    if rows[column].type != pa.float32() or len(rows) != np.prod([len(v) for v in values.values()]):
-        raise SystemExit(
-            f"steps.parquet has holes, or {column} is {rows[column].type} and not float: nothing is packed."
-        )
-    cube = np.full([len(values[axis]) for axis in AXES], np.nan, np.float32)
-    cube[tuple(index)] = rows[column].to_numpy()
-    return cube, values
+def as_cube(column: pa.ChunkedArray, places: tuple[np.ndarray, ...], shape: list[int]) -> np.ndarray:
+    """Values (mode, order, repeat, image, step), NaN where there is none, of a column whose rows belong to these places."""
+    if column.type != pa.float32() or len(column) != np.prod(shape):
+        raise SystemExit(f"steps.parquet has holes, or a column is {column.type} and not float: nothing is packed.")
+    cube = np.full(shape, np.nan, np.float32)
+    cube[places] = column.to_numpy()
+    return cube
 
 
 def unpack(results: Path, source: Path) -> None:
@@ -159,11 +154,10 @@ def rebuild(part: Path) -> None:
         elif name in AXES:
             columns[name] = np.tile(keys[name], len(frames))
         elif name == "psnr" and about["psnr"]:
-            columns[name] = psnr(columns["mse"])
+            columns[name] = psnr(columns["mse"].to_numpy())
         else:
             found = np.concatenate([frame[name] for frame in frames.values()])
             columns[name] = pa.array(found, mask=np.isnan(found))
-            columns[name] = columns[name] if columns[name].null_count else found
     write_columns(part.with_name("steps.parquet"), columns)
 
 
