@@ -64,6 +64,11 @@ def reads_out(params: Params) -> bool:
     return params.probes is not None and "read_outs" in params.probes.kinds
 
 
+def tells_lengths(params: Params) -> bool:
+    """Whether a study tells runs wrong lengths."""
+    return params.probes is not None and "told_lengths" in params.probes.kinds
+
+
 def _writes(frame: str) -> Callable[[Params], bool]:
     """Whether a study has the probe that makes a frame of the stage `probes`."""
     return lambda params: params.probes is not None and frame in params.probes.frames
@@ -158,6 +163,7 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "probes_groups": _writes("groups"),
     "probes_remedy_effects": _writes("remedy_effects"),
     "probes_read_outs": _writes("read_outs"),
+    "probes_told_lengths": _writes("told_lengths"),
 }
 """Frame that is more than what one figure draws -> whether a study has it."""
 

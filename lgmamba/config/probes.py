@@ -11,7 +11,9 @@ from lgmamba.config.run import ModelConfig
 from lgmamba.config.task import Order, TaskBase
 from lgmamba.mixers.base import Verb
 
-Kind = Literal["attention", "distance", "receptive_field", "memory", "states", "content", "modes", "read_outs"]
+Kind = Literal[
+    "attention", "distance", "receptive_field", "memory", "states", "content", "modes", "read_outs", "told_lengths"
+]
 
 NEEDS: Mapping[str, frozenset[Verb]] = {
     "attention": frozenset({"attention"}),
@@ -22,6 +24,7 @@ NEEDS: Mapping[str, frozenset[Verb]] = {
     "content": frozenset({"state", "read"}),
     "modes": frozenset({"state", "score", "eigenmodes", "attention", "slow", "decay", "write", "read", "mask"}),
     "read_outs": frozenset(),
+    "told_lengths": frozenset(),
 }
 """Probe -> the verbs that it takes of a mixer."""
 
@@ -30,7 +33,7 @@ FRAMES: Mapping[str, tuple[str, ...]] = {kind: (kind,) for kind in get_args(Kind
     "modes": ("modes", "explained", "groups", "remedy_effects"),
 }
 """Probe -> the frames that it writes."""
-INSIDE = tuple(kind for kind in get_args(Kind) if kind != "read_outs")
+INSIDE = tuple(kind for kind in get_args(Kind) if kind not in ("read_outs", "told_lengths"))
 """Probes of the inside of a model that reads cells of a grid."""
 
 
@@ -44,6 +47,8 @@ def why_not_task(kind: str, task: TaskBase) -> str | None:
     """Why no model of a task can be looked at like this; None where one can."""
     if kind in INSIDE:
         return task.refuses("probes")
+    if kind == "told_lengths":
+        return None
     return None if task.IMAGES else "its predictions are no pictures, whose pixels a read-out could be fitted to"
 
 
@@ -60,7 +65,8 @@ class ProbesConfig(Strict):
         list(INSIDE),
         min_length=1,
         exclude_if=lambda kinds: kinds == list(INSIDE),  # files without read-outs stay what they are, to the byte
-        description="which probes; read_outs: the image read out of the model's outputs, for every task with pictures",
+        description="which probes; read_outs: the image read out of the model's outputs, for every task with pictures; "
+        "told_lengths: what wrong lengths do to a run that is told its own, for every task",
     )
     read_out_at: Lengths = Field(
         READ_OUT_AT,

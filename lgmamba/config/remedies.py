@@ -154,19 +154,22 @@ def check_kinds(entries: Remedies, runs: Mapping[str, RunConfig], orders: list[s
     for (run, config), (i, entry), order in itertools.product(runs.items(), enumerate(entries), orders):
         mode = None if isinstance(entry, Combination) else entry.mode
         reason = config.task.refuses(entry.kind, mode, order)
-        if (
-            reason is None
-            and not isinstance(entry, Combination)
-            and entry.covers
-            and "cover" not in config.task.INVARIANT
-        ):
-            reason = f"its form {entry.form_name} is made of steps that show different parts of the target, and none show any"
+        if reason is None and not isinstance(entry, Combination):
+            needed = entry.invariance
+            if needed is not None and needed not in config.task.INVARIANT:
+                reason = f"its form {entry.form_name} {UNMADE[needed]}"
         if reason is not None:
             raise ValueError(
                 f"remedies.{i}: found {entry.name!r} of kind {entry.kind}, which makes no sense for task {config.task.kind} of run "
                 f"{run!r} (order {order}): {reason}; expected other remedies"
             )
 
+
+UNMADE: dict[Invariance, str] = {
+    "cover": "is made of steps that show different parts of the target, and none show any",
+    "order": "reads steps in another order, which would be another sequence",
+}
+"""What a form does to sequences -> why it cannot, where a task does not allow it."""
 
 CONTROL_VERBS: dict[str, frozenset[Verb]] = {"reset": frozenset({"reset"}), "freeze": frozenset({"mask"})}
 """What controls act with; the others choose among the steps that are read."""

@@ -11,6 +11,9 @@ from lgmamba.config.training import TrainConfig, is_run_name
 from lgmamba.mixers.configs import MixerConfig
 from lgmamba.tasks.configs import TaskConfig
 
+Told = Literal["own", "shuffled", "constant"]
+TOLD = "own: the sequence's length | controls: shuffled: in training that of another sequence, afterwards L0 | constant"
+CONSTANT = "the length told with told: constant, steps"
 ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
 
 
@@ -38,9 +41,12 @@ class AdaptiveConfig(Strict):
         exclude_if=lambda code: code == "plain",  # files of trainings without it stay what they are, to the byte
         description="what each block's head reads: the conditioning network's output as it is, or centred and of one size",
     )
+    told: Told = Field("own", exclude_if=lambda told: told == "own", description=TOLD)
+    constant: Positive | None = Field(None, exclude_if=lambda value: value is None, description=CONSTANT)
 
     @model_validator(mode="after")
     def _slowest_fits(self):
+        _check_told(self.told, self.constant)
         if self.slowest is not None and self.beyond != "rescale":
             raise ValueError(f"slowest only with beyond: rescale; got beyond: {self.beyond}, slowest: {self.slowest}")
         return self
@@ -50,21 +56,20 @@ class LengthTokenConfig(Strict):
     """The length T at which the output will be read as a token before the first step: linear(1 -> d) of T / scale."""
 
     kind: Literal["length_token"]
-    told: Literal["own", "shuffled", "constant"] = Field(
-        "own",
-        description="own: the sequence's length | controls: shuffled: in training that of another sequence, afterwards L0 | constant",
-    )
-    constant: Positive | None = Field(None, description="the length told with told: constant, steps")
+    told: Told = Field("own", description=TOLD)
+    constant: Positive | None = Field(None, description=CONSTANT)
     scale: float = Field(100.0, gt=0, description="steps that become 1")
     beyond: Literal["extrapolate", "clamp"] = Field("extrapolate", description="for T > L0: told as it is | told L0")
 
     @model_validator(mode="after")
     def _constant_fits(self):
-        if (self.told == "constant") != (self.constant is not None):
-            raise ValueError(
-                f"constant, a length, with told: constant only; got told: {self.told}, constant: {self.constant}"
-            )
+        _check_told(self.told, self.constant)
         return self
+
+
+def _check_told(told: Told, constant: int | None) -> None:
+    if (told == "constant") != (constant is not None):
+        raise ValueError(f"constant, a length, with told: constant only; got told: {told}, constant: {constant}")
 
 
 Adaptive = Annotated[AdaptiveConfig | LengthTokenConfig, Field(discriminator="kind")]

@@ -23,6 +23,7 @@ from lgmamba.hosts.errors import HostError
 from lgmamba.hosts.host import Host
 from lgmamba.hosts.sequences import Tokens
 from lgmamba.remedies.artefacts import Artefact, read_artefact
+from lgmamba.remedies.assemble.config import AssembleConfig
 from lgmamba.remedies.configs import Entry
 from lgmamba.remedies.registry import build
 from lgmamba.remedies.remedy import Remedy
@@ -31,9 +32,11 @@ LENGTHS = (2.0, 4.0)
 """T / L0 calibrated for, unless said otherwise."""
 WINDOW_BYTES = 1 << 31
 """Of the states that an exact window holds, at most, for one sequence."""
-NO_TEXT = {
-    ("assemble", "consecutive", None): "it puts a picture together from windows that each show parts of it",
-    ("assemble", "cover", None): "it puts a picture together from windows that each show parts of it",
+NO_TEXT: dict[tuple[str, str, str | None], str] = {
+    **{
+        ("assemble", form, None): "it puts a picture together from windows that each show parts of it"
+        for form in AssembleConfig.MODES
+    },
     (
         "decimamba",
         "step_size",

@@ -121,12 +121,29 @@ class Stack(nn.Module):
     @property
     def uses_target_length(self) -> bool:
         """Whether what is read depends on the length that is told; else one pass is every prefix."""
-        return self.conditioning is not None or (self.length_token is not None and self.length_token.reads)
+        return self.config.adaptive is not None and self.config.adaptive.told == "own"
 
     @property
     def draws_target_lengths(self) -> bool:
         """Whether it is a control that in training is told the lengths of other sequences."""
-        return self.length_token is not None and self.length_token.config.told == "shuffled"
+        return self.config.adaptive is not None and self.config.adaptive.told == "shuffled"
+
+    def told(self, target_length: Tensor | None, batch: int) -> Tensor:
+        """What a length-adaptive model is told, (B,): the length that is passed, or what it is told whatever that is.
+
+        Raises:
+            ValueError: it is told a length and none is passed.
+        """
+        adaptive = self.config.adaptive
+        assert adaptive is not None  # a plain model is not asked
+        if not (self.uses_target_length or (self.training and self.draws_target_lengths)):
+            known = self.L0 if adaptive.constant is None else adaptive.constant
+            return torch.full((batch,), known, device=self.device)
+        if target_length is None:
+            raise ValueError(
+                "this model is length-adaptive: pass target_length, the length (B,) at which its output will be read"
+            )
+        return target_length
 
     @property
     def device(self) -> torch.device:
@@ -167,7 +184,7 @@ class Stack(nn.Module):
     ) -> tuple[Tensor, StackState | None]:
         """The first piece of a sequence, after its length token, which is no step and which no hook sees."""
         assert self.length_token is not None
-        first = self.length_token(target_length, len(tokens))
+        first = self.length_token(self.told(target_length, len(tokens)))
         if hook is None:
             outputs, end = self._encode(torch.cat([first, tokens], dim=1), None, -1, target_length, None, want_state)
             return outputs[:, 1:], end
@@ -185,7 +202,7 @@ class Stack(nn.Module):
     ) -> tuple[Tensor, StackState | None]:
         """`encode` after `t0` steps."""
         x = tokens
-        code, dt_factor = self._code(target_length, t0, tokens.shape[1], tokens.device)
+        code, dt_factor = self._code(tokens, target_length, t0)
         layers = []
         for layer, block in enumerate(self.blocks):
             condition = (
@@ -222,15 +239,10 @@ class Stack(nn.Module):
         """The state before the first step, which `encode` takes for None: zeros, in the types that a pass leaves."""
         return StackState(0, tuple(cast(Block, block).mixer.start(batch) for block in self.blocks))
 
-    def _code(
-        self, target_length: Tensor | None, t0: int, L: int, device: torch.device
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def _code(self, tokens: Tensor, target_length: Tensor | None, t0: int) -> tuple[Tensor | None, Tensor | None]:
         """Code of lengths and steps, and factor of the step sizes; None where there is none."""
         if self.conditioning is None:
             return None, None
-        if target_length is None:
-            raise ValueError(
-                "this model is length-adaptive: pass target_length, the length (B,) at which its output will be read"
-            )
-        t = torch.arange(t0 + 1, t0 + L + 1, device=device)
-        return self.conditioning(target_length, t), self.conditioning.dt_factor(target_length, t)
+        told = self.told(target_length, len(tokens))
+        t = torch.arange(t0 + 1, t0 + tokens.shape[1] + 1, device=tokens.device)
+        return self.conditioning(told, t), self.conditioning.dt_factor(told, t)

@@ -9,12 +9,14 @@
     cycles.parquet             layer, cycle -> observed and predicted contraction on a cycled order
     content.parquet            layer, step, read_out -> psnr
     read_outs.parquet          step, read_out -> psnr, penalty
+    told_lengths.parquet       step, told -> level of a run that is told its own length, told another
     modes.parquet              layer, channel, mode, step -> rho, tau, predicted and measured growth, mean distance
     explained.parquet          layer, step, estimator, account, weighting -> share of variance explained
     groups.parquet             layer, group, intervention, step -> psnr with it and without
     remedy_effects.parquet     remedy, step, layer, group -> tau, predicted and measured growth; psnr
 
-Steps are L0 and multiples of it; of read-outs those of `read_out_at`. A length-adaptive model is told L0 all the way, for read-outs T.
+Steps are L0 and multiples of it; of read-outs those of `read_out_at`, of told lengths 1, 2, 4, ... and L0. A length-adaptive model is told
+L0 all the way, for read-outs T.
 Which of them are there is `probes.kinds`. Glossary: `lgmamba.probe`.
 """
 
@@ -37,6 +39,7 @@ from lgmamba.probe.context import ProbeContext
 from lgmamba.probe.of_layers import attention, content, distance, memory, receptive_field, states
 from lgmamba.probe.of_modes import modes
 from lgmamba.probe.of_read_outs import read_outs
+from lgmamba.probe.of_told_lengths import told_lengths
 from lgmamba.records import begin, finish
 from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import check_trained_on, load_model_of
@@ -52,6 +55,7 @@ PROBES: dict[str, Callable[[ProbeContext], dict[str, dict[str, Any]]]] = {
     "content": content,
     "modes": modes,
     "read_outs": read_outs,
+    "told_lengths": told_lengths,
 }
 """Probe -> frames by name, as columns."""
 WHAT = (*PROBES, "all")

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from lgmamba.config.base import Name, Strict
+from lgmamba.config.task import Invariance
 from lgmamba.mixers.base import Verb
 
 Mode = Literal["prefix", "stream"]
@@ -61,9 +62,9 @@ class RemedyEntry(Strict):
         raise NotImplementedError
 
     @property
-    def covers(self) -> bool:
-        """Whether it chooses steps by the parts of the target that they show, which only some tasks have (invariance `cover`)."""
-        return False
+    def invariance(self) -> Invariance | None:
+        """What it does to sequences, which only some tasks allow (`INVARIANT`); None: nothing of the kind."""
+        return None
 
     @property
     def description(self) -> str:

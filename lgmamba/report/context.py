@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis import figures_of, reads_out
+from lgmamba.analysis import figures_of, reads_out, tells_lengths
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL, TOTAL_BEHIND
 from lgmamba.analysis.families import (
@@ -30,6 +30,7 @@ from lgmamba.report.probes import probes_context
 from lgmamba.report.read_outs import read_out_context
 from lgmamba.report.remedies import remedy_context, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
+from lgmamba.report.told_lengths import told_length_context
 from lgmamba.report.views import claim_views, figure_views
 from lgmamba.report.wording import plain_text
 
@@ -106,6 +107,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         ),
         "remedies": remedies,
         "read_outs": read_out_context(params, frames) if reads_out(params) else None,
+        "told_lengths": told_length_context(params, frames) if tells_lengths(params) else None,
         "inside": probes_context(params, frames) if probes is not None and probes.all_inside else None,
     }
 

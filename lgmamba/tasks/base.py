@@ -136,7 +136,7 @@ class Task(ABC):
             state: that the sequences start from, see `lgmamba.train.passing`.
         """
         sequences = self.sequences(batch)
-        prediction = model(sequences, batch.steps, batch.lengths, state)
+        prediction = model(sequences, batch.steps, batch.told(model), state)
         return (self.losses(prediction, sequences, batch.steps) * batch.weights).sum(1).mean()
 
     def losses(self, prediction: Tensor, sequences: Sequences, steps: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,13 @@ from lgmamba.config.training import PassNoise, PassOtherImage, StatePassingConfi
 from lgmamba.tasks.lengths import LengthDistribution
 from lgmamba.tasks.seeds import seed_of
 from lgmamba.tasks.supervision import supervised_steps
+
+
+class Told(Protocol):
+    """A model, of which it is asked what it is told in training."""
+
+    @property
+    def draws_target_lengths(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class Batch:
     all batches have tensors of the same shapes, as a recorded CUDA graph and stacked trainings need.
 
     Attributes:
-        lengths: (B,) int64, each sequence's own length, also what a length-adaptive model is told.
+        lengths: (B,) int64, each sequence's own length.
+        others: (B,) int64 lengths of other sequences, of the same law; see `told`.
         steps: (B, S) int64 supervised steps, from 1.
         weights: (B, S) float32, in the loss; their sum for each sequence is 1, or (T / L0)^p with `length_power` p.
         class_weights: (B,) float32, w of each sequence (`lgmamba.tasks.class_head`); None without a class head.
@@ -48,10 +56,15 @@ class Batch:
     """
 
     lengths: Tensor
+    others: Tensor
     steps: Tensor
     weights: Tensor
     class_weights: Tensor | None = None
     passed: PassedPart | None = None
+
+    def told(self, model: Told) -> Tensor:
+        """What a length-adaptive model is told in training, (B,): each sequence's own length, or of a control that of another."""
+        return self.others if model.draws_target_lengths else self.lengths
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything but the passed part, by name."""
@@ -117,11 +130,23 @@ class Sampler(ABC, Generic[B]):
         weights = weights * self.weights_by_length(lengths)[:, None]
         w = self.train.class_weight
         class_weights = None if w is None else torch.full_like(lengths, w, dtype=torch.float32)
-        return self.batch(lengths=lengths, steps=steps, weights=weights, class_weights=class_weights, **content)
+        return self.batch(
+            lengths=lengths,
+            others=self.draw_others(step),
+            steps=steps,
+            weights=weights,
+            class_weights=class_weights,
+            **content,
+        )
 
     def draw_lengths(self, generator: torch.Generator, step: int) -> Tensor:
         """Lengths (B,) of the sequences of this step."""
         return self.lengths.sample(self.train.batch_size, generator, step / self.train.steps)
+
+    def draw_others(self, step: int) -> Tensor:
+        """Lengths (B,) of other sequences, from a generator of its own: a model that is told nothing sees the same batches."""
+        g = torch.Generator(self.rows.device).manual_seed(seed_of(self.seed, "other_lengths", step))
+        return self.lengths.sample(self.train.batch_size, g, step / self.train.steps)
 
     def passed_from(self, step: int, drawn: Tensor) -> tuple[Tensor, int | None]:
         """What is read before the first sequences of a batch: samples (k,) int64, and the seed of noise that takes its place, or None.

@@ -236,7 +236,7 @@ def test_a_remedy_acts_beyond_the_training_length_or_is_refused_with_the_reason(
             check_mixers([tried], {"other": run})
         assert f"run 'other' has mixer encoder_decoder, which has {refused}" in str(e.value)
         return
-    if tried.covers:
+    if tried.invariance == "cover":
         with pytest.raises(
             ValueError, match=f"makes no sense for task queried of run 'other' .*its form {key[1]} is made"
         ):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lgmamba.config.run import AdaptiveConfig
 from lgmamba.model.conditioning import CODE_SIZE, N_FEATURES
 from tests.model.models import EXACT, FORMS, L0, as_read, exact, fresh, sequence, told
 from tests.model.passes import seen
@@ -254,3 +255,33 @@ def test_plans_may_look_at_what_was_told():
     outputs, _ = model.encode(model.embed(patches, cells), target_length=torch.tensor([8, 16, 8]), hook=by_length)
     torch.testing.assert_close(outputs[[0, 2]], want[[0, 2]], **EXACT)
     assert not torch.allclose(outputs[1], want[1])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_controls_are_told_no_length_of_their_own_when_they_are_read(form):
+    adaptive = told(form, "T_and_t", "extrapolate")
+    own = exact(adaptive=adaptive)
+    patches, cells = sequence(own)
+    for more, length in (({"told": "shuffled"}, L0), ({"told": "constant", "constant": 3}, 3)):
+        control = exact(adaptive=adaptive | more)
+        control.load_state_dict(own.state_dict())
+        assert own.uses_target_length and not control.uses_target_length
+        expected, _ = own.encode(own.embed(patches, cells), target_length=torch.full((len(cells),), length))
+        for passed in (None, torch.tensor([5, 7, 2])):
+            torch.testing.assert_close(
+                control.encode(control.embed(patches, cells), target_length=passed)[0], expected, **EXACT
+            )
+        lengths = torch.tensor([5, 7, 2])
+        trained, _ = control.train().encode(control.embed(patches, cells), target_length=lengths)
+        if more["told"] == "shuffled":  # in training it is told what is passed: another sequence's length
+            expected, _ = own.encode(own.embed(patches, cells), target_length=lengths)
+        torch.testing.assert_close(trained, expected, **EXACT)
+
+
+def test_a_control_of_conditioning_says_what_it_is_told_and_an_own_length_nothing():
+    plain = AdaptiveConfig.model_validate(told("film", "T", "clamp"))
+    assert plain.told == "own" and not {"told", "constant"} & plain.model_dump().keys()
+    with pytest.raises(
+        ValueError, match="constant, a length, with told: constant only; got told: constant, constant: None"
+    ):
+        AdaptiveConfig.model_validate(told("film", "T", "clamp") | {"told": "constant"})

@@ -144,7 +144,7 @@ def test_later_layers_read_the_steps_kept_and_what_was_told_of_them(adaptive):
     assert outputs.shape == (3, 4, 12)
 
     x = model.embed(patches, cells)
-    (code, factor), conditions = model._code(lengths, 0, L, x.device), [BlockCondition()] * 2
+    (code, factor), conditions = model._code(x, lengths, 0), [BlockCondition()] * 2
     if code is not None:
         kept = code if code.shape[1] == 1 else gather_steps(code, keep)
         kept_factor = None if factor is None else gather_steps(factor, keep)

@@ -34,6 +34,7 @@ FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("schedule", "channels"): {"gains": "channels"},
     ("assemble", "consecutive"): {},
     ("assemble", "cover"): {"windows": "cover"},
+    ("assemble", "reordered"): {"windows": "reordered"},
 }
 """(kind, form) -> what an entry says besides name, kind and mode."""
 

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from lgmamba.model.runner import read_at_steps, run_sequence
-from lgmamba.remedies.assemble.remedy import assemble, consecutive_windows, cover_windows, random_windows
+from lgmamba.remedies.assemble.remedy import (
+    assemble,
+    consecutive_windows,
+    cover_windows,
+    random_windows,
+    reordered_windows,
+)
 from lgmamba.tasks.draw.orders import visiting_order
 from lgmamba.tasks.draw.patches import patchify
 from tests.model.models import EXACT, L0, PATCH_SIZE, along, exact, sequence, told
@@ -133,6 +139,52 @@ def test_steps_are_read_together_as_alone_and_do_not_see_what_comes_later(mode, 
         torch.testing.assert_close(together[:, s : s + 1], alone, **EXACT)
 
 
+def of_windows(model, patches, cells, positions):
+    """What is drawn after each of some windows, each from a fresh state: (n, B, C, H, W)."""
+    drawn = [read_at_steps(model, along(patches, cells.gather(1, p)), [L0])[:, 0] for p in positions]
+    return torch.stack(drawn)
+
+
+@pytest.mark.parametrize(("mode", "T"), [("prefix", 3 * L0 - 2), ("stream", 2 * L0)])
+def test_with_all_taken_nothing_is_routed(mode, T):
+    model = exact()
+    patches, cells = images(model)
+    want = of_windows(model, patches, cells, consecutive_windows(3, T, L0)).mean(0)
+    got = assemble(model, along(patches, cells), [T], mode, combine="all")[:, 0]
+    torch.testing.assert_close(got, want, **EXACT)
+    assert not torch.allclose(got, assemble(model, along(patches, cells), [T], mode)[:, 0])
+
+
+def test_reordered_windows_are_the_newest_steps_in_other_orders_as_often():
+    positions = reordered_windows(2, 3 * L0 - 2, L0, 0)
+    assert positions.shape == consecutive_windows(2, 3 * L0 - 2, L0).shape
+    newest = torch.arange(2 * L0 - 2, 3 * L0 - 2)
+    assert torch.equal(positions[0, 0], newest)
+    assert (positions.sort(2).values == newest).all()
+    assert len({tuple(p[0].tolist()) for p in positions}) == 3
+    model = exact()
+    patches, cells = images(model)
+    want = of_windows(model, patches, cells, reordered_windows(3, 3 * L0, L0, 0)).mean(0)
+    got = assemble(model, along(patches, cells), [3 * L0], "prefix", "reordered", "all")[:, 0]
+    torch.testing.assert_close(got, want, **EXACT)
+
+
+@pytest.mark.parametrize("variant", [PLAIN, ADAPTIVE], ids=["plain", "adaptive"])
+def test_carried_windows_are_drawn_by_one_pass_and_routed_as_others(variant):
+    model = exact(**variant)
+    patches, cells = images(model)
+    T = 3 * L0 - 2
+    length = None if model.conditioning is None else torch.full((3,), L0)
+    ends = [L0, 2 * L0 - 2, T]
+    passing = read_at_steps(model, along(patches, cells), ends, length)
+    passing = torch.stack([patchify(passing[:, k], PATCH_SIZE) for k in range(3)])
+    got = patchify(assemble(model, along(patches, cells), [T], "prefix", carried=True)[:, 0], PATCH_SIZE)
+    for b in range(3):
+        for g in range(model.grid[0] * model.grid[1]):
+            readers = [n for n, p in enumerate(consecutive_windows(3, T, L0)) if g in cells[b, p[b]].tolist()]
+            torch.testing.assert_close(got[b, g], passing[readers or slice(None), b, g].mean(0), **EXACT)
+
+
 def test_the_stream_waits_for_a_window_to_be_complete():
     model = exact()
     patches, cells = images(model)
@@ -145,11 +197,10 @@ def test_the_stream_waits_for_a_window_to_be_complete():
 def test_unknown_forms_and_cover_in_a_stream_are_refused():
     model = exact()
     patches, cells = images(model)
-    with pytest.raises(ValueError, match="expected 'consecutive' or 'cover'"):
+    with pytest.raises(ValueError, match="expected one of consecutive, cover, reordered, and of mean, newest, all"):
         assemble(model, along(patches, cells), [L0], "prefix", "all")
-    with pytest.raises(ValueError, match="windows='cover' and several groupings need to know"):
-        assemble(model, along(patches, cells), [L0], "stream", "cover")
-    with pytest.raises(ValueError, match="several groupings need to know the whole sequence"):
-        assemble(model, along(patches, cells), [L0], "stream", groupings=2)
+    for form in ({"windows": "cover"}, {"windows": "reordered"}, {"groupings": 2}, {"carried": True}):
+        with pytest.raises(ValueError, match="need to know the whole sequence: mode 'prefix'; got mode='stream'"):
+            assemble(model, along(patches, cells), [L0], "stream", **form)
     with pytest.raises(ValueError, match="got 2 with combine='newest'"):
         assemble(model, along(patches, cells), [L0], "prefix", combine="newest", groupings=2)

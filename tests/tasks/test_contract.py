@@ -1,7 +1,7 @@
 """Every task keeps the contract of `lgmamba.tasks.base`."""
 
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -68,6 +68,37 @@ def test_ends_that_a_task_does_not_use_are_refused_and_those_that_it_needs_requi
 
 
 # Training batches
+
+
+def test_in_training_controls_are_told_other_lengths(case):
+    losses = {}
+    for told, more in (("own", {}), ("shuffled", {}), ("constant", {"constant": 3})):
+        form = {"kind": "length_token", "scale": 4, "told": told} | more
+        try:
+            run = case.row.run(model={"adaptive": form})
+        except ValueError as e:
+            assert "model.adaptive" in str(e)  # refused, with the key
+            return
+        if case.task.config.kind == "regression" and case.task.config.body == "s6":
+            return
+        model = moved(build_model(run, case.dataset.image_shape)).train()
+        batch = case.task.sampler(case.dataset.split("train"), run.train, 0, False).draw(0)
+        for name, others in (("drawn", batch.others), ("own", batch.lengths), ("3", torch.full_like(batch.others, 3))):
+            losses[told, name] = case.task.loss(model, replace(batch, others=others)).item()
+    assert (batch.others != batch.lengths).any()
+    assert losses["own", "drawn"] == losses["own", "own"] == losses["shuffled", "own"] != losses["shuffled", "drawn"]
+    assert losses["constant", "drawn"] == losses["constant", "own"] == losses["shuffled", "3"]
+
+
+def test_what_controls_are_told_changes_nothing_else_of_a_batch(case, monkeypatch):
+    sampler = case.task.sampler(case.dataset.split("train"), case.row.run().train, 0, True)
+    batch = sampler.draw(1).tensors()
+    monkeypatch.setattr(
+        type(sampler), "draw_others", lambda self, step: torch.zeros(self.train.batch_size, dtype=torch.int64)
+    )
+    same = sampler.draw(1).tensors()
+    assert not same.pop("others").any() and batch.pop("others").all()
+    assert batch.keys() == same.keys() and all(torch.equal(v, same[name]) for name, v in batch.items())
 
 
 def test_a_step_of_training_can_be_recorded(case):

@@ -147,7 +147,12 @@ def test_what_cannot_be_split_is_refused(digits, tmp_path, changes, count, words
 
 
 def test_shares_are_the_batch():
-    batch = Batch(lengths=torch.arange(6), steps=torch.arange(12).reshape(6, 2), weights=torch.ones(6, 2))
+    batch = Batch(
+        lengths=torch.arange(6),
+        others=torch.zeros(6, dtype=torch.int64),
+        steps=torch.arange(12).reshape(6, 2),
+        weights=torch.ones(6, 2),
+    )
     shares = [Processes(rank, 3).share(batch).tensors() for rank in range(3)]
     for name, whole in batch.tensors().items():
         assert torch.equal(torch.cat([share[name] for share in shares]), whole)

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from lgmamba.config.task import Invariance
 from lgmamba.mixers.base import Verb
 from lgmamba.remedies.entry import Mode, RemedyEntry
 
@@ -19,14 +20,24 @@ class AssembleConfig(RemedyEntry):
     MODES: ClassVar[dict[str, tuple[Mode, ...]]] = {
         "consecutive": ("prefix", "stream"),
         "cover": ("prefix",),
+        "reordered": ("prefix",),
     }
     COMBINES: ClassVar[bool] = False
 
     kind: Literal["assemble"]
-    windows: Literal["consecutive", "cover"] = Field(
-        "consecutive", description="of consecutive steps, or of steps that visit different cells where they can"
+    windows: Literal["consecutive", "cover", "reordered"] = Field(
+        "consecutive",
+        description="of consecutive steps | of steps that visit different cells where they can | control: the newest L0 steps in other orders",
     )
-    take: Literal["mean", "newest"] = Field("mean", description="of the windows that read a cell")
+    take: Literal["mean", "newest", "all"] = Field(
+        "mean",
+        description="of the windows that read a cell: their mean, or the newest | control: the mean of all windows",
+    )
+    carried: bool = Field(
+        False,
+        exclude_if=lambda carried: not carried,
+        description="control: windows are read on from the state before them, in one pass; prefix mode, consecutive",
+    )
     groupings: Annotated[int, Field(ge=1, le=1000)] = Field(
         1,
         description="ways in which steps are cut into windows, each for the cost of a pass; the others at random, in prefix mode",
@@ -34,6 +45,11 @@ class AssembleConfig(RemedyEntry):
 
     @model_validator(mode="after")
     def _groupings_fit(self):
+        if self.carried and (self.mode != "prefix" or self.windows != "consecutive" or self.groupings > 1):
+            raise ValueError(
+                f"remedy {self.name!r}: found carried with mode: {self.mode}, windows: {self.windows}, groupings: {self.groupings}; "
+                "expected mode: prefix, windows: consecutive and groupings: 1"
+            )
         if self.groupings > 1 and (self.mode != "prefix" or self.take != "mean"):
             raise ValueError(
                 f"remedy {self.name!r}: found groupings: {self.groupings} with mode: {self.mode}, take: {self.take}; expected "
@@ -46,14 +62,24 @@ class AssembleConfig(RemedyEntry):
         return self.windows
 
     @property
-    def covers(self) -> bool:
-        return self.windows == "cover"
+    def invariance(self) -> Invariance | None:
+        return {"consecutive": None, "cover": "cover", "reordered": "order"}[self.windows]
 
     @property
     def description(self) -> str:
-        which = "consecutive" if self.windows == "consecutive" else "covering"
+        which = {
+            "consecutive": "consecutive windows of L0 steps",
+            "cover": "covering windows of L0 steps",
+            "reordered": "the newest L0 steps in as many orders as there are windows",
+        }[self.windows]
         again = f" in {self.groupings} groupings" if self.groupings > 1 else ""
-        return f"{which} windows of L0 steps{again}, {'mean' if self.take == 'mean' else 'the newest'} of those that read a cell"
+        on = ", read on from the state before them" if self.carried else ""
+        took = {
+            "mean": "mean of those that read a cell",
+            "newest": "the newest of those that read a cell",
+            "all": "mean of all",
+        }
+        return f"{which}{again}{on}, {took[self.take]}"
 
     @property
     def requires(self) -> frozenset[Verb]:

@@ -13,6 +13,14 @@ but, for each image, running sums of reconstructions: memory does not grow with 
     cover         windows of steps that visit different cells where they can: the newest visits of all cells fill the first windows,
                   their second newest visits the next ones, and so on; inside a window steps keep their order. Prefix mode only.
 
+Three controls say what of this does the work, at the same cost:
+
+    reordered     windows are the newest L0 steps again and again, each time in another order: averaging without what was read before.
+                  Prefix mode only.
+    take all      the mean of all windows, whichever cells they read: nothing is routed
+    carried       the windows are read in one pass, each on from the state before it, and the image after each is put together in the same
+                  way: routing without fresh states. Prefix mode only.
+
 There may be several groupings: each further one cuts the same steps, in random order, into other windows (in which steps keep
 their order; with cover, cells still differ where they can), at the cost of one more pass. A patch that was read once is then drawn
 in the company of different ones. Prefix mode only.
@@ -20,7 +28,7 @@ in the company of different ones. Prefix mode only.
 Glossary: `lgmamba.remedies`; B sequences, G cells, K values of a patch.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -31,8 +39,8 @@ from lgmamba.model.runner import read_at_steps, run_sequence, target_lengths
 from lgmamba.remedies.assemble.config import AssembleConfig
 from lgmamba.remedies.remedy import Kind, Parts
 
-Windows = Literal["consecutive", "cover"]
-Combine = Literal["mean", "newest"]
+Windows = Literal["consecutive", "cover", "reordered"]
+Combine = Literal["mean", "newest", "all"]
 
 
 @torch.no_grad()
@@ -45,6 +53,7 @@ def assemble(
     combine: Combine = "mean",
     chunk: int = 64,
     groupings: int = 1,
+    carried: bool = False,
 ) -> Tensor:
     """Reconstructions at several steps; arguments and result as in `lgmamba.model.runner.run_sequence`.
 
@@ -53,39 +62,50 @@ def assemble(
         mode: prefix, windows end at T, T - L0, T - 2 L0, ..., and the first is moved to start at the first step, so that it
             overlaps the next but is no shorter; or stream, windows end at L0, 2 L0, ..., and count once they are complete.
         windows: which steps make a window, see above.
-        combine: mean over the windows that read a cell, or the newest of them alone.
+        combine: mean over the windows that read a cell, or the newest of them alone, or the mean over all windows.
         groupings: ways in which the steps are cut into windows, >= 1: the first as `windows` says, the others at random.
+        carried: whether a window is read on from the state before it.
     Raises:
-        ValueError: an unknown mode or form, cover or several groupings in stream mode, several with the newest, or steps out of
-            range.
+        ValueError: an unknown mode or form, a form that needs the whole sequence in stream mode, several groupings with the newest, or
+            steps out of range.
     """
-    if windows not in ("consecutive", "cover") or combine not in ("mean", "newest"):
+    if windows not in get_args(Windows) or combine not in get_args(Combine):
         raise ValueError(
-            f"windows={windows!r}, combine={combine!r}; expected 'consecutive' or 'cover', and 'mean' or 'newest'"
+            f"windows={windows!r}, combine={combine!r}; expected one of {', '.join(get_args(Windows))}, and of {', '.join(get_args(Combine))}"
         )
-    if mode != "prefix" and (windows == "cover" or groupings > 1):
+    if mode != "prefix" and (windows != "consecutive" or groupings > 1 or carried):
         raise ValueError(
-            f"windows='cover' and several groupings need to know the whole sequence: mode 'prefix'; got mode={mode!r}"
+            f"windows={windows!r}, several groupings and carried states need to know the whole sequence: mode 'prefix'; got mode={mode!r}"
         )
     if groupings < 1 or (groupings > 1 and combine == "newest"):
         raise ValueError(f"groupings >= 1, and 1 with combine='newest'; got {groupings} with combine={combine!r}")
     short = [t for t in steps if t <= model.L0]
     found = [run_sequence(model, sequences, short, mode, chunk)] if short else []
-    sums = sums_of(model, sequences, chunk)
+    sums = sums_of(model, sequences, chunk, combine)
     for T in steps[len(short) :]:
         if mode == "prefix":
-            sums = sums_of(model, sequences, chunk)
+            sums = sums_of(model, sequences, chunk, combine)
         ahead = sequences.upto(T if mode == "prefix" else T // model.L0 * model.L0)
         for n in range(groupings):
-            for window in _windows(ahead, model.L0, windows, n)[sums.windows if mode == "stream" else 0 :]:
-                sums.add(ahead.take(window), combine)
+            cut = _windows(ahead, model.L0, windows, n)[sums.windows if mode == "stream" else 0 :]
+            passing = _in_one_pass(model, ahead, cut, chunk) if carried else None
+            for k, window in enumerate(cut):
+                sums.add(ahead.take(window), combine, None if passing is None else passing[:, k])
         found.append(sums.prediction()[:, None])
     return torch.cat(found, dim=1)
+
+
+def _in_one_pass(model: SequenceModel, sequences: Sequences, windows: Tensor, chunk: int) -> Tensor:
+    """Predictions (B, n, *shape) at the ends of consecutive windows (n, B, L0), of one pass told L0."""
+    ends = (windows[:, 0, -1] + 1).tolist()
+    return read_at_steps(model, sequences, ends, target_lengths(model, len(sequences), model.L0), chunk)
 
 
 def _windows(sequences: Sequences, L0: int, windows: Windows, n: int) -> Tensor:
     """Those of the n-th grouping. Random orders are the same for all sequences of one length, whatever else is read with them."""
     order = None
+    if windows == "reordered":
+        return reordered_windows(len(sequences), sequences.T, L0, n).to(sequences.device)
     if n:
         order = torch.randperm(sequences.T, generator=torch.Generator().manual_seed(n)).to(sequences.device)
     if windows == "cover":
@@ -118,14 +138,21 @@ def cover_windows(cells: Tensor, L0: int, order: Tensor | None = None) -> Tensor
     return steps[:, windows].transpose(0, 1).sort(dim=2).values
 
 
+def reordered_windows(B: int, T: int, L0: int, n: int) -> Tensor:
+    """Positions (windows, B, L0) of the newest L0 steps, as often as there are consecutive windows: as they come, then in random orders."""
+    generator = torch.Generator().manual_seed(n)
+    orders = [torch.arange(L0), *(torch.randperm(L0, generator=generator) for _ in range(-(-T // L0) - 1))]
+    return (T - L0 + torch.stack(orders))[:, None].expand(-1, B, -1)
+
+
 def random_windows(positions: Tensor, order: Tensor) -> Tensor:
     """Windows of the steps in another order, (T,) positions, cut as `consecutive_windows` cuts them."""
     return order[positions].sort(dim=2).values
 
 
-def sums_of(model: SequenceModel, sequences: Sequences, chunk: int) -> "_Means":
-    """Running sums over windows: cell by cell where steps show cells, of whole predictions elsewhere."""
-    return (_Cells if sequences.TIED else _Means)(model, sequences, chunk)
+def sums_of(model: SequenceModel, sequences: Sequences, chunk: int, combine: Combine = "mean") -> "_Means":
+    """Running sums over windows: cell by cell where steps show cells, of whole predictions elsewhere and where all are taken."""
+    return (_Cells if sequences.TIED and combine != "all" else _Means)(model, sequences, chunk)
 
 
 class _Means:
@@ -136,10 +163,11 @@ class _Means:
         self.windows = self.counted = 0
         self.total: Tensor | float = 0.0
 
-    def add(self, window: Sequences, combine: Combine) -> None:
-        """Read one window of L0 steps."""
+    def add(self, window: Sequences, combine: Combine, prediction: Tensor | None = None) -> None:
+        """Read one window of L0 steps, or take what was predicted at its end, (B, *shape)."""
         newest = combine == "newest"
-        self.total = self._read(window) if newest else self.total + self._read(window)
+        prediction = self._read(window) if prediction is None else prediction
+        self.total = prediction if newest else self.total + prediction
         self.windows, self.counted = self.windows + 1, 1 if newest else self.windows + 1
 
     def _read(self, window: Sequences) -> Tensor:
@@ -160,8 +188,8 @@ class _Cells(_Means):
         size = (len(sequences), sequences.n_cells, 1)
         self.count = torch.zeros(size, device=sequences.device, dtype=model.dtype)  # how many did
 
-    def add(self, window: Sequences, combine: Combine) -> None:
-        prediction = self.model.split(self._read(window))
+    def add(self, window: Sequences, combine: Combine, prediction: Tensor | None = None) -> None:
+        prediction = self.model.split(self._read(window) if prediction is None else prediction)
         was_read = torch.zeros_like(self.count).scatter_(1, window.cells[..., None], 1.0)
         keep = 1 - was_read if combine == "newest" else 1.0
         self.of_cell = keep * self.of_cell + was_read * prediction
@@ -175,7 +203,9 @@ class _Cells(_Means):
 
 def build(entry: AssembleConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     def reader(model: SequenceModel, sequences: Sequences, steps: list[int], chunk: int) -> Tensor:
-        return assemble(model, sequences, steps, entry.mode, entry.windows, entry.take, chunk, entry.groupings)
+        return assemble(
+            model, sequences, steps, entry.mode, entry.windows, entry.take, chunk, entry.groupings, entry.carried
+        )
 
     def after_L0(T: int) -> int:
         return (T if entry.mode == "prefix" else T // model.L0 * model.L0) - model.L0

@@ -52,7 +52,7 @@ class DrawTask(ImageTask):
     def head_losses(self, model: PatchMamba, batch: DrawBatch, state: StackState | None = None) -> list[Tensor]:
         """Mean over sequences of the weighted errors at the supervised steps."""
         sequences = self.sequences(batch)
-        outputs = model.outputs_at(sequences, batch.steps, batch.lengths, state)
+        outputs = model.outputs_at(sequences, batch.steps, batch.told(model), state)
         to_decoder, to_class_head = model.for_heads(outputs, batch.class_weights)
         found = [self.errors(model.decode(to_decoder), sequences, batch.steps)["mse"]]
         if model.class_head is not None:

@@ -59,7 +59,7 @@ class PasskeyTask(SymbolTask):
             return keys
         sequences = self.sequences(batch)
         outputs, _ = model.encode(
-            model.tokens(sequences, 0, sequences.T), state, target_length=batch.lengths, want_state=False
+            model.tokens(sequences, 0, sequences.T), state, target_length=batch.told(model), want_state=False
         )
         nats = nats_of(model.predict(outputs), sequences.following)
         inside = torch.arange(1, sequences.T + 1, device=nats.device) <= batch.lengths[:, None]

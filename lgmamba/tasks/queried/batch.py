@@ -11,7 +11,6 @@ from lgmamba.tasks.batch import Batch, PassedPart, Sampler, passed_steps
 from lgmamba.tasks.queried.augment import draw_affine
 from lgmamba.tasks.queried.config import PowerWeight, QueriedConfig, WeightConfig
 from lgmamba.tasks.queried.places import Field, draw_places
-from lgmamba.tasks.seeds import seed_of
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,12 @@ class QueriedBatch(Batch):
         rows: (B,) int64 images, drawn with replacement.
         read: (B, L) int64 places read, those of a shorter sequence up to its length.
         asked: (B, Q) int64 places asked for.
-        others: (B,) int64 lengths of other sequences, for models that are told those in place of their own.
         maps: (B, 2, 3) random affine maps of the images, or None.
     """
 
     rows: Tensor
     read: Tensor
     asked: Tensor
-    others: Tensor
     maps: Tensor | None = None
 
 
@@ -79,8 +76,6 @@ class QueriedSampler(Sampler[QueriedBatch]):
         k = 0 if passing is None else passing.sequences(B)
         read = torch.cat([places[:k, n:], places[k:, :longest]])
         asked = draw_places("uniform", self.field, B, config.queries, generator)
-        # From a generator of its own, so that a model that is told nothing sees the same batches.
-        other = torch.Generator(drawn.device).manual_seed(seed_of(self.seed, "other_lengths", step))
         maps = None
         if config.augment is not None:
             maps = draw_affine(config.augment, B, self.field.height, self.field.width, generator)
@@ -92,7 +87,6 @@ class QueriedSampler(Sampler[QueriedBatch]):
             "rows": self.rows[drawn],
             "read": read,
             "asked": asked,
-            "others": self.lengths.sample(B, other, step / self.train.steps),
             "maps": maps,
             "passed": passed,
         }

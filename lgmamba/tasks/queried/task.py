@@ -69,8 +69,7 @@ class QueriedTask(ImageTask):
         places = slot_places(batch.read, batch.asked, batch.lengths)
         patches = model.cut(self.sequences(batch).images, places)  # (B, S, K)
         tokens = model.slot_tokens(patches, places, kinds)
-        target_length = batch.others if model.draws_target_lengths else batch.lengths
-        outputs = model.slot_outputs(tokens, batch.lengths, state, target_length)
+        outputs = model.slot_outputs(tokens, batch.lengths, state, batch.told(model))
         to_decoder, to_class_head = model.for_heads(outputs, batch.class_weights)
         found = [((model.decode(to_decoder) - patches).square().mean(2), RANGE[self.config.loss_range])]
         if model.class_head is not None:

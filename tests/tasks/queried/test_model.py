@@ -106,13 +106,13 @@ def test_the_length_token_is_a_linear_function_of_the_length(beyond, value):
     run = tiny_run(model={"adaptive": {"kind": "length_token", "scale": 4, "beyond": beyond}})
     token = exact_model(run).length_token
     expected = token.embed(torch.tensor([[value / 4]], dtype=torch.float64))
-    torch.testing.assert_close(token(torch.tensor([9]), 1)[0], expected, **EXACT)
+    torch.testing.assert_close(token(torch.tensor([9]))[0], expected, **EXACT)
 
 
 def test_a_length_token_without_a_length_is_an_error():
     run = tiny_run(**TOKEN)
     model, sequences = exact_model(run), task_of(run).held_out(torch.tensor([4]), "uniform", 0, 5)
-    with pytest.raises(ValueError, match="this model has a length token: pass target_length"):
+    with pytest.raises(ValueError, match="this model is length-adaptive: pass target_length"):
         model.encode(model.tokens(sequences, 0, 5))
 
 
