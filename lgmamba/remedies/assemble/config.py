@@ -33,10 +33,10 @@ class AssembleConfig(RemedyEntry):
         "mean",
         description="of the windows that read a cell: their mean, or the newest | control: the mean of all windows",
     )
-    carried: bool = Field(
-        False,
-        exclude_if=lambda carried: not carried,
-        description="control: windows are read on from the state before them, in one pass; prefix mode, consecutive",
+    state: Literal["fresh", "carried"] = Field(
+        "fresh",
+        exclude_if=lambda state: state == "fresh",
+        description="that windows begin with | control: they are read on from the state before them, in one pass; prefix mode, consecutive",
     )
     groupings: Annotated[int, Field(ge=1, le=1000)] = Field(
         1,
@@ -45,9 +45,9 @@ class AssembleConfig(RemedyEntry):
 
     @model_validator(mode="after")
     def _groupings_fit(self):
-        if self.carried and (self.mode != "prefix" or self.windows != "consecutive" or self.groupings > 1):
+        if self.state == "carried" and (self.mode != "prefix" or self.windows != "consecutive" or self.groupings > 1):
             raise ValueError(
-                f"remedy {self.name!r}: found carried with mode: {self.mode}, windows: {self.windows}, groupings: {self.groupings}; "
+                f"remedy {self.name!r}: found state: carried with mode: {self.mode}, windows: {self.windows}, groupings: {self.groupings}; "
                 "expected mode: prefix, windows: consecutive and groupings: 1"
             )
         if self.groupings > 1 and (self.mode != "prefix" or self.take != "mean"):
@@ -73,7 +73,7 @@ class AssembleConfig(RemedyEntry):
             "reordered": "the newest L0 steps in as many orders as there are windows",
         }[self.windows]
         again = f" in {self.groupings} groupings" if self.groupings > 1 else ""
-        on = ", read on from the state before them" if self.carried else ""
+        on = ", read on from the state before them" if self.state == "carried" else ""
         took = {
             "mean": "mean of those that read a cell",
             "newest": "the newest of those that read a cell",

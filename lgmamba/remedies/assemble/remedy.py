@@ -204,7 +204,15 @@ class _Cells(_Means):
 def build(entry: AssembleConfig, values: Any, model: AnyReadable, last: int) -> Parts:
     def reader(model: SequenceModel, sequences: Sequences, steps: list[int], chunk: int) -> Tensor:
         return assemble(
-            model, sequences, steps, entry.mode, entry.windows, entry.take, chunk, entry.groupings, entry.carried
+            model,
+            sequences,
+            steps,
+            entry.mode,
+            entry.windows,
+            entry.take,
+            chunk,
+            entry.groupings,
+            entry.state == "carried",
         )
 
     def after_L0(T: int) -> int:
