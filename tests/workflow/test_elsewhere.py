@@ -154,8 +154,13 @@ def test_a_study_without_snakemake(tmp_path):
     assert weights.stat().st_mtime_ns == before  # what is current is not made again
     assert [p.parts[-4] for p in runs.glob("*/seed0/evaluation/evaluation.json")] == ["uniform_16"]
 
-    longer = script(*one, "--stages", "data,train", "--override", "{train: {steps: 70}}", **there)
+    changed = "{train: {steps: 70}, runs: {uniform_16: {}, tuned_16: {train: {init_from: uniform_16}}}, claims: {comparisons: [], primary: []}}"
+    two = ("without_snakemake.py", "--study", "smoke:0:tuned_16,uniform_16", "--jobs", 2, "--stages", "data,train")
+    longer = script(*two, "--override", changed, **there)
     assert longer.returncode == 0, longer.stdout + longer.stderr
+    assert (
+        "smoke train tuned_16 0 (not there yet): done" in longer.stdout
+    )  # it waited for the weights that it starts from
     assert "smoke train uniform_16 0 (other values): done" in longer.stdout
     assert json.loads((weights.parent / "train.json").read_text())["steps"] == 70
 

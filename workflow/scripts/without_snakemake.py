@@ -42,11 +42,17 @@ STAGES = ("data", "train", "reconstruct", "remedy", "probes")
 
 @dataclass
 class Chain:
-    """The jobs of one training and what follows from it, in order."""
+    """The jobs of one training and what follows from it, in order.
+
+    Attributes:
+        cost: for the longest to begin first.
+        depth: trainings that must be there before it, one from the weights of the other.
+    """
 
     study: Params
     jobs: list[Job]
     cost: float
+    depth: int = 0
 
 
 def main() -> None:
@@ -62,11 +68,13 @@ def main() -> None:
     done = [runner.run(chain) for chain in first.values()]
     rest = sorted((chain for chain in chains if chain.jobs[0].words not in first), key=lambda chain: -chain.cost)
     with ThreadPoolExecutor(options.jobs) as pool:
-        for _ in pool.map(
-            runner.run, stack_chains(rest)
-        ):  # what did not come to its end there is trained in its own chain
-            pass
-        done += pool.map(runner.run, rest)
+        for depth in sorted({chain.depth for chain in rest}):  # weights that a run starts from are trained before it
+            here = [chain for chain in rest if chain.depth == depth]
+            for _ in pool.map(
+                runner.run, stack_chains(here)
+            ):  # what did not come to its end there is trained in its own chain
+                pass
+            done += pool.map(runner.run, here)
     print(f"{sum(done)} of {len(done)} chains of stages done in {time.monotonic() - begun:.1f} s", flush=True)
     sys.exit(0 if all(done) else 1)
 
@@ -108,8 +116,14 @@ def chains_of(asked: str, options: argparse.Namespace) -> list[Chain]:
         here = [job for job in jobs if job.name[1:] == (name, str(seed))]
         asked_for = (not seeds or str(seed) in seeds.split(",")) and (not names or name in names.split(","))
         if here and asked_for:
-            found.append(Chain(study, here, patches_read(study, run_config)))
+            found.append(Chain(study, here, patches_read(study, run_config), depth_of(study, name)))
     return found
+
+
+def depth_of(study: Params, name: str) -> int:
+    """How many runs a run's weights come from, one after the other."""
+    source = study.runs_by_name()[name].train.init_from
+    return 0 if source is None else 1 + depth_of(study, source)
 
 
 def stack_chains(chains: list[Chain]) -> list[Chain]:
