@@ -56,12 +56,13 @@ def test_the_page_of_mixers_says_what_the_configurations_say():
 
 
 def test_presets_of_mixers_have_them_at_equal_size():
-    for preset in ("mixers", "mixers_second", "mixers_omniglot"):
-        runs = load_params(PARAMS, preset).runs_by_name()
+    large = {"mixers_cifar10": sizes.LARGE}
+    for preset in ("mixers", "mixers_second", "mixers_omniglot", *large):
+        runs, mixers = load_params(PARAMS, preset).runs_by_name(), large.get(preset, sizes.SMALL)
         for name, run in runs.items():
             mixer, _, _ = name.rpartition("_")
-            assert run.model.mixer == table.configured(sizes.SMALL[mixer])
-            assert run.model.d_model == 16
+            assert run.model.mixer == table.configured(mixers[mixer])
+            assert run.model.d_model == (256 if preset in large else 16)
         if preset == "mixers":
             assert {run.model.mixer.kind for run in runs.values()} == set(MIXERS)
 

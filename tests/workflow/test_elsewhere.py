@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from lgmamba.analysis.evaluate import evaluate
+from lgmamba.jobs import Job
 from tests.analysis.synthetic_study import make_study
 from tests.config.studies import ROOT
 from tests.data.samples import encode, pixels
@@ -54,6 +55,35 @@ def script(name: str, *words: str | Path, cwd: Path = ROOT, **variables: str) ->
 def test_as_many_jobs_find_a_place_on_a_gpu_as_were_asked_for(jobs, environ, places, loaded):
     loaded["share_gpus"](jobs, environ)
     assert environ.get("LGMAMBA_JOBS_PER_GPU") == places
+
+
+def test_what_a_stack_has_trained_is_read_before_other_trainings_begin_and_the_longest_begin_first(loaded):
+    def chain(stage: str, *name: str, cost: float = 0.0, after: tuple = ()):
+        return loaded["Chain"](study, [Job((stage, *name), ("x",), ROOT, after, dict)], cost)
+
+    study, ran = object(), []
+    alone = chain("train", "gru", "0", cost=5), chain("train", "lstm", "0", cost=30)
+    side_by_side = [chain("train", "mamba", str(seed), cost=10) for seed in range(2)]
+    others = [chain("train", "s4d", str(seed), cost=1) for seed in range(3)]
+    names = [tuple(chain.jobs[0].name for chain in part) for part in (side_by_side, others)]
+    stacks = chain("train-stack", "mamba", "0", after=names[0]), chain("train-stack", "s4d", "0", after=names[1])
+
+    def run(chain) -> bool:
+        ran.append(chain.jobs[0].name)
+        return chain is not side_by_side[1]
+
+    done = loaded["run_chains"](run, [*others, *alone, *side_by_side], list(stacks), 1)
+    stacked = [("train-stack", "mamba", "0"), *names[0]], [("train-stack", "s4d", "0"), *names[1]]
+    assert ran == [("train", "lstm", "0"), *stacked[0], ("train", "gru", "0"), *stacked[1]]
+    assert done == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]  # of chains alone: a stack may leave its trainings to them
 
 
 def test_classes_that_cannot_be_told_apart_end_it_before_any_job(tmp_path):

@@ -162,7 +162,7 @@ def test_lines_are_quoted(study, folder):
 def test_planning_looks_at_each_run_a_few_times_however_many_there_are(monkeypatch):
     looked, L0 = [], RunConfig.L0.fget
     monkeypatch.setattr(RunConfig, "L0", property(lambda run: looked.append(run.run) or L0(run)))
-    params = load_params(ROOT / "params.yaml", preset="mixers_omniglot")
+    params = load_params(ROOT / "params.yaml", preset="mixers_digits")
     jobs = jobs_of(params)
     assert len(jobs) > 500
     assert len(looked) < 10 * len(jobs)

@@ -8,11 +8,14 @@ stage is the command that `lgmamba show --commands` prints; its output goes wher
 What is current (the digests in its record say so, as for Snakemake) is not made again. A run that another process is training,
 such as one that outlived an earlier call, is waited for. Jobs are spread evenly over the GPUs; with more jobs than GPUs several share one, unless
 LGMAMBA_JOBS_PER_GPU says how many may. On GPUs, trainings of one shape run side by side as one (`lgmamba train-stack`), on each GPU a part
-of them, where all of a part are asked for. When the time is up, or this script is told to end (Ctrl-C, SIGTERM), no job is started any
-more, and what runs is stopped: trainings go on from their last checkpoint at the next call.
+of them, where all of a part are asked for, and are read as soon as they are trained. What takes longest begins first. When the time is up, or
+this script is told to end (Ctrl-C, SIGTERM), no job is started any more, and what runs is stopped: trainings go on from their last checkpoint
+at the next call.
 """
 
 import argparse
+import heapq
+import itertools
 import math
 import os
 import signal
@@ -20,8 +23,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, MutableMapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,15 +69,10 @@ def main() -> None:
     chains = [chain for study in options.study for chain in chains_of(study, options)]
     first = {chain.jobs[0].words: chain for chain in chains if chain.jobs[0].stage == "data"}
     done = [runner.run(chain) for chain in first.values()]
-    rest = sorted((chain for chain in chains if chain.jobs[0].words not in first), key=lambda chain: -chain.cost)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for depth in sorted({chain.depth for chain in rest}):  # weights that a run starts from are trained before it
-            here = [chain for chain in rest if chain.depth == depth]
-            for _ in pool.map(
-                runner.run, stack_chains(here)
-            ):  # what did not come to its end there is trained in its own chain
-                pass
-            done += pool.map(runner.run, here)
+    rest = [chain for chain in chains if chain.jobs[0].words not in first]
+    for depth in sorted({chain.depth for chain in rest}):  # weights that a run starts from are trained before it
+        here = [chain for chain in rest if chain.depth == depth]
+        done += run_chains(runner.run, here, stack_chains(here), options.jobs)
     print(f"{sum(done)} of {len(done)} chains of stages done in {time.monotonic() - begun:.1f} s", flush=True)
     sys.exit(0 if all(done) else 1)
 
@@ -135,6 +133,40 @@ def stack_chains(chains: list[Chain]) -> list[Chain]:
             stacks = (stack for stack in stack_jobs(study, len(gpus())) if asked.issuperset(stack.after))
             found += [Chain(study, [stack], 0.0) for stack in stacks]
     return found
+
+
+def run_chains(run: Callable[[Chain], bool], chains: list[Chain], stacks: list[Chain], jobs: int) -> list[bool]:
+    """Run all chains, so many at a time, the longest first; says of each, in the order of their ends, whether its results are there.
+
+    A chain whose training is part of a stack follows that stack, which may leave its training to it, and is then the next: it is
+    mostly reading, which keeps a GPU less busy than the trainings beside it. No stack waits for another.
+    """
+    stack_of = {(id(stack.study), name[1:]): stack for stack in stacks for name in stack.jobs[0].after}
+    after: dict[int, list[Chain]] = {id(stack): [] for stack in stacks}
+    numbered = itertools.count()  # of two of one cost, the one that was named first
+    ready: list[tuple[float, int, Chain]] = []
+    for chain in chains:
+        stack = stack_of.get((id(chain.study), chain.jobs[0].name[1:]))
+        if stack is None:
+            heapq.heappush(ready, (-chain.cost, next(numbered), chain))
+        else:
+            after[id(stack)].append(chain)
+    for stack in stacks:
+        heapq.heappush(ready, (-sum(chain.cost for chain in after[id(stack)]), next(numbered), stack))
+    running: dict[Future[bool], Chain] = {}
+    done = []
+    with ThreadPoolExecutor(jobs) as pool:
+        while ready or running:
+            while ready and len(running) < jobs:
+                *_, chain = heapq.heappop(ready)
+                running[pool.submit(run, chain)] = chain
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                chain = running.pop(future)
+                if id(chain) not in after:
+                    done.append(future.result())
+                for follower in after.get(id(chain), []):
+                    heapq.heappush(ready, (-math.inf, next(numbered), follower))
+    return done
 
 
 def patches_read(study: Params, run: RunConfig) -> float:
