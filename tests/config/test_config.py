@@ -50,6 +50,15 @@ def test_params_and_presets_load_and_expand(preset):
     assert params.L0 == max(run.L0 for run in params.runs_by_name().values())
 
 
+@pytest.mark.parametrize("preset", ["mixers_digits", "mixers_omniglot", "mixers_cifar10"])
+def test_runs_that_contrasts_of_mixers_judge_have_the_trainings_for_a_verdict(preset):
+    params = load_params(PARAMS, preset)
+    sides = [side for contrast in params.claims.primary for side in (contrast.of, contrast.minus)]
+    judged = {run for side in sides for run in side.runs}
+    assert {name for name in params.runs if name.endswith("_uniform")} <= judged
+    assert all(len(params.seeds_of(name)) >= params.claims.seeds for name in judged)
+
+
 @pytest.mark.parametrize("preset", [None, *PRESETS])
 def test_dump_and_validate_are_inverse_for_params_and_runs(preset):
     params = load_params(PARAMS, preset)

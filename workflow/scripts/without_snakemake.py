@@ -161,9 +161,9 @@ def run_chains(run: Callable[[Chain], bool], chains: list[Chain], stacks: list[C
                 *_, chain = heapq.heappop(ready)
                 running[pool.submit(run, chain)] = chain
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                chain = running.pop(future)
+                chain, is_done = running.pop(future), future.result()
                 if id(chain) not in after:
-                    done.append(future.result())
+                    done.append(is_done)
                 for follower in after.get(id(chain), []):
                     heapq.heappush(ready, (-math.inf, next(numbered), follower))
     return done
