@@ -21,6 +21,8 @@ MADE_BY = {
     "degradation": "frames.degradation_frame",
     "regret": "frames.regret_frame",
     "contrasts": "contrasts.contrasts_frame",
+    "image_errors": "image_errors.errors_frame",
+    "image_errors_of": "image_errors.images_frame",
     "runs": "frames.runs_frame",
     "asked": "asked.asked_frame",
     "asked_written": "asked.written_by_queries",
