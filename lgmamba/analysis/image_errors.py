@@ -99,7 +99,12 @@ def errors_frame(parts: list[pl.DataFrame]) -> pl.DataFrame:
     exactly that of `curves` and `remedies_levels`; with several sequences an image's mean is rounded, by 1.2e-4 of it at most (12 binary
     digits behind the leading one; float16 has 10), 0.0005 dB; with more images than these it is an estimate.
     """
-    schema = {"stage": pl.String, "run": pl.String, "seed": pl.Int64, **dict.fromkeys(("method", "mode", "order"), pl.String)}
+    schema = {
+        "stage": pl.String,
+        "run": pl.String,
+        "seed": pl.Int64,
+        **dict.fromkeys(("method", "mode", "order"), pl.String),
+    }
     schema |= {"step": pl.Int64, "error": pl.String, "n_images": pl.Int64, "errors": pl.List(pl.Float32)}
     rows = [part.select(pl.col(name).cast(kind) for name, kind in schema.items()) for part in parts]
     return pl.concat([pl.DataFrame(schema=schema), *rows])
@@ -129,7 +134,9 @@ def _errors_of(path: Path, settings: list[Setting], error: str) -> pl.DataFrame:
     if error not in columns:
         return pl.DataFrame(schema={name: pl.Null for name in (*KEYS, "n_images", "errors", "images")})
     rows = rows.rename({"remedy": "method"}) if "remedy" in columns else rows
-    names = [name for name in KEYS if settings[0].mode is not None or name != "mode"]  # a remedy is read in its own mode
+    names = [
+        name for name in KEYS if settings[0].mode is not None or name != "mode"
+    ]  # a remedy is read in its own mode
     asked = pl.LazyFrame([{name: getattr(setting, name) for name in names} for setting in settings])
     asked = asked.select(pl.col(name).cast(columns.get(name, pl.String)) for name in names)
     of_images = (
