@@ -7,6 +7,7 @@ Kept are the settings that the primary contrasts are about, of every training. R
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -99,7 +100,7 @@ def errors_frame(parts: list[pl.DataFrame]) -> pl.DataFrame:
     exactly that of `curves` and `remedies_levels`; with several sequences an image's mean is rounded, by 1.2e-4 of it at most (12 binary
     digits behind the leading one; float16 has 10), 0.0005 dB; with more images than these it is an estimate.
     """
-    schema = {
+    schema: dict[str, Any] = {
         "stage": pl.String,
         "run": pl.String,
         "seed": pl.Int64,
