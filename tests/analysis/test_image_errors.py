@@ -1,6 +1,7 @@
 """Errors of single images: what is kept of them, and levels and verdicts that are found again from them alone."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,8 @@ import pytest
 from lgmamba.analysis import FOR_READERS, image_errors, kept_frames
 from lgmamba.analysis.collect import CollectError, collect_runs, load_study
 from lgmamba.analysis.evaluate import evaluate
-from lgmamba.analysis.image_errors import DIGITS, Setting, image_error_frames, settings_of, shortened
+from lgmamba.analysis.files import write_frame
+from lgmamba.analysis.image_errors import DIGITS, Setting, image_error_frames, images_frame, settings_of, shortened
 from lgmamba.analysis.kept import keep
 from lgmamba.config.study import Params, load_params
 from lgmamba.probe.reconstruct import MANTISSA, rounded
@@ -122,8 +124,16 @@ def test_refitted_read_outs_have_no_errors_by_image():
     assert not {"refitted", "trained"} & {setting.method for setting in settings_of(params)}
 
 
-def test_an_accuracy_is_found_again(tmp_path):
-    """Of those that name a class; a method that names none, and a run whose frame has no such column, have no row."""
+def test_nothing_is_said_from_images_of_refitted_read_outs(tmp_path):
+    folder = tmp_path / "read_outs"
+    shutil.copytree(ROOT / "reports/read_outs/frames", folder / "frames")
+    for name, frame in (("image_errors", image_errors.errors_frame([])), ("image_errors_of", images_frame({}))):
+        write_frame(frame, folder / f"frames/{name}.parquet")
+    assert recompute.levels_again(folder).is_empty() and recompute.recomputed_by_image(folder) == {}
+
+
+def test_errors_of_those_that_name_a_class_are_kept_and_of_no_others(tmp_path):
+    """A method that names none, and a run whose frame has no such column, have no row."""
     wrong = np.random.default_rng(0).integers(0, 2, 30).astype(np.float32)
     keys = {"mode": "prefix", "order": "o", "repeat": 0, "step": 4, "run": "r"}
     rows = pl.DataFrame({"image": range(30), "error_rate": wrong}).with_columns(
