@@ -272,10 +272,12 @@ def levels_again(folder: Path) -> pl.DataFrame:
     parts = []
     for metric in (None, "accuracy"):
         if not (again := levels_by_image(frames, metric, GROUPS)).is_empty():
-            parts.append(again.join(kept_levels(frames, study, metric), on=KEYS, how="left"))
+            parts.append(
+                again.join(kept_levels(frames, study, metric), on=KEYS)
+            )  # of remedies, levels are of shared seeds
     off, error = (pl.col("value") - pl.col("again")).abs(), pl.col("error")
     found = off <= 1e-6 + pl.col("rounding") + FAR * error
-    return pl.concat(parts).with_columns(off=off, found=found.fill_null(False)) if parts else pl.DataFrame()
+    return pl.concat(parts).with_columns(off=off, found=found) if parts else pl.DataFrame()
 
 
 def differing(reported: dict, found: dict, within: float = 1e-9) -> list[str]:
