@@ -21,6 +21,8 @@ MADE_BY = {
     "degradation": "frames.degradation_frame",
     "regret": "frames.regret_frame",
     "contrasts": "contrasts.contrasts_frame",
+    "image_errors": "image_errors.errors_frame",
+    "image_errors_of": "image_errors.images_frame",
     "runs": "frames.runs_frame",
     "asked": "asked.asked_frame",
     "asked_written": "asked.written_by_queries",
@@ -55,7 +57,7 @@ def page() -> str:
         parts.append(f"\n### `{folder}/`\n\n{first}\n\n```text\n{lines}\n```\n")
     parts.append(
         "\n## Of a study\n\n`<results>/frames/`, written by `lgmamba evaluate`; those that figures and report read are kept in "
-        "`reports/<study>/frames`. Columns and types are those of the frames in git.\n"
+        "`reports/<study>/frames`, and with them errors of single images. Columns and types are those of the frames in git.\n"
     )
     for name in (*FRAME_CONDITIONS, *(f"figure_{figure}" for figure in FIGURE_CONDITIONS)):
         parts.append(_frame(name))

@@ -6,6 +6,7 @@ statistics   levels of trainings, differences, Student's intervals
 retention    what the retention maps say in numbers
 contrasts    the primary contrasts: effect, interval over trainings, verdict
 frames       the tidy frames of the study
+image_errors errors of single images, of a fixed sample of them
 probes      what the probes found inside trained runs
 remedies     what remedies do beyond the training length
 figure_data  the frames that the figures draw, row for row
@@ -139,6 +140,8 @@ FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "degradation": _always,
     "regret": _always,
     "contrasts": _always,
+    "image_errors": _always,
+    "image_errors_of": _always,
     "exchange": _trades_classes,
     "asked": _asks,
     "asked_written": _asks,
@@ -174,6 +177,9 @@ NOT_KEPT: tuple[str, ...] = ("retention", "history", "lengths", "degradation", "
 NOT_KEPT += tuple(f"probes_{name}" for name in ("attention", "receptive_field", "memory", "cycles", "modes"))
 """Frames that neither a figure nor the report reads."""
 
+FOR_READERS = ("image_errors.parquet", "image_errors_of.parquet")
+"""Files that neither reads and that are kept all the same, for those who compute again; what was kept before there were such has none."""
+
 
 def figures_of(params: Params) -> tuple[str, ...]:
     """Names of the figures of a study, in the order of the report."""
@@ -206,5 +212,5 @@ def frames_drawn(figure: str) -> tuple[str, ...]:
 
 def kept_frames(params: Params) -> tuple[str, ...]:
     """The files of `frames_of` that figures and report read: with them, they can be made again without any run."""
-    left = {*(f"{name}.parquet" for name in NOT_KEPT), "contrasts.json"}
+    left = {*(f"{name}.parquet" for name in NOT_KEPT), *FOR_READERS, "contrasts.json"}
     return tuple(name for name in frames_of(params) if name not in left)

@@ -32,6 +32,7 @@ from lgmamba.analysis.frames import (
     summary_frame,
     with_regret,
 )
+from lgmamba.analysis.image_errors import image_error_frames
 from lgmamba.analysis.panel import collect_panel, write_panel
 from lgmamba.analysis.probes.collect import collect_probes
 from lgmamba.analysis.probes.figure_data import probes_figure_frames
@@ -117,6 +118,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         levels[ACCURACY.level] = levels_of(curves, frames.get("remedies_levels"), ACCURACY.level)
     found = Levels(levels, L0, order, params.task.NULL, why_no_read_outs(params))
     frames["contrasts"] = contrasts_frame(found, params.claims)
+    frames |= image_error_frames(params, folders)
     if trades_classes(params):
         frames["exchange"] = exchange_frame(params, curves)
 

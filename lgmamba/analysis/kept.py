@@ -1,7 +1,8 @@
 """Frames that a study keeps beside its report, in git: enough for every figure and the report, without its runs.
 
 <reports>/frames/   the files of `lgmamba.analysis.kept_frames`, of a trade-off study `lgmamba.tradeoff.keys.FRAME_FILES`, and
-                    study.json, the configuration that they were made with
+                    study.json, the configuration that they were made with; errors of single images (`lgmamba.analysis.FOR_READERS`),
+                    which older ones have not
 """
 
 from __future__ import annotations

@@ -188,13 +188,13 @@ def keep(
     frames: Annotated[Path, typer.Option(help="folder written by `evaluate`")],
     out: Annotated[Path, typer.Option(help="<reports>/frames")],
 ) -> None:
-    """Copy what figures and report read beside the report, to be kept in git."""
-    from lgmamba.analysis import kept_frames
+    """Copy what figures and report read, and what computing again takes, beside the report, to be kept in git."""
+    from lgmamba.analysis import FOR_READERS, kept_frames
     from lgmamba.analysis.collect import load_study
     from lgmamba.analysis.kept import keep as keep_frames
 
     params = load_study(study)
-    keep_frames(params, kept_frames(params), "evaluate", frames, out)
+    keep_frames(params, (*kept_frames(params), *FOR_READERS), "evaluate", frames, out)
     say_size(out)
 
 

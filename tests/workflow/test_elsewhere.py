@@ -15,7 +15,9 @@ import psutil
 import pytest
 import yaml
 
+from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.evaluate import evaluate
+from lgmamba.analysis.image_errors import image_error_frames
 from lgmamba.jobs import Job
 from tests.analysis.synthetic_study import make_study
 from tests.config.studies import ROOT
@@ -124,6 +126,9 @@ def test_what_was_packed_is_unpacked_but_for_the_weights(tmp_path):
         else:
             assert mine.name == "record.json" or filecmp.cmp(mine, other, shallow=False), mine
     evaluate(study_json, elsewhere, tmp_path / "frames")  # every digest is that of the file that came here
+    params = load_study(study_json)
+    for name, frame in image_error_frames(params, collect_runs(params, results / "runs")).items():
+        assert len(frame) and pl.read_parquet(tmp_path / f"frames/{name}.parquet").equals(frame)
 
 
 def test_every_measured_column_and_method_of_a_frame_is_packed(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lgmamba.analysis import figures_of, kept_frames
+from lgmamba.analysis import FOR_READERS, figures_of, kept_frames
 from lgmamba.analysis.kept import check_kept
 from lgmamba.config.base import ConfigError
 from lgmamba.config.study import Params, load_params
@@ -19,6 +19,8 @@ TRADEOFFS = {path.stem for path in ROOT.glob("workflow/tradeoff/*.yaml")}
 """Studies of another kind: tests/tradeoff/test_kept.py."""
 KEPT = [path.parent for path in sorted(ROOT.glob("reports/*/frames/study.json")) if path.parts[-3] not in TRADEOFFS]
 MEGABYTES = 3.0
+IMAGE_ERRORS = 4.0
+"""Megabytes of errors of single images, beside them."""
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +58,9 @@ def made(checkout: Checkout) -> dict[str, bytes]:
 def test_figures_and_report_are_the_same_without_any_run(keeper, clone):
     params = load_params(clone.path / "params.yaml")
     reports, before = params.outputs.reports, made(keeper)
-    assert set(find_record(keeper.path / reports / "frames").files) == {"study.json", *kept_frames(params)}
-    assert {path.name for path in (clone.path / reports / "frames").iterdir()} == {
-        "study.json",
-        "record.json",
-        *kept_frames(params),
-    }
+    kept = {"study.json", *kept_frames(params), *FOR_READERS}
+    assert set(find_record(keeper.path / reports / "frames").files) == kept
+    assert {path.name for path in (clone.path / reports / "frames").iterdir()} == {"record.json", *kept}
     assert {f"figures/{name}.pdf" for name in figures_of(params)} | {"report.md", "report.html"} < set(before)
     assert not (clone.path / params.outputs.results).exists()
     for name in before:
@@ -134,6 +133,9 @@ def test_frames_in_git_are_those_of_their_preset_whole_and_small(folder):
     params = load_params(ROOT / "params.yaml", preset)
     check_kept(params, folder)
     files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    by_image = {name: files.pop(name) for name in FOR_READERS if name in files}
+    assert set(by_image) in (set(), set(FOR_READERS))  # older ones have none
     assert set(files) == {"study.json", "record.json", *kept_frames(params)}
-    checked_all(folder, kept_frames(params), "evaluate")
+    checked_all(folder, (*kept_frames(params), *by_image), "evaluate")
     assert sum(files.values()) < MEGABYTES * 1e6
+    assert sum(by_image.values()) < IMAGE_ERRORS * 1e6

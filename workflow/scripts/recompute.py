@@ -6,11 +6,16 @@
 From the levels of single trainings (reports/<study>/frames) and the sentences of study.json come differences by seed, Student's
 intervals, Holm's correction and verdicts, as docs/claims.md and docs/tradeoff.md define them. They are printed beside those of
 reports/<study>/headline.json, which pages are made from; the exit status is 1 where one differs.
+
+Where a study keeps errors of single images (image_errors.parquet), the levels are found again from these, and all that follows: the same
+where all images are kept, otherwise within the error of a mean over the kept ones, which is printed. So is what the images' choice
+does to an effect, its standard error over images, which is no part of an interval over trainings.
 """
 
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +23,64 @@ import polars as pl
 from scipy import stats
 
 REPORTS = Path(__file__).parents[2] / "reports"
+KEYS = ["run", "seed", "method", "mode", "order", "step"]
+GROUPS = tuple(range(10))
+"""Of images, each in one of them; leaving out one after the other gives standard errors over images (the jackknife)."""
+LEVELS = (
+    lambda error: -10 * np.log10(np.clip(error, 1e-12, 1e12)),
+    lambda error: 100 * (1 - error),
+    lambda error: 8 - error,
+)
+"""Mean error -> level, of each kind: PSNR and the like, shares in percent, bits saved of 8."""
+ROUNDED = 2.0**-13
+"""Relative error of a kept error at most: 12 binary digits behind the leading one."""
+FAR = 5.0
+"""Standard errors from which on a mean over a sample is not that of all images."""
 
 
-def levels_of(frames: Path, study: dict, metric: str | None) -> pl.DataFrame:
-    """One row for each training and setting: run, seed, method, mode, order, step, value (higher is better)."""
-    keys = ["run", "seed", "method", "mode", "order", "step"]
+@cache
+def levels_by_image(frames: Path, metric: str | None, groups: tuple[int, ...]) -> pl.DataFrame:
+    """KEYS, again (the level of the mean of these groups' kept errors), rounding (of it, at most), error (standard, of a sample; 0 of all)."""
+    curves = pl.read_parquet(frames / "curves.parquet").filter(pl.col("mse").is_between(1e-9, 1e9))
+    fits = [np.allclose(level(curves["mse"].to_numpy()), curves["psnr"].to_numpy(), atol=1e-6) for level in LEVELS]
+    level = LEVELS[1 if metric else fits.index(True)]
+    rows = []
+    for row in (
+        pl.read_parquet(frames / "image_errors.parquet").filter(error="error_rate" if metric else "mse").to_dicts()
+    ):
+        errors = np.array(row["errors"], dtype=float)
+        kept = errors[np.isin(np.arange(len(errors)) % len(GROUPS), groups)]
+        n, mean = len(kept), kept.mean()
+        spread = kept.std(ddof=1) / n**0.5 * (1 - n / row["n_images"]) ** 0.5 if n > 1 else 0.0
+        around = [abs(level(mean + off) - level(mean - off)) / 2 for off in (ROUNDED * mean, min(spread, 0.9 * mean))]
+        found = {"again": level(mean), "rounding": around[0], "error": around[1]}
+        rows.append({key: row[key] for key in KEYS} | found)
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def levels_of(frames: Path, study: dict, metric: str | None, groups: tuple[int, ...] | None = None) -> pl.DataFrame:
+    """One row for each training and setting: run, seed, method, mode, order, step, value (higher is better).
+
+    With groups of images: those that the frames have errors by image of, from these errors; others, such as refitted read-outs, as they are.
+    """
+    levels = kept_levels(frames, study, metric)
+    if groups is None or (again := levels_by_image(frames, metric, groups)).is_empty():
+        return levels
+    return levels.join(again, on=KEYS, how="left").select(*KEYS, value=pl.coalesce("again", "value"))
+
+
+def kept_levels(frames: Path, study: dict, metric: str | None) -> pl.DataFrame:
+    """The same from the frames that have the levels of single trainings."""
     own = "psnr" if metric is None else metric
-    found = [pl.read_parquet(frames / "curves.parquet").select(*keys, value=pl.col(own))]
+    found = [pl.read_parquet(frames / "curves.parquet").select(*KEYS, value=pl.col(own))]
     if (remedies := frames / "remedies_levels.parquet").is_file():
-        found.append(pl.read_parquet(remedies).select(*keys, value=pl.col("value" if metric is None else metric)))
+        found.append(pl.read_parquet(remedies).select(*KEYS, value=pl.col("value" if metric is None else metric)))
     if metric is None and (read_outs := frames / "probes_read_outs.parquet").is_file():
         rows = pl.read_parquet(read_outs).filter(pl.col("read_out").is_in(["trained", "refitted"]))
         rows = rows.with_columns(
             method=pl.col("read_out"), mode=pl.lit("prefix"), order=pl.lit(study["probes"]["order"])
         )
-        found.append(rows.select(*keys, value=pl.col("psnr")))
+        found.append(rows.select(*KEYS, value=pl.col("psnr")))
     return pl.concat(found, how="vertical_relaxed").drop_nulls("value")
 
 
@@ -65,9 +113,9 @@ def at(levels: pl.DataFrame, side: dict, order: str, run: str, lengths: list[str
     return dict(best.filter(n=len(methods)).select("seed", "value").rows())
 
 
-def side_of(frames: Path, study: dict, side: dict, L0: dict[str, int], null: str) -> dict[int, float]:
+def side_of(frames: Path, study: dict, side: dict, L0: dict[str, int], null: str, groups=None) -> dict[int, float]:
     """Seed -> what a side comes to."""
-    levels, order = levels_of(frames, study, side.get("metric")), study["evaluation"]["orders"][0]
+    levels, order = levels_of(frames, study, side.get("metric"), groups), study["evaluation"]["orders"][0]
     runs = [side["run"], *(side.get("also") or [])]
     parts = []
     for run in runs:
@@ -84,15 +132,15 @@ def side_of(frames: Path, study: dict, side: dict, L0: dict[str, int], null: str
     return {seed: float(np.mean([part[seed] for part in parts])) for seed in sorted(seeds)}
 
 
-def differences(frames: Path, study: dict) -> dict[str, list[float]]:
-    """Contrast -> difference of each training."""
+def differences(frames: Path, study: dict, groups: tuple[int, ...] | None = None) -> dict[str, list[float]]:
+    """Contrast -> difference of each training; groups: see `levels_of`."""
     curves = pl.read_parquet(frames / "figure_curves.parquet").filter("at_L0")
     L0 = dict(curves.select("run", "step").unique().rows())
     methods = set(pl.read_parquet(frames / "curves.parquet")["method"])
     null = next(iter(methods & {"mean_image", "chance", "law", "unigram", "popularity"}), "")
     found = {}
     for contrast in study["claims"]["primary"]:
-        of, minus = (side_of(frames, study, contrast[side], L0, null) for side in ("of", "minus"))
+        of, minus = (side_of(frames, study, contrast[side], L0, null, groups) for side in ("of", "minus"))
         found[contrast["name"]] = [of[seed] - minus[seed] for seed in sorted(of.keys() & minus.keys())]
     return found
 
@@ -185,22 +233,74 @@ def verdict(row: dict, sign: int, margin: float, alpha: float) -> str:
     return "no difference" if -margin < row["lo"] and row["hi"] < margin else "undecided"
 
 
+def study_of(folder: Path) -> tuple[Path, dict]:
+    """The frames of a study, and its configuration."""
+    frames = folder / "frames"
+    return frames, json.loads((frames / "study.json").read_text(encoding="utf-8"))
+
+
 def recomputed(folder: Path) -> dict[str, dict]:
     """Name of every primary contrast of a study -> its row, from the frames in reports/<study>/frames."""
-    frames = folder / "frames"
-    study = json.loads((frames / "study.json").read_text(encoding="utf-8"))
+    frames, study = study_of(folder)
     make = tradeoff_differences if "margins" in study["claims"] else differences
     return judged(study["claims"]["primary"], make(frames, study), study["claims"])
 
 
-def differing(reported: dict, found: dict) -> list[str]:
+def recomputed_by_image(folder: Path) -> dict[str, dict]:
+    """The same from errors of single images, with `by_image`, the standard error of the effect over images.
+
+    {} where none are kept; without contrasts of refitted read-outs, which have no errors by image.
+    """
+    frames, study = study_of(folder)
+    if not (frames / "image_errors.parquet").is_file():
+        return {}
+    primary = study["claims"]["primary"]
+    rows = judged(primary, differences(frames, study, GROUPS), study["claims"])
+    without = [differences(frames, study, tuple(g for g in GROUPS if g != left)) for left in GROUPS]
+    rows = {c["name"]: rows[c["name"]] for c in primary if c["of"]["method"] not in ("refitted", "trained")}
+    for name, row in rows.items():
+        effects = [np.mean(found[name]) if found[name] else np.nan for found in without]
+        row["by_image"] = float(np.std(effects) * (len(GROUPS) - 1) ** 0.5)
+    return rows
+
+
+def levels_again(folder: Path) -> pl.DataFrame:
+    """Every level with errors by image: KEYS, value (as kept), again, rounding, error, and whether it was found again."""
+    frames, study = study_of(folder)
+    if not (frames / "image_errors.parquet").is_file():
+        return pl.DataFrame()
+    parts = []
+    for metric in (None, "accuracy"):
+        if not (again := levels_by_image(frames, metric, GROUPS)).is_empty():
+            parts.append(
+                again.join(kept_levels(frames, study, metric), on=KEYS)
+            )  # of remedies, levels are of shared seeds
+    off, error = (pl.col("value") - pl.col("again")).abs(), pl.col("error")
+    found = off <= 1e-6 + pl.col("rounding") + FAR * error
+    return pl.concat(parts).with_columns(off=off, found=found) if parts else pl.DataFrame()
+
+
+def differing(reported: dict, found: dict, within: float = 1e-9) -> list[str]:
     """What of one contrast is not what pages say."""
     wrong = [] if reported["verdict"] == found["verdict"] else ["verdict"]
     for key in ("effect", "lo", "hi"):
         pair = reported[key], found[key]
-        if (None in pair and pair != (None, None)) or (None not in pair and abs(pair[0] - pair[1]) > 1e-9):
+        if (None in pair and pair != (None, None)) or (None not in pair and abs(pair[0] - pair[1]) > within):
             wrong.append(key)
     return wrong
+
+
+def told(row: dict) -> str:
+    """A verdict from errors of single images, in a few words."""
+    return f"{row['verdict']} {row['effect']:+.2f}, standard error over images {row['by_image']:.2f}"
+
+
+def told_of_levels(levels: pl.DataFrame) -> str:
+    """Whether levels were found again from single images, in a line."""
+    said = f"{int(levels['found'].sum())} of {len(levels)} levels found again from single images"
+    if levels["error"].max() > 0:
+        said += f", of a sample: within {(levels['off'] / levels['error']).max():.1f} standard errors of its mean"
+    return f"{said}; the largest difference is {levels['off'].max():.6f}"
 
 
 def main(names: list[str]) -> int:
@@ -210,6 +310,10 @@ def main(names: list[str]) -> int:
         if names and folder.name not in names:
             continue
         said = {row["name"]: row for row in json.loads((folder / "headline.json").read_text("utf-8"))["contrasts"]}
+        levels, by_image = levels_again(folder), recomputed_by_image(folder)
+        if len(levels):
+            failures += not levels["found"].all()
+            print(f"{folder.name}: {told_of_levels(levels)}")
         for name, row in recomputed(folder).items():
             wrong = differing(said[name], row)
             failures += bool(wrong)
@@ -217,6 +321,7 @@ def main(names: list[str]) -> int:
             numbers += "" if row["lo"] is None else f" [{row['lo']:+.2f}, {row['hi']:+.2f}]"
             print(
                 f"{folder.name}: {name}: {row['verdict']} {numbers} ({row['n']} trainings)"
+                + (f"  from images: {told(by_image[name])}" if name in by_image and row["effect"] is not None else "")
                 + (f"  DIFFERS: {wrong}" if wrong else "")
             )
     return min(failures, 1)
