@@ -1,21 +1,23 @@
 """Times one training step of every mixer beside Mamba-1, at two sizes, on whatever device there is.
 
-    python benchmarks/mixers.py [--device auto] [--size small|large|both] [--kinds mamba,mamba2] [--steps 10] [--rounds 3] [--batch 4]
-                                [--eager] [--out table.md]
+    python benchmarks/mixers.py [--device auto] [--size small|large|both] [--mixers mamba,mamba2] [--backend fla]
+                                [--steps 10] [--rounds 3] [--batch 4] [--eager] [--out table.md]
 
     small   the paper's task: 8 blocks of width 16, batch 64, 1,537 tokens (1,025 patches and 512 queries)
     large   4 blocks of width 256, batch 256, 64 tokens
 
 A step is a forward and a backward pass of the blocks on random tokens, with want_state=False as in training; on CUDA it is in bfloat16
 autocast and recorded as a graph, as in `lgmamba train`; with --eager it is not recorded. Mixers take turns, a round each; the times are
-medians over rounds, ratios are to Mamba-1 in the same round. Sizes are those of `lgmamba.mixers.sizes`. Peak memory is that of the first
-step. A mixer that fails is a row with its error.
+medians over rounds, ratios are to Mamba-1 in the same round. Sizes are those of `lgmamba.mixers.sizes`. Peak memory is that of the
+second step. A mixer that fails is a row with its error. With --backend fla, mixers for which flash-linear-attention has kernels have a second
+row, `name, fla`; its first step, which is not timed, tries plans of each kernel and takes minutes. --out is written after every row.
 """
 
 import argparse
 import platform
 import statistics
 import time
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from lgmamba.config.run import ModelConfig
 from lgmamba.devices import torch_device
 from lgmamba.files import write_atomic
 from lgmamba.mixers.sizes import LARGE, SMALL
+from lgmamba.mixers.table import configured
 from lgmamba.model.stack import Stack
 from lgmamba.train.graph import WARM_UP, Replayed
 
@@ -34,8 +37,18 @@ SIZES = {"small": (SMALL, 16, 8, 64, 1537), "large": (LARGE, 256, 4, 256, 64)}
 class Step:
     """Forward and backward pass of a stack."""
 
-    def __init__(self, mixer: dict, d: int, blocks: int, batch: int, tokens: int, device: torch.device, recorded: bool):
-        values = {"d_model": d, "n_layer": blocks, "mixer": mixer, "adaptive": None, "scan_backend": "auto"}
+    def __init__(
+        self,
+        mixer: dict,
+        backend: str,
+        d: int,
+        blocks: int,
+        batch: int,
+        tokens: int,
+        device: torch.device,
+        recorded: bool,
+    ):
+        values = {"d_model": d, "n_layer": blocks, "mixer": mixer, "adaptive": None, "scan_backend": backend}
         torch.manual_seed(0)
         self.stack = Stack(ModelConfig.model_validate(values), tokens).to(device).train()
         self.x = torch.randn(batch, tokens, d, device=device)
@@ -66,31 +79,39 @@ def synchronize(device: torch.device) -> None:
 
 
 def peak(step: Step, device: torch.device) -> float:
-    """GB that the first step takes; 0 on a CPU, where nobody counts."""
+    """GB that a step takes; 0 on a CPU, where nobody counts. The step before it, not counted, is that which compiles."""
+    step.seconds(1)
     if device.type != "cuda":
-        step.seconds(1)
         return 0.0
+    step.stack.zero_grad(set_to_none=True)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     step.seconds(1)
     return (torch.cuda.max_memory_allocated(device) - before) / 1e9
 
 
-def measure(size: str, kinds: list[str] | None, device: torch.device, args: argparse.Namespace) -> list[str]:
+def forms(mixers: dict[str, dict], names: list[str] | None, backend: str) -> Iterator[tuple[str, dict, str]]:
+    """Label, mixer and backend of every row: our form of each, and that of the backend where it serves the mixer."""
+    for name, mixer in mixers.items():
+        if names and name not in names:
+            continue
+        yield name, mixer, "auto"
+        if backend != "auto" and configured(mixer).FLA:
+            yield f"{name}, {backend}", mixer, backend
+
+
+def measure(size: str, names: list[str] | None, device: torch.device, args: argparse.Namespace) -> Iterator[str]:
     """Rows of a table; each mixer is timed next to Mamba-1, and freed before the next one."""
     mixers, d, blocks, batch, tokens = SIZES[size]
     batch = args.batch or batch
     recorded = device.type == "cuda" and not args.eager
     warm = WARM_UP + 1 if recorded else 1
-    known = Step(mixers["mamba"], d, blocks, batch, tokens, device, recorded)
+    known = Step(mixers["mamba"], "auto", d, blocks, batch, tokens, device, recorded)
     base_memory, base_parameters = peak(known, device), known.parameters
     known.seconds(warm)
-    rows = []
-    for name, mixer in mixers.items():
-        if kinds and name not in kinds:
-            continue
+    for name, mixer, backend in forms(mixers, names, args.backend):
         try:
-            mine = known if name == "mamba" else Step(mixer, d, blocks, batch, tokens, device, recorded)
+            mine = known if name == "mamba" else Step(mixer, backend, d, blocks, batch, tokens, device, recorded)
             memory = base_memory if mine is known else peak(mine, device)
             mine.seconds(warm)
             times, ratios = [], []
@@ -99,33 +120,32 @@ def measure(size: str, kinds: list[str] | None, device: torch.device, args: argp
                 times.append(own)
                 ratios.append(own / base)
             found = f"{1e3 * statistics.median(times):.2f} | {statistics.median(ratios):.2f} | {memory:.2f}"
-        except (RuntimeError, NotImplementedError) as error:
-            found = f"{type(error).__name__}: {str(error).splitlines()[0][:160]} | |"
+        except Exception as error:  # of any library below
+            found = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]} | |"
             mine = None
         if mine is None:
-            rows.append(f"| {size} | {name} | | | {found} |")
+            yield f"| {size} | {name} | | | {found} |"
         else:
-            rows.append(
-                f"| {size} | {name} | {mine.parameters:,} | {mine.parameters / base_parameters - 1:+.1%} | {found} |"
-            )
-        print(rows[-1], flush=True)
+            yield f"| {size} | {name} | {mine.parameters:,} | {mine.parameters / base_parameters - 1:+.1%} | {found} |"
         del mine
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--size", default="both", choices=["small", "large", "both"])
-    parser.add_argument("--kinds", help="names, with commas; all by default")
+    parser.add_argument("--mixers", help="names, with commas; all by default")
+    parser.add_argument("--backend", default="auto", choices=["auto", "fla"], help="fla: its kernels beside our form")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, help="in place of the size's own, for a CPU")
     parser.add_argument("--eager", action="store_true", help="record no CUDA graph")
     parser.add_argument("--out")
     args = parser.parse_args()
+    if unknown := set((args.mixers or "mamba").split(",")) - {*SMALL, *LARGE}:
+        parser.error(f"--mixers: {', '.join(sorted(unknown))} unknown; expected some of {', '.join(LARGE)}")
     device = torch_device(args.device)
     name = (
         torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {platform.processor() or platform.machine()}"
@@ -137,12 +157,13 @@ def main() -> None:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     print("\n".join(head), flush=True)
-    rows = []
+    lines = head
     for size in SIZES if args.size == "both" else [args.size]:
-        kinds = args.kinds.split(",") if args.kinds else None
-        rows += measure(size, kinds, device, args)
-    if args.out:
-        write_atomic(args.out, "\n".join([*head, *rows]) + "\n")
+        for row in measure(size, args.mixers.split(",") if args.mixers else None, device, args):
+            print(row, flush=True)
+            lines.append(row)
+            if args.out:
+                write_atomic(args.out, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ EXTRAS = {
     "track": ("dvc", "mlflow", "psutil"),
     "gpu": ("cuda",),
     "mamba": ("mamba_ssm",),
+    "fla": ("fla", "packaging"),
 }
 """Extra -> what is imported of it. Of several that bring a package the last one is named to people."""
 EXTRA_OF = {package: extra for extra, packages in EXTRAS.items() for package in packages}

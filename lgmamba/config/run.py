@@ -14,7 +14,7 @@ from lgmamba.tasks.configs import TaskConfig
 Told = Literal["own", "shuffled", "constant"]
 TOLD = "own: the sequence's length | controls: shuffled: in training that of another sequence, afterwards L0 | constant"
 CONSTANT = "the length told with told: constant, steps"
-ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm"]
+ScanBackend = Literal["auto", "reference", "cpu", "cpu_numba", "cuda", "mamba_ssm", "fla"]
 
 
 class AdaptiveConfig(Strict):
@@ -111,7 +111,9 @@ class ModelConfig(Strict):
         exclude_if=lambda gamma: gamma is None,
         description="γ: matrices of linear layers and embeddings start normal with standard deviation (inputs)^-γ; null: as each layer's own",
     )
-    scan_backend: ScanBackend = Field(description="backend of selective_scan; auto = the best one on the device")
+    scan_backend: ScanBackend = Field(
+        description="backend of selective_scan; auto = the best one on the device; fla: flash-linear-attention's kernels, for mixers that have one"
+    )
 
     @model_validator(mode="after")
     def _mixer_fits(self):
@@ -121,6 +123,8 @@ class ModelConfig(Strict):
             )
         if problem := self.mixer.problem(self):
             raise ValueError(problem)
+        if self.scan_backend == "fla" and (reason := self.mixer.why_no_fla(self)):
+            raise ValueError(f"scan_backend: found fla, but mixer {self.mixer.kind}: {reason}; expected auto")
         if self.adaptive is None or self.adaptive.kind == "length_token":
             return self
         if self.adaptive.kind in ("dt_bias", "both") and not self.mixer.OFFSETS:

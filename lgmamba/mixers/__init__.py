@@ -9,6 +9,7 @@
     keeping.py      mixers that only keep steps, and make something of them when they are asked
     segments.py     a sliding window for any mixer
     scans.py        recurrences in parallel, in plain torch
+    kernels.py      some of them by the kernels of flash-linear-attention, on a GPU
     sizes.py        mixers of equal size (imports no torch)
     memory.py       how long a mixer remembers as it is initialised
     <kind>/         one folder for each mixer: config.py and mixer.py

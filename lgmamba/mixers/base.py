@@ -31,6 +31,8 @@ VERBS: dict[Verb, str] = {
 }
 """Verb -> what it means."""
 EXACT = "exact"
+MOST_KEYS = 256
+"""Width of keys up to which flash-linear-attention has kernels."""
 OVERLAPPING = "segments that overlap, each read from an empty state: a state holds the last r / 2 to r steps, also where exact is asked for"
 BY_INPUT = "its decays are made of each step's input, so that no mode has a rate that stays"
 NOT_SELECTIVE = "it does not select: every step matters as much as every other, whatever it shows"
@@ -51,6 +53,7 @@ class MixerBase(Strict):
         ANSWERS: whether it has outputs for queries alone, not for steps, so that it is only for tasks that ask (`TaskBase.ASKS`).
         BOUNDED: whether a step writes in proportion to what it forgets, so that the state does not grow with how long it remembers; None
             where there is no such state, or nothing is said.
+        FLA: whether flash-linear-attention has kernels for its recurrence, which `scan_backend: fla` then takes.
         OFFSETS: whether a length-adaptive model can offset its step sizes (`adaptive.kind: dt_bias` and `both`).
     """
 
@@ -60,6 +63,7 @@ class MixerBase(Strict):
     SOURCE: ClassVar[str]
     ANSWERS: ClassVar[bool] = False
     BOUNDED: ClassVar[bool | None] = None
+    FLA: ClassVar[bool] = False
     OFFSETS: ClassVar[bool] = False
 
     @property
@@ -116,6 +120,14 @@ class MixerBase(Strict):
     def why_not(self) -> dict[Verb, str]:
         """`WHY_NOT`, where it depends on the mixer's options."""
         return self.WHY_NOT
+
+    def why_no_fla(self, model: "ModelConfig") -> str | None:
+        """Why kernels of flash-linear-attention do not compute it (`scan_backend: fla`), or None."""
+        if not self.FLA:
+            return "the kernels of flash-linear-attention compute mamba2, mamba3, gla, gated_delta and rwkv7 here, and no other"
+        if self.modes(model) > MOST_KEYS:
+            return f"the kernels of flash-linear-attention have keys of {MOST_KEYS} numbers at most, and its keys have {self.modes(model)}"
+        return None
 
     def refusal(self, verbs: Iterable[Verb]) -> str | None:
         """Why something that needs these verbs cannot be done with this mixer; None where it can."""

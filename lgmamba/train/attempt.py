@@ -19,11 +19,11 @@ from lgmamba.data.dataset import Dataset
 from lgmamba.files import file_digest, remove_parts, to_json, write_atomic
 from lgmamba.keys import train_key
 from lgmamba.mixers.contract import Mixer
+from lgmamba.mixers.kernels import resolved
 from lgmamba.mixers.memory import memory_of
 from lgmamba.model.sequences import SequenceModel
 from lgmamba.provenance import describe
 from lgmamba.records import begin, finish
-from lgmamba.scan import resolve_backend
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.track import Tracker
 from lgmamba.train.checkpoint import (
@@ -247,7 +247,7 @@ def origin(run: RunConfig, model: SequenceModel, device: torch.device) -> dict[s
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": device.type,
         "device_name": here["gpu"] if device.type == "cuda" else here["cpu"],
-        "backend": resolve_backend(run.model.scan_backend, device.type),
+        "backend": resolved(run.model.scan_backend, device.type),
         "git": here["git"],
         "versions": here["packages"],
     }

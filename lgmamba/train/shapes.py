@@ -29,7 +29,9 @@ def shape_of(run: RunConfig) -> str:
 
 def why_alone(run: RunConfig) -> str | None:
     """Why a run is only trained alone, or None: the passed part of its batches has another length at every step, or by its mixer."""
-    return "state passing" if run.train.state_passing is not None else run.model.mixer.alone
+    if run.train.state_passing is not None:
+        return "state passing"
+    return "kernels of flash-linear-attention" if run.model.scan_backend == "fla" else run.model.mixer.alone
 
 
 def check_one_shape(runs: Sequence[RunConfig]) -> None:

@@ -2,72 +2,16 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from lgmamba.mixers import scans
+from tests.mixers.recurrences import RECURRENCES, B, L, drawn
 from tests.model.models import EXACT
 
-B, L, H, P, N = 2, 70, 3, 4, 5
+SCANS = pytest.mark.parametrize("scan", RECURRENCES)
 
 
-def drawn(L: int = L, seed: int = 0) -> dict[str, Tensor]:
-    """Decays, writes, keys, queries, values and states of every kind, float64."""
-    g = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=g, dtype=torch.float64)
-
-    found = {"log_a": -F.softplus(normal(B, L, H) - 2), "log_keys": -F.softplus(normal(B, L, H, N) - 2)}
-    found |= {"b": 2 * torch.sigmoid(normal(B, L, H)), "k": F.normalize(normal(B, L, H, N), dim=-1)}
-    found["e"] = found["b"][..., None] / 2 * found["k"]
-    return found | {"q": normal(B, L, H, N), "v": normal(B, L, H, P), "h0": normal(B, H, P, N)}
-
-
-def step_by_step(step, v: Tensor, q: Tensor, h0: Tensor | None) -> tuple[Tensor, Tensor]:
-    S = v.new_zeros(len(v), H, P, N) if h0 is None else h0
-    ys = []
-    for t in range(v.shape[1]):
-        S = step(S, t)
-        ys.append(torch.einsum("bhpn,bhn->bhp", S, q[:, t]))
-    return torch.stack(ys, dim=1), S
-
-
-def ssd(d, h0):
-    def step(S, t):
-        return d["log_a"][:, t, :, None, None].exp() * S + d["v"][:, t, ..., None] * d["k"][:, t, :, None]
-
-    return step_by_step(step, d["v"], d["q"], h0), scans.ssd_scan(d["log_a"], d["k"], d["q"], d["v"], h0)
-
-
-def gla(d, h0):
-    def step(S, t):
-        return d["log_keys"][:, t, :, None].exp() * S + d["v"][:, t, ..., None] * d["k"][:, t, :, None]
-
-    return step_by_step(step, d["v"], d["q"], h0), scans.gla_scan(d["log_keys"], d["k"], d["q"], d["v"], h0)
-
-
-def delta(d, h0):
-    def step(S, t):
-        k, b = d["k"][:, t, :, None], d["b"][:, t, :, None, None]
-        return d["log_a"][:, t, :, None, None].exp() * (S - b * (S @ k.mT) @ k) + b * d["v"][:, t, ..., None] @ k
-
-    return step_by_step(step, d["v"], d["q"], h0), scans.delta_scan(d["log_a"], d["b"], d["k"], d["q"], d["v"], h0)
-
-
-def dplr(d, h0):
-    """With a key that is removed and one that is written, of which one is not the other."""
-
-    def step(S, t):
-        r, e = d["k"][:, t, :, None], d["e"][:, t, :, None]
-        kept = S * d["log_keys"][:, t, :, None].exp() - (S @ r.mT) @ e
-        return kept + d["v"][:, t, ..., None] @ d["q"].flip(1)[:, t, :, None]
-
-    found = scans.dplr_scan(d["log_keys"], d["k"], d["e"], d["q"].flip(1), d["q"], d["v"], h0)
-    return step_by_step(step, d["v"], d["q"], h0), found
-
-
-SCANS = pytest.mark.parametrize("scan", [ssd, gla, delta, dplr])
+def in_chunks(scan: str, d: dict[str, torch.Tensor], h0: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    return getattr(scans, scan)(*RECURRENCES[scan].given(d), h0)
 
 
 @SCANS
@@ -75,15 +19,15 @@ SCANS = pytest.mark.parametrize("scan", [ssd, gla, delta, dplr])
 @pytest.mark.parametrize("started", [False, True])
 def test_a_scan_in_chunks_is_its_recurrence(scan, length, started):
     d = drawn(length)
-    want, got = scan(d, d["h0"] if started else None)
-    torch.testing.assert_close(got, want, **EXACT)
+    h0 = d["h0"] if started else None
+    torch.testing.assert_close(in_chunks(scan, d, h0), RECURRENCES[scan](d, h0), **EXACT)
 
 
 @SCANS
 def test_gradients_go_through_chunks_as_through_steps(scan):
     d = {name: v.requires_grad_() for name, v in drawn().items()}
     grads = []
-    for y, S in scan(d, d["h0"]):
+    for y, S in (RECURRENCES[scan](d, d["h0"]), in_chunks(scan, d, d["h0"])):
         loss = y.square().sum() + S.sin().sum()
         grads.append(torch.autograd.grad(loss, list(d.values()), allow_unused=True))
     for want, got in zip(*grads, strict=True):
@@ -98,8 +42,8 @@ def test_long_sequences_in_single_precision_stay_by_those_in_double(scan):
     d = drawn(1600)
     d["k"] = d["k"][:, :7].repeat(1, 229, 1, 1)[:, :1600]
     d |= {"log_a": 0.01 * d["log_a"], "log_keys": 0.01 * d["log_keys"]}
-    (want, _), _ = scan(d, d["h0"])
-    _, (got, _) = scan({name: v.float() for name, v in d.items()}, d["h0"].float())
+    want, _ = RECURRENCES[scan](d, d["h0"])
+    got, _ = in_chunks(scan, {name: v.float() for name, v in d.items()}, d["h0"].float())
     assert got.dtype == torch.float32
     assert (got.double() - want).norm() / want.norm() < 1e-5
 
@@ -107,8 +51,8 @@ def test_long_sequences_in_single_precision_stay_by_those_in_double(scan):
 def test_the_strongest_decay_of_a_key_stays_in_single_precision():
     d = drawn()
     d["log_keys"] = torch.full_like(d["log_keys"], -scans.MOST_DECAY)
-    (want, _), _ = gla(d, d["h0"])
-    _, (got, _) = gla({name: v.float() for name, v in d.items()}, d["h0"].float())
+    want, _ = RECURRENCES["gla_scan"](d, d["h0"])
+    got, _ = in_chunks("gla_scan", {name: v.float() for name, v in d.items()}, d["h0"].float())
     torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
 
 

@@ -64,7 +64,7 @@ def test_snakefile_fits_on_a_page():
 
 
 def test_every_package_of_an_extra_is_known_by_the_name_under_which_it_is_imported():
-    distributions = {"PIL": "pillow", "sklearn": "scikit-learn", "cuda": "cuda-bindings"}
+    distributions = {"PIL": "pillow", "sklearn": "scikit-learn", "cuda": "cuda-bindings", "fla": "fla-core"}
     for extra, packages in EXTRAS.items():
         assert {normal(distributions.get(name, name)) for name in packages} == of_extras(extra)
     assert set(PROJECT["optional-dependencies"]) == EXTRAS.keys() | {"docs", "dev"}

@@ -29,6 +29,7 @@ class GatedDeltaConfig(MixerBase):
         "Yang et al. 2024 (arXiv:2412.06464), equation 10; negative eigenvalues: Grazzi et al. 2024 (arXiv:2411.12537)"
     )
     BOUNDED: ClassVar[bool | None] = True  # a write takes the place of what is held for its key
+    FLA: ClassVar[bool] = True
 
     kind: Literal["gated_delta"]
     heads: int = Field(ge=1, le=1024, description="heads, H")

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
+from lgmamba.mixers import kernels
 from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.conv import causal_conv1d_silu
 from lgmamba.mixers.heads import by_channel, normed_and_gated
@@ -87,7 +88,8 @@ class GatedDeltaMixer(Mixer):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
-        self.backend = config.scan_backend
+        self.backend = kernels.own(config.scan_backend)
+        self._scan = kernels.chosen(delta_scan, config.scan_backend)
         mixer, (D, N), d = config.mixer, self.shape, config.d_model
         H = mixer.heads
         self.mixed = 2 * H * N + D
@@ -140,7 +142,7 @@ class GatedDeltaMixer(Mixer):
         call, carry = self.prepare(u, state, t0, None, None)
         heads = (self.config.heads, self.config.value)
         h0 = state.memory.unflatten(1, heads) if state else None
-        y, h = delta_scan(-call.forgets, call.beta, call.k, call.q, call.v.unflatten(-1, heads), h0)
+        y, h = self._scan(-call.forgets, call.beta, call.k, call.q, call.v.unflatten(-1, heads), h0)
         out = self.finish(normed_and_gated(self.norm, y.flatten(2), call.gate))
         return out, State(h.flatten(1, 2), carry) if want_state else None
 

@@ -25,6 +25,7 @@ class GlaConfig(MixerBase):
     TITLE: ClassVar[str] = "GLA"
     SOURCE: ClassVar[str] = "Yang et al. 2024 (arXiv:2312.06635), equations 3 and 4 and section 4.4"
     BOUNDED: ClassVar[bool | None] = False
+    FLA: ClassVar[bool] = True
 
     kind: Literal["gla"]
     heads: int = Field(ge=1, le=1024, description="heads, H")

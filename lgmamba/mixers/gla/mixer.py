@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
+from lgmamba.mixers import kernels
 from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.heads import by_channel, normed_and_gated
 from lgmamba.mixers.init import scale_by_depth
@@ -70,6 +71,7 @@ class GlaMixer(Mixer):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
+        self._scan = kernels.chosen(gla_scan, config.scan_backend)
         mixer, (D, N), d = config.mixer, self.shape, config.d_model
         keys = mixer.heads * N
         self.in_proj = nn.Linear(d, 2 * keys + 2 * D, bias=False)
@@ -97,7 +99,7 @@ class GlaMixer(Mixer):
         call, _ = self.prepare(u, state, t0, None, None)
         heads = (self.config.heads, self.config.value)
         h0 = state.memory.unflatten(1, heads) if state else None
-        y, h = gla_scan(-call.forgets, call.k, call.q, call.v.unflatten(-1, heads), h0)
+        y, h = self._scan(-call.forgets, call.k, call.q, call.v.unflatten(-1, heads), h0)
         out = self.finish(normed_and_gated(self.norm, y.flatten(2), call.gate))
         return out, State(h.flatten(1, 2)) if want_state else None
 

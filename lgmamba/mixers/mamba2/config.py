@@ -34,6 +34,7 @@ class Mamba2Config(MixerBase):
     TITLE: ClassVar[str] = "Mamba-2"
     SOURCE: ClassVar[str] = "Dao & Gu 2024 (arXiv:2405.21060), section 7.1"
     BOUNDED: ClassVar[bool | None] = False
+    FLA: ClassVar[bool] = True
 
     kind: Literal["mamba2"]
     d_state: int = Field(ge=1, le=256, description="state size N")

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
+from lgmamba.mixers import kernels
 from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.conv import causal_conv1d_silu
 from lgmamba.mixers.init import init_step_bias, scale_by_depth
@@ -40,7 +41,8 @@ class Mamba2Mixer(Mixer):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
-        self.backend = config.scan_backend
+        self.backend = kernels.own(config.scan_backend)
+        self._scan = kernels.chosen(ssd_scan, config.scan_backend)
         mixer, (D, N) = config.mixer, self.shape
         H, post = D // mixer.head, mixer.post
         self.in_proj = nn.Linear(config.d_model, 2 * D + 2 * N + H, bias=False)
@@ -90,7 +92,7 @@ class Mamba2Mixer(Mixer):
         heads = x.unflatten(-1, (-1, self.config.head))  # (B, L, H, P)
         h0 = state.memory.unflatten(1, (-1, self.config.head)) if state else None
         rates = dt * A if self.decays is None else dt * A * self.decays.tapers(-A, t0, u.shape[1])
-        y, h = ssd_scan(rates, Bmat[:, :, None], Cmat[:, :, None], dt[..., None] * heads, h0)
+        y, h = self._scan(rates, Bmat[:, :, None], Cmat[:, :, None], dt[..., None] * heads, h0)
         y = (y + self.D[:, None] * heads).flatten(2).to(x.dtype) * F.silu(z)
         return self.finish(y), State(h.flatten(1, 2), carry) if want_state else None
 

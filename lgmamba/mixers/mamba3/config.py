@@ -26,6 +26,7 @@ class Mamba3Config(MixerBase):
     TITLE: ClassVar[str] = "Mamba-3"
     SOURCE: ClassVar[str] = "arXiv:2603.15569, propositions 1 and 4, equations 5 and 6, section 3.4; softplus for -A"
     BOUNDED: ClassVar[bool | None] = False
+    FLA: ClassVar[bool] = True
 
     kind: Literal["mamba3"]
     d_state: int = Field(ge=1, le=256, description="state size N")

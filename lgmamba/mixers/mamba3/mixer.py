@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
+from lgmamba.mixers import kernels
 from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.heads import by_channel
 from lgmamba.mixers.init import init_step_bias, scale_by_depth
@@ -116,6 +117,7 @@ class Mamba3Mixer(Mixer):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
+        self._scan = kernels.chosen(ssd_scan, config.scan_backend)
         mixer, (D, N) = config.mixer, self.shape
         H, R = D // mixer.head, mixer.rank
         self.sizes = [D, D, R * N, R * N, H, H, H, mixer.pairs]
@@ -173,7 +175,7 @@ class Mamba3Mixer(Mixer):
         for out in range(R):
             parts = []
             for i in range(R):
-                y, h = ssd_scan(-forgets, k[:, :, i], q[:, :, out], scale * x[:, :, i], h0 if i == 0 else None)
+                y, h = self._scan(-forgets, k[:, :, i], q[:, :, out], scale * x[:, :, i], h0 if i == 0 else None)
                 parts.append(y - later * (q[:, :, out] * k[:, :, i]).sum(-1, keepdim=True) * x[:, :, i])
                 ends += [h] if out == 0 else []  # what an input has written, whoever reads it
             ys.append(sum(parts[1:], parts[0]).flatten(2))

@@ -27,6 +27,7 @@ class Rwkv7Config(MixerBase):
     TITLE: ClassVar[str] = "RWKV-7"
     SOURCE: ClassVar[str] = "Peng et al. 2025 (arXiv:2503.14456), section 4; without the residual of values over layers"
     BOUNDED: ClassVar[bool | None] = False  # the key that is removed and the key that is written differ
+    FLA: ClassVar[bool] = True
 
     kind: Literal["rwkv7"]
     width: Width = Field(description="channels of keys and values, D; d_model in the release")

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
+from lgmamba.mixers import kernels
 from lgmamba.mixers.contract import Mixer, State
 from lgmamba.mixers.heads import by_channel
 from lgmamba.mixers.paced import PacedCall, Walk, gains
@@ -90,6 +91,7 @@ class Rwkv7Mixer(Mixer):
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__(config, layer)
+        self._scan = kernels.chosen(dplr_scan, config.scan_backend)
         mixer, (D, N), d = config.mixer, self.shape, config.d_model
         self.mix = nn.Parameter(torch.empty(len(MIXED), d))
         self.r_proj, self.k_proj, self.v_proj = (nn.Linear(d, D, bias=False) for _ in range(3))
@@ -157,7 +159,7 @@ class Rwkv7Mixer(Mixer):
         call, carry = self.prepare(u, state, t0, None, None)
         heads = (-1, self.shape[1])
         h0 = state.memory.unflatten(1, heads) if state else None
-        found = dplr_scan(
+        found = self._scan(
             -call.forgets, call.kappa, call.removes * call.kappa, call.k, call.r, call.v.unflatten(-1, heads), h0
         )
         out = self.finish(self._normed(found[0].flatten(2), call))

@@ -1,0 +1,90 @@
+"""Kernels of flash-linear-attention (fla) against recurrences step by step: outputs, last states and all gradients."""
+
+import pytest
+import torch
+
+from lgmamba.config.run import ModelConfig
+from lgmamba.mixers import kernels, sizes
+from lgmamba.mixers.registry import build_mixer
+from lgmamba.mixers.table import configured
+from tests.mixers.recurrences import RECURRENCES, drawn
+
+REASON = kernels.unavailable("cuda")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(REASON is not None, reason=f"fla: {REASON}"),
+    pytest.mark.filterwarnings(
+        "ignore"
+    ),  # fla warns of float32 on platforms that it does not name, and Triton of its own
+]
+EPS = {torch.float32: 2**-10, torch.bfloat16: 2**-7}
+"""Distance of neighbouring numbers around 1 in the type of the kernels' products; that of float32 is TF32."""
+ROUNDINGS = 4
+"""By so many of these a result may be off, in its root mean square: products, states between chunks, results and their gradients are
+rounded, and each is off by half of one at most."""
+WIDTHS = {"narrow": (17, 8), "wide": (104, 52)}
+"""P and N, of the small and the large gated DeltaNet."""
+
+
+def relative_rms(got: torch.Tensor, want: torch.Tensor) -> float:
+    return float((got.double() - want.double()).square().mean().sqrt() / want.double().square().mean().sqrt())
+
+
+@pytest.mark.parametrize("dtype", EPS, ids=str)
+@pytest.mark.parametrize("started", [False, True], ids=["empty", "started"])
+@pytest.mark.parametrize("length", [1, 33, 130])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scan", RECURRENCES)
+def test_a_kernel_is_its_recurrence(scan, width, length, started, dtype):
+    P, N = WIDTHS[width]
+    d = {name: v.cuda() for name, v in drawn(length, P=P, N=N).items()}
+    found = []
+    for wide in (True, False):
+        leaves = {name: (v if wide else v.float()).requires_grad_() for name, v in d.items()}
+        h0 = leaves["h0"] if started else None
+        if wide:
+            y, S = RECURRENCES[scan](leaves, h0)
+        else:
+            with torch.autocast("cuda", torch.bfloat16, enabled=dtype is torch.bfloat16):
+                y, S = getattr(kernels, scan)(*RECURRENCES[scan].given(leaves), h0)
+        loss = y.square().sum() + S.sin().sum()
+        grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        found.append({"y": y, "S": S} | {f"d{name}": g for name, g in zip(leaves, grads, strict=True) if g is not None})
+    want, got = found
+    assert got.keys() == want.keys()
+    off = {name: relative_rms(got[name], want[name]) / EPS[dtype] for name in want if want[name].any()}
+    assert max(off.values()) < ROUNDINGS, off
+
+
+SERVED = [(size, name) for size in ("SMALL", "LARGE") for name in getattr(sizes, size)]
+SERVED = [(size, name) for size, name in SERVED if configured(getattr(sizes, size)[name]).FLA]
+
+
+def in_two_pieces(mixer, u: torch.Tensor, hook) -> dict[str, torch.Tensor]:
+    """Outputs, the last state, and gradients of everything."""
+    first, state, _ = mixer(u[:, :33], hook=hook)
+    second, state, _ = mixer(u[:, 33:], state, t0=33, hook=hook)
+    found = {"first": first, "second": second}
+    found |= {f"state {i}": v for i, v in enumerate(state.tensors)}
+    loss = torch.cat([first, second], dim=1).square().sum() + state.memory.sin().sum()
+    leaves = {"u": u} | dict(mixer.named_parameters())
+    grads = torch.autograd.grad(loss, list(leaves.values()))
+    return found | {f"d{name}": g for name, g in zip(leaves, grads, strict=True)}
+
+
+@pytest.mark.parametrize(("size", "name"), SERVED, ids=str)
+def test_a_mixer_by_kernels_is_the_mixer_step_by_step(size, name):
+    """In two pieces, neither of which is whole chunks; under a hook it takes its steps one after the other."""
+    d = {"SMALL": 16, "LARGE": 256}[size]
+    values = {"d_model": d, "n_layer": 2, "mixer": getattr(sizes, size)[name], "adaptive": None, "scan_backend": "fla"}
+    generator = torch.Generator().manual_seed(1)
+    torch.manual_seed(0)
+    mixer = build_mixer(ModelConfig.model_validate(values), 1)
+    with torch.no_grad():
+        for p in mixer.parameters():  # off the start, where the out-projection of RWKV-7 is zero
+            p += 0.5 * d**-0.5 * torch.randn(p.shape, generator=generator)
+    mixer = mixer.cuda()
+    u = torch.randn(2, 103, d, generator=generator).cuda().requires_grad_()
+    want, got = in_two_pieces(mixer, u, lambda call: call), in_two_pieces(mixer, u, None)
+    off = {key: relative_rms(got[key], want[key]) / EPS[torch.float32] for key in want if want[key].any()}
+    assert max(off.values()) < ROUNDINGS, off
