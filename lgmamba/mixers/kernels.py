@@ -19,6 +19,7 @@ Glossary: `lgmamba.mixers`; H heads, P width of values, N of keys.
 
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -71,8 +72,10 @@ def unavailable(device: str) -> str | None:
     if not torch.cuda.is_available():
         return "torch sees no NVIDIA GPU here"
     try:
-        for module, function in WHERE.values():
-            getattr(importlib.import_module(module), function)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # what it says of versions is no reason, also where warnings are errors
+            for module, function in WHERE.values():
+                getattr(importlib.import_module(module), function)
     except Exception as e:  # a version without a kernel, or a Triton that it does not fit
         return f"flash-linear-attention is installed and cannot be used ({type(e).__name__}: {e}); {install(NAME)}"
     return None

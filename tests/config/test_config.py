@@ -11,6 +11,7 @@ from lgmamba.config.base import ConfigError, validate
 from lgmamba.config.overlays import merge
 from lgmamba.config.run import RunConfig, ScanBackend
 from lgmamba.config.study import Params, load_params
+from lgmamba.mixers import kernels
 from lgmamba.scan.api import BACKENDS
 from lgmamba.tasks.draw.config import OrderName
 from lgmamba.tasks.draw.orders import ORDERS
@@ -144,13 +145,13 @@ def test_overrides_go_over_the_preset_which_goes_over_params(tmp_path):
 
 def test_every_choice_of_the_configuration_is_implemented_and_back():
     assert tuple(ORDERS) == get_args(OrderName)
-    assert set(get_args(ScanBackend)) == {"auto", *BACKENDS}
+    assert set(get_args(ScanBackend)) == {"auto", *BACKENDS, kernels.NAME}
 
 
 def test_the_comment_on_scan_backend_lists_the_backends_that_exist():
     line = next(line for line in PARAMS.read_text().splitlines() if line.strip().startswith("scan_backend:"))
     listed = re.findall(r"\w+", line.partition("#")[2].partition(";")[0])
-    assert set(listed) == {"auto", *BACKENDS}
+    assert set(listed) == {"auto", *BACKENDS, kernels.NAME}
 
 
 def test_derived_sizes():
