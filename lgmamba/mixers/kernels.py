@@ -73,7 +73,7 @@ def unavailable(device: str) -> str | None:
         return "torch sees no NVIDIA GPU here"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what else is not installed; where warnings are errors that would be a reason
+            warnings.simplefilter("ignore")  # of what else is not installed: as errors they would be a reason
             for module, function in WHERE.values():
                 getattr(importlib.import_module(module), function)
     except Exception as e:  # a version without a kernel, or a Triton that it does not fit
