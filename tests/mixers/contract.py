@@ -78,6 +78,9 @@ ROWS = {
     "rglru without convolution": Row(
         {"kind": "rglru", "width": 6, "blocks": 3, "conv": "none"}, rglru, 84 + 24 + 12 + 6 + 42
     ),
+    "rglru whose first step is written whole": Row(
+        {"kind": "rglru", "width": 6, "blocks": 2, "first": "one"}, rglru, 84 + 30 + 36 + 12 + 6 + 42
+    ),
     "mingru": Row({"kind": "mingru", "hidden": 5}, mingru, 70 + 30),
     "mamba3": Row({"kind": "mamba3", "d_state": 5, "head": 4}, mamba3, 382),
     "mamba3 with two inputs and outputs a head": Row(

@@ -111,7 +111,8 @@ def rglru(m: Mixer, u: Tensor) -> Tensor:
     for t, now in enumerate(x.unbind(1)):
         r, i = torch.sigmoid(now @ gate_a + m.gate_bias[0]), torch.sigmoid(now @ gate_x + m.gate_bias[1])
         a = torch.sigmoid(-m.Lam) ** (8 * r)
-        h = a * h + (1 - a**2).sqrt() * (i * now)
+        whole = m.config.first == "one" and t == 0
+        h = a * h + (1 if whole else (1 - a**2).sqrt()) * (i * now)
         ys.append(F.gelu(z[:, t]) * h)
     return m.out_proj(torch.stack(ys, dim=1))
 

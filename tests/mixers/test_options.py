@@ -8,8 +8,10 @@ from lgmamba.mixers.mamba.config import MambaConfig
 from lgmamba.mixers.mamba.mixer import MambaMixer
 from lgmamba.mixers.rglru.config import HYBRID
 from lgmamba.mixers.rglru.mixer import RglruMixer
+from lgmamba.model.runner import run_sequence
+from lgmamba.remedies.assemble.remedy import assemble
 from tests.mixers.contract import ROWS, Row, build, inputs
-from tests.model.models import BASE, EXACT, config, exact
+from tests.model.models import BASE, EXACT, L0, G, K, along, config, exact
 
 
 def mamba(**options) -> Row:
@@ -73,3 +75,50 @@ def test_every_third_layer_of_griffin_is_local_attention():
     seen = (model.blocks[2].mixer(changed)[0] - model.blocks[2].mixer(x)[0]).abs().amax((0, 2))
     assert (seen[:3] > 1e-6).all() and not seen[3:].any()
     assert model.config.mixer.refusal(["state"]) == f"no state: {HYBRID}"
+
+
+def first_step(first: str) -> RglruMixer:
+    return build(
+        Row({"kind": "rglru", "width": 6, "blocks": 2, "conv": "none", "first": first}, ROWS["rglru"].oracle, 0)
+    )
+
+
+def test_the_first_step_of_an_empty_state_is_written_whole_after_every_reset_and_in_every_segment():
+    """As in the released code, which starts anew so at every boundary; a masked step is none."""
+    same, one, u = first_step("same"), first_step("one"), inputs(9)
+    assert not torch.allclose(one(u)[0][:, 0], same(u)[0][:, 0])
+    share = one(u[:, :1])[1].memory / same(u[:, :1])[1].memory
+    torch.testing.assert_close(1 / share, one_minus(same, u[:, :1])[..., None], **EXACT)
+    _, state, _ = one(u[:, :4])
+    again, end, _ = one(u[:, 4:], state, t0=4, hook=lambda call: call.reset())
+    fresh, other, _ = one(u[:, 4:])
+    torch.testing.assert_close(again, fresh, **EXACT)
+    torch.testing.assert_close(end.tensors, other.tensors, **EXACT)
+    windowed = one(u, hook=lambda call: call.window(4, "overlap"))[0]
+    torch.testing.assert_close(windowed[:, 6:8], one(u[:, 4:])[0][:, 2:4], **EXACT)  # segments of 4 start every 2 steps
+    late = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1, 1], dtype=torch.bool)[:, None]
+    torch.testing.assert_close(one(u, hook=lambda call: call.mask(late))[0][:, 2:], one(u[:, 2:])[0], **EXACT)
+
+
+def one_minus(mixer: RglruMixer, u: torch.Tensor) -> torch.Tensor:
+    """sqrt(1 - a^2) of a single step, (B, D)."""
+    call, _ = mixer.prepare(u, None, 0, None, None)
+    return (1 - call.retained()[:, 0, :, 0] ** 2).sqrt()
+
+
+@pytest.mark.parametrize("first", ["same", "one"])
+def test_what_is_assembled_from_windows_starts_each_as_training_does(first):
+    """Every window is read from an empty state, so that a first step that is written whole is so in each of them."""
+    mixer = {"kind": "rglru", "width": 12, "blocks": 2, "first": first}
+    model = exact(mixer=mixer).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.rand(2, G, K, generator=generator, dtype=torch.float64)
+    cells = torch.arange(2 * L0).expand(2, -1) % G
+    found = assemble(model, along(patches, cells), [2 * L0], "stream")
+    windows = [
+        run_sequence(model, along(patches, cells[:, at]), [L0], "stream", 7)[:, 0]
+        for at in (slice(0, L0), slice(L0, None))
+    ]
+    both = torch.stack(windows)
+    assert (both.min(0).values - 1e-9 <= found[:, 0]).all() and (found[:, 0] <= both.max(0).values + 1e-9).all()
+    assert not torch.allclose(both[0], both[1])

@@ -73,13 +73,17 @@ class AttentionConfig(MixerBase):
 
     @property
     def supports(self) -> dict[Verb, str]:
-        if self.position in ("rope", "alibi"):
+        if self.position == "alibi":
+            return self.SUPPORTS | {"decay": "slopes of the bias by distance; no factors by mode, as it has no memory"}
+        if self.position == "rope":
             return self.SUPPORTS
         return {verb: how for verb, how in self.SUPPORTS.items() if verb != "slow"}
 
     @property
     def why_not(self) -> dict[Verb, str]:
-        if self.position in ("rope", "alibi"):
+        if self.position == "alibi":
+            return {verb: why for verb, why in self.WHY_NOT.items() if verb != "decay"}
+        if self.position == "rope":
             return self.WHY_NOT
         if self.position == "nope":
             return self.WHY_NOT | {"slow": "without positions there is no pace of time"}

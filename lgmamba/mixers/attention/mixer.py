@@ -15,6 +15,7 @@ What goes on from piece to piece are keys and values of all steps, a state that 
 steps, counted by their numbers whatever is dropped between them, and as many go on, at the start closed ones. Glossary: `lgmamba.mixers`; H heads.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -41,6 +42,7 @@ class AttentionCall(GrowingCall):
         q, k, v: (B, L, d), before they are rotated.
         z: (B, L, d) what stands beside the attention.
         position: (B, L) of each step, float.
+        change: function of the slopes of alibi, (heads, 1, 1), or None.
     """
 
     PER_STEP: ClassVar[tuple[str, ...]] = ("q", "k", "v", "z", "position", "index", "open")
@@ -49,6 +51,13 @@ class AttentionCall(GrowingCall):
     v: Tensor
     z: Tensor
     position: Tensor
+    change: Callable[[Tensor], Tensor] | None = None
+
+    def decay(self, s: Factor | Callable[[Tensor], Tensor]) -> Self:
+        """Of alibi alone: with the distance x a step is looked at exp(-slope x) as much as one that is as like, a rate by distance."""
+        f = s if callable(s) else lambda slopes: slopes * (s.to(slopes) if isinstance(s, Tensor) else s)
+        g = self.change
+        return replace(self, change=f if g is None else lambda slopes: f(g(slopes)))
 
     def slow(self, s: Factor) -> Self:
         if isinstance(s, Tensor):
@@ -156,7 +165,9 @@ class AttentionMixer(Mixer):
             bias = seen
             if self.config.position == "alibi":
                 away = (call.position[:, rows, None] - position[:, None, :stop])[:, None]
-                bias = (-self._slopes(away) * away).masked_fill(~seen, -torch.inf).to(q.dtype)
+                slopes = self._slopes(away)
+                slopes = slopes if call.change is None else call.change(slopes)
+                bias = (-slopes * away).masked_fill(~seen, -torch.inf).to(q.dtype)
             at = q[:, :, rows], k[:, :, :stop], v[:, :, :stop]
             found.append(F.scaled_dot_product_attention(*at, attn_mask=bias))
         if self.local is not None:

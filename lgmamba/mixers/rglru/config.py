@@ -51,6 +51,11 @@ class RglruConfig(MixerBase):
         "paper",
         description="where a starts, uniform in [0.9, 0.999]: a^8, as the paper has it, or a, as the released code",
     )
+    first: Literal["same", "one"] = Field(
+        "same",
+        exclude_if=lambda first: first == "same",  # files without it stay what they are, to the byte
+        description="how the first step of an empty state is written: same: times sqrt(1 - a^2), as every other; one: as it is (released code)",
+    )
 
     @property
     def title(self) -> str:
@@ -59,6 +64,7 @@ class RglruConfig(MixerBase):
     @property
     def description(self) -> str:
         more = ", without its short convolution" if self.conv == "none" else ""
+        more += ", the first step written whole" if self.first == "one" else ""
         if self.attention is not None:
             more += f", every third layer attention over the last {self.attention.window} steps"
         return f"state {self.width}{more}"

@@ -8,8 +8,11 @@ That is Hawk. With `attention` every third layer is local attention instead, whi
 queries, where the paper shares one, and with the SwiGLU of kind attention beside it, where its MLPs are layers of their own.
 
 Where time runs s times as fast a_t becomes a_t^s and the factor of what is written follows by itself, so that the variance of the
-state stays; `decay` changes a_t alone. The first step of a sequence is written like every other (the released code does not
-multiply it by the root). Lam starts so that a^8 is uniform in [0.9, 0.999] at r = 1; the released code has a itself there.
+state stays; `decay` changes a_t alone. The first step of a sequence is written like every other; with `first: one`, as in the released
+code, it is not multiplied by the root, so that what it writes is that of many steps: this is so after every reset, at the start of every
+window and of what is assembled, and of the first step that is not masked. Whether there was one is held.
+
+Lam starts so that a^8 is uniform in [0.9, 0.999] at r = 1; the released code has a itself there.
 Glossary: `lgmamba.mixers`; D channels, W width of the convolution.
 """
 
@@ -42,11 +45,12 @@ def share_written(forgotten: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class RglruCall(PacedCall):
-    """h_t = exp(-pace_t r_t change(rate)) h_(t-1) + wrote_t sqrt(1 - exp(-2 pace_t r_t rate)) x_t.
+    """h_t = exp(-pace_t r_t change(rate)) h_(t-1) + wrote_t sqrt(1 - exp(-2 pace_t r_t rate)) x_t; or wrote_t x_t at the first.
 
     Attributes:
         x: (B, L, D) input times its gate i; z: (B, L, D) the other branch; r: (B, L, D) recurrence gate.
         rate: (D,) 8 softplus(Lam).
+        whole: whether the first step that is not masked is written as it is; then held is (B, D), 1 where there was one, else 0.
     """
 
     OWN: ClassVar[tuple[str, ...]] = ("x", "z", "r")
@@ -55,6 +59,7 @@ class RglruCall(PacedCall):
     z: Tensor
     r: Tensor
     rate: Tensor
+    whole: bool
 
     def enter(self, g: Tensor) -> Self:
         return replace(self, x=self.x * g)
@@ -70,10 +75,16 @@ class RglruCall(PacedCall):
 
     def walk(self) -> Walk:
         rates, h = self.rates()[:, 0], self.start(len(self.rate), 1)[..., 0]
+        begun = self.held[0] if self.held else torch.zeros_like(h)
         for now in self.each():
             score = now.pace * now.r
-            h = torch.exp(-score * rates) * h + share_written(score * self.rate) * now.wrote * now.x
-            yield now.seen * h * now.z, h[..., None], ()
+            share = share_written(score * self.rate)
+            if self.whole:
+                read = now.pace != 0
+                share = torch.where(read & (begun == 0), torch.ones_like(share), share)
+                begun = torch.where(read, torch.ones_like(begun), begun)
+            h = torch.exp(-score * rates) * h + share * now.wrote * now.x
+            yield now.seen * h * now.z, h[..., None], (begun,) if self.whole else ()
 
 
 class RglruMixer(Mixer):
@@ -104,6 +115,10 @@ class RglruMixer(Mixer):
         """The last W - 1 inputs of the short convolution, (B, W - 1, D)."""
         return () if self.conv1d is None else ((self.config.d_conv - 1, self.shape[0]),)
 
+    def holds(self) -> tuple[tuple[int, ...], ...]:
+        """Whether a step was read in each channel, (B, D), where the first is another."""
+        return (self.shape[:1],) if self.config.first == "one" else ()
+
     def prepare(
         self, u: Tensor, state: State | None, t0: int, dt_offset: Tensor | None, target_length: Tensor | None
     ) -> tuple[RglruCall, tuple[Tensor, ...]]:
@@ -120,7 +135,7 @@ class RglruMixer(Mixer):
         wide = torch.promote_types(self.Lam.dtype, torch.float32)
         x, z, r = (v.to(wide) for v in (i * x, F.gelu(z), r))
         rate = POWER * F.softplus(self.Lam.to(wide))
-        tensors = {"x": x, "z": z, "r": r, "rate": rate, **gains(*u.shape[:2], x)}
+        tensors = {"x": x, "z": z, "r": r, "rate": rate, "whole": self.config.first == "one", **gains(*u.shape[:2], x)}
         return RglruCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), carry
 
     def fast(
@@ -129,10 +144,15 @@ class RglruMixer(Mixer):
         """In parallel."""
         call, carry = self.prepare(u, state, t0, None, None)
         forgotten = call.r * call.rate
-        h = diag_scan(torch.exp(-forgotten), share_written(forgotten) * call.x, state.memory[..., 0] if state else None)
-        return self.finish(h * call.z), State(h[:, -1, :, None], carry) if want_state else None
+        share, held = share_written(forgotten), ()
+        if call.whole:
+            begun = call.held[0] if call.held else torch.zeros_like(share[:, 0])
+            first = torch.where(begun == 0, torch.ones_like(begun), share[:, 0])
+            share, held = torch.cat([first[:, None], share[:, 1:]], dim=1), (torch.ones_like(begun),)
+        h = diag_scan(torch.exp(-forgotten), share * call.x, state.memory[..., 0] if state else None)
+        return self.finish(h * call.z), State(h[:, -1, :, None], (*carry, *held)) if want_state else None
 
-    def recur(self, call: RglruCall) -> tuple[Tensor, Tensor, tuple[()]]:
+    def recur(self, call: RglruCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         return call.read_all()
 
     def finish(self, y: Tensor) -> Tensor:

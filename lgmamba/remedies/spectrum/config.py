@@ -91,4 +91,6 @@ class SpectrumConfig(RemedyEntry):
         if self.form == "clip":
             return frozenset({"decay", "eigenmodes"})
         acts: frozenset[Verb] = frozenset({"decay"})
+        if self.scope in ("mode", "channel_mode"):
+            acts |= {"state"}  # whose modes have the factors
         return acts | CLOSED_FORM if "closed_form" in (self.calibrate, self.start) else acts
