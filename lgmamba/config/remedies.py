@@ -184,7 +184,7 @@ def check_mixers(entries: Remedies, runs: Mapping[str, RunConfig]) -> None:
     controls = frozenset().union(*CONTROL_VERBS.values())
     for run, config in runs.items():
         for i, entry in enumerate(entries):
-            if not isinstance(entry, Combination) and (reason := config.model.mixer.refusal(entry.requires)):
+            if not isinstance(entry, Combination) and (reason := entry.refusal(config.model.mixer)):
                 raise ValueError(
                     f"remedies.{i}: found {entry.name!r} of kind {entry.kind}, but run {run!r} has mixer {config.model.mixer.kind}, "
                     f"which has {reason}; expected remedies that it supports, or remedy_evaluation.runs without {run!r}"

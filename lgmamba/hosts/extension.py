@@ -85,7 +85,7 @@ def refusal(host: Host, entry: Entry, generates: bool) -> str | None:
             return NO_TEXT[key]
     if generates and (entry.kind, entry.form_name) in NO_GENERATION:
         return NO_GENERATION[entry.kind, entry.form_name]
-    if (reason := host.config.mixer.refusal(entry.requires)) is not None:
+    if (reason := entry.refusal(host.config.mixer)) is not None:
         return reason
     if entry.kind == "window" and entry.form == "exact":
         held = 4 * round(entry.r * host.L0) * host.config.channels * host.config.modes

@@ -54,6 +54,7 @@ class MixerBase(Strict):
         BOUNDED: whether a step writes in proportion to what it forgets, so that the state does not grow with how long it remembers; None
             where there is no such state, or nothing is said.
         FLA: whether flash-linear-attention has kernels for its recurrence, which `scan_backend: fla` then takes.
+        PHASES: whether steps turn phases of the memory, and calls can leave these as they are where time is slowed (`Call.slow_rates`).
         OFFSETS: whether a length-adaptive model can offset its step sizes (`adaptive.kind: dt_bias` and `both`).
     """
 
@@ -64,6 +65,7 @@ class MixerBase(Strict):
     ANSWERS: ClassVar[bool] = False
     BOUNDED: ClassVar[bool | None] = None
     FLA: ClassVar[bool] = False
+    PHASES: ClassVar[bool] = False
     OFFSETS: ClassVar[bool] = False
 
     @property

@@ -103,6 +103,10 @@ class Call:
         """s broadcasts to (B, L, channels); 1 is the identity, bit for bit."""
         raise NotImplementedError
 
+    def slow_rates(self, s: Factor) -> Self:
+        """As `slow`, but for the phases that steps turn, which they turn as ever; of mixers that have `PHASES`."""
+        raise NotImplementedError
+
     def decay(self, s: Factor | Callable[[Tensor], Tensor]) -> Self:
         """s: a factor on the rates, broadcast to (channels, modes), or a function of them."""
         raise NotImplementedError

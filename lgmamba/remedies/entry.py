@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from lgmamba.config.base import Name, Strict
 from lgmamba.config.task import Invariance
-from lgmamba.mixers.base import Verb
+from lgmamba.mixers.base import MixerBase, Verb
 
 Mode = Literal["prefix", "stream"]
 Calibrate = Literal["none", "zeroth_order", "gradient", "closed_form"]
@@ -60,6 +60,10 @@ class RemedyEntry(Strict):
     def requires(self) -> frozenset[Verb]:
         """The verbs that it acts with, and is calibrated with."""
         raise NotImplementedError
+
+    def refusal(self, mixer: MixerBase) -> str | None:
+        """Why it cannot act on a mixer; None where it can."""
+        return mixer.refusal(self.requires)
 
     @property
     def invariance(self) -> Invariance | None:

@@ -86,6 +86,9 @@ ROWS = {
     "mamba3 with two inputs and outputs a head": Row(
         {"kind": "mamba3", "d_state": 4, "head": 4, "rank": 2}, mamba3, 6 * (24 + 16 + 9 + 1) + 8 + 48 + 6 + 72 + 72
     ),
+    "mamba3 normed before the gate": Row(
+        {"kind": "mamba3", "d_state": 5, "head": 4, "out_norm": "pre_gate_grouped"}, mamba3, 382 + 12
+    ),
     "gla": Row({"kind": "gla", "heads": 2, "key": 3, "value": 4, "rank": 2}, gla, 250),
     "gated_delta": Row({"kind": "gated_delta", "heads": 2, "key": 3, "value": 4}, gated_delta, 328),
     "gated_delta with negative eigenvalues": Row(

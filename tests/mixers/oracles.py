@@ -258,8 +258,11 @@ def gated_delta(m: Mixer, u: Tensor) -> Tensor:
     return m.out_proj(torch.cat(heads, dim=-1) * F.silu(gate))
 
 
-def mamba3(m: Mixer, u: Tensor) -> Tensor:
-    """arXiv:2603.15569, equation 6, with B and C rotated by the summed angles (proposition 4), head by head; MIMO: appendix C."""
+def mamba3(m: Mixer, u: Tensor, pace: float = 1.0, spin: float = 1.0) -> Tensor:
+    """arXiv:2603.15569, equation 6, with B and C rotated by the summed angles (proposition 4), head by head; MIMO: appendix C.
+
+    Time runs `pace` times as fast, and phases turn `spin` times as fast.
+    """
     (D, N), H, R = m.shape, len(m.D), m.config.rank
     z, x, b, c, dd, aa, tr, th = m.in_proj(u).split(m.sizes, dim=-1)
     one = torch.ones(R, D, dtype=u.dtype)
@@ -270,8 +273,9 @@ def mamba3(m: Mixer, u: Tensor) -> Tensor:
         S, angle, before, ys = u.new_zeros(len(u), D // H, N), 0, u.new_zeros(len(u), D // H, N), []
         for t in range(u.shape[1]):
             dt, lam = F.softplus(dd[:, t, h] + m.dt_bias[h])[:, None], torch.sigmoid(tr[:, t, h])[:, None, None]
+            angle = angle + torch.pi * torch.tanh(th[:, t]) * dt * spin
+            dt = dt * pace
             a = torch.exp(-dt * F.softplus(aa[:, t, h])[:, None])[..., None]
-            angle = angle + torch.pi * torch.tanh(th[:, t]) * dt
             now, queries = 0, []
             for r in range(R):
                 bias_k, bias_q = (bias[h] if R == 1 else bias[r, h] for bias in (m.bias_B, m.bias_C))
@@ -283,6 +287,8 @@ def mamba3(m: Mixer, u: Tensor) -> Tensor:
             y = 0
             for r, q in enumerate(queries):
                 read = (S @ q[..., None])[..., 0] + m.D[h] * (w_x[r] * x[:, t])[:, at]
+                if m.norm_out is not None:
+                    read = m.norm_out[at] * read / (read.square().mean(-1, keepdim=True) + 1e-5).sqrt()
                 y = y + w_o[r, at] * read * F.silu((w_z[r] * z[:, t])[:, at])
             ys.append(y)
         outputs.append(torch.stack(ys, dim=1))

@@ -1,5 +1,7 @@
 """Options of mixers: what they change, and that files without them stay what they are."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from lgmamba.mixers.rglru.mixer import RglruMixer
 from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.assemble.remedy import assemble
 from tests.mixers.contract import ROWS, Row, build, inputs
+from tests.mixers.oracles import mamba3
 from tests.model.models import BASE, EXACT, L0, G, K, along, config, exact
 
 
@@ -122,3 +125,30 @@ def test_what_is_assembled_from_windows_starts_each_as_training_does(first):
     both = torch.stack(windows)
     assert (both.min(0).values - 1e-9 <= found[:, 0]).all() and (found[:, 0] <= both.max(0).values + 1e-9).all()
     assert not torch.allclose(both[0], both[1])
+
+
+@pytest.mark.parametrize(
+    "name", ["mamba3", "mamba3 with two inputs and outputs a head", "mamba3 normed before the gate"]
+)
+def test_mamba3_is_slowed_with_its_phases_or_without_them(name):
+    mixer, u = build(ROWS[name]), inputs()
+    with_phases, without = (
+        mixer(u, hook=hook)[0] for hook in (lambda call: call.slow(0.6), lambda call: call.slow_rates(0.6))
+    )
+    torch.testing.assert_close(with_phases, mamba3(mixer, u, pace=0.6, spin=0.6), **EXACT)
+    torch.testing.assert_close(without, mamba3(mixer, u, pace=0.6, spin=1.0), **EXACT)
+    assert not torch.allclose(without, with_phases)
+    mask = torch.tensor([1, 0, 1, 1, 0, 0, 1], dtype=torch.bool)[:, None]
+    masked = mixer(u, hook=lambda call: call.slow_rates(0.6).mask(mask))[0]
+    dropped = mixer(u[:, mask[:, 0]], hook=lambda call: call.slow_rates(0.6))[0]
+    torch.testing.assert_close(masked[:, mask[:, 0]], dropped, **EXACT)
+
+
+def test_a_head_that_is_normed_before_its_gate_is_of_one_size_however_large_its_state():
+    mixer, u = build(ROWS["mamba3 normed before the gate"]), inputs()
+    plain = mixer(u)[0]
+    grown = mixer(u, hook=lambda call: replace(call, x=100 * call.x))[0]
+    torch.testing.assert_close(grown, plain, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        mixer.norm_out.zero_()
+    assert not mixer(u)[0].any()

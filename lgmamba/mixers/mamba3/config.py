@@ -27,6 +27,7 @@ class Mamba3Config(MixerBase):
     SOURCE: ClassVar[str] = "arXiv:2603.15569, propositions 1 and 4, equations 5 and 6, section 3.4; softplus for -A"
     BOUNDED: ClassVar[bool | None] = False
     FLA: ClassVar[bool] = True
+    PHASES: ClassVar[bool] = True
 
     kind: Literal["mamba3"]
     d_state: int = Field(ge=1, le=256, description="state size N")
@@ -39,6 +40,11 @@ class Mamba3Config(MixerBase):
         le=64,
         exclude_if=lambda rank: rank == 1,  # files without it stay what they are, to the byte
         description="inputs and outputs of a head, R; 1: SISO, more: MIMO",
+    )
+    out_norm: Literal["none", "pre_gate_grouped"] = Field(
+        "none",
+        exclude_if=lambda norm: norm == "none",
+        description="none, as in the paper's pure models | pre_gate_grouped: RMSNorm of each head before its gate, as in its hybrids (table 9)",
     )
     dt_min: float = Field(0.001, gt=0, description="smallest step size at initialisation")
     dt_max: float = Field(0.1, gt=0, description="largest step size at initialisation")
@@ -57,6 +63,7 @@ class Mamba3Config(MixerBase):
     @property
     def description(self) -> str:
         more = f", {self.rank} inputs and outputs a head" if self.rank > 1 else ""
+        more += ", heads normed before the gate" if self.out_norm == "pre_gate_grouped" else ""
         return f"heads of {self.head} channels, state {self.d_state}, {2 * self.pairs} of it rotated{more}"
 
     def problem(self, model: "ModelConfig") -> str | None:

@@ -3,7 +3,7 @@
     z, x, B, C, dd, aa, tr, th = W_in u;   B, C through RMSNorm, plus a bias for each head (ones at the start); no convolution
     dt = softplus(dd + bias),   A_t = -softplus(aa) <= -1e-4,   lam = sigmoid(tr),   phi_t = pi tanh(th) dt   for each head
     S_t = a_t R(-phi_t) (S_(t-1) + (1 - lam_t) dt_t W_(t-1)) + lam_t dt_t W_t,   W_t = x_t B_t^T,   a_t = exp(dt_t A_t)
-    out = W_out ((S_t C_t + Dskip x_t) SiLU(z_t))
+    out = W_out ((S_t C_t + Dskip x_t) SiLU(z_t));   with out_norm RMSNorm(S_t C_t + Dskip x_t) by head in its place
 
 With R inputs and outputs a head (MIMO, their appendix C) there are R of B and C, and of x and z by learned factors:
 
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers import kernels
-from lgmamba.mixers.contract import Mixer, State
+from lgmamba.mixers.contract import Factor, Mixer, State
 from lgmamba.mixers.heads import by_channel
 from lgmamba.mixers.init import init_step_bias, scale_by_depth
 from lgmamba.mixers.norm import RMSNorm
@@ -40,6 +40,8 @@ from lgmamba.mixers.scans import ssd_scan
 
 LEAST_RATE = 1e-4
 """-A is not below it."""
+NORM_EPS = 1e-5
+"""Added to the mean square of a head, as in the release."""
 
 
 def rotated(v: Tensor, angles: Tensor) -> Tensor:
@@ -60,10 +62,11 @@ class Mamba3Call(PacedCall):
         B, C: (B, L, R, H, N), not rotated.
         dt, rate, lam: (B, L, H) step size, -A, and the share that is written at once.
         turn: (B, L, pairs) pi tanh(th), the angle of a step of size 1.
-        skip: (D,); out: (R, D) w_o, or None where R is 1.
+        spin: (B, L, 1 or D) how fast phases turn: as the pace, unless they were left as they are; 0 masks a step.
+        skip: (D,); out: (R, D) w_o, or None where R is 1; norm: (D,) weights of the norm by head, or None.
     """
 
-    OWN: ClassVar[tuple[str, ...]] = ("x", "z", "B", "C", "dt", "rate", "lam", "turn")
+    OWN: ClassVar[tuple[str, ...]] = ("x", "z", "B", "C", "dt", "rate", "lam", "turn", "spin")
 
     x: Tensor
     z: Tensor
@@ -73,11 +76,23 @@ class Mamba3Call(PacedCall):
     rate: Tensor
     lam: Tensor
     turn: Tensor
+    spin: Tensor
     skip: Tensor
     out: Tensor | None
+    norm: Tensor | None
 
     def enter(self, g: Tensor) -> Self:
         return replace(self, x=self.x * (g[..., None, :] if g.ndim > 1 else g))
+
+    def slow(self, s: Factor) -> Self:
+        slowed = super().slow(s)
+        return replace(slowed, spin=self.spin * (s.to(self.spin) if isinstance(s, Tensor) else s))
+
+    def slow_rates(self, s: Factor) -> Self:
+        return super().slow(s)
+
+    def mask(self, m: Tensor) -> Self:
+        return replace(super().mask(m), spin=self.spin * m)
 
     def score(self) -> Tensor:
         return self.pace * by_channel(self.dt * self.rate, self.x.shape[-1], 2)
@@ -95,15 +110,19 @@ class Mamba3Call(PacedCall):
             B, C = by_channel(now.B, D, 2), by_channel(now.C, D, 2)  # (B, R, D, N)
             step = (now.pace * dt)[..., None]  # (B, D, 1)
             left = torch.exp(-now.pace[..., None] * self.changed((dt * rate)[..., None]))
-            wrote, turn = (now.x[..., None] * B).sum(1), -step * now.turn[:, None]
+            wrote, turn = (now.x[..., None] * B).sum(1), -(now.spin * dt)[..., None] * now.turn[:, None]
             late = torch.exp(-step * rate[..., None]) * (1 - lam[..., None]) * step * rotated(pending, turn)
             S = left * rotated(S, turn) + now.wrote[:, None] * (late + lam[..., None] * step * wrote)
             pending = torch.where(now.pace[..., None] == 0, pending, wrote)
             y = (S[:, None] * now.seen[:, None, None] * C).sum(-1) + self.skip * now.x
-            yield self.joined(y * F.silu(now.z)), S, (pending,)
+            yield self.gated(y, now.z), S, (pending,)
 
-    def joined(self, y: Tensor) -> Tensor:
-        """Outputs of a head as one: (..., R, D) -> (..., D)."""
+    def gated(self, y: Tensor, z: Tensor) -> Tensor:
+        """Normed where the layer norms, gated, and outputs of a head as one: (..., R, D) -> (..., D)."""
+        if self.norm is not None:
+            heads = y.unflatten(-1, (self.dt.shape[-1], -1))
+            y = (heads * torch.rsqrt(heads.square().mean(-1, keepdim=True) + NORM_EPS)).flatten(-2) * self.norm
+        y = y * F.silu(z)
         return y[..., 0, :] if self.out is None else (y * self.out).sum(-2)
 
 
@@ -132,6 +151,7 @@ class Mamba3Mixer(Mixer):
         self.dt_bias = nn.Parameter(torch.empty(H))
         init_step_bias(self.dt_bias, mixer.dt_min, mixer.dt_max)
         self.D = nn.Parameter(torch.ones(H))
+        self.norm_out = nn.Parameter(torch.ones(D)) if mixer.out_norm == "pre_gate_grouped" else None
         self.out_proj = nn.Linear(D, config.d_model, bias=False)
         scale_by_depth(config.n_layer, self.out_proj.weight)
 
@@ -152,7 +172,13 @@ class Mamba3Mixer(Mixer):
             x, z = x * self.w_x, z * self.w_z
         tensors = {"x": x, "z": z, "B": B, "C": C, "dt": F.softplus(dd + self.dt_bias), "lam": torch.sigmoid(tr)}
         tensors |= {"rate": F.softplus(aa).clamp(min=LEAST_RATE), "turn": math.pi * torch.tanh(th)}
-        tensors |= {"skip": by_channel(self.D, self.shape[0], 0), "out": self.w_o, **gains(*u.shape[:2], x)}
+        tensors |= {
+            "skip": by_channel(self.D, self.shape[0], 0),
+            "out": self.w_o,
+            "norm": self.norm_out,
+            **gains(*u.shape[:2], x),
+        }
+        tensors["spin"] = tensors["pace"]
         return Mamba3Call(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
 
     def fast(
@@ -180,7 +206,7 @@ class Mamba3Mixer(Mixer):
                 ends += [h] if out == 0 else []  # what an input has written, whoever reads it
             ys.append(sum(parts[1:], parts[0]).flatten(2))
         y = torch.stack(ys, dim=2) + call.skip * call.x  # (B, L, R, D)
-        result = self.finish(call.joined(y * F.silu(call.z)))
+        result = self.finish(call.gated(y, call.z))
         if not want_state:
             return result, None
         memory = rotated(sum(ends[1:], ends[0]), -angles[:, -1, 0, :, None]).flatten(1, 2)

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.mixers.base import Verb
+from lgmamba.mixers.base import MixerBase, Verb
 from lgmamba.remedies.entry import (
     CLOSED_FORM,
     Above0,
@@ -48,6 +48,11 @@ class StepSizeConfig(RemedyEntry):
     start: Start = "one"
     bounds: Bounds = None
     factor: Above0 | None = Field(None, description="s at the longest calibration length, where nothing is calibrated")
+    phase: bool = Field(
+        True,
+        exclude_if=lambda phase: phase,  # files without it stay what they are, to the byte
+        description="false: phases that a step turns (Mamba-3) are left as they are, which may hold what was counted by them",
+    )
 
     @model_validator(mode="after")
     def _complete(self):
@@ -93,6 +98,10 @@ class StepSizeConfig(RemedyEntry):
 
     @property
     def description(self) -> str:
+        return self._factors + ("" if self.phase else ", phases as they are")
+
+    @property
+    def _factors(self) -> str:
         if self.form in ("layer", "channel"):
             return f"s dt by {self.form}, {how_found(self.calibrate, self.factor, self.start, self.bounds)}"
         if self.form == "norm":
@@ -101,6 +110,12 @@ class StepSizeConfig(RemedyEntry):
         if self.calibrate != "none":
             return f"dt times ({ratio})^p by layer, {how_found(self.calibrate, None)}"
         return f"dt times {ratio}" if self.power == 1 else f"dt times ({ratio})^{self.power:g}"
+
+    def refusal(self, mixer: MixerBase) -> str | None:
+        reason = super().refusal(mixer)
+        if reason is None and not self.phase and not mixer.PHASES:
+            return "no phases that could be left as they are (phase: false)"
+        return reason
 
     @property
     def requires(self) -> frozenset[Verb]:

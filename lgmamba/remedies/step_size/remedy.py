@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lgmamba.mixers.contract import Call, Hook
+from lgmamba.mixers.contract import Call, Factor, Hook
 from lgmamba.model.reading import AnyReadable, Sizes
 from lgmamba.model.runner import MakeHook
 from lgmamba.remedies.base import Schedule, constant_schedule, power_schedule, steps_of
@@ -24,25 +24,33 @@ from lgmamba.remedies.step_size.config import StepSizeConfig
 
 
 def scale_step_sizes(
-    schedule: Schedule | Sequence[Schedule] | None = None, per_layer: Sequence[float | Tensor] | None = None
+    schedule: Schedule | Sequence[Schedule] | None = None,
+    per_layer: Sequence[float | Tensor] | None = None,
+    phase: bool = True,
 ) -> Hook:
     """dt <- s_layer s(t) dt.
 
     Args:
         schedule: factors by step, (L,) or (L, D), one schedule for all layers or one for each; None for 1.
         per_layer: one entry for each layer, a number or (D,); None for 1. Calibrated for one length: use them in prefix mode.
+        phase: whether phases that a step turns are slowed too.
     """
 
     def hook(call: Call) -> Call:
         if schedule is not None:
             s = (schedule if callable(schedule) else schedule[call.layer])(steps_of(call))
-            call = call.slow(s.reshape(len(s), -1))
-        return call if per_layer is None else call.slow(per_layer[call.layer])
+            call = slowed(call, s.reshape(len(s), -1), phase)
+        return call if per_layer is None else slowed(call, per_layer[call.layer], phase)
 
     return hook
 
 
-def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None = None) -> Hook:
+def slowed(call: Call, s: Factor, phase: bool) -> Call:
+    """Time runs s times as fast; phases too, or as ever."""
+    return call.slow(s) if phase else call.slow_rates(s)
+
+
+def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None = None, phase: bool = True) -> Hook:
     """dt_d <- dt_d Q_d / S_d(T): in every channel the cumulative step of the whole sequence becomes that of the training length.
 
     Prefix mode, for T > L0.
@@ -51,6 +59,7 @@ def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None =
         budgets: Q (D,) for each layer, the mean cumulative step over L0, from `cumulative_steps`.
         totals: S(T) (D,) for each layer, its mean over calibration sequences of length T; None for that of the sequence itself,
             which must then be read in one piece.
+        phase: as of `scale_step_sizes`.
     Raises:
         ValueError: when called, if totals are None and the sequence is not read in one piece.
     """
@@ -60,7 +69,7 @@ def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None =
             raise ValueError(f"the sum over the sequence needs it in one piece; this piece starts after step {call.t0}")
         score = call.score()
         total = score.sum(1, keepdim=True) if totals is None else totals[call.layer].to(score)
-        return call.slow(budgets[call.layer].to(score) / total)
+        return slowed(call, budgets[call.layer].to(score) / total, phase)
 
     return hook
 
@@ -80,20 +89,24 @@ def factor_hooks(entry: StepSizeConfig, factors: LengthFactors, config: Sizes) -
         return by_layer(factors, entry.scope, config)
 
     schedules = [lambda t, n=n: of_layers(factors.at_each(t))[n] for n in range(config.n_layer)]
-    return lambda T: scale_step_sizes(schedules) if T is None else scale_step_sizes(per_layer=of_layers(factors.at(T)))
+    return lambda T: (
+        scale_step_sizes(schedules, phase=entry.phase)
+        if T is None
+        else scale_step_sizes(per_layer=of_layers(factors.at(T)), phase=entry.phase)
+    )
 
 
 def _power(entry: StepSizeConfig, factors: Tensor, L0: int) -> Hook:
     """dt (L0 / t)^(p f), f one of `factors` (M,) for each layer."""
-    return scale_step_sizes([power_schedule(L0, entry.power * f) for f in factors])
+    return scale_step_sizes([power_schedule(L0, entry.power * f) for f in factors], phase=entry.phase)
 
 
-def _norm_hook(values: Any, T: int) -> Hook:
+def _norm_hook(entry: StepSizeConfig, values: Any, T: int) -> Hook:
     budgets, totals = (
         [torch.tensor(v, dtype=torch.float64) for v in found]
         for found in (values["budgets"], values["T"][str(T)]["totals"])
     )
-    return norm_step_sizes(budgets, totals)
+    return norm_step_sizes(budgets, totals, entry.phase)
 
 
 def build(entry: StepSizeConfig, values: Any, model: AnyReadable, last: int) -> Parts:
@@ -101,11 +114,11 @@ def build(entry: StepSizeConfig, values: Any, model: AnyReadable, last: int) -> 
     if entry.form in ("layer", "channel"):
         return {"make_hook": given_or_found(entry, values, model, last, factor_hooks)}
     if entry.form == "norm":
-        return {"make_hook": lambda T: None if T <= L0 else _norm_hook(values, T)}
+        return {"make_hook": lambda T: None if T <= L0 else _norm_hook(entry, values, T)}
     if entry.form == "uniform":
-        return {"make_hook": lambda T: scale_step_sizes(constant_schedule(L0, T, entry.power))}
+        return {"make_hook": lambda T: scale_step_sizes(constant_schedule(L0, T, entry.power), phase=entry.phase)}
     if values is None:
-        return {"make_hook": lambda T: scale_step_sizes(power_schedule(L0, entry.power))}
+        return {"make_hook": lambda T: scale_step_sizes(power_schedule(L0, entry.power), phase=entry.phase)}
     (found,) = values["T"].values()
     return {"make_hook": lambda T: _power(entry, torch.tensor(found["factors"], dtype=torch.float64), L0)}
 
