@@ -91,3 +91,10 @@ def at(tree: Any, path: tuple) -> Any:
 
 def dotted(path: tuple) -> str:
     return ".".join(str(part) for part in path)
+
+
+def with_mixer(mixer: dict, **more) -> dict:
+    """A study one of whose runs has another mixer."""
+    wrong = values(remedy_evaluation={"runs": ["other"]}, probes={"runs": ["plain"]}, **more)
+    wrong["runs"]["other"] = {"model": {"mixer": mixer, "adaptive": None, "d_model": 12}}
+    return wrong

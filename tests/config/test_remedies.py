@@ -11,8 +11,8 @@ from lgmamba.config.study import Params, load_params
 from lgmamba.remedies.configs import MODES
 from lgmamba.tasks.configs import Kinds
 from tests.config.studies import PARAMS, ROOT, error, study, values
-from tests.remedies.entries import ALL, FORMS
-from tests.remedies.entries import values as entry
+from tests.remedies.contract import ALL, FORMS
+from tests.remedies.contract import values as entry
 
 BOTH = ("prefix", "stream")
 SPECTRUM = ("spectrum", "mult")

@@ -10,7 +10,7 @@ from lgmamba.hosts.errors import HostError
 from lgmamba.hosts.extension import refusal, wanted
 from lgmamba.hosts.host import Host
 from tests.hosts.models import L0, make, tokens
-from tests.remedies.entries import ALL, values
+from tests.remedies.contract import ALL, values
 
 POWER = {"kind": "step_size", "form": "power", "mode": "stream"}
 LAYER = {"kind": "step_size", "form": "layer", "mode": "prefix", "calibrate": "gradient"}

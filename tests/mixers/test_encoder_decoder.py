@@ -19,7 +19,7 @@ from lgmamba.train.checkpoint import load_model
 from tests.mixers.contract import PART
 from tests.mixers.oracles import mamba
 from tests.model.models import BASE
-from tests.remedies.entries import ALL, entry
+from tests.remedies.contract import ALL, entry
 from tests.tasks.contract import TASKS
 from tests.tasks.queried.tiny import ENCODER_DECODER, EXACT, RUN, exact_model, task_of, tiny_run
 from tests.train.tiny import CPU, history, shared_digits, train_at

@@ -1,113 +1,18 @@
-"""Every entry of the table, calibrated and read: the identity up to L0, something else beyond it, and nothing of the future."""
-
-from functools import cache
+"""What is made of an entry: factors that calibration finds and where they reach, combinations, ablations, and what is still written."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from lgmamba.config.remedies import CalibrationConfig, Combination
+from lgmamba.config.remedies import Combination
 from lgmamba.mixers.contract import gather_steps
-from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.base import chain, cuts_every, piecewise
-from lgmamba.remedies.calibration import CalibrationSet
-from lgmamba.remedies.configs import Entry
-from lgmamba.remedies.read import read_with, record_vanilla, still_written
+from lgmamba.remedies.read import record_vanilla, still_written
 from lgmamba.remedies.registry import build, calibrate, control_remedies
 from lgmamba.remedies.remedy import Remedy
 from lgmamba.tasks.draw.config import DrawConfig
-from lgmamba.tasks.draw.model import PatchMamba
-from lgmamba.tasks.draw.orders import visiting_order
-from lgmamba.tasks.draw.sequences import DrawSequences
-from tests.model.models import EXACT, L0, G, K, along, draw_task, exact, told
-from tests.remedies.entries import ALL, entry
-
-B, LAST = 4, 40
-SHORT, LONG = [1, 3, L0], [L0 + 1, 2 * L0, LAST]
-MODELS = {"plain": {}, "told": {"adaptive": told(beyond="clamp")}}
-
-
-@cache
-def model(name: str = "plain") -> PatchMamba:
-    return exact(**MODELS[name]).requires_grad_(False)
-
-
-@cache
-def images(seed: int = 0, n: int = B) -> tuple[Tensor, Tensor, Tensor]:
-    """All patches (B, G, K), visiting orders (B, LAST) and random scores (B, LAST)."""
-    generator = torch.Generator().manual_seed(seed)
-    patches = torch.rand(n, G, K, generator=generator, dtype=torch.float64)
-    cells = visiting_order("replacement", 2, 3, n, LAST, generator)
-    return patches, cells, torch.rand(n, LAST, generator=generator)
-
-
-def calibration_set(name: str, **config) -> CalibrationSet:
-    patches, cells, _ = images(seed=1, n=6)
-    targets = torch.rand(6, *model(name).shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    how = CalibrationConfig(**{"images": 6, "steps": 3, "lengths": [2, 5]} | config)
-    return CalibrationSet(
-        model(name), draw_task(), DrawSequences(targets, patches, cells), how, [*SHORT, *LONG], 7, seed=0
-    )
-
-
-@cache
-def remedy(key: tuple[str, str], mode: str, name: str = "plain", **more) -> Remedy:
-    return built(entry(key, mode, **more), name)
-
-
-def built(tried: Entry, name: str = "plain") -> Remedy:
-    values = {tried.name: calibrate(tried, calibration_set(name)).values} if tried.calibrated else {}
-    return build(tried, [tried], values, model(name), 5 * L0)
-
-
-def read(found: Remedy, steps: list[int], name: str = "plain", chunk: int = 7, some=slice(None)) -> Tensor:
-    patches, cells, random_scores = images()
-    return read_with(model(name), found, along(patches[some], cells[some]), random_scores[some], steps, chunk)
-
-
-@cache
-def vanilla(mode: str, steps: tuple[int, ...], name: str = "plain") -> Tensor:
-    patches, cells, _ = images()
-    return run_sequence(model(name), along(patches, cells), list(steps), mode, 7)
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
-def test_up_to_the_training_length_nothing_changes_and_beyond_it_something_does(key, mode, name):
-    found, plain = read(remedy(key, mode, name), SHORT + LONG, name), vanilla(mode, (*SHORT, *LONG), name)
-    torch.testing.assert_close(found[:, : len(SHORT)], plain[:, : len(SHORT)], **EXACT)
-    assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-4
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_controls_are_the_identity_up_to_the_training_length(name):
-    for control in control_remedies(model(name), DrawConfig):
-        found, plain = read(control, SHORT + LONG, name), vanilla(control.mode, (*SHORT, *LONG), name)
-        torch.testing.assert_close(found[:, : len(SHORT)], plain[:, : len(SHORT)], **EXACT)
-        assert (found[:, -1] - plain[:, -1]).abs().max() > 1e-4
-
-
-@pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
-def test_how_steps_are_grouped_and_what_is_read_with_an_image_changes_nothing(key, mode):
-    found = read(remedy(key, mode), LONG)
-    torch.testing.assert_close(read(remedy(key, mode), LONG, chunk=1), found, **EXACT)
-    torch.testing.assert_close(read(remedy(key, mode), LONG, chunk=LAST), found, **EXACT)
-    if key != ("decimamba", "random"):  # whose steps are drawn for a batch
-        alone = read(remedy(key, mode), LONG, some=slice(1, 2))
-        torch.testing.assert_close(alone, found[1:2], **EXACT)
-
-
-@pytest.mark.parametrize(("key", "mode"), ALL, ids=str)
-def test_nothing_after_a_step_has_an_effect_on_it(key, mode):
-    patches, cells, random_scores = images()
-    other = cells.clone()
-    other[:, 2 * L0 :] = (other[:, 2 * L0 :] + 1) % G
-    steps = [L0 + 1, 2 * L0]
-    found = remedy(key, mode)
-    last = [*steps, LAST]  # a stream is read to its end, so that the changed steps are read too
-    one, two = (read_with(model(), found, along(patches, c), random_scores, last, 7) for c in (cells, other))
-    torch.testing.assert_close(two[:, :2], one[:, :2], rtol=0, atol=0)
-    assert not torch.equal(two[:, 2], one[:, 2])
+from tests.model.models import EXACT, L0, along
+from tests.remedies.contract import LAST, LONG, SHORT, calibration_set, entry, images, model, read, remedy, vanilla
 
 
 @pytest.mark.parametrize(

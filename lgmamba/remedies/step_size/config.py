@@ -48,10 +48,10 @@ class StepSizeConfig(RemedyEntry):
     start: Start = "one"
     bounds: Bounds = None
     factor: Above0 | None = Field(None, description="s at the longest calibration length, where nothing is calibrated")
-    phase: bool = Field(
-        True,
-        exclude_if=lambda phase: phase,  # files without it stay what they are, to the byte
-        description="false: phases that a step turns (Mamba-3) are left as they are, which may hold what was counted by them",
+    phase: Literal["slowed", "kept"] = Field(
+        "slowed",
+        exclude_if=lambda phase: phase == "slowed",  # files without it stay what they are, to the byte
+        description="of phases that a step turns (Mamba-3): slowed like the rest, or kept, so that what was counted by them still is",
     )
 
     @model_validator(mode="after")
@@ -98,7 +98,7 @@ class StepSizeConfig(RemedyEntry):
 
     @property
     def description(self) -> str:
-        return self._factors + ("" if self.phase else ", phases as they are")
+        return self._factors + ("" if self.phase == "slowed" else ", phases as they are")
 
     @property
     def _factors(self) -> str:
@@ -113,8 +113,8 @@ class StepSizeConfig(RemedyEntry):
 
     def refusal(self, mixer: MixerBase) -> str | None:
         reason = super().refusal(mixer)
-        if reason is None and not self.phase and not mixer.PHASES:
-            return "no phases that could be left as they are (phase: false)"
+        if reason is None and self.phase == "kept" and not mixer.PHASES:
+            return "no phases that could be left as they are (phase: kept)"
         return reason
 
     @property

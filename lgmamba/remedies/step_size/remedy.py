@@ -7,7 +7,7 @@ Scaling before softplus would be another, non-linear operation. Glossary: `lgmam
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,18 +22,20 @@ from lgmamba.remedies.longmamba.filters import StepSizeRecorder
 from lgmamba.remedies.remedy import Kind, Parts
 from lgmamba.remedies.step_size.config import StepSizeConfig
 
+Phase = Literal["slowed", "kept"]
+
 
 def scale_step_sizes(
     schedule: Schedule | Sequence[Schedule] | None = None,
     per_layer: Sequence[float | Tensor] | None = None,
-    phase: bool = True,
+    phase: Phase = "slowed",
 ) -> Hook:
     """dt <- s_layer s(t) dt.
 
     Args:
         schedule: factors by step, (L,) or (L, D), one schedule for all layers or one for each; None for 1.
         per_layer: one entry for each layer, a number or (D,); None for 1. Calibrated for one length: use them in prefix mode.
-        phase: whether phases that a step turns are slowed too.
+        phase: whether phases that a step turns are slowed like the rest, or kept.
     """
 
     def hook(call: Call) -> Call:
@@ -45,12 +47,12 @@ def scale_step_sizes(
     return hook
 
 
-def slowed(call: Call, s: Factor, phase: bool) -> Call:
+def slowed(call: Call, s: Factor, phase: Phase) -> Call:
     """Time runs s times as fast; phases too, or as ever."""
-    return call.slow(s) if phase else call.slow_rates(s)
+    return call.slow(s) if phase == "slowed" else call.slow_rates(s)
 
 
-def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None = None, phase: bool = True) -> Hook:
+def norm_step_sizes(budgets: Sequence[Tensor], totals: Sequence[Tensor] | None = None, phase: Phase = "slowed") -> Hook:
     """dt_d <- dt_d Q_d / S_d(T): in every channel the cumulative step of the whole sequence becomes that of the training length.
 
     Prefix mode, for T > L0.
