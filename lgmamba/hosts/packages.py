@@ -5,7 +5,7 @@ Glossary: `lgmamba.hosts`.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from lgmamba.mixers.base import VERBS, Verb
 @dataclass(frozen=True)
 class HostMixer:
     """What a host's layers support: every verb, but for what attention layers in between would undo."""
+
+    PHASES: ClassVar[bool] = False
 
     kind: str
     hybrid: bool

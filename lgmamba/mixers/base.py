@@ -5,7 +5,7 @@ so that one remedy serves every mixer that supports the verbs it is written in.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from lgmamba.config.base import Strict
 
@@ -40,6 +40,15 @@ NOT_SELECTIVE = "it does not select: every step matters as much as every other, 
 RECURRENT: dict[Verb, str] = dict.fromkeys(("slow", "decay", "write", "read", "mask", "keep", "state", "reset"), EXACT)
 RECURRENT |= {"window": OVERLAPPING}
 """What a mixer supports that reads one step after the other and keeps a memory of them; each says where it differs."""
+
+
+class Refuses(Protocol):
+    """A mixer, or the layers of a language model, as remedies ask them."""
+
+    PHASES: ClassVar[bool]
+
+    def refusal(self, verbs: Iterable[Verb]) -> str | None:
+        """As of `MixerBase`."""
 
 
 class MixerBase(Strict):

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from lgmamba.config.base import Name, Strict
 from lgmamba.config.task import Invariance
-from lgmamba.mixers.base import MixerBase, Verb
+from lgmamba.mixers.base import Refuses, Verb
 
 Mode = Literal["prefix", "stream"]
 Calibrate = Literal["none", "zeroth_order", "gradient", "closed_form"]
@@ -61,7 +61,7 @@ class RemedyEntry(Strict):
         """The verbs that it acts with, and is calibrated with."""
         raise NotImplementedError
 
-    def refusal(self, mixer: MixerBase) -> str | None:
+    def refusal(self, mixer: Refuses) -> str | None:
         """Why it cannot act on a mixer; None where it can."""
         return mixer.refusal(self.requires)
 

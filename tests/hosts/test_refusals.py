@@ -27,6 +27,7 @@ LAYER = {"kind": "step_size", "form": "layer", "mode": "prefix", "calibrate": "g
         (LAYER, {"calibrate": tokens(2, 30)}, r"expected 8 windows of 49 tokens.*found 0 windows"),
         ({"kind": "assemble", "mode": "stream"}, {}, "puts a picture together"),
         ({"kind": "step_size", "form": "norm", "mode": "prefix"}, {}, "tabulated for a few lengths"),
+        (POWER | {"phase": "kept"}, {}, "no phases that could be left as they are"),
         ([], {}, "found no remedy"),
     ],
 )

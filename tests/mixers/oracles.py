@@ -139,28 +139,30 @@ def lstm(m: Mixer, u: Tensor) -> Tensor:
     return m.out_proj(torch.stack(hs, dim=1))
 
 
-def attention(m: Mixer, u: Tensor) -> Tensor:
-    """One query after the other, head by head."""
+def attention(m: Mixer, u: Tensor, pace: float = 1.0) -> Tensor:
+    """One query after the other, head by head; step t has the position pace t, between two rows of a table on the line between them."""
     H, d, L, position = m.config.heads, u.shape[2], u.shape[1], m.config.position
     added = torch.zeros(L, d, dtype=u.dtype)
     if position == "absolute":
-        added = torch.stack([m.table[min(t, len(m.table) - 1)] for t in range(1, L + 1)])
+        table = torch.cat([m.table, m.table[-1:]])
+        at = [min(pace * t, len(m.table) - 1) for t in range(1, L + 1)]
+        added = torch.stack([(1 - p % 1) * table[int(p)] + p % 1 * table[int(p) + 1] for p in at])
     elif position == "sinusoid":
         for t in range(L):
             for i in range(d):
-                angle = torch.tensor((t + 1) / 10000 ** ((i - i % 2) / d), dtype=u.dtype)
+                angle = torch.tensor(pace * (t + 1) / 10000 ** ((i - i % 2) / d), dtype=u.dtype)
                 added[t, i] = angle.cos() if i % 2 else angle.sin()
     x, outputs = u + added, []
     q, k, v = (part.unflatten(-1, (H, -1)) for part in m.qkv(x).chunk(3, dim=-1))
     if position == "rope":
-        q, k = (torch.stack([rotary(part[:, t], t + 1) for t in range(L)], dim=1) for part in (q, k))
+        q, k = (torch.stack([rotary(part[:, t], pace * (t + 1)) for t in range(L)], dim=1) for part in (q, k))
     for t in range(L):
         heads = []
         for h in range(H):
             seen = slice(max(0, t + 1 - (m.config.local or L)), t + 1)
             scores = (k[:, seen, h] @ q[:, t, h, :, None])[..., 0] / (d // H) ** 0.5
             if position == "alibi":
-                scores = scores - 2.0 ** (-8 * (h + 1) / H) * torch.arange(t, -1, -1, dtype=u.dtype)
+                scores = scores - pace * 2.0 ** (-8 * (h + 1) / H) * torch.arange(t, -1, -1, dtype=u.dtype)
             heads.append((scores.softmax(-1)[:, None] @ v[:, seen, h])[:, 0])
         outputs.append(m.out_proj(torch.cat(heads, dim=-1)))
     y = torch.stack(outputs, dim=1) + added
@@ -170,7 +172,7 @@ def attention(m: Mixer, u: Tensor) -> Tensor:
     return y
 
 
-def rotary(v: Tensor, t: int) -> Tensor:
+def rotary(v: Tensor, t: float) -> Tensor:
     """v (B, H, width) as complex numbers of neighbouring entries, turned by t 10000^(-2 i / width)."""
     width = v.shape[-1]
     angles = t * 10000.0 ** (-torch.arange(0, width, 2, dtype=v.dtype) / width)

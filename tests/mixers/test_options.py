@@ -13,7 +13,7 @@ from lgmamba.mixers.rglru.mixer import RglruMixer
 from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.assemble.remedy import assemble
 from tests.mixers.contract import ROWS, Row, build, inputs
-from tests.mixers.oracles import mamba3
+from tests.mixers.oracles import attention, mamba3
 from tests.model.models import BASE, EXACT, L0, G, K, along, config, exact
 
 
@@ -152,3 +152,24 @@ def test_a_head_that_is_normed_before_its_gate_is_of_one_size_however_large_its_
     with torch.no_grad():
         mixer.norm_out.zero_()
     assert not mixer(u)[0].any()
+
+
+@pytest.mark.parametrize("pace", [0.6, 1.7])
+@pytest.mark.parametrize("position", ["rope", "alibi", "sinusoid", "absolute"])
+def test_attention_is_slowed_by_positions_in_between_and_no_pace_of_time_without_positions(position, pace):
+    mixer, u = build(ROWS[f"attention {position}"]), inputs()
+    slowed = mixer(u, hook=lambda call: call.slow(pace))[0]
+    torch.testing.assert_close(slowed, attention(mixer, u, pace), **EXACT)
+    assert not torch.allclose(slowed, mixer(u)[0])
+    assert "slow" not in build(ROWS["attention nope"]).config.supports
+
+
+def test_alibi_forgets_faster_with_steeper_slopes_as_with_a_faster_pace():
+    mixer, u = build(ROWS["attention alibi"]), inputs()
+    steeper = mixer(u, hook=lambda call: call.decay(1.7))[0]
+    torch.testing.assert_close(steeper, attention(mixer, u, 1.7), **EXACT)
+    squared = mixer(u, hook=lambda call: call.decay(lambda slopes: slopes**2))[0]
+    one = build(Row(ROWS["attention alibi"].mixer | {"heads": 1}, attention, 0))  # of one head, whose slope is 2^-8
+    by_rate = one(u, hook=lambda call: call.decay(lambda slopes: slopes**2))[0]
+    torch.testing.assert_close(by_rate, attention(one, u, 2.0**-8), **EXACT)
+    assert not torch.allclose(squared, mixer(u)[0])

@@ -73,21 +73,23 @@ class AttentionConfig(MixerBase):
 
     @property
     def supports(self) -> dict[Verb, str]:
+        if self.position == "nope":
+            return {verb: how for verb, how in self.SUPPORTS.items() if verb != "slow"}
         if self.position == "alibi":
             return self.SUPPORTS | {"decay": "slopes of the bias by distance; no factors by mode, as it has no memory"}
-        if self.position == "rope":
-            return self.SUPPORTS
-        return {verb: how for verb, how in self.SUPPORTS.items() if verb != "slow"}
+        if self.position == "absolute":
+            return self.SUPPORTS | {
+                "slow": f"{self.SUPPORTS['slow']}, between two rows of the table on the line between them"
+            }
+        return self.SUPPORTS
 
     @property
     def why_not(self) -> dict[Verb, str]:
         if self.position == "alibi":
             return {verb: why for verb, why in self.WHY_NOT.items() if verb != "decay"}
-        if self.position == "rope":
-            return self.WHY_NOT
-        if self.position == "nope":
-            return self.WHY_NOT | {"slow": "without positions there is no pace of time"}
-        return self.WHY_NOT | {"slow": f"{self.position} positions enter before the projections, where no hook acts"}
+        return self.WHY_NOT | (
+            {"slow": "without positions there is no pace of time"} if self.position == "nope" else {}
+        )
 
     def problem(self, model: "ModelConfig") -> str | None:
         if model.d_model % self.heads:

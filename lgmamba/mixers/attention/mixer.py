@@ -42,15 +42,19 @@ class AttentionCall(GrowingCall):
         q, k, v: (B, L, d), before they are rotated.
         z: (B, L, d) what stands beside the attention.
         position: (B, L) of each step, float.
+        u: (B, L, d) input of a layer that adds positions to it, else (B, L, 0).
+        projected: what a layer that adds positions makes of u and positions: q, k, v and z; None of others.
         change: function of the slopes of alibi, (heads, 1, 1), or None.
     """
 
-    PER_STEP: ClassVar[tuple[str, ...]] = ("q", "k", "v", "z", "position", "index", "open")
+    PER_STEP: ClassVar[tuple[str, ...]] = ("q", "k", "v", "z", "position", "u", "index", "open")
     q: Tensor
     k: Tensor
     v: Tensor
     z: Tensor
     position: Tensor
+    u: Tensor
+    projected: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None
     change: Callable[[Tensor], Tensor] | None = None
 
     def decay(self, s: Factor | Callable[[Tensor], Tensor]) -> Self:
@@ -62,7 +66,8 @@ class AttentionCall(GrowingCall):
     def slow(self, s: Factor) -> Self:
         if isinstance(s, Tensor):
             s = s.to(self.position).expand(*self.shape, -1)[..., 0] if s.ndim else s.to(self.position)
-        return replace(self, position=self.position * s)
+        slowed = replace(self, position=self.position * s)
+        return slowed if self.projected is None else replace(slowed, **self.projected(self.u, slowed.position))
 
 
 class AttentionMixer(Mixer):
@@ -113,27 +118,36 @@ class AttentionMixer(Mixer):
         B, L, _ = u.shape
         wide = torch.promote_types(self.qkv.weight.dtype, torch.float32)
         index = torch.arange(t0 + 1, t0 + L + 1, device=u.device, dtype=wide)
-        added = self._added(index)
+        adds = self.layer == 0 and self.config.position in ("absolute", "sinusoid")
+        made = self._projected(u, index if adds else None)
+        index = index.expand(B, L)
+        made |= {"position": index, "index": index, "open": torch.ones_like(index), "u": u if adds else u[..., :0]}
+        more = {"reach": self.local, "projected": self._projected if adds else None}
+        given = {"layer": self.layer, "t0": t0, "target_length": target_length, **self.before(state)}
+        return AttentionCall(**given, **made, **more), ()
+
+    def _projected(self, u: Tensor, position: Tensor | None) -> dict[str, Tensor]:
+        """Queries, keys, values and what stands beside, of an input with positions (..., L) or none added to it."""
+        added = None if position is None else self._added(position)
         u = u if added is None else u + added
         q, k, v = self.qkv(u).chunk(3, dim=-1)
         z = torch.zeros_like(u) if added is None else added.expand_as(u)
         if self.mlp_in is not None:
             gate, value = self.mlp_in(u).chunk(2, dim=-1)
             z = z + self.mlp_out(F.silu(gate) * value)
-        index = index.expand(B, L)
-        tensors = {"q": q, "k": k, "v": v, "z": z, "position": index, "index": index, "open": torch.ones_like(index)}
-        tensors["reach"] = self.local
-        return AttentionCall(layer=self.layer, t0=t0, target_length=target_length, **self.before(state), **tensors), ()
+        return {"q": q, "k": k, "v": v, "z": z}
 
-    def _added(self, index: Tensor) -> Tensor | None:
-        """(L, d) that the first layer adds to its input, or None."""
-        if self.layer or self.config.position not in ("absolute", "sinusoid"):
-            return None
+    def _added(self, position: Tensor) -> Tensor:
+        """(..., L, d) that the first layer adds to its input."""
         if self.table is not None:
-            return self.table[index.long().clamp(max=len(self.table) - 1)]
+            at = position.clamp(max=len(self.table) - 1)
+            row, share = at.long(), at.frac()[..., None].to(self.table.dtype)
+            return torch.lerp(self.table[row], self.table[(row + 1).clamp(max=len(self.table) - 1)], share)
         d = self.shape[0]
-        angles = index[:, None] * BASE ** (-torch.arange(0, d, 2, device=index.device, dtype=index.dtype) / d)
-        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :d].to(self.qkv.weight.dtype)
+        angles = position[..., None] * BASE ** (
+            -torch.arange(0, d, 2, device=position.device, dtype=position.dtype) / d
+        )
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :d].to(self.qkv.weight.dtype)
 
     def _heads(self, v: Tensor, position: Tensor | None = None) -> Tensor:
         """(B, L, d) -> (B, H, L, d / H), rotated where positions are given and the layer rotates."""

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.mixers.base import MixerBase, Verb
+from lgmamba.mixers.base import Refuses, Verb
 from lgmamba.remedies.entry import (
     CLOSED_FORM,
     Above0,
@@ -111,7 +111,7 @@ class StepSizeConfig(RemedyEntry):
             return f"dt times ({ratio})^p by layer, {how_found(self.calibrate, None)}"
         return f"dt times {ratio}" if self.power == 1 else f"dt times ({ratio})^{self.power:g}"
 
-    def refusal(self, mixer: MixerBase) -> str | None:
+    def refusal(self, mixer: Refuses) -> str | None:
         reason = super().refusal(mixer)
         if reason is None and self.phase == "kept" and not mixer.PHASES:
             return "no phases that could be left as they are (phase: kept)"
