@@ -39,8 +39,8 @@ def _has_images(params: Params) -> bool:
     return params.task.IMAGES
 
 
-def _has_parts(params: Params) -> bool:
-    return params.task.TIED
+def _maps_runs(params: Params) -> bool:
+    return params.task.TIED and params.report.retention == "maps"
 
 
 def _has_theory(params: Params) -> bool:
@@ -53,7 +53,7 @@ def _tries_remedies(params: Params) -> bool:
 
 
 def _maps_remedies(params: Params) -> bool:
-    return _tries_remedies(params) and _has_parts(params)
+    return _tries_remedies(params) and params.task.TIED
 
 
 def _probes_inside(params: Params) -> bool:
@@ -111,7 +111,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "task": _has_images,
     "curves": _always,
     "gallery": _has_images,
-    "retention": _has_parts,
+    "retention": _maps_runs,
     "asked": _asks,
     "envelope": _compares_one_form_each,
     "budget": _compares_budgets,
@@ -133,7 +133,7 @@ FIGURE_CONDITIONS: dict[str, Callable[[Params], bool]] = {
 FRAME_CONDITIONS: dict[str, Callable[[Params], bool]] = {
     "curves": _always,
     "summary": _always,
-    "retention": _has_parts,
+    "retention": _maps_runs,
     "history": _always,
     "lengths": _always,
     "envelope": _always,

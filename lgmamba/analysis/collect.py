@@ -69,7 +69,8 @@ def collect_runs(params: Params, runs: Path) -> list[RunFolder]:
     for (run, seed), config in params.run_configs().items():
         path = runs / run / f"seed{seed}"
         bad = unusable(path / "train", "train", TRAINED)
-        bad += unusable(path / "evaluation", "reconstruct", evaluation_files(params.task))
+        needed = evaluation_files(params.task, params.report.retention == "maps", seed == params.seeds[0])
+        bad += unusable(path / "evaluation", "reconstruct", needed)
         if bad:
             problems += [f"{run} seed {seed}: {problem}" for problem in bad]
             continue

@@ -80,7 +80,7 @@ def evaluate(study_json: Path, results: Path, out: Path) -> None:
         "degradation": with_regret(both(degradation_frame, ("run", "step"), CHANGES), regret),
         "runs": runs_frame(folders),
     }
-    if params.task.TIED:
+    if "retention" in figures_of(params):
         paths = [folder.path / "evaluation/retention.parquet" for folder in folders]
         frames["retention"] = retention_frame(paths, ("run", *SETTING, "age"))
     panel = collect_panel(folders, exemplary_runs(params)[0]) if params.task.IMAGES else None

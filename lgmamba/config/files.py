@@ -42,11 +42,16 @@ ENTRY_MODULES = {
 """Stage -> the module whose code, with all that it imports, decides the stage's result."""
 
 
-def evaluation_files(task: TaskBase) -> tuple[str, ...]:
-    """What `reconstruct` writes: maps of what is kept where steps show parts of a target, pictures where there are images, details."""
-    maps = ("retention.parquet",) if task.TIED else ()
+def evaluation_files(task: TaskBase, maps: bool = True, pictures: bool = True) -> tuple[str, ...]:
+    """What `reconstruct` writes: maps of what is kept where steps show parts of a target, pictures where there are images, details.
+
+    Args:
+        maps, pictures: whether those are among them; frames need no maps that the report leaves out, and the pictures of one seed.
+    """
+    tied = ("retention.parquet",) if maps and task.TIED else ()
+    panel = ("panel.safetensors",) if pictures and task.IMAGES else ()
     details = tuple(f"{name}.parquet" for name in task.DETAILS)
-    return ("evaluation.json", "steps.parquet", *maps, *(("panel.safetensors",) if task.IMAGES else ()), *details)
+    return ("evaluation.json", "steps.parquet", *tied, *panel, *details)
 
 
 def remedy_files(task: TaskBase) -> tuple[str, ...]:

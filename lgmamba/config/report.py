@@ -1,5 +1,7 @@
 """`report` of params.yaml: what a study asks, and which of its runs are drawn one by one."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from lgmamba.config.base import Name, Strict
@@ -28,4 +30,9 @@ class ReportConfig(WordsConfig):
         min_length=1,
         exclude_if=lambda shown: shown is None,  # files of studies without it stay what they are, to the byte
         description="runs that figures draw one by one, that sentences and the explorer are about; tables have all. null: all",
+    )
+    retention: Literal["maps", "none"] = Field(
+        "maps",
+        exclude_if=lambda retention: retention == "maps",
+        description="whether retention maps of the runs are gathered, drawn and told; with none the trainings' retention.parquet need not be there",
     )

@@ -121,7 +121,7 @@ def gallery_images(params: Params, frames: Path) -> list[int]:
 
 def _strategies(params: Params, frames: Path) -> list[str]:
     """What the retention maps show, in sentences; nothing where there are none."""
-    if not (params.task.TIED and params.task.IMAGES):
+    if not (params.task.IMAGES and "retention" in figures_of(params)):
         return []
     maps = shown_rows(params, "retention", pl.read_parquet(frames / "figure_retention.parquet"))
     return strategy_sentences(maps, described_runs(params), max(params.claims.far_length_ratios))

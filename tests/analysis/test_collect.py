@@ -115,16 +115,24 @@ def test_an_error_that_is_no_number_names_its_run(fresh):
 
 
 @pytest.mark.parametrize(
-    "file", ["train/train.json", "train/history.parquet", "evaluation/steps.parquet", "evaluation/panel.safetensors"]
+    "file",
+    [
+        "seed1/train/train.json",
+        "seed1/train/history.parquet",
+        "seed1/evaluation/steps.parquet",
+        "seed0/evaluation/panel.safetensors",  # the first seed's alone is read
+    ],
 )
 @pytest.mark.parametrize(
     "damage", [lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1])], ids=["half", "a bit"]
 )
 def test_a_damaged_file_is_named_with_its_stage_and_never_read(fresh, file, damage):
-    path = fresh.results / "runs/uniform/seed1" / file
+    path = fresh.results / "runs/uniform" / file
     path.write_bytes(damage(path.read_bytes()))
     stage = {"train": "train", "evaluation": "reconstruct"}[path.parent.name]
-    with pytest.raises(CollectError, match=rf"uniform seed 1: .*{path.name}: damaged .*`lgmamba {stage} \.\.\. --out"):
+    with pytest.raises(
+        CollectError, match=rf"uniform seed [01]: .*{path.name}: damaged .*`lgmamba {stage} \.\.\. --out"
+    ):
         evaluate(fresh.study, fresh.results, fresh.frames)
     assert not fresh.frames.exists()
 

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -210,3 +211,26 @@ def test_contrasts_are_those_of_the_curves(study):
     assert found["C4"]["effect"] == pytest.approx(np.mean(gain), abs=1e-9)
     plain = json.loads((study.frames / "contrasts.json").read_text())
     assert plain["C4"] == {key: found["C4"][key] for key in ("verdict", "effect", "lo", "hi", "n_seeds")}
+
+
+def test_without_retention_maps_and_other_seeds_pictures_the_rest_is_the_same(study, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(study.results, results)
+    for path in (
+        *results.glob("runs/*/seed*/evaluation/retention.parquet"),
+        *results.glob("runs/*/seed1/evaluation/panel.safetensors"),
+    ):
+        path.unlink()
+    with pytest.raises(CollectError, match=r"uniform seed 1: missing retention\.parquet in "):
+        evaluate(study.study, results, tmp_path / "frames")
+    values = json.loads(study.study.read_text())
+    values["report"]["retention"] = "none"
+    (tmp_path / "study.json").write_text(json.dumps(values))
+    evaluate(tmp_path / "study.json", results, tmp_path / "frames")
+    without = {path.name for path in (tmp_path / "frames").iterdir()}
+    assert {path.name for path in study.frames.iterdir()} - without == {"retention.parquet", "figure_retention.parquet"}
+    for name in ("curves", "contrasts", "figure_gallery", "remedies_retention"):
+        assert pl.read_parquet(tmp_path / f"frames/{name}.parquet").equals(frame(study, name)), name
+    (results / "runs/uniform/seed0/evaluation/panel.safetensors").unlink()
+    with pytest.raises(CollectError, match=r"uniform seed 0: missing panel\.safetensors in "):
+        evaluate(tmp_path / "study.json", results, tmp_path / "again")

@@ -34,11 +34,19 @@ LENGTHS = {
 
 def test_runs_of_one_name_are_the_same_training_in_every_study_on_cifar10():
     """Presets repeat a few runs of `cifar10`; their reports compare them as if they were one."""
-    grid, shared = load_params(PARAMS, "cifar10").run_configs(), 0
+    first = load_params(PARAMS, "cifar10")
+    grid, shared = first.run_configs(), 0
     for preset in (name for name in PRESETS if name.startswith("cifar10_")):
-        for key, run in load_params(PARAMS, preset).run_configs().items():
+        study = load_params(PARAMS, preset)
+        anywhere = {"path": "", "test_path": ""}  # the same files, from the hub or a folder
+        sources = [params.data.source.model_copy(update=anywhere) for params in (study, first)]
+        assert study.data.model_copy(update={"source": sources[0]}) == first.data.model_copy(
+            update={"source": sources[1]}
+        )
+        for key, run in study.run_configs().items():
             if key in grid:
-                assert run.model_copy(update={"study": "cifar10"}) == grid[key], (preset, key)
+                same = {"study": "cifar10", "images": grid[key].images}
+                assert run.model_copy(update=same) == grid[key], (preset, key)
                 shared += 1
     assert shared >= 4
 

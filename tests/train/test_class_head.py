@@ -151,7 +151,7 @@ def test_a_run_without_head_and_latent_keeps_its_file_and_its_batches(digits):
     assert not any(word in text for word in ("latent", "class_head", "class_weight"))
     task = build_task(run, load_dataset(digits))
     batch = task.sampler(torch.arange(20), run.train, 0, True).draw(0)
-    assert set(batch.tensors()) == {"lengths", "steps", "weights", "rows", "cells"}
+    assert set(batch.tensors()) == {"lengths", "others", "steps", "weights", "rows", "cells"}
     names = build_model(run, (1, 8, 8)).state_dict()
     assert not any(name.startswith(("latent", "class_head")) for name in names)
 

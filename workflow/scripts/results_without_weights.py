@@ -57,6 +57,10 @@ def pack(results: Path, to: Path, mb: float) -> None:
         record = read_record(home / "evaluation", "reconstruct")
         probed = checked_all(home / "evaluation", tuple(record.files), "reconstruct")
         content = errors(probed.pop("steps.parquet"))
+        if (
+            home.name != f"seed{first_seed(home.parent)}"
+        ):  # pictures are shown of one seed, and are most of what there is
+            probed.pop("panel.safetensors", None)
         members |= {str(path.relative_to(results)): path.read_bytes() for path in probed.values()}
         members[f"{home.relative_to(results)}/evaluation/errors.parquet"] = content
         files = {"errors.parquet" if name == "steps.parquet" else name: digest for name, digest in record.files.items()}
@@ -75,6 +79,11 @@ def pack(results: Path, to: Path, mb: float) -> None:
         size += here
     if tar:
         tar.close()
+
+
+def first_seed(run: Path) -> int:
+    """The lowest seed of a run that was read."""
+    return min(int(path.parents[1].name.removeprefix("seed")) for path in run.glob("seed*/evaluation/evaluation.json"))
 
 
 def errors(steps: Path) -> bytes:
