@@ -22,9 +22,9 @@ def as_the_first():
 
 @pytest.fixture(scope="session", autouse=True)
 def documents_read_once():
-    from tests.documents import read_once  # here, as torch above
+    from tests.documents import compiled_once, read_once  # here, as torch above
 
-    with read_once():
+    with read_once(), compiled_once():
         yield
 
 
