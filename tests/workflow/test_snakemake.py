@@ -16,6 +16,7 @@ from lgmamba.analysis.titles import titles
 from lgmamba.config.files import Layout, frozen_path
 from lgmamba.config.study import load_params
 from lgmamba.jobs import jobs_of
+from tests.workflow import served
 from tests.workflow.checkouts import ROOT, Checkout, copy_repository, environment, planned
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -266,18 +267,22 @@ def test_lost_tracking_store_retrains_nothing(finished):
         os.rename(finished.path / "lost", finished.path / "mlflow")
 
 
+ASK_STORE = """
+import json
+from lgmamba.config.study import load_params
+from lgmamba.track import store
+params = load_params("params.yaml")
+client = store.client(params.tracking.store)
+runs = client.search_runs([client.get_experiment_by_name(params.study).experiment_id])
+print(json.dumps([[r.data.tags["stage"], r.info.status, sorted(r.data.metrics), len(r.data.params)] for r in runs]))
+"""
+
+
 def test_tracked_runs_are_found_by_study(finished):
-    code = """
-        import json, sys
-        from pathlib import Path
-        from lgmamba.config.study import load_params
-        from lgmamba.track import store
-        params = load_params("params.yaml")
-        client = store.client(params.tracking.store)
-        runs = client.search_runs([client.get_experiment_by_name(params.study).experiment_id])
-        print(json.dumps([[r.data.tags["stage"], r.info.status, sorted(r.data.metrics), len(r.data.params)] for r in runs]))
-    """
-    printed = finished.run("python", "-c", "\n".join(line.strip() for line in code.splitlines()))
+    (finished.path / "ask_store.py").write_text(ASK_STORE)
+    asked = served.python("-m", "ask_store", "track")  # in a process that has MLflow loaded, as stages that track have
+    printed = finished.run(*asked, LGMAMBA_PRELOADED=served.folder("models"))
+    (finished.path / "ask_store.py").unlink()
     runs = json.loads(printed.strip().splitlines()[-1])
     trainings = [r for r in runs if r[0] == "train"]
     assert len(trainings) == len(load_params(finished.path / "params.yaml").run_configs())
