@@ -3,8 +3,26 @@ to be asked for."""
 
 import gc
 import os
+from pathlib import Path
 
 import pytest
+
+TESTS = Path(__file__).parent
+LONG = (
+    "remedies/test_contract.py",
+    "probe/test_remedy_stage.py",
+    "browser/test_explorer.py",
+    "train/test_stacked.py",
+    "train/test_processes.py",
+    "mixers/test_training.py",
+    "probe/test_classes.py",
+    "probe/test_evaluate_real_remedies.py",
+    "remedies/test_build.py",
+    "report/test_minimal.py",
+    "scan/test_transforms.py",
+    "tasks/test_contract.py",
+)
+"""Files of many tests that are not slow each, and take ten seconds or more together, the longest first."""
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +47,12 @@ def documents_read_once():
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that run whole programs come first, then those with another slow test: a long file that begins last is waited for."""
+    """Files that run whole programs come first, then those with another slow test or many: a long file that begins last is waited for."""
     workflow, slow = ({item.path for item in items if item.get_closest_marker(mark)} for mark in ("workflow", "slow"))
-    items.sort(key=lambda item: (item.path not in workflow, item.path not in slow))
+    long = {TESTS / name: place for place, name in enumerate(LONG)}
+    if gone := [name for name in LONG if not (TESTS / name).exists()]:
+        raise pytest.UsageError(f"tests/conftest.py: LONG names files that are not there: {', '.join(gone)}")
+    items.sort(key=lambda item: (item.path not in workflow, item.path not in slow, long.get(item.path, len(long))))
     if not os.environ.get("LGMAMBA_THOROUGH"):
         for item in items:
             if item.get_closest_marker("thorough"):
