@@ -18,7 +18,17 @@ from pathlib import Path
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 SNAKEMAKE = "-m", "snakemake", "--cores"
 """How served calls begin; by the word after the module `preloaded` finds the process that serves them."""
-PACKAGES = ("snakemake.cli", "snakemake.report.html_reporter", "pydantic", "ruamel.yaml", "rich.table", "typer")
+PACKAGES = (
+    *(
+        "snakemake.cli",
+        "snakemake.report.html_reporter",
+        "snakemake.storage",
+        "snakemake.profiles",
+        "smart_open",
+        "filelock",
+    ),
+    *("pydantic", "ruamel.yaml", "rich.table", "typer"),
+)
 
 
 def python(*words: str) -> list[str]:
