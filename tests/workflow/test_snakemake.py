@@ -65,7 +65,7 @@ PLANNED = ("bytes", "digits", "omniglot", "read_outs", "repairs", "smoke")
 alone, with trainings that begin from others, small. That every preset loads, tests/config shows."""
 PLAN_ALL = """
 import os, sys
-import snakemake.cli, snakemake.report
+import snakemake.cli
 from lgmamba.config.files import ENTRY_MODULES
 from lgmamba.config.study import load_params
 from lgmamba.provenance import code_digest
@@ -73,7 +73,7 @@ from lgmamba.provenance import code_digest
 for module in ENTRY_MODULES.values():  # read once for all
     code_digest(module)
 
-for preset in sys.argv[1:]:
+for preset in sys.argv[2:]:
     sys.stdout.flush()
     if os.fork() == 0:
         print("preset:", preset, flush=True)
@@ -91,7 +91,10 @@ def plans(checkout) -> dict[str, str]:
     raw.mkdir(parents=True)
     for split in ("train", "test"):  # files that a preset expects a person to have put there, not read by planning
         (raw / f"omniglot-{split}.parquet").touch()
-    said = checkout.run("python", "-c", PLAN_ALL, *PLANNED)
+    (checkout.path / "plan_all.py").write_text(PLAN_ALL)
+    asked = served.python("-m", "plan_all", "--cores", *PLANNED)
+    said = checkout.run(*asked, LGMAMBA_PRELOADED=served.folder("snakemake"))
+    (checkout.path / "plan_all.py").unlink()
     shutil.rmtree(checkout.path / "data")
     return dict(text.split("\n", 1) for text in said.split("preset: ")[1:])
 
