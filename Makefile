@@ -45,8 +45,9 @@ run: install
 smoke: install
 	snakemake --cores $(CORES) --config preset=smoke
 
-# A file's tests stay in one process, which keeps their fixtures, and files begin in the order of tests/conftest.py; one thread each, since
-# the processes fill the cores. One more than two, since they wait for programs, and for what another makes for all.
+# A file's tests stay in one process, which keeps their fixtures, and so do those of a few folders; files begin in the order of
+# tests/conftest.py, which names both. One thread each, since the processes fill the cores. One more than two, since they wait for programs,
+# and for what another makes for all.
 test: install
 	OMP_NUM_THREADS=1 python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 

@@ -41,7 +41,7 @@ def test_a_new_study_of_ones_own_images_runs_from_images_to_report(lgmamba, here
     params = load_params(ROOT / "params.yaml", "studies/mine.yaml")
     drawn = ["figure"] * len(figures_of(params))
     assert [words[3] for words in lines] == ["data", *["train", "reconstruct"] * 3, "evaluate", *drawn, "report"]
-    with thumbnails():
+    with thumbnails(laid_out=False):
         for words in lines:
             ended = lgmamba(*words[3:])
             assert ended.code == 0, ended.err

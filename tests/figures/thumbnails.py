@@ -1,6 +1,6 @@
-"""Figures as thumbnails, for tests of which figures there are and of what they are made."""
+"""Figures as thumbnails, or none at all, for tests of which figures there are and of what they are made."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,17 @@ from unittest.mock import patch
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from lgmamba.analysis import figures_of
+from lgmamba.analysis.collect import load_study
+from lgmamba.figures import draw
+from lgmamba.records import Key, finish
+
+NOTHING = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c63f8ffff3f0005fe02fea7d6059b0000000049454e44ae426082"
+)
+"""A picture of one pixel."""
 
 
 @contextmanager
@@ -30,3 +41,23 @@ def thumbnails(laid_out: bool = True) -> Iterator[None]:
 
     with patch.object(Figure, "savefig", save_thumbnail):
         yield
+
+
+def pictures_of_nothing(study: Path, out: Path, but: Collection[str] = ()) -> None:
+    """For tests of reports: one for each figure of a study, with its record.
+
+    Args:
+        but: of these there is one already.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name in set(figures_of(load_study(study))) - set(but):
+        (out / f"{name}.png").write_bytes(NOTHING)
+        finish(Key("figure", {}, "", "", {}), out, [f"{name}.png"], name)
+
+
+def draw_some(names: Collection[str], study: Path, frames: Path, out: Path) -> None:
+    """Thumbnails of the figures that are particular to a study, and pictures of nothing in place of its others."""
+    with thumbnails():
+        for name in names:
+            draw(name, study, frames, out)
+    pictures_of_nothing(study, out, names)

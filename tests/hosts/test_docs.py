@@ -67,6 +67,9 @@ def test_the_walk_and_the_command(tmp_path, monkeypatch, lgmamba, small_figures)
     assert ended.code == 0, ended.err
     assert "tokens" in ended.out.splitlines()[0] and Path("page/passkey.parquet").is_file()
     assert "mine" in (page := Path("page/audit.html").read_text()) and "Recall of a number" in page
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HF_HUB_OFFLINE", True
+    )  # without a network it is asked for again and again
     ended = lgmamba("audit", "nowhere", "--L0", 8, "--out", "page2", "--bytes", "--device", "cpu")
     assert ended.code == 1 and "nowhere" in ended.err and "Traceback" not in ended.err
     Path("empty").mkdir()

@@ -10,14 +10,13 @@ from lgmamba.analysis import figures_of, frames_of
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.config.files import RemedyFile, read_config
 from lgmamba.config.overlays import merge
-from lgmamba.figures import draw
 from lgmamba.model.runner import run_sequence
 from lgmamba.probe.remedy import try_remedies
 from lgmamba.report import write_report
 from lgmamba.tasks.class_head import parted
 from lgmamba.tasks.registry import build_task
 from lgmamba.train.checkpoint import load_model
-from tests.figures.thumbnails import thumbnails
+from tests.figures.thumbnails import draw_some
 from tests.probe.study import STUDY, small_study
 from tests.train.test_class_head import HEAD, QUERIED
 from tests.train.tiny import CPU
@@ -25,7 +24,7 @@ from tests.train.tiny import CPU
 ACCURATE = {"run": "w1", "at": "2 L0", "metric": "accuracy"}
 MINE = {
     "model": HEAD,
-    "train": {"steps": 8, "warmup_steps": 2, "log_every": 4, "validate_every": 8, "class_weight": 0, "batch_size": 32},
+    "train": {"steps": 8, "warmup_steps": 2, "log_every": 4, "validate_every": 8, "class_weight": 0, "batch_size": 64},
     "runs": {
         "w0": {},
         "w1": {"train": {"class_weight": 1}},
@@ -61,6 +60,8 @@ MINE = {
         "calibration": {"images": 4, "steps": 1, "lengths": [2], "order": "permutation"},
     },
 }
+ACCURACY_IN = ("curves", "envelope", "degradation", "remedies", "training")
+"""Figures that show it, too."""
 HEADLESS = {"model": {"latent": None, "class_head": None}, "train": {"class_weight": None}}
 KINDS = {
     "draw": {"runs": MINE["runs"] | {"plain": HEADLESS}, "evaluation": {"orders": ["permutation"]}},
@@ -87,9 +88,8 @@ def named(request, tmp_path_factory) -> SimpleNamespace:
     frames, figures = study.root / "frames", study.root / "reports" / "figures"
     evaluate(study.layout.study, study.root / "results", frames)
     if request.param == "draw":  # figures and pages are of frames, whatever the task
-        with thumbnails(laid_out=False):
-            for name in figures_of(study.params):
-                draw(name, study.layout.study, frames, figures)
+        drawn = [name for name in figures_of(study.params) if name in ACCURACY_IN]
+        draw_some(drawn, study.layout.study, frames, figures)
         write_report(study.layout.study, frames, figures, figures.parent)
     return SimpleNamespace(kind=request.param, study=study, frames=frames, reports=figures.parent)
 

@@ -26,14 +26,17 @@ def test_figures_and_report_need_nothing_else(study, tmp_path):
     kept = tmp_path / "kept"
     keep(params, kept_frames(params), "evaluate", study.frames, kept)
     assert {path.name for path in kept.iterdir()} == {*kept_frames(params), "study.json", "record.json"}
+    for name in kept_frames(params):  # what figures are drawn of is the same
+        assert (kept / name).read_bytes() == (study.frames / name).read_bytes()
+    figures = tmp_path / "figures"
+    with thumbnails(laid_out=False):
+        for name in figures_of(params):
+            draw(name, study.study, kept, figures)
     made = []
     for frames, out in ((study.frames, tmp_path / "a"), (kept, tmp_path / "b")):
-        with thumbnails(laid_out=False):
-            for name in figures_of(params):
-                draw(name, study.study, frames, out / "figures")
-        write_report(study.study, frames, out / "figures", out)
+        write_report(study.study, frames, figures, out)
         made.append({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()})
     assert made[0] == made[1]
     (kept / "runs.parquet").unlink()
     with pytest.raises(ArtefactError, match=r"runs\.parquet: missing; `lgmamba evaluate"):
-        write_report(study.study, kept, tmp_path / "b/figures", tmp_path / "b")
+        write_report(study.study, kept, figures, tmp_path / "b")

@@ -18,12 +18,11 @@ from lgmamba.analysis.shown import COMPARING, MANY_RUNS, shown_rows
 from lgmamba.explorer import explorer_page
 from lgmamba.figures import draw
 from lgmamba.keys import evaluate_key, figure_key
-from lgmamba.records import Key, finish
 from lgmamba.report import context, contrasts, render, write_report
 from lgmamba.report.captions import SELECTION
 from lgmamba.report.mixers import mixer_context, mixer_headline, predictor_rows
 from tests.analysis.conftest import mixed  # noqa: F401 (a fixture)
-from tests.figures.thumbnails import thumbnails
+from tests.figures.thumbnails import pictures_of_nothing, thumbnails
 from tests.records import record_again
 
 DRAWN = ["gru", "uniform"]
@@ -65,12 +64,7 @@ def many(mixed, tmp_path_factory) -> SimpleNamespace:  # noqa: F811
 
 def reported(study: Path, frames: Path, out: Path) -> None:
     """The report, with a picture of nothing for each figure."""
-    from tests.report.test_report import PNG
-
-    (out / "figures").mkdir(parents=True)
-    for name in figures_of(load_study(study)):
-        (out / "figures" / f"{name}.png").write_bytes(PNG)
-        finish(Key("figure", {}, "", "", {}), out / "figures", [f"{name}.png"], name)
+    pictures_of_nothing(study, out / "figures")
     write_report(study, frames, out / "figures", out)
 
 

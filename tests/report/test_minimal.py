@@ -27,9 +27,9 @@ def finished(root, **changes):
     return study, results
 
 
-def write_everything(study, results, root):
+def write_everything(study, results, root, laid_out=False):
     evaluate(study, results, root / "frames")
-    with thumbnails():
+    with thumbnails(laid_out):
         for name in figures_of(load_study(study)):
             draw(name, study, root / "frames", root / "figures")
     write_report(study, root / "frames", root / "figures", root)
@@ -53,7 +53,7 @@ def test_constant_images_that_every_run_copies_perfectly_are_reported(tmp_path):
         frame = pl.read_parquet(path)
         frame.with_columns(pl.lit(0, frame["mse"].dtype).alias("mse")).write_parquet(path)
         record_again(path.parent)
-    report = write_everything(study, results, tmp_path)
+    report = write_everything(study, results, tmp_path, laid_out=True)
     summary = pl.read_parquet(tmp_path / "frames" / "summary.parquet")
     assert summary["psnr"].unique().to_list() == pytest.approx([LIMIT] * summary["psnr"].n_unique())
     assert "inf" not in report.replace("information", "")

@@ -12,29 +12,21 @@ from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.contrasts import SCHEMA
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.figures import draw
-from lgmamba.records import ArtefactError, Key, finish
+from lgmamba.records import ArtefactError
 from lgmamba.remedies.configs import CONFIGS
 from lgmamba.report import PAGES, html_page, update_readme, wording, write_report
 from lgmamba.report.captions import same_images
 from lgmamba.report.context import gather
 from lgmamba.report.contrasts import contrast_context, sentence
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
-from tests.figures.thumbnails import thumbnails
-
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
-    "1f15c4890000000d49444154789c63f8ffff3f0005fe02fea7d6059b0000000049454e44ae426082"
-)
+from tests.figures.thumbnails import NOTHING, pictures_of_nothing, thumbnails
 
 
 @pytest.fixture(scope="module")
 def report(study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")
     figures = out / "figures"
-    figures.mkdir()
-    for name in figures_of(load_study(study.study)):
-        (figures / f"{name}.png").write_bytes(PNG)
-        finish(Key("figure", {}, "", "", {}), figures, [f"{name}.png"], name)
+    pictures_of_nothing(study.study, figures)
     write_report(study.study, study.frames, figures, out)
     return out
 
@@ -155,7 +147,7 @@ def test_missing_figures_are_named(study, tmp_path):
 
 def test_half_a_figure_is_named_and_nothing_is_written(report, study, tmp_path):
     figures = shutil.copytree(report / "figures", tmp_path / "figures")
-    (figures / "task.png").write_bytes(PNG[: len(PNG) // 2])
+    (figures / "task.png").write_bytes(NOTHING[: len(NOTHING) // 2])
     with pytest.raises(ArtefactError, match=r"task\.png: damaged .*`lgmamba figure"):
         write_report(study.study, study.frames, figures, tmp_path / "out")
     assert not (tmp_path / "out").exists()

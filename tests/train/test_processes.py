@@ -3,8 +3,9 @@
 import json
 import multiprocessing
 import os
+import runpy
+import shlex
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from lgmamba.train.loop import train
 from lgmamba.train.processes import Processes, joined
 from tests.train.tiny import CPU, FakeTracker, Stopped, reproducible_rows, tiny_run, train_at, weights
 from tests.waiting import HANGS
+from tests.workflow import served
 from tests.workflow.checkouts import ROOT, environment
 
 CLOSE = {"rtol": 1e-3, "atol": 1e-5}
@@ -93,29 +95,35 @@ def test_what_one_began_two_finish(digits, by_two, tmp_path):
         torch.testing.assert_close(found[name], expected[name], **CLOSE)
 
 
+def torchrun(words: list[str], variables: dict[str, str], folder: Path) -> None:
+    """What `torchrun WORDS` does in that folder, in a copy of this process, which has torch loaded."""
+    sys.stdout = sys.stderr = open(folder / "said.txt", "w", buffering=1)
+    for number in (1, 2):
+        os.dup2(sys.stdout.fileno(), number)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ |= variables
+    sys.argv = ["torchrun", *words]
+    runpy.run_module("torch.distributed.run", run_name="__main__")
+
+
 def test_the_command_as_torchrun_calls_it(digits, by_two, tmp_path):
+    """Its two processes are copies of one that has torch loaded, too, where copies are served."""
     (tmp_path / "run.json").write_text(to_json(tiny_run().model_dump(mode="json")))
+    (tmp_path / "python").write_text(f'#!/bin/sh\nshift\nexec {shlex.join(served.python())} "$@"\n')  # without its -u
+    (tmp_path / "python").chmod(0o755)
     words = ["--run", tmp_path / "run.json", "--data", digits, "--out", tmp_path / "train", "--work", tmp_path / "work"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [
-            *command,
-            "-m",
-            "--",
-            "lgmamba",
-            "train",
-            *words,
-            "--device",
-            "cpu",
-        ],  # -- since options of torchrun begin with --run
-        cwd=tmp_path,
-        env=environment() | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=HANGS,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("20 steps in") == 1
+    # -- since options of torchrun begin with --run
+    words = ["--standalone", "--nproc-per-node", "2", "-m", "--", "lgmamba", "train", *words, "--device", "cpu"]
+    variables = {"PYTHON_EXEC": str(tmp_path / "python"), "LGMAMBA_PRELOADED": served.folder("models")}
+    variables |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    given = (list(map(str, words)), environment() | variables, tmp_path)
+    called = multiprocessing.get_context("fork").Process(target=torchrun, args=given)
+    called.start()
+    called.join(HANGS)
+    said = (tmp_path / "said.txt").read_text()
+    assert called.exitcode == 0, said
+    assert said.count("20 steps in") == 1
     assert weights(tmp_path) == weights(by_two)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -16,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from lgmamba import cli, keys
 from lgmamba.train import checkpoint
 from lgmamba.train.checkpoint import RESUME
-from tests import copies
 from tests.train.tiny import (
     ADAPTIVE,
     FakeTracker,
@@ -158,7 +158,7 @@ def command(words: list[str], errors: Path) -> None:
 
 
 class Process:
-    """A process with the real command, which can be frozen, looked at, and killed."""
+    """A process with the real command, a copy of this one that has torch loaded, which can be frozen, looked at, and killed."""
 
     def __init__(self, home: Path, run, data: Path):
         home.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ class Process:
         options = ["--run", home / "run.json", "--data", data, "--out", home / "train", "--work", home / "work"]
         self.home, self.errors = home, home / "errors.txt"
         words = ["train", *map(str, options), "--device", "cpu"]
-        self.process = copies.context(*copies.TRAINING).Process(target=command, args=(words, self.errors))
+        self.process = multiprocessing.get_context("fork").Process(target=command, args=(words, self.errors))
         self.process.start()
 
     def kill_when(self, step: int, writing: bool) -> None:

@@ -42,7 +42,11 @@ FORMS = {
     "spatial-moves": {"model": {"position": "relative_move", "decoder": {"kind": "spatial", "hidden": 8}}},
     "random_k": {"task": {"supervision": {"kind": "random_k", "k": 2}}},
     "lamb": {"train": {"optimizer": {"kind": "lamb"}}},
-    "class-head": {"model": {"latent": 5, "class_head": {"classes": 10}}, "weights": (0.0, 0.25, 1.0)},
+    "class-head": {
+        "model": {"latent": 5, "class_head": {"classes": 10}},
+        "weights": (0.0, 0.25, 1.0),
+        "train": {"batch_size": 32},  # the losses are divided by their mean over 512 images, in so many batches
+    },
     "every-step": {"task": {"supervision": {"kind": "all"}}},
 }
 LENGTHS = (

@@ -18,7 +18,14 @@ from pathlib import Path
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 SNAKEMAKE = "-m", "snakemake", "--cores"
 """How served calls begin; by the word after the module `preloaded` finds the process that serves them."""
-PACKAGES = ("snakemake.cli", "snakemake.report.html_reporter", "pydantic", "ruamel.yaml", "rich.table", "typer")
+SNAKEMAKES = (
+    "snakemake.cli",
+    "snakemake.report.html_reporter",
+    "snakemake.storage",
+    "snakemake.profiles",
+    "smart_open",
+)
+PACKAGES = (*SNAKEMAKES, "filelock", "pydantic", "ruamel.yaml", "rich.table", "typer")
 
 
 def python(*words: str) -> list[str]:
@@ -96,3 +103,4 @@ if __name__ == "__main__":
     stages, packages = preloaded.GROUPS["models"]
     preloaded.GROUPS = {"models": (("show", *stages), packages), "snakemake": (("--cores",), PACKAGES)}
     preloaded.main()
+    os._exit(0)  # taking what is loaded apart, at the end of all tests, would be waited for

@@ -16,6 +16,7 @@ from lgmamba.analysis.titles import titles
 from lgmamba.config.files import Layout, frozen_path
 from lgmamba.config.study import load_params
 from lgmamba.jobs import jobs_of
+from tests.workflow import served
 from tests.workflow.checkouts import ROOT, Checkout, copy_repository, environment, planned
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -64,7 +65,7 @@ PLANNED = ("bytes", "digits", "omniglot", "read_outs", "repairs", "smoke")
 alone, with trainings that begin from others, small. That every preset loads, tests/config shows."""
 PLAN_ALL = """
 import os, sys
-import snakemake.cli, snakemake.report
+import snakemake.cli
 from lgmamba.config.files import ENTRY_MODULES
 from lgmamba.config.study import load_params
 from lgmamba.provenance import code_digest
@@ -72,7 +73,7 @@ from lgmamba.provenance import code_digest
 for module in ENTRY_MODULES.values():  # read once for all
     code_digest(module)
 
-for preset in sys.argv[1:]:
+for preset in sys.argv[2:]:
     sys.stdout.flush()
     if os.fork() == 0:
         print("preset:", preset, flush=True)
@@ -90,7 +91,10 @@ def plans(checkout) -> dict[str, str]:
     raw.mkdir(parents=True)
     for split in ("train", "test"):  # files that a preset expects a person to have put there, not read by planning
         (raw / f"omniglot-{split}.parquet").touch()
-    said = checkout.run("python", "-c", PLAN_ALL, *PLANNED)
+    (checkout.path / "plan_all.py").write_text(PLAN_ALL)
+    asked = served.python("-m", "plan_all", "--cores", *PLANNED)
+    said = checkout.run(*asked, LGMAMBA_PRELOADED=served.folder("snakemake"))
+    (checkout.path / "plan_all.py").unlink()
     shutil.rmtree(checkout.path / "data")
     return dict(text.split("\n", 1) for text in said.split("preset: ")[1:])
 
@@ -266,18 +270,22 @@ def test_lost_tracking_store_retrains_nothing(finished):
         os.rename(finished.path / "lost", finished.path / "mlflow")
 
 
+ASK_STORE = """
+import json
+from lgmamba.config.study import load_params
+from lgmamba.track import store
+params = load_params("params.yaml")
+client = store.client(params.tracking.store)
+runs = client.search_runs([client.get_experiment_by_name(params.study).experiment_id])
+print(json.dumps([[r.data.tags["stage"], r.info.status, sorted(r.data.metrics), len(r.data.params)] for r in runs]))
+"""
+
+
 def test_tracked_runs_are_found_by_study(finished):
-    code = """
-        import json, sys
-        from pathlib import Path
-        from lgmamba.config.study import load_params
-        from lgmamba.track import store
-        params = load_params("params.yaml")
-        client = store.client(params.tracking.store)
-        runs = client.search_runs([client.get_experiment_by_name(params.study).experiment_id])
-        print(json.dumps([[r.data.tags["stage"], r.info.status, sorted(r.data.metrics), len(r.data.params)] for r in runs]))
-    """
-    printed = finished.run("python", "-c", "\n".join(line.strip() for line in code.splitlines()))
+    (finished.path / "ask_store.py").write_text(ASK_STORE)
+    asked = served.python("-m", "ask_store", "track")  # in a process that has MLflow loaded, as stages that track have
+    printed = finished.run(*asked, LGMAMBA_PRELOADED=served.folder("models"))
+    (finished.path / "ask_store.py").unlink()
     runs = json.loads(printed.strip().splitlines()[-1])
     trainings = [r for r in runs if r[0] == "train"]
     assert len(trainings) == len(load_params(finished.path / "params.yaml").run_configs())
