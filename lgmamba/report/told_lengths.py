@@ -8,6 +8,8 @@ import polars as pl
 from lgmamba.analysis.told_lengths import told_changes
 from lgmamba.config.study import Params
 
+READ = ("told_lengths",)
+
 
 def told_length_context(params: Params, frames: Path) -> dict[str, Any]:
     """Words for each wrong length, and one row for each run and T: own (level told T), changes of it in their order; means over seeds."""

@@ -22,7 +22,7 @@ from tests.records import record
 
 PROBES: dict[str, Any] = {
     "runs": ["uniform_short", "uniform"],
-    "kinds": [*INSIDE, "read_outs"],
+    "kinds": [*INSIDE, "read_outs", "told_lengths"],
     "read_out_at": ["L0 / 4", "2 L0"],
     "length_ratios": [2, 4],
     "order": "permutation",

@@ -32,6 +32,7 @@ KEYS = {
     "groups": ["layer", "group", "intervention", "step"],
     "remedy_effects": ["remedy", "step", "layer", "group"],
     "read_outs": ["step", "read_out"],
+    "told_lengths": ["step", "told"],
 }
 
 

@@ -7,7 +7,7 @@ from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.kept import keep
 from lgmamba.figures import draw
 from lgmamba.records import ArtefactError
-from lgmamba.report import context, probes, read_outs, remedies, write_report
+from lgmamba.report import context, probes, read_outs, remedies, told_lengths, write_report
 from tests.figures.thumbnails import thumbnails
 
 
@@ -15,7 +15,7 @@ def test_kept_frames_are_those_that_are_read_and_the_levels_of_every_training(st
     params = load_study(study.study)
     read = {*context.READ, "remedies", *(f"figure_{name}" for name in figures_of(params))}
     read |= {f"remedies_{name}" for name in remedies.READ} | {f"probes_{name}" for name in probes.READ}
-    read |= {f"probes_{name}" for name in read_outs.READ}
+    read |= {f"probes_{name}" for name in (*read_outs.READ, *told_lengths.READ)}
     read |= {"curves", "remedies_levels"}  # from these anybody can compute every contrast again
     assert set(kept_frames(params)) == {f"{name}.parquet" for name in read} | {"panel.safetensors"}
     assert {*kept_frames(params), *FOR_READERS} < set(frames_of(params))
