@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.colors import Colormap, to_hex
 from PIL import Image
 
+from lgmamba.analysis import figures_of
 from lgmamba.analysis.contrasts import DESCRIBED, UNTESTABLE, VERDICTS
 from lgmamba.analysis.families import (
     ADAPTIVE,
@@ -66,7 +67,7 @@ def explorer_data(params: Params, frames: Path) -> dict[str, Any]:
     levels, baselines = read_levels(params, frames)
     maps = (
         shown_rows(params, "retention", pl.read_parquet(frames / "figure_retention.parquet"))
-        if params.task.TIED
+        if "retention" in figures_of(params)
         else None
     )
     panel = read_panel(frames / "panel.safetensors") if params.task.IMAGES else None

@@ -4,7 +4,10 @@ from types import SimpleNamespace
 
 import polars as pl
 
+from lgmamba.config.study import load_params
+from lgmamba.report import render
 from lgmamba.report.told_lengths import told_length_context
+from tests.config.studies import ROOT
 
 
 def test_factors_are_in_words_and_rows_in_the_order_of_the_runs(tmp_path):
@@ -25,3 +28,12 @@ def test_factors_are_in_words_and_rows_in_the_order_of_the_runs(tmp_path):
         {"run": "b", "step": 4, "own": 9.5, "changes": [-1.0, None, -2.0]},
         {"run": "a", "step": 4, "own": 2.0, "changes": [-0.5, None, None]},
     ]
+
+
+def test_a_length_that_was_not_told_leaves_its_cell_empty():
+    params = load_params(ROOT / "params.yaml")
+    rows = [{"run": "b", "step": 4, "own": 9.5, "changes": [-1.0, None, -2.0]}]
+    told = {"words": ["T / 2", "2 T", "4 T"], "rows": rows}
+    page = render("told_lengths.md.jinja", {"params": params, "metric": params.task.METRICS[0], "told_lengths": told})
+    assert "| run | T | told T | told T / 2 | told 2 T | told 4 T |" in page
+    assert "| b | 4 | 9.50 | −1.00 |  | −2.00 |" in page
