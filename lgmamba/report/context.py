@@ -282,6 +282,7 @@ def headline(context: dict[str, Any]) -> dict[str, Any]:
             "split": context["sample"].split,
         },
         "contrasts": context["contrasts"]["rows"],
+        "counts": context["contrasts"]["counts"],
         "psnr": context["levels"],
         "account": context["account"],
         "remedies": context["remedies"] and remedy_headline(context["remedies"]),
