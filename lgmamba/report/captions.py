@@ -218,7 +218,7 @@ REGRET = "Stars: runs trained at that length alone, else alike; how far a line l
 
 SELECTION = " A selection of the runs is shown; the tables on the second page have all."
 
-SHARED = " Of every run the seeds that all runs have."
+SHARED = " Only seeds that all runs have."
 
 PAIRED = ("envelope", "budget", "forms", "degradation", "mixers")
 """Figures whose frames pair runs seed by seed, and so leave out what a run has of seeds that others lack."""

@@ -143,14 +143,8 @@ def _is_of_length(contrast: Contrast) -> bool:
 
 
 FALLS, GAINS, HOLDS, IDLE, OPEN, UNJUDGED = "falls", "gains", "holds", "idle", "open", "unjudged"
-LEVELS = {
-    FALLS: "fall",
-    HOLDS: "hold",
-    IDLE: "had nothing to lose",
-    GAINS: "gain",
-    OPEN: "are undecided",
-    UNJUDGED: "are not judged",
-}
+LEVELS = {FALLS: "fall", HOLDS: "hold", GAINS: "gain", OPEN: "are undecided", UNJUDGED: "are not judged"}
+"""Of which the level at L0 is told; that of those with nothing to lose is the mean image's."""
 
 
 def outcome(row: dict[str, Any], nothing: float = -math.inf) -> str:
@@ -171,10 +165,7 @@ def _sentences(
         HOLDS: lambda n: (
             f"{n} {'holds, its interval' if n == 1 else 'hold, their intervals'} within {limit(margin)} {unit} of zero"
         ),
-        IDLE: lambda n: (
-            f"{n} {'stays as it was, but' if n == 1 else 'stay as they were, but'} had nothing to lose, at L0 "
-            f"less than {limit(margin)} {unit} better than the mean image"
-        ),
+        IDLE: lambda n: f"{n} had nothing to lose, at L0 less than {limit(margin)} {unit} better than the mean image",
         GAINS: lambda n: f"{n} {'gains' if n == 1 else 'gain'}",
         OPEN: lambda n: f"{n} {'is' if n == 1 else 'are'} undecided after Holm's correction",
         UNJUDGED: lambda n: f"{n} {'has' if n == 1 else 'have'} too few trainings for a verdict",
@@ -190,7 +181,7 @@ def _sentences(
         if any(is_ == kind for _, _, is_ in found)
     ]
     nothing = "" if mean_image is None else f"; the mean image alone has {number(mean_image)} dB"
-    return [*said, f"What there is to lose: at L0 {listed(levels)}{nothing}."]
+    return [*said, f"What there is to lose: at L0 {listed(levels)}{nothing}."] if levels else said
 
 
 def _with_effect(name: str, row: dict[str, Any], unit: str) -> str:
