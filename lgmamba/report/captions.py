@@ -226,7 +226,7 @@ PAIRED = ("envelope", "budget", "forms", "degradation", "mixers")
 
 def seeds_drawn(params: Params, frames: Path) -> dict[str, tuple[int, int]]:
     """{figure of PAIRED: fewest and most trainings of a run in its frame}, of those that the study has."""
-    found = {}
+    found: dict[str, tuple[int, int]] = {}
     for figure in PAIRED:
         if figure in figures_of(params):
             counts = pl.read_parquet(frames / f"figure_{figure}.parquet", columns=["n_seeds"])["n_seeds"].drop_nulls()

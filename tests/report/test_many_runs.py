@@ -20,6 +20,7 @@ from lgmamba.figures import draw
 from lgmamba.keys import evaluate_key, figure_key
 from lgmamba.report import context, contrasts, mixers, render, write_report
 from lgmamba.report.captions import PAIRED, SELECTION, SHARED, captions, sample_of, seeds_drawn
+from lgmamba.report.method import method_lines
 from lgmamba.report.mixers import length_sentences, mixer_context, mixer_headline, predictor_rows
 from tests.analysis.conftest import mixed  # noqa: F401 (a fixture)
 from tests.figures.thumbnails import pictures_of_nothing, thumbnails
@@ -174,6 +175,18 @@ def test_correlations_that_nothing_has_are_left_out(many, monkeypatch):
     )
     monkeypatch.setattr(mixers, "FEW_MIXERS", 2)
     assert mixer_context(many.params, many.frames)["predictors"]
+
+
+def test_the_method_says_that_runs_differ_in_their_mixers(many):
+    def said(params) -> str:
+        return " ".join(method_lines(params, sample_of(params, pl.read_parquet(many.frames / "curves.parquet"))))
+
+    assert "around the mixer of each run" in said(many.params) and "Mamba-1 blocks" not in said(many.params)
+    assert "Runs differ only in their mixers and in what the table below says." in said(many.params)
+    runs = {"uniform": many.params.runs["uniform"], "gru": dict(many.params.runs["gru"] or {})}
+    runs["gru"]["model"] = dict(runs["gru"]["model"]) | {"n_layer": many.params.model.n_layer + 1}
+    other = said(many.params.model_copy(update={"runs": runs}))
+    assert f"({many.params.model.n_layer} layers, in `gru` {many.params.model.n_layer + 1}; width" in other
 
 
 def test_a_figure_of_pairs_says_how_many_seeds_all_runs_have():
