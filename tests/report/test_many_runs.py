@@ -177,16 +177,17 @@ def test_correlations_that_nothing_has_are_left_out(many, monkeypatch):
     assert mixer_context(many.params, many.frames)["predictors"]
 
 
-def test_the_method_says_that_runs_differ_in_their_mixers(many):
+def test_the_method_says_that_runs_differ_in_their_mixers(many, tmp_path):
     def said(params) -> str:
         return " ".join(method_lines(params, sample_of(params, pl.read_parquet(many.frames / "curves.parquet"))))
 
     assert "around the mixer of each run" in said(many.params) and "Mamba-1 blocks" not in said(many.params)
     assert "Runs differ only in their mixers and in what the table below says." in said(many.params)
-    runs = {"uniform": many.params.runs["uniform"], "gru": dict(many.params.runs["gru"] or {})}
-    runs["gru"]["model"] = dict(runs["gru"]["model"]) | {"n_layer": many.params.model.n_layer + 1}
-    other = said(many.params.model_copy(update={"runs": runs}))
-    assert f"({many.params.model.n_layer} layers, in `gru` {many.params.model.n_layer + 1}; width" in other
+    values = json.loads(many.study.read_text())
+    values["runs"]["gru"]["model"]["n_layer"] = 7
+    (tmp_path / "study.json").write_text(json.dumps(values))
+    other = said(load_study(tmp_path / "study.json"))
+    assert f"({many.params.model.n_layer} layers, in `gru` 7; width" in other
 
 
 def test_a_figure_of_pairs_says_how_many_seeds_all_runs_have():
