@@ -16,7 +16,7 @@ import jinja2
 import polars as pl
 
 from lgmamba.analysis.collect import load_study
-from lgmamba.analysis.contrasts import VERDICTS
+from lgmamba.analysis.contrasts import SHOWN, VERDICTS
 from lgmamba.analysis.matrix import kept_studies, matrix_frame
 from lgmamba.report import update_block
 from lgmamba.report.wording import interval, listed, number, signed
@@ -84,11 +84,14 @@ def verdicts() -> str:
     return f"of {found.total()} contrasts {listed(f'{found[word]} {word}' for word in VERDICTS if found[word])}"
 
 
-def told() -> str:
-    """Of how many mixers it is shown that the length helps and not the token."""
-    rows = json.loads((REPORTS / "mixers_digits/headline.json").read_text(encoding="utf-8"))["contrasts"]
+def told(study: str) -> str:
+    """Of how many mixers of a study it is shown that the length helps and not the token, and of how many that it does not."""
+    rows = json.loads((REPORTS / study / "headline.json").read_text(encoding="utf-8"))["contrasts"]
     mine = [row for row in rows if row["claim"].startswith("Its own length in the token helps")]
-    return f"shown for {sum(row['verdict'] == 'shown' for row in mine)} of {len(mine)} mixers"
+    found = Counter(row["verdict"] for row in mine)
+    return (
+        f"of {len(mine)} mixers {listed(f'{found[word]} {word}' for word in VERDICTS if found[word] or word == SHOWN)}"
+    )
 
 
 def table() -> str:

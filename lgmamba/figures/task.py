@@ -62,6 +62,7 @@ def _draw_image(ax: Axes, panel: Panel, image: int) -> None:
     """The image with the number of the step at which each cell, or each of the first places, is first read."""
     target = panel.target(image)
     show(ax, target)
+    ax.set_anchor("N")  # the words below it are then beside no row's name
     P, (H, W) = panel.patch_size, target.shape[1:]
     order = list(dict.fromkeys(panel.cells[image].tolist()))
     if panel.reads == "places":

@@ -80,6 +80,7 @@ def write_report(study_json: Path, frames: Path, figures: Path, out: Path) -> No
 BLOCKS = {
     "headline": "readme.md.jinja",
     "account": "account.md.jinja",
+    "psnr": "levels.md.jinja",
     "remedies": "readme_remedies.md.jinja",
     "mixers": "mixers.md.jinja",
 }

@@ -1,7 +1,8 @@
 """Captions of the figures: what is drawn, of how many seeds and images, and what the bands are."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import polars as pl
 
@@ -217,9 +218,29 @@ REGRET = "Stars: runs trained at that length alone, else alike; how far a line l
 
 SELECTION = " A selection of the runs is shown; the tables on the second page have all."
 
+SHARED = " Only seeds that all runs have."
+
+PAIRED = ("envelope", "budget", "forms", "degradation", "mixers")
+"""Figures whose frames pair runs seed by seed, and so leave out what a run has of seeds that others lack."""
+
+
+def seeds_drawn(params: Params, frames: Path) -> dict[str, tuple[int, int]]:
+    """{figure of PAIRED: fewest and most trainings of a run in its frame}, of those that the study has."""
+    found: dict[str, tuple[int, int]] = {}
+    for figure in PAIRED:
+        if figure in figures_of(params):
+            counts = pl.read_parquet(frames / f"figure_{figure}.parquet", columns=["n_seeds"])["n_seeds"].drop_nulls()
+            found |= {} if counts.is_empty() else {figure: (int(least(counts)), int(greatest(counts)))}
+    return found
+
 
 def captions(
-    params: Params, sample: Sample, tried: str | None = None, images: Sequence[int] = (), regret: bool = False
+    params: Params,
+    sample: Sample,
+    tried: str | None = None,
+    images: Sequence[int] = (),
+    regret: bool = False,
+    drawn: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, str]:
     """{figure: caption}, of the figures that the study has.
 
@@ -229,7 +250,9 @@ def captions(
         tried: the same of the remedies, in words; of a study that tries some.
         images: those of the panel that the gallery shows, in its order.
         regret: whether the frames have the regret of some run.
+        drawn: `seeds_drawn`; where nothing is said, those of the sample.
     """
+    drawn = drawn or {}
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
     metric = params.task.METRICS[0]
     context = {
@@ -260,10 +283,14 @@ def captions(
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
     texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
     texts = texts | CLASS_TEXTS if params.names_classes else texts
-    return {
-        figure: " ".join(texts[figure].format(**context).split()) + (SELECTION if is_selection(params, figure) else "")
-        for figure in figures_of(params)
-    }
+    found = {}
+    for figure in figures_of(params):
+        here = replace(sample, seeds=drawn.get(figure, sample.seeds))
+        words = context | {"sample": here, "seeds": here.counted("seed")}
+        found[figure] = " ".join(texts[figure].format(**words).split())
+        found[figure] += SHARED if here != sample else ""
+        found[figure] += SELECTION if is_selection(params, figure) else ""
+    return found
 
 
 def same_images(images: Sequence[int], split: str) -> str:

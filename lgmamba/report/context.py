@@ -20,7 +20,7 @@ from lgmamba.analysis.families import (
 from lgmamba.analysis.shown import MANY_RUNS, drawn_runs, shown_rows
 from lgmamba.analysis.titles import titles
 from lgmamba.config.study import Params
-from lgmamba.report.captions import captions, sample_of
+from lgmamba.report.captions import captions, sample_of, seeds_drawn
 from lgmamba.report.classes import accuracies, class_context, contrast_units
 from lgmamba.report.contrasts import contrast_context
 from lgmamba.report.held import HELD, held_context
@@ -103,7 +103,12 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
         },
         "positions": {name: position for position, name in enumerate(figures_of(params), start=1)},
         "captions": captions(
-            params, sample, remedies["sample"] if remedies else None, gallery_images(params, frames), regret
+            params,
+            sample,
+            remedies["sample"] if remedies else None,
+            gallery_images(params, frames),
+            regret,
+            seeds_drawn(params, frames),
         ),
         "remedies": remedies,
         "read_outs": read_out_context(params, frames) if reads_out(params) else None,
@@ -277,6 +282,7 @@ def headline(context: dict[str, Any]) -> dict[str, Any]:
             "split": context["sample"].split,
         },
         "contrasts": context["contrasts"]["rows"],
+        "counts": context["contrasts"]["counts"],
         "psnr": context["levels"],
         "account": context["account"],
         "remedies": context["remedies"] and remedy_headline(context["remedies"]),

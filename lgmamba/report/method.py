@@ -1,5 +1,6 @@
 """How a study was made, in sentences for its second page."""
 
+from lgmamba.analysis.families import several_mixers
 from lgmamba.config.study import Params
 from lgmamba.report.adaptive import describe_adaptive
 from lgmamba.report.captions import Sample
@@ -15,15 +16,28 @@ CHOICES = (
 
 def method_lines(params: Params, sample: Sample) -> list[str]:
     """Task, model, training and measurement, one sentence or two each."""
-    train, model = params.train, params.model
-    adaptive = describe_adaptive(params)
+    train, adaptive, several = params.train, describe_adaptive(params), several_mixers(params)
     return [
         f"**Task.** {params.task.described(sample.order)}",
-        f"**Model.** Pre-norm residual {model.mixer.title} blocks ({model.n_layer} layers, width {model.d_model}, {model.mixer.description}).",
+        f"**Model.** {_model(params, several)}",
         f"**Training.** {train.steps:,} steps of {train.batch_size} images, peak learning rate {train.lr:g}. L0 is the longest length "
-        "that a run was trained on. Runs differ only in what the table below says.",
+        f"that a run was trained on. Runs differ only in {'their mixers and in ' if several else ''}what the table below says.",
         *([f"**Length-adaptive.** {adaptive}"] if adaptive else []),
         f"**Measurement.** {str(sample).capitalize()}. PSNR = 10 log10(1 / mean squared error), the mean over images taken before the "
         'logarithm. For each length T a pass of its own reads the first T patches ("prefix mode"), and a length-adaptive run is told T.',
         "**Intervals.** Student's over trainings, of the paired differences where two runs are compared; figures name other bands.",
     ]
+
+
+def _model(params: Params, several: bool) -> str:
+    """The stack; of several mixers each is in a table of its own."""
+    model = params.model
+    if not several:
+        return f"Pre-norm residual {model.mixer.title} blocks ({model.n_layer} layers, width {model.d_model}, {model.mixer.description})."
+    others = [
+        f"in `{name}` {run.model.n_layer}"
+        for name, run in params.runs_by_name().items()
+        if run.model.n_layer != model.n_layer
+    ]
+    layers = ", ".join([f"{model.n_layer} layers", *others])
+    return f"Pre-norm residual blocks ({layers}; width {model.d_model}) around the mixer of each run, which the table of sequence mixers names."

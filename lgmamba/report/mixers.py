@@ -27,19 +27,23 @@ def mixer_context(params: Params, frames: Path) -> dict[str, Any]:
     """What is said of the mixers of a study; empty lists where it does not compare any.
 
     Returns:
-        rows: `mixer_rows`; answer: sentences on who falls, from the primary contrasts; predictors: `predictor_rows`; factors: those of
-        the falls in predictors, none where no run is a generalist; n: generalists.
+        rows: `mixer_rows`; n_seeds: trainings of each that these rest on; answer: sentences on who falls, from the primary contrasts;
+        predictors: `predictor_rows`, none where none of them has a coefficient; factors: those of the falls in predictors; n: generalists.
     """
     if not several_mixers(params):
-        return {"rows": [], "answer": [], "predictors": [], "factors": [], "n": 0}
+        return {"rows": [], "n_seeds": 0, "answer": [], "predictors": [], "factors": [], "n": 0}
     rows = mixer_rows(params, frames)
     plain = [row for row in rows if row["kind"] == GENERALIST]
     both = dict.fromkeys((4.0, max(params.claims.far_length_ratios))) if plain else {}
     factors = [f for f in both if all(row["at"].get(f"{f:g}") for row in plain)]
+    predictors = predictor_rows(plain, factors)
+    if all(rho is None for row in predictors for rho in row["rho"].values()):
+        predictors, factors = [], []
     return {
         "rows": rows,
+        "n_seeds": max((at["n_seeds"] for row in rows for at in row["at"].values() if at), default=0),
         "answer": length_sentences(params, pl.read_parquet(frames / "contrasts.parquet"), _mean_image(params, frames)),
-        "predictors": predictor_rows(plain, factors),
+        "predictors": predictors,
         "factors": [f"{f:g}" for f in factors],
         "n": len(plain),
     }
@@ -107,7 +111,8 @@ def _best_remedies(params: Params, frames: Path) -> dict[str, dict[str, Any]]:
 def length_sentences(params: Params, contrasts: pl.DataFrame, mean_image: float | None) -> list[str]:
     """Who falls, gains and holds beyond its training lengths, by the contrasts of one run at a multiple of L0 minus itself at L0.
 
-    For each multiple; of fewer than two such contrasts nothing is said. What begins with a star is an entry of a list.
+    For each multiple; of fewer than two such contrasts nothing is said. What begins with a star is an entry of a list. Those that hold,
+    but are at L0 less than the margin better than the mean image, are told apart: what was not learned cannot be lost.
 
     Args:
         params: a study of several mixers.
@@ -123,8 +128,10 @@ def length_sentences(params: Params, contrasts: pl.DataFrame, mean_image: float 
     for length, compared in by_length.items():
         if len(compared) > 1:
             names = mixer_names(params, [contrast.of.run for contrast in compared])
-            found = [(names[c.of.run], rows[c.name], outcome(rows[c.name])) for c in compared]
-            sentences += _sentences(length, found, params.claims.margin, mean_image, params.task.METRICS[0])
+            margin = params.claims.margin
+            nothing = -math.inf if mean_image is None else mean_image + margin
+            found = [(names[c.of.run], rows[c.name], outcome(rows[c.name], nothing)) for c in compared]
+            sentences += _sentences(length, found, margin, mean_image, params.task.METRICS[0])
     return sentences
 
 
@@ -135,15 +142,18 @@ def _is_of_length(contrast: Contrast) -> bool:
     return plain and not of.at[0].startswith("to") and minus.model_dump() == at_L0
 
 
-FALLS, GAINS, HOLDS, OPEN, UNJUDGED = "falls", "gains", "holds", "open", "unjudged"
+FALLS, GAINS, HOLDS, IDLE, OPEN, UNJUDGED = "falls", "gains", "holds", "idle", "open", "unjudged"
 LEVELS = {FALLS: "fall", HOLDS: "hold", GAINS: "gain", OPEN: "are undecided", UNJUDGED: "are not judged"}
+"""Of which the level at L0 is told; that of those with nothing to lose is the mean image's."""
 
 
-def outcome(row: dict[str, Any]) -> str:
-    """What a verdict says of the run itself, whichever side was claimed."""
+def outcome(row: dict[str, Any], nothing: float = -math.inf) -> str:
+    """What a verdict says of the run itself, whichever side was claimed; a run that holds a level below `nothing` had none to lose."""
     if row["verdict"] in (SHOWN, SMALL, OPPOSITE):
         return FALLS if row["effect"] < 0 else GAINS
-    return {SAME: HOLDS, UNDECIDED: OPEN, DESCRIBED: UNJUDGED}[row["verdict"]]
+    if row["verdict"] == SAME:
+        return IDLE if row["minus_level"] < nothing else HOLDS
+    return {UNDECIDED: OPEN, DESCRIBED: UNJUDGED}[row["verdict"]]
 
 
 def _sentences(
@@ -155,6 +165,7 @@ def _sentences(
         HOLDS: lambda n: (
             f"{n} {'holds, its interval' if n == 1 else 'hold, their intervals'} within {limit(margin)} {unit} of zero"
         ),
+        IDLE: lambda n: f"{n} had nothing to lose, at L0 less than {limit(margin)} {unit} better than the mean image",
         GAINS: lambda n: f"{n} {'gains' if n == 1 else 'gain'}",
         OPEN: lambda n: f"{n} {'is' if n == 1 else 'are'} undecided after Holm's correction",
         UNJUDGED: lambda n: f"{n} {'has' if n == 1 else 'have'} too few trainings for a verdict",
@@ -170,7 +181,7 @@ def _sentences(
         if any(is_ == kind for _, _, is_ in found)
     ]
     nothing = "" if mean_image is None else f"; the mean image alone has {number(mean_image)} dB"
-    return [*said, f"What there is to lose: at L0 {listed(levels)}{nothing}."]
+    return [*said, f"What there is to lose: at L0 {listed(levels)}{nothing}."] if levels else said
 
 
 def _with_effect(name: str, row: dict[str, Any], unit: str) -> str:

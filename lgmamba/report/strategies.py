@@ -4,15 +4,15 @@ import math
 
 import polars as pl
 
-from lgmamba.analysis.families import families
+from lgmamba.analysis.families import families, several_mixers
 from lgmamba.analysis.shown import drawn_runs
 from lgmamba.config.study import Params
 from lgmamba.report.wording import listed, number
 
 MOST = 4
 """Runs that are told of in sentences; a reader does not compare more of them."""
-WITH_CLASSES = 2
-"""The same on a page that tells of classes as well."""
+WITH_MORE = 2
+"""The same on a page that tells of classes, or of many mixers, as well."""
 
 
 def described_runs(params: Params) -> list[str]:
@@ -24,7 +24,7 @@ def described_runs(params: Params) -> list[str]:
         longest = [family.specialists[max(family.specialists)]] if family.specialists else []
         runs += [*longest, family.generalist, family.adaptive]
     drawn = drawn_runs(params)
-    most = WITH_CLASSES if params.names_classes else MOST
+    most = WITH_MORE if params.names_classes or several_mixers(params) else MOST
     return ([run for run in dict.fromkeys(runs) if run in drawn] or drawn)[:most]
 
 

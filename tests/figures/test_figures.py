@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,7 @@ from lgmamba.metrics import ACCURACY, PIXELS
 from tests.analysis.synthetic_study import DIGITS_RUNS, make_study, study_values
 from tests.figures.thumbnails import thumbnails
 
+ROOT = Path(__file__).parents[2]
 LABELS = {  # axis labels that must be there, with their units
     "task": set(),
     "gallery": set(),
@@ -186,6 +188,20 @@ def test_long_titles_are_broken_where_their_panel_ends(columns):
     assert len(titles) == columns
     assert all(box.x1 < after.x0 for box, after in pairwise(titles))
     assert titles[-1].x1 < figure.bbox.x1
+
+
+@pytest.mark.parametrize("study", ["transformer_omniglot", "mixers_omniglot", "omniglot"])
+def test_the_words_below_the_image_leave_the_names_of_rows_alone(study):
+    frames = ROOT / "reports" / study / "frames"
+    params, frame = load_study(frames / "study.json"), pl.read_parquet(frames / "figure_task.parquet")
+    use_style()
+    figure = FIGURES["task"](frame, Style(list(params.runs_by_name())), read_panel(frames / "panel.safetensors"))
+    figure.draw_without_rendering()
+    (below,) = (ax.xaxis.label for ax in figure.axes if "numbered in the" in ax.get_xlabel())
+    names = [ax.yaxis.label for ax in figure.axes if ax.get_ylabel()]
+    assert any(name.get_text().startswith("rebuilt by") for name in names)
+    boxes = [text.get_window_extent() for text in (below, *names)]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_the_budget_figure_has_a_line_for_each_role_and_length(built):

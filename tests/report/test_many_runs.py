@@ -11,16 +11,17 @@ import pytest
 
 from lgmamba.analysis import figures_of
 from lgmamba.analysis.collect import load_study
-from lgmamba.analysis.contrasts import OPPOSITE, SHOWN, SMALL, Levels, contrasts_frame
+from lgmamba.analysis.contrasts import OPPOSITE, SAME, SHOWN, SMALL, Levels, contrasts_frame
 from lgmamba.analysis.evaluate import levels_of
 from lgmamba.analysis.kept import check_kept, keep
 from lgmamba.analysis.shown import COMPARING, MANY_RUNS, shown_rows
 from lgmamba.explorer import explorer_page
 from lgmamba.figures import draw
 from lgmamba.keys import evaluate_key, figure_key
-from lgmamba.report import context, contrasts, render, write_report
-from lgmamba.report.captions import SELECTION
-from lgmamba.report.mixers import mixer_context, mixer_headline, predictor_rows
+from lgmamba.report import context, contrasts, mixers, render, write_report
+from lgmamba.report.captions import PAIRED, SELECTION, SHARED, captions, sample_of, seeds_drawn
+from lgmamba.report.method import method_lines
+from lgmamba.report.mixers import length_sentences, mixer_context, mixer_headline, predictor_rows
 from tests.analysis.conftest import mixed  # noqa: F401 (a fixture)
 from tests.figures.thumbnails import pictures_of_nothing, thumbnails
 from tests.records import record_again
@@ -155,6 +156,51 @@ def test_rank_correlations_are_over_the_mixers_that_have_a_property():
     assert found["whether the state is bounded (1 or 0)"] == (4, pytest.approx(-0.4472135955))
     assert found["level at L0"] == (5, pytest.approx(-0.6))  # ranks 2 3 1 4 5 and 2 3 5 4 1
     assert predictor_rows(rows[:3], [4.0])[0]["rho"]["4"] is None
+
+
+@pytest.mark.parametrize(("mean_image", "words"), [(11.0, "hold"), (11.95, "had nothing to lose"), (None, "hold")])
+def test_who_holds_a_level_that_the_mean_image_has_had_nothing_to_lose(many, mean_image, words):
+    rows = pl.read_parquet(many.frames / "contrasts.parquet").filter(pl.col("name").is_in(["M_gru", "M_attention"]))
+    rows = rows.with_columns(verdict=pl.lit(SAME), minus_level=pl.lit(12.0))
+    said = length_sentences(many.params, rows, mean_image)
+    assert [line.partition(",")[0] for line in said if line.startswith("*")] == [f"* **2 {words.partition(',')[0]}"]
+    assert words in said[1]
+
+
+def test_correlations_that_nothing_has_are_left_out(many, monkeypatch):
+    assert (
+        mixer_context(many.params, many.frames)["predictors"]
+        == mixer_context(many.params, many.frames)["factors"]
+        == []
+    )
+    monkeypatch.setattr(mixers, "FEW_MIXERS", 2)
+    assert mixer_context(many.params, many.frames)["predictors"]
+
+
+def test_the_method_says_that_runs_differ_in_their_mixers(many, tmp_path):
+    def said(params) -> str:
+        return " ".join(method_lines(params, sample_of(params, pl.read_parquet(many.frames / "curves.parquet"))))
+
+    assert "around the mixer of each run" in said(many.params) and "Mamba-1 blocks" not in said(many.params)
+    assert "Runs differ only in their mixers and in what the table below says." in said(many.params)
+    values = json.loads(many.study.read_text())
+    values["runs"]["gru"]["model"]["n_layer"] = 7
+    (tmp_path / "study.json").write_text(json.dumps(values))
+    other = said(load_study(tmp_path / "study.json"))
+    assert f"({many.params.model.n_layer} layers, in `gru` 7; width" in other
+
+
+def test_a_figure_of_pairs_says_how_many_seeds_all_runs_have():
+    """In this study some runs have five seeds, and all have three."""
+    frames = ROOT / "reports/mixers_omniglot/frames"
+    params = load_study(frames / "study.json")
+    drawn = seeds_drawn(params, frames)
+    assert drawn == {"degradation": (3, 3), "mixers": (3, 3)}
+    sample = sample_of(params, pl.read_parquet(frames / "curves.parquet"))
+    said = captions(params, sample, drawn=drawn, tried="")
+    assert {figure for figure, text in said.items() if SHARED in text} == {"degradation", "mixers"} < set(PAIRED)
+    assert "Mean over 3 seeds; 128 test images, 3 seeds" in said["mixers"] and "3 to 5 seeds" in said["curves"]
+    assert mixer_context(params, frames)["n_seeds"] == 3
 
 
 def test_the_page_on_mixers_has_the_numbers_of_the_kept_frames(tmp_path):

@@ -261,6 +261,17 @@ def test_the_plain_account_has_the_frames_numbers(report, study, tmp_path):
         assert " | ".join(wording.number(v, 1) for v in numbers) in text
 
 
+def test_levels_of_every_run_are_a_block_too(report, study, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- generated:psnr:synthetic -->\n<!-- /generated -->\n")
+    update_readme(readme, report / "headline.json")
+    summary = pl.read_parquet(study.frames / "summary.parquet").filter(mode="prefix", method="model")
+    for run, L0 in (("fixed_16", 16), ("uniform", 16)):
+        numbers = [summary.filter(run=run, step=f * L0)["psnr"].item() for f in (1, 2, 25)]
+        (line,) = (line for line in readme.read_text().splitlines() if line.startswith(f"| `{run}` |"))
+        assert [wording.number(v) for v in numbers] == [line.split(" | ")[k].strip(" |") for k in (1, 2, -1)]
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
