@@ -207,12 +207,89 @@ def test_one_changed_error_or_level_is_found(claimed, tmp_path):
     assert (~recompute.levels_again(folder)["found"]).sum() == 1
 
 
+def with_first(rows: pl.DataFrame, **changes: object) -> pl.DataFrame:
+    first, *others = rows.to_dicts()
+    return pl.DataFrame([first | changes, *others], schema=rows.schema)
+
+
+def with_error(rows: pl.DataFrame, error: float | None) -> pl.DataFrame:
+    return with_first(rows, errors=[rows["errors"][0][0], error, *rows["errors"][0][2:]])
+
+
+WHOLE = "image_errors_of, stage reconstruct: found other rows than the first of a split, one after the other"
+DAMAGE = {
+    "one changed error": (
+        "",
+        lambda rows: with_error(rows, rows["errors"][0][1] * 1.0001),
+        "at place 1, expected a number",
+    ),
+    "an error that is none": ("", lambda rows: with_error(rows, None), "found None at place 1, expected a number"),
+    "an error below 0": ("", lambda rows: with_error(rows, -0.5), "found -0.5 at place 1, expected a number >= 0"),
+    "an error left out": (
+        "",
+        lambda rows: with_first(rows, errors=rows["errors"][0][1:]),
+        "found 39 errors, expected 40",
+    ),
+    "a row left out": ("", lambda rows: rows[1:], "mse: its row is missing"),
+    "a row twice": ("", lambda rows: pl.concat([rows, rows[:1]]), "mse: found 2 rows, expected one"),
+    "of other settings": ("", lambda rows: with_first(rows, run="other"), "run other, seed 0, "),
+    "of more images": ("", lambda rows: with_first(rows, n_images=50), "found n_images [40, 50], expected one number"),
+    "another image": ("_of", lambda of: with_first(of, image=7), WHOLE),
+    "an image left out": ("_of", lambda of: of[:-1], "errors, expected"),
+    "no images": ("_of", lambda of: of[:0], "errors, expected 0"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_frames_of_errors_that_were_damaged_are_told(claimed, tmp_path, what):
+    folder = kept(claimed, tmp_path)
+    assert recompute.flaws(folder) == []
+    name, damage, expected = DAMAGE[what]
+    path = folder / f"frames/image_errors{name}.parquet"
+    write_frame(damage(pl.read_parquet(path)), path)
+    assert any(expected in flaw for flaw in recompute.flaws(folder)), recompute.flaws(folder)
+
+
+def test_one_of_the_two_frames_alone_is_told(claimed, tmp_path):
+    folder = kept(claimed, tmp_path)
+    (folder / "frames/image_errors_of.parquet").unlink()
+    assert recompute.flaws(folder) == ["image_errors_of.parquet is missing"]
+
+
+@pytest.mark.parametrize(
+    "damage, expected",
+    [
+        (
+            lambda rows: rows.filter(pl.col("step") != rows["step"][0]),
+            "from images: errors of 0 trainings, of 5 expected",
+        ),
+        (lambda rows: rows[:0], "from images: errors of 0 trainings, of 5 expected"),
+        (lambda rows: rows[1:], "its row is missing"),
+        (
+            lambda rows: with_error(rows, rows["errors"][0][1] * 2**10),
+            "not found again: run encoder_decoder_128, seed 0",
+        ),
+    ],
+    ids=["a setting left out", "no rows", "a row left out", "another error"],
+)
+def test_damaged_frames_are_an_exit_status(tmp_path, monkeypatch, capsys, damage, expected):
+    study = ROOT / "reports/transformer_omniglot"
+    shutil.copytree(study / "frames", tmp_path / study.name / "frames")
+    shutil.copy(study / "headline.json", tmp_path / study.name)
+    monkeypatch.setattr(recompute, "REPORTS", tmp_path)
+    path = tmp_path / study.name / "frames/image_errors.parquet"
+    write_frame(damage(pl.read_parquet(path)), path)
+    recompute.levels_by_image.cache_clear()
+    assert recompute.main([]) == 1 and expected in capsys.readouterr().out
+
+
 def test_a_sample_gives_levels_within_its_standard_error(claimed, tmp_path, monkeypatch):
     folder = sampled(claimed, tmp_path, monkeypatch, 15)
     rows = pl.read_parquet(folder / "frames/image_errors.parquet")
     assert set(rows["errors"].list.len()) == {15} and set(rows["n_images"]) == {20, 40}
     whole = pl.read_parquet(claimed.frames / "image_errors.parquet")
     assert rows["errors"].to_list() == whole["errors"].list.head(15).to_list()
+    assert recompute.flaws(folder) == []
     levels = recompute.levels_again(folder)
     assert levels["found"].all() and levels["off"].max() > 0.01
     assert (levels["off"] / levels["error"]).max() < recompute.FAR

@@ -48,6 +48,7 @@ def test_every_verdict_is_that_of_the_levels_of_single_trainings(folder):
     assert [row["name"] for row in said] == list(found)
     wrong = {row["name"]: recompute.differing(row, found[row["name"]]) for row in said}
     assert {name: keys for name, keys in wrong.items() if keys} == {}
+    assert recompute.flaws(folder) == []
     levels = recompute.levels_again(folder)  # of studies that keep errors of single images
     assert levels.is_empty() or levels["found"].all()
 

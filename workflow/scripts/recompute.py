@@ -9,7 +9,8 @@ reports/<study>/headline.json, which pages are made from; the exit status is 1 w
 
 Where a study keeps errors of single images (image_errors.parquet), the levels are found again from these, and all that follows: the same
 where all images are kept, otherwise within the error of a mean over the kept ones, which is printed. So is what the images' choice
-does to an effect, its standard error over images, which is no part of an interval over trainings.
+does to an effect, its standard error over images, which is no part of an interval over trainings. Rows that are missing, there twice, of other
+settings or images, and errors that are none are named first, and nothing is then said from images; the exit status is 1 here too.
 """
 
 import json
@@ -32,10 +33,14 @@ LEVELS = (
     lambda error: 8 - error,
 )
 """Mean error -> level, of each kind: PSNR and the like, shares in percent, bits saved of 8."""
-ROUNDED = 2.0**-13
-"""Relative error of a kept error at most: 12 binary digits behind the leading one."""
+DIGITS = 12
+"""Binary digits of a kept error behind the leading one."""
+ROUNDED = 2.0 ** -(DIGITS + 1)
+"""Relative error of a kept error, at most."""
 FAR = 5.0
 """Standard errors from which on a mean over a sample is not that of all images."""
+READ_OUTS = ("trained", "refitted")
+"""Methods that have no errors by image."""
 
 
 @cache
@@ -61,12 +66,15 @@ def levels_by_image(frames: Path, metric: str | None, groups: tuple[int, ...]) -
 def levels_of(frames: Path, study: dict, metric: str | None, groups: tuple[int, ...] | None = None) -> pl.DataFrame:
     """One row for each training and setting: run, seed, method, mode, order, step, value (higher is better).
 
-    With groups of images: those that the frames have errors by image of, from these errors; others, such as refitted read-outs, as they are.
+    With groups of images: from the errors of these, and of read-outs, which have no errors by image, as they are. What else has none has no level.
     """
     levels = kept_levels(frames, study, metric)
-    if groups is None or (again := levels_by_image(frames, metric, groups)).is_empty():
+    if groups is None:
         return levels
-    return levels.join(again, on=KEYS, how="left").select(*KEYS, value=pl.coalesce("again", "value"))
+    read_outs = levels.filter(pl.col("method").is_in(READ_OUTS))
+    if (again := levels_by_image(frames, metric, groups)).is_empty():
+        return read_outs
+    return pl.concat([read_outs, levels.join(again, on=KEYS).select(*KEYS, value="again")])
 
 
 def kept_levels(frames: Path, study: dict, metric: str | None) -> pl.DataFrame:
@@ -76,7 +84,7 @@ def kept_levels(frames: Path, study: dict, metric: str | None) -> pl.DataFrame:
     if (remedies := frames / "remedies_levels.parquet").is_file():
         found.append(pl.read_parquet(remedies).select(*KEYS, value=pl.col("value" if metric is None else metric)))
     if metric is None and (read_outs := frames / "probes_read_outs.parquet").is_file():
-        rows = pl.read_parquet(read_outs).filter(pl.col("read_out").is_in(["trained", "refitted"]))
+        rows = pl.read_parquet(read_outs).filter(pl.col("read_out").is_in(READ_OUTS))
         rows = rows.with_columns(
             method=pl.col("read_out"), mode=pl.lit("prefix"), order=pl.lit(study["probes"]["order"])
         )
@@ -257,7 +265,7 @@ def recomputed_by_image(folder: Path) -> dict[str, dict]:
     primary = study["claims"]["primary"]
     rows = judged(primary, differences(frames, study, GROUPS), study["claims"])
     without = [differences(frames, study, tuple(g for g in GROUPS if g != left)) for left in GROUPS]
-    rows = {c["name"]: rows[c["name"]] for c in primary if c["of"]["method"] not in ("refitted", "trained")}
+    rows = {c["name"]: rows[c["name"]] for c in primary if c["of"]["method"] not in READ_OUTS}
     for name, row in rows.items():
         effects = [np.mean(found[name]) if found[name] else np.nan for found in without]
         row["by_image"] = float(np.std(effects) * (len(GROUPS) - 1) ** 0.5)
@@ -278,6 +286,58 @@ def levels_again(folder: Path) -> pl.DataFrame:
     off, error = (pl.col("value") - pl.col("again")).abs(), pl.col("error")
     found = off <= 1e-6 + pl.col("rounding") + FAR * error
     return pl.concat(parts).with_columns(off=off, found=found) if parts else pl.DataFrame()
+
+
+def flaws(folder: Path) -> list[str]:
+    """What is not right in the frames with errors by image themselves, a sentence for each: before anything is said from them."""
+    frames, study = study_of(folder)
+    paths = [frames / f"image_errors{of}.parquet" for of in ("", "_of")]
+    if not any(path.is_file() for path in paths):
+        return []
+    if absent := [path.name for path in paths if not path.is_file()]:
+        return [f"{absent[0]} is missing"]
+    rows, images = (pl.read_parquet(path) for path in paths)
+    found = []
+    for stage in sorted({*rows["stage"], *images["stage"]}):
+        here = rows.filter(stage=stage)
+        of = images.filter(stage=stage)
+        first = of["image"][0] if len(of) else 0
+        if of.select("place", "image").rows() != [(place, first + place) for place in range(len(of))]:
+            found.append(
+                f"image_errors_of, stage {stage}: found other rows than the first of a split, one after the other"
+            )
+        if here["n_images"].n_unique() > 1:
+            found.append(f"stage {stage}: found n_images {sorted(set(here['n_images']))}, expected one number")
+        for row in here.to_dicts():
+            found += [f"{named(row)}, {row['error']}: {flaw}" for flaw in flaws_of_row(row, len(of))]
+    twice = rows.group_by("stage", *KEYS, "error", maintain_order=True).len().filter(pl.col("len") > 1)
+    found += [f"{named(row)}, {row['error']}: found {row['len']} rows, expected one" for row in twice.to_dicts()]
+    for error, metric in (("mse", None), ("error_rate", "accuracy")):
+        of_error = rows.filter(error=error)
+        if of_error.is_empty():
+            continue
+        levels, setting = kept_levels(frames, study, metric), [key for key in KEYS if key != "seed"]
+        strange = of_error.join(levels, on=setting, how="anti")
+        found += [f"{named(row)}, {error}: no level of this study has this setting" for row in strange.to_dicts()]
+        lacking = levels.join(of_error, on=setting, how="semi").join(of_error, on=KEYS, how="anti")
+        found += [f"{named(row)}, {error}: its row is missing" for row in lacking.to_dicts()]
+    return found
+
+
+def flaws_of_row(row: dict, n: int) -> list[str]:
+    """The same of one training and setting, n images being kept."""
+    found = [] if len(row["errors"]) == n else [f"found {len(row['errors'])} errors, expected {n}, one for each image"]
+    errors = np.array(row["errors"], dtype=float)  # None: NaN
+    bad = ~(errors >= 0)
+    scaled = np.ldexp(np.frexp(np.where(bad, 0, errors))[0], DIGITS + 1)
+    for place in np.flatnonzero(bad | (scaled != np.round(scaled))):
+        found.append(f"found {row['errors'][place]} at place {place}, expected a number >= 0 of {DIGITS} binary digits")
+    return found
+
+
+def named(row: dict) -> str:
+    """Which training and setting, in a few words."""
+    return ", ".join(f"{key} {row[key]}" for key in KEYS)
 
 
 def differing(reported: dict, found: dict, within: float = 1e-9) -> list[str]:
@@ -310,18 +370,30 @@ def main(names: list[str]) -> int:
         if names and folder.name not in names:
             continue
         said = {row["name"]: row for row in json.loads((folder / "headline.json").read_text("utf-8"))["contrasts"]}
-        levels, by_image = levels_again(folder), recomputed_by_image(folder)
+        wrong_frames = flaws(folder)
+        for flaw in wrong_frames:
+            print(f"{folder.name}: errors of single images: {flaw}")
+        failures += len(wrong_frames)
+        levels, by_image = (pl.DataFrame(), {}) if wrong_frames else (levels_again(folder), recomputed_by_image(folder))
         if len(levels):
             failures += not levels["found"].all()
             print(f"{folder.name}: {told_of_levels(levels)}")
+            for row in levels.filter(~pl.col("found")).to_dicts():
+                print(
+                    f"{folder.name}: not found again: {named(row)}: {row['value']:.6f}, from images {row['again']:.6f}"
+                )
         for name, row in recomputed(folder).items():
             wrong = differing(said[name], row)
+            again = by_image.get(name)
+            if again is not None and again["n"] != row["n"]:
+                wrong.append(f"from images: errors of {again['n']} trainings, of {row['n']} expected")
+                again = None
             failures += bool(wrong)
             numbers = "" if row["effect"] is None else f"{row['effect']:+.2f}"
             numbers += "" if row["lo"] is None else f" [{row['lo']:+.2f}, {row['hi']:+.2f}]"
             print(
                 f"{folder.name}: {name}: {row['verdict']} {numbers} ({row['n']} trainings)"
-                + (f"  from images: {told(by_image[name])}" if name in by_image and row["effect"] is not None else "")
+                + (f"  from images: {told(again)}" if again is not None and row["effect"] is not None else "")
                 + (f"  DIFFERS: {wrong}" if wrong else "")
             )
     return min(failures, 1)
