@@ -213,6 +213,14 @@ PLACES_TEXTS = {
 }
 """Where they differ for a task that reads patches at any pixel."""
 
+UNMAPPED_TEXTS = {
+    "remedies_retention": """
+        Mean squared error of a cell's pixels against the step t and the time since the cell was last read (octaves of steps; lowest
+        strip: not read so far), order `{first_order}`, for the model as it is and for the best remedy of each of the best kinds.
+        Dashed: training length L0. A remedy that keeps what was read is as dark right of it as left of it. Mean over {seeds}.""",
+}
+"""Where they differ for a study without retention maps of its runs."""
+
 
 REGRET = "Stars: runs trained at that length alone, else alike; how far a line lies below one is its regret."
 
@@ -283,6 +291,7 @@ def captions(
     texts = TEXTS if params.task.IMAGES else TEXTS | PLAIN_TEXTS
     texts = texts | PLACES_TEXTS if params.task.READS == "places" else texts
     texts = texts | CLASS_TEXTS if params.names_classes else texts
+    texts = texts if "retention" in figures_of(params) else texts | UNMAPPED_TEXTS
     found = {}
     for figure in figures_of(params):
         here = replace(sample, seeds=drawn.get(figure, sample.seeds))

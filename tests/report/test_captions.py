@@ -1,0 +1,21 @@
+"""Captions that hang on what else a study draws."""
+
+from pathlib import Path
+
+from lgmamba.config.study import load_params
+from lgmamba.report.captions import Sample, captions
+
+ROOT = Path(__file__).parents[2]
+
+
+def caption(retention: str) -> str:
+    params = load_params(ROOT / "params.yaml", "smoke", {"report": {"retention": retention}})
+    sample = Sample((1, 1), 24, "test", 1, "permutation")
+    return captions(params, sample, "8 test images")["remedies_retention"]
+
+
+def test_maps_with_remedies_are_explained_where_there_are_none_above():
+    assert caption("maps").startswith("As the retention maps above, order `permutation`, for the model as it is")
+    alone = caption("none")
+    assert alone.startswith("Mean squared error of a cell's pixels") and "above" not in alone
+    assert "order `permutation`, for the model as it is and for the best remedy" in alone
