@@ -291,5 +291,14 @@ def _end(message: object) -> None:
     sys.exit(1)
 
 
-FOR_PEOPLE = {"ArtefactError", "ConfigError", "DataError", "BadImage", "CollectError", "TrainingError", "HostError"}
+FOR_PEOPLE = {
+    "ArtefactError",
+    "BackendError",
+    "ConfigError",
+    "DataError",
+    "BadImage",
+    "CollectError",
+    "TrainingError",
+    "HostError",
+}
 """Errors whose message says what to do; by name, because importing them all would import everything."""

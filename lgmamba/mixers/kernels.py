@@ -30,7 +30,7 @@ from torch import Tensor
 
 from lgmamba.extras import install, missing
 from lgmamba.mixers import scans
-from lgmamba.scan import resolve_backend
+from lgmamba.scan import BackendError, resolve_backend
 from lgmamba.scan.transforms import is_batched, is_transformed
 
 NAME = "fla"
@@ -58,7 +58,7 @@ def resolved(backend: str, device: str) -> str:
     if backend != NAME:
         return resolve_backend(backend, device)
     if (reason := unavailable(device)) is not None:
-        raise RuntimeError(f"backend={NAME!r} cannot run on device {device!r}: {reason}")
+        raise BackendError(f"backend={NAME!r} cannot run on device {device!r}: {reason}")
     return backend
 
 

@@ -21,6 +21,6 @@ The recurrence, with the Euler form of B as in the official code:
     y_t = (sum_n Cmat_t[n] h_t[:, n] + Dskip * x_t) * SiLU(z_t)
 """
 
-from lgmamba.scan.api import available_backends, resolve_backend, scan_step, selective_scan
+from lgmamba.scan.api import BackendError, available_backends, resolve_backend, scan_step, selective_scan
 
-__all__ = ["available_backends", "resolve_backend", "scan_step", "selective_scan"]
+__all__ = ["BackendError", "available_backends", "resolve_backend", "scan_step", "selective_scan"]

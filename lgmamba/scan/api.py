@@ -14,6 +14,11 @@ from lgmamba.scan.transforms import is_transformed, refusal
 
 log = logging.getLogger(__name__)
 
+
+class BackendError(RuntimeError):
+    """A backend that was asked for by name cannot run here; the message says why and what serves."""
+
+
 BACKENDS = {
     "reference": reference,
     "cpu": cpu_backend,
@@ -67,7 +72,8 @@ def selective_scan(
     Raises:
         TypeError: a required argument is None, or one is not a tensor; named.
         ValueError: a shape, dtype or backend name that does not fit, naming the argument.
-        RuntimeError: the backend asked for cannot run here, with what to install, or not under a transform of torch.
+        BackendError: the backend asked for cannot run here, with what to install.
+        RuntimeError: nor can it under a transform of torch.
     Reference: Gu & Dao 2023 (arXiv:2312.00752), eqs. 2 and 4 and section 3; mirrors mamba_ssm `selective_scan_ref`,
         in (B, L, D) layout.
     """
@@ -102,7 +108,7 @@ def resolve_backend(backend: str, device: str) -> str:
         raise ValueError(f"backend={backend!r} is unknown; expected 'auto' or one of {sorted(BACKENDS)}")
     reason = unavailable(backend, device)
     if reason is not None:
-        raise RuntimeError(f"backend={backend!r} cannot run on device {device!r}: {reason}")
+        raise BackendError(f"backend={backend!r} cannot run on device {device!r}: {reason}")
     return backend
 
 

@@ -190,6 +190,19 @@ def test_a_training_that_diverges_is_told_to_a_person_and_to_the_tracker(lgmamba
     assert not (paths.out / "train.json").exists()
 
 
+@pytest.mark.parametrize(
+    "backend, mixer, why",
+    [("cuda", {}, "cuda"), ("fla", {"kind": "gla", "heads": 2, "key": 4, "value": 4}, "flash-linear-attention")],
+)
+def test_a_backend_that_cannot_run_here_is_told_and_leaves_nothing(lgmamba, paths, backend, mixer, why):
+    values = tiny_run().model_dump(mode="json")
+    values["model"] |= {"scan_backend": backend} | ({"mixer": mixer} if mixer else {})
+    paths.run.write_text(json.dumps(values))
+    ended = lgmamba(*train_words(paths))
+    assert_told(ended, f"backend={backend!r} cannot run on device 'cpu': ", why)
+    assert not list(paths.out.glob("*"))
+
+
 def test_an_evaluation_without_results_lists_what_is_missing(lgmamba, tmp_path, monkeypatch):
     ended = lgmamba("evaluate", "--study", "gone.json", "--results", tmp_path, "--out", tmp_path / "frames")
     assert_told(ended, "gone.json: no such file")
@@ -201,9 +214,10 @@ def test_every_error_for_people_exists():
     from lgmamba.data.errors import BadImage, DataError
     from lgmamba.hosts.errors import HostError
     from lgmamba.records import ArtefactError
+    from lgmamba.scan import BackendError
     from lgmamba.train.loop import TrainingError
 
-    errors = (ArtefactError, CollectError, ConfigError, BadImage, DataError, HostError, TrainingError)
+    errors = (ArtefactError, BackendError, CollectError, ConfigError, BadImage, DataError, HostError, TrainingError)
     assert {e.__name__ for e in errors} == FOR_PEOPLE
 
 
