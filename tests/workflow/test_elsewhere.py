@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -86,6 +87,31 @@ def test_what_a_stack_has_trained_is_read_before_other_trainings_begin_and_the_l
         True,
         True,
     ]  # of chains alone: a stack may leave its trainings to them
+
+
+@pytest.mark.parametrize(
+    "asked, override, told",
+    [
+        ("smoke:0,7", None, "error: --study smoke:0,7, seeds: found '7', expected some of 0"),
+        ("smoke:0:uniform", None, "runs: found 'uniform', expected some of uniform_16, adaptive_16, fixed_16"),
+        ("smoke::fixed_16,", None, "runs: found '', expected some of "),
+        ("gone", None, "error: preset 'gone': neither one of "),
+        ("smoke", "train: {steps: 0}", "train.steps: found 0, expected"),
+        ("smoke", "[", "error: "),
+    ],
+)
+def test_what_there_is_not_ends_it_before_anything_is_written(loaded, monkeypatch, tmp_path, asked, override, told):
+    monkeypatch.chdir(tmp_path)
+    options = SimpleNamespace(params=ROOT / "params.yaml", override=override, stages="train")
+    with pytest.raises(SystemExit) as ended:
+        loaded["chains_of"](asked, options)
+    assert told in str(ended.value) and not list(tmp_path.iterdir())
+
+
+def test_a_stage_that_there_is_not_ends_it(loaded, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["without_snakemake.py", "--study", "smoke", "--stages", "data,trian"])
+    with pytest.raises(SystemExit, match="error: --stages: found 'trian', expected some of data, train, reconstruct"):
+        loaded["parse"]()
 
 
 def test_classes_that_cannot_be_told_apart_end_it_before_any_job(tmp_path):

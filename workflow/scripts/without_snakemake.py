@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from lgmamba.cli.show import image_problem
+from lgmamba.config.base import ConfigError
 from lgmamba.config.files import write_config_files
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
@@ -93,18 +94,33 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="stages at a time")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="time for all of it")
     parser.add_argument("--stages", default=",".join(STAGES), help="which stages")
-    return parser.parse_args()
+    options = parser.parse_args()
+    check_named("--stages", options.stages, STAGES)
+    return options
+
+
+def check_named(where: str, asked: str, known: Iterable[str]) -> None:
+    """End the script where something is asked for that there is not: nothing to do would look like all being done."""
+    there = list(known)
+    if strange := [name for name in asked.split(",") if asked and name not in there]:
+        sys.exit(f"error: {where}: found {', '.join(map(repr, strange))}, expected some of {', '.join(there)}")
 
 
 def chains_of(asked: str, options: argparse.Namespace) -> list[Chain]:
     """The chains of a study: its images, then one chain for each run and seed, with its configuration files written.
 
-    Images that are missing, or whose classes cannot be told apart, end the script here, where they are to be built.
+    A study that there is not, a seed or run that it has not, images that are missing, or whose classes cannot be told apart where they
+    are to be built, end the script here.
     """
     preset, seeds, names = [*asked.split(":"), "", ""][:3]
-    study = load_params(
-        options.params, preset, parse_mapping(options.override, "--override") if options.override else None
-    )
+    try:
+        study = load_params(
+            options.params, preset, parse_mapping(options.override, "--override") if options.override else None
+        )
+    except ConfigError as e:
+        sys.exit(f"error: {e}")
+    check_named(f"--study {asked}, seeds", seeds, sorted({str(seed) for _, seed in study.run_configs()}))
+    check_named(f"--study {asked}, runs", names, study.runs_by_name())
     if "data" in options.stages.split(",") and (told := image_problem(study)):
         sys.exit(f"error: {told}")
     write_config_files(study)
