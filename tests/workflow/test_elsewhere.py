@@ -20,7 +20,7 @@ from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.image_errors import image_error_frames
 from lgmamba.jobs import Job
-from tests.analysis.synthetic_study import make_study
+from tests.analysis.synthetic_study import make_study, study_values
 from tests.config.studies import ROOT
 from tests.data.samples import encode, pixels
 from tests.records import record_again
@@ -157,6 +157,18 @@ def test_what_was_packed_is_unpacked_but_for_the_weights(tmp_path):
     params = load_study(study_json)
     for name, frame in image_error_frames(params, collect_runs(params, results / "runs")).items():
         assert len(frame) and pl.read_parquet(tmp_path / f"frames/{name}.parquet").equals(frame)
+
+
+def test_pictures_of_the_seed_that_the_study_names_first_are_packed(tmp_path):
+    study_json, results = make_study(tmp_path, study_values(seeds=[1, 0]))
+    done = script("results_without_weights.py", "pack", "--results", results, "--to", tmp_path / "packed")
+    assert done.returncode == 0, done.stderr
+    elsewhere = tmp_path / "elsewhere" / results.name
+    done = script("results_without_weights.py", "unpack", "--results", elsewhere, "--from", tmp_path / "packed")
+    assert done.returncode == 0, done.stderr
+    assert {path.parts[-3] for path in elsewhere.glob("runs/*/*/evaluation/panel.safetensors")} == {"seed1"}
+    params = load_study(study_json)
+    assert len(collect_runs(params, elsewhere / "runs")) == 2 * len(params.runs)
 
 
 def test_every_measured_column_and_method_of_a_frame_is_packed(tmp_path, monkeypatch):

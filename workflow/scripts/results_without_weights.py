@@ -58,7 +58,7 @@ def pack(results: Path, to: Path, mb: float) -> None:
         probed = checked_all(home / "evaluation", tuple(record.files), "reconstruct")
         content = errors(probed.pop("steps.parquet"))
         if (
-            home.name != f"seed{first_seed(home.parent)}"
+            home.name != f"seed{first_seed(results, home.parent)}"
         ):  # pictures are shown of one seed, and are most of what there is
             probed.pop("panel.safetensors", None)
         members |= {str(path.relative_to(results)): path.read_bytes() for path in probed.values()}
@@ -81,8 +81,11 @@ def pack(results: Path, to: Path, mb: float) -> None:
         tar.close()
 
 
-def first_seed(run: Path) -> int:
-    """The lowest seed of a run that was read."""
+def first_seed(results: Path, run: Path) -> int:
+    """The seed that the study names first, whose pictures are shown; without its configuration the lowest of a run that was read."""
+    study = results / "config/study.json"
+    if study.is_file():
+        return json.loads(study.read_text(encoding="utf-8"))["seeds"][0]
     return min(int(path.parents[1].name.removeprefix("seed")) for path in run.glob("seed*/evaluation/evaluation.json"))
 
 
