@@ -21,5 +21,5 @@ def told_length_context(params: Params, frames: Path) -> dict[str, Any]:
             found = dict(here.select("factor", "change").rows())
             changed = [found.get(factor) for factor in factors]
             rows.append({"run": name, "step": step, "own": here["own"][0], "changes": changed})
-    words = [f"{factor:g} T" if factor > 1 else f"T / {1 / factor:g}" for factor in factors]
+    words = [f"{factor:.3g} T" if factor > 1 else f"T / {1 / factor:.3g}" for factor in factors]
     return {"words": words, "rows": rows}

@@ -10,6 +10,13 @@ from lgmamba.report.told_lengths import told_length_context
 from tests.config.studies import ROOT
 
 
+def test_a_factor_that_is_no_power_of_two_is_told_in_three_digits(tmp_path):
+    rows = [{"run": "a", "seed": 0, "step": 50, "told": told, "level": 1.0} for told in (6, 12, 50)]
+    pl.DataFrame(rows).write_parquet(tmp_path / "probes_told_lengths.parquet")
+    params = SimpleNamespace(the_probes=SimpleNamespace(runs=["a"]))
+    assert told_length_context(params, tmp_path)["words"] == ["T / 8.33", "T / 4.17"]
+
+
 def test_factors_are_in_words_and_rows_in_the_order_of_the_runs(tmp_path):
     levels = {("b", 1): {1: 5.0, 2: 4.0}, ("b", 4): {2: 8.0, 4: 9.0, 16: 7.0}, ("a", 4): {2: 1.0, 4: 1.5}}
     rows = [
