@@ -162,6 +162,8 @@ def test_reordered_windows_are_the_newest_steps_in_other_orders_as_often():
     assert torch.equal(positions[0, 0], newest)
     assert (positions.sort(2).values == newest).all()
     assert len({tuple(p[0].tolist()) for p in positions}) == 3
+    again = reordered_windows(2, 3 * L0 - 2, L0, 1)  # of a second grouping all are at random
+    assert len({tuple(p[0].tolist()) for p in (*positions, *again)}) == 6
     model = exact()
     patches, cells = images(model)
     want = of_windows(model, patches, cells, reordered_windows(3, 3 * L0, L0, 0)).mean(0)

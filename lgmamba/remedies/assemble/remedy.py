@@ -139,9 +139,11 @@ def cover_windows(cells: Tensor, L0: int, order: Tensor | None = None) -> Tensor
 
 
 def reordered_windows(B: int, T: int, L0: int, n: int) -> Tensor:
-    """Positions (windows, B, L0) of the newest L0 steps, as often as there are consecutive windows: as they come, then in random orders."""
+    """Positions (windows, B, L0) of the newest L0 steps, as often as there are consecutive windows: as they come once, else in random orders."""
     generator = torch.Generator().manual_seed(n)
-    orders = [torch.arange(L0), *(torch.randperm(L0, generator=generator) for _ in range(-(-T // L0) - 1))]
+    orders = [torch.randperm(L0, generator=generator) for _ in range(-(-T // L0))]
+    if n == 0:
+        orders[0] = torch.arange(L0)
     return (T - L0 + torch.stack(orders))[:, None].expand(-1, B, -1)
 
 
