@@ -1,12 +1,13 @@
 // The selective scan on a CPU, forward and backward. Glossary and recurrence: lgmamba/scan/__init__.py.
 //
 // Channels are the SIMD axis: a `vf` holds one quantity for W neighbouring channels (one "block"), so every operation of
-// the recurrence is element-wise and B_t, C_t are broadcast scalars. Time is cut in chunks of `chunk` steps. Within
-// (chunk, block) the states are worked off four at a time with time as the inner loop, so that four states, four rows of A
-// and their gradients stay in registers and what one chunk recomputes stays in the L1 cache.
+// the recurrence is element-wise and B_t, C_t are broadcast scalars. Time is cut in chunks of `chunk` steps, and these in
+// stretches of `stretch`. Within (chunk, block) the states are worked off four at a time with time as the inner loop, so
+// that four states, four rows of A and their gradients stay in registers.
 //
-// The forward pass keeps the state at the start of each chunk. The backward pass walks the chunks from the last to the
-// first and recomputes their states from there: no (B, L, D, N) array exists anywhere.
+// The forward pass keeps the state at the start of each stretch. The backward pass walks the stretches from the last to
+// the first and recomputes their states from there: no (B, L, D, N) array exists anywhere, and what one stretch recomputes
+// stays in the L1 cache. What is read, staged and summed once for several steps is so by the chunk.
 //
 // Every sum has an order fixed by the shapes alone, so the bits do not depend on the number of threads.
 //
@@ -44,7 +45,6 @@ static void forward_task(const Args &a, const Plan &p, int64_t b, const Share &m
       vf *hb = h + (blk - blk0) * Np;
       const vf *A2 = p.A2.p + blk * Np;
       const vf skip = vector_or_zero(a.Dskip, d, lanes), bias = vector_or_zero(a.dt_bias, d, lanes);
-      if (a.checkpoints) std::memcpy(p.checkpoint(a, b, c, blk), hb, Np * sizeof(vf));
       for (int64_t t = 0; t < len; t++) {
         const int64_t next = d + W;
         prefetch(a.x.at(b, t0 + t) + next, a.dt.at(b, t0 + t) + next, a.z.at(b, t0 + t) + next);
@@ -56,19 +56,22 @@ static void forward_task(const Args &a, const Plan &p, int64_t b, const Share &m
       for (int64_t n = 0; n < Np; n += S) {
         vf g[S], An[S];
         for (int i = 0; i < S; i++) g[i] = hb[n + i], An[i] = A2[n + i];
-        for (int64_t t = 0; t < len; t++) {
-          const float *Bt = Bm + t * Np + n, *Ct = Cm + t * Np + n;
-          vf acc = s[t];
-          for (int i = 0; i < S; i++) {
-            g[i] = exp2v(dt[t] * An[i]) * g[i] + dtx[t] * Bt[i];
-            acc += g[i] * Ct[i];
-          }
-          s[t] = acc;
-          if (report[t] >= 0) {
-            vf copy[S];  // g itself stays in registers
-            std::copy(g, g + S, copy);
-            float *to = a.states + ((b * p.states + report[t]) * a.N + n) * a.D;
-            write_state(to, a.D, std::min<int64_t>(S, a.N - n), d, lanes, copy);
+        for (int64_t i = 0, t = 0; t < len; i++) {
+          if (a.checkpoints) std::copy(g, g + S, p.checkpoint(a, b, c, i, blk) + n);
+          for (const int64_t end = std::min(len, t + a.stretch); t < end; t++) {
+            const float *Bt = Bm + t * Np + n, *Ct = Cm + t * Np + n;
+            vf acc = s[t];
+            for (int i = 0; i < S; i++) {
+              g[i] = exp2v(dt[t] * An[i]) * g[i] + dtx[t] * Bt[i];
+              acc += g[i] * Ct[i];
+            }
+            s[t] = acc;
+            if (report[t] >= 0) {
+              vf copy[S];  // g itself stays in registers
+              std::copy(g, g + S, copy);
+              float *to = a.states + ((b * p.states + report[t]) * a.N + n) * a.D;
+              write_state(to, a.D, std::min<int64_t>(S, a.N - n), d, lanes, copy);
+            }
           }
         }
         for (int i = 0; i < S; i++) hb[n + i] = g[i];
@@ -93,7 +96,7 @@ extern "C" void lgmamba_forward(const Args *args) {
   Plan p(a, 128);
   prefer_huge_pages(a.y, a.B * a.L * a.D * 4);
   prefer_huge_pages(a.states, a.B * p.states * a.N * a.D * 4);
-  prefer_huge_pages(a.checkpoints, a.B * p.chunks * a.G * p.blocks * p.Np * sizeof(vf));
+  prefer_huge_pages(a.checkpoints, a.B * p.kept * a.G * p.blocks * p.Np * sizeof(vf));
   const int64_t shares = a.G * p.shares;
   parallel(a.B * shares, a.threads, [&](int64_t i) { forward_task(a, p, i / shares, Share(p, i % shares)); });
 }
@@ -115,25 +118,26 @@ struct BackwardTask {
   const Plan &p;
   Partials &sums;
   const Share mine;
-  const int64_t slot, blk0, blk1, nblk, Np, K;
+  const int64_t slot, blk0, blk1, nblk, Np, K, M;  // K, M: steps of a chunk, of a stretch
   const bool through_state, to_BC;
   float *const dBpart, *const dCpart;
   Workspace work;
   vf *carry;                                              // (block, Np) d loss / d h, carried against time
-  vf *x, *dt, *slope, *dtx, *ds, *dy, *gate, *s, *q, *w;  // one vector per step of the chunk
-  vf *hs, *as;                                            // (K + 1, S) states, (K, S) decays of the states at hand
-  vf *accB, *accC;                                        // (K, Np), lanes not yet summed
-  float *Bm, *Cm;
+  vf *dA, *to_skip, *to_bias;                             // (block, Np), (block, K), (block, K): terms of sums over the chunk
+  vf *x, *dt, *slope, *dtx, *ds, *dy, *gate, *s, *q, *w;  // one vector per step of the stretch
+  vf *hs, *as;                                            // (M + 1, S) states, (M, S) decays of the states at hand
+  vf *accB, *accC;                                        // (M, Np), lanes not yet summed
+  float *Bm, *Cm;                                         // (M, Np)
   std::vector<int64_t> report;
 
   BackwardTask(const Args &a, const Plan &p, Partials &sums, int64_t slot, const Share &mine, float *dBp, float *dCp)
-      : a(a), p(p), sums(sums), mine(mine), slot(slot), blk0(mine.blk0), blk1(mine.blk1), nblk(blk1 - blk0), Np(p.Np), K(a.chunk), through_state(a.dx || a.ddt || a.dA || a.dBmat || a.dbias || a.dh0), to_BC(a.dBmat || a.dCmat),
-        dBpart(dBp), dCpart(dCp), work(nblk * Np + 10 * K + (2 * K + 1) * S + 4 * K * Np), report(K) {
-    carry = work.take(nblk * Np);
-    for (vf **each : {&x, &dt, &slope, &dtx, &ds, &dy, &gate, &s, &q, &w}) *each = work.take(K);
-    hs = work.take((K + 1) * S), as = work.take(K * S);
-    accB = work.take(K * Np), accC = work.take(K * Np);
-    Bm = work.take_floats(K * Np), Cm = work.take_floats(K * Np);
+      : a(a), p(p), sums(sums), mine(mine), slot(slot), blk0(mine.blk0), blk1(mine.blk1), nblk(blk1 - blk0), Np(p.Np), K(a.chunk), M(a.stretch), through_state(a.dx || a.ddt || a.dA || a.dBmat || a.dbias || a.dh0), to_BC(a.dBmat || a.dCmat),
+        dBpart(dBp), dCpart(dCp), work(2 * nblk * (Np + K) + 10 * M + (2 * M + 1) * S + 4 * M * Np), report(M) {
+    carry = work.take(nblk * Np), dA = work.take(nblk * Np), to_skip = work.take(nblk * K), to_bias = work.take(nblk * K);
+    for (vf **each : {&x, &dt, &slope, &dtx, &ds, &dy, &gate, &s, &q, &w}) *each = work.take(M);
+    hs = work.take((M + 1) * S), as = work.take(M * S);
+    accB = work.take(M * Np), accC = work.take(M * Np);
+    Bm = work.take_floats(M * Np), Cm = work.take_floats(M * Np);
   }
 
   void sample(int64_t b) {
@@ -149,18 +153,33 @@ struct BackwardTask {
 
   void chunk(int64_t b, int64_t c) {
     const int64_t t0 = c * K, len = std::min(K, a.L - t0);
+    std::fill(dA, dA + nblk * Np, vf{});
+    for (int64_t i = (len - 1) / M; i >= 0; i--) stretch(b, c, i, t0 + i * M, std::min(M, len - i * M));
+    for (int64_t blk = blk0; blk < blk1; blk++) {
+      vf *total = sums.A.p + (slot * sums.blocks + blk) * Np, skip = {}, bias = {};
+      for (int64_t n = 0; n < Np; n++) total[n] += dA[(blk - blk0) * Np + n];
+      for (int64_t t = 0; t < len; t++) {
+        skip += to_skip[(blk - blk0) * K + t] * load(a.x.at(b, t0 + t) + p.first(blk), p.lanes(blk));
+        bias += to_bias[(blk - blk0) * K + t];
+      }
+      sums.skip.p[slot * sums.blocks + blk] += skip;
+      sums.bias.p[slot * sums.blocks + blk] += bias;
+    }
+  }
+
+  void stretch(int64_t b, int64_t c, int64_t i, int64_t t0, int64_t len) {
     stage(a.Bmat, b, t0, mine.group, len, a.N, Np, Bm);
     stage(a.Cmat, b, t0, mine.group, len, a.N, Np, Cm);
     for (int64_t t = 0; t < len; t++) report[t] = a.dstates ? reported(a, t0 + t) : -1;
     if (to_BC) std::fill(accB, accB + len * Np, vf{}), std::fill(accC, accC + len * Np, vf{});
     for (int64_t blk = blk0; blk < blk1; blk++) {
       load_steps(b, t0, len, blk);
-      const vf *start = p.checkpoint(a, b, c, blk);
+      const vf *start = p.checkpoint(a, b, c, i, blk);
       for (int64_t n = 0; n < Np; n += S) {
         to_BC ? recompute<true>(len, n, blk, start + n) : recompute<false>(len, n, blk, start + n);
         if (through_state) to_BC ? reverse<true>(b, len, n, blk) : reverse<false>(b, len, n, blk);
       }
-      store_steps(b, t0, len, blk);
+      store_steps(b, t0, len, blk, (blk - blk0) * K + i * M);
     }
     if (!to_BC) return;
     for (int64_t t = 0; t < len; t++)
@@ -193,7 +212,7 @@ struct BackwardTask {
     }
   }
 
-  // States n .. n + S - 1 over the chunk, from its checkpoint; on the way the sums that need the state only.
+  // States n .. n + S - 1 over a stretch, from its checkpoint; on the way the sums that need the state only.
   template <bool BC>
   void recompute(int64_t len, int64_t n, int64_t blk, const vf *start) {
     const vf *A2 = p.A2.p + blk * Np + n, *const dt = this->dt, *const dtx = this->dtx, *const ds = this->ds;
@@ -227,9 +246,9 @@ struct BackwardTask {
     const float *Bt = Bm + len * Np + n, *Ct = Cm + len * Np + n;
     const vf *decays = as + len * S, *before = hs + len * S;
     vf *const q = this->q, *const w = this->w, *sumB = accB + len * Np + n;
-    vf *carried = carry + (blk - blk0) * Np + n;
-    vf g[S], An[S], dA[S];
-    for (int i = 0; i < S; i++) g[i] = carried[i], An[i] = A2[i], dA[i] = vf{};
+    vf *carried = carry + (blk - blk0) * Np + n, *to_A = dA + (blk - blk0) * Np + n;
+    vf g[S], An[S], sumA[S];
+    for (int i = 0; i < S; i++) g[i] = carried[i], An[i] = A2[i], sumA[i] = to_A[i];
     for (int64_t t = len - 1; t >= 0; t--) {
       Bt -= Np, Ct -= Np, sumB -= Np, decays -= S, before -= S;
       const vf dtt = dt[t], dtxt = dtx[t], dst = ds[t];
@@ -246,29 +265,24 @@ struct BackwardTask {
         g[i] *= decays[i];
         vf decay = g[i] * before[i];  // d loss / d (dt A)
         wt += decay * An[i];
-        dA[i] += decay * dtt;
+        sumA[i] += decay * dtt;
       }
       q[t] = qt, w[t] = wt;
     }
-    vf *total = sums.A.p + (slot * sums.blocks + blk) * Np + n;
-    for (int i = 0; i < S; i++) carried[i] = g[i], total[i] += dA[i];
+    for (int i = 0; i < S; i++) carried[i] = g[i], to_A[i] = sumA[i];
   }
 
-  void store_steps(int64_t b, int64_t t0, int64_t len, int64_t blk) {
+  void store_steps(int64_t b, int64_t t0, int64_t len, int64_t blk, int64_t term) {
     const int64_t d = p.first(blk), lanes = p.lanes(blk);
     const vf skip = vector_or_zero(a.Dskip, d, lanes);
-    vf to_skip = {}, to_bias = {};
     for (int64_t t = 0; t < len; t++) {
       const int64_t at = (b * a.L + t0 + t) * a.D + d;
       vf raw = (q[t] * x[t] + w[t] * LN2) * slope[t];
-      to_skip += ds[t] * x[t];
-      to_bias += raw;
+      to_skip[term + t] = ds[t], to_bias[term + t] = raw;
       if (a.dx) store(a.dx + at, q[t] * dt[t] + ds[t] * skip, lanes);
       if (a.ddt) store(a.ddt + at, raw, lanes);
       if (a.dz) store(a.dz + at, dy[t] * s[t] * gate[t], lanes);
     }
-    sums.skip.p[slot * sums.blocks + blk] += to_skip;
-    sums.bias.p[slot * sums.blocks + blk] += to_bias;
   }
 };
 

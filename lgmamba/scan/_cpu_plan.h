@@ -12,7 +12,7 @@ struct Rows {  // float32 tensor (B, L, last) or (B, L, G, last), last axis cont
   const float *at(int64_t ib, int64_t it, int64_t ig = 0) const { return p + ib * b + it * t + ig * g; }
 };
 struct Args {
-  int64_t B, L, D, G, N, chunk, states_every, dt_softplus, threads;
+  int64_t B, L, D, G, N, chunk, stretch, states_every, dt_softplus, threads;
   Rows x, dt, z, Bmat, Cmat, dy;
   const float *A, *Dskip, *dt_bias;      // (D, N), (D,), (D,); the last two null where absent
   const float *h0, *dlast, *dstates;     // (B, N, D), (B, N, D), (B, L / states_every, N, D); null where absent
@@ -25,11 +25,13 @@ struct Args {
 struct Plan {
   int64_t wide, blocks;           // channels, blocks of one group
   int64_t Np, chunks, states;     // Np: N rounded up to S; the padded states have A = B = C = 0
+  int64_t stretches, kept;        // stretches of a whole chunk, and of all: each begins at a state that is kept
   int64_t share, shares;          // neighbouring blocks done by one task, tasks for one group and sample
   Vectors A2;                     // A * log2(e) as (block, Np) vectors
   Plan(const Args &a, int64_t min_tasks)
       : wide(a.D / a.G), blocks((wide + W - 1) / W), Np((a.N + S - 1) / S * S), chunks((a.L + a.chunk - 1) / a.chunk),
-        states(a.states_every ? a.L / a.states_every : 0), A2(a.G * blocks * Np) {
+        states(a.states_every ? a.L / a.states_every : 0), stretches((a.chunk + a.stretch - 1) / a.stretch),
+        kept(a.L / a.chunk * stretches + (a.L % a.chunk + a.stretch - 1) / a.stretch), A2(a.G * blocks * Np) {
     int64_t want = std::min(blocks, (min_tasks + a.B - 1) / a.B);
     share = (blocks + want - 1) / want;
     shares = (blocks + share - 1) / share;
@@ -41,8 +43,8 @@ struct Plan {
   // Blocks are counted through all groups.
   int64_t first(int64_t blk) const { return blk / blocks * wide + blk % blocks * W; }  // channel
   int64_t lanes(int64_t blk) const { return std::min<int64_t>(W, wide - blk % blocks * W); }
-  vf *checkpoint(const Args &a, int64_t b, int64_t c, int64_t blk) const {
-    return (vf *)a.checkpoints + ((b * chunks + c) * a.G * blocks + blk) * Np;
+  vf *checkpoint(const Args &a, int64_t b, int64_t c, int64_t stretch, int64_t blk) const {
+    return (vf *)a.checkpoints + ((b * kept + c * stretches + stretch) * a.G * blocks + blk) * Np;
   }
 };
 // What one task does: the blocks blk0 .. blk1 - 1 of a group, which is share number `share` of it.

@@ -20,7 +20,10 @@ from lgmamba.scan.cpu_interface import ROWS, Args
 from lgmamba.scan.cpu_operator import register_operator
 
 CHUNK_STATES, MIN_CHUNK, MAX_CHUNK = 1024, 16, 64
-"""Steps between the states kept for the backward pass: `CHUNK_STATES // N` within the bounds (measured; caches)."""
+"""Steps that the kernel reads and sums together: `CHUNK_STATES // N` within the bounds (measured; caches)."""
+
+STRETCH = 32
+"""Steps between the states kept for the backward pass, which recomputes as many in the L1 cache (measured)."""
 
 _STATES_TOGETHER = 4
 """The kernel pads states to a multiple of it, and a group's channels to its SIMD width; in the checkpoints only."""
@@ -74,7 +77,7 @@ def arguments(dt_softplus: bool, states_every: int, rows, inputs, outputs) -> tu
         them, and copies that must outlive the call.
     """
     (B, L, D), (G, N) = rows[0].shape, rows[ROWS.index("Bmat")].shape[2:]
-    fields = [B, L, D, G, N, min(L, _chunk(N)), states_every, dt_softplus, torch.get_num_threads()]
+    fields = [B, L, D, G, N, min(L, _chunk(N)), min(L, STRETCH), states_every, dt_softplus, torch.get_num_threads()]
     alive = []
     for v in rows:  # any strides, but the last axis must be contiguous
         if v is None:
@@ -113,8 +116,10 @@ def forward_outputs(x, Bmat, states_every, return_last_state, train) -> tuple[Te
     checkpoints = (0,)
     if train:
         lanes = load_kernel().lgmamba_lanes()
-        chunk = -(-N // _STATES_TOGETHER) * _STATES_TOGETHER * G * -(-(D // G) // lanes) * lanes
-        checkpoints = (B, -(-L // _chunk(N)) * chunk)  # one axis: torch.export takes a length of 1 for a constant
+        state = -(-N // _STATES_TOGETHER) * _STATES_TOGETHER * G * -(-(D // G) // lanes) * lanes
+        chunk = _chunk(N)
+        kept = L // chunk * -(-chunk // STRETCH) + -(-(L % chunk) // STRETCH)
+        checkpoints = (B, kept * state)  # one axis: torch.export takes a length of 1 for a constant
     return tuple(x.new_empty(shape) for shape in ((B, L, D), last, states, checkpoints))
 
 

@@ -7,7 +7,7 @@ that crashes takes nothing with it, and that process starts in an instant.
 import ctypes
 import sys
 
-SIZES = ("B", "L", "D", "G", "N", "chunk", "states_every", "dt_softplus", "threads")
+SIZES = ("B", "L", "D", "G", "N", "chunk", "stretch", "states_every", "dt_softplus", "threads")
 ROWS = ("x", "dt", "z", "Bmat", "Cmat", "dy")
 INPUTS = ("A", "Dskip", "dt_bias", "h0", "dlast", "dstates")
 OUTPUTS = ("y", "last", "states", "checkpoints")
@@ -86,9 +86,9 @@ def prove(library: ctypes.CDLL) -> str | None:
         return (ctypes.c_float * count)(*[value] * count)
 
     BLD, BLN, A = floats(B * L * D), floats(B * L * N), floats(D * N, -0.69314718)
-    y, dx, checkpoints = floats(B * L * D, 0.0), floats(B * L * D, 0.0), floats(B * 8 * 32 + 16, 0.0)
+    y, dx, checkpoints = floats(B * L * D, 0.0), floats(B * L * D, 0.0), floats(B * 2 * 8 * 32 + 16, 0.0)
     dA, dBmat = floats(D * N, 0.0), floats(B * L * N, 0.0)
-    args = Args(B=B, L=L, D=D, G=1, N=N, chunk=L, threads=2)
+    args = Args(B=B, L=L, D=D, G=1, N=N, chunk=L, stretch=2, threads=2)
     for names, array, last in ((("x", "dt", "dy"), BLD, D), (("Bmat", "Cmat"), BLN, N)):
         for name in names:
             setattr(args, name, ctypes.addressof(array))
