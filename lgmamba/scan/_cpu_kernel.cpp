@@ -13,6 +13,8 @@
 //
 // Built by cpu_build.py with whatever C++ compiler is there; no header but the standard library's.
 
+#include <type_traits>
+
 #include "_cpu_plan.h"
 
 #include "_cpu_mix.h"
@@ -22,6 +24,9 @@ extern "C" int64_t lgmamba_lanes() { return W; }
 
 // ---- forward ---------------------------------------------------------------------------------------------------------
 
+// PLAIN: only whole blocks, and no states to report. The number of lanes is then known to the compiler and no loop calls a
+// function, for which vectors would have to leave their registers.
+template <bool PLAIN>
 static void forward_task(const Args &a, const Plan &p, int64_t b, const Share &mine) {
   const int64_t Np = p.Np, K = a.chunk, blk0 = mine.blk0, blk1 = mine.blk1;
   Workspace work((blk1 - blk0) * Np + 3 * K + 2 * K * Np);
@@ -41,7 +46,7 @@ static void forward_task(const Args &a, const Plan &p, int64_t b, const Share &m
     for (int64_t t = 0; t < len; t++) report[t] = reported(a, t0 + t);
 
     for (int64_t blk = blk0; blk < blk1; blk++) {
-      const int64_t d = p.first(blk), lanes = p.lanes(blk);
+      const int64_t d = p.first(blk), lanes = PLAIN ? W : p.lanes(blk);
       vf *hb = h + (blk - blk0) * Np;
       const vf *A2 = p.A2.p + blk * Np;
       const vf skip = vector_or_zero(a.Dskip, d, lanes), bias = vector_or_zero(a.dt_bias, d, lanes);
@@ -66,7 +71,7 @@ static void forward_task(const Args &a, const Plan &p, int64_t b, const Share &m
               acc += g[i] * Ct[i];
             }
             s[t] = acc;
-            if (report[t] >= 0) {
+            if (!PLAIN && report[t] >= 0) {
               vf copy[S];  // g itself stays in registers
               std::copy(g, g + S, copy);
               float *to = a.states + ((b * p.states + report[t]) * a.N + n) * a.D;
@@ -98,7 +103,8 @@ extern "C" void lgmamba_forward(const Args *args) {
   prefer_huge_pages(a.states, a.B * p.states * a.N * a.D * 4);
   prefer_huge_pages(a.checkpoints, a.B * p.kept * a.G * p.blocks * p.Np * sizeof(vf));
   const int64_t shares = a.G * p.shares;
-  parallel(a.B * shares, a.threads, [&](int64_t i) { forward_task(a, p, i / shares, Share(p, i % shares)); });
+  const auto task = p.wide % W || a.states_every ? forward_task<false> : forward_task<true>;
+  parallel(a.B * shares, a.threads, [&](int64_t i) { task(a, p, i / shares, Share(p, i % shares)); });
 }
 
 // ---- backward --------------------------------------------------------------------------------------------------------
@@ -113,6 +119,7 @@ struct Partials {
   }
 };
 
+template <bool PLAIN>
 struct BackwardTask {
   const Args &a;
   const Plan &p;
@@ -159,7 +166,7 @@ struct BackwardTask {
       vf *total = sums.A.p + (slot * sums.blocks + blk) * Np, skip = {}, bias = {};
       for (int64_t n = 0; n < Np; n++) total[n] += dA[(blk - blk0) * Np + n];
       for (int64_t t = 0; t < len; t++) {
-        skip += to_skip[(blk - blk0) * K + t] * load(a.x.at(b, t0 + t) + p.first(blk), p.lanes(blk));
+        skip += to_skip[(blk - blk0) * K + t] * load(a.x.at(b, t0 + t) + p.first(blk), PLAIN ? W : p.lanes(blk));
         bias += to_bias[(blk - blk0) * K + t];
       }
       sums.skip.p[slot * sums.blocks + blk] += skip;
@@ -191,7 +198,7 @@ struct BackwardTask {
   }
 
   void load_steps(int64_t b, int64_t t0, int64_t len, int64_t blk) {
-    const int64_t d = p.first(blk), lanes = p.lanes(blk);
+    const int64_t d = p.first(blk), lanes = PLAIN ? W : p.lanes(blk);
     const vf skip = vector_or_zero(a.Dskip, d, lanes), bias = vector_or_zero(a.dt_bias, d, lanes);
     for (int64_t t = 0; t < len; t++) {
       const int64_t next = d + W;
@@ -240,7 +247,7 @@ struct BackwardTask {
   // g = d loss / d h_t, carried against time.
   template <bool BC>
   void reverse(int64_t b, int64_t len, int64_t n, int64_t blk) {
-    const int64_t d = p.first(blk), lanes = p.lanes(blk);
+    const int64_t d = p.first(blk), lanes = PLAIN ? W : p.lanes(blk);
     const vf *A2 = p.A2.p + blk * Np + n, *const dt = this->dt, *const dtx = this->dtx, *const ds = this->ds;
     const int64_t Np = this->Np, *const report = this->report.data();
     const float *Bt = Bm + len * Np + n, *Ct = Cm + len * Np + n;
@@ -252,7 +259,7 @@ struct BackwardTask {
     for (int64_t t = len - 1; t >= 0; t--) {
       Bt -= Np, Ct -= Np, sumB -= Np, decays -= S, before -= S;
       const vf dtt = dt[t], dtxt = dtx[t], dst = ds[t];
-      if (report[t] >= 0) {
+      if (!PLAIN && report[t] >= 0) {
         vf extra[S] = {};
         read_state(a.dstates + ((b * p.states + report[t]) * a.N + n) * a.D, a.D, std::min<int64_t>(S, a.N - n), d, lanes, extra);
         for (int i = 0; i < S; i++) g[i] += extra[i];
@@ -273,7 +280,7 @@ struct BackwardTask {
   }
 
   void store_steps(int64_t b, int64_t t0, int64_t len, int64_t blk, int64_t term) {
-    const int64_t d = p.first(blk), lanes = p.lanes(blk);
+    const int64_t d = p.first(blk), lanes = PLAIN ? W : p.lanes(blk);
     const vf skip = vector_or_zero(a.Dskip, d, lanes);
     for (int64_t t = 0; t < len; t++) {
       const int64_t at = (b * a.L + t0 + t) * a.D + d;
@@ -311,11 +318,14 @@ extern "C" void lgmamba_backward(const Args *args) {
   // The shares of a group each write their own part of dB and dC; a single share writes the result.
   std::vector<float> dB(p.shares > 1 && a.dBmat ? p.shares * all : 0), dC(p.shares > 1 && a.dCmat ? p.shares * all : 0);
   float *dBp = dB.empty() ? a.dBmat : dB.data(), *dCp = dC.empty() ? a.dCmat : dC.data();
-  parallel(slots * shares, a.threads, [&](int64_t i) {
-    const int64_t slot = i / shares;
-    BackwardTask task(a, p, sums, slot, Share(p, i % shares), dBp, dCp);
-    for (int64_t b = slot * a.B / slots; b < (slot + 1) * a.B / slots; b++) task.sample(b);
-  });
+  auto work = [&](auto plain) {
+    parallel(slots * shares, a.threads, [&](int64_t i) {
+      const int64_t slot = i / shares;
+      BackwardTask<plain.value> task(a, p, sums, slot, Share(p, i % shares), dBp, dCp);
+      for (int64_t b = slot * a.B / slots; b < (slot + 1) * a.B / slots; b++) task.sample(b);
+    });
+  };
+  p.wide % W || a.dstates ? work(std::false_type{}) : work(std::true_type{});
   parallel(sums.blocks, a.threads, [&](int64_t blk) { add_up(a, p, sums, blk); });
   if (p.shares == 1) return;
   parallel(a.B, a.threads, [&](int64_t b) {
