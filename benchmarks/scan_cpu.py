@@ -1,9 +1,10 @@
 """Times `selective_scan` on a CPU beside mambapy's parallel scan and a plain loop, in one run.
 
-    python benchmarks/scan_cpu.py [--out reports/benchmarks] [--rounds 7]
+    python benchmarks/scan_cpu.py [--out reports/benchmarks] [--rounds 7] [--patience 90]
 
 Writes scan_cpu.{csv,json,md,png}. Every round waits for a quiet machine (the share of processor time that others still
-take is written down) and times all implementations one after the other; ratios are medians over the rounds' ratios.
+take is written down) and times all implementations one after the other; ratios are medians over the rounds' ratios. Where
+others never leave the machine alone, minima say more than medians; both are there.
 Needs mambapy and a C++ compiler. Gate, softplus, bias and skip are included everywhere; A, dt and their spread are those
 of a freshly initialised Mamba layer.
 
@@ -26,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import matplotlib
@@ -34,10 +36,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lgmamba.scan import cpu_build, selective_scan
+from lgmamba.scan import cpu_backend, cpu_build, selective_scan
 
-B, D, N = 32, 256, 16
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a call; the default ones are those of one layer with 128 inputs."""
+
+    L: int
+    B: int = 32
+    D: int = 256
+    N: int = 16
+
+
 LENGTHS = (16, 64, 256, 1600)
+PAPER = Shape(L=2049, B=64, D=32, N=8)
+"""One layer of the paper's task in its public code."""
+SHAPES = (*map(Shape, LENGTHS), PAPER)
 THREADS = (1, 2)
 LOOP_LIMIT = 256
 """Longest sequence for what keeps (B, L, D, N) tensors: several of 0.8 GB each at L = 1600."""
@@ -77,15 +92,22 @@ def through(backend: str):
 
 IMPLEMENTATIONS = {
     "cpu": through("cpu"),
+    "cpu bfloat16": through("cpu"),
+    "cpu float16": through("cpu"),
     "cpu_numba": through("cpu_numba"),
     "mambapy": mambapy_scan,
     "reference": through("reference"),
 }
 
 
-def make_inputs(L: int, D: int = D) -> tuple[list[Tensor], Tensor]:
+SEQUENCES = (0, 1, 3, 4, 6)
+"""Where x, dt, Bmat, Cmat and z are among the inputs: those that may have half precision."""
+
+
+def make_inputs(shape: Shape, dtype: torch.dtype = torch.float32) -> tuple[list[Tensor], Tensor]:
     """Leaves in the order of `selective_scan`, and the loss weights."""
     torch.manual_seed(0)
+    L, B, D, N = astuple(shape)
     dt = torch.exp(torch.empty(D).uniform_(-6.9, -2.3))  # log-uniform in [1e-3, 1e-1]
     leaves = [
         torch.randn(B, L, D),
@@ -97,7 +119,9 @@ def make_inputs(L: int, D: int = D) -> tuple[list[Tensor], Tensor]:
         torch.randn(B, L, D),
         dt + torch.log(-torch.expm1(-dt)),  # inverse of softplus
     ]
-    return [v.requires_grad_() for v in leaves], torch.randn(B, L, D)
+    for i in SEQUENCES:
+        leaves[i] = leaves[i].to(dtype)
+    return [v.requires_grad_() for v in leaves], torch.randn(B, L, D).to(dtype)
 
 
 def time_once(scan, leaves, weights, mode: str) -> float:
@@ -111,11 +135,14 @@ def time_once(scan, leaves, weights, mode: str) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def wait_until_quiet(limit_s: float = 90.0) -> float:
-    """Wait, at most `limit_s`, until nothing else runs; returns the share of processor time that others still take."""
+patience_s = 90.0
+
+
+def wait_until_quiet() -> float:
+    """Wait, at most `patience_s`, until nothing else runs; returns the share of processor time that others still take."""
     if not Path("/proc/stat").exists():
         return float("nan")
-    deadline = time.perf_counter() + limit_s
+    deadline = time.perf_counter() + patience_s
     while True:
         before = _processor_time()
         time.sleep(0.3)
@@ -142,38 +169,94 @@ def time_outputs(like: Tensor, mode: str) -> float:
     return elapsed
 
 
-def measure(L: int, rounds: int, floors: dict[tuple[str, int], float]) -> list[dict]:
+def measure(shape: Shape, rounds: int, floors: dict[tuple[str, int], float], W: int) -> list[dict]:
     """One row per implementation, mode and number of threads."""
-    leaves, weights = make_inputs(L)
-    names = [name for name in IMPLEMENTATIONS if L <= LOOP_LIMIT or name.startswith("cpu")]
+    leaves, weights = make_inputs(shape)
+    inputs = {dtype: make_inputs(shape, getattr(torch, dtype)) for dtype in ("bfloat16", "float16")}
+    small = shape.L <= LOOP_LIMIT
+    names = [name for name in IMPLEMENTATIONS if small or name.startswith("cpu")]
     rows = []
     for threads in THREADS:
         torch.set_num_threads(threads)
         for mode in MULTIPLY_INSTRUCTIONS:
-            times, outputs, busy = {name: [] for name in names}, [], []
+            times, fastest, outputs, busy = {name: [] for name in names}, dict.fromkeys(names, float("inf")), [], []
             for _ in range(rounds + 1):  # the first one warms up
                 busy.append(wait_until_quiet())
                 outputs += [time_outputs(weights, mode) for _ in range(5)]
                 for name in names:
-                    repeats = range(5 if name.startswith("cpu") and L <= LOOP_LIMIT else 1)
-                    each = [time_once(IMPLEMENTATIONS[name], leaves, weights, mode) for _ in repeats]
+                    given = inputs.get(name.partition(" ")[2], (leaves, weights))
+                    repeats = range(5 if name.startswith("cpu") and small else 1)
+                    each = [time_once(IMPLEMENTATIONS[name], *given, mode) for _ in repeats]
                     times[name].append(statistics.median(each))
-            arithmetic = floors[mode, threads] * L
+                    fastest[name] = min(fastest[name], *each)
+            arithmetic = floors[mode, threads] * vectors(shape, W)
             floor = arithmetic + min(outputs)
             for name in names:
                 kept = times[name][1:]
                 ratios = [t / cpu for t, cpu in zip(kept, times["cpu"][1:], strict=True)]
-                row = {"implementation": name, "mode": mode, "threads": threads, "B": B, "L": L, "D": D, "N": N}
-                row |= {"median_ms": statistics.median(kept), "min_ms": min(kept)}
+                row = {"implementation": name, "mode": mode, "threads": threads, **vars(shape)}
+                row |= {"median_ms": statistics.median(kept), "min_ms": fastest[name]}
                 row["others_busy"] = statistics.median(busy[1:])
                 row |= {"arithmetic_ms": arithmetic, "floor_ms": floor, "times_floor": row["median_ms"] / floor}
-                rows.append(row | {"times_cpu": statistics.median(ratios)})
-                print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
+                row |= {"min_times_floor": row["min_ms"] / floor, "times_cpu": statistics.median(ratios)}
+                rows.append(row)
+                print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
     return rows
 
 
-def floor_per_step() -> tuple[dict[tuple[str, int], float], dict[int, float], int]:
-    """Arithmetic floor in ms per step by (mode, threads); multiply instructions per ns by threads; SIMD width W."""
+def vectors(shape: Shape, W: int) -> int:
+    """Vectors of W states in one call."""
+    return shape.B * shape.L * -(-shape.D // W) * shape.N
+
+
+PARTS = ("kernel", "operators", "whole")
+
+
+def measure_parts(shape: Shape, rounds: int) -> list[dict]:
+    """Fastest forward + backward, in ms, of the kernel on memory that is there, of torch's two operators around it, which
+    take fresh memory, and of `selective_scan` under autograd.
+    """
+    leaves, weights = make_inputs(shape)
+    x, dt, A, Bmat, Cmat, Dskip, z, dt_bias = (v.detach() for v in leaves)
+    Bmat, Cmat = Bmat[:, :, None], Cmat[:, :, None]  # one group
+    needed = (1 << len(leaves)) - 1
+    kernel = cpu_build.load_kernel()
+    y, last, states, checkpoints = cpu_backend.forward_outputs(x, Bmat, 0, False, True)
+    grads = cpu_backend.gradients(needed, x, Bmat)
+    small = (A, Dskip, dt_bias, None, None, None)
+
+    def operators() -> None:
+        *_, kept = torch.ops.lgmamba.scan_cpu(x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, None, True, 0, False, True)
+        torch.ops.lgmamba.scan_cpu_backward(
+            weights, None, None, x, dt, A, Bmat, Cmat, Dskip, z, dt_bias, kept, True, 0, needed
+        )
+
+    rows = []
+    for threads in THREADS:
+        torch.set_num_threads(threads)
+        there = (y, last, states, checkpoints)
+        forward, _alive = cpu_backend.arguments(True, 0, (x, dt, z, Bmat, Cmat, None), small, there)
+        there = (None, None, None, checkpoints, *grads)
+        backward, _alive_too = cpu_backend.arguments(True, 0, (x, dt, z, Bmat, Cmat, weights), small, there)
+
+        def alone(forward=forward, backward=backward) -> None:
+            kernel.lgmamba_forward(ctypes.byref(forward))
+            kernel.lgmamba_backward(ctypes.byref(backward))
+
+        calls = (alone, operators, lambda: time_once(through("cpu"), leaves, weights, "forward + backward"))
+        fastest = dict.fromkeys(PARTS, float("inf"))
+        for _ in range(rounds * (20 if shape.L <= LOOP_LIMIT else 2)):
+            for name, call in zip(PARTS, calls, strict=True):
+                start = time.perf_counter()
+                call()
+                fastest[name] = min(fastest[name], 1e3 * (time.perf_counter() - start))
+        rows.append({"threads": threads, **vars(shape), **fastest})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def floor_per_vector() -> tuple[dict[tuple[str, int], float], dict[int, float], int]:
+    """Arithmetic floor in ms per vector of W states by (mode, threads); multiply instructions per ns by threads; SIMD width W."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder) / "rate.cpp", Path(folder) / "rate.so"
         source.write_text(FMA_RATE)
@@ -193,8 +276,7 @@ def floor_per_step() -> tuple[dict[tuple[str, int], float], dict[int, float], in
             best = min(best, time.perf_counter() - start)
         rates[threads] = 12 * loops * threads / best * 1e-9
     W = cpu_build.load_kernel().lgmamba_lanes()
-    vectors = B * -(-D // W) * N
-    floors = {(m, t): n * vectors / rates[t] * 1e-6 for m, n in MULTIPLY_INSTRUCTIONS.items() for t in THREADS}
+    floors = {(m, t): n / rates[t] * 1e-6 for m, n in MULTIPLY_INSTRUCTIONS.items() for t in THREADS}
     return floors, rates, W
 
 
@@ -225,9 +307,9 @@ def _status_mb(key: str) -> float:
 def memory(backend: str, L: int = 1600) -> dict[str, float]:
     """Growth of the peak memory, in MB, by one training step and by a forward pass that reports 17 states."""
     scan = through(backend)
-    warm, weights = make_inputs(16)
+    warm, weights = make_inputs(Shape(16))
     time_once(scan, warm, weights, "forward + backward")
-    leaves, weights = make_inputs(L)
+    leaves, weights = make_inputs(Shape(L))
 
     def reporting():
         with torch.no_grad():
@@ -250,7 +332,10 @@ def side_measurements() -> dict:
         "peak_memory_growth_mb_at_L1600": {
             b: in_new_process(call.format(f"memory({b!r})")) for b in ("cpu", "cpu_numba")
         },
-        "tensor_mb_at_L1600": {"(B, L, D)": B * 1600 * D * 4 / 2**20, "(B, L, D, N)": B * 1600 * D * N * 4 / 2**20},
+        "tensor_mb_at_L1600": {
+            "(B, L, D)": 32 * 1600 * 256 * 4 / 2**20,
+            "(B, L, D, N)": 32 * 1600 * 256 * 16 * 4 / 2**20,
+        },
         "first_call_s": first,
         "small_call_us": in_new_process(call.format("small_call()")),
         "training_call_ms_at_L64": {
@@ -262,7 +347,7 @@ def side_measurements() -> dict:
 
 def first_call(backend: str) -> float:
     """Seconds of a process's first forward and backward pass, compilation included, torch's own first steps not."""
-    leaves, weights = make_inputs(16)
+    leaves, weights = make_inputs(Shape(16))
     time_once(through("reference"), leaves, weights, "forward + backward")
     return time_once(through(backend), leaves, weights, "forward + backward") / 1e3
 
@@ -270,7 +355,7 @@ def first_call(backend: str) -> float:
 def small_call() -> dict[str, float]:
     """Microseconds of a training call: almost pure overhead at (1, 1, 1, 1); D = 128, L = 16 for comparison."""
     result = {}
-    leaves, weights = make_inputs(16, 128)
+    leaves, weights = make_inputs(Shape(16, D=128))
     tiny = [v.detach()[tuple(slice(0, 1) for _ in v.shape)].clone().requires_grad_() for v in leaves]
     for name, (inputs, w) in {
         "B1 L1 D1 N1": (tiny, weights[:1, :1, :1]),
@@ -283,7 +368,7 @@ def small_call() -> dict[str, float]:
 
 def steady_call() -> float:
     torch.set_num_threads(2)
-    leaves, weights = make_inputs(64)
+    leaves, weights = make_inputs(Shape(64))
     return statistics.median(time_once(through("cpu"), leaves, weights, "forward + backward") for _ in range(100))
 
 
@@ -304,38 +389,73 @@ def hardware() -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    head = (
-        "| L | threads | implementation | median (ms) | minimum (ms) | arithmetic (ms) | floor (ms) | x floor | x cpu |"
-    )
-    lines = [head, "|" + " --- |" * 9]
+    titles = ("implementation", "median (ms)", "minimum (ms)", "arithmetic (ms)", "floor (ms)")
+    keys = ("median_ms", "min_ms", "arithmetic_ms", "floor_ms")
+    factors = {"times_floor": "x floor", "min_times_floor": "minimum x floor", "times_cpu": "x cpu"}
+    lines = ["| " + " | ".join(("L", "threads", *titles, *factors.values())) + " |", "|" + " --- |" * 10]
     for r in rows:
-        cells = (r["L"], r["threads"], r["implementation"], f"{r['median_ms']:.2f}", f"{r['min_ms']:.2f}")
-        floor = (
-            f"{r['arithmetic_ms']:.2f}",
-            f"{r['floor_ms']:.2f}",
-            f"{r['times_floor']:.1f}",
-            f"{r['times_cpu']:.1f}",
-        )
-        lines.append("| " + " | ".join(map(str, (*cells, *floor))) + " |")
+        cells = [f"{r[k]:.2f}" for k in keys] + [f"{r[k]:.1f}" for k in factors]
+        lines.append("| " + " | ".join(map(str, (r["L"], r["threads"], r["implementation"], *cells))) + " |")
     return "\n".join(lines)
 
 
+def account(parts: list[dict], rows: list[dict]) -> str:
+    """What a call takes beyond its floor, in units of the floor; all of them minima."""
+    floors = {
+        (r["L"], r["threads"]): r for r in rows if r["implementation"] == "cpu" and r["mode"] == "forward + backward"
+    }
+    titles = (
+        "L",
+        "threads",
+        "floor (ms)",
+        "kernel",
+        "+ fresh memory and operators",
+        "+ autograd and checks",
+        "whole call",
+    )
+    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+    for r in parts:
+        floor = floors[r["L"], r["threads"]]["floor_ms"]
+        kernel, operators, whole = (r[name] / floor for name in PARTS)
+        steps = (kernel, operators - kernel, whole - operators, whole)
+        cells = (r["L"], r["threads"], f"{floor:.2f}", *(f"{v:.1f}" for v in steps))
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def sizes(shape: Shape) -> str:
+    return f"B {shape.B}, D {shape.D}, N {shape.N}"
+
+
 def markdown(result: dict) -> str:
-    side, machine = result["side"], result["hardware"]
+    side, machine, rows = result["side"], result["hardware"], result["rows"]
+    busy = statistics.median(r["others_busy"] for r in rows)
     text = [
         "# The selective scan on a CPU",
         "",
         f"Made by `benchmarks/scan_cpu.py`. {machine['processor']}, {machine['cores']} cores, SIMD width {result['W']}; "
         + ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
-        + f". float32, B {B}, D {D}, N {N}; medians of {result['rounds']} rounds.",
+        + f". float32 where not said otherwise, {sizes(SHAPES[0])}; L {PAPER.L} is the paper's shape, {sizes(PAPER)}. Medians "
+        f"of {result['rounds']} rounds. Other programs took {100 * busy:.0f} % of the processor before a round (median).",
         "",
         "Floor = arithmetic (instructions that only the multiply units run: 9 forward, 26 forward and backward, per W "
-        "states) + outputs (allocating and writing them once), at the rates measured here; the first: "
+        "states) + outputs (allocating and writing them once, in float32), at the rates measured here; the first: "
         + ", ".join(f"{v:.2f} per ns with {k} threads" for k, v in result["rates"].items())
         + ". How it is counted stands at the top of the script.",
     ]
     for mode in MULTIPLY_INSTRUCTIONS:
-        text += ["", f"## {mode.capitalize()}", "", table([r for r in result["rows"] if r["mode"] == mode])]
+        text += ["", f"## {mode.capitalize()}", "", table([r for r in rows if r["mode"] == mode])]
+    text += [
+        "",
+        "## What stands between a call and its floor",
+        "",
+        "Forward and backward, in units of the floor, from the fastest of many calls: the compiled kernel on memory that is "
+        "there, what fresh memory and torch's dispatch add, and what autograd and the checks of arguments add.",
+        "",
+        account(result["parts"], rows),
+        "",
+        "[What fills the kernel's part, and what was tried](../../docs/selective_scan.md#cpu-how-far-from-the-floor).",
+    ]
     text += ["", "## Memory, first call, overhead", ""]
     text += [f"- {name}: {json.dumps(value)}" for name, value in side.items()]
     return "\n".join(text) + "\n"
@@ -347,8 +467,8 @@ def figure(rows: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(7.4, 3.8), layout="constrained")
-    rows = [r for r in rows if r["mode"] == "forward + backward"]
-    for i, name in enumerate(IMPLEMENTATIONS):
+    rows = [r for r in rows if r["mode"] == "forward + backward" and r["L"] in LENGTHS]
+    for i, name in enumerate(name for name in IMPLEMENTATIONS if " " not in name):
         for threads, style in zip(THREADS, ("--", "-"), strict=True):
             mine = [r for r in rows if r["implementation"] == name and r["threads"] == threads]
             label = f"{name}, {threads} threads" if threads > 1 else None
@@ -363,19 +483,25 @@ def figure(rows: list[dict], path: Path) -> None:
     ax.set_xticks(LENGTHS, [str(L) for L in LENGTHS])
     ax.minorticks_off()
     fig.legend(
-        loc="outside right upper", fontsize=8, title=f"B {B}, D {D}, N {N}, float32\ndashed: 1 thread", title_fontsize=8
+        loc="outside right upper", fontsize=8, title=f"{sizes(SHAPES[0])}, float32\ndashed: 1 thread", title_fontsize=8
     )
     fig.savefig(path, dpi=200)
 
 
 def main() -> None:
+    global patience_s
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--patience", type=float, default=patience_s, help="longest wait for a quiet machine, in seconds"
+    )
     args = parser.parse_args()
-    floors, rates, W = floor_per_step()
-    rows = [row for L in LENGTHS for row in measure(L, args.rounds, floors)]
-    result = {"hardware": hardware(), "W": W, "rates": rates, "rounds": args.rounds, "rows": rows}
+    patience_s = args.patience
+    floors, rates, W = floor_per_vector()
+    parts = [row for shape in SHAPES for row in measure_parts(shape, args.rounds)]
+    rows = [row for shape in SHAPES for row in measure(shape, args.rounds, floors, W)]
+    result = {"hardware": hardware(), "W": W, "rates": rates, "rounds": args.rounds, "rows": rows, "parts": parts}
     result["side"] = side_measurements()
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "scan_cpu.json").write_text(json.dumps(result, indent=1) + "\n")
