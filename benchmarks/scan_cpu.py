@@ -54,8 +54,8 @@ PAPER = Shape(L=2049, B=64, D=32, N=8)
 """One layer of the paper's task in its public code."""
 SHAPES = (*map(Shape, LENGTHS), PAPER)
 THREADS = (1, 2)
-LOOP_LIMIT = 256
-"""Longest sequence for what keeps (B, L, D, N) tensors: several of 0.8 GB each at L = 1600."""
+LOOP_LIMIT = 64
+"""Longest sequence for what keeps (B, L, D, N) tensors: several of 128 MiB each at L = 256."""
 
 MULTIPLY_INSTRUCTIONS = {"forward": 9, "forward + backward": 26}
 
@@ -185,7 +185,7 @@ def measure(shape: Shape, rounds: int, floors: dict[tuple[str, int], float], W: 
                 outputs += [time_outputs(weights, mode) for _ in range(5)]
                 for name in names:
                     given = inputs.get(name.partition(" ")[2], (leaves, weights))
-                    repeats = range(5 if name.startswith("cpu") and small else 1)
+                    repeats = range((25 if small else 5 if shape.L < 1000 else 2) if name.startswith("cpu") else 1)
                     each = [time_once(IMPLEMENTATIONS[name], *given, mode) for _ in repeats]
                     times[name].append(statistics.median(each))
                     fastest[name] = min(fastest[name], *each)
@@ -245,7 +245,7 @@ def measure_parts(shape: Shape, rounds: int) -> list[dict]:
 
         calls = (alone, operators, lambda: time_once(through("cpu"), leaves, weights, "forward + backward"))
         fastest = dict.fromkeys(PARTS, float("inf"))
-        for _ in range(rounds * (20 if shape.L <= LOOP_LIMIT else 2)):
+        for _ in range(rounds * (20 if shape.L < 100 else 5 if shape.L < 1000 else 2)):
             for name, call in zip(PARTS, calls, strict=True):
                 start = time.perf_counter()
                 call()
@@ -414,7 +414,7 @@ def account(parts: list[dict], rows: list[dict]) -> str:
         "whole call",
     )
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    for r in parts:
+    for r in sorted(parts, key=lambda r: (r["L"], r["threads"])):
         floor = floors[r["L"], r["threads"]]["floor_ms"]
         kernel, operators, whole = (r[name] / floor for name in PARTS)
         steps = (kernel, operators - kernel, whole - operators, whole)
@@ -499,7 +499,8 @@ def main() -> None:
     args = parser.parse_args()
     patience_s = args.patience
     floors, rates, W = floor_per_vector()
-    parts = [row for shape in SHAPES for row in measure_parts(shape, args.rounds)]
+    # from the largest on: the C library keeps memory for later calls only once it has been given larger pieces back
+    parts = [row for shape in SHAPES[::-1] for row in measure_parts(shape, args.rounds)]
     rows = [row for shape in SHAPES for row in measure(shape, args.rounds, floors, W)]
     result = {"hardware": hardware(), "W": W, "rates": rates, "rounds": args.rounds, "rows": rows, "parts": parts}
     result["side"] = side_measurements()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lgmamba.scan import selective_scan
+from lgmamba.scan import cpu_backend, selective_scan
 from tests.scan.cases import (
     RUNNABLE,
     TOLERANCE,
@@ -29,6 +29,17 @@ def test_equal_bits_between_runs_and_for_any_number_of_threads(backend, case):
         results.append(run(inputs, case, backend))
     for other in results[1:]:
         assert [k for k, v in results[0].items() if not torch.equal(v, other[k])] == []
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", [Case(3, 150, 64, 16), Case(2, 150, 20, 24, every=7)], ids=str)
+def test_where_states_are_kept_changes_no_bit(monkeypatch, case):
+    inputs = make_inputs(case, torch.float32)
+    want = run(inputs, case, "cpu")
+    for stretch in (5, 64):
+        monkeypatch.setattr(cpu_backend, "STRETCH", stretch)
+        got = run(inputs, case, "cpu")
+        assert [k for k, v in want.items() if not torch.equal(v, got[k])] == []
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

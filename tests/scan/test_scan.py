@@ -37,6 +37,8 @@ SHAPES = [
     Case(B=2, L=37, D=6, N=5, G=6, every=10),
     Case(B=3, L=70, D=40, N=16, G=2, every=16),
     Case(B=1, L=65, D=96, N=8, G=3),
+    Case(B=2, L=173, D=32, N=12),
+    Case(B=2, L=100, D=16, N=24),
 ]
 
 
