@@ -321,7 +321,7 @@ extern "C" void lgmamba_backward(const Args *args) {
   auto work = [&](auto plain) {
     parallel(slots * shares, a.threads, [&](int64_t i) {
       const int64_t slot = i / shares;
-      BackwardTask<plain.value> task(a, p, sums, slot, Share(p, i % shares), dBp, dCp);
+      BackwardTask<decltype(plain)::value> task(a, p, sums, slot, Share(p, i % shares), dBp, dCp);
       for (int64_t b = slot * a.B / slots; b < (slot + 1) * a.B / slots; b++) task.sample(b);
     });
   };
