@@ -23,7 +23,8 @@ CHUNK_STATES, MIN_CHUNK, MAX_CHUNK = 1024, 16, 64
 """Steps that the kernel reads and sums together: `CHUNK_STATES // N` within the bounds (measured; caches)."""
 
 STRETCH = 32
-"""Steps between the states kept for the backward pass, which recomputes as many in the L1 cache (measured)."""
+"""Steps between the states kept for the backward pass, which recomputes as many in the L1 cache (measured); where a chunk
+is no multiple of it, a chunk's."""
 
 _STATES_TOGETHER = 4
 """The kernel pads states to a multiple of it, and a group's channels to its SIMD width; in the checkpoints only."""
@@ -70,6 +71,11 @@ def _chunk(N: int) -> int:
     return max(MIN_CHUNK, min(MAX_CHUNK, CHUNK_STATES // N))
 
 
+def _stretch(N: int) -> int:
+    """A chunk is a whole number of stretches."""
+    return _chunk(N) if _chunk(N) % STRETCH else STRETCH
+
+
 def arguments(dt_softplus: bool, states_every: int, rows, inputs, outputs) -> tuple[Args, list[Tensor]]:
     """The kernel's arguments from tensors in the order of `ROWS`, `INPUTS` and (`OUTPUTS`, `GRADS`); None is absent.
 
@@ -77,7 +83,7 @@ def arguments(dt_softplus: bool, states_every: int, rows, inputs, outputs) -> tu
         them, and copies that must outlive the call.
     """
     (B, L, D), (G, N) = rows[0].shape, rows[ROWS.index("Bmat")].shape[2:]
-    fields = [B, L, D, G, N, min(L, _chunk(N)), min(L, STRETCH), states_every, dt_softplus, torch.get_num_threads()]
+    fields = [B, L, D, G, N, min(L, _chunk(N)), min(L, _stretch(N)), states_every, dt_softplus, torch.get_num_threads()]
     alive = []
     for v in rows:  # any strides, but the last axis must be contiguous
         if v is None:
@@ -117,9 +123,7 @@ def forward_outputs(x, Bmat, states_every, return_last_state, train) -> tuple[Te
     if train:
         lanes = load_kernel().lgmamba_lanes()
         state = -(-N // _STATES_TOGETHER) * _STATES_TOGETHER * G * -(-(D // G) // lanes) * lanes
-        chunk = _chunk(N)
-        kept = L // chunk * -(-chunk // STRETCH) + -(-(L % chunk) // STRETCH)
-        checkpoints = (B, kept * state)  # one axis: torch.export takes a length of 1 for a constant
+        checkpoints = (B, -(-L // _stretch(N)) * state)  # one axis: torch.export takes a length of 1 for a constant
     return tuple(x.new_empty(shape) for shape in ((B, L, D), last, states, checkpoints))
 
 
