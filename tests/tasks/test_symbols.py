@@ -287,8 +287,16 @@ TRUNCATED = {
         ),
         ("achilles_composite", WINDOW, r"remedies\.0: .* stands among the first steps"),
         ("copying", {"task": {"spread": 20}}, r"task\.spread: found 20"),
-        ("mqar", PROBES, r"probes: found runs of task mqar, expected: null, since it follows cells"),
-        ("mqar", READ_OUTS, r"probes: found runs of task mqar, expected: null, since its predictions are no pictures"),
+        (
+            "mqar",
+            PROBES,
+            r"probes: found runs of task mqar, expected: kinds: \['told_lengths'\], since it follows cells",
+        ),
+        (
+            "mqar",
+            READ_OUTS,
+            r"probes: found runs of task mqar, expected: kinds: \['told_lengths'\], since its predictions are no pictures",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_reason(preset, change, message):
