@@ -91,6 +91,6 @@ def test_training_reconstruction_and_remedies_need_none_of_the_packages_for_the_
     assert len(list((home / "remedies").iterdir())) == 5
     assert {p.name for p in (home / "train").iterdir()} == set(FILES)
     assert len(list((home / "evaluation").iterdir())) == 5
-    assert len(list((home / "probes").iterdir())) == 14
+    assert len(list((home / "probes").iterdir())) == 15
     table = bare("-m", "lgmamba", "show", ROOT / "params.yaml", "--preset", "tiny.yaml", loaded=True)
     assert table.code == 0, table.err
