@@ -109,8 +109,10 @@ def test_what_there_is_not_ends_it_before_anything_is_written(loaded, monkeypatc
 
 
 def test_a_stage_that_there_is_not_ends_it(loaded, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["without_snakemake.py", "--study", "smoke", "--stages", "data,trian"])
-    with pytest.raises(SystemExit, match="error: --stages: found 'trian', expected some of data, train, reconstruct"):
+    monkeypatch.setattr(sys, "argv", ["without_snakemake.py", "--study", "smoke", "--stages", "data,training"])
+    with pytest.raises(
+        SystemExit, match="error: --stages: found 'training', expected some of data, train, reconstruct"
+    ):
         loaded["parse"]()
 
 
