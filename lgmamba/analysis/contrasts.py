@@ -254,7 +254,7 @@ def _kept(levels: Levels, side: Side, run: str, found: Mapping[int, float]) -> d
 
 def _levels(levels: Levels, side: Side, run: str, steps: list[int], method: str | None = None) -> dict[int, float]:
     """Seed -> mean level of a run over some lengths; only seeds that have all of them. Method: None: the side's own."""
-    methods = [method] if method else side.treated or [side.method if side.told is None else f"told_{side.told}"]
+    methods = [method] if method else side.methods
     here = levels.frames[side.metric].filter(
         pl.col("run") == run,
         pl.col("method").is_in(methods),

@@ -58,11 +58,10 @@ def settings_of(params: Params) -> frozenset[Setting]:
 def _of_side(params: Params, side: Side) -> Iterator[Setting]:
     order, error = side.order or params.evaluation.orders[0], ACCURACY.name if side.metric else "mse"
     stage, mode = ("remedy", None) if side.treated else ("reconstruct", side.mode)
-    methods = side.treated or [side.method if side.told is None else f"told_{side.told}"]
     for run in side.runs:
         L0 = params.runs_by_name()[run].L0
         for step in side.steps_read(L0):
-            yield from (Setting(stage, run, method, mode, order, step, error) for method in methods)
+            yield from (Setting(stage, run, method, mode, order, step, error) for method in side.methods)
         if side.measure == "kept":
             yield Setting(stage, run, params.task.NULL, mode, order, L0, error)
 

@@ -112,6 +112,11 @@ class Side(Strict):
         """Remedies and controls that the side is about; none where a run is read as it is."""
         return self.best_of or ([self.remedy] if self.remedy else [])
 
+    @property
+    def methods(self) -> list[str]:
+        """Names under which frames have its levels: of several the best counts."""
+        return self.treated or [self.method if self.told is None else f"told_{self.told}"]
+
     def steps(self, L0: int) -> list[int]:
         """The lengths in steps, ascending, for a run of this L0."""
         return steps_at(self.at, L0)
