@@ -8,7 +8,7 @@ from lgmamba.mixers import kernels, sizes
 from lgmamba.mixers.registry import build_mixer
 from lgmamba.mixers.table import configured
 from lgmamba.model.stack import Stack
-from lgmamba.train.graph import WARM_UP, Replayed
+from tests.gpu.recorded import assert_recorded_as_launched
 from tests.mixers.recurrences import RECURRENCES, drawn
 
 REASON = kernels.unavailable("cuda")
@@ -108,17 +108,4 @@ def test_a_step_by_kernels_can_be_recorded(size, name):
     torch.manual_seed(0)
     model = Stack(ModelConfig.model_validate(values), 70).cuda()
     x = torch.randn(4, 70, 16, generator=torch.Generator().manual_seed(0)).cuda()
-
-    def step(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        model.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.bfloat16):
-            loss = model.encode(x, want_state=False)[0].float().square().mean()
-        loss.backward()
-        return loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)
-
-    want = [v.clone() for v in step(x)]
-    replayed = Replayed(step, model.zero_grad)
-    for _ in range(WARM_UP + 2):
-        got = replayed(x)
-    for one, other in zip(got, want, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert_recorded_as_launched(model, x, bf16=True)

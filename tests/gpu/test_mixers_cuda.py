@@ -8,8 +8,8 @@ from torch.func import functional_call
 from lgmamba.config.run import ModelConfig
 from lgmamba.mixers.sizes import SMALL
 from lgmamba.model.stack import Stack
-from lgmamba.train.graph import WARM_UP, Replayed
 from lgmamba.train.stacked import stack_parameters
+from tests.gpu.recorded import assert_recorded_as_launched
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 B, L = 4, 70
@@ -67,18 +67,4 @@ def test_stacked_weights_give_each_run_its_own_gradients(name):
 @MIXERS
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 def test_a_recorded_step_gives_what_an_unrecorded_one_does(name, bf16):
-    model, x = stack(name).cuda(), tokens().cuda()
-
-    def step(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        model.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
-            loss = model.encode(x, want_state=False)[0].float().square().mean()
-        loss.backward()
-        return loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)
-
-    want = [v.clone() for v in step(x)]
-    replayed = Replayed(step, model.zero_grad)
-    for _ in range(WARM_UP + 2):
-        got = replayed(x)
-    for one, other in zip(got, want, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert_recorded_as_launched(stack(name).cuda(), tokens().cuda(), bf16)
