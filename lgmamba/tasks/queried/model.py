@@ -24,8 +24,9 @@ TOKEN_STD = 0.02
 
 ALONE = 4096
 """Queries that are asked independently in one pass, at most."""
-COPIES = 4 << 30
-"""Bytes that the copies of the state that they start from may take; attention's state of long sequences is large."""
+COPIES = 1 << 30
+"""Bytes that the copies of the state that they start from may take; attention's state of long sequences is large, and reading it takes
+some fifteen times as much."""
 
 
 class QueriedMamba(ImageModel):
