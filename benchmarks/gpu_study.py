@@ -1,13 +1,20 @@
-"""What a whole study took: its jobs on a GPU machine, from their logs; frames, claims, figures and report, measured here.
+"""What a whole study took: its jobs on a GPU machine, from their logs; frames, claims, figures and report.
 
     python benchmarks/gpu_study.py [--preset cifar10] [--logs one_h100] [--out reports/benchmarks] [--readme docs/cost.md]
 
-Reads the folder `<study>/<logs>` of reports/<study>/logs/gpu.tar.xz: `machine.txt`, and what
-workflow/scripts/without_snakemake.py printed: `whole*.log`, call after call, and `alone.log`, of single jobs. A study that was
-stopped and called again counts with all its calls, what was stopped and done again included. Every training and reconstruction of
-the preset must be among them. Then, with the probes that came back (in <results>, see docs/workflow.md) and on this machine:
+Reads the folder `<study>/<logs>` of reports/<study>/logs/gpu.tar.xz:
 
-    lgmamba evaluate     probes -> frames with intervals and claims
+    machine.txt   with a line `GPU 0: <name>` and one that begins with the commit; `16 CPU cores`, if it says so
+    whole*.log    what workflow/scripts/without_snakemake.py printed, call after call, on one GPU
+    alone.log     the same of single jobs, one at a time
+    finish.log    if there is one, with a line `evaluate: 31.2 s`: what frames took on the GPU machine
+
+A study that was stopped and called again counts with all its calls, what was stopped and done again included. Every training and
+reconstruction of the preset must be among them, a training by its own line or by that of the trainings it ran side by side with.
+Then, on this machine:
+
+    lgmamba evaluate     probes -> frames with intervals and claims; with those that came back in <results> (docs/workflow.md), and
+                         only where no finish.log says what it took
     snakemake            frames in git -> figures and report
 
 Writes gpu_study.{json,md} and brings the block `times:<study>` of docs/cost.md up to date.
@@ -21,80 +28,156 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from study import ROOT, clock, measured
 
 from lgmamba.config.files import Layout
 from lgmamba.config.study import Params, load_params
 from lgmamba.files import to_json, write_atomic
+from lgmamba.jobs import JobName, stack_jobs
 from lgmamba.provenance import cpu_name, git_state
 from lgmamba.report import update_block
 
-DONE = re.compile(r"^(\S+) (\S+) (\S+): done, ([\d.]+) s$", re.MULTILINE)
-"""`cifar10 train fixed_4/seed0: done, 12.3 s`."""
+LINE = re.compile(r"^(\S+) ([^(\n]+) \(.*\): (done|stopped|FAILED, see .*), ([\d.]+) s$", re.MULTILINE)
+"""`cifar10 train fixed_4 0 (not there yet): done, 12.3 s`."""
 TOTAL = re.compile(r"chains of stages done in ([\d.]+) s$", re.MULTILINE)
+EVALUATE = re.compile(r"^evaluate: ([\d.]+) s$", re.MULTILINE)
+SERIAL = re.compile(r" \(UUID: [^)]*\)")
 STAGES = ("train", "reconstruct")
 
 
-def read_logs(study: Params, folder: str) -> dict[str, str]:
+class Ended(NamedTuple):
+    """A job that a log says the end of."""
+
+    study: str
+    name: JobName
+    end: str
+    seconds: float
+
+
+def read_logs(archive: Path, study: Params, folder: str) -> dict[str, str]:
     """Name -> text of the logs and of machine.txt."""
-    path = ROOT / study.outputs.reports / "logs/gpu.tar.xz"
-    inside = re.compile(re.escape(f"{study.study}/{folder}/") + r"(whole[^/]*\.log|alone\.log|machine\.txt)")
-    with tarfile.open(path) as tar:
+    inside = re.compile(
+        re.escape(f"{study.study}/{folder}/") + r"(whole[^/]*\.log|alone\.log|finish\.log|machine\.txt)"
+    )
+    with tarfile.open(archive) as tar:
         inner = [match for name in sorted(tar.getnames()) if (match := inside.fullmatch(name))]
         texts = {match[1]: tar.extractfile(match[0]).read().decode() for match in inner}
     if missing := {"alone.log", "machine.txt"} - set(texts):
-        raise SystemExit(f"{path}: {study.study}/{folder} lacks {' and '.join(sorted(missing))}")
+        raise SystemExit(f"{archive}: {study.study}/{folder} lacks {' and '.join(sorted(missing))}")
     return texts
 
 
-def on_the_gpu(study: Params, logs: list[str]) -> dict[str, float]:
-    """Seconds of all calls, and of each stage summed over its jobs, each counted once.
+def ended_in(log: str) -> list[Ended]:
+    """The jobs of a log, in the order of their ends."""
+    return [Ended(of, tuple(name.split()), end, float(seconds)) for of, name, end, seconds in LINE.findall(log)]
 
+
+def on_the_gpu(study: Params, logs: dict[str, str]) -> dict[str, float]:
+    """Seconds of all calls, of all jobs in them, and of each stage summed over its jobs, each counted once.
+
+    Trainings side by side are one job. What was stopped is in the seconds of all jobs and in no stage.
+
+    Args:
+        logs: name -> text, one for each call.
     Raises:
-        SystemExit: a call has no end, or a job of the study is in none of them.
+        SystemExit: a call has no end or jobs of another study, trainings ran side by side otherwise than on one GPU, or a job of
+            the study is in no log.
     """
-    took = {job: seconds for log in logs for job, seconds in done_in(study, log).items()}
-    wanted = [(stage, f"{name}/seed{seed}") for name, seed in study.run_configs() for stage in STAGES]
-    if missing := [" ".join(job) for job in wanted if job not in took]:
+    ended = {name: ended_in(log) for name, log in logs.items()}
+    check_calls(study, logs, ended)
+    lines = [line for found in ended.values() for line in found]
+    took = {line.name: line.seconds for line in lines if line.end == "done"}
+    stacks = {job.name: job.after for job in stack_jobs(study) if job.name in took}
+    stacked = {name for held in stacks.values() for name in held}
+    wanted = [(stage, name, str(seed)) for name, seed in study.run_configs() for stage in STAGES]
+    if missing := [" ".join(name) for name in wanted if name not in took and name not in stacked]:
         raise SystemExit(f"{len(missing)} of {len(wanted)} jobs are in none of {len(logs)} logs, such as {missing[0]}")
-    totals = [TOTAL.findall(log) for log in logs]
-    if any(len(total) != 1 for total in totals):
-        raise SystemExit(f"expected one line `... chains of stages done in ... s` in each log, found {totals}")
-    sums = {stage: sum(took[job] for job in wanted if job[0] == stage) for stage in STAGES}
-    return {"seconds": sum(float(total[0]) for total in totals), "jobs": len(wanted), "calls": len(logs)} | sums
+    counted = {name: took[name] for name in (*stacks, *wanted) if name in took}
+    return {
+        "seconds": sum(float(TOTAL.findall(log)[0]) for log in logs.values()),
+        "calls": len(logs),
+        "all_jobs": sum(line.seconds for line in lines),
+        "train": sum(seconds for (stage, *_), seconds in counted.items() if stage != "reconstruct"),
+        "reconstruct": sum(seconds for (stage, *_), seconds in counted.items() if stage == "reconstruct"),
+        "trainings": len(wanted) // len(STAGES),
+        "side_by_side": len(stacked - set(took)),  # a training that has a line of its own was done alone after all
+        "stacks": len(stacks),
+    }
 
 
-def done_in(study: Params, log: str) -> dict[tuple[str, str], float]:
-    """(stage, run and seed) -> seconds of what a log calls done."""
-    return {(stage, name): float(seconds) for of, stage, name, seconds in DONE.findall(log) if of == study.study}
+def check_calls(study: Params, logs: dict[str, str], ended: dict[str, list[Ended]]) -> None:
+    """End the program where the time of a call is not that of the study on one GPU."""
+    known = {job.name for job in stack_jobs(study)}
+    for log, lines in ended.items():
+        if len(TOTAL.findall(logs[log])) != 1:
+            raise SystemExit(f"{log}: expected one line `... chains of stages done in ... s`")
+        for line in lines:
+            if line.study != study.study:
+                raise SystemExit(f"{log}: found a job of study {line.study}, expected only those of {study.study}")
+            if line.name[0] == "train-stack" and line.name not in known:
+                raise SystemExit(
+                    f"{log}: found {' '.join(line.name)}, which is no train-stack of {study.study} on one GPU"
+                )
 
 
 def alone(study: Params, log: str) -> dict[str, dict[str, float]]:
-    """Run -> stage -> seconds of jobs that had the GPU to themselves."""
+    """Run -> stage -> seconds of jobs that had the GPU to themselves.
+
+    Raises:
+        SystemExit: a run was only trained, or only read.
+    """
     took: dict[str, dict[str, float]] = {}
-    for (stage, name), seconds in done_in(study, log).items():
-        if stage in STAGES:
-            took.setdefault(name.split("/")[0], {})[stage] = seconds
+    for of, (stage, *which), end, seconds in ended_in(log):
+        if of == study.study and stage in STAGES and end == "done":
+            took.setdefault(which[0], {})[stage] = seconds
+    for name, stages in took.items():
+        if missing := set(STAGES) - set(stages):
+            raise SystemExit(f"alone.log: {name} has no line of {missing.pop()}")
     return took
 
 
-def here(study: Params) -> dict[str, dict[str, float]]:
-    """Seconds and peak memory of what follows, with the probes under the study's results."""
+def about_gpu(machine: str) -> dict[str, str]:
+    """Name of the GPU, commit and processors, as machine.txt has them."""
+    found = {"gpu": re.search(r"^GPU 0: (.+)$", machine, re.MULTILINE)}
+    found |= {"gpu_commit": re.search(r"^([0-9a-f]{7,40})\b", machine, re.MULTILINE)}
+    for line, match in found.items():
+        if match is None:
+            raise SystemExit(f"machine.txt: found no line with the {line}; expected `GPU 0: <name>` and `<commit> ...`")
+    cores = re.search(r"^(\d+ CPU cores)", machine, re.MULTILINE)
+    return {name: match[1] for name, match in found.items()} | {"gpu_cores": cores[1] if cores else "CPUs"}
+
+
+def frames_there(log: str) -> dict[str, float]:
+    """Seconds of `lgmamba evaluate` on the GPU machine, from finish.log."""
+    match = EVALUATE.search(log)
+    if match is None:
+        raise SystemExit("finish.log: found no line like `evaluate: 31.2 s`")
+    return {"seconds": float(match[1])}
+
+
+def frames_here(study: Params) -> dict[str, float]:
+    """Seconds and peak memory of `lgmamba evaluate`, with the probes under the study's results."""
     results = study.outputs.results
     with tempfile.TemporaryDirectory() as frames:
         command = f"-m lgmamba evaluate --study {Layout(results).study} --results {results} --out {frames}/frames"
-        evaluate = measured([sys.executable, *command.split()], ROOT)
+        return measured([sys.executable, *command.split()], ROOT)
+
+
+def report_here(study: Params) -> dict[str, float]:
+    """Seconds and peak memory of figures and report, from the frames in git."""
     command = f"-m snakemake --cores 2 --forceall --config preset={study.study} frames=kept"
-    return {"evaluate": evaluate, "report": measured([sys.executable, *command.split()], ROOT)}
+    return measured([sys.executable, *command.split()], ROOT)
 
 
 def text(result: dict) -> str:
     """The block of docs/cost.md, and with a title the page of the benchmark."""
-    gpu, after, about = result["gpu"], result["here"], result["about"]
-    total = gpu["seconds"] + sum(step["seconds"] for step in after.values())
-    at_once = (gpu["train"] + gpu["reconstruct"]) / gpu["seconds"]
-    jobs = f"{gpu['jobs'] // 2} trainings and reconstructions, {at_once:.1f} jobs at a time in the mean"
+    gpu, evaluate, report, about = result["gpu"], result["evaluate"], result["report"], result["about"]
+    total = gpu["seconds"] + evaluate["seconds"] + report["seconds"]
+    here, there = f"{about['cores']} cores of {about['cpu']}", f"{about['gpu_cores']} of the GPU machine"
+    calls = f"the logs of {gpu['calls']} calls" if gpu["calls"] > 1 else "the log of one call"
+    again = "; what a call had to leave and the next did again is included" if gpu["calls"] > 1 else ""
     single = [
         f"| `{name}` alone on that GPU: training + reconstructions | | {clock(took['train'])} + {clock(took['reconstruct'])} |"
         for name, took in result["alone"].items()
@@ -102,35 +185,49 @@ def text(result: dict) -> str:
     lines = [
         f"| study `{about['study']}`, from Parquet files to the report | where | time |",
         "| --- | --- | ---: |",
-        f"| images; {jobs} | one {about['gpu']} | {clock(gpu['seconds'])} |",
-        f"| frames, intervals, claims | {about['cores']} cores of {about['cpu']} | {clock(after['evaluate']['seconds'])} |",
-        f"| figures, report | the same cores | {clock(after['report']['seconds'])} |",
+        f"| images; {jobs_text(gpu)} | one {about['gpu']} | {clock(gpu['seconds'])} |",
+        f"| frames, intervals, claims | {there if about['frames_there'] else here} | {clock(evaluate['seconds'])} |",
+        f"| figures, report | {here if about['frames_there'] else 'the same cores'} | {clock(report['seconds'])} |",
         f"| **all** | | **{clock(total)}** |",
         *single,
         "",
-        f"By `benchmarks/gpu_study.py` from the logs of {gpu['calls']} calls on the GPU machine; what the first had to leave and the next did "
-        f"again is included. Trainings at commit `{about['gpu_commit'][:7]}`, the rest at `{about['commit'][:7]}`.",
+        f"By `benchmarks/gpu_study.py` from {calls} on the GPU machine{again}. What ran there is of commit `{about['gpu_commit'][:7]}`, "
+        f"the rest of `{about['commit'][:7]}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def jobs_text(gpu: dict[str, float]) -> str:
+    """How many trainings and reconstructions there were, and how many jobs at a time."""
+    trainings, side_by_side, jobs = gpu["trainings"], gpu["side_by_side"], gpu["stacks"]
+    what = f"{trainings} trainings and their reconstructions"
+    if side_by_side:
+        which = "" if side_by_side == trainings else f"{side_by_side} of them "
+        what = f"{trainings} trainings, {which}side by side in {jobs} {'jobs' if jobs > 1 else 'job'}, and their reconstructions"
+    return f"{what}; {gpu['all_jobs'] / gpu['seconds']:.1f} jobs at a time in the mean"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="cifar10")
+    parser.add_argument("--archive", type=Path, help="in place of reports/<study>/logs/gpu.tar.xz")
     parser.add_argument("--logs", default="one_h100", help="folder in the archive of logs")
     parser.add_argument("--out", type=Path, default=ROOT / "reports/benchmarks")
     parser.add_argument("--readme", type=Path, default=ROOT / "docs/cost.md")
     args = parser.parse_args()
     study = load_params(ROOT / "params.yaml", args.preset)
-    logs = read_logs(study, args.logs)
-    machine = logs["machine.txt"]
-    gpu_name, gpu_commit = (
-        re.search(line, machine, re.MULTILINE)[1] for line in (r"^GPU 0: (.+)$", r"^([0-9a-f]{7,}) ")
-    )
-    about = {"study": study.study, "gpu": gpu_name, "gpu_commit": gpu_commit, "machine": machine.splitlines()}
+    logs = read_logs(args.archive or ROOT / study.outputs.reports / "logs/gpu.tar.xz", study, args.logs)
+    machine = SERIAL.sub("", logs["machine.txt"])  # which names one machine
+    about = {"study": study.study, **about_gpu(machine), "machine": machine.splitlines()}
     about |= {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "commit": git_state()["commit"]}
-    gpu = on_the_gpu(study, [log for name, log in logs.items() if name.startswith("whole")])
-    result = {"gpu": gpu, "alone": alone(study, logs["alone.log"]), "here": here(study), "about": about}
+    about["frames_there"] = "finish.log" in logs
+    result = {
+        "gpu": on_the_gpu(study, {name: log for name, log in logs.items() if name.startswith("whole")}),
+        "alone": alone(study, logs["alone.log"]),
+        "evaluate": frames_there(logs["finish.log"]) if about["frames_there"] else frames_here(study),
+        "report": report_here(study),
+        "about": about,
+    }
     write_atomic(args.out / "gpu_study.json", to_json(result))
     write_atomic(args.out / "gpu_study.md", f"# The study `{study.study}` on a GPU\n\n" + text(result))
     update_block(args.readme, f"times:{study.study}", text(result))

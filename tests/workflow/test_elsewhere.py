@@ -19,9 +19,11 @@ import yaml
 from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.image_errors import image_error_frames
-from lgmamba.jobs import Job
+from lgmamba.jobs import Job, jobs_of
+from lgmamba.tasks.batch import passed_steps_pmf
 from tests.analysis.synthetic_study import make_study, study_values
 from tests.config.studies import ROOT
+from tests.config.studies import study as small_study
 from tests.data.samples import encode, pixels
 from tests.records import record_again
 from tests.waiting import until
@@ -87,6 +89,28 @@ def test_what_a_stack_has_trained_is_read_before_other_trainings_begin_and_the_l
         True,
         True,
     ]  # of chains alone: a stack may leave its trainings to them
+
+
+def test_a_training_that_starts_from_states_of_long_sequences_begins_before_a_plain_one(loaded):
+    def asked(**passing) -> dict:
+        return {"train": {"state_passing": {"kind": "same_image", "max_factor": 25, **passing}}}
+
+    runs = {"plain": {}, "half": asked(share=0.5), "all": asked(share=1.0), "shorter": asked(share=1.0, max_factor=1)}
+    only = {"claims": {"comparisons": []}, "remedies": [], "remedy_evaluation": None, "probes": None}
+    params = small_study(runs=runs, seeds=[0], **only)
+    configs = {name: run for (name, _), run in params.run_configs().items() if name in runs}
+    cost = {name: loaded["patches_read"](params, run) for name, run in configs.items()}
+    for name, run in configs.items():
+        passing, more = run.train.state_passing, 0.0
+        if passing is not None:
+            mean = sum(n * p for n, p in enumerate(passed_steps_pmf(passing, run.L0)))
+            more = run.train.steps * passing.sequences(run.train.batch_size) * mean  # without gradients: once
+        assert cost[name] - cost["plain"] == pytest.approx(more, rel=1e-9)  # rounding of float64
+
+    ran, jobs = [], jobs_of(params)
+    chains = [loaded["Chain"](params, [jobs["train", name, "0"]], cost[name]) for name in runs]
+    loaded["run_chains"](lambda chain: ran.append(chain.jobs[0].name[1]) or True, chains, [], 1)
+    assert ran == ["all", "half", "shorter", "plain"]
 
 
 @pytest.mark.parametrize(

@@ -188,12 +188,26 @@ def run_chains(run: Callable[[Chain], bool], chains: list[Chain], stacks: list[C
 def patches_read(study: Params, run: RunConfig) -> float:
     """Roughly what a chain costs, for the longest to begin first: patches read, with gradients counted three times.
 
-    A plain run is read once for all lengths, a length-adaptive one for each.
+    A plain run is read once for all lengths, a length-adaptive one for each. What is read before a training sequence, for the
+    state that it starts from, is read without gradients.
     """
     train, evaluation, lengths = run.train, study.evaluation, study.evaluation_steps(run)
     sequences = evaluation.images * evaluation.repeats * len(evaluation.orders)
     read = max(lengths) if run.model.adaptive is None else sum(lengths)
-    return 3.0 * train.steps * train.batch_size * run.L0 + sequences * read
+    return train.steps * (3.0 * train.batch_size * run.L0 + patches_passed(run)) + sequences * read
+
+
+def patches_passed(run: RunConfig) -> float:
+    """Patches read before the sequences of one training step, in the mean; 0 without `train.state_passing`.
+
+    Their number n is log-uniform up to the longest M (`lgmamba.tasks.batch.passed_steps`), which imports torch and so is not
+    asked. The mean is the sum over n = 1 .. M of P(N >= n) = 1 - log(n + 1) / log(M + 2), in one formula.
+    """
+    passing = run.train.state_passing
+    if passing is None:
+        return 0.0
+    most = passing.longest(run.L0)
+    return passing.sequences(run.train.batch_size) * (most - math.lgamma(most + 2) / math.log(most + 2))
 
 
 class Runner:
