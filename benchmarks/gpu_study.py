@@ -4,7 +4,7 @@
 
 Reads the folder `<study>/<logs>` of reports/<study>/logs/gpu.tar.xz:
 
-    machine.txt   with a line `GPU 0: <name>` and one that begins with the commit; `16 CPU cores`, if it says so
+    machine.txt   with lines `GPU 0: <name>` and `<commit> <its message>`; if it says so, `16 CPU cores`
     whole*.log    what workflow/scripts/without_snakemake.py printed, call after call, on one GPU
     alone.log     the same of single jobs, one at a time
     finish.log    if there is one, with a line `evaluate: 31.2 s`: what frames took on the GPU machine
@@ -140,13 +140,17 @@ def alone(study: Params, log: str) -> dict[str, dict[str, float]]:
 
 def about_gpu(machine: str) -> dict[str, str]:
     """Name of the GPU, commit and processors, as machine.txt has them."""
-    found = {"gpu": re.search(r"^GPU 0: (.+)$", machine, re.MULTILINE)}
-    found |= {"gpu_commit": re.search(r"^([0-9a-f]{7,40})\b", machine, re.MULTILINE)}
-    for line, match in found.items():
+    found = {}
+    for name, line, told in [
+        ("gpu", r"^GPU 0: (.+)$", "`GPU 0: <name>`"),
+        ("gpu_commit", r"^([0-9a-f]{7,40}) ", "`<commit> <its message>`"),
+    ]:
+        match = re.search(line, machine, re.MULTILINE)
         if match is None:
-            raise SystemExit(f"machine.txt: found no line with the {line}; expected `GPU 0: <name>` and `<commit> ...`")
+            raise SystemExit(f"machine.txt: found no line {told}")
+        found[name] = match[1]
     cores = re.search(r"^(\d+ CPU cores)", machine, re.MULTILINE)
-    return {name: match[1] for name, match in found.items()} | {"gpu_cores": cores[1] if cores else "CPUs"}
+    return found | {"gpu_cores": cores[1] if cores else "CPUs"}
 
 
 def frames_there(log: str) -> dict[str, float]:
