@@ -139,9 +139,21 @@ def lstm(m: Mixer, u: Tensor) -> Tensor:
     return m.out_proj(torch.stack(hs, dim=1))
 
 
-def attention(m: Mixer, u: Tensor, pace: float = 1.0) -> Tensor:
-    """One query after the other, head by head; step t has the position pace t, between two rows of a table on the line between them."""
-    H, d, L, position = m.config.heads, u.shape[2], u.shape[1], m.config.position
+def attention(m: Mixer, u: Tensor, pace: float = 1.0, gain: Tensor | None = None) -> Tensor:
+    """Its parts, in order."""
+    added = attention_positions(m, u, pace)
+    v = m.qkv(u + added).chunk(3, dim=-1)[2].unflatten(-1, (m.config.heads, -1))
+    looked = torch.einsum("bhtj,bjhw->bthw", attention_weights(m, u, pace, gain), v)
+    y = m.out_proj(looked.flatten(2)) + added
+    if m.mlp_in is not None:
+        gate, value = m.mlp_in(u + added).chunk(2, dim=-1)
+        y = y + m.mlp_out(F.silu(gate) * value)
+    return y
+
+
+def attention_positions(m: Mixer, u: Tensor, pace: float) -> Tensor:
+    """What is added to u: step t has the position pace t, between two rows of a table on the line between them."""
+    d, L, position = u.shape[2], u.shape[1], m.config.position
     added = torch.zeros(L, d, dtype=u.dtype)
     if position == "absolute":
         table = torch.cat([m.table, m.table[-1:]])
@@ -152,24 +164,26 @@ def attention(m: Mixer, u: Tensor, pace: float = 1.0) -> Tensor:
             for i in range(d):
                 angle = torch.tensor(pace * (t + 1) / 10000 ** ((i - i % 2) / d), dtype=u.dtype)
                 added[t, i] = angle.cos() if i % 2 else angle.sin()
-    x, outputs = u + added, []
-    q, k, v = (part.unflatten(-1, (H, -1)) for part in m.qkv(x).chunk(3, dim=-1))
+    return added
+
+
+def attention_weights(m: Mixer, u: Tensor, pace: float = 1.0, gain: Tensor | None = None) -> Tensor:
+    """Of every step j in what step t looks at, (B, H, t, j): one query after the other, head by head; gain (L,) of queries."""
+    H, d, L, position = m.config.heads, u.shape[2], u.shape[1], m.config.position
+    projected = m.qkv(u + attention_positions(m, u, pace)).chunk(3, dim=-1)
+    q, k, _ = (part.unflatten(-1, (H, -1)) for part in projected)
     if position == "rope":
         q, k = (torch.stack([rotary(part[:, t], pace * (t + 1)) for t in range(L)], dim=1) for part in (q, k))
+    weights = u.new_zeros(len(u), H, L, L)
     for t in range(L):
-        heads = []
         for h in range(H):
             seen = slice(max(0, t + 1 - (m.config.local or L)), t + 1)
             scores = (k[:, seen, h] @ q[:, t, h, :, None])[..., 0] / (d // H) ** 0.5
+            scores = scores if gain is None else scores * gain[t]
             if position == "alibi":
                 scores = scores - pace * 2.0 ** (-8 * (h + 1) / H) * torch.arange(t, -1, -1, dtype=u.dtype)
-            heads.append((scores.softmax(-1)[:, None] @ v[:, seen, h])[:, 0])
-        outputs.append(m.out_proj(torch.cat(heads, dim=-1)))
-    y = torch.stack(outputs, dim=1) + added
-    if m.mlp_in is not None:
-        gate, value = m.mlp_in(x).chunk(2, dim=-1)
-        y = y + m.mlp_out(F.silu(gate) * value)
-    return y
+            weights[:, h, t, seen] = scores.softmax(-1)
+    return weights
 
 
 def rotary(v: Tensor, t: float) -> Tensor:

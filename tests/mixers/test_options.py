@@ -1,19 +1,21 @@
 """Options of mixers: what they change, and that files without them stay what they are."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from lgmamba.mixers.attention.mixer import AttentionMixer
+from lgmamba.mixers.attention.mixer import AttentionCall, AttentionMixer
 from lgmamba.mixers.mamba.config import MambaConfig
 from lgmamba.mixers.mamba.mixer import MambaMixer
 from lgmamba.mixers.rglru.config import HYBRID
 from lgmamba.mixers.rglru.mixer import RglruMixer
 from lgmamba.model.runner import run_sequence
 from lgmamba.remedies.assemble.remedy import assemble
-from tests.mixers.contract import ROWS, Row, build, inputs
-from tests.mixers.oracles import attention, mamba3
+from lgmamba.remedies.decimamba.remedy import decimate
+from tests.mixers.contract import ROWS, L, Row, build, inputs
+from tests.mixers.oracles import attention, attention_weights, mamba3
 from tests.model.models import BASE, EXACT, L0, G, K, along, config, exact
 
 
@@ -173,3 +175,78 @@ def test_alibi_forgets_faster_with_steeper_slopes_as_with_a_faster_pace():
     by_rate = one(u, hook=lambda call: call.decay(lambda slopes: slopes**2))[0]
     torch.testing.assert_close(by_rate, attention(one, u, 2.0**-8), **EXACT)
     assert not torch.allclose(squared, mixer(u)[0])
+
+
+POSITIONS = ("nope", "rope", "alibi", "sinusoid", "absolute")
+GAIN = torch.linspace(0.5, 2.0, L, dtype=torch.float64)
+
+
+def called(name: str, u: torch.Tensor) -> AttentionCall:
+    return build(ROWS[name]).prepare(u, None, 0, None, None)[0]
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_what_attention_reads_is_a_gain_on_the_products_of_each_query_whatever_its_pace_and_however_it_is_cut(position):
+    mixer, u = build(ROWS[f"attention {position}"]), inputs()
+    sharp = mixer(u, hook=lambda call: call.read(GAIN[:, None]))[0]
+    torch.testing.assert_close(sharp, attention(mixer, u, gain=GAIN), **EXACT)
+    assert not torch.allclose(sharp, mixer(u)[0])
+    twice = mixer(u, hook=lambda call: call.read(GAIN[:, None]).read(torch.full((1, 1), 2.0)))[0]
+    torch.testing.assert_close(twice, attention(mixer, u, gain=2 * GAIN), **EXACT)
+    state, outputs = None, []
+    for start, stop in ((0, 3), (3, 4), (4, L)):
+        part = u[:, start:stop]
+        out, state, _ = mixer(
+            part, state, t0=start, hook=lambda call: call.read(GAIN[call.t0 : call.t0 + call.shape[1], None])
+        )
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, 1), sharp, **EXACT)
+    if position != "nope":
+        both = attention(mixer, u, 0.7, GAIN)
+        for hook in (lambda call: call.slow(0.7).read(GAIN[:, None]), lambda call: call.read(GAIN[:, None]).slow(0.7)):
+            torch.testing.assert_close(mixer(u, hook=hook)[0], both, **EXACT)
+
+
+def test_a_gain_of_two_squares_the_odds_with_which_a_step_is_looked_at():
+    """Step 2 gives itself three times what it gives step 1, where both receive it; step 1 gives itself all."""
+    call = called("attention nope", inputs(2))
+    k = torch.zeros_like(call.k)
+    k[:, 1, [0, 2, 4]] = 1.0  # in each of the three heads, which are 2 wide
+    call = replace(call, q=torch.full_like(k, math.log(3) * 2**0.5), k=k)
+    for gain, own in ((1.0, 3 / 4), (2.0, 9 / 10)):
+        received = call.read(torch.full((1, 1), gain)).score()[..., 0]
+        torch.testing.assert_close(received, torch.tensor([[2 - own, own]] * 2, dtype=torch.float64), **EXACT)
+
+
+@pytest.mark.parametrize("name", [*(f"attention {p}" for p in POSITIONS), "attention over the last three steps"])
+def test_the_score_of_a_step_is_the_attention_that_it_receives(name):
+    mixer, u = build(ROWS[name]), inputs()
+    call = mixer.prepare(u, None, 0, None, None)[0]
+    want = attention_weights(mixer, u).mean(1).sum(1)
+    torch.testing.assert_close(call.score()[..., 0], want, **EXACT)
+    kept = decimate([0], base=3)(call).keep
+    assert kept.tolist() == [[*sorted(row[:-1].argsort()[-3:].tolist()), L - 1] for row in want]
+
+
+def test_attention_received_by_hand_where_masked_steps_are_dropped_ones():
+    """Without products every step gives the same to all that it sees: 1; 1/2, 1/2; 1/3, 1/3, 1/3."""
+    call = called("attention nope", inputs(3))
+    call = replace(call, q=torch.zeros_like(call.q))
+    want = torch.tensor([[1 + 1 / 2 + 1 / 3, 1 / 2 + 1 / 3, 1 / 3]] * 2, dtype=torch.float64)
+    torch.testing.assert_close(call.score()[..., 0], want, **EXACT)
+    masked = call.mask(torch.tensor([1, 0, 1])[:, None])
+    want = torch.tensor([[1 + 1 / 2, 0, 1 / 2]] * 2, dtype=torch.float64)
+    torch.testing.assert_close(masked.score()[..., 0], want, **EXACT)
+    for name in ("attention rope", "attention alibi", "attention over the last three steps"):
+        call, open_ = called(name, inputs()), torch.tensor([1, 0, 1, 1, 0, 0, 1], dtype=torch.bool)
+        dropped = call.take(torch.where(open_)[0].expand(2, -1)).score()
+        torch.testing.assert_close(call.mask(open_[:, None]).score()[:, open_], dropped, **EXACT)
+
+
+def test_attention_received_says_which_steps_go_on_and_nothing_that_is_asked_before_later_steps_are_read():
+    config = build(ROWS["attention rope"]).config
+    why = "no score: how much a step is looked at is known only when later steps have looked"
+    assert config.refusal(["keep", "score"]) is None
+    assert config.refusal(["score"]) == config.refusal(["mask", "score"]) == config.refusal(["slow", "score"]) == why
+    assert config.refusal(["mask", "score", "eigenmodes"]).endswith(f"; {why}")
+    assert "no temperature" in build(ROWS["attention over the last three steps"]).config.refusal(["read"])

@@ -49,6 +49,7 @@ FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("schedule", "step_size"): {"gains": "step_size"},
     ("schedule", "modes"): {},
     ("schedule", "channels"): {"gains": "channels"},
+    ("schedule", "temperature"): {"gains": "temperature"},
     ("assemble", "consecutive"): {},
     ("assemble", "cover"): {"windows": "cover"},
     ("assemble", "reordered"): {"windows": "reordered"},

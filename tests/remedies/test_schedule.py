@@ -1,11 +1,15 @@
 """Gains that follow t: their interpolation, the same in pieces, nothing up to L0, and a calibration over all lengths at once."""
 
+import math
+
 import pytest
 import torch
 
-from lgmamba.remedies.schedule.remedy import GAINS, GainSchedule
+from lgmamba.remedies.schedule.remedy import GAINS, GainSchedule, temperature
 from lgmamba.remedies.search import by_gradient, loss_at_steps
 from lgmamba.remedies.step_size.remedy import scale_step_sizes
+from tests.mixers import contract as mixers
+from tests.mixers.oracles import attention
 from tests.model.models import EXACT, L0, as_read, draw_task, exact, sequence, told
 from tests.model.passes import CUTS, in_pieces, seen
 
@@ -116,3 +120,30 @@ def test_settings_out_of_range_are_refused():
         GainSchedule(L0, [], "step_size", 2, D, N)
     with pytest.raises(ValueError, match="expected one of step_size, modes, channels"):
         GainSchedule(L0, [2.0], "dt", 2, D, N)
+
+
+@pytest.mark.parametrize("position", ["nope", "rope", "alibi"])
+def test_a_temperature_sharpens_attention_by_the_logarithm_of_what_is_read_in_units_of_that_of_the_training_length(
+    position,
+):
+    """L0 = 2 of 7 steps: in a stream 1, 1, then ln t / ln 2, so 2 at step 4; told T = 4 that of it at every step."""
+    mixer, u = mixers.build(mixers.ROWS[f"attention {position}"]), mixers.inputs()
+    by_step = torch.tensor([1, 1, *(math.log2(t) for t in range(3, 8))], dtype=torch.float64)
+    assert by_step[3] == 2
+    whole = mixer(u, hook=temperature(2))[0]
+    torch.testing.assert_close(whole, attention(mixer, u, gain=by_step), **EXACT)
+    assert torch.equal(whole[:, :2], mixer(u, hook=lambda call: call)[0][:, :2])
+    assert (whole - mixer(u)[0])[:, 2:].abs().amax((0, 2)).min() > 1e-6
+    state, outputs = None, []
+    for part in u.split((1, 2, 4), dim=1):
+        out, state, _ = mixer(part, state, t0=sum(o.shape[1] for o in outputs), hook=temperature(2))
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, 1), whole, **EXACT)
+    told = mixer(u[:, :4], hook=temperature(2, 4))[0]
+    torch.testing.assert_close(told, attention(mixer, u[:, :4], gain=2 * torch.ones(4, dtype=torch.float64)), **EXACT)
+    assert torch.equal(mixer(u[:, :4], hook=temperature(4, 4))[0], mixer(u[:, :4], hook=lambda call: call)[0])
+
+
+def test_a_temperature_beyond_a_training_length_of_one_step_counts_from_two():
+    mixer, u = mixers.build(mixers.ROWS["attention nope"]), mixers.inputs()
+    torch.testing.assert_close(mixer(u, hook=temperature(1))[0], mixer(u, hook=temperature(2))[0], **EXACT)

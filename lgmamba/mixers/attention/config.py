@@ -1,5 +1,6 @@
 """`model.mixer` with kind attention."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 Position = Literal["absolute", "sinusoid", "alibi", "rope", "nope"]
 KEEPS_ALL = "attention has no state that it writes and forgets: it keeps keys and values of every step"
+LOOKED_AT = "how much a step is looked at is known only when later steps have looked"
 
 
 class AttentionConfig(MixerBase):
@@ -19,18 +21,18 @@ class AttentionConfig(MixerBase):
 
     SUPPORTS: ClassVar[dict[Verb, str]] = {
         "slow": "position interpolation: step t has the position s t",
+        "read": "products of queries and keys, the temperature of the softmax; a bias by distance stays as it is",
         "mask": "keys of masked steps are not looked at by others; whole steps only",
         "keep": EXACT,
         "reset": EXACT,
         "window": "a step looks at the last r steps; overlap is the same",
+        "score": f"attention that a step receives from a whole sequence, for `keep` alone: {LOOKED_AT}",
     }
     WHY_NOT: ClassVar[dict[Verb, str]] = {
         "decay": KEEPS_ALL,
         "write": KEEPS_ALL,
-        "read": KEEPS_ALL,
         "state": KEEPS_ALL,
         "eigenmodes": KEEPS_ALL,
-        "score": "how much a step is looked at is known only when later steps have looked",
         "attention": "its weights are a softmax and not those of a selective scan, which this probe is of",
     }
     TITLE: ClassVar[str] = "attention"
@@ -73,23 +75,33 @@ class AttentionConfig(MixerBase):
 
     @property
     def supports(self) -> dict[Verb, str]:
-        if self.position == "nope":
-            return {verb: how for verb, how in self.SUPPORTS.items() if verb != "slow"}
-        if self.position == "alibi":
-            return self.SUPPORTS | {"decay": "slopes of the bias by distance; no factors by mode, as it has no memory"}
-        if self.position == "absolute":
-            return self.SUPPORTS | {
-                "slow": f"{self.SUPPORTS['slow']}, between two rows of the table on the line between them"
-            }
-        return self.SUPPORTS
+        more: dict[str, dict[Verb, str]] = {
+            "alibi": {"decay": "slopes of the bias by distance; no factors by mode, as it has no memory"},
+            "absolute": {"slow": f"{self.SUPPORTS['slow']}, between two rows of the table on the line between them"},
+        }
+        found = self.SUPPORTS | more.get(self.position, {})
+        return {verb: how for verb, how in found.items() if verb not in self.why_not}
 
     @property
     def why_not(self) -> dict[Verb, str]:
+        why = dict(self.WHY_NOT)
         if self.position == "alibi":
-            return {verb: why for verb, why in self.WHY_NOT.items() if verb != "decay"}
-        return self.WHY_NOT | (
-            {"slow": "without positions there is no pace of time"} if self.position == "nope" else {}
-        )
+            del why["decay"]
+        if self.position == "nope":
+            why["slow"] = "without positions there is no pace of time"
+        if self.local is not None:
+            why["read"] = (
+                "with local a longer sequence has no more steps to look at, so that no temperature need follow its length"
+            )
+        return why
+
+    def refusal(self, verbs: Iterable[Verb]) -> str | None:
+        """As of every mixer; and `score` without `keep` is asked for before later steps are read."""
+        wanted = frozenset(verbs)
+        reasons = [super().refusal(wanted)]
+        if "score" in wanted and "keep" not in wanted:
+            reasons.append(f"no score: {LOOKED_AT}")
+        return "; ".join(reason for reason in reasons if reason is not None) or None
 
     def problem(self, model: "ModelConfig") -> str | None:
         if model.d_model % self.heads:

@@ -11,11 +11,19 @@ step, counted from 1 at the first patch:
     rope       queries and keys are rotated by the angles t 10000^(-2 i / (d / H)) (Su et al. 2021, arXiv:2104.09864, eq. 34)
     nope       none (Kazemnejad et al. 2023, arXiv:2305.19466)
 
+Two verbs are analogues, since there is no memory that is written and forgotten:
+
+    read       g_t on the products of query t with all keys, so the temperature of its softmax, before any bias: scaled-log attention
+               (Chiang & Cholak 2022, arXiv:2202.12172) is g_t = ln t / ln L0 beyond L0, the remedy `schedule` of form `temperature`
+    score      s_j = sum over t >= j of the weight that step t gives to step j, mean over heads (accumulated attention, as in H2O, Zhang et
+               al. 2023, arXiv:2306.14048). It hangs on steps after j, so that it says which steps of a whole sequence go on (`keep`:
+               DeciMamba in prefix mode), and is refused wherever it must be known when step j is read; masked steps give and receive none
+
 What goes on from piece to piece are keys and values of all steps, a state that grows; with `local` a step looks at the last so many
 steps, counted by their numbers whatever is dropped between them, and as many go on, at the start closed ones. Glossary: `lgmamba.mixers`; H heads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -42,18 +50,22 @@ class AttentionCall(GrowingCall):
         q, k, v: (B, L, d), before they are rotated.
         z: (B, L, d) what stands beside the attention.
         position: (B, L) of each step, float.
+        gain: (B, L) factor on the products of each query with keys.
+        received: what a call is looked at, see `score`.
         u: (B, L, d) input of a layer that adds positions to it, else (B, L, 0).
         projected: what a layer that adds positions makes of u and positions: q, k, v and z; None of others.
         change: function of the slopes of alibi, (heads, 1, 1), or None.
     """
 
-    PER_STEP: ClassVar[tuple[str, ...]] = ("q", "k", "v", "z", "position", "u", "index", "open")
+    PER_STEP: ClassVar[tuple[str, ...]] = ("q", "k", "v", "z", "position", "gain", "u", "index", "open")
     q: Tensor
     k: Tensor
     v: Tensor
     z: Tensor
     position: Tensor
+    gain: Tensor
     u: Tensor
+    received: Callable[["AttentionCall"], Tensor]
     projected: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None
     change: Callable[[Tensor], Tensor] | None = None
 
@@ -68,6 +80,14 @@ class AttentionCall(GrowingCall):
             s = s.to(self.position).expand(*self.shape, -1)[..., 0] if s.ndim else s.to(self.position)
         slowed = replace(self, position=self.position * s)
         return slowed if self.projected is None else replace(slowed, **self.projected(self.u, slowed.position))
+
+    def read(self, g: Tensor) -> Self:
+        """g broadcasts to (B, L, 1)."""
+        return replace(self, gain=self.gain * g.to(self.gain).expand(*self.shape, 1)[..., 0])
+
+    def score(self) -> Tensor:
+        """Attention that each step receives from those of the piece, (B, L, 1)."""
+        return self.received(self)
 
 
 class AttentionMixer(Mixer):
@@ -121,8 +141,9 @@ class AttentionMixer(Mixer):
         adds = self.layer == 0 and self.config.position in ("absolute", "sinusoid")
         made = self._projected(u, index if adds else None)
         index = index.expand(B, L)
-        made |= {"position": index, "index": index, "open": torch.ones_like(index), "u": u if adds else u[..., :0]}
-        more = {"reach": self.local, "projected": self._projected if adds else None}
+        made |= {"position": index, "index": index, "u": u if adds else u[..., :0]}
+        made |= {"gain": torch.ones_like(index), "open": torch.ones_like(index)}
+        more = {"received": self._received, "reach": self.local, "projected": self._projected if adds else None}
         given = {"layer": self.layer, "t0": t0, "target_length": target_length, **self.before(state)}
         return AttentionCall(**given, **made, **more), ()
 
@@ -163,10 +184,22 @@ class AttentionMixer(Mixer):
 
     def recur(self, call: AttentionCall) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Attention before its out-projection and what stands beside it, (B, L, 2 d); no memory; and what is held."""
-        keys, values, position, index, is_open = held = self._held(call)
+        held = self._held(call)
+        found = [
+            F.scaled_dot_product_attention(q, k, v, attn_mask=seen) for _, q, k, v, seen in self._looks(call, held)
+        ]
+        if self.local is not None:
+            held = tuple(v[:, v.shape[1] - self.local + 1 :] for v in held)
+        return self._beside(torch.cat(found, dim=2), call), call.memory(), held
+
+    def _looks(
+        self, call: AttentionCall, held: tuple[Tensor, ...]
+    ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, Tensor]]:
+        """Queries that look at a time: which of the piece, queries, keys, values, and what is seen, bool or as a bias of logits."""
+        keys, values, position, index, is_open = held
         past = keys.shape[1] - call.shape[1]
-        k, v, q = self._heads(keys, position), self._heads(values), self._heads(call.q, call.position)
-        found = []
+        k, v = self._heads(keys, position), self._heads(values)
+        q = self._heads((call.q * call.gain[..., None]).to(call.q.dtype), call.position)
         for start in range(0, call.shape[1], ROWS):
             rows = slice(start, start + ROWS)
             stop = past + min(start + ROWS, call.shape[1])
@@ -182,11 +215,18 @@ class AttentionMixer(Mixer):
                 slopes = self._slopes(away)
                 slopes = slopes if call.change is None else call.change(slopes)
                 bias = (-slopes * away).masked_fill(~seen, -torch.inf).to(q.dtype)
-            at = q[:, :, rows], k[:, :, :stop], v[:, :, :stop]
-            found.append(F.scaled_dot_product_attention(*at, attn_mask=bias))
-        if self.local is not None:
-            held = tuple(v[:, v.shape[1] - self.local + 1 :] for v in held)
-        return self._beside(torch.cat(found, dim=2), call), call.memory(), held
+            yield rows, q[:, :, rows], k[:, :, :stop], v[:, :, :stop], bias
+
+    def _received(self, call: AttentionCall) -> Tensor:
+        """See `AttentionCall.score`."""
+        held = self._held(call)
+        total = call.like.new_zeros(held[0].shape[:2])
+        for rows, q, k, _, seen in self._looks(call, held):
+            logits = (q @ k.mT).to(call.like) / q.shape[-1] ** 0.5
+            logits = logits.masked_fill(~seen, -torch.inf) if seen.dtype == torch.bool else logits + seen
+            looking = call.open[:, None, rows, None]
+            total[:, : k.shape[2]] += (logits.softmax(-1) * looking).mean(1).sum(1)
+        return total[:, total.shape[1] - call.shape[1] :, None]
 
     def _slopes(self, like: Tensor) -> Tensor:
         """(H, 1, 1)."""

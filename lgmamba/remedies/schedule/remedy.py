@@ -10,6 +10,11 @@ with the logarithm of each factor piece-wise linear in ln(t / L0) between knots,
 published remedies set by a rule (dt L0 / t, an insertion gain) or calibrate for one length is here found by back-propagation
 through the frozen model (`lgmamba.remedies.search.loss_at_steps`, at several steps of one pass), so that it is one remedy for
 every length, and causal.
+
+    temperature   what is read times ln t / ln L0 for t > L0, or of a pass to a known T by that of T; nothing is calibrated
+
+Of attention this multiplies the products of queries and keys, so that weights stay as sharp among t steps as they were among L0: scaled-log
+attention (Chiang & Cholak 2022, arXiv:2202.12172), with its logarithm in units of that of L0, so that it changes nothing up to there.
 Glossary: `lgmamba.remedies`; K knots, D channels, N modes, M factors.
 """
 
@@ -106,7 +111,20 @@ class GainSchedule:
         return weights[:, 1:]
 
 
+def temperature(L0: int, T: int | None = None) -> Hook:
+    """What step t reads times ln t / ln L0, at least 1; given T, by the factor of T at every step."""
+    base = math.log(max(2, L0))  # ln 1 is 0
+
+    def hook(call: Call) -> Call:
+        t = steps_of(call) if T is None else torch.full_like(steps_of(call), T)
+        return call.read((t.log() / base).clamp(min=1)[:, None].to(call.like))
+
+    return hook
+
+
 def build(entry: ScheduleConfig, values: Any, model: AnyReadable, last: int) -> Parts:
+    if entry.gains == "temperature":
+        return {"make_hook": lambda T: temperature(model.L0, T)}
     (found,) = values["T"].values()
     device = model.device
     hook = GainSchedule.of(model, values["knots"], entry.gains).hook(torch.tensor(found["factors"], device=device))
@@ -115,6 +133,7 @@ def build(entry: ScheduleConfig, values: Any, model: AnyReadable, last: int) -> 
 
 def calibrate(entry: ScheduleConfig, images: CalibrationSet) -> Calibrated:
     """Under "T" at the longest length: factors at the knots, the lengths calibrated for; for the mean error at those and all reported."""
+    assert entry.gains != "temperature"  # of which nothing is calibrated
     L0, last = images.model.L0, images.lengths[-1]
     knots = [T / L0 for T in images.lengths]
     schedule = GainSchedule.of(images.model, knots, entry.gains)
