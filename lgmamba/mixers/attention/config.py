@@ -91,7 +91,7 @@ class AttentionConfig(MixerBase):
             why["slow"] = "without positions there is no pace of time"
         if self.local is not None:
             why["read"] = (
-                "with local a longer sequence has no more steps to look at, so that no temperature need follow its length"
+                "with local a step of a longer sequence looks at no more steps, which a temperature could follow"
             )
         return why
 
