@@ -201,6 +201,11 @@ def test_what_attention_reads_is_a_gain_on_the_products_of_each_query_whatever_i
         )
         outputs.append(out)
     torch.testing.assert_close(torch.cat(outputs, 1), sharp, **EXACT)
+    some = torch.tensor([1, 0, 1, 1, 0, 0, 1], dtype=torch.bool)
+    masked = mixer(u, hook=lambda call: call.read(GAIN[:, None]).mask(some[:, None]))[0]
+    keep = torch.where(some)[0].expand(2, -1)
+    dropped = mixer(u, hook=lambda call: replace(call.read(GAIN[:, None]), keep=keep))[0]
+    torch.testing.assert_close(dropped, masked[:, some], **EXACT)
     if position != "nope":
         both = attention(mixer, u, 0.7, GAIN)
         for hook in (lambda call: call.slow(0.7).read(GAIN[:, None]), lambda call: call.read(GAIN[:, None]).slow(0.7)):
@@ -249,4 +254,5 @@ def test_attention_received_says_which_steps_go_on_and_nothing_that_is_asked_bef
     assert config.refusal(["keep", "score"]) is None
     assert config.refusal(["score"]) == config.refusal(["mask", "score"]) == config.refusal(["slow", "score"]) == why
     assert config.refusal(["mask", "score", "eigenmodes"]).endswith(f"; {why}")
-    assert "no temperature" in build(ROWS["attention over the last three steps"]).config.refusal(["read"])
+    local = build(ROWS["attention over the last three steps"]).config
+    assert local.refusal(["read"]).startswith("no read: with local a step of a longer sequence looks at no more steps")

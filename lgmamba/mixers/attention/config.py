@@ -21,7 +21,7 @@ class AttentionConfig(MixerBase):
 
     SUPPORTS: ClassVar[dict[Verb, str]] = {
         "slow": "position interpolation: step t has the position s t",
-        "read": "products of queries and keys, the temperature of the softmax; a bias by distance stays as it is",
+        "read": "products of queries and keys, so that 1 / g_t is the temperature of the softmax; a bias by distance stays as it is",
         "mask": "keys of masked steps are not looked at by others; whole steps only",
         "keep": EXACT,
         "reset": EXACT,

@@ -13,7 +13,7 @@ step, counted from 1 at the first patch:
 
 Two verbs are analogues, since there is no memory that is written and forgotten:
 
-    read       g_t on the products of query t with all keys, so the temperature of its softmax, before any bias: scaled-log attention
+    read       g_t on the products of query t with all keys, before any bias, so that 1 / g_t is the temperature: scaled-log attention
                (Chiang & Cholak 2022, arXiv:2202.12172) is g_t = ln t / ln L0 beyond L0, the remedy `schedule` of form `temperature`
     score      s_j = sum over t >= j of the weight that step t gives to step j, mean over heads (accumulated attention, as in H2O, Zhang et
                al. 2023, arXiv:2306.14048). It hangs on steps after j, so that it says which steps of a whole sequence go on (`keep`:

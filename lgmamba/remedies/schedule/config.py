@@ -43,9 +43,7 @@ class ScheduleConfig(RemedyEntry):
     @property
     def description(self) -> str:
         if self.gains == "temperature":
-            return (
-                f"what is read times ln {'T' if self.mode == 'prefix' else 't'} / ln L0, of attention its temperature"
-            )
+            return f"what is read times ln {'T' if self.mode == 'prefix' else 't'} / ln L0 (scaled-log attention)"
         of = {
             "step_size": "dt by layer",
             "modes": "dt by layer, B and C by mode",
