@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lgmamba.config.lengths import Curriculum, Fixed, LengthConfig
 from lgmamba.config.run import LengthTokenConfig, RunConfig
 from lgmamba.config.study import Params
+from lgmamba.config.training import is_run_name
 
 SPECIALIST, GENERALIST, SEVERAL, ADAPTIVE = "specialist", "generalist", "several read-outs", "length-adaptive"
 MANY_MIXERS = 3
@@ -89,6 +90,20 @@ def describe_run(run: RunConfig) -> str:
             passing.kind
         ]
         parts.append(f"{passing.share:.0%} start from states of up to {passing.longest(run.L0)} steps, {origin}")
+    return "; ".join(parts)
+
+
+def describe_in(params: Params, name: str) -> str:
+    """`describe_run` of a run, and how its training differs from the study's otherwise, but for its steps, which have a column."""
+    run = params.runs_by_name()[name]
+    own, shared, parts = run.train, params.train, [describe_run(run)]
+    if own.init_from is not None:
+        named = is_run_name(own.init_from)
+        parts.append(f"from the weights of {own.init_from}" if named else "from given weights")
+    if own.lr != shared.lr:
+        parts.append(f"peak learning rate {own.lr:g}")
+    if own.batch_size != shared.batch_size:
+        parts.append(f"{own.batch_size} images a step")
     return "; ".join(parts)
 
 

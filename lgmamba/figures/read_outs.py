@@ -23,8 +23,7 @@ def fig_read_outs(frame: pl.DataFrame, style: Style) -> Figure:
         frame: figure_read_outs of `analysis.probes.figure_data.read_outs_rows`.
     """
     runs = frame["run"].unique(maintain_order=True).to_list()
-    columns = min(3, len(runs))
-    figure, axes = grid_of_axes(len(runs), columns, 2.4, sharex=True, sharey=True)
+    figure, axes = grid_of_axes(len(runs), 3, 2.4, sharex=True, sharey=True)
     for ax, run in zip(axes, runs, strict=True):
         rows = frame.filter(pl.col("run") == run)
         _draw(ax, rows)
@@ -33,8 +32,9 @@ def fig_read_outs(frame: pl.DataFrame, style: Style) -> Figure:
         ax.set_xlabel("T / L0 (training lengths)")
         ax.tick_params(labelbottom=True)
         ax.spines[["top", "right"]].set_visible(False)
-    for ax in axes[::columns]:
-        ax.set_ylabel("PSNR (dB)")
+        place = ax.get_subplotspec()
+        if place is not None and place.is_first_col():  # rows are as even as can be: of four panels, two each
+            ax.set_ylabel("PSNR (dB)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="Read-out", loc="outside lower center", ncols=len(labels), handlelength=2.4)
     return figure

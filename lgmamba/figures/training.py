@@ -16,8 +16,8 @@ COLUMNS = 4
 
 
 def fig_training(frame: pl.DataFrame, style: Style) -> Figure:
-    """One panel for each run, one line for each sequence length; line = mean over seeds, band = lowest to highest seed. Where classes
-    are named, the same of accuracy follows below.
+    """One panel for each run, one line for each sequence length; line = mean over seeds, band = lowest to highest seed; a dot where a run
+    was validated once, at its end. Where classes are named, the same of accuracy follows below.
 
     Args:
         frame: figure_training of `analysis.figure_data.training_rows`.
@@ -41,7 +41,8 @@ def _draw(part: SubFigure, frame: pl.DataFrame, style: Style) -> None:
         for length, line in rows.group_by("length", maintain_order=True):
             colour = SEQUENTIAL(0.92 * norm(np.log2(length[0])))
             ax.fill_between(line["step"], line["psnr_lo"], line["psnr_hi"], color=colour, alpha=0.25, linewidth=0)
-            ax.plot(line["step"], line["psnr"], color=colour, linewidth=1.1)
+            alone = "o" if len(line) == 1 else None  # a line of one point would not be seen
+            ax.plot(line["step"], line["psnr"], color=colour, linewidth=1.1, marker=alone, markersize=3)
         panel_title(ax, style[run].label, f"L0 = {rows['L0'][0]}")
         ax.spines[["top", "right"]].set_visible(False)
         ax.locator_params(axis="x", nbins=4)

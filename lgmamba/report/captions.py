@@ -233,12 +233,22 @@ PAIRED = ("envelope", "budget", "forms", "degradation", "mixers")
 
 
 def seeds_drawn(params: Params, frames: Path) -> dict[str, tuple[int, int]]:
-    """{figure of PAIRED: fewest and most trainings of a run in its frame}, of those that the study has."""
+    """{figure: fewest and most trainings of a run in it}, of those of PAIRED that the study has, and of those about some of its runs."""
     found: dict[str, tuple[int, int]] = {}
     for figure in PAIRED:
         if figure in figures_of(params):
             counts = pl.read_parquet(frames / f"figure_{figure}.parquet", columns=["n_seeds"])["n_seeds"].drop_nulls()
             found |= {} if counts.is_empty() else {figure: (int(least(counts)), int(greatest(counts)))}
+    return found | _seeds_of_some(params)
+
+
+def _seeds_of_some(params: Params) -> dict[str, tuple[int, int]]:
+    """The same of figures about some of the runs, which need not be those with more trainings."""
+    found: dict[str, tuple[int, int]] = {}
+    for section, figures in ((params.remedy_evaluation, ("remedies", "remedies_retention")), (params.probes, ("read_outs",))):
+        if section is not None and section.runs:
+            counts = [len(params.seeds_of(run)) for run in section.runs]
+            found |= {figure: (min(counts), max(counts)) for figure in figures if figure in figures_of(params)}
     return found
 
 
@@ -297,7 +307,7 @@ def captions(
         here = replace(sample, seeds=drawn.get(figure, sample.seeds))
         words = context | {"sample": here, "seeds": here.counted("seed")}
         found[figure] = " ".join(texts[figure].format(**words).split())
-        found[figure] += SHARED if here != sample else ""
+        found[figure] += SHARED if here != sample and figure in PAIRED else ""
         found[figure] += SELECTION if is_selection(params, figure) else ""
     return found
 

@@ -10,8 +10,8 @@ from lgmamba.analysis import figures_of, reads_out, tells_lengths
 from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.comparisons import ADAPTIVE_LEAD, CHANGE, LEVEL, TOTAL_BEHIND
 from lgmamba.analysis.families import (
+    describe_in,
     describe_lengths,
-    describe_run,
     families,
     kind_of,
     several_budgets,
@@ -32,7 +32,7 @@ from lgmamba.report.remedies import remedy_context, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
 from lgmamba.report.told_lengths import told_length_context
 from lgmamba.report.views import claim_views, figure_views
-from lgmamba.report.wording import plain_text
+from lgmamba.report.wording import listed, plain_text
 
 READ = ("curves", "summary", "contrasts", "envelope", "runs")
 
@@ -88,12 +88,13 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             {
                 "run": name,
                 "kind": kind_of(run),
-                "description": describe_run(run),
+                "description": describe_in(params, name),
                 "L0": run.L0,
                 "note": plain_text(params.notes().get(name)),
             }
             for name, run in runs.items()
         ],
+        "more_seeds": more_seeds(params),
         "strategies": _strategies(params, frames),
         "costs": cost_context(found["runs"]),
         "titles": titles(params),
@@ -122,6 +123,12 @@ def gallery_images(params: Params, frames: Path) -> list[int]:
     if not params.task.IMAGES:
         return []
     return pl.read_parquet(frames / "figure_gallery.parquet")["image"].unique(maintain_order=True).to_list()
+
+
+def more_seeds(params: Params) -> list[str]:
+    """`run` 5, 6 and 7: trainings of single runs beyond those with the study's seeds."""
+    more = {name: params.seeds_of(name)[len(params.seeds) :] for name in params.runs_by_name()}
+    return [f"`{name}` {listed(map(str, seeds))}" for name, seeds in more.items() if seeds]
 
 
 def _strategies(params: Params, frames: Path) -> list[str]:

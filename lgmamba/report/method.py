@@ -21,7 +21,7 @@ def method_lines(params: Params, sample: Sample) -> list[str]:
         f"**Task.** {params.task.described(sample.order)}",
         f"**Model.** {_model(params, several)}",
         f"**Training.** {train.steps:,} steps of {train.batch_size} images, peak learning rate {train.lr:g}. L0 is the longest length "
-        f"that a run was trained on. Runs differ only in {'their mixers and in ' if several else ''}what the table below says.",
+        f"that a run was trained on. Runs differ only in {'their mixers and in ' if several else ''}what the tables below say.",
         *([f"**Length-adaptive.** {adaptive}"] if adaptive else []),
         f"**Measurement.** {str(sample).capitalize()}. PSNR = 10 log10(1 / mean squared error), the mean over images taken before the "
         'logarithm. For each length T a pass of its own reads the first T patches ("prefix mode"), and a length-adaptive run is told T.',

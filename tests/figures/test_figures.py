@@ -287,3 +287,28 @@ def test_many_rgb_runs_two_families_and_one_seed(tmp_path):
         for name in names:
             draw(name, study_json, tmp_path / "frames", tmp_path / "figures")
     assert len(list((tmp_path / "figures").iterdir())) == 4 * len(names)  # picture, print, numbers, record
+
+
+def test_levels_are_named_at_the_left_of_every_row_of_read_outs():
+    rows = [
+        {"run": run, "L0": 16, "series": name, "x": x, "y": 9.0, "lo": 8.0, "hi": 10.0}
+        for run in "abcd"  # four panels: two rows of two
+        for name in ("trained", "refitted", "refitted_at_L0")
+        for x in (0.25, 1.0, 4.0)
+    ]
+    figure = FIGURES["read_outs"](pl.DataFrame(rows), Style(list("abcd")))
+    assert [ax.get_ylabel() for ax in figure.axes] == ["PSNR (dB)", "", "PSNR (dB)", ""]
+
+
+def test_a_run_that_was_validated_once_is_seen():
+    frame = pl.DataFrame(
+        [
+            {"run": run, "L0": 16, "length": 16, "step": step, "psnr": 9.0, "psnr_lo": 8.0, "psnr_hi": 10.0}
+            for run, steps in {"long": (500, 1000), "short": (100,)}.items()
+            for step in steps
+        ]
+    )
+    figure = FIGURES["training"](frame, Style(["long", "short"]))
+    panels = {ax.get_title(loc="left"): ax for ax in figure.axes if ax.get_title(loc="left")}
+    markers = {name: [line.get_marker() for line in ax.lines] for name, ax in panels.items()}
+    assert markers == {"long": ["None"], "short": ["o"]}

@@ -182,7 +182,7 @@ def test_the_method_says_that_runs_differ_in_their_mixers(many, tmp_path):
         return " ".join(method_lines(params, sample_of(params, pl.read_parquet(many.frames / "curves.parquet"))))
 
     assert "around the mixer of each run" in said(many.params) and "Mamba-1 blocks" not in said(many.params)
-    assert "Runs differ only in their mixers and in what the table below says." in said(many.params)
+    assert "Runs differ only in their mixers and in what the tables below say." in said(many.params)
     values = json.loads(many.study.read_text())
     values["runs"]["gru"]["model"]["n_layer"] = 7
     (tmp_path / "study.json").write_text(json.dumps(values))
@@ -191,11 +191,11 @@ def test_the_method_says_that_runs_differ_in_their_mixers(many, tmp_path):
 
 
 def test_a_figure_of_pairs_says_how_many_seeds_all_runs_have():
-    """In this study some runs have five seeds, and all have three."""
+    """In this study some runs have five seeds, and all have three; remedies are tried on some with five."""
     frames = ROOT / "reports/mixers_omniglot/frames"
     params = load_study(frames / "study.json")
     drawn = seeds_drawn(params, frames)
-    assert drawn == {"degradation": (3, 3), "mixers": (3, 3)}
+    assert drawn == {"degradation": (3, 3), "mixers": (3, 3), "remedies": (5, 5), "remedies_retention": (5, 5)}
     sample = sample_of(params, pl.read_parquet(frames / "curves.parquet"))
     said = captions(params, sample, drawn=drawn, tried="")
     assert {figure for figure, text in said.items() if SHARED in text} == {"degradation", "mixers"} < set(PAIRED)
