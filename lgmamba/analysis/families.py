@@ -1,5 +1,6 @@
 """What kind of run each run is, and which runs a family of claims compares."""
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 
@@ -74,7 +75,8 @@ def describe_run(run: RunConfig) -> str:
         ]
         parts.append(f"told {told} by a token{', at most L0' if adaptive.beyond == 'clamp' else ''}")
     elif adaptive is not None:
-        told = "T" if adaptive.features == "T" else "T and t/T"
+        T = {"own": "T", "shuffled": "another sequence's T", "constant": f"always {adaptive.constant}"}[adaptive.told]
+        told = T if adaptive.features == "T" else f"{T} and t/T"
         code = ", normalised" if adaptive.code == "normalised" else ""
         slowest = "" if adaptive.slowest is None else f", at most {adaptive.slowest:g} times slower"
         parts.append(f"told {told} ({adaptive.kind}{code}, {adaptive.beyond} beyond L0{slowest})")
@@ -105,6 +107,25 @@ def describe_in(params: Params, name: str) -> str:
     if own.batch_size != shared.batch_size:
         parts.append(f"{own.batch_size} images a step")
     return "; ".join(parts)
+
+
+def rate_sweep(params: Params) -> dict[str, dict[float, str]]:
+    """What runs are called in common -> peak learning rate, ascending -> run; of a study whose runs all come at several rates, else alike.
+
+    {}: another study.
+    """
+    groups: dict[str, dict[float, str]] = {}
+    for name, run in params.runs_by_name().items():
+        alike = run.model_copy(update={"run": "", "train": run.train.model_copy(update={"lr": 1.0})})
+        groups.setdefault(alike.model_dump_json(), {})[run.train.lr] = name
+    if any(len(by_rate) < 2 for by_rate in groups.values()):
+        return {}
+    return {_in_common([*by_rate.values()]): dict(sorted(by_rate.items())) for by_rate in groups.values()}
+
+
+def _in_common(names: list[str]) -> str:
+    shared = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in shared).rstrip("_") or names[0]
 
 
 @dataclass(frozen=True)
@@ -152,11 +173,12 @@ def families(params: Params) -> list[Family]:
 def trained_to(params: Params, run: str) -> dict[int, str]:
     """Length T -> the run trained at that length alone, else as `run` is: the same model but for what tells a length, as many steps.
 
-    Runs that start from other weights or from passed states are none; of several with one length the first counts.
+    Runs that start from other weights or from passed states are none; of several with one length the first counts, those of the run's
+    own learning rate before others.
     """
     runs = params.runs_by_name()
     found: dict[int, str] = {}
-    for name, other in runs.items():
+    for name, other in sorted(runs.items(), key=lambda it: it[1].train.lr != runs[run].train.lr):
         fresh = other.train.state_passing is None and other.train.init_from is None
         if fresh and kind_of(other) == SPECIALIST and _but_lengths(other) == _but_lengths(runs[run]):
             found.setdefault(other.L0, name)

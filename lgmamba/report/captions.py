@@ -245,7 +245,10 @@ def seeds_drawn(params: Params, frames: Path) -> dict[str, tuple[int, int]]:
 def _seeds_of_some(params: Params) -> dict[str, tuple[int, int]]:
     """The same of figures about some of the runs, which need not be those with more trainings."""
     found: dict[str, tuple[int, int]] = {}
-    for section, figures in ((params.remedy_evaluation, ("remedies", "remedies_retention")), (params.probes, ("read_outs",))):
+    for section, figures in (
+        (params.remedy_evaluation, ("remedies", "remedies_retention")),
+        (params.probes, ("read_outs",)),
+    ):
         if section is not None and section.runs:
             counts = [len(params.seeds_of(run)) for run in section.runs]
             found |= {figure: (min(counts), max(counts)) for figure in figures if figure in figures_of(params)}

@@ -27,6 +27,7 @@ from lgmamba.report.held import HELD, held_context
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.mixers import mixer_context, mixer_headline
 from lgmamba.report.probes import probes_context
+from lgmamba.report.rates import rate_context
 from lgmamba.report.read_outs import read_out_context
 from lgmamba.report.remedies import remedy_context, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
@@ -75,6 +76,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             order: level_context(params, found["summary"], order) for order in params.evaluation.orders[1:]
         },
         "classes": class_context(params, found["summary"], frames) if params.names_classes else None,
+        "rates": rate_context(params, found["curves"]),
         "account": account_context(params, found["summary"]),
         "asked_told": told_context(params, frames) if "asked" in params.task.DETAILS else [],
         "asked_written": asked_context(params, frames) if "asked" in params.task.DETAILS else [],
