@@ -11,7 +11,8 @@ from torch import Tensor
 from lgmamba.model import SequenceModel, Sequences
 from lgmamba.probe.stops import prediction_at, stops, target_lengths_L0
 from lgmamba.tasks.class_head import parted
-from lgmamba.tasks.draw.sequences import DrawSequences, last_read
+from lgmamba.tasks.draw.orders import last_visits
+from lgmamba.tasks.draw.sequences import DrawSequences
 
 
 def gradient_sizes(model: SequenceModel, seq: Sequences, T: int, probes: int, seed: int = 0) -> Tensor:
@@ -71,7 +72,7 @@ def swap_patches(model: SequenceModel, seq: DrawSequences, T: int, swaps: int, c
         swaps: cells swapped in each image, drawn among those read up to T, each in a pass of its own.
     """
     generator = torch.Generator().manual_seed(seed)
-    last = last_read(seq, torch.tensor([T], device=seq.device))[:, 0].cpu()  # (B, G) 0-based step, -1: never
+    last = last_visits(seq.cells, seq.n_cells, torch.tensor([T]))[:, 0].cpu()  # (B, G) 0-based step, -1: never
     keys = torch.rand(last.shape, generator=generator).masked_fill(last < 0, -1)
     n = min(swaps, int((last >= 0).sum(1).min()))
     chosen = keys.argsort(1, descending=True)[:, :n].to(seq.cells.device)  # (B, n) cells

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lgmamba.tasks.draw.orders import ORDERS, last_visit, orders_of_images, visiting_order
+from lgmamba.tasks.draw.orders import ORDERS, last_visits, orders_of_images, visiting_order
 from tests.tasks.counts import assert_drawn_from, seeded
 
 RANDOM = ("permutation", "cycle", "replacement")
@@ -132,14 +132,20 @@ def test_an_unknown_order_is_answered_with_those_that_exist():
 
 @pytest.mark.parametrize("name", ["replacement", "permutation", "snake"])
 def test_the_last_visit_by_brute_force(name):
-    cells = order(name, 2, 3, batch=3, steps=17, seed=6)
-    found = last_visit(cells, 6)
-    assert (found.shape, found.dtype) == ((3, 17, 6), torch.int64)
+    cells, steps = order(name, 2, 3, batch=3, steps=17, seed=6), [1, 2, 5, 6, 11, 16]
+    found = last_visits(cells, 6, torch.tensor(steps))
+    assert (found.shape, found.dtype) == ((3, 6, 6), torch.int64)
     for b, row in enumerate(cells.tolist()):
-        for t in range(17):
+        for s, step in enumerate(steps):
             for cell in range(6):
-                visits = [s for s in range(t + 1) if row[s] == cell]
-                assert found[b, t, cell] == (visits[-1] if visits else -1)
+                visits = [t for t in range(step) if row[t] == cell]
+                assert found[b, s, cell] == (visits[-1] if visits else -1)
+
+
+@pytest.mark.parametrize("steps", [[0, 3], [3, 2], [2, 2], [4, 18]])
+def test_last_visits_are_asked_for_at_ascending_steps_that_there_are(steps):
+    with pytest.raises(ValueError, match="expected ascending steps from 1 to 17"):
+        last_visits(order("snake", 2, 3, steps=17), 6, torch.tensor(steps))
 
 
 def permutations_of_3() -> torch.Tensor:

@@ -14,6 +14,7 @@ The first t steps of an order of length T are an order of length t: a longer seq
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -126,16 +127,24 @@ ORDERS: dict[str, Sampler] = {
 }
 
 
-def last_visit(cells: Tensor, n_cells: int) -> Tensor:
-    """For each step, when each cell was last visited.
+def last_visits(cells: Tensor, n_cells: int, steps: Tensor) -> Tensor:
+    """When each cell was last visited, by the end of some steps.
 
     Args:
         cells: (B, T) visiting order.
+        steps: (S,) steps from 1 to T, ascending.
     Returns:
-        (B, T, G) int64: the number of the latest step <= t (0-based) at which the cell was read, -1 if never.
+        (B, S, G) int64: the number, from 0, of the latest step by then at which the cell was read, -1 if never.
+    Raises:
+        ValueError: steps do not ascend, or there are fewer in the order.
     """
-    B, T = cells.shape
-    visited = torch.full((B, T, n_cells), -1, dtype=torch.int64, device=cells.device)
-    steps = torch.arange(T, device=cells.device).expand(B, T)
-    visited.scatter_(2, cells[..., None], steps[..., None])
-    return visited.cummax(dim=1).values
+    stops = steps.tolist()
+    if stops != sorted(set(stops)) or not 1 <= stops[0] <= stops[-1] <= cells.shape[1]:
+        raise ValueError(f"steps={stops}: expected ascending steps from 1 to {cells.shape[1]}")
+    numbers = torch.arange(stops[-1], device=cells.device).expand(len(cells), -1)
+    last = torch.full((len(cells), n_cells), -1, dtype=torch.int64, device=cells.device)
+    found = []
+    for start, stop in pairwise([0, *stops]):  # a maximum of what came since, not one over all steps of each cell
+        last = last.scatter_reduce(1, cells[:, start:stop], numbers[:, start:stop], "amax")
+        found.append(last)
+    return torch.stack(found, dim=1)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from lgmamba.mixers.contract import gather_steps
 from lgmamba.model.sequences import Sequences
-from lgmamba.tasks.draw.orders import last_visit
 from lgmamba.tasks.draw.patches import patchify
 
 
@@ -46,12 +45,6 @@ class DrawSequences(Sequences):
     def cell_before(self, step: int) -> Tensor | None:
         """(B,) the cell read before step number `step`, from 0; None at the start, where the first move is zero."""
         return self.cells[:, step - 1] if step else self.before
-
-
-def last_read(sequences: DrawSequences, steps: Tensor) -> Tensor:
-    """(B, S, G) number of the step, from 0, at which each cell was last read by the end of each of steps (S,); -1 if never."""
-    # One batch of all visits, (B, T, G), would be large: look at a few images at a time.
-    return torch.cat([last_visit(some, sequences.n_cells)[:, steps - 1] for some in sequences.cells.split(64)])
 
 
 def ages_at(last: Tensor, steps: Tensor) -> Tensor:

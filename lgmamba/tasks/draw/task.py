@@ -16,9 +16,9 @@ from lgmamba.tasks.base import Scores
 from lgmamba.tasks.draw.batch import DrawBatch, DrawPassedPart, DrawSampler
 from lgmamba.tasks.draw.config import DrawConfig
 from lgmamba.tasks.draw.model import PatchMamba
-from lgmamba.tasks.draw.orders import order_of_images
+from lgmamba.tasks.draw.orders import last_visits, order_of_images
 from lgmamba.tasks.draw.patches import grid_shape, patchify
-from lgmamba.tasks.draw.sequences import DrawSequences, ages_at, last_read, sequences_along
+from lgmamba.tasks.draw.sequences import DrawSequences, ages_at, sequences_along
 from lgmamba.tasks.images import ImageTask, cross_entropy
 
 
@@ -71,7 +71,7 @@ class DrawTask(ImageTask):
         return patchify(differences, self.config.patch_size).square().mean(2).unflatten(0, prediction.shape[:2])
 
     def ages(self, sequences: DrawSequences, steps: Tensor) -> Tensor:
-        return ages_at(last_read(sequences, steps), steps)
+        return ages_at(last_visits(sequences.cells, sequences.n_cells, steps), steps)
 
     def baselines(self, sequences: DrawSequences, steps: Tensor, ages: Tensor) -> dict[str, Scores]:
         """paste: the patches read so far on the mean image, without error once every cell was read; mean_image: nothing read."""
