@@ -84,8 +84,8 @@ $(VENV)/docs-installed: $(VENV)/installed
 readme: install
 	python -m lgmamba report --study results/queried_digits/config/study.json --frames results/queried_digits/frames \
 	  --figures reports/queried_digits/figures --out reports/queried_digits --readme README.md
-	for it in omniglot:README read_outs:docs/claims cifar10:docs/cifar10 cifar10_controls:README cifar10_controls:docs/cifar10 cifar10_remedies:docs/cifar10 mixers_digits:docs/mixers mixers_second:docs/mixers \
-	    mixers_omniglot:docs/mixers transformer_omniglot:docs/paper; do \
+	for it in omniglot:README read_outs:docs/claims cifar10:docs/cifar10 cifar10_controls:README cifar10_controls:docs/cifar10 cifar10_repairs:docs/cifar10 cifar10_remedies:docs/cifar10 mixers_digits:docs/mixers mixers_second:docs/mixers \
+	    mixers_omniglot:docs/mixers mixers_cifar10:docs/mixers transformer_omniglot:docs/paper omniglot_repairs:docs/paper; do \
 	  kept=reports/$${it%:*}; python -m lgmamba report --study $$kept/frames/study.json --frames $$kept/frames \
 	    --figures $$kept/figures --out $$kept --readme $${it#*:}.md || exit 1; done
 	for page in README docs/other_tasks; do python -m lgmamba matrix --page $$page.md || exit 1; done
