@@ -24,10 +24,12 @@ from lgmamba.config.base import ConfigError
 from lgmamba.model import Sequences
 from lgmamba.probe.content import ReadOut, fit_read_out, psnr
 from lgmamba.probe.context import Columns, ProbeContext, columns_of
-from lgmamba.probe.stops import level_of, stops
+from lgmamba.probe.stops import error_of, stops
 from lgmamba.tasks.images import ImageModel
 
 READ_OUTS = ("trained", "refitted", "refitted_at_L0")
+AT_A_TIME = 512
+"""Sequences read side by side; thousands of them are read to fit on, and what a chunk of their steps takes grows with them."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,17 @@ def read_outs(context: ProbeContext) -> dict[str, Columns]:
 
 @torch.no_grad()
 def _given(context: ProbeContext, seq: Sequences, steps: list[int]) -> Iterator[Given]:
+    """What read-outs are given after each of some steps, ascending."""
     model = cast(ImageModel, context.model)
-    targets = seq.targets  # type: ignore[attr-defined]  # of a task with pictures
-    for passed in (
-        [steps] if not model.uses_target_length else [[T] for T in steps]
-    ):  # told T, each T is a pass of its own
-        for stop in stops(model, seq, passed, context.chunk, length=passed[-1]):
-            latents = model.for_read_out(stop.output, stop.state)
-            yield Given(stop.t, latents, targets, level_of(context.task, model, stop, seq))
+    found: dict[int, tuple[list[Tensor], list[Tensor]]] = {T: ([], []) for T in steps}
+    for some in (seq[start : start + AT_A_TIME] for start in range(0, len(seq), AT_A_TIME)):
+        for passed in (
+            [steps] if not model.uses_target_length else [[T] for T in steps]
+        ):  # told T, each T is a pass of its own
+            for stop in stops(model, some, passed, context.chunk, length=passed[-1]):
+                latents, errors = found[stop.t]
+                latents.append(model.for_read_out(stop.output, stop.state))
+                errors.append(error_of(context.task, model, stop, some) * len(some))
+    for T, (latents, errors) in found.items():
+        level = float(context.task.metrics[0].of_mean(torch.stack(errors).sum() / len(seq)))
+        yield Given(T, torch.cat(latents), seq.targets, level)  # type: ignore[attr-defined]  # of a task with pictures

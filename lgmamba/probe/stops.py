@@ -104,8 +104,12 @@ def prediction_at(model: SequenceModel, stop: Stop, seq: Sequences) -> Tensor:
     return model.predict(stop.output)
 
 
-def level_of(task: Task, model: SequenceModel, stop: Stop, seq: Sequences) -> float:
-    """Level of the mean error over sequences (for pictures PSNR in dB) of what is predicted at a stop."""
+def error_of(task: Task, model: SequenceModel, stop: Stop, seq: Sequences) -> Tensor:
+    """Mean error over sequences of what is predicted at a stop, ()."""
     steps = torch.tensor([stop.t], device=seq.device)
-    error = task.mean_error(prediction_at(model, stop, seq)[:, None], seq, steps, wide=True)
-    return float(task.metrics[0].of_mean(error))
+    return task.mean_error(prediction_at(model, stop, seq)[:, None], seq, steps, wide=True)
+
+
+def level_of(task: Task, model: SequenceModel, stop: Stop, seq: Sequences) -> float:
+    """Level of that error (for pictures PSNR in dB)."""
+    return float(task.metrics[0].of_mean(error_of(task, model, stop, seq)))

@@ -5,11 +5,13 @@ from dataclasses import replace
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
 from lgmamba.config.files import ProbesFile, read_config
 from lgmamba.config.probes import ProbesConfig
 from lgmamba.config.run import RunConfig
 from lgmamba.model.runner import read_pieces, run_sequence, target_lengths
+from lgmamba.probe import of_read_outs
 from lgmamba.probe.content import PENALTIES, fit_read_out, psnr
 from lgmamba.probe.context import ProbeContext
 from lgmamba.probe.of_read_outs import READ_OUTS, read_outs
@@ -66,6 +68,14 @@ def test_read_outs_of_a_trained_run_beside_its_own(study, tmp_path, run):
     assert by_step["refitted"][1] == by_step["refitted_at_L0"][1]
     assert by_step["refitted"] != by_step["refitted_at_L0"]
     assert set(found.filter(read_out="refitted")["penalty"]) <= set(PENALTIES)
+
+
+@pytest.mark.parametrize("run", ["plain", "told"])
+def test_sequences_read_in_groups_give_what_all_of_them_do_side_by_side(study, tmp_path, monkeypatch, run):
+    whole = looked(study, run, tmp_path / "whole")
+    monkeypatch.setattr(of_read_outs, "AT_A_TIME", 7)  # of 40 and 9, neither of which it divides
+    parted = looked(study, run, tmp_path / "parted")
+    assert_frame_equal(parted, whole, rel_tol=1e-4)
 
 
 def test_content_that_the_decoder_no_longer_finds_is_found_by_a_refitted_read_out(study, tmp_path):
