@@ -62,7 +62,10 @@ def find_local(pattern: str) -> list[str]:
                 f"no file matches {pattern} (looked from {Path.cwd()}); correct data.source.path or test_path"
             )
         return found
-    raise DataError(f"{pattern} does not exist (looked from {Path.cwd()}){_near(path)}")
+    raise DataError(
+        f"{pattern} does not exist (looked from {Path.cwd()}){_near(path)}; put it there or correct data.source.path or test_path; "
+        f"docs/data.md says where images come from"
+    )
 
 
 def _near(path: Path) -> str:
