@@ -256,3 +256,33 @@ def test_attention_received_says_which_steps_go_on_and_nothing_that_is_asked_bef
     assert config.refusal(["mask", "score", "eigenmodes"]).endswith(f"; {why}")
     local = build(ROWS["attention over the last three steps"]).config
     assert local.refusal(["read"]).startswith("no read: with local a step of a longer sequence looks at no more steps")
+
+
+@pytest.mark.parametrize("length", [1, 4, L, 300])
+def test_steps_in_a_row_have_the_biases_that_their_numbers_have(length):
+    """Shorter than the window, longer, and longer than what looks at a time; a start is read by number."""
+    mixer = build(ROWS["gsm_local"])
+    found = []
+    for state in (None, mixer.start(2)):
+        u = inputs(length).requires_grad_()
+        out = mixer(u, state, want_state=False)[0]
+        (out * torch.arange(out.numel()).view(out.shape).cos()).sum().backward()
+        found.append((out, u.grad, mixer.bias.grad))
+        mixer.zero_grad()
+    assert torch.equal(found[0][0], found[1][0])
+    for mine, other in zip(*found, strict=True):
+        torch.testing.assert_close(mine, other, **EXACT)
+
+
+def test_training_looks_no_bias_up_by_number():
+    """On a GPU the gradient of that took a whole step's time many times over."""
+    mixer = build(ROWS["gsm_local"])
+    todo, seen = [mixer(inputs(), want_state=False)[0].grad_fn], set()
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            todo += [before for before, _ in node.next_functions]
+    names = {type(node).__name__ for node in seen}
+    assert "SoftmaxBackward0" in names
+    assert not [name for name in names if name.startswith("Index")]

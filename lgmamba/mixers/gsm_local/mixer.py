@@ -109,6 +109,17 @@ def older(y: Tensor, index: Tensor, w: int) -> Tensor:
     return torch.where((half % 2 == 1)[..., None], even, odd)
 
 
+def along_lags(bias: Tensor, rows: int) -> Tensor:
+    """Biases by lag (H, w) of steps in a row, towards the w - 1 steps before them and themselves: (H, rows, w - 1 + rows).
+
+    Elsewhere 0. Each row is the one above it, one step later. Nothing is looked up by number: on a GPU the gradient of that adds
+    up all that had one lag one after the other.
+    """
+    w = bias.shape[1]
+    row = F.pad(bias.flip(1), (0, rows))[:, None].expand(-1, rows, -1)
+    return row.flatten(1)[:, : rows * (rows + w - 1)].unflatten(1, (rows, rows + w - 1))
+
+
 class GsmLocalMixer(Mixer):
     """Local attention, and a Mamba-1 of what it gives.
 
@@ -150,8 +161,12 @@ class GsmLocalMixer(Mixer):
         before = call.held[:-1] or [call.like.new_zeros(call.shape[0], *shape) for shape in self.holds()[:-1]]
         return tuple(torch.cat([old.to(new.dtype), new], dim=1) for old, new in zip(before, mine, strict=True))
 
-    def _attended(self, call: GsmLocalCall) -> Tensor:
-        """(B, L, d)."""
+    def _attended(self, call: GsmLocalCall, in_a_row: bool) -> Tensor:
+        """(B, L, d).
+
+        Args:
+            in_a_row: whether the call is known to begin a sequence of which nothing was dropped.
+        """
         w, heads = self.config.window, self.config.heads
         keys, values, index, is_open = self._kept(call)
         q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (call.q, keys, values))
@@ -162,14 +177,17 @@ class GsmLocalMixer(Mixer):
             lag = call.index[:, start:stop, None] - index[:, None, seen]
             hidden = (lag < 0) | (lag >= w) | ((is_open[:, None, seen] == 0) & (lag > 0))  # a step sees itself
             scores = q[:, :, start:stop] @ k[:, :, seen].mT / q.shape[-1] ** 0.5
-            bias = self.bias[:, lag.clamp(0, w - 1).long()].transpose(0, 1)  # (B, H, rows, steps)
+            if in_a_row:
+                bias = along_lags(self.bias, stop - start)  # (H, rows, steps)
+            else:
+                bias = self.bias[:, lag.clamp(0, w - 1).long()].transpose(0, 1)  # (B, H, rows, steps)
             weights = (scores + bias).masked_fill(hidden[:, None], -torch.inf).softmax(dim=-1)
             found.append(weights.to(v.dtype) @ v[:, :, seen])
         return self.out(torch.cat(found, dim=2).transpose(1, 2).flatten(2))
 
-    def _scanned(self, call: GsmLocalCall) -> tuple[MambaCall, Tensor]:
+    def _scanned(self, call: GsmLocalCall, in_a_row: bool = False) -> tuple[MambaCall, Tensor]:
         """What the scan is given, and what attention gave (B, L, d)."""
-        attended = self._attended(call)
+        attended = self._attended(call, in_a_row)
         return self.mamba.prepare(call.u + attended, None, 0, None, None)[0], attended
 
     def _held(self, call: GsmLocalCall, last: Tensor) -> tuple[Tensor, ...]:
@@ -181,7 +199,7 @@ class GsmLocalMixer(Mixer):
     ) -> tuple[Tensor, State | None]:
         """Windows beside each other, each with its empty state."""
         call, _ = self.prepare(u, state, t0, None, None)
-        scan, attended = self._scanned(call)
+        scan, attended = self._scanned(call, in_a_row=state is None)
         (B, L), w, (D, N) = call.shape, self.config.window, scan.A.shape
         started = call.started(call.last(), call.index[:, 0])
         ys, hs = [], []
