@@ -163,7 +163,10 @@ def test_labels_beyond_n_classes(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("y.parquet", r"y.parquet does not exist .* put it there or correct data.source.path or test_path; docs/data.md says"),
+        (
+            "y.parquet",
+            r"y.parquet does not exist .* put it there or correct data.source.path or test_path; docs/data.md says",
+        ),
         ("xx.parquet", "did you mean"),
         ("*.parket", "no file matches"),
         ("", "is a folder"),
