@@ -10,7 +10,9 @@ A step is a forward and a backward pass of the blocks on random tokens, with wan
 autocast and recorded as a graph, as in `lgmamba train`; with --eager it is not recorded. Mixers take turns, a round each; the times are
 medians over rounds, ratios are to Mamba-1 in the same round. Sizes are those of `lgmamba.mixers.sizes`. Peak memory is that of the
 second step. A mixer that fails is a row with its error. With --backend fla, mixers for which flash-linear-attention has kernels have a second
-row, `name, fla`; its first step, which is not timed, tries plans of each kernel and takes minutes. --out is written after every row.
+row, `name, fla`; its first step, which is not timed, tries hundreds of plans, one after the other, and takes many minutes. Triton keeps
+what it found (TRITON_CACHE_DIR): with a time limit, give each mixer a process of its own with --rounds 1 --steps 1 first, then time them all
+in one. Processes that share a GPU while they try may choose another plan than one alone. --out is written after every row.
 """
 
 import argparse

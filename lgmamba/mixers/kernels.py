@@ -12,7 +12,8 @@ Triton 3.4 to 3.7.0, which compiles them wrongly (fla's issue 640), so that the 
 
 Keys, queries and values are given as autocast has them, else in float32, whose products the kernels round as TF32: outputs
 are good to a thousandth, in bfloat16 to a hundredth. Decays, strengths of writes and states are in float32. Nothing is computed in
-float64, nor under `torch.vmap` or another transform. Each kernel tries its plans when it first sees a width, for a minute or more.
+float64, nor under `torch.vmap` or another transform. Each kernel tries its plans when it first sees a width, for a minute or more;
+Triton keeps in its cache (TRITON_CACHE_DIR) what it found.
 
 Glossary: `lgmamba.mixers`; H heads, P width of values, N of keys.
 """

@@ -11,7 +11,7 @@ B, L, H, P, N = 2, 70, 3, 4, 5
 Drawn = dict[str, Tensor]
 
 
-def drawn(L: int = L, seed: int = 0, P: int = P, N: int = N) -> Drawn:
+def drawn(L: int = L, seed: int = 0, P: int = P, N: int = N, H: int = H) -> Drawn:
     """Decays, writes, keys, queries, values and states of every kind, float64."""
     g = torch.Generator().manual_seed(seed)
 
