@@ -154,6 +154,9 @@ def html_page(text: str, title: str) -> str:
     body = markdown.markdown(text, extensions=["tables", "md_in_html", "toc", "fenced_code", "sane_lists"])
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
     body = re.sub(rf"<td>({'|'.join(VERDICTS)})(?=</td>| \(\d)", _badge, body)
+    body = re.sub(
+        r"(?<=\[)([\u2212+]?[\d.]+), (?=[\u2212+]?[\d.]+\])", "\\1,\u00a0", body
+    )  # an interval stays on one line
     css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, autoescape=True
