@@ -43,3 +43,9 @@ def test_a_sweep_of_rates_names_its_runs_below_the_list_of_who_leads():
 def test_an_interval_is_not_broken_in_two_lines():
     html = html_page("It falls by 1 dB [\u22121.50, +0.50], see [a, b] and [1](two), 3.", "title")
     assert "[\u22121.50,\u00a0+0.50]" in html and "[a, b]" in html
+
+
+@pytest.mark.parametrize(("columns", "whole"), [(5, True), (12, False)])
+def test_an_interval_is_broken_in_tables_of_many_columns_alone(columns, whole):
+    rows = ("| a " * columns + "|", "| --- " * columns + "|", "| [+1.00, +2.00] " * columns + "|")
+    assert ("[+1.00,\u00a0+2.00]" in html_page("\n".join(rows), "title")) == whole
