@@ -7,7 +7,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lgmamba.analysis.numbers import greatest, least
+from lgmamba.analysis.numbers import greatest, least, mean
 from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import (
     BASELINES,
@@ -88,7 +88,7 @@ def _draw_trained_to(ax: Axes, here: pl.DataFrame, models: pl.DataFrame, style: 
     for (against, step), rows in known.group_by("against", "step", maintain_order=True):
         runs = rows["run"].to_list()
         look = TRAINED_TO if len(runs) > 1 else TRAINED_TO | {"color": style[runs[0]].colour} | EDGE
-        ax.plot(step, levels.get((against, step), rows["there"].mean()), **look)
+        ax.plot(step, levels.get((against, step), mean(rows["there"])), **look)
 
 
 def _runs(models: pl.DataFrame, panel: str) -> list[str]:

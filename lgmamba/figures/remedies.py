@@ -1,5 +1,7 @@
 """What remedies do beyond the training length."""
 
+from typing import Any
+
 import polars as pl
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -89,7 +91,7 @@ def _draw_curves(ax: Axes, rows: pl.DataFrame, colours: dict) -> None:
                 line["factor"], line["seeds_lo"], line["seeds_hi"], color=colours[name], alpha=0.2, linewidth=0
             )
         elif name in REFERENCES:
-            looks = {"color": "black", "linewidth": 1.1, "linestyle": REFERENCES[name][1]}
+            looks: dict[str, Any] = {"color": "black", "linewidth": 1.1, "linestyle": REFERENCES[name][1]}
             ax.plot(line["factor"], line["psnr"], **looks, zorder=3, label=_label(name))
         elif line["rank"][0] is not None:
             ax.plot(line["factor"], line["psnr"], color=FAINT, linewidth=0.8, zorder=1)

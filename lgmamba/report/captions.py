@@ -83,7 +83,7 @@ TEXTS = {
         places, by the number of the query. Middle: the same queries by the distance between the centres of the patch asked for and of the
         nearest one read. Right: at the places read last, by the steps since. Lines: one query after the other, as in training; dotted:
         each alone from the same state; what lies between is what the queries write. Numbers and steps in octaves; values of less than
-        one query in a hundred are left out. A length-adaptive run is told L0. Bands: lowest to
+        one query in a hundred are left out. {told_L0} Bands: lowest to
         highest of {seeds}; {sample}.""",
     "envelope": """
         Above: PSNR at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
@@ -278,9 +278,11 @@ def captions(
     drawn = drawn or {}
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
     metric = params.task.METRICS[0]
+    adaptive = any(run.model.adaptive for run in params.runs_by_name().values())
     context = {
         "regret": REGRET if regret else "",
-        "told": TOLD if any(run.model.adaptive for run in params.runs_by_name().values()) else "",
+        "told": TOLD if adaptive else "",
+        "told_L0": "A length-adaptive run is told L0." if adaptive else "",
         "Lines": "One training"
         if one_seed
         else f"Line: mean over {sample.counted('seed')}; band: lowest to highest seed",

@@ -23,6 +23,7 @@ def repairs() -> str:
 
 def test_single_queries_are_shown_where_there_are_no_retention_maps(repairs):
     assert "Retention maps" not in repairs
+    assert "A length-adaptive run is told" not in repairs  # it has none
     assert re.findall(r"\*\*Figure (\d)\. ", repairs) == ["1", "2", "3", "4", "5"]  # none is numbered and left out
 
 
