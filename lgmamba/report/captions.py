@@ -279,7 +279,7 @@ def captions(
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
     metric = params.task.METRICS[0]
     adaptive = any(run.model.adaptive for run in params.runs_by_name().values())
-    context = {
+    context: dict[str, object] = {
         "regret": REGRET if regret else "",
         "told": TOLD if adaptive else "",
         "told_L0": "A length-adaptive run is told L0." if adaptive else "",
