@@ -96,9 +96,14 @@ def describe_run(run: RunConfig) -> str:
 
 
 def describe_in(params: Params, name: str) -> str:
-    """`describe_run` of a run, and how its training differs from the study's otherwise, but for its steps, which have a column."""
+    """`describe_run` of a run, and how its training differs from the study's otherwise, but for its steps, which have a
+    column.
+    """
     run = params.runs_by_name()[name]
     own, shared, parts = run.train, params.train, [describe_run(run)]
+    order = getattr(run.task, "order", None)  # not all tasks have one
+    if order != getattr(params.task, "order", None):
+        parts.append(f"order {order}")
     if own.init_from is not None:
         named = is_run_name(own.init_from)
         parts.append(f"from the weights of {own.init_from}" if named else "from given weights")

@@ -17,6 +17,9 @@ from scipy import special
 
 from lgmamba.metrics import PIXELS, Metric
 
+FEWEST = 3
+"""Trainings from which figures draw an interval of a mean: that of two is thirteen times as wide as they are apart, and hides all else."""
+
 
 @dataclass(frozen=True)
 class Effect:

@@ -7,7 +7,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lgmamba.analysis.numbers import greatest, least
+from lgmamba.analysis.numbers import greatest, least, mean
 from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import (
     BASELINES,
@@ -25,6 +25,7 @@ from lgmamba.figures.style import (
 
 TRAINED_TO: dict[str, Any] = {"marker": "*", "linestyle": "none", "color": "black", "markersize": 7, "zorder": 6}
 """How the level of a run trained at one length alone is drawn, at that length."""
+EDGE: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 0.4}
 OUT_OF_VIEW = ("paste", "oracle_memory", "nearest", "least_squares")
 """Baselines that copy what was read: they leave the plot where all was."""
 
@@ -71,15 +72,23 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
     log2_axis(rows[0][0].xaxis, models["step"].to_list())
     if "regret" in frame.columns:
         for ax, panel in zip(rows[0], panels, strict=True):
-            _draw_trained_to(ax, models.filter(pl.col("panel") == panel))
+            _draw_trained_to(ax, models.filter(pl.col("panel") == panel), models, style)
     _baseline_legend(figure, frame, set(levels[1][0]["method"]) if len(levels) > 1 else set())
     return figure
 
 
-def _draw_trained_to(ax: Axes, here: pl.DataFrame) -> None:
-    """A star for each length that some run was trained at alone: how far a line is below it is its regret."""
-    trained = here.drop_nulls("regret").select("step", level=pl.col("psnr") + pl.col("regret")).unique().sort("step")
-    ax.plot(trained["step"], trained["level"], **TRAINED_TO)
+def _draw_trained_to(ax: Axes, here: pl.DataFrame, models: pl.DataFrame, style: Style) -> None:
+    """A star for each run trained at one length alone that lines of this panel are measured by: how far one is below it is its regret.
+
+    Black where several lines are measured by it, else in the colour of the one that is. It stands where its own line is; where that
+    is not drawn, where the regrets say.
+    """
+    levels = {(run, step): psnr for run, step, psnr in models.select("run", "step", "psnr").rows()}
+    known = here.drop_nulls("regret").with_columns(there=pl.col("psnr") + pl.col("regret"))
+    for (against, step), rows in known.group_by("against", "step", maintain_order=True):
+        runs = rows["run"].to_list()
+        look = TRAINED_TO if len(runs) > 1 else TRAINED_TO | {"color": style[runs[0]].colour} | EDGE
+        ax.plot(step, levels.get((against, step), mean(rows["there"])), **look)
 
 
 def _runs(models: pl.DataFrame, panel: str) -> list[str]:

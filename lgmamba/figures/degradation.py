@@ -6,6 +6,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lgmamba.analysis.statistics import FEWEST
 from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import (
     FAR,
@@ -22,8 +23,8 @@ from lgmamba.figures.style import (
 
 
 def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
-    """PSNR(T) - PSNR(L0) against T / L0, one panel for each kind of run; band = interval over trainings. Where classes are named,
-    the change of accuracy has a second row of panels.
+    """PSNR(T) - PSNR(L0) against T / L0, one panel for each kind of run; band = interval over trainings, where there are enough
+    of them. Where classes are named, the change of accuracy has a second row of panels.
 
     Where some run was trained at T alone a star shows where it is; the line down to the run is its regret.
 
@@ -65,7 +66,7 @@ def _draw(ax: Axes, frame: pl.DataFrame, style: Style, regret: bool) -> None:
     ax.axhline(0, color=FAR, linewidth=0.7)
     for run, rows in frame.group_by("run", maintain_order=True):
         look = style[run[0]]
-        known = rows.drop_nulls("delta_lo")
+        known = rows.drop_nulls("delta_lo").filter(pl.col("n_seeds") >= FEWEST)
         ax.fill_between(
             known["factor"], known["delta_lo"], known["delta_hi"], color=look.colour, alpha=0.25, linewidth=0
         )

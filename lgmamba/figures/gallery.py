@@ -13,6 +13,7 @@ PITCH = 1.06  # from one tile to the next, tile widths
 BLOCK_GAP = 0.35  # between two images, tile widths
 NUMBER: dict[str, Any] = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.4}  # behind the PSNR of a tile
 LABELS = 1.0  # room for the names of the rows, inches
+TALLEST = 7.0  # inches; many rows of few pictures would fill pages
 
 
 def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
@@ -27,7 +28,8 @@ def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
     down = H / W + PITCH - 1  # from one row to the next
     block = len(steps) * PITCH + BLOCK_GAP
     width, height = len(images) * block - BLOCK_GAP, len(rows) * down + 0.4
-    figure = Figure(figsize=(WIDTH, height * (WIDTH - LABELS) / width))
+    tile = min((WIDTH - LABELS) / width, TALLEST / height)
+    figure = Figure(figsize=(LABELS + width * tile, height * tile))
     ax = figure.subplots()
     left = {(image, step): b * block + i * PITCH for b, image in enumerate(images) for i, step in enumerate(steps)}
     for image, step, row, run, psnr in frame.select("image", "step", "row", "run", "psnr").rows():

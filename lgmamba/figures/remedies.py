@@ -1,5 +1,7 @@
 """What remedies do beyond the training length."""
 
+from typing import Any
+
 import polars as pl
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -11,13 +13,14 @@ from lgmamba.figures.retention import draw_maps
 from lgmamba.figures.style import COLOURS, FAR, WIDTH, Style, log2_axis, panel_title
 
 COLOURED = 4  # remedies with a colour of their own
-ROWS = 8  # remedies in the lower panels
+ROWS = 9  # remedies in the lower panels
 FAINT = "0.84"
 REFERENCES = {
     "vanilla": ("as it is", "-"),
     "truncate": ("truncate", (0, (1, 1.2))),
     "reset": ("reset", (0, (4, 1.2, 1, 1.2))),
     "freeze": ("freeze", (0, (5, 1.5))),
+    "subset_cover": ("subset cover", (0, (1, 3))),
 }
 ROW = 0.2  # inches for each row below
 
@@ -59,7 +62,7 @@ def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
     for above, below, (_, looks) in zip(curves, changes, levels, strict=True):
         metric, far = looks.metric, f"{greatest(frame['factor']):g} L0"
         above[0].set_ylabel(metric.title)
-        below[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+        below[0].set_yticks(range(len(names)), [_label(name) for name in names])
         below[0].set_ylim(len(names) - 0.5, -0.5)
         words = f"{metric.label} at {far} minus {metric.label} at L0 ({metric.difference_unit})"
         below[middle].set_xlabel(words, x=place)
@@ -74,17 +77,22 @@ def _rows_below(frame: pl.DataFrame, best: list[str]) -> list[str]:
     return [*tried, *(name for name in REFERENCES if name in set(frame["remedy"]))]
 
 
+def _label(name: str) -> str:
+    """What a remedy or control is called, in the legend and beside its row alike."""
+    return REFERENCES[name][0] if name in REFERENCES else name.replace("_", " ")
+
+
 def _draw_curves(ax: Axes, rows: pl.DataFrame, colours: dict) -> None:
     for (name,), line in rows.group_by("remedy", maintain_order=True):
         line = line.sort("factor")
         if name in colours:
-            ax.plot(line["factor"], line["psnr"], color=colours[name], zorder=4, label=name.replace("_", " "))
+            ax.plot(line["factor"], line["psnr"], color=colours[name], zorder=4, label=_label(name))
             ax.fill_between(
                 line["factor"], line["seeds_lo"], line["seeds_hi"], color=colours[name], alpha=0.2, linewidth=0
             )
         elif name in REFERENCES:
-            label, dashes = REFERENCES[name]
-            ax.plot(line["factor"], line["psnr"], color="black", linewidth=1.1, linestyle=dashes, zorder=3, label=label)
+            looks: dict[str, Any] = {"color": "black", "linewidth": 1.1, "linestyle": REFERENCES[name][1]}
+            ax.plot(line["factor"], line["psnr"], **looks, zorder=3, label=_label(name))
         elif line["rank"][0] is not None:
             ax.plot(line["factor"], line["psnr"], color=FAINT, linewidth=0.8, zorder=1)
     log2_axis(ax.xaxis, rows["factor"].to_list(), most=5)
@@ -118,7 +126,7 @@ def fig_remedies_retention(frame: pl.DataFrame, style: Style) -> Figure:
     panels = frame.select("run", "remedy").unique(maintain_order=True).rows()
     maps = [frame.filter(pl.col("run") == run, pl.col("remedy") == remedy) for run, remedy in panels]
     titles = [
-        (remedy.replace("_", " "), f"{style[run].label}, L0 = {rows['L0'][0]}")
+        (_label(remedy), f"{style[run].label}, L0 = {rows['L0'][0]}")
         for (run, remedy), rows in zip(panels, maps, strict=True)
     ]
     return draw_maps(maps, titles, len({remedy for _, remedy in panels}))

@@ -29,6 +29,8 @@ from lgmamba.report.context import gather, headline, metrics
 TEMPLATES = Path(__file__).parent / "templates"
 PAGES = {"report": "{title}", "details": "{title}: tables and methods"}
 """Page -> its title in the browser: the answer, and everything behind it."""
+FEW_COLUMNS = 6
+"""Columns up to which intervals in a table are not broken in two lines."""
 WRITTEN = (
     *(f"{page}.{suffix}" for page in PAGES for suffix in ("md", "html")),
     "explorer.html",
@@ -154,11 +156,21 @@ def html_page(text: str, title: str) -> str:
     body = markdown.markdown(text, extensions=["tables", "md_in_html", "toc", "fenced_code", "sane_lists"])
     body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
     body = re.sub(rf"<td>({'|'.join(VERDICTS)})(?=</td>| \(\d)", _badge, body)
+    body = _whole_intervals(body)
     css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, autoescape=True
     )
     return environment.get_template("page.html.jinja").render(body=Markup(body), title=title, css=Markup(css))
+
+
+def _whole_intervals(body: str) -> str:
+    """Intervals that are not broken in two lines; but in tables of many columns, which have no room to spare."""
+    parts = re.split(r'(<div class="table">.*?</div>)', body, flags=re.DOTALL)
+    unbroken = r"(?<=\[)([\u2212+]?[\d.]+), (?=[\u2212+]?[\d.]+\])"
+    return "".join(
+        part if part.count("</th>") > FEW_COLUMNS else re.sub(unbroken, "\\1,\u00a0", part) for part in parts
+    )
 
 
 def _badge(match: re.Match[str]) -> str:

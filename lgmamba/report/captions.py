@@ -10,6 +10,7 @@ from lgmamba.analysis import figures_of
 from lgmamba.analysis.families import exemplary_runs
 from lgmamba.analysis.numbers import greatest, least
 from lgmamba.analysis.shown import is_selection
+from lgmamba.analysis.statistics import FEWEST
 from lgmamba.config.study import Params
 from lgmamba.report.wording import plural
 
@@ -65,10 +66,10 @@ TEXTS = {
         step, all patches read so far, and the whole image as {reconstruct} it from them. Small numbers: PSNR of that
         picture in dB. All pictures show pixel values from 0 to 1; the chequered pattern is what was not read.""",
     "curves": """
-        Every point is a sequence of its own, ended at t and decoded there. A length-adaptive run is told the true length of each
-        sequence. Dots and dashed lines: training length L0, the longest length of training; everything to the right of it is beyond
-        training. {Lines}; {sample}. {definition} The ideal memory shows the patches read so
-        far and the mean image elsewhere; once every cell has been read it is perfect and has left the plot. {regret}""",
+        Every point is a sequence of its own, ended at t and decoded there. {told} Dots and dashed lines: training length L0,
+        the longest length of training; everything to the right of it is beyond training. {Lines}; {sample}. {definition} The
+        ideal memory shows the patches read so far and the mean image elsewhere; once every cell has been read it is perfect and has left
+        the plot. {regret}""",
     "gallery": """
         {Same} The first row shows the patches read so far, chequered where none was. Right of the red line a run is beyond its training
         length. Small numbers: PSNR of that picture in dB. Seed {seed}; all pictures show pixel values from 0 to 1.""",
@@ -82,7 +83,7 @@ TEXTS = {
         places, by the number of the query. Middle: the same queries by the distance between the centres of the patch asked for and of the
         nearest one read. Right: at the places read last, by the steps since. Lines: one query after the other, as in training; dotted:
         each alone from the same state; what lies between is what the queries write. Numbers and steps in octaves; values of less than
-        one query in a hundred are left out. A length-adaptive run is told L0. Bands: lowest to
+        one query in a hundred are left out. {told_L0} Bands: lowest to
         highest of {seeds}; {sample}.""",
     "envelope": """
         Above: PSNR at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
@@ -97,7 +98,7 @@ TEXTS = {
         and, in the last two panels, PSNR beyond L0 minus the run's own at L0. Dots: mean over seeds; lines: {percent} intervals over
         trainings; bars: each seed's lowest and highest. {sample}.""",
     "degradation": """
-        PSNR at sequence length T minus PSNR at the run's own training length. Bands: {percent} intervals over trainings; {sample}. {regret}""",
+        PSNR at sequence length T minus PSNR at the run's own training length. {bands}; {sample}. {regret}""",
     "mixers": """
         PSNR at sequence length T minus PSNR at the run's own training length, for every sequence mixer; grey line: what lies right of it is
         beyond training. Mean over {seeds}; {sample}.""",
@@ -144,15 +145,14 @@ TEXTS = {
 
 PLAIN_TEXTS = {
     "curves": """
-        Every point is a sequence of its own, ended at t and asked there. A length-adaptive run is told the true length of each
-        sequence. Dots and dashed lines: training length L0, the longest length of training; everything to the right of it is beyond
-        training. {Lines}; {sample}. {definition} {regret}""",
+        Every point is a sequence of its own, ended at t and asked there. {told} Dots and dashed lines: training length L0,
+        the longest length of training; everything to the right of it is beyond training. {Lines}; {sample}. {definition} {regret}""",
     "envelope": """
         Above: {level} at sequence length T of the run trained on many lengths, of the run that is told T, and of specialists, each
         trained at one length and shown there. Bands and bars: lowest to highest of {seeds}. Below: the length-adaptive run
         minus the generalist and minus the specialists, with {percent} intervals over trainings. Measured on {sample}.""",
     "degradation": """
-        {Level} at sequence length T minus {level} at the run's own training length. Bands: {percent} intervals over trainings; {sample}. {regret}""",
+        {Level} at sequence length T minus {level} at the run's own training length. {bands}; {sample}. {regret}""",
     "mixers": """
         {Level} at sequence length T minus {level} at the run's own training length, for every sequence mixer; grey line: what lies right of it is
         beyond training. Mean over {seeds}; {sample}.""",
@@ -172,7 +172,7 @@ PLAIN_TEXTS = {
 CLASS_TEXTS = {
     "curves": """
         PSNR above and accuracy below, of the same trainings on the same images. Every point is a sequence of its own, ended at t and read
-        there by both heads. A length-adaptive run is told the true length of each sequence. Dots and dashed lines: training length L0, the
+        there by both heads. {told} Dots and dashed lines: training length L0, the
         longest length of training; everything to the right of it is beyond training. {Lines}; {sample}. PSNR is that of the mean squared
         error over images. Beside the mean image stands the commonest class. The ideal memory shows what was read and the mean image
         elsewhere; once all was read it is perfect and has left the plot. {regret}""",
@@ -192,8 +192,8 @@ CLASS_TEXTS = {
         all with the same budget; and, in the last two panels, beyond L0 minus the run's own at L0. Dots: mean over seeds; lines: {percent}
         intervals over trainings; bars: each seed's lowest and highest. {sample}.""",
     "degradation": """
-        PSNR, and below it accuracy, at sequence length T minus that at the run's own training length. Bands: {percent} intervals over
-        trainings; {sample}. {regret}""",
+        PSNR, and below it accuracy, at sequence length T minus that at the run's own training length. {bands};
+        {sample}. {regret}""",
     "mixers": """
         PSNR, and below it accuracy, at sequence length T minus that at the run's own training length, for every sequence mixer; grey line:
         what lies right of it is beyond training. Mean over {seeds}; {sample}.""",
@@ -222,7 +222,9 @@ UNMAPPED_TEXTS = {
 """Where they differ for a study without retention maps of its runs."""
 
 
-REGRET = "Stars: runs trained at that length alone, else alike; how far a line lies below one is its regret."
+TOLD = "A length-adaptive run is told the true length of each sequence."
+
+REGRET = "Stars (black: of several lines): runs trained at that length alone, else alike; a line's distance below is its regret."
 
 SELECTION = " A selection of the runs is shown; the tables on the second page have all."
 
@@ -276,8 +278,11 @@ def captions(
     drawn = drawn or {}
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
     metric = params.task.METRICS[0]
-    context = {
+    adaptive = any(run.model.adaptive for run in params.runs_by_name().values())
+    context: dict[str, object] = {
         "regret": REGRET if regret else "",
+        "told": TOLD if adaptive else "",
+        "told_L0": "A length-adaptive run is told L0." if adaptive else "",
         "Lines": "One training"
         if one_seed
         else f"Line: mean over {sample.counted('seed')}; band: lowest to highest seed",
@@ -308,7 +313,9 @@ def captions(
     found = {}
     for figure in figures_of(params):
         here = replace(sample, seeds=drawn.get(figure, sample.seeds))
-        words = context | {"sample": here, "seeds": here.counted("seed")}
+        bands = f"Bands: {context['percent']} intervals over trainings"
+        bands = bands if here.seeds[1] >= FEWEST else "No bands: too few trainings for an interval"
+        words = context | {"sample": here, "seeds": here.counted("seed"), "bands": bands}
         found[figure] = " ".join(texts[figure].format(**words).split())
         found[figure] += SHARED if here != sample and figure in PAIRED else ""
         found[figure] += SELECTION if is_selection(params, figure) else ""

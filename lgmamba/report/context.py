@@ -27,7 +27,7 @@ from lgmamba.report.held import HELD, held_context
 from lgmamba.report.method import CHOICES, method_lines
 from lgmamba.report.mixers import mixer_context, mixer_headline
 from lgmamba.report.probes import probes_context
-from lgmamba.report.rates import rate_context
+from lgmamba.report.rates import rate_context, who_leads
 from lgmamba.report.read_outs import read_out_context
 from lgmamba.report.remedies import remedy_context, remedy_headline
 from lgmamba.report.strategies import described_runs, strategy_sentences
@@ -49,6 +49,7 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
     found = {name: pl.read_parquet(frames / f"{name}.parquet") for name in READ}
     sample = sample_of(params, found["curves"])
     runs, metric = params.runs_by_name(), params.task.METRICS[0]
+    rates = rate_context(params, found["curves"])
     remedies = None if params.remedy_evaluation is None else remedy_context(params, frames)
     probes = params.probes
     regret = "regret" in pl.read_parquet_schema(frames / "figure_degradation.parquet")
@@ -76,7 +77,8 @@ def gather(study_json: Path, frames: Path) -> dict[str, Any]:
             order: level_context(params, found["summary"], order) for order in params.evaluation.orders[1:]
         },
         "classes": class_context(params, found["summary"], frames) if params.names_classes else None,
-        "rates": rate_context(params, found["curves"]),
+        "rates": rates,
+        "leads": who_leads(rates, params),
         "account": account_context(params, found["summary"]),
         "asked_told": told_context(params, frames) if "asked" in params.task.DETAILS else [],
         "asked_written": asked_context(params, frames) if "asked" in params.task.DETAILS else [],

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, POWER, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE, VERDICTS
-from lgmamba.report.wording import DIGITS, effect, interval, listed, number, plain_text, plural
+from lgmamba.report.wording import DIGITS, effect, interval, listed, number, plain_text, plural, probability
 
 MANY = 12
 """Primary contrasts up to which each is a sentence of the answer; more are a table."""
@@ -81,6 +81,11 @@ def sentence(row: dict[str, Any], unit: str) -> str:
     level = " %" if unit == "pp" else end  # a difference of percentages has points
     sides = f"{number(row['of_level'], DIGITS[scale])} against {number(row['minus_level'], DIGITS[scale])}{level}"
     text += f", {plural(row['n_seeds'], 'training')} a side ({sides})"
-    if row["verdict"] == UNDECIDED:
+    if (
+        row["verdict"] == UNDECIDED and row["lo"] * row["hi"] > 0
+    ):  # its own interval would decide; the correction does not let it
+        p = probability(row["p_holm"])
+        text += f"; p {p if p.startswith('<') else f'= {p}'} after Holm's correction"
+    elif row["verdict"] == UNDECIDED:
         text += f"; these trainings could have shown {number(row['detectable'], DIGITS[scale])}{end}"
     return text + "."

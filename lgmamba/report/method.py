@@ -17,10 +17,14 @@ CHOICES = (
 def method_lines(params: Params, sample: Sample) -> list[str]:
     """Task, model, training and measurement, one sentence or two each."""
     train, adaptive, several = params.train, describe_adaptive(params), several_mixers(params)
+    shared = any(
+        run.train.lr == train.lr for run in params.runs_by_name().values()
+    )  # each run may have a rate of its own
+    rate = f"peak learning rate {train.lr:g}" if shared else "each run at a peak learning rate of its own"
     return [
         f"**Task.** {params.task.described(sample.order)}",
         f"**Model.** {_model(params, several)}",
-        f"**Training.** {train.steps:,} steps of {train.batch_size} images, peak learning rate {train.lr:g}. L0 is the longest length "
+        f"**Training.** {train.steps:,} steps of {train.batch_size} images, {rate}. L0 is the longest length "
         f"that a run was trained on. Runs differ only in {'their mixers and in ' if several else ''}what the tables below say.",
         *([f"**Length-adaptive.** {adaptive}"] if adaptive else []),
         f"**Measurement.** {str(sample).capitalize()}. PSNR = 10 log10(1 / mean squared error), the mean over images taken before the "

@@ -16,7 +16,8 @@ def rate_context(params: Params, curves: pl.DataFrame) -> list[dict[str, Any]]:
         curves: curves.parquet, levels by training and step.
     Returns:
         runs (what they are called in common), levels ({rate: level, None where it was not tried}), best (rate), at_end (whether that is
-        the lowest or highest rate tried); [] of a study that is no such sweep.
+        the lowest or highest rate tried), named ({rate: run});
+        [] of a study that is no such sweep.
     """
     sweep, runs = rate_sweep(params), params.runs_by_name()
     read = curves.filter(mode="prefix", order=params.evaluation.orders[0], method="model")
@@ -29,5 +30,23 @@ def rate_context(params: Params, curves: pl.DataFrame) -> list[dict[str, Any]]:
             levels[rate] = here.group_by("seed").agg(pl.col("psnr").mean())["psnr"].mean()  # type: ignore[assignment]
         best = max(levels, key=lambda rate: levels[rate])
         found = {"runs": called, "levels": {rate: levels.get(rate) for rate in rates}, "best": best}
-        rows.append(found | {"at_end": best in (min(levels), max(levels))})
+        rows.append(found | {"at_end": best in (min(levels), max(levels)), "named": by_rate})
     return rows
+
+
+def who_leads(rows: list[dict[str, Any]], params: Params) -> list[tuple[float, list[tuple[str, float]]]]:
+    """At each rate what runs are called and their level, best first; of those that are all measured over 1, 2, 4, ... and L0.
+
+    Rates that not all of them were tried at are left out; [] where fewer than two are measured alike.
+
+    Args:
+        rows: `rate_context`.
+        params: its study.
+    """
+    runs = params.runs_by_name()
+    alike = [row for row in rows if all(kind_of(runs[name]) != SPECIALIST for name in row["named"].values())]
+    if len(alike) < 2:
+        return []
+    rates = [rate for rate in alike[0]["levels"] if all(row["levels"][rate] is not None for row in alike)]
+    best_first = {rate: sorted(alike, key=lambda row: -row["levels"][rate]) for rate in rates}
+    return [(rate, [(row["runs"], row["levels"][rate]) for row in found]) for rate, found in best_first.items()]

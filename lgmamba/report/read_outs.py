@@ -14,7 +14,7 @@ MATTERS = 0.1
 
 
 def read_out_context(params: Params, frames: Path) -> dict[str, Any]:
-    """Sentences, and one table by run and length; means over seeds.
+    """Sentences, those at each run's longest length beyond L0 once more (far), and one table by run and length; means over seeds.
 
     Args:
         params: a study with the probe `read_outs`.
@@ -34,7 +34,12 @@ def read_out_context(params: Params, frames: Path) -> dict[str, Any]:
     )
     order = {name: position for position, name in enumerate(params.the_probes.runs)}
     rows = sorted(means.to_dicts(), key=lambda row: (order[row["run"]], row["step"]))
-    return {"rows": rows, "sentences": [_sentence(row) for row in rows if row["step"] != row["L0"]]}
+    farthest = {row["run"]: row for row in rows if row["step"] > row["L0"]}  # the last of each run's ascending lengths
+    return {
+        "rows": rows,
+        "sentences": [_sentence(row) for row in rows if row["step"] != row["L0"]],
+        "far": [_sentence(row) for row in farthest.values()],
+    }
 
 
 def _sentence(row: dict[str, Any]) -> str:

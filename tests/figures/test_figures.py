@@ -147,6 +147,54 @@ def test_curves_show_every_run_and_where_training_ends(built):
     assert dashed == {2, 4, 8, 16}
 
 
+def test_a_star_has_the_colour_of_the_one_run_that_is_measured_by_it():
+    rows = [
+        {
+            "run": run,
+            "method": "model",
+            "step": 8,
+            "psnr": psnr,
+            "psnr_lo": psnr,
+            "psnr_hi": psnr,
+            "panel": panel,
+            "L0": 8,
+        }
+        | {"at_L0": True, "against": against, "regret": None if against is None else regret}
+        for run, panel, psnr, against, regret in (
+            ("s", "specialist", 20.0, None, None),
+            ("t", "specialist", 18.0, None, None),
+            ("a", "generalist", 15.0, "s", 5.5),  # of fewer trainings than the line of s
+            ("b", "generalist", 16.0, "s", 4.0),
+            ("c", "generalist", 17.0, "t", 1.0),
+        )
+    ]
+    style = Style(list("stabc"))
+    figure = FIGURES["curves"](pl.DataFrame(rows), style)
+    stars = [line for line in figure.axes[1].lines if line.get_marker() == "*"]
+    drawn = {float(line.get_ydata()[0]): line.get_color() for line in stars}
+    assert drawn == {20.0: "black", 18.0: style["c"].colour}
+
+
+def test_two_trainings_have_no_band_of_an_interval():
+    rows = [
+        {"run": run, "kind": "generalist", "L0": 8, "step": 8 * factor, "factor": float(factor), "delta": 1.0 - factor}
+        | {"delta_lo": -20.0, "delta_hi": 20.0, "n_seeds": n}
+        for run, n in (("a", 2), ("b", 3))
+        for factor in (1, 2)
+    ]
+    figure = FIGURES["degradation"](pl.DataFrame(rows), Style(list("ab")))
+    areas = [band.get_paths() for band in figure.axes[0].collections]
+    assert [bool(len(paths) and len(paths[0].vertices)) for paths in areas] == [False, True]
+
+
+def test_a_gallery_of_many_rows_and_few_pictures_stays_on_a_page():
+    params = load_study(ROOT / "reports" / "cifar10_lr" / "frames" / "study.json")
+    frames = ROOT / "reports" / "cifar10_lr" / "frames"
+    frame, panel = pl.read_parquet(frames / "figure_gallery.parquet"), read_panel(frames / "panel.safetensors")
+    figure = FIGURES["gallery"](frame, Style(list(params.runs_by_name())), panel)
+    assert figure.get_size_inches()[1] <= 7.01
+
+
 def test_a_run_has_one_colour_in_all_figures(study, built):
     style = Style(list(load_study(study.study).runs))
     for name in ("curves", "degradation"):
@@ -247,11 +295,13 @@ def test_remedies_show_the_best_and_what_they_are_compared_with(built):
     figure, frame = built("remedies")
     changes = figure.axes[4]  # below the curves of two runs in two orders
     names = [label.get_text() for label in changes.get_yticklabels()]
-    assert names == ["dt running", "together", "deci random", "a gradient", "vanilla", "truncate", "reset", "freeze"]
+    compared = ["as it is", "truncate", "reset", "freeze", "subset cover"]  # the best control, too, wherever it is one
+    assert names == ["dt running", "together", "deci random", "a gradient", *compared]
     assert (figure.axes[0].get_title(loc="left"), len(figure.axes)) == ("uniform short", 8)
     far = frame.filter(run="uniform_short", order="permutation", factor=25.0)
     drawn = {line.get_ydata()[0]: line.get_xdata()[0] for line in changes.lines if line.get_marker() in ("o", "s")}
-    expected = {name: far.filter(remedy=name.replace(" ", "_"))["delta"].item() for name in names}
+    called = {name: "vanilla" if name == "as it is" else name.replace(" ", "_") for name in names}
+    expected = {name: far.filter(remedy=called[name])["delta"].item() for name in names}
     assert {names[place]: value for place, value in drawn.items()} == expected
 
 

@@ -101,6 +101,7 @@ def long_names(kinds: list[str]) -> pl.DataFrame:
     return pl.DataFrame(rows).with_columns(
         panel="kind", method=pl.lit("model"), L0=pl.lit(16), at_L0=pl.col("step") == 16, factor=pl.col("step") / 16,
         psnr_lo=level - 0.1, psnr_hi=level + 0.1, delta=level - 15, delta_lo=level - 15.1, delta_hi=level - 14.9,
+        n_seeds=5,
     )  # fmt: skip
 
 

@@ -19,3 +19,19 @@ def test_maps_with_remedies_are_explained_where_there_are_none_above():
     alone = caption("none")
     assert alone.startswith("Mean squared error of a cell's pixels") and "above" not in alone
     assert "order `permutation`, for the model as it is and for the best remedy" in alone
+
+
+def test_what_a_run_is_told_and_what_bands_are_is_said_where_there_are_any():
+    plain = {
+        "runs": {"a": {}},
+        "claims": {"comparisons": [], "primary": []},
+        "remedies": [],
+        "remedy_evaluation": None,
+        "probes": None,
+    }
+    told = plain | {"runs": {"a": {"model": {"adaptive": {"kind": "length_token"}}}}}
+    for changes, seeds, bands in ((plain, 2, "No bands"), (told, 3, "Bands: 95 % intervals")):
+        params = load_params(ROOT / "params.yaml", "smoke", changes)
+        said = captions(params, Sample((seeds, seeds), 24, "test", 1, "permutation"))
+        assert ("is told the true length" in said["curves"]) == (changes is told)
+        assert bands in said["degradation"]

@@ -7,7 +7,7 @@ import pytest
 
 from lgmamba.analysis.families import describe_run, rate_sweep, trained_to
 from lgmamba.config.study import load_params
-from lgmamba.report.rates import rate_context
+from lgmamba.report.rates import rate_context, who_leads
 
 ROOT = Path(__file__).parents[2]
 FIXED = {"lengths": {"kind": "fixed", "value": 4}}
@@ -45,8 +45,27 @@ def test_the_best_rate_is_that_of_the_training_lengths():
         for step, level in zip((1, 2, 4, 16), levels, strict=True)
     ]
     fixed, many = rate_context(study(RUNS), pl.DataFrame(rows))
-    assert fixed == {"runs": "fixed", "levels": {0.001: 21.0, 0.01: None, 0.1: 11.0}, "best": 0.001, "at_end": True}
-    assert many == {"runs": "many", "levels": {0.001: 5.0, 0.01: 7.0, 0.1: 7.0}, "best": 0.01, "at_end": False}
+    assert fixed == {"runs": "fixed", "levels": {0.001: 21.0, 0.01: None, 0.1: 11.0}, "best": 0.001, "at_end": True} | {
+        "named": {0.001: "fixed_low", 0.1: "fixed_high"}
+    }
+    assert many == {"runs": "many", "levels": {0.001: 5.0, 0.01: 7.0, 0.1: 7.0}, "best": 0.01, "at_end": False} | {
+        "named": {0.001: "many_low", 0.01: "many_mid", 0.1: "many_high"}
+    }
+
+
+def test_who_is_ahead_is_told_at_each_rate_of_runs_that_are_measured_alike():
+    runs = RUNS | {"more_low": {"task": MANY, "model": {"d_model": 8}, "train": {"lr": 0.001}}}
+    runs |= {"more_high": runs["more_low"] | {"train": {"lr": 0.1}}}
+    names = {"fixed": {0.001: "fixed_low", 0.1: "fixed_high"}, "many": {0.001: "many_low", 0.1: "many_high"}}
+    names |= {"more": {0.001: "more_low", 0.1: "more_high"}}
+    levels = {"fixed": (30.0, 30.0), "many": (5.0, 7.0), "more": (6.0, 6.0)}
+    rows = [
+        {"runs": called, "named": named, "levels": {0.001: levels[called][0], 0.01: None, 0.1: levels[called][1]}}
+        for called, named in names.items()
+    ]
+    found = who_leads(rows, study(runs))
+    assert found == [(0.001, [("more", 6.0), ("many", 5.0)]), (0.1, [("many", 7.0), ("more", 6.0)])]
+    assert who_leads(rows[:2], study(runs)) == []
 
 
 @pytest.mark.parametrize("alone", [{}, {"train": {"lr": 0.02, "steps": 30}}], ids=["as the study", "other steps"])

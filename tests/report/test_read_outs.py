@@ -33,4 +33,5 @@ def test_a_loss_is_told_as_one_of_content_or_of_reading_out(tmp_path, trained, r
     assert "`a` after 4 steps (0.25 L0)" in early
     assert "3.00 dB are there and are not drawn" in early
     assert words in late
+    assert found["far"] == [late]
     assert [row["content_change"] for row in found["rows"]] == pytest.approx([-6, 0, refitted - 21])

@@ -162,6 +162,7 @@ ROW = {
     "of_level": 14.0,
     "minus_level": 15.0,
     "detectable": 0.7,
+    "p_holm": 0.059,
     "reason": None,
     "verdict": "shown",
 }
@@ -174,6 +175,10 @@ ROW = {
         (
             {"verdict": "undecided", "effect": 0.1, "lo": -0.5, "hi": 0.7},
             "undecided: +0.10 dB [\u22120.50, +0.70], 5 trainings a side (14.00 against 15.00 dB); these trainings could have shown 0.70 dB.",
+        ),
+        (
+            {"verdict": "undecided", "effect": -0.3, "lo": -0.5, "hi": -0.1},
+            "undecided: \u22120.30 dB [\u22120.50, \u22120.10], 5 trainings a side (14.00 against 15.00 dB); p = 0.059 after Holm's correction.",
         ),
         (
             {"verdict": "described", "lo": None, "hi": None, "n_seeds": 1},

@@ -8,6 +8,7 @@ from lgmamba.analysis.families import describe_in
 from lgmamba.config.study import load_params
 from lgmamba.report.captions import SHARED, Sample, captions, seeds_drawn
 from lgmamba.report.context import more_seeds
+from lgmamba.report.method import method_lines
 
 ROOT = Path(__file__).parents[2]
 RUNS = {
@@ -16,6 +17,7 @@ RUNS = {
     "quick": {"train": {"lr": 0.05}},
     "tuned": {"train": {"init_from": "plain", "batch_size": 4}},
     "shared": {"train": {"init_from": "weights/some.safetensors"}},
+    "drawn": {"task": {"order": "replacement"}},
 }
 
 
@@ -36,7 +38,22 @@ def test_runs_that_were_trained_in_another_way_say_so(params):
         "quick": f"{lengths}; peak learning rate 0.05",
         "tuned": f"{lengths}; from the weights of plain; 4 images a step",
         "shared": f"{lengths}; from given weights",
+        "drawn": f"{lengths}; order replacement",
     }
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"), [((0.01, 0.02), "a peak learning rate of its own"), ((None, 0.02), "rate 0.003.")]
+)
+def test_a_rate_that_no_run_has_is_not_named(rates, said):
+    runs = {f"run_{k}": {} if rate is None else {"train": {"lr": rate}} for k, rate in enumerate(rates)}
+    changes = {"runs": runs, "seeds": [0, 1], "claims": {"comparisons": [], "primary": []}, "train": {"lr": 0.003}}
+    changes |= {"remedies": [], "remedy_evaluation": None, "probes": None}
+    params = load_params(ROOT / "params.yaml", "smoke", changes)
+    (training,) = (
+        line for line in method_lines(params, Sample((2, 2), 24, "test", 1, "permutation")) if "Training" in line
+    )
+    assert said in training and ("0.003" in training) == (None in rates)
 
 
 def test_seeds_of_single_runs_are_listed(params):
