@@ -125,12 +125,16 @@ def rate_sweep(params: Params) -> dict[str, dict[float, str]]:
         groups.setdefault(alike.model_dump_json(), {})[run.train.lr] = name
     if any(len(by_rate) < 2 for by_rate in groups.values()):
         return {}
-    return {_in_common([*by_rate.values()]): dict(sorted(by_rate.items())) for by_rate in groups.values()}
+    called = [_in_common([*by_rate.values()]) for by_rate in groups.values()]
+    if len(set(called)) < len(called):  # names that begin with the rate have the same in common, or nothing
+        called = [next(iter(by_rate.values())) for by_rate in groups.values()]
+    return {name: dict(sorted(by_rate.items())) for name, by_rate in zip(called, groups.values(), strict=True)}
 
 
 def _in_common(names: list[str]) -> str:
-    shared = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in shared).rstrip("_") or names[0]
+    """The words that names begin with, all alike; the first name where there is none."""
+    shared = itertools.takewhile(lambda words: len(set(words)) == 1, zip(*(n.split("_") for n in names), strict=False))
+    return "_".join(words[0] for words in shared) or names[0]
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,21 @@ def test_a_study_with_a_run_at_one_rate_is_no_sweep(alone):
     assert rate_sweep(study(RUNS | {"alone": alone})) == {}
 
 
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [
+        (("r_low_fixed", "r_high_fixed", "r_high_many", "r_low_many"), {"r_low_fixed", "r_high_many"}),
+        (("fixed_10", "fixed_15", "many_15", "many_10"), {"fixed", "many"}),
+    ],
+    ids=["the rate first", "rates that begin alike"],
+)
+def test_no_family_is_lost_or_cut_by_the_names_of_its_runs(names, called):
+    runs = dict(zip(names, (RUNS[name] for name in ("fixed_low", "fixed_high", "many_high", "many_low")), strict=True))
+    sweep = rate_sweep(study(runs))
+    assert set(sweep) == called
+    assert sorted(name for by_rate in sweep.values() for name in by_rate.values()) == sorted(names)
+
+
 def test_a_run_is_measured_by_the_specialist_of_its_own_rate_where_there_is_one():
     params = study(RUNS)
     named = {name: trained_to(params, name) for name in RUNS}
