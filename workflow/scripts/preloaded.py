@@ -103,14 +103,27 @@ def call(words: list[str]) -> int:
     server = _connected(words)
     if server is None:
         os.execv(sys.executable, [sys.executable, *words])
+    signals, told = socket.socketpair()
+    signals.setblocking(False)
+    signal.set_wakeup_fd(
+        signals.fileno()
+    )  # a handler alone would not run where its signal comes just before `recv` waits
     for number in PASSED_ON:
-        signal.signal(number, lambda number, _: server.sendall(bytes([number])))
+        signal.signal(number, lambda *_: None)
     request = json.dumps({"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
     socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
     server.sendall(request)
     answer = b""
-    while len(answer) < 4 and (part := server.recv(4 - len(answer))):
-        answer += part
+    while len(answer) < 4:
+        ready, _, _ = select.select([server, told], [], [])
+        if told in ready:
+            with contextlib.suppress(OSError):  # nobody is there any more, as is read next
+                server.sendall(told.recv(16))
+        if server in ready:
+            part = server.recv(4 - len(answer))
+            if not part:
+                break
+            answer += part
     if len(answer) < 4:
         print("error: the process that runs jobs ended; type the same command again", file=sys.stderr)
         return 1
