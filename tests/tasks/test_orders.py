@@ -142,10 +142,10 @@ def test_the_last_visit_by_brute_force(name):
                 assert found[b, s, cell] == (visits[-1] if visits else -1)
 
 
-@pytest.mark.parametrize("steps", [[0, 3], [3, 2], [2, 2], [4, 18]])
+@pytest.mark.parametrize("steps", [[], [0, 3], [3, 2], [2, 2], [4, 18]])
 def test_last_visits_are_asked_for_at_ascending_steps_that_there_are(steps):
     with pytest.raises(ValueError, match="expected ascending steps from 1 to 17"):
-        last_visits(order("snake", 2, 3, steps=17), 6, torch.tensor(steps))
+        last_visits(order("snake", 2, 3, steps=17), 6, torch.tensor(steps, dtype=torch.int64))
 
 
 def permutations_of_3() -> torch.Tensor:

@@ -136,10 +136,10 @@ def last_visits(cells: Tensor, n_cells: int, steps: Tensor) -> Tensor:
     Returns:
         (B, S, G) int64: the number, from 0, of the latest step by then at which the cell was read, -1 if never.
     Raises:
-        ValueError: steps do not ascend, or there are fewer in the order.
+        ValueError: there are no steps, they do not ascend, or there are fewer in the order.
     """
     stops = steps.tolist()
-    if stops != sorted(set(stops)) or not 1 <= stops[0] <= stops[-1] <= cells.shape[1]:
+    if not stops or stops != sorted(set(stops)) or not 1 <= stops[0] <= stops[-1] <= cells.shape[1]:
         raise ValueError(f"steps={stops}: expected ascending steps from 1 to {cells.shape[1]}")
     numbers = torch.arange(stops[-1], device=cells.device).expand(len(cells), -1)
     last = torch.full((len(cells), n_cells), -1, dtype=torch.int64, device=cells.device)
