@@ -180,7 +180,8 @@ def families(params: Params) -> list[Family]:
 
 
 def trained_to(params: Params, run: str) -> dict[int, str]:
-    """Length T -> the run trained at that length alone, else as `run` is: the same model but for what tells a length, as many steps.
+    """Length T -> the run trained at that length alone, else as `run` is: the same model but for what tells a length, as many steps, the
+    same order.
 
     Runs that start from other weights or from passed states are none; of several with one length the first counts, those of the run's
     own learning rate before others.
@@ -195,7 +196,8 @@ def trained_to(params: Params, run: str) -> dict[int, str]:
 
 
 def _but_lengths(run: RunConfig) -> tuple:
-    return run.model.model_copy(update={"adaptive": None}).model_dump_json(), *_trained_for(run)
+    order = getattr(run.task, "order", None)  # not all tasks have one
+    return run.model.model_copy(update={"adaptive": None}).model_dump_json(), order, *_trained_for(run)
 
 
 def _trained_for(run: RunConfig) -> tuple:

@@ -99,6 +99,13 @@ def test_a_run_is_measured_by_the_specialist_of_its_own_rate_where_there_is_one(
     assert named["many_low"] == named["fixed_low"] == named["many_mid"] == {4: "fixed_low"}
 
 
+def test_a_run_is_measured_by_no_specialist_that_reads_in_another_order():
+    again = {"task": MANY | {"order": "replacement"}}
+    assert trained_to(study(RUNS | {"again": again}), "again") == {}
+    alone = {"task": RUNS["fixed_low"]["task"] | {"order": "replacement"}}
+    assert trained_to(study(RUNS | {"again": again, "alone": alone}), "again") == {4: "alone"}
+
+
 def test_what_a_length_adaptive_run_is_told_is_said():
     film = {"kind": "film", "features": "T_and_t", "hidden": 8, "beyond": "extrapolate"}
     told = {"own": {}, "other": {"told": "shuffled"}, "same": {"told": "constant", "constant": 3}}
