@@ -224,7 +224,7 @@ UNMAPPED_TEXTS = {
 
 TOLD = "A length-adaptive run is told the true length of each sequence."
 
-REGRET = "Stars (black: of several lines): runs of the same model trained as long at that length alone; a line's distance below is its regret."
+REGRET = "Stars (black: of several lines): the same model trained at that length alone; a line's distance below is its regret."
 
 SELECTION = " A selection of the runs is shown; the tables on the second page have all."
 
