@@ -110,7 +110,9 @@ def test_works_in_one_graph_under_torch_compile(backend):
 
 
 @needs_compiler
-@pytest.mark.skipif(" " in torch.__file__, reason="torch's own compiler does not find its headers in a folder with a space")
+@pytest.mark.skipif(
+    " " in torch.__file__, reason="torch's own compiler does not find its headers in a folder with a space"
+)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_works_under_the_inductor():
