@@ -89,11 +89,12 @@ def arguments(dt_softplus: bool, states_every: int, rows, inputs, outputs) -> tu
         if v is None:
             fields += (0, 0, 0, 0)
             continue
-        v = _float32(v)
-        if v.stride(-1) != 1:
+        strides = _float32(v).stride()
+        if strides[-1] != 1:
             v = v.contiguous()
             alive.append(v)
-        fields += (v.data_ptr(), v.stride(0), v.stride(1), v.stride(2))  # the last is read where there are groups
+            strides = v.stride()
+        fields += (v.data_ptr(), *strides[:3])  # the last is read where there are groups
     for v in inputs:
         if v is not None:
             v = _float32(v).contiguous()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch._library.autograd import Info, make_autograd_impl
+from torch._C import _after_autograd_keyset, _any_requires_grad, _AutoDispatchBelowAutograd
 
 from lgmamba.scan import vmap
 from lgmamba.scan.transforms import is_transformed, refusal
@@ -32,14 +32,32 @@ def register_operator(
     torch.library.register_fake(name, fake)
     namespace, short = name.split("::")
     operator = getattr(getattr(torch.ops, namespace), short).default
-    with_gradients = make_autograd_impl(
-        operator, Info(differentiate, save)
-    )  # as torch.library.register_autograd has it
+
+    def below(keyset, args):
+        with _AutoDispatchBelowAutograd():
+            return operator.redispatch(keyset & _after_autograd_keyset, *args)
+
+    # What torch.library.register_autograd makes, but for its search for defaults of arguments in the schema, which these
+    # operators have none of: that took longer than a small scan.
+    class Differentiable(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *args_and_keyset):
+            *args, keyset = args_and_keyset
+            output = below(keyset, args)
+            if save is not None:
+                save(ctx, args, output)
+            return output
+
+        @staticmethod
+        def backward(ctx, *gradients):
+            return *differentiate(ctx, *gradients), None  # for the keyset
 
     def autograd(keyset, *args):
         if is_transformed(args):
             raise RuntimeError(refusal(backend))
-        return with_gradients(keyset, *args)
+        if torch.is_grad_enabled() and _any_requires_grad(*args):
+            return Differentiable.apply(*args, keyset)
+        return below(keyset, args)
 
     _library.impl(short, autograd, "Autograd", with_keyset=True)
     torch.library.register_vmap(name, vmap.one_by_one(operator))

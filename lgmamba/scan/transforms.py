@@ -16,6 +16,8 @@ _functorch = torch._C._functorch  # no public way to ask; these names are as old
 
 def is_transformed(tensors: Iterable[Tensor | None]) -> bool:
     """Whether forward-mode differentiation or a `torch.func` transform that differentiates sees one of these tensors."""
+    if forward_ad._current_level < 0 and _functorch.peek_interpreter_stack() is None:
+        return False  # neither is going on, so that no tensor need be asked
     return any(_tracked(v) for v in tensors if isinstance(v, Tensor))
 
 

@@ -81,6 +81,15 @@ def test_numba_operator_passes_opcheck():
     torch.library.opcheck(torch.ops.lgmamba.scan_numba.default, (dt, x, A, Bmat, Cmat, h0, 4))
 
 
+def test_operators_have_no_arguments_with_defaults():
+    """Which torch would leave out of a call, and what saves the arguments for the backward pass does not look for."""
+    names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("lgmamba::scan_")]
+    assert {"lgmamba::scan_cpu", "lgmamba::scan_cpu_backward"} <= set(names)
+    for name in names:
+        schema = getattr(torch.ops.lgmamba, name.split("::")[1]).default._schema
+        assert not [argument.name for argument in schema.arguments if argument.has_default_value()], name
+
+
 @needs_compiler
 def test_operator_refuses_other_dtypes():
     tensors = operator_inputs(requires_grad=False)
