@@ -2,9 +2,8 @@
 
     python benchmarks/study.py [--out reports/benchmarks] [--readme docs/cost.md] [--part both]
 
-Writes study.{json,md} and brings the blocks `times` and `times:jobs` of docs/cost.md up to date; rows of a part that is not measured
-stay. Steps,
-in a clone of the current commit in a temporary folder, one after the other:
+Writes study.{json,md} and brings the blocks `times`, `times:jobs` and `times:tests` of docs/cost.md up to date; rows of a part that is
+not measured stay. Steps, in a clone of the current commit in a temporary folder, one after the other:
 
     fresh       make install   an empty folder `.venv`, versions of constraints.txt, packages from pip's own index and cache
                 make run       the default study: images, trainings, reconstructions, claims, figures, report
@@ -30,6 +29,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import psutil
 import yaml
@@ -42,10 +42,11 @@ ROOT = Path(__file__).parents[1]
 ORDER = ("install", "run", "again", "test", "warm", "reference")
 
 
-def measured(command: list[str], folder: Path) -> dict[str, float]:
+def measured(command: list[str], folder: Path, **variables: str) -> dict[str, float]:
     """Seconds and peak memory (MB) of a command; its output goes to this program's."""
     env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
     env["PATH"] = os.pathsep.join(p for p in env["PATH"].split(os.pathsep) if not p.startswith(str(Path(sys.prefix))))
+    env |= variables
     begun = time.monotonic()
     process = subprocess.Popen(command, cwd=folder, env=env)
     peak = [0.0]
@@ -77,7 +78,9 @@ def fresh(clone: Path) -> dict[str, dict]:
     rows["run"] = {"what": "`make run`, the default study"} | measured(["make", "run"], clone)
     rows["run"]["jobs"] = jobs_of_a_call(clone / "results/queried_digits/benchmarks")
     rows["again"] = {"what": "`make run` again"} | measured(["make", "run"], clone)
-    rows["test"] = {"what": "`make test`"} | measured(["make", "test"], clone)
+    told = clone.parent / "tests.xml"
+    rows["test"] = {"what": "`make test`"} | measured(["make", "test"], clone, PYTEST_ADDOPTS=f"--junitxml={told}")
+    rows["test"]["folders"] = tests_of_a_call(told)
     return rows
 
 
@@ -111,6 +114,38 @@ def jobs_of_a_call(folder: Path) -> dict[str, list[float]]:
         with path.open(encoding="utf-8", newline="") as file:
             found.setdefault(stage, []).extend(float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
     return dict(sorted(found.items(), key=lambda item: -sum(item[1])))
+
+
+def tests_of_a_call(told: Path) -> dict[str, dict[str, float]]:
+    """Folder of tests -> how many ran, seconds of all and of the longest, the longest in sum first.
+
+    What tests share is made by the first that asks for it and counts as its.
+
+    Args:
+        told: pytest's account of a call, as `--junitxml` writes it.
+    """
+    took: dict[str, list[float]] = {}
+    for test in ElementTree.parse(told).iter("testcase"):
+        if test.find("skipped") is None:
+            took.setdefault(test.attrib["classname"].split(".")[1], []).append(float(test.attrib["time"]))
+    order = sorted(took, key=lambda folder: -sum(took[folder]))
+    return {name: {"tests": len(took[name]), "seconds": sum(took[name]), "longest": max(took[name])} for name in order}
+
+
+def tests_text(folders: dict[str, dict[str, float]]) -> str:
+    """The block `times:tests` of docs/cost.md: folders that take a fiftieth of the time or more, and all others as one row."""
+    least = sum(row["seconds"] for row in folders.values()) / 50
+    rows = [
+        f"| `tests/{name}` | {row['tests']} | {row['seconds']:.0f} | {row['longest']:.0f} |"
+        for name, row in folders.items()
+        if row["seconds"] >= least
+    ]
+    if rest := [row for row in folders.values() if row["seconds"] < least]:
+        tests, seconds = (sum(row[key] for row in rest) for key in ("tests", "seconds"))
+        rows.append(f"| all others | {tests} | {seconds:.0f} | {max(row['longest'] for row in rest):.0f} |")
+    return (
+        "\n".join(["| folder | tests | seconds, all | the longest, s |", "| --- | ---: | ---: | ---: |", *rows]) + "\n"
+    )
 
 
 def jobs_text(jobs: dict[str, list[float]], about: dict) -> str:
@@ -177,6 +212,8 @@ def keep(rows: dict[str, dict], out: Path, readme: Path) -> None:
     update_block(readme, "times", text(result))
     if jobs := rows.get("run", {}).get("jobs"):
         update_block(readme, "times:jobs", jobs_text(jobs, about))
+    if folders := rows.get("test", {}).get("folders"):
+        update_block(readme, "times:tests", tests_text(folders))
     print(json.dumps(rows, indent=1))
 
 
