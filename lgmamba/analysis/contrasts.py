@@ -283,8 +283,6 @@ def describe_side(side: Side) -> str:
         what = f"{what}, {'its own read-out' if side.method == 'trained' else 'read-out refitted'},"
     elif side.method != "model":
         what = side.method.replace("_", " ")
-    if side.told:
-        what += f" told {side.told}"
     more: list[str] = [] if side.mode == "prefix" else [side.mode]
     more += [] if side.order is None else [f"order {side.order}"]
     if side.measure == "kept":

@@ -13,6 +13,7 @@ Everything else that a study measures is described, not judged.
 """
 
 import datetime
+import math
 import re
 from typing import Annotated, ClassVar, Literal
 
@@ -23,6 +24,7 @@ from lgmamba.config.task import Order
 
 LENGTH = re.compile(r"(?:(?P<steps>\d+)|(?P<factor>\d+(?:\.\d+)?)\s*L0|L0\s*/\s*(?P<part>\d+(?:\.\d+)?)|(?P<one>L0))")
 TO_L0 = "to L0"
+DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def _as_list(value: object) -> object:
@@ -31,9 +33,25 @@ def _as_list(value: object) -> object:
 
 def _length(value: object) -> object:
     text = str(value).strip()
-    if text != TO_L0 and not LENGTH.fullmatch(text):
-        raise ValueError("a length such as L0, 4 L0, L0 / 4, to L0, or a number of steps")
+    found = LENGTH.fullmatch(text)
+    numbers = [float(n) for n in found.group("steps", "factor", "part") if n] if found else []
+    if text != TO_L0 and (found is None or not all(0 < n < math.inf for n in numbers)):
+        raise ValueError("a length such as L0, 4 L0, L0 / 4, to L0, or a number of steps from 1 on")
     return text
+
+
+def _nothing_else(value: object) -> None:
+    if value is not None:
+        raise ValueError(
+            "null: in the test a run is told T (mode: prefix) or L0 (mode: stream); what it is told in training is model.adaptive.told "
+            "of a run of its own, and the probe told_lengths tells it wrong lengths"
+        )
+
+
+def _day(value: object) -> object:
+    if value is None or isinstance(value, datetime.date) or DAY.fullmatch(str(value)):
+        return value
+    raise ValueError("a day such as 2026-11-26, or null")
 
 
 Length = Annotated[str, BeforeValidator(_length)]
@@ -62,14 +80,14 @@ class Side(Strict):
     )
     remedy: Name | None = Field(None, description="an entry of remedies or a control; null: the run as it is")
     best_of: list[Name] | None = Field(None, min_length=1, description="remedies or controls of which the best counts")
-    method: Literal["model", "refitted", "trained", "mean_image", "white", "oracle_memory", "nearest"] = Field(
+    method: Literal["model", "refitted", "trained", "mean_image", "paper", "paste", "oracle_memory", "nearest"] = Field(
         "model",
         description="the run itself, its read-out refitted at that length, its trained read-out on the same images as that, or a baseline",
     )
     mode: Literal["prefix", "stream"] = "prefix"
     order: Order | None = Field(None, description="visiting order; null: the first of evaluation.orders")
-    told: Literal["own", "shuffled", "constant"] | None = Field(
-        None, description="what a length-adaptive run is told in the test; null: its own length"
+    told: Annotated[None, BeforeValidator(_nothing_else)] = Field(
+        None, description="null; in the test a run is told what `mode` says"
     )
     metric: Literal["accuracy"] | None = Field(
         None,
@@ -115,7 +133,7 @@ class Side(Strict):
     @property
     def methods(self) -> list[str]:
         """Names under which frames have its levels: of several the best counts."""
-        return self.treated or [self.method if self.told is None else f"told_{self.told}"]
+        return self.treated or [self.method]
 
     def steps(self, L0: int) -> list[int]:
         """The lengths in steps, ascending, for a run of this L0."""
@@ -189,6 +207,12 @@ class Contrast(Strict):
         return self
 
     @model_validator(mode="after")
+    def _two_sides(self):
+        if self.of == self.minus:
+            raise ValueError("minus: found what of is, expected: another side; the difference of these is always 0")
+        return self
+
+    @model_validator(mode="after")
     def _best_is_the_rival(self):
         helped = self.of if self.claimed == "above" else self.minus
         if helped.best_of is not None:
@@ -229,7 +253,7 @@ class ClaimsConfig(Strict):
 
     comparisons: list[Comparison] = Field([], description="families of runs that figures and tables put side by side")
 
-    fixed: datetime.date | None = Field(
+    fixed: Annotated[datetime.date | None, BeforeValidator(_day)] = Field(
         None, description="day on which the contrasts were fixed, before the runs; null: exploratory"
     )
     margin: float = Field(0.1, gt=0, description="smallest difference that matters, in the metric's unit (dB)")

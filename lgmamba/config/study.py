@@ -91,6 +91,10 @@ def check_folders(outputs: OutputsConfig, others: dict[str, Path] | None = None)
             raise ValueError(
                 f"{key}: found {str(path)!r}, expected: a folder below the repository, or outputs.outside: allow"
             )
+    if os.path.normpath(outputs.data) == os.path.normpath(outputs.reports):
+        raise ValueError(
+            f"outputs.reports: found {str(outputs.reports)!r}, which is outputs.data, expected: a folder of its own"
+        )
 
 
 def check_seeds(seeds: list[int]) -> None:

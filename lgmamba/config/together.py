@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from lgmamba.config.base import LONGEST
 from lgmamba.config.probes import NEEDS, why_not, why_not_task
-from lgmamba.config.remedies import check_kinds, check_mixers, check_names, rows_of
+from lgmamba.config.remedies import check_kinds, check_mixers, check_names, mode_of, rows_of
 from lgmamba.config.training import is_run_name
 
 if TYPE_CHECKING:
     from lgmamba.config.claims import Side
     from lgmamba.config.run import RunConfig
     from lgmamba.config.study import Params
+    from lgmamba.config.task import TaskBase
 
 JUDGED_FROM = 2.0
 """Multiples of L0 from which on remedies are judged."""
@@ -167,6 +168,7 @@ def check_contrasts(study: Params) -> None:
                     )
                 if name not in remedies:
                     raise ValueError(f"{path}: found remedy {name!r}, expected: one of {sorted(remedies)}")
+            _check_reading(study, path, side)
             if side.read_out:
                 _check_read_out(study, path, side)
             read = set(treated.steps(L0)) if side.treated and treated is not None else None
@@ -180,6 +182,31 @@ def check_contrasts(study: Params) -> None:
                         f"{path}.at: found {step} steps, expected: at most evaluation.max_length_ratio x L0, "
                         f"{study.evaluation.max_length_ratio * study.L0:g}"
                     )
+
+
+def _check_reading(study: Params, path: str, side: Side) -> None:
+    """A side is read in an order and mode that are read, and its method is one that the task has; read-outs have orders of their own."""
+    if not side.read_out:
+        section = "remedy_evaluation" if side.treated and study.remedy_evaluation is not None else "evaluation"
+        orders = getattr(study, section).orders
+        if (order := side.order or study.evaluation.orders[0]) not in orders:
+            raise ValueError(f"{path}.order: found {order}, expected: one of {section}.orders, {orders}")
+        if side.method not in (known := ("model", *baselines_of(study.task))):
+            raise ValueError(
+                f"{path}.method: found {side.method}, expected: one of {list(known)}, which task {study.task.kind} has"
+            )
+    own = {entry.name: mode_of(entry, study.remedies) for entry in study.remedies}
+    for name in side.treated:
+        if side.mode == "stream" and own.get(name) == "prefix":
+            raise ValueError(
+                f"{path}.mode: found stream, expected: prefix, or nothing, since {name!r} is read in its own mode, which is prefix"
+            )
+
+
+def baselines_of(task: TaskBase) -> tuple[str, ...]:
+    """Methods of a task's frames that a claim may name, beside the model."""
+    drawn = ("paper", "nearest") if task.IMAGES and task.READS == "places" else ()
+    return (task.NULL, *(() if task.ORACLE is None else (task.ORACLE,)), *drawn)
 
 
 def _check_read_out(study: Params, path: str, side: Side) -> None:

@@ -200,7 +200,9 @@ def test_to_L0_ends_at_L0_where_that_is_no_power_of_two():
     assert steps_of("to L0", 48) == [1, 2, 4, 8, 16, 32, 48]
 
 
-@pytest.mark.parametrize("text", ["L1", "4 x L0", "", "-3", "L0/0x", "to 4 L0"])
+@pytest.mark.parametrize(
+    "text", ["L1", "4 x L0", "", "-3", "L0/0x", "to 4 L0", "0", "0 L0", "L0 / 0", f"{10**400} L0"], ids=lambda t: t[:8]
+)
 def test_a_length_that_cannot_be_read_is_refused(text):
     with pytest.raises(ConfigError, match="a length such as L0, 4 L0, L0 / 4, to L0, or a number of steps"):
         claims(contrast(of={"run": "special", "at": text}))

@@ -24,7 +24,51 @@ READ_OUT = {
     "minus": {"run": "plain", "at": "L0", "method": "refitted"},
 }
 
+
+def claimed(of: dict, minus: dict | None = None, **overrides) -> dict:
+    """A study with one claim about run plain."""
+    at = "4 L0" if "remedy" in of else "L0"
+    sides = {"of": {"run": "plain", "at": at} | of, "minus": {"run": "plain", "at": at} | (minus or {})}
+    return overrides | {"claims": {"primary": [{"name": "C", "claim": "c", "claimed": "above"} | sides]}}
+
+
 WRONG = {
+    "a claim about a run that is told another length in the test": (
+        claimed({"run": "told", "told": "shuffled"}),
+        "claims.primary.0.of.told: found 'shuffled', expected: null: in the test a run is told T (mode: prefix) or L0 (mode: stream)",
+    ),
+    "a claim about an order that is not read": (
+        claimed({"order": "raster"}, evaluation={"orders": ["permutation"]}),
+        "claims.primary.0.of.order: found raster, expected: one of evaluation.orders, ['permutation']",
+    ),
+    "a claim about a remedy in an order in which none is read": (
+        claimed({"remedy": "freeze"}, {"remedy": "vanilla"}, remedy_evaluation={"orders": ["raster"]}),
+        "claims.primary.0.of.order: found permutation, expected: one of remedy_evaluation.orders, ['raster']",
+    ),
+    "a claim about a remedy in a mode in which it is not read": (
+        claimed({"remedy": "lm", "mode": "stream"}, {"remedy": "vanilla"}, remedies=[LONGMAMBA]),
+        "claims.primary.0.of.mode: found stream, expected: prefix, or nothing, since 'lm' is read in its own mode",
+    ),
+    "a claim against a baseline of another task": (
+        claimed({}, {"method": "nearest"}),
+        "claims.primary.0.minus.method: found nearest, expected: one of ['model', 'mean_image', 'paste'], which task draw has",
+    ),
+    "a claim of nothing": (
+        claimed({}, {}),
+        "claims.primary.0: expected: minus: found what of is, expected: another side; the difference of these is always 0",
+    ),
+    "a claim at a length of no step": (
+        claimed({"at": "0 L0"}),
+        "claims.primary.0.of.at.0: found '0 L0', expected: a length",
+    ),
+    "a day that is a number": (
+        {"claims": {"fixed": 0}},
+        "claims.fixed: found 0, expected: a day such as 2026-11-26, or null",
+    ),
+    "images and report in one folder": (
+        {"outputs": {"data": "a/b", "reports": "a/./b"}},
+        "outputs.reports: found 'a/b', which is outputs.data, expected: a folder of its own",
+    ),
     "no factor at which remedies are judged": (
         {"remedy_evaluation": {"length_ratios": [1, 1.5]}},
         "remedy_evaluation.length_ratios: found [1.0, 1.5], expected: one of 2 or more, from where on remedies are judged",

@@ -110,8 +110,7 @@ def steps_of(lengths: list[str], L0: int) -> list[int]:
 def at(levels: pl.DataFrame, side: dict, order: str, run: str, lengths: list[str], L0: int, method=None) -> dict:
     """Seed -> mean level of one run over some lengths; the best of several remedies, for each training."""
     treated = side.get("best_of") or ([side["remedy"]] if side.get("remedy") else [])
-    own = f"told_{side['told']}" if side.get("told") else side["method"]
-    methods, steps = [method] if method else treated or [own], steps_of(lengths, L0)
+    methods, steps = [method] if method else treated or [side["method"]], steps_of(lengths, L0)
     here = levels.filter(
         pl.col("method").is_in(methods), pl.col("step").is_in(steps), run=run, order=side.get("order") or order
     )
