@@ -1,7 +1,7 @@
 """`lgmamba audit`: how far somebody's language model can read, and what repairs it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,12 +37,11 @@ def audit(
 ) -> None:
     """Read a text at several lengths with a language model, with and without remedies: what breaks, and what repairs it."""
     from lgmamba import devices
-    from lgmamba.config.text import read_yaml
     from lgmamba.hosts.audit.run import LENGTH_RATIOS
     from lgmamba.hosts.audit.run import audit as run_audit
     from lgmamba.hosts.loading import load_encoder, load_model, load_tokens
 
-    entries = None if remedies is None else read_yaml(remedies).get("remedies", [])
+    entries = None if remedies is None else read_remedies(remedies)
     length_ratios = tuple(length_ratio or LENGTH_RATIOS)
     devices.claim(device)
     loaded = load_model(model, dtype, devices.torch_device(device))
@@ -67,3 +66,19 @@ def audit(
     typer.echo(
         f"{out / 'audit.html'}: {len(found.kinds)} rows at {len(found.about['lengths'])} lengths, in {found.about['seconds']} s"
     )
+
+
+def read_remedies(path: Path) -> list[dict[str, Any]]:
+    """Entries of a YAML file with `remedies:` and nothing else.
+
+    Raises:
+        ConfigError: says what is in the file.
+    """
+    from lgmamba.config.base import ConfigError
+    from lgmamba.config.text import read_yaml
+
+    values = read_yaml(path)
+    if set(values) != {"remedies"} or not isinstance(values["remedies"], list):
+        found = f"keys {sorted(values)}" if set(values) != {"remedies"} else f"remedies: {values['remedies']!r}"
+        raise ConfigError(f"{path}: found {found}, expected `remedies:` with a list, as in params.yaml")
+    return values["remedies"]

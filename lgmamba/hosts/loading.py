@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lgmamba.extras import missing
@@ -37,7 +38,7 @@ def load_model(name: str, dtype: str, device: torch.device) -> nn.Module:
     transformers = _transformers()
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=DTYPES[dtype], local_files_only=local)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, SafetensorError) as e:  # the last: half a file
         expected = "a folder with config.json and model.safetensors, or the name of a model on the hub and a network"
         raise HostError(f"{name}: cannot be loaded; expected {expected}. transformers says: {_first_line(e)}") from None
     return model.to(device).eval()
@@ -77,9 +78,11 @@ def load_tokens(encode: Encode, texts: list[Path], wanted: int) -> Tensor:
         texts: files and folders; none: the sources of Python's standard library, which every machine has.
         wanted: tokens.
     Raises:
-        HostError: a file is missing or no text.
+        HostError: a file is no text, or there is none in them.
     """
     content = _read(texts, wanted * BYTES_A_TOKEN).decode("utf-8", "replace")
+    if not content:
+        raise HostError(f"{', '.join(map(str, texts))}: found no text; expected text files in UTF-8")
     return torch.tensor(encode(content)[:wanted])
 
 

@@ -118,14 +118,26 @@ def watch(model: nn.Module, tokens: Tensor, L0: int | None = None) -> Watched:
         tokens: (B, T) ids, all of them text; T of a few L0 shows what is beyond.
         L0: the length that the model was trained to read, tokens.
     Raises:
-        HostError: a model that is not known or extended, no L0, or fewer than 4 tokens.
+        HostError: a model that is not known or extended, or with weights that are no numbers; no L0, or fewer than 4 tokens.
     """
     host = Host(model, L0)
+    check_weights(model)
     if tokens.ndim != 2 or tokens.shape[1] < 4:
         raise HostError(f"expected token ids (B, T) with T of 4 or more; got shape {tuple(tokens.shape)}")
     sequences = TokenSequences.of(tokens.long().to(host.device))
     with torch.no_grad(), frozen(model), host.attached():
         return Watched(host.L0, _Look(host, sequences).frames())
+
+
+def check_weights(model: nn.Module) -> None:
+    """Refuse weights with NaN or infinities, of which nothing can be said.
+
+    Raises:
+        HostError: names the first.
+    """
+    for name, weights in model.named_parameters():
+        if not weights.isfinite().all():
+            raise HostError(f"{name}: found weights that are NaN or infinite; expected those of a trained model, whole")
 
 
 @dataclass

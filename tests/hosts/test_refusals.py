@@ -5,10 +5,13 @@ import torch
 from torch import nn
 
 import lgmamba
+from lgmamba.cli.audit import read_remedies
 from lgmamba.config.base import ConfigError
+from lgmamba.hosts.audit import run
 from lgmamba.hosts.errors import HostError
 from lgmamba.hosts.extension import refusal, wanted
 from lgmamba.hosts.host import Host
+from lgmamba.hosts.loading import load_model, load_tokens
 from tests.hosts.models import L0, make, tokens
 from tests.remedies.contract import ALL, values
 
@@ -68,6 +71,51 @@ def test_weights_that_are_elsewhere_are_refused():
     model.backbone.layers[1].to("meta")
     with pytest.raises(HostError, match="offloaded"):
         Host(model, L0)
+
+
+def test_weights_that_are_no_numbers_are_named():
+    model = make("Mamba")
+    with torch.no_grad():
+        model.backbone.layers[1].mixer.in_proj.weight[0, 0] = torch.nan
+    for look in (
+        lambda: lgmamba.watch(model, tokens(1, 9), L0),
+        lambda: lgmamba.audit(model, tokens(4, 99), L0, length_ratios=(1, 2), windows=2),
+    ):
+        with pytest.raises(
+            HostError, match=r"layers\.1\.mixer\.in_proj\.weight: found weights that are NaN or infinite"
+        ):
+            look()
+
+
+def test_half_a_file_of_weights_is_said_to_be_none_that_can_be_loaded(tmp_path):
+    make("Mamba").save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(HostError, match="cannot be loaded; expected a folder with config.json"):
+        load_model(str(tmp_path), "float32", torch.device("cpu"))
+
+
+def test_a_text_of_nothing_is_named(tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(HostError, match=r"empty\.txt: found no text; expected text files"):
+        load_tokens(lambda text: list(text.encode()), [tmp_path / "empty.txt"], 9)
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [("kind: step_size", r"keys \['kind'\]"), ("{}", r"keys \[\]"), ("remedies: {name: a}", "remedies: {'name': 'a'}")],
+)
+def test_a_file_without_remedies_is_refused_rather_than_none_tried(written, found, tmp_path):
+    (tmp_path / "r.yaml").write_text(written)
+    with pytest.raises(ConfigError, match=rf"r\.yaml: found {found}, expected `remedies:` with a list"):
+        read_remedies(tmp_path / "r.yaml")
+
+
+def test_a_page_that_cannot_lie_where_it_should_is_said_before_anything_is_read(tmp_path, monkeypatch):
+    (tmp_path / "out").write_text("mine")
+    monkeypatch.setattr(run, "watch", lambda *_: pytest.fail("was read"))
+    with pytest.raises(FileExistsError):
+        lgmamba.audit(make("Mamba"), tokens(4, 99), L0, length_ratios=(1, 2), windows=2, out=tmp_path / "out")
 
 
 def test_one_model_has_one_extension():

@@ -81,7 +81,8 @@ def audit(
         named: what the page calls the model.
         encode: text -> token ids, with which passkeys are asked for too; None: they are not.
     Raises:
-        ConfigError, HostError: as `lgmamba.extend`; too little text.
+        ConfigError, HostError: as `lgmamba.extend`; too little text; weights that are no numbers.
+        FileExistsError: `out` is no folder.
     """
     host = Host(model, L0)
     lengths = _lengths(length_ratios, host.L0)
@@ -91,6 +92,8 @@ def audit(
         raise HostError("an audit tries single remedies; leave out entries with `combine`")
     begun, tail = time.monotonic(), max(1, host.L0 // 4)
     calibration, evaluation = _halves(tokens, windows, lengths[-1])
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)  # before what takes long
     sequences = TokenSequences.of(evaluation).to(host.device)
     about = _about(host, named, lengths, windows, tail, seed)
     found = Audit(about, watch(model, evaluation[:WATCHED_WINDOWS], host.L0))
