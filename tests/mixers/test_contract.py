@@ -117,6 +117,21 @@ def test_in_single_precision_a_hook_changes_nothing_to_a_millionth(row):
     torch.testing.assert_close(mixer(u, hook=lambda call: call)[0], mixer(u)[0], rtol=1e-6, atol=1e-6)
 
 
+@supported(["slow", "decay"])
+def test_factors_in_double_precision_leave_a_mixer_in_its_own(row, verb):
+    """Schedules of remedies are in float64 whatever a model is; of the other verbs remedies cast factors."""
+    half = torch.full((1, 1), 0.5, dtype=torch.float64)
+    mixer, u = build(row, double=False), inputs(dtype=torch.float32)
+
+    def found(u):
+        return mixer(u, hook=lambda call: getattr(call, verb)(half))
+
+    y, state, _ = found(u)
+    assert (y.dtype, state.memory.dtype) == (u.dtype, mixer(u)[1].memory.dtype)
+    mixer.double()
+    torch.testing.assert_close(y.double(), found(u.double())[0], rtol=1e-3, atol=1e-4)
+
+
 @rows
 def test_a_start_is_what_no_state_stands_for(row):
     mixer, u = build(row), inputs()

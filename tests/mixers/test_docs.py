@@ -78,6 +78,8 @@ def test_the_example_of_a_mixer_means_what_it_says_of_its_verbs(leaky, build_lea
         "score",
     }:  # of one mode and equal scores
         conformance.test_a_verb_that_is_supported_is_noticed(build_leaky, verb)
+    for verb in ("slow", "decay"):
+        conformance.test_factors_in_double_precision_leave_a_mixer_in_its_own(build_leaky, verb)
     for verb in conformance.QUIET.keys() & config.SUPPORTS.keys():
         conformance.test_a_verb_with_nothing_to_do_changes_nothing(build_leaky, verb)
 
