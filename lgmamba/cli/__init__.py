@@ -16,7 +16,7 @@ from lgmamba.analysis import FIGURE_CONDITIONS, figures_of, frames_drawn, kept_f
 from lgmamba.cli.audit import audit
 from lgmamba.cli.matrix import matrix
 from lgmamba.cli.new import new
-from lgmamba.cli.options import Device, Workers, log_level, say_current, say_size, told_of_system
+from lgmamba.cli.options import Device, Workers, log_level, say_current, say_size, told_of_system, told_of_tensors
 from lgmamba.cli.pack import pack
 from lgmamba.cli.show import show
 from lgmamba.cli.tradeoff import app as tradeoff_app
@@ -281,9 +281,9 @@ def main() -> None:
             raise
         _end(told)
     except Exception as e:
-        if type(e).__name__ not in FOR_PEOPLE:
+        if (told := told_of_tensors(e)) is None and type(e).__name__ not in FOR_PEOPLE:
             raise
-        _end(e)
+        _end(told or e)
 
 
 def _end(message: object) -> None:

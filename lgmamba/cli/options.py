@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,7 +26,10 @@ HINTS = {
     errno.ENOSPC: "; make room, and type the same command again",
     errno.EDQUOT: "; make room, and type the same command again",
     errno.EMFILE: "; raise `ulimit -n`",
+    errno.EFBIG: "; raise `ulimit -f`, and type the same command again",
 }
+OF_SAFETENSORS = re.compile(r"I/O error: .* \(os error (\d+)\)")
+"""The words in which safetensors says what the operating system refused; which file, it does not say."""
 
 
 def log_level(environ: Mapping[str, str] = os.environ) -> int:
@@ -46,6 +50,15 @@ def told_of_system(error: OSError) -> str | None:
         return None
     names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     return f"{names or 'writing'}: {error.strerror}{HINTS.get(error.errno, '')}"
+
+
+def told_of_tensors(error: Exception) -> str | None:
+    """The same where safetensors could not write a file; None where it is another error."""
+    found = OF_SAFETENSORS.search(str(error)) if type(error).__name__ == "SafetensorError" else None
+    if found is None:
+        return None
+    number = int(found[1])
+    return f"a file of tensors: {os.strerror(number)}{HINTS.get(number, '')}"
 
 
 def say_size(out: Path) -> None:

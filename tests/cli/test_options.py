@@ -4,8 +4,9 @@ import errno
 from importlib import import_module
 
 import pytest
+from safetensors import SafetensorError
 
-from lgmamba.cli.options import told_of_system
+from lgmamba.cli.options import told_of_system, told_of_tensors
 from lgmamba.config.base import ConfigError
 from lgmamba.devices import torch_device
 from lgmamba.train.checkpoint import load_model
@@ -101,6 +102,19 @@ def test_a_disk_that_cannot_be_written_ends_with_one_line(lgmamba, monkeypatch, 
         1,
         f"error: {tmp_path}: Read-only file system; name a place that can be written to\n",
     )
+
+
+def test_a_full_disk_is_told_too_where_tensors_are_written(lgmamba, monkeypatch, tmp_path):
+    def refuse(*args):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(import_module("lgmamba.cli.new"), "write_atomic", refuse)
+    monkeypatch.chdir(tmp_path)
+    ended = lgmamba("new", "mine", "--params", ROOT / "params.yaml")
+    told = "a file of tensors: No space left on device; make room, and type the same command again"
+    assert (ended.code, ended.err) == (1, f"error: {told}\n")
+    assert told_of_tensors(SafetensorError("Error while deserializing header: incomplete metadata")) is None
+    assert told_of_tensors(ValueError("I/O error: x (os error 28)")) is None
 
 
 def test_a_folder_instead_of_a_checkpoint_is_answered_with_the_file_in_it(tmp_path):
