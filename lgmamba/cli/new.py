@@ -1,5 +1,6 @@
 """`lgmamba new`: a minimal study of one's own, which runs as it is: in a checkout, or in any folder where the package is installed."""
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ TEMPLATE = """\
 # comment. Change what you like; what is not said here is as it is there.
 #
 #   lgmamba show --preset {path}                       what it will do, and what that costs
-#   snakemake --cores 4 --config preset={path}         does it; then open reports/{name}/report.html
+#   snakemake --cores 4 --config {preset}         does it; then open reports/{name}/report.html
 extends: digits            # images read cell by cell and drawn as a whole
 study: {name}
 {data}
@@ -86,14 +87,15 @@ def new(
     validate(Params, overlaid(values, own), str(path))  # before anything is written
     written = [str(path), *(name for name, content in around.items() if write_if_changed(name, content))]
     write_atomic(path, text)
-    typer.echo(f"{found}\nwrote {', '.join(written)}; next:\n  lgmamba show --preset {path}\n  {how_to_run(path)}")
+    shown = f"lgmamba show --preset {shlex.quote(str(path))}"
+    typer.echo(f"{found}\nwrote {', '.join(written)}; next:\n  {shown}\n  {how_to_run(path)}")
 
 
 def how_to_run(path: Path) -> str:
     """The command that runs a study here: Snakemake's, or where there is none the jobs one after the other."""
     if find_spec("snakemake") is None:
-        return f"lgmamba show --preset {path} --write --commands | sh -e"
-    return f"snakemake --cores 4 --config preset={path}"
+        return f"lgmamba show --preset {shlex.quote(str(path))} --write --commands | sh -e"
+    return f"snakemake --cores 4 --config {shlex.quote(f'preset={path}')}"
 
 
 def surroundings() -> dict[str, str]:
@@ -129,7 +131,8 @@ def study_text(name: str, folder: Path | None, path: Path) -> tuple[str, str]:
         data = IMAGES.format(source=source, size=size)
     cells = (size // patch) ** 2
     sizes = {"patch": patch, "size": size, "cells": cells, "short": cells // 4}
-    return TEMPLATE.format(name=name, path=path, data=data, **sizes), found
+    words = {"path": shlex.quote(str(path)), "preset": shlex.quote(f"preset={path}")}
+    return TEMPLATE.format(name=name, data=data, **words, **sizes), found
 
 
 def _quoted(text: str) -> str:

@@ -92,3 +92,13 @@ def test_what_cannot_become_a_study_leaves_no_file(lgmamba, here, words, message
     assert message in ended.err
     assert sorted(p.name for p in here.iterdir()) == ["empty", "there.yaml"]
     assert (here / "there.yaml").read_text() == "study: old\n"
+
+
+def test_a_file_with_spaces_is_named_so_that_its_lines_can_be_pasted(lgmamba, here):
+    out = "my dir/it's.yaml"
+    made = lgmamba("new", "mine", "--params", ROOT / "params.yaml", "--out", out)
+    shown, run = made.out.splitlines()[-2:]
+    assert shlex.split(shown) == ["lgmamba", "show", "--preset", out]
+    assert shlex.split(run)[-1] == f"preset={out}"
+    above = (here / out).read_text(encoding="utf-8")
+    assert all(line.strip() in above for line in (shown, run))

@@ -11,7 +11,8 @@ published remedies set by a rule (dt L0 / t, an insertion gain) or calibrate for
 through the frozen model (`lgmamba.remedies.search.loss_at_steps`, at several steps of one pass), so that it is one remedy for
 every length, and causal.
 
-    temperature   what is read times ln t / ln L0 for t > L0, or of a pass to a known T by that of T; nothing is calibrated
+    temperature   what is read times ln t / ln L0 for t > L0, or of a pass to a known T by that of T; nothing is calibrated. With L0 = 1
+                  it is ln t / ln 2, since ln 1 is 0
 
 Of attention this multiplies the products of queries and keys, so that weights stay as sharp among t steps as they were among L0: scaled-log
 attention (Chiang & Cholak 2022, arXiv:2202.12172), with its logarithm in units of that of L0, so that it changes nothing up to there.
@@ -113,7 +114,7 @@ class GainSchedule:
 
 def temperature(L0: int, T: int | None = None) -> Hook:
     """What step t reads times ln t / ln L0, at least 1; given T, by the factor of T at every step."""
-    base = math.log(max(2, L0))  # ln 1 is 0
+    base = math.log(max(2, L0))  # ln 1 is 0; docs/remedies.md says what is done then
 
     def hook(call: Call) -> Call:
         t = steps_of(call) if T is None else torch.full_like(steps_of(call), T)
