@@ -28,6 +28,8 @@ HINTS = {
     errno.EMFILE: "; raise `ulimit -n`",
     errno.EFBIG: "; raise `ulimit -f`, and type the same command again",
 }
+OF_PART = re.compile(r"\.([^/]+)\.\d+\.part$")
+"""What `lgmamba.files.atomic_path` writes to, whose end is the file that is wanted."""
 OF_SAFETENSORS = re.compile(r"I/O error: .* \(os error (\d+)\)")
 """The words in which safetensors says what the operating system refused; which file, it does not say."""
 
@@ -48,7 +50,8 @@ def told_of_system(error: OSError) -> str | None:
     """What the operating system refused, for a person; None where it is no matter of files and devices."""
     if error.errno is None or not (error.filename or error.errno in HINTS):
         return None
-    names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    given = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    names = " -> ".join(dict.fromkeys(OF_PART.sub(r"\1", name) for name in given))
     return f"{names or 'writing'}: {error.strerror}{HINTS.get(error.errno, '')}"
 
 

@@ -80,6 +80,8 @@ def test_missing_images_are_noted_before_any_job(lgmamba, tmp_path, monkeypatch)
         (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied; look at the permissions"),
         (OSError(errno.ENOSPC, "No space left on device"), "writing: No space left on device; make room, and type"),
         (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), "a -> b: Invalid cross-device link"),
+        (OSError(errno.EROFS, "Read-only", "a/.b.yaml.123.part"), "a/b.yaml: Read-only; name a place"),
+        (OSError(errno.EXDEV, "Cross-device", "a/.b.123.part", None, "a/b"), "a/b: Cross-device"),
         (OSError("something else"), None),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), None),
     ],
