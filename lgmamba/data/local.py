@@ -40,8 +40,8 @@ def check_folder(root: Path, of: str = "images, or of class folders") -> None:
         DataError: it is missing, or a file.
     """
     if not root.is_dir():
-        found = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"{root} {found} (looked from {Path.cwd()}){_near(root)}; expected a folder of {of}")
+        found, near = ("is a file", "") if root.exists() else ("does not exist", _near(root))
+        raise DataError(f"{root} {found} (looked from {Path.cwd()}){near}; expected a folder of {of}")
 
 
 def find_local(pattern: str) -> list[str]:

@@ -72,6 +72,12 @@ def test_missing_images_are_noted_before_any_job(lgmamba, tmp_path, monkeypatch)
     assert (
         "did you mean photos?" in lgmamba("show", ROOT / "params.yaml", "--override", "{" + source % "photo" + "}").err
     )
+    (tmp_path / "photos.zip").write_bytes(b"")
+    told = lgmamba("show", ROOT / "params.yaml", "--override", "{" + source % "photos.zip" + "}").err
+    assert "photos.zip is a file (looked from " in told and "did you mean" not in told
+    (tmp_path / "photos.zip").write_bytes(b"")
+    told = lgmamba("show", ROOT / "params.yaml", "--override", "{" + source % "photos.zip" + "}").err
+    assert "photos.zip is a file (looked from " in told and "did you mean" not in told
 
 
 @pytest.mark.parametrize(
