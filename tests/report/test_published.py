@@ -60,6 +60,11 @@ def test_a_verdict_or_a_number_that_was_changed_is_found():
     assert recompute.differing(row | {"hi": None}, found) == ["hi"]
 
 
+def test_a_study_that_is_asked_for_and_has_no_frames_is_no_success(capsys):
+    assert recompute.main(["omniglotto"]) == 1
+    assert "omniglotto: found no frames in " in (said := capsys.readouterr()).err and said.out == ""
+
+
 def test_the_first_screen_has_the_intervals_of_what_does_not_hold():
     found = {row["name"]: row for row in headline(ROOT / "reports/omniglot")["contrasts"]}
     told, token = found["C4_told"], found["C4"]

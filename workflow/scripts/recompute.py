@@ -363,11 +363,13 @@ def told_of_levels(levels: pl.DataFrame) -> str:
 
 
 def main(names: list[str]) -> int:
-    """Print one line for each contrast; how many differ from what pages say."""
-    failures = 0
-    for folder in sorted(path.parent.parent for path in REPORTS.glob("*/frames/study.json")):
-        if names and folder.name not in names:
-            continue
+    """Print one line for each contrast; 1 where one differs from what pages say, or a study that is asked for has no frames."""
+    kept = {path.parent.parent.name: path.parent.parent for path in sorted(REPORTS.glob("*/frames/study.json"))}
+    unknown = [name for name in names if name not in kept]
+    for name in unknown:
+        print(f"{name}: found no frames in {REPORTS}, expected one of {', '.join(kept)}", file=sys.stderr)
+    failures = len(unknown)
+    for folder in (kept[name] for name in kept if name in names or not names):
         said = {row["name"]: row for row in json.loads((folder / "headline.json").read_text("utf-8"))["contrasts"]}
         wrong_frames = flaws(folder)
         for flaw in wrong_frames:
