@@ -111,6 +111,8 @@ def test_a_typo_stops_before_any_job_and_names_the_nearest_key(checkout):
     text = checkout.snakemake("--config", "train={stepz: 3}", ok=False)
     assert "train.stepz: unknown key" in text
     assert "did you mean 'steps'" in text
+    text = checkout.snakemake("--config", "prest=smoke", ok=False)
+    assert "prest: unknown key (value 'smoke'); did you mean 'preset'?" in text
     assert not (checkout.path / "results").exists()
     assert "Traceback" not in text
 

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from os.path import dirname
@@ -17,7 +18,7 @@ from os.path import dirname
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
-from lgmamba.config.base import ConfigError
+from lgmamba.config.base import ConfigError, unknown_key
 from lgmamba.config.files import frozen_path, read_config, refuse_other_study, tracking_file
 from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse as read_value  # `parse` itself is a name of Snakemake's
@@ -25,10 +26,17 @@ from lgmamba.jobs import Currency, drawn_jobs, jobs_of, keep_frames_job, track_r
 from lgmamba.records import RECORD, record_path
 from workflow.scripts import preloaded
 
+OF_CALLS = ("preset", "frames")
+"""Keys of --config that are none of params.yaml."""
+
 
 def study_params():
     """params.yaml <- preset <- values given by hand (--config, --configfile), validated."""
     try:
+        known = (*Params.model_fields, *OF_CALLS)
+        for key, value in config.items():
+            if key not in known and set(get_close_matches(key, known, n=1)) & set(OF_CALLS):
+                raise WorkflowError(unknown_key(key, value, OF_CALLS))
         given = {key: typed(value) for key, value in config.items() if key != "frames"}
         params = load_params(
             params_file(),
