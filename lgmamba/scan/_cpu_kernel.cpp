@@ -119,6 +119,10 @@ struct Partials {
   }
 };
 
+// Vectors between arrays that one loop writes and reads at the same pace. Where two addresses are a multiple of 4 KiB apart, as they
+// would often be, x86 processors take a read of one for a read of what was just written to the other, and wait.
+constexpr int APART = 16;
+
 template <bool PLAIN>
 struct BackwardTask {
   const Args &a;
@@ -133,17 +137,16 @@ struct BackwardTask {
   vf *dA, *to_skip, *to_bias;                             // (block, Np), (block, K), (block, K): terms of sums over the chunk
   vf *x, *dt, *slope, *dtx, *ds, *dy, *gate, *s, *q, *w;  // one vector per step of the stretch
   vf *hs, *as;                                            // (M + 1, S) states, (M, S) decays of the states at hand
-  vf *accB, *accC;                                        // (M, Np), lanes not yet summed
+  vf *accB, *accC;                                        // (Np / S, steps, S), lanes not yet summed
   float *Bm, *Cm;                                         // (M, Np)
   std::vector<int64_t> report;
 
   BackwardTask(const Args &a, const Plan &p, Partials &sums, int64_t slot, const Share &mine, float *dBp, float *dCp)
       : a(a), p(p), sums(sums), mine(mine), slot(slot), blk0(mine.blk0), blk1(mine.blk1), nblk(blk1 - blk0), Np(p.Np), K(a.chunk), M(a.stretch), through_state(a.dx || a.ddt || a.dA || a.dBmat || a.dbias || a.dh0), to_BC(a.dBmat || a.dCmat),
-        dBpart(dBp), dCpart(dCp), work(2 * nblk * (Np + K) + 10 * M + (2 * M + 1) * S + 4 * M * Np), report(M) {
+        dBpart(dBp), dCpart(dCp), work(2 * nblk * (Np + K) + 10 * M + (2 * M + 1) * S + 4 * M * Np + 3 * APART + W), report(M) {
     carry = work.take(nblk * Np), dA = work.take(nblk * Np), to_skip = work.take(nblk * K), to_bias = work.take(nblk * K);
     for (vf **each : {&x, &dt, &slope, &dtx, &ds, &dy, &gate, &s, &q, &w}) *each = work.take(M);
-    hs = work.take((M + 1) * S), as = work.take(M * S);
-    accB = work.take(M * Np), accC = work.take(M * Np);
+    hs = work.take((M + 1) * S + APART), as = work.take(M * S + APART), accB = work.take(M * Np + APART), accC = work.take(M * Np + W);
     Bm = work.take_floats(M * Np), Cm = work.take_floats(M * Np);
   }
 
@@ -178,23 +181,37 @@ struct BackwardTask {
     stage(a.Bmat, b, t0, mine.group, len, a.N, Np, Bm);
     stage(a.Cmat, b, t0, mine.group, len, a.N, Np, Cm);
     for (int64_t t = 0; t < len; t++) report[t] = a.dstates ? reported(a, t0 + t) : -1;
-    if (to_BC) std::fill(accB, accB + len * Np, vf{}), std::fill(accC, accC + len * Np, vf{});
     for (int64_t blk = blk0; blk < blk1; blk++) {
       load_steps(b, t0, len, blk);
       const vf *start = p.checkpoint(a, b, c, i, blk);
       for (int64_t n = 0; n < Np; n += S) {
-        to_BC ? recompute<true>(len, n, blk, start + n) : recompute<false>(len, n, blk, start + n);
-        if (through_state) to_BC ? reverse<true>(b, len, n, blk) : reverse<false>(b, len, n, blk);
+        if (!to_BC) states<NONE>(b, len, n, blk, start + n);
+        else if (blk == blk0) states<SET>(b, len, n, blk, start + n);
+        else states<ADD>(b, len, n, blk, start + n);
       }
       store_steps(b, t0, len, blk, (blk - blk0) * K + i * M);
     }
-    if (!to_BC) return;
-    for (int64_t t = 0; t < len; t++)
-      for (int64_t n = 0; n < a.N; n++) {
-        int64_t to = (((mine.share * a.B + b) * a.L + t0 + t) * a.G + mine.group) * a.N + n;
-        if (dBpart) dBpart[to] = hsum(accB[t * Np + n]);
-        if (dCpart) dCpart[to] = hsum(accC[t * Np + n]);
-      }
+    if (dBpart) write_sums(accB, Bm, dBpart, b, t0, len);
+    if (dCpart) write_sums(accC, Cm, dCpart, b, t0, len);
+  }
+
+  // Sums over the lanes of `of` to a share's rows of dB or dC. `sums` takes them on the way.
+  void write_sums(const vf *of, float *sums, float *part, int64_t b, int64_t t0, int64_t len) {
+    for (int64_t i = 0; i < len * Np; i += W) hsums(of + i, sums + i);  // the last ones with whatever lies behind
+    for (int64_t t = 0; t < len; t++) {
+      float *row = part + (((mine.share * a.B + b) * a.L + t0 + t) * a.G + mine.group) * a.N;
+      for (int64_t n = 0; n < a.N; n += S) std::memcpy(row + n, sums + n * len + t * S, std::min<int64_t>(S, a.N - n) * 4);
+    }
+  }
+
+  // The first block of a share sets the sums for dB and dC, the others add to them.
+  enum Sums { NONE, SET, ADD };
+  static void into(vf &sum, vf term, Sums how) { sum = how == ADD ? sum + term : term; }
+
+  template <Sums BC>
+  void states(int64_t b, int64_t len, int64_t n, int64_t blk, const vf *start) {
+    recompute<BC>(len, n, blk, start);
+    if (through_state) reverse<BC>(b, len, n, blk);
   }
 
   void load_steps(int64_t b, int64_t t0, int64_t len, int64_t blk) {
@@ -220,15 +237,15 @@ struct BackwardTask {
   }
 
   // States n .. n + S - 1 over a stretch, from its checkpoint; on the way the sums that need the state only.
-  template <bool BC>
+  template <Sums BC>
   void recompute(int64_t len, int64_t n, int64_t blk, const vf *start) {
     const vf *A2 = p.A2.p + blk * Np + n, *const dt = this->dt, *const dtx = this->dtx, *const ds = this->ds;
     const float *Bt = Bm + n, *Ct = Cm + n;
-    vf *decay = as, *next = hs, *const s = this->s, *sumC = accC + n;
+    vf *decay = as, *next = hs, *const s = this->s, *sumC = accC + n * len;
     const int64_t Np = this->Np;
     vf h[S], An[S];
     for (int i = 0; i < S; i++) h[i] = next[i] = start[i], An[i] = A2[i];
-    for (int64_t t = 0; t < len; t++, Bt += Np, Ct += Np, sumC += Np, decay += S) {
+    for (int64_t t = 0; t < len; t++, Bt += Np, Ct += Np, sumC += S, decay += S) {
       const vf dtt = dt[t], dtxt = dtx[t], dst = ds[t];
       next += S;
       vf acc = s[t];
@@ -238,26 +255,26 @@ struct BackwardTask {
         h[i] = e * h[i] + dtxt * Bt[i];
         next[i] = h[i];
         acc += h[i] * Ct[i];
-        if (BC) sumC[i] += h[i] * dst;
+        if (BC) into(sumC[i], h[i] * dst, BC);
       }
       s[t] = acc;
     }
   }
 
   // g = d loss / d h_t, carried against time.
-  template <bool BC>
+  template <Sums BC>
   void reverse(int64_t b, int64_t len, int64_t n, int64_t blk) {
     const int64_t d = p.first(blk), lanes = PLAIN ? W : p.lanes(blk);
     const vf *A2 = p.A2.p + blk * Np + n, *const dt = this->dt, *const dtx = this->dtx, *const ds = this->ds;
     const int64_t Np = this->Np, *const report = this->report.data();
     const float *Bt = Bm + len * Np + n, *Ct = Cm + len * Np + n;
     const vf *decays = as + len * S, *before = hs + len * S;
-    vf *const q = this->q, *const w = this->w, *sumB = accB + len * Np + n;
+    vf *const q = this->q, *const w = this->w, *sumB = accB + n * len + len * S;
     vf *carried = carry + (blk - blk0) * Np + n, *to_A = dA + (blk - blk0) * Np + n;
     vf g[S], An[S], sumA[S];
     for (int i = 0; i < S; i++) g[i] = carried[i], An[i] = A2[i], sumA[i] = to_A[i];
     for (int64_t t = len - 1; t >= 0; t--) {
-      Bt -= Np, Ct -= Np, sumB -= Np, decays -= S, before -= S;
+      Bt -= Np, Ct -= Np, sumB -= S, decays -= S, before -= S;
       const vf dtt = dt[t], dtxt = dtx[t], dst = ds[t];
       if (!PLAIN && report[t] >= 0) {
         vf extra[S] = {};
@@ -267,7 +284,7 @@ struct BackwardTask {
       vf qt = q[t], wt = w[t];
       for (int i = 0; i < S; i++) {
         g[i] += Ct[i] * dst;
-        if (BC) sumB[i] += g[i] * dtxt;
+        if (BC) into(sumB[i], g[i] * dtxt, BC);
         qt += g[i] * Bt[i];
         g[i] *= decays[i];
         vf decay = g[i] * before[i];  // d loss / d (dt A)

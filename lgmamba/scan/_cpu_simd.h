@@ -75,6 +75,33 @@ static inline float hsum(vf v) {  // halving tree: a fixed order
   return a[0];
 }
 
+// to[i] = hsum(v[i]) for W vectors, to the bit: halves of two vectors are added at once, then quarters of four, and so on.
+static inline void hsums(const vf *v, float *to) {
+#if defined(__AVX512F__)
+  __m512 half[8], quarter[4], pair[2];
+  for (int i = 0; i < 8; i++) {  // in such an order that the sums come out in theirs
+    const __m512 a = (__m512)v[(8 * i) % 16 + i / 2], b = (__m512)v[(8 * i) % 16 + 4 + i / 2];
+    half[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  }
+  for (int i = 0; i < 4; i++)
+    quarter[i] = _mm512_add_ps(_mm512_shuffle_f32x4(half[2 * i], half[2 * i + 1], 0x88), _mm512_shuffle_f32x4(half[2 * i], half[2 * i + 1], 0xdd));
+  for (int i = 0; i < 2; i++)
+    pair[i] = _mm512_add_ps(_mm512_shuffle_ps(quarter[2 * i], quarter[2 * i + 1], 0x44), _mm512_shuffle_ps(quarter[2 * i], quarter[2 * i + 1], 0xee));
+  _mm512_storeu_ps(to, _mm512_add_ps(_mm512_shuffle_ps(pair[0], pair[1], 0x88), _mm512_shuffle_ps(pair[0], pair[1], 0xdd)));
+#elif defined(__AVX__)
+  __m256 half[4], pair[2];
+  for (int i = 0; i < 4; i++) {
+    const __m256 a = (__m256)v[i], b = (__m256)v[4 + i];
+    half[i] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  }
+  for (int i = 0; i < 2; i++)
+    pair[i] = _mm256_add_ps(_mm256_shuffle_ps(half[2 * i], half[2 * i + 1], 0x44), _mm256_shuffle_ps(half[2 * i], half[2 * i + 1], 0xee));
+  _mm256_storeu_ps(to, _mm256_add_ps(_mm256_shuffle_ps(pair[0], pair[1], 0x88), _mm256_shuffle_ps(pair[0], pair[1], 0xdd)));
+#else
+  for (int i = 0; i < W; i++) to[i] = hsum(v[i]);
+#endif
+}
+
 // 2^p; exactly 1 at p = 0, so that dt = 0 leaves the state as it was. |p| > 126 saturates. Relative error < 1.5e-7:
 // p = n + r, |r| <= 1/2, a minimax polynomial in r with its constant fixed at 1, and n added to the exponent's bits.
 static inline vf exp2v(vf p) {

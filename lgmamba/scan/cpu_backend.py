@@ -22,7 +22,7 @@ from lgmamba.scan.cpu_operator import register_operator
 CHUNK_STATES, MIN_CHUNK, MAX_CHUNK = 1024, 16, 64
 """Steps that the kernel reads and sums together: `CHUNK_STATES // N` within the bounds (measured; caches)."""
 
-STRETCH = 32
+STRETCH = 16
 """Steps between the states kept for the backward pass, which recomputes as many in the L1 cache (measured); where a chunk
 is no multiple of it, a chunk's."""
 
