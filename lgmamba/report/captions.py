@@ -222,7 +222,10 @@ UNMAPPED_TEXTS = {
 """Where they differ for a study without retention maps of its runs."""
 
 
-TOLD = "A length-adaptive run is told the true length of each sequence."
+TOLD = "Length-adaptive runs are told each sequence's true length{controls}."
+TOLD_L0 = "Length-adaptive runs are told L0{controls}."
+CONTROLS = {"shuffled": ", shuffled controls L0", "constant": ", constant controls their constant"}
+"""What is told instead, by what a run was told in training."""
 
 REGRET = "Stars (black: of several lines): the same model trained at that length alone; a line's distance below is its regret."
 
@@ -278,16 +281,18 @@ def captions(
     drawn = drawn or {}
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
     metric = params.task.METRICS[0]
-    adaptive = any(run.model.adaptive for run in params.runs_by_name().values())
+    adaptive = {run.model.adaptive.told for run in params.runs_by_name().values() if run.model.adaptive is not None}
     context: dict[str, object] = {
         "regret": REGRET if regret else "",
-        "told": TOLD if adaptive else "",
-        "told_L0": "A length-adaptive run is told L0." if adaptive else "",
+        "told": TOLD.format(controls="".join(words for told, words in CONTROLS.items() if told in adaptive))
+        if adaptive
+        else "",
+        "told_L0": TOLD_L0.format(controls=CONTROLS["constant"] if "constant" in adaptive else "") if adaptive else "",
         "Lines": "One training"
         if one_seed
         else f"Line: mean over {sample.counted('seed')}; band: lowest to highest seed",
         "definition": metric.definition,
-        "level": metric.label if metric.label.isupper() else metric.label.lower(),
+        "level": metric.in_words,
         "Level": metric.label,
         "percent": f"{100 * params.claims.level:g} %",
         "sample": sample,
