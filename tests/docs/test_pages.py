@@ -9,6 +9,7 @@ import pytest
 import typer
 import yaml
 
+from lgmamba.analysis import FIGURE_CONDITIONS, FRAME_CONDITIONS
 from lgmamba.cli import app
 from lgmamba.config.study import Params
 
@@ -161,6 +162,15 @@ def test_commands_and_their_options_exist(path):
 def test_the_readme_comes_to_the_point():
     before = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Run it your way")[0]
     assert len(before.split()) <= 1200
+
+
+@pytest.mark.parametrize("path", PAGES[:-1], ids=name_of)  # the changelog names what was
+def test_files_of_frames_that_are_named_exist(path):
+    named = set(re.findall(r"[`/]([a-z_]+)\.parquet", path.read_text(encoding="utf-8")))
+    written = {*FRAME_CONDITIONS, *(f"figure_{name}" for name in FIGURE_CONDITIONS)}
+    written |= {found.stem for found in ROOT.glob("reports/*/frames/*.parquet")}
+    own = {"steps", "asked", "train", "test"}  # of one run, and of images that one brings
+    assert named - written - own == set()
 
 
 def test_the_readme_says_of_remedies_what_its_table_has():
