@@ -43,7 +43,11 @@ def contrast_context(
     unit_of = {name: units if isinstance(units, str) else units[name] for name in contrasts["name"]}
     rows = [
         row
-        | {"claim": plain_text(row["claim"]), "sentence": sentence(row, unit_of[row["name"]])}
+        | {"claim": plain_text(row["claim"])}
+        | {
+            side: row[side].replace(" at to L0", " up to L0") for side in ("of", "minus")
+        }  # kept frames have the key's words
+        | {"sentence": sentence(row, unit_of[row["name"]])}
         | ({} if isinstance(units, str) or unit_of[row["name"]] == "dB" else {"unit": unit_of[row["name"]]})
         for row in contrasts.to_dicts()
     ]

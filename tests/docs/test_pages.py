@@ -173,6 +173,19 @@ def test_files_of_frames_that_are_named_exist(path):
     assert named - written - own == set()
 
 
+def headless(text: str) -> list[str]:
+    """Rows of tables that follow no head, which are shown as text full of strokes."""
+    lines = ["", *links.FENCE.sub("", text).splitlines(), ""]
+    begins = [k for k, line in enumerate(lines) if line.startswith("|") and not lines[k - 1].startswith("|")]
+    return [lines[k] for k in begins if not re.fullmatch(r"\|[ :|-]+\|", lines[k + 1].strip())]
+
+
+def test_every_row_of_a_table_stands_under_a_head():
+    pages = [*PAGES, *ROOT.glob("reports/*/*.md"), *ROOT.glob("reports/benchmarks/**/*.md")]
+    assert {name_of(path): rows for path in pages if (rows := headless(path.read_text(encoding="utf-8")))} == {}
+    assert headless("| a |\n| --- |\n| 1 |\n\n| 2 |\n") == ["| 2 |"]
+
+
 def test_the_readme_says_of_remedies_what_its_table_has():
     text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Which remedy helps where")[2]
     words, _, table = text.partition("<!-- generated:matrix_signs -->\n")

@@ -76,8 +76,8 @@ NAMED = {  # where classes are named, the same of accuracy
     "budget": {"Accuracy at T (%)", "Difference at T (pp)", "Accuracy(2 L0) \u2212 Accuracy(L0) (pp)"},
     "forms": {"Minus the generalist (pp); red: the specialist", "Minus its Accuracy at L0 (pp)"},
     "degradation": {"Accuracy(T) \u2212 Accuracy(L0) (pp)"},
-    "remedies": {"Accuracy (%)", "Accuracy at 25 L0 minus Accuracy at L0 (pp)"},
-    "training": {"Validation Accuracy (%)"},
+    "remedies": {"Accuracy (%)", "Accuracy at 25 L0 minus accuracy at L0 (pp)"},
+    "training": {"Validation accuracy (%)"},
 }
 LEVELS = ("psnr", "value", "lead", "gain", "beside", "delta", "ahead", "change")
 BANDS = [f"{name}{end}" for name in LEVELS for end in ("", "_lo", "_hi")] + ["lo", "hi", "seeds_lo", "seeds_hi"]
