@@ -103,7 +103,8 @@ TEXTS = {
         PSNR at sequence length T minus PSNR at the run's own training length, for every sequence mixer; grey line: what lies right of it is
         beyond training. Mean over {seeds}; {sample}.""",
     "remedies": """
-        Above: PSNR against T / L0 of the best remedy of each of the best kinds (colours), of the model as it is and of controls (black);
+        Above: PSNR against T / L0 of the best remedy of each of the best kinds (colours; forms: second page), of the model as it is and of
+        controls (black);
         faint: all other remedies; bands: lowest to highest of {seeds}. Below: PSNR at the longest T minus PSNR at L0, the best remedies
         first (dots), then the model as it is and controls (squares); lines: {percent} intervals over trainings. Right of zero a
         method gains from what arrives after L0. Measured on {tried}.""",
@@ -160,7 +161,8 @@ PLAIN_TEXTS = {
         Dots: one bare S6 layer, mean over {seeds}; bars: lowest to highest. Lines: the closed form of its error, as it is, with steps
         slower by T / L0 beyond L0, and of the mean over windows of L0 steps. Measured on {sample}.""",
     "remedies": """
-        Above: {level} against T / L0 of the best remedy of each of the best kinds (colours), of the model as it is and of controls (black);
+        Above: {level} against T / L0 of the best remedy of each of the best kinds (colours; forms: second page), of the model as it is and of
+        controls (black);
         faint: all other remedies; bands: lowest to highest of {seeds}. Below: {level} at the longest T minus {level} at L0, the best
         remedies first (dots), then the model as it is and controls (squares); lines: {percent} intervals over trainings. Right of
         zero a method gains from what arrives after L0. Measured on {tried}.""",
@@ -198,7 +200,8 @@ CLASS_TEXTS = {
         PSNR, and below it accuracy, at sequence length T minus that at the run's own training length, for every sequence mixer; grey line:
         what lies right of it is beyond training. Mean over {seeds}; {sample}.""",
     "remedies": """
-        Above: PSNR, and below it accuracy, against T / L0 of the best remedy of each of the best kinds (colours; by PSNR), of the model as
+        Above: PSNR, and below it accuracy, against T / L0 of the best remedy of each of the best kinds (colours; by PSNR; forms: second page), of the
+        model as
         it is and of controls (black); faint: all other remedies; bands: lowest to highest of {seeds}. Lowest rows: PSNR and accuracy at the
         longest T minus those at L0, the best remedies first (dots; by PSNR), then the model as it is and controls (squares); lines: {percent}
         intervals over trainings. Right of zero a method gains from what arrives after L0. Measured on {tried}.""",
