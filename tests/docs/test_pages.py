@@ -190,13 +190,15 @@ def test_the_readme_says_of_remedies_what_its_table_has():
     text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Which remedy helps where")[2]
     words, _, table = text.partition("<!-- generated:matrix_signs -->\n")
     said = " ".join(words.split())
-    lines = [line.strip("| ").split("|") for line in table.partition("\n\n")[0].splitlines()]
-    head = ["", *re.findall(r"reports/(\w+)/report.md", table.partition("\n")[0])]
-    rows = [[cell.strip() for cell in line] for line in lines[2:]]
+    head, _, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table.partition("\n\n")[0].splitlines()
+    )
     better = {
-        study: [row[0] for row in rows if row[k] == "+"]
-        for k, study in enumerate(head)
-        if any(row[k] == "+" for row in rows)
+        re.search(r"reports/(\w+)/", row[0])[1]: [
+            name for name, sign in zip(head[1:], row[1:], strict=True) if sign == "+"
+        ]
+        for row in rows
+        if "+" in row
     }
     four = ["step sizes × L0/T", "MambaExtend", "Mamba Modulation", "assembly from windows"]
     assert better["in_context"] == four
