@@ -167,7 +167,9 @@ def test_the_readme_comes_to_the_point():
 def test_the_first_page_of_the_site_is_not_the_readme(monkeypatch):
     """Pages may link to the README, which then comes along; MkDocs calls every README the first page."""
     config = pytest.importorskip("mkdocs.config").load_config(str(ROOT / "mkdocs.yml"), plugins=[])
-    monkeypatch.setattr(config.plugins, "_current_plugin", None, raising=False)  # which MkDocs sets while it calls hooks
+    monkeypatch.setattr(
+        config.plugins, "_current_plugin", None, raising=False
+    )  # which MkDocs sets while it calls hooks
     monkeypatch.syspath_prepend(str(ROOT / "docs/build"))
     page = __import__("hooks").page_of(config, "README.md", "text")
     assert (page.dest_uri, page.url) == ("README.html", "README.html")
