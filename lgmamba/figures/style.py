@@ -191,7 +191,7 @@ def panel_title(ax: Axes, title: str, detail: str, share: float = 0.8) -> None:
     detail = broken(detail, room, DETAIL, ", ")
     ax.set_title(broken(title, room, RC["axes.titlesize"]), loc="left", pad=13 + 9 * detail.count("\n"))
     # in points: of a tall panel a share of its height would reach into the title
-    above = {"xycoords": "axes fraction", "xytext": (0, 2.5), "textcoords": "offset points"}
+    above: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 2.5), "textcoords": "offset points"}
     ax.annotate(detail, (0, 1), **above, ha="left", va="bottom", fontsize=DETAIL, color="0.3")
 
 
