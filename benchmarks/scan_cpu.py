@@ -36,6 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lgmamba.figures.style import MARKERS, palette
 from lgmamba.scan import cpu_backend, cpu_build, selective_scan
 
 
@@ -471,12 +472,11 @@ def figure(rows: list[dict], path: Path) -> None:
     fig, ax = plt.subplots(figsize=(7.4, 3.8), layout="constrained")
     rows = [r for r in rows if r["mode"] == "forward + backward" and r["L"] in LENGTHS]
     for i, name in enumerate(name for name in IMPLEMENTATIONS if " " not in name):
+        look = {"color": palette()[i], "marker": MARKERS[i], "ms": 3}
         for threads, style in zip(THREADS, ("--", "-"), strict=True):
             mine = [r for r in rows if r["implementation"] == name and r["threads"] == threads]
             label = f"{name}, {threads} threads" if threads > 1 else None
-            ax.plot(
-                [r["L"] for r in mine], [r["median_ms"] for r in mine], style, c=f"C{i}", marker="o", ms=3, label=label
-            )
+            ax.plot([r["L"] for r in mine], [r["median_ms"] for r in mine], style, **look, label=label)
     floor = [r for r in rows if r["implementation"] == "cpu" and r["threads"] == max(THREADS)]
     ax.plot(
         [r["L"] for r in floor], [r["floor_ms"] for r in floor], ":", c="black", label=f"floor, {max(THREADS)} threads"
@@ -510,7 +510,11 @@ def main() -> None:
     parser.add_argument(
         "--patience", type=float, default=patience_s, help="longest wait for a quiet machine, in seconds"
     )
+    parser.add_argument("--draw", action="store_true", help="draw scan_cpu.png from the JSON that is there")
     args = parser.parse_args()
+    if args.draw:
+        figure(json.loads((args.out / "scan_cpu.json").read_text())["rows"], args.out / "scan_cpu.png")
+        return
     patience_s = args.patience
     before = multiply_rates()
     # from the largest on: the C library keeps memory for later calls only once it has been given larger pieces back

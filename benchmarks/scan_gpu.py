@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lgmamba.figures.style import palette
 from lgmamba.scan import selective_scan
 from lgmamba.scan.cuda_conv import causal_conv1d_silu
 from lgmamba.scan.cuda_loader import Kernel, multiprocessors
@@ -338,8 +339,10 @@ def figure(rows: list[dict], path: Path) -> None:
     fig, axes = plt.subplots(1, 2, figsize=(9, 5.2), layout="constrained", sharey=True)
     place = range(len(rows))
     for ax, mode, short in zip(axes, MODES, FLOOR_GOALS, strict=True):
-        for shift, name, label in ((-0.2, "upstream", "mamba_ssm"), (0.2, "ours", "ours")):
-            ax.barh([p + shift for p in place], [r[f"{name}_{short}_ms"] for r in rows], 0.38, label=label)
+        sides = ((-0.2, "upstream", "mamba_ssm"), (0.2, "ours", "ours"))
+        for (shift, name, label), colour in zip(sides, palette(), strict=False):
+            times = [r[f"{name}_{short}_ms"] for r in rows]
+            ax.barh([p + shift for p in place], times, 0.38, label=label, color=colour)
         ends = {"ymin": [p - 0.42 for p in place], "ymax": [p + 0.42 for p in place]}
         ax.vlines([r[f"floor_{short}_ms"] for r in rows], **ends, color="black", lw=1, label="floor")
         ax.set(xscale="log", title=mode.capitalize(), xlabel="Time per call (ms)")
@@ -354,7 +357,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks"))
     parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--draw", action="store_true", help="draw scan_gpu.png from the JSON that is there")
     args = parser.parse_args()
+    if args.draw:
+        figure(json.loads((args.out / "scan_gpu.json").read_text())["scan"], args.out / "scan_gpu.png")
+        return
     ceilings = measure_ceilings()
     result = {"hardware": hardware(ceilings), "rounds": args.rounds, "scan": [], "conv": []}
     for kind, shapes, measured in (("scan", SHAPES, measure_scan), ("conv", CONV_SHAPES, measure_conv)):

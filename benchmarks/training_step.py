@@ -25,6 +25,7 @@ import torch
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import load_params
 from lgmamba.data.dataset import in_memory
+from lgmamba.figures.style import palette
 from lgmamba.files import to_json, write_atomic
 from lgmamba.provenance import versions
 from lgmamba.scan import available_backends
@@ -159,12 +160,13 @@ def draw(result: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     rows = result["rows"]
+    colours = iter(palette())
     names = [f"{row['variant']}\n{row['ms']:.2f} ms, {row['ratio']:.2f} times" for row in rows]
     figure, axis = plt.subplots(figsize=(8, 0.7 * len(rows) + 1.2))
     left = [0.0] * len(rows)
     for kind in KINDS | {"everything else": ()}:
         widths = [row["profile_ms"][kind] for row in rows]
-        axis.barh(names, widths, left=left, label=kind)
+        axis.barh(names, widths, left=left, label=kind, color=next(colours), edgecolor="white", linewidth=0.4)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     idle = [max(0.0, row["ms"] - busy) for row, busy in zip(rows, left, strict=True)]
     axis.barh(names, idle, left=left, label="no kernel running", color="0.88")

@@ -67,6 +67,11 @@ class Metric:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
     @property
+    def in_words(self) -> str:
+        """The label within a sentence: accuracy, but PSNR."""
+        return self.label if self.label.isupper() else self.label.lower()
+
+    @property
     def difference_unit(self) -> str:
         """Of one level minus another: pp where levels are percentages."""
         return self.unit if self.points is None else self.points

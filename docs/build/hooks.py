@@ -44,10 +44,18 @@ def on_files(files: Files, config) -> Files:
     for path in links.carried(texts):
         source = links.ROOT / path
         if path.endswith(".md"):
-            files.append(File.generated(config, path, content=source.read_text(encoding="utf-8")))
+            files.append(page_of(config, path, source.read_text(encoding="utf-8")))
         else:
             files.append(File.generated(config, path, abs_src_path=str(source)))
     return files
+
+
+def page_of(config, path: str, text: str) -> File:
+    """A page of the repository outside docs/. MkDocs would make of the README the first page, which is docs/index.md."""
+    file = File.generated(config, path, content=text)
+    if file.name == "index":
+        file.name, file.dest_uri = "README", path.replace(".md", ".html")
+    return file
 
 
 def on_page_markdown(markdown: str, page, config, files: Files) -> str:

@@ -44,8 +44,9 @@ def _maps_runs(params: Params) -> bool:
 
 
 def _has_theory(params: Params) -> bool:
-    runs = params.runs_by_name().values()
-    return any(getattr(run.task, "body", None) == "s6" and run.task.lengths.kind == "fixed" for run in runs)
+    from lgmamba.analysis.families import is_bare
+
+    return any(is_bare(run) and run.task.lengths.kind == "fixed" for run in params.runs_by_name().values())
 
 
 def _tries_remedies(params: Params) -> bool:

@@ -28,6 +28,11 @@ def kind_of(run: RunConfig) -> str:
     return SPECIALIST if isinstance(run.task.lengths, Fixed) else GENERALIST
 
 
+def is_bare(run: RunConfig) -> bool:
+    """Whether it is one S6 layer alone, without blocks around it."""
+    return getattr(run.task, "body", None) == "s6"
+
+
 def describe_mixer(run: RunConfig) -> str:
     """The sequence mixer and its size, in a few words."""
     mixer = run.model.mixer

@@ -71,24 +71,36 @@ def fig_curves(frame: pl.DataFrame, style: Style) -> Figure:
             ax.set_ylabel(looks.metric.title)
     log2_axis(rows[0][0].xaxis, models["step"].to_list())
     if "regret" in frame.columns:
-        for ax, panel in zip(rows[0], panels, strict=True):
-            _draw_trained_to(ax, models.filter(pl.col("panel") == panel), models, style)
+        stars = [
+            level
+            for ax, panel in zip(rows[0], panels, strict=True)
+            for level in _draw_trained_to(ax, models.filter(pl.col("panel") == panel), models, style)
+        ]
+        low, high = rows[0][0].get_ylim()
+        room = 0.05 * (high - low)  # for the upper half of a star
+        rows[0][0].set_ylim(min([low, *(y - room for y in stars)]), max([high, *(y + room for y in stars)]))
     _baseline_legend(figure, frame, set(levels[1][0]["method"]) if len(levels) > 1 else set())
     return figure
 
 
-def _draw_trained_to(ax: Axes, here: pl.DataFrame, models: pl.DataFrame, style: Style) -> None:
+def _draw_trained_to(ax: Axes, here: pl.DataFrame, models: pl.DataFrame, style: Style) -> list[float]:
     """A star for each run trained at one length alone that lines of this panel are measured by: how far one is below it is its regret.
 
     Black where several lines are measured by it, else in the colour of the one that is. It stands where its own line is; where that
     is not drawn, where the regrets say.
+
+    Returns:
+        the levels of the stars.
     """
+    drawn = []
     levels = {(run, step): psnr for run, step, psnr in models.select("run", "step", "psnr").rows()}
     known = here.drop_nulls("regret").with_columns(there=pl.col("psnr") + pl.col("regret"))
     for (against, step), rows in known.group_by("against", "step", maintain_order=True):
         runs = rows["run"].to_list()
         look = TRAINED_TO if len(runs) > 1 else TRAINED_TO | {"color": style[runs[0]].colour} | EDGE
-        ax.plot(step, levels.get((against, step), mean(rows["there"])), **look)
+        drawn.append(levels.get((against, step), mean(rows["there"])))
+        ax.plot(step, drawn[-1], **look)
+    return drawn
 
 
 def _runs(models: pl.DataFrame, panel: str) -> list[str]:

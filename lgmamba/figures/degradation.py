@@ -11,15 +11,20 @@ from lgmamba.figures.levels import by_level
 from lgmamba.figures.style import (
     FAR,
     PANEL_TITLES,
+    RC,
     WIDTH,
     Look,
     Style,
     grid_of_axes,
+    inches,
     legend_below,
     legend_columns,
     log2_axis,
     rows_of_axes,
 )
+
+TALL = 2.0
+"""Inches: the longest label beside a panel that is written in one line."""
 
 
 def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
@@ -50,7 +55,10 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
             if row is rows[0]:
                 ax.set_title(PANEL_TITLES[panel], loc="left")
         for ax in row[::columns]:
-            ax.set_ylabel(looks.metric.change())
+            words = looks.metric.change()
+            ax.set_ylabel(
+                words if inches(words, RC["axes.labelsize"]) <= TALL else words.replace(" \u2212 ", "\n\u2212 ")
+            )
     log2_axis(rows[0][0].xaxis, frame["factor"].to_list())
     for ax, panel in zip(rows[-1], panels, strict=True):
         ax.set_xlabel("T / L0 (training lengths)")

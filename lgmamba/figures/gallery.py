@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from lgmamba.analysis.panel import Panel
 from lgmamba.figures.pictures import show
-from lgmamba.figures.style import BOUNDARY, WIDTH, Style
+from lgmamba.figures.style import BOUNDARY, WIDTH, Style, inches
 
 PITCH = 1.06  # from one tile to the next, tile widths
 BLOCK_GAP = 0.35  # between two images, tile widths
@@ -30,19 +30,21 @@ def fig_gallery(frame: pl.DataFrame, style: Style, panel: Panel) -> Figure:
     width, height = len(images) * block - BLOCK_GAP, len(rows) * down + 0.4
     tile = min((WIDTH - LABELS) / width, TALLEST / height)
     figure = Figure(figsize=(LABELS + width * tile, height * tile))
+    letters = 7 * min(
+        1.0, 0.8 * PITCH * tile / inches(f"{steps[-1]}", 7)
+    )  # of small tiles the longest steps would touch
     ax = figure.subplots()
     left = {(image, step): b * block + i * PITCH for b, image in enumerate(images) for i, step in enumerate(steps)}
     for image, step, row, run, psnr in frame.select("image", "step", "row", "run", "psnr").rows():
         x, y = left[image, step], rows.index(row) * down
         if run is None:
             show(ax, panel.target(image), panel.mask(step, image), at=(x, y))
-            ax.text(
-                x + 0.5, y - 0.1, f"t = {step}" if step == steps[0] else f"{step}", ha="center", va="bottom", fontsize=7
-            )
+            above = f"t = {step}" if step == steps[0] else f"{step}"
+            ax.text(x + 0.5, y - 0.1, above, ha="center", va="bottom", fontsize=letters)
         else:
             show(ax, panel.reconstruction(run, step, image), at=(x, y))
             corner = (x + 0.96, y + H / W - 0.04)
-            ax.text(*corner, f"{psnr:.0f}", ha="right", va="bottom", fontsize=4.5, bbox=NUMBER)
+            ax.text(*corner, f"{psnr:z.0f}".replace("-", "\u2212"), ha="right", va="bottom", fontsize=4.5, bbox=NUMBER)
     for position, row in enumerate(rows):
         words = style[row].label if row in style.looks else row
         ax.text(-0.12, position * down + H / W / 2, words, ha="right", va="center", fontsize=7)

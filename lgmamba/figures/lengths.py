@@ -8,6 +8,8 @@ from lgmamba.analysis.numbers import greatest, least
 from lgmamba.figures.style import Style, grid_of_axes, panel_title, shared_labels
 
 COLUMNS = 4
+NARROW = 128
+"""Longest length up to which bars stand apart; in wider panels each has an edge, without which it would vanish."""
 
 
 def fig_lengths(frame: pl.DataFrame, style: Style) -> Figure:
@@ -20,11 +22,13 @@ def fig_lengths(frame: pl.DataFrame, style: Style) -> Figure:
     titles = {law: (law[0].upper() + law[1:]).replace(", ", ",\n") for law in laws}  # mixtures: a line for each part
     height = 1.75 + 0.12 * max(title.count("\n") for title in titles.values())
     figure, axes = grid_of_axes(len(laws), COLUMNS, height, sharex=True, sharey=True)
+    edge = 0.0 if greatest(frame["length"]) <= NARROW else 0.8  # points; a bar of less than a dot of ink is not seen
     floor = 10 ** (-0.4) * least(frame["probability"])
     for ax, law in zip(axes, laws, strict=True):
         rows = frame.filter(pl.col("distribution") == law)
         runs = rows["runs"][0].split(",")
-        ax.bar(rows["length"], rows["probability"], width=0.8, color=style[runs[0]].colour, linewidth=0)
+        colour = style[runs[0]].colour
+        ax.bar(rows["length"], rows["probability"], width=0.8, color=colour, edgecolor=colour, linewidth=edge)
         ax.set_yscale("log")
         ax.yaxis.set_minor_locator(NullLocator())
         ax.set_ylim(floor, 2)

@@ -5,12 +5,16 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 
 from lgmamba.figures.levels import by_level
-from lgmamba.figures.style import FAR, PANEL_TITLES, WIDTH, Style
+from lgmamba.figures.style import FAR, PANEL_TITLES, RC, WIDTH, Style, inches
 
 LENGTH_RATIOS = (1 / 16, 1 / 4, 1 / 2, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 25.0, 32.0, 64.0)
 """Multiples of L0 shown, as far as they were read."""
 WHERE_ROOM = (16.0, 32.0)
 """Those left out where panels stand side by side: their numbers would touch."""
+CELL, BAR = 0.27, 1.0
+"""Inches: the narrowest cell whose number stands apart from the next; colour bar and gaps. Panels of narrower cells stand below one another."""
+FEW_ROWS = 6
+"""Beside fewer rows the words of the colour bar stand in two lines; one would be longer than the bar."""
 STRONG = 0.6
 """Share of the colour scale from which on numbers are white."""
 
@@ -22,23 +26,37 @@ def fig_mixers(frame: pl.DataFrame, style: Style) -> Figure:
     Args:
         frame: `analysis.mixers.mixer_frame`.
     """
-    left_out = WHERE_ROOM if frame["kind"].n_unique() > 1 else ()
-    ratios = [ratio for ratio in LENGTH_RATIOS if ratio not in left_out]
-    levels = by_level(frame.filter(pl.col("factor").is_in(ratios)), style)
-    most = [max(group["run"].n_unique() for _, group in here.group_by("kind")) for here, _ in levels]
-    heights = [0.9 + 0.21 * rows for rows in most]
+    fewer = frame.filter(pl.col("factor").is_in([ratio for ratio in LENGTH_RATIOS if ratio not in WHERE_ROOM]))
+    beside = frame["kind"].n_unique() > 1 and _fits(fewer, style)
+    levels = by_level(fewer if beside else frame.filter(pl.col("factor").is_in(LENGTH_RATIOS)), style)
+    rows = [[group["run"].n_unique() for _, group in here.group_by("kind")] for here, _ in levels]
+    heights = [0.9 + 0.21 * max(here) if beside else 0.7 * len(here) + 0.2 + 0.21 * sum(here) for here in rows]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(levels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, (shown, looks) in zip(parts, levels, strict=True):
-        _draw(part, shown, looks)
+        _draw(part, shown, looks, beside)
     return figure
 
 
-def _draw(part: SubFigure, shown: pl.DataFrame, style: Style) -> None:
+def _fits(shown: pl.DataFrame, style: Style) -> bool:
+    """Whether numbers and names of rows have room where all kinds stand side by side."""
+    names = [
+        max(inches(style[run].label, RC["ytick.labelsize"]) for run in group["run"].unique())
+        for _, group in shown.group_by("kind")
+    ]
+    cells = len(names) * shown["factor"].n_unique()
+    return (WIDTH - BAR - sum(names)) / cells >= CELL
+
+
+def _draw(part: SubFigure, shown: pl.DataFrame, style: Style, beside: bool) -> None:
     factors = sorted(shown["factor"].unique())
     panels = [kind for kind in PANEL_TITLES if kind in set(shown["kind"])]
     rows = {kind: shown.filter(kind=kind)["run"].unique(maintain_order=True).to_list() for kind in panels}
-    axes = part.subplots(1, len(panels), squeeze=False)[0]
+    if beside:
+        axes = part.subplots(1, len(panels), squeeze=False)[0]
+    else:
+        heights = [len(rows[kind]) for kind in panels]
+        axes = part.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     change = [*shown["change"].drop_nulls().to_list(), -1e-3, 1e-3]
     most = max(map(abs, change))
     norm = Normalize(-most, most)  # as much colour for what is gained as for what is lost
@@ -59,7 +77,10 @@ def _draw(part: SubFigure, shown: pl.DataFrame, style: Style) -> None:
         ax.tick_params(length=0)
         ax.set_title(PANEL_TITLES[kind], loc="left")
         ax.set_xlabel("T / L0 (training lengths)")
-    bar = part.colorbar(image, ax=axes, label=style.metric.change())
+    few = max(map(len, rows.values())) < FEW_ROWS and (beside or len(panels) == 1)
+    bar = part.colorbar(
+        image, ax=list(axes), label=style.metric.change().replace(" \u2212 ", "\n\u2212 " if few else " \u2212 ")
+    )
     bar.ax.set_ylim(min(change), max(change))
 
 

@@ -64,7 +64,7 @@ def fig_remedies(frame: pl.DataFrame, style: Style) -> Figure:
         above[0].set_ylabel(metric.title)
         below[0].set_yticks(range(len(names)), [_label(name) for name in names])
         below[0].set_ylim(len(names) - 0.5, -0.5)
-        words = f"{metric.label} at {far} minus {metric.label} at L0 ({metric.difference_unit})"
+        words = f"{metric.label} at {far} minus {metric.in_words} at L0 ({metric.difference_unit})"
         below[middle].set_xlabel(words, x=place)
     figure.legend(*_legend(axes[0]), loc="outside upper center", ncol=5, columnspacing=1.2, handlelength=2)
     return figure

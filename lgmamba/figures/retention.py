@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lgmamba.analysis.numbers import greatest, quantile
-from lgmamba.figures.style import SEQUENTIAL, Style, colour_bar, grid_of_axes, panel_title, shared_labels
+from lgmamba.figures.style import BESIDE_BAR, SEQUENTIAL, Style, colour_bar, grid_of_axes, panel_title, shared_labels
 from lgmamba.metrics import LEAST_MSE
 
 COLUMNS = 4
@@ -49,7 +49,7 @@ def draw_maps(maps: list[pl.DataFrame], titles: list[tuple[str, str]], columns: 
         boundary = _edges(rows)[rows["L0"][0]][1]
         ax.axvline(boundary, color="white", linewidth=1.8)
         ax.axvline(boundary, color="black", linewidth=1, linestyle=(0, (3, 2)))
-        panel_title(ax, *title)
+        panel_title(ax, *title, share=BESIDE_BAR)
     oldest = int(np.log2(1 + greatest(frame["age_high"])))
     octaves = int(np.log2(max(steps))) + 1
     ticks = range(0, octaves, 2 if octaves <= 9 else 4)

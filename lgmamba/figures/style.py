@@ -6,7 +6,7 @@ params.yaml; once its colours are used up they come again with another line and 
 
 import io
 import math
-import textwrap
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -61,7 +61,7 @@ PANEL_TITLES = {
     "specialist": "Specialists (one length)",
     "generalist": "Generalists (many lengths)",
     "several read-outs": "Read out at several steps",
-    "length-adaptive": "Length-adaptive (told the length)",
+    "length-adaptive": "Length-adaptive (told a length)",
 }
 
 RC: dict[str, Any] = {
@@ -109,8 +109,7 @@ class Style:
     def __init__(self, runs: list[str], task: TaskBase | None = None):
         self.metric = PIXELS if task is None else task.METRICS[0]
         self.steps = "patches" if task is None else task.STEPS
-        safe = sns.color_palette("colorblind")
-        colours = [safe[k] for k in COLOURS]
+        colours = palette()
         self.looks = {}
         for position, run in enumerate(runs):
             lap, colour = divmod(position, len(colours))
@@ -129,8 +128,16 @@ class Style:
         return self.looks[run]
 
 
-LETTER = 0.064
-"""Mean width of a title's letters, in inches."""
+DETAIL = 6.5
+"""Size of the small letters below a panel's title."""
+BESIDE_BAR = 0.68
+"""Of a figure's width, what its panels have beside a colour bar and labels that they share."""
+
+
+def palette() -> list[tuple[float, float, float]]:
+    """The colours that every reader tells apart, in their order."""
+    safe = sns.color_palette("colorblind")
+    return [safe[k] for k in COLOURS]
 
 
 def use_style() -> None:
@@ -171,14 +178,39 @@ def rows_of_axes(rows: int, columns: int, height: float) -> tuple[Figure, list[l
     return figure, [list(row) for row in axes]
 
 
-def panel_title(ax: Axes, title: str, detail: str) -> None:
-    """Title in two lines or more: what is drawn, broken where its panel ends, and in small grey letters a detail."""
+def panel_title(ax: Axes, title: str, detail: str, share: float = 0.8) -> None:
+    """Title in two lines or more: what is drawn, and in small grey letters a detail, both broken where their panel
+    ends, a detail after a comma.
+
+    Args:
+        share: of the figure's width, what panels have; the rest is for labels, gaps and a colour bar.
+    """
     figure, place = ax.get_figure(root=True), ax.get_subplotspec()
     assert figure is not None and place is not None  # an axis of `grid_of_axes`
-    room = int(0.8 * figure.get_figwidth() / place.get_gridspec().ncols / LETTER)
-    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, room)]
-    ax.set_title("\n".join(lines), loc="left", pad=12 + 10 * detail.count("\n"))
-    ax.text(0, 1.03, detail, transform=ax.transAxes, ha="left", va="bottom", fontsize=6.5, color="0.3")
+    room = share * figure.get_figwidth() / place.get_gridspec().ncols
+    detail = broken(detail, room, DETAIL, ", ")
+    ax.set_title(broken(title, room, RC["axes.titlesize"]), loc="left", pad=13 + 9 * detail.count("\n"))
+    # in points: of a tall panel a share of its height would reach into the title
+    above: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 2.5), "textcoords": "offset points"}
+    ax.annotate(detail, (0, 1), **above, ha="left", va="bottom", fontsize=DETAIL, color="0.3")
+
+
+def broken(text: str, room: float, size: float, after: str = " ") -> str:
+    """Text in lines that are no wider than so many inches, broken after what is named; parts that are wider stay whole."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        lines.append("")
+        for part in re.split(f"(?<={after})", line):
+            if lines[-1] and inches((lines[-1] + part).rstrip(), size) > room:
+                lines.append("")
+            lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def inches(text: str, size: float) -> float:
+    """Width of one line in the letters of figures."""
+    font = FontProperties(family=RC["font.sans-serif"], size=size)
+    return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
 
 
 HANDLE = 0.28
@@ -187,8 +219,7 @@ HANDLE = 0.28
 
 def legend_columns(labels: list[str], room: float) -> int:
     """Columns of a legend below its panel, at most four: as many as fit into so many inches, so that no legend runs into the next."""
-    font = FontProperties(family=RC["font.sans-serif"], size=RC["legend.fontsize"])
-    widths = [text_to_path.get_text_width_height_descent(label, font, False)[0] / 72 for label in labels]
+    widths = [inches(label, RC["legend.fontsize"]) for label in labels]
     for columns in (4, 3, 2):
         rows = math.ceil(len(widths) / columns)  # filled from top to bottom
         filled = [widths[first : first + rows] for first in range(0, len(widths), rows)]

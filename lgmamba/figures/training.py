@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from lgmamba.analysis.numbers import greatest
 from lgmamba.figures.levels import by_level
-from lgmamba.figures.style import SEQUENTIAL, WIDTH, Style, colour_bar, grid_in, panel_title, shared_labels
+from lgmamba.figures.style import BESIDE_BAR, SEQUENTIAL, WIDTH, Style, colour_bar, grid_in, panel_title, shared_labels
 
 COLUMNS = 4
 
@@ -43,10 +43,11 @@ def _draw(part: SubFigure, frame: pl.DataFrame, style: Style) -> None:
             ax.fill_between(line["step"], line["psnr_lo"], line["psnr_hi"], color=colour, alpha=0.25, linewidth=0)
             alone = "o" if len(line) == 1 else None  # a line of one point would not be seen
             ax.plot(line["step"], line["psnr"], color=colour, linewidth=1.1, marker=alone, markersize=3)
-        panel_title(ax, style[run].label, f"L0 = {rows['L0'][0]}")
+        panel_title(ax, style[run].label, f"L0 = {rows['L0'][0]}", BESIDE_BAR)
         ax.spines[["top", "right"]].set_visible(False)
         ax.locator_params(axis="x", nbins=4)
-    shared_labels(part, "Optimiser step", f"Validation {style.metric.title}")
+    metric = style.metric
+    shared_labels(part, "Optimiser step", f"Validation {metric.title.replace(metric.label, metric.in_words)}")
     shown = sorted(frame["length"].unique().to_list())
     scale = ScalarMappable(Normalize(0, highest / 0.92), SEQUENTIAL)
     bar = colour_bar(part, axes, scale, f"Sequence length ({style.steps})", ticks=np.log2(shown))

@@ -27,10 +27,12 @@ from lgmamba.report import wording
 from lgmamba.report.context import gather, headline, metrics
 
 TEMPLATES = Path(__file__).parent / "templates"
-PAGES = {"report": "{title}", "details": "{title}: tables and methods"}
+PAGES = {"report": "{title}", "details": "Tables and methods: {title}"}
 """Page -> its title in the browser: the answer, and everything behind it."""
 FEW_COLUMNS = 6
 """Columns up to which intervals in a table are not broken in two lines."""
+MANY_COLUMNS = 9
+"""Columns from which on a table is wider than the text."""
 WRITTEN = (
     *(f"{page}.{suffix}" for page in PAGES for suffix in ("md", "html")),
     "explorer.html",
@@ -154,9 +156,9 @@ def render(template: str, context: dict[str, Any], **more: Any) -> str:
 def html_page(text: str, title: str) -> str:
     """Markdown -> one HTML page that asks for nothing from outside."""
     body = markdown.markdown(text, extensions=["tables", "md_in_html", "toc", "fenced_code", "sane_lists"])
-    body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
     body = re.sub(rf"<td>({'|'.join(VERDICTS)})(?=</td>| \(\d)", _badge, body)
-    body = _whole_intervals(body)
+    parts = re.split("(<table>.*?</table>)", body, flags=re.DOTALL)
+    body = "".join(_table(part) if part.startswith("<table>") else _whole_intervals(part) for part in parts)
     css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, autoescape=True
@@ -164,13 +166,19 @@ def html_page(text: str, title: str) -> str:
     return environment.get_template("page.html.jinja").render(body=Markup(body), title=title, css=Markup(css))
 
 
-def _whole_intervals(body: str) -> str:
-    """Intervals that are not broken in two lines; but in tables of many columns, which have no room to spare."""
-    parts = re.split(r'(<div class="table">.*?</div>)', body, flags=re.DOTALL)
-    unbroken = r"(?<=\[)([\u2212+]?[\d.]+), (?=[\u2212+]?[\d.]+\])"
-    return "".join(
-        part if part.count("</th>") > FEW_COLUMNS else re.sub(unbroken, "\\1,\u00a0", part) for part in parts
-    )
+def _table(table: str) -> str:
+    """A table in its box, with names that may be broken after an underscore; one of many columns has the page's full width. Intervals
+    stay whole but where there are more than few columns, which have no room to spare.
+    """
+    columns = table.count("</th>")
+    text = table if columns > FEW_COLUMNS else _whole_intervals(table)
+    text = re.sub(r"(?<=\w)_(?=\w)(?![^<>]*>)", "_<wbr>", text)  # not within tags
+    return f'<div class="table{" wide" if columns >= MANY_COLUMNS else ""}">{text}</div>'
+
+
+def _whole_intervals(text: str) -> str:
+    """Intervals that are not broken in two lines."""
+    return re.sub(r"(?<=\[)([\u2212+]?[\d.]+), (?=[\u2212+]?[\d.]+\])", "\\1,\u00a0", text)
 
 
 def _badge(match: re.Match[str]) -> str:

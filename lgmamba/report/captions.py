@@ -103,7 +103,8 @@ TEXTS = {
         PSNR at sequence length T minus PSNR at the run's own training length, for every sequence mixer; grey line: what lies right of it is
         beyond training. Mean over {seeds}; {sample}.""",
     "remedies": """
-        Above: PSNR against T / L0 of the best remedy of each of the best kinds (colours), of the model as it is and of controls (black);
+        Above: PSNR against T / L0 of the best remedy of each of the best kinds (colours; forms: second page), of the model as it is and of
+        controls (black);
         faint: all other remedies; bands: lowest to highest of {seeds}. Below: PSNR at the longest T minus PSNR at L0, the best remedies
         first (dots), then the model as it is and controls (squares); lines: {percent} intervals over trainings. Right of zero a
         method gains from what arrives after L0. Measured on {tried}.""",
@@ -160,7 +161,8 @@ PLAIN_TEXTS = {
         Dots: one bare S6 layer, mean over {seeds}; bars: lowest to highest. Lines: the closed form of its error, as it is, with steps
         slower by T / L0 beyond L0, and of the mean over windows of L0 steps. Measured on {sample}.""",
     "remedies": """
-        Above: {level} against T / L0 of the best remedy of each of the best kinds (colours), of the model as it is and of controls (black);
+        Above: {level} against T / L0 of the best remedy of each of the best kinds (colours; forms: second page), of the model as it is and of
+        controls (black);
         faint: all other remedies; bands: lowest to highest of {seeds}. Below: {level} at the longest T minus {level} at L0, the best
         remedies first (dots), then the model as it is and controls (squares); lines: {percent} intervals over trainings. Right of
         zero a method gains from what arrives after L0. Measured on {tried}.""",
@@ -198,7 +200,8 @@ CLASS_TEXTS = {
         PSNR, and below it accuracy, at sequence length T minus that at the run's own training length, for every sequence mixer; grey line:
         what lies right of it is beyond training. Mean over {seeds}; {sample}.""",
     "remedies": """
-        Above: PSNR, and below it accuracy, against T / L0 of the best remedy of each of the best kinds (colours; by PSNR), of the model as
+        Above: PSNR, and below it accuracy, against T / L0 of the best remedy of each of the best kinds (colours; by PSNR; forms: second page), of the
+        model as
         it is and of controls (black); faint: all other remedies; bands: lowest to highest of {seeds}. Lowest rows: PSNR and accuracy at the
         longest T minus those at L0, the best remedies first (dots; by PSNR), then the model as it is and controls (squares); lines: {percent}
         intervals over trainings. Right of zero a method gains from what arrives after L0. Measured on {tried}.""",
@@ -222,7 +225,10 @@ UNMAPPED_TEXTS = {
 """Where they differ for a study without retention maps of its runs."""
 
 
-TOLD = "A length-adaptive run is told the true length of each sequence."
+TOLD = "Length-adaptive runs are told each sequence's true length{controls}."
+TOLD_L0 = "Length-adaptive runs are told L0{controls}."
+CONTROLS = {"shuffled": ", shuffled controls L0", "constant": ", constant controls their constant"}
+"""What is told instead, by what a run was told in training."""
 
 REGRET = "Stars (black: of several lines): the same model trained at that length alone; a line's distance below is its regret."
 
@@ -278,16 +284,18 @@ def captions(
     drawn = drawn or {}
     one_seed, alone = sample.seeds == (1, 1), len(exemplary_runs(params)) == 1
     metric = params.task.METRICS[0]
-    adaptive = any(run.model.adaptive for run in params.runs_by_name().values())
+    adaptive = {run.model.adaptive.told for run in params.runs_by_name().values() if run.model.adaptive is not None}
     context: dict[str, object] = {
         "regret": REGRET if regret else "",
-        "told": TOLD if adaptive else "",
-        "told_L0": "A length-adaptive run is told L0." if adaptive else "",
+        "told": TOLD.format(controls="".join(words for told, words in CONTROLS.items() if told in adaptive))
+        if adaptive
+        else "",
+        "told_L0": TOLD_L0.format(controls=CONTROLS["constant"] if "constant" in adaptive else "") if adaptive else "",
         "Lines": "One training"
         if one_seed
         else f"Line: mean over {sample.counted('seed')}; band: lowest to highest seed",
         "definition": metric.definition,
-        "level": metric.label if metric.label.isupper() else metric.label.lower(),
+        "level": metric.in_words,
         "Level": metric.label,
         "percent": f"{100 * params.claims.level:g} %",
         "sample": sample,

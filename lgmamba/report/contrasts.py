@@ -9,6 +9,8 @@ import polars as pl
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, POWER, SAME, SHOWN, SMALL, UNDECIDED, UNTESTABLE, VERDICTS
 from lgmamba.report.wording import DIGITS, effect, interval, listed, number, plain_text, plural, probability
 
+UP_TO_L0 = (" at to L0", " up to L0")
+"""What kept frames say of a side whose lengths are `to L0`, the key's words, and what pages say."""
 MANY = 12
 """Primary contrasts up to which each is a sentence of the answer; more are a table."""
 MOST = 24
@@ -43,7 +45,9 @@ def contrast_context(
     unit_of = {name: units if isinstance(units, str) else units[name] for name in contrasts["name"]}
     rows = [
         row
-        | {"claim": plain_text(row["claim"]), "sentence": sentence(row, unit_of[row["name"]])}
+        | {"claim": plain_text(row["claim"])}
+        | {side: None if row[side] is None else row[side].replace(*UP_TO_L0) for side in ("of", "minus")}
+        | {"sentence": sentence(row, unit_of[row["name"]])}
         | ({} if isinstance(units, str) or unit_of[row["name"]] == "dB" else {"unit": unit_of[row["name"]]})
         for row in contrasts.to_dicts()
     ]

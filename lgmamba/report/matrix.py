@@ -15,11 +15,9 @@ SIGNS = {SHOWN: "+", SMALL: "+", OPPOSITE: "−", SAME: "=", UNDECIDED: "?", DES
 
 
 def matrix_table(found: pl.DataFrame) -> str:
-    """Remedies by studies, then what is not there and why, of frames as `matrix_frame` gives them."""
+    """Studies by remedies, then what is not there and why, of frames as `matrix_frame` gives them."""
     studies = _studies(found)
-    lines = _grid(
-        found, [f"{s['task']}: [`{s['study']}`](../reports/{s['study']}/report.md)" for s in studies], "---", _cell
-    )
+    lines = _grid(found, lambda s: f"{s['task']}: [`{s['study']}`](../reports/{s['study']}/report.md)", "---", _cell)
     units = {
         unit: [study["study"] for study in studies if study["unit"] == unit]
         for unit in dict.fromkeys(s["unit"] for s in studies)
@@ -41,9 +39,8 @@ def matrix_table(found: pl.DataFrame) -> str:
 
 
 def matrix_signs(found: pl.DataFrame) -> str:
-    """Remedies by studies as one sign each, and what the signs say."""
-    heads = [f"[{s['task']}](reports/{s['study']}/report.md)" for s in _studies(found)]
-    lines = _grid(found, heads, ":---:", _sign)
+    """Studies by remedies as one sign each, and what the signs say."""
+    lines = _grid(found, lambda s: f"{s['task']}: [{s['study']}](reports/{s['study']}/report.md)", ":---:", _sign)
     lines += [
         "",
         f"At {FACTOR:g} L0, on Mamba-1, against the best control: + better, also where by less than the margin, − worse, = no difference, "
@@ -61,12 +58,15 @@ def _studies(found: pl.DataFrame) -> list[dict[str, Any]]:
     return found.unique("study", maintain_order=True).to_dicts()
 
 
-def _grid(found: pl.DataFrame, heads: list[str], rule: str, cell: Callable[[dict[str, Any]], str]) -> list[str]:
-    """Lines of a table: remedies by studies, under these heads."""
-    lines = [f"| | {' | '.join(heads)} |", f"| --- |{f' {rule} |' * len(heads)}"]
-    for form in FORMS:
-        rows = [found.filter(study=s["study"], remedy=form.title).row(0, named=True) for s in _studies(found)]
-        lines.append(f"| {form.title} | {' | '.join(map(cell, rows))} |")
+Row = dict[str, Any]
+
+
+def _grid(found: pl.DataFrame, name: Callable[[Row], str], rule: str, cell: Callable[[Row], str]) -> list[str]:
+    """Lines of a table: a row for each study, of which there are more, and a column for each remedy."""
+    lines = [f"| | {' | '.join(form.title for form in FORMS)} |", f"| --- |{f' {rule} |' * len(FORMS)}"]
+    for study in _studies(found):
+        rows = [found.filter(study=study["study"], remedy=form.title).row(0, named=True) for form in FORMS]
+        lines.append(f"| {name(study)} | {' | '.join(map(cell, rows))} |")
     return lines
 
 

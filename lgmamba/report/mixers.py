@@ -10,7 +10,7 @@ import polars as pl
 from scipy.stats import spearmanr
 
 from lgmamba.analysis.contrasts import DESCRIBED, OPPOSITE, SAME, SHOWN, SMALL, UNDECIDED
-from lgmamba.analysis.families import GENERALIST, several_mixers
+from lgmamba.analysis.families import GENERALIST, is_bare, several_mixers
 from lgmamba.analysis.numbers import mean
 from lgmamba.analysis.remedies import VANILLA
 from lgmamba.config.claims import Contrast
@@ -189,10 +189,20 @@ def _with_effect(name: str, row: dict[str, Any], unit: str) -> str:
     return f"{name} {effect(row['effect'], unit)} {unit}{ends}"
 
 
+BARE = "bare S6 layer"
+"""What a run of one layer without a model around it is called: it is no Mamba."""
+POSITIONS = {"position nope": "without positions", "position rope": "RoPE", "position alibi": "ALiBi"}
+"""Part of a mixer's description -> as claims have it."""
+
+
 def mixer_names(params: Params, runs: list[str]) -> dict[str, str]:
     """{run: its mixer's name}; mixers of one name with that in which they differ, and runs of one mixer with their own."""
-    mixers = {run: params.runs_by_name()[run].model.mixer for run in runs}
-    parts = {run: (mixer.title, mixer.description.split(", ")) for run, mixer in mixers.items()}
+    about = {run: params.runs_by_name()[run] for run in runs}
+    mixers = {run: (about[run].model.mixer, is_bare(about[run])) for run in runs}
+    parts = {
+        run: (BARE if bare else mixer.title, [POSITIONS.get(part, part) for part in mixer.description.split(", ")])
+        for run, (mixer, bare) in mixers.items()
+    }
     shared = {
         title: set.intersection(*(set(words) for other, words in parts.values() if other == title))
         for title, _ in parts.values()

@@ -9,6 +9,7 @@ import pytest
 import typer
 import yaml
 
+from lgmamba.analysis import FIGURE_CONDITIONS, FRAME_CONDITIONS
 from lgmamba.cli import app
 from lgmamba.config.study import Params
 
@@ -161,6 +162,69 @@ def test_commands_and_their_options_exist(path):
 def test_the_readme_comes_to_the_point():
     before = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Run it your way")[0]
     assert len(before.split()) <= 1200
+
+
+def test_the_first_page_of_the_site_is_not_the_readme(monkeypatch):
+    """Pages may link to the README, which then comes along; MkDocs calls every README the first page."""
+    config = pytest.importorskip("mkdocs.config").load_config(str(ROOT / "mkdocs.yml"), plugins=[])
+    monkeypatch.setattr(
+        config.plugins, "_current_plugin", None, raising=False
+    )  # which MkDocs sets while it calls hooks
+    monkeypatch.syspath_prepend(str(ROOT / "docs/build"))
+    page = __import__("hooks").page_of(config, "README.md", "text")
+    assert (page.dest_uri, page.url) == ("README.html", "README.html")
+
+
+@pytest.mark.parametrize("path", PAGES[:-1], ids=name_of)  # the changelog names what was
+def test_files_of_frames_that_are_named_exist(path):
+    named = set(re.findall(r"[`/]([a-z_]+)\.parquet", path.read_text(encoding="utf-8")))
+    written = {*FRAME_CONDITIONS, *(f"figure_{name}" for name in FIGURE_CONDITIONS)}
+    written |= {found.stem for found in ROOT.glob("reports/*/frames/*.parquet")}
+    own = {"steps", "asked", "train", "test"}  # of one run, and of images that one brings
+    assert named - written - own == set()
+
+
+def headless(text: str) -> list[str]:
+    """Rows of tables that follow no head, which are shown as text full of strokes."""
+    lines = ["", *links.FENCE.sub("", text).splitlines(), ""]
+    begins = [k for k, line in enumerate(lines) if line.startswith("|") and not lines[k - 1].startswith("|")]
+    return [lines[k] for k in begins if not re.fullmatch(r"\|[ :|-]+\|", lines[k + 1].strip())]
+
+
+def test_every_row_of_a_table_stands_under_a_head():
+    pages = [*PAGES, *ROOT.glob("reports/*/*.md"), *ROOT.glob("reports/benchmarks/**/*.md")]
+    assert {name_of(path): rows for path in pages if (rows := headless(path.read_text(encoding="utf-8")))} == {}
+    assert headless("| a |\n| --- |\n| 1 |\n\n| 2 |\n") == ["| 2 |"]
+
+
+def test_the_readme_says_of_remedies_what_its_table_has():
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Which remedy helps where")[2]
+    words, _, table = text.partition("<!-- generated:matrix_signs -->\n")
+    said = " ".join(words.split())
+    head, _, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table.partition("\n\n")[0].splitlines()
+    )
+    better = {
+        re.search(r"reports/(\w+)/", row[0])[1]: [
+            name for name, sign in zip(head[1:], row[1:], strict=True) if sign == "+"
+        ]
+        for row in rows
+        if "+" in row
+    }
+    four = ["step sizes × L0/T", "MambaExtend", "Mamba Modulation", "assembly from windows"]
+    assert better["in_context"] == four
+    assert "four remedies are shown to beat the best control by about 4 dB" in said
+    assert better["queried_digits"] == [name for name in four if name != "Mamba Modulation"]
+    assert "All but Mamba Modulation gain on digits" in said
+    assert better["classified_cifar10"] == ["step sizes × L0/T", "assembly from windows"]
+    assert better["mixers_omniglot"] == ["assembly from windows"]
+    assert "the last two also a little on CIFAR-10, and the last one a little on drawings" in said
+    assert set(better) - {"mixers_digits", "cifar10_repairs"} == {
+        "in_context",
+        "queried_digits",
+        "classified_cifar10",
+        "mixers_omniglot",
+    }
 
 
 def test_a_command_that_does_not_exist_is_found():

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -14,6 +15,7 @@ from lgmamba.analysis.collect import load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.frames import of_accuracy
 from lgmamba.analysis.panel import read_panel
+from lgmamba.analysis.shown import runs_first_drawn, shown_rows
 from lgmamba.figures import FIGURES, WITH_PICTURES, draw
 from lgmamba.figures.levels import by_level
 from lgmamba.figures.pictures import show
@@ -74,8 +76,8 @@ NAMED = {  # where classes are named, the same of accuracy
     "budget": {"Accuracy at T (%)", "Difference at T (pp)", "Accuracy(2 L0) \u2212 Accuracy(L0) (pp)"},
     "forms": {"Minus the generalist (pp); red: the specialist", "Minus its Accuracy at L0 (pp)"},
     "degradation": {"Accuracy(T) \u2212 Accuracy(L0) (pp)"},
-    "remedies": {"Accuracy (%)", "Accuracy at 25 L0 minus Accuracy at L0 (pp)"},
-    "training": {"Validation Accuracy (%)"},
+    "remedies": {"Accuracy (%)", "Accuracy at 25 L0 minus accuracy at L0 (pp)"},
+    "training": {"Validation accuracy (%)"},
 }
 LEVELS = ("psnr", "value", "lead", "gain", "beside", "delta", "ahead", "change")
 BANDS = [f"{name}{end}" for name in LEVELS for end in ("", "_lo", "_hi")] + ["lo", "hi", "seeds_lo", "seeds_hi"]
@@ -236,6 +238,93 @@ def test_long_titles_are_broken_where_their_panel_ends(columns):
     assert len(titles) == columns
     assert all(box.x1 < after.x0 for box, after in pairwise(titles))
     assert titles[-1].x1 < figure.bbox.x1
+
+
+def drawn_again(study: str, figure: str, *, pictures: bool = False):
+    """A figure of a kept study, laid out."""
+    frames = ROOT / "reports" / study / "frames"
+    params, frame = load_study(frames / "study.json"), pl.read_parquet(frames / f"figure_{figure}.parquet")
+    use_style()
+    more = [read_panel(frames / "panel.safetensors")] if pictures else []
+    drawn = FIGURES[figure](shown_rows(params, figure, frame), Style(runs_first_drawn(params), params.task), *more)
+    drawn.draw_without_rendering()
+    return drawn
+
+
+def touch(texts: list[Text]) -> list[tuple[str, str]]:
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
+    return [(a, b) for i, (a, one) in enumerate(boxes) for b, other in boxes[:i] if one.overlaps(other)]
+
+
+def test_titles_end_before_the_colour_bar():
+    figure = drawn_again("mixers_cifar10", "retention")
+    *_, bar = figure.axes
+    assert "MSE" in bar.get_ylabel()
+    titles = [text for ax in figure.axes for text in ax.findobj(Text) if "uniform" in text.get_text()]
+    assert len(titles) == 8
+    assert max(title.get_window_extent().x1 for title in titles) < bar.get_window_extent().x0
+    assert touch(titles) == []
+
+
+@pytest.mark.parametrize("height", [1.5, 6])
+def test_details_stand_below_their_titles_however_tall_the_panel(height):
+    use_style()
+    figure, (ax,) = grid_of_axes(1, 1, height)
+    panel_title(ax, "gap", "uniform 64, (L0 = 64)")
+    figure.draw_without_rendering()
+    title, detail = (t for t in figure.findobj(Text) if t.get_text() in ("gap", "uniform 64, (L0 = 64)"))
+    above, below = sorted((title.get_window_extent(), detail.get_window_extent()), key=lambda box: -box.y0)
+    assert below.y1 <= above.y0 + 1
+    assert ax.get_window_extent().y1 < below.y0
+
+
+def test_a_single_length_of_a_thousand_is_seen():
+    frame = pl.DataFrame(
+        {
+            "distribution": ["always 64", "always 1024", "uniform 1\u20134"] + ["uniform 1\u20134"] * 3,
+            "runs": ["a", "b", "c", "c", "c", "c"],
+            "length": [64, 1024, 1, 2, 3, 4],
+            "probability": [1.0, 1.0] + [0.25] * 4,
+        }
+    )
+    use_style()
+    figure = FIGURES["lengths"](frame, Style(list("abc")))
+    figure.draw_without_rendering()
+    bars = [bar for ax in figure.axes for bar in ax.patches]
+    points = [bar.get_window_extent().width / figure.dpi * 72 + bar.get_linewidth() for bar in bars]
+    assert len(points) == 6
+    assert min(points) >= 0.7  # as wide as an axis
+
+
+@pytest.mark.parametrize("study", ["mixers_digits", "mixers_omniglot", "mixers_second", "in_context"])
+def test_numbers_of_mixers_do_not_touch(study):
+    figure = drawn_again(study, "mixers")
+    for ax in figure.findobj(Axes):
+        assert touch(ax.texts) == []
+        assert touch(ax.get_xticklabels()) == []
+        names = [name.get_window_extent().x0 for name in ax.get_yticklabels() if name.get_text()]
+        assert min(names, default=0) >= 0
+
+
+def test_every_star_is_within_its_panel():
+    figure = drawn_again("robustness", "curves")
+    stars = [(ax, y) for ax in figure.axes for line in ax.lines if line.get_marker() == "*" for y in line.get_ydata()]
+    assert len(stars) > 3
+    for ax, y in stars:
+        low, high = ax.get_ylim()
+        assert low < y < high
+
+
+def test_steps_above_small_pictures_do_not_touch_and_no_number_is_minus_zero():
+    figure = drawn_again("cifar10_adaptive", "gallery", pictures=True)
+    above = [text for text in figure.axes[0].texts if text.get_text().removeprefix("t = ").isdigit()]
+    steps = [text for text in above if text.get_va() == "bottom" and text.get_ha() == "center"]
+    assert len(steps) == 7
+    assert touch(steps) == []
+    figure = drawn_again("cifar10_budget", "gallery", pictures=True)
+    numbers = {text.get_text() for text in figure.axes[0].texts}
+    assert {"0", "\u22122"} <= numbers
+    assert not {"-0", "\u22120", "-2"} & numbers
 
 
 @pytest.mark.parametrize("study", ["transformer_omniglot", "mixers_omniglot", "omniglot"])

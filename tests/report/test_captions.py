@@ -33,5 +33,20 @@ def test_what_a_run_is_told_and_what_bands_are_is_said_where_there_are_any():
     for changes, seeds, bands in ((plain, 2, "No bands"), (told, 3, "Bands: 95 % intervals")):
         params = load_params(ROOT / "params.yaml", "smoke", changes)
         said = captions(params, Sample((seeds, seeds), 24, "test", 1, "permutation"))
-        assert ("is told the true length" in said["curves"]) == (changes is told)
+        assert ("told each sequence's true length." in said["curves"]) == (changes is told)
         assert bands in said["degradation"]
+
+
+def test_what_controls_are_told_is_said():
+    def said(*told: str) -> dict[str, str]:
+        token = {"kind": "length_token", "scale": 100, "beyond": "extrapolate"}
+        more = {"constant": {"constant": 8}}
+        runs = {name: {"model": {"adaptive": token | {"told": name} | more.get(name, {})}} for name in told}
+        changes = {"runs": runs, "claims": {"comparisons": [], "primary": []}} | {"remedies": []}
+        params = load_params(ROOT / "params.yaml", None, changes | {"remedy_evaluation": None, "probes": None})
+        return captions(params, Sample((5, 5), 24, "test", 1, "uniform"))
+
+    assert "told each sequence's true length, shuffled controls L0." in said("own", "shuffled")["curves"]
+    three = said("own", "shuffled", "constant")
+    assert "true length, shuffled controls L0, constant controls their constant." in three["curves"]
+    assert "runs are told L0, constant controls their constant." in three["asked"]

@@ -11,6 +11,7 @@ from lgmamba.config.base import ConfigError
 from lgmamba.data.build import build_dataset
 from lgmamba.records import find_record, reason_to_make
 from lgmamba.tradeoff.figures import FIGURES, draw
+from lgmamba.tradeoff.figures.controls import together
 from lgmamba.tradeoff.frames import evaluate
 from lgmamba.tradeoff.jobs import jobs_of, stack_dir, write_files
 from lgmamba.tradeoff.keys import FRAME_FILES, figure_key
@@ -127,3 +128,8 @@ def test_a_latent_larger_than_images_of_unknown_size_is_named_before_training(ho
     with pytest.raises(ConfigError, match="latent: found 65, expected: at most the 64 numbers of an image"):
         train_stack(stack, study().outputs.data, tmp_path / "out", torch.device("cpu"))
     assert not (tmp_path / "out").exists()
+
+
+def test_lines_that_lie_together_share_one_name_above_the_highest():
+    assert together([(18.1, 0.0), (14.8, 0.9), (18.0, 0.1)], 0.2) == [(14.8, [0.9]), (18.1, [0.0, 0.1])]
+    assert together([(18.1, 0.0), (18.0, 0.1)], 0.05) == [(18.0, [0.1]), (18.1, [0.0])]

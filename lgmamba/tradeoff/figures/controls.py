@@ -6,10 +6,13 @@ import polars as pl
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lgmamba.analysis.numbers import greatest, least
 from lgmamba.figures.style import COLOURS, FAR, MARKERS, WIDTH, Style
 from lgmamba.tradeoff.config import TradeoffParams
-from lgmamba.tradeoff.figures.frontier import NAMED, at_weights
+from lgmamba.tradeoff.figures.frontier import at_weights
 
+NEAR = 0.05
+"""Of the range of levels: lines nearer than this share their name."""
 NAMES = {
     "main": "shared latent",
     "raw": "loss in the paper's raw form",
@@ -65,6 +68,17 @@ def probed(main: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(ends).with_columns(pl.lit("probe").alias("control"))
 
 
+def together(lines: list[tuple[float, float]], apart: float) -> list[tuple[float, list[float]]]:
+    """(level, weight) of lines -> the highest level and the weights of those that lie so near to one another that names would be struck out."""
+    groups: list[list[tuple[float, float]]] = []
+    for line in sorted(lines):
+        if groups and line[0] - groups[-1][-1][0] < apart:
+            groups[-1].append(line)
+        else:
+            groups.append([line])
+    return [(group[-1][0], sorted(weight for _, weight in group)) for group in groups]
+
+
 def fig_controls(frame: pl.DataFrame, style: Style) -> Figure:
     """Points of one control have one colour; those along w are joined. Lines: controls with one of the two numbers."""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
@@ -76,14 +90,13 @@ def fig_controls(frame: pl.DataFrame, style: Style) -> Figure:
             continue
         colour = {"main": "0.15", "pixels": "0.55"}.get(control, palette[k % len(palette)])
         if rows["accuracy"].null_count() == len(rows):
-            for i, row in enumerate(rows.iter_rows(named=True)):
-                dotted = {"color": colour, "linewidth": 0.7, "linestyle": (0, (1, 2))}
-                ax.axhline(row["psnr"], **dotted, label=None if i else label)
-                if row["weight"] in NAMED:
-                    place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "bottom", "fontsize": 6}
-                    ax.text(
-                        0.005 + 0.1 * (row["weight"] == 0), row["psnr"], f"w = {row['weight']:g}", color=colour, **place
-                    )
+            dotted: dict[str, Any] = {"color": colour, "linewidth": 0.7, "linestyle": (0, (1, 2))}
+            for i, level in enumerate(rows["psnr"]):
+                ax.axhline(level, **dotted, label=None if i else label)
+            apart = NEAR * (greatest(frame["psnr"]) - least(frame["psnr"]))
+            place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "bottom", "fontsize": 6}
+            for level, weights in together(rows.select("psnr", "weight").rows(), apart):
+                ax.text(0.005, level, f"w = {', '.join(f'{w:g}' for w in weights)}", color=colour, **place)
             continue
         if rows["psnr"].null_count() == len(rows):
             ax.axvline(rows["accuracy"][0], color=colour, linewidth=0.9, linestyle=(0, (4, 2)), label=label)
