@@ -246,7 +246,7 @@ def test_the_loss_is_cross_entropy_over_all_answers():
 
 WINDOWS = {"remedies": [{"name": "w", "kind": "assemble", "mode": "stream"}]}
 WINDOW = {"remedies": [{"name": "w", "kind": "window", "mode": "stream"}]}
-LOAD = {"task": {"keys": 256}, "remedy_evaluation": {"orders": ["load"]}}
+LOAD = {"task": {"keys": 256}, "remedy_evaluation": {"orders": ["load"]}, "claims": {"primary": []}}
 LOOKS = {"images": 8, "fit_images": 8, "attention_images": 1, "attention_rows": 1, "gradient_probes": 1, "swaps": 1}
 PROBES = {
     "probes": {"runs": ["mamba_16"], "length_ratios": [2], "order": "gap", "read_every": 0.5, "chunk": 8, **LOOKS}
