@@ -89,7 +89,7 @@ FORMS = (
     Form("state norm", "normalise_state", {}),
     Form("assembly from windows", "assemble", {}),
 )
-"""Rows of the matrix, in their order."""
+"""Columns of the matrix, in their order."""
 
 
 def kept_studies(reports: Path) -> list[Path]:

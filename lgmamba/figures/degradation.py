@@ -16,6 +16,7 @@ from lgmamba.figures.style import (
     Look,
     Style,
     grid_of_axes,
+    in_two_lines,
     inches,
     legend_below,
     legend_columns,
@@ -56,9 +57,7 @@ def fig_degradation(frame: pl.DataFrame, style: Style) -> Figure:
                 ax.set_title(PANEL_TITLES[panel], loc="left")
         for ax in row[::columns]:
             words = looks.metric.change()
-            ax.set_ylabel(
-                words if inches(words, RC["axes.labelsize"]) <= TALL else words.replace(" \u2212 ", "\n\u2212 ")
-            )
+            ax.set_ylabel(words if inches(words, RC["axes.labelsize"]) <= TALL else in_two_lines(words))
     log2_axis(rows[0][0].xaxis, frame["factor"].to_list())
     for ax, panel in zip(rows[-1], panels, strict=True):
         ax.set_xlabel("T / L0 (training lengths)")

@@ -5,7 +5,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 
 from lgmamba.figures.levels import by_level
-from lgmamba.figures.style import FAR, PANEL_TITLES, RC, WIDTH, Style, inches
+from lgmamba.figures.style import FAR, PANEL_TITLES, RC, WIDTH, Style, in_two_lines, inches
 
 LENGTH_RATIOS = (1 / 16, 1 / 4, 1 / 2, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 25.0, 32.0, 64.0)
 """Multiples of L0 shown, as far as they were read."""
@@ -78,9 +78,8 @@ def _draw(part: SubFigure, shown: pl.DataFrame, style: Style, beside: bool) -> N
         ax.set_title(PANEL_TITLES[kind], loc="left")
         ax.set_xlabel("T / L0 (training lengths)")
     few = max(map(len, rows.values())) < FEW_ROWS and (beside or len(panels) == 1)
-    bar = part.colorbar(
-        image, ax=list(axes), label=style.metric.change().replace(" \u2212 ", "\n\u2212 " if few else " \u2212 ")
-    )
+    words = style.metric.change()
+    bar = part.colorbar(image, ax=list(axes), label=in_two_lines(words) if few else words)
     bar.ax.set_ylim(min(change), max(change))
 
 

@@ -207,6 +207,11 @@ def broken(text: str, room: float, size: float, after: str = " ") -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def in_two_lines(change: str) -> str:
+    """What an axis of differences is called (`Metric.change`), broken before its minus."""
+    return change.replace(" \u2212 ", "\n\u2212 ")
+
+
 def inches(text: str, size: float) -> float:
     """Width of one line in the letters of figures."""
     font = FontProperties(family=RC["font.sans-serif"], size=size)
