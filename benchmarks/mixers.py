@@ -1,7 +1,7 @@
 """Times one training step of every mixer beside Mamba-1, at two sizes, on whatever device there is.
 
     python benchmarks/mixers.py [--device auto] [--size small|large|both] [--mixers mamba,mamba2] [--backend fla]
-                                [--steps 10] [--rounds 3] [--batch 4] [--eager] [--out table.md]
+                                [--plans 6] [--steps 10] [--rounds 3] [--batch 4] [--eager] [--out table.md]
 
     small   the paper's task: 8 blocks of width 16, batch 64, 1,537 tokens (1,025 patches and 512 queries)
     large   4 blocks of width 256, batch 256, 64 tokens
@@ -10,12 +10,13 @@ A step is a forward and a backward pass of the blocks on random tokens, with wan
 autocast and recorded as a graph, as in `lgmamba train`; with --eager it is not recorded. Mixers take turns, a round each; the times are
 medians over rounds, ratios are to Mamba-1 in the same round. Sizes are those of `lgmamba.mixers.sizes`. Peak memory is that of the
 second step. A mixer that fails is a row with its error. With --backend fla, mixers for which flash-linear-attention has kernels have a second
-row, `name, fla`; its first step, which is not timed, tries hundreds of plans, one after the other, and takes many minutes. Triton keeps
-what it found (TRITON_CACHE_DIR): with a time limit, give each mixer a process of its own with --rounds 1 --steps 1 first, then time them all
-in one. Processes that share a GPU while they try may choose another plan than one alone. --out is written after every row.
+row, `name, fla`; its first step, which is not timed, tries hundreds of plans, one after the other, and takes many minutes: with --plans each
+kernel tries so many of its plans at most, evenly spread from the least to the largest. Triton keeps what it compiled (TRITON_CACHE_DIR): with a
+time limit, give each mixer a process of its own with --rounds 1 --steps 1 first, then time them all in one. --out is written after every row.
 """
 
 import argparse
+import math
 import platform
 import statistics
 import time
@@ -73,6 +74,21 @@ class Step:
             self.run(self.x)
         synchronize(self.device)
         return (time.perf_counter() - begun) / steps
+
+
+def limit_plans(most: int) -> None:
+    """Triton's kernels choose among so many of their plans at most, evenly spread from the least to the largest, whose loads take most memory."""
+    from triton.runtime.autotuner import Autotuner
+
+    def size(plan) -> tuple[int, ...]:
+        return math.prod(plan.kwargs.values()), plan.num_stages, plan.num_warps
+
+    def spread(tuner: Autotuner, given: dict) -> list:
+        plans = sorted(left(tuner, given), key=size)
+        return [plans[round(i * (len(plans) - 1) / max(most - 1, 1))] for i in range(min(most, len(plans)))]
+
+    left = Autotuner.prune_configs
+    Autotuner.prune_configs = spread
 
 
 def synchronize(device: torch.device) -> None:
@@ -140,6 +156,7 @@ def main() -> None:
     parser.add_argument("--size", default="both", choices=["small", "large", "both"])
     parser.add_argument("--mixers", help="names, with commas; all by default")
     parser.add_argument("--backend", default="auto", choices=["auto", "fla"], help="fla: its kernels beside our form")
+    parser.add_argument("--plans", type=int, help="that each kernel of the backend tries at most; all by default")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, help="in place of the size's own, for a CPU")
@@ -148,6 +165,8 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set((args.mixers or "mamba").split(",")) - {*SMALL, *LARGE}:
         parser.error(f"--mixers: {', '.join(sorted(unknown))} unknown; expected some of {', '.join(LARGE)}")
+    if args.plans:
+        limit_plans(args.plans)
     device = torch_device(args.device)
     name = (
         torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {platform.processor() or platform.machine()}"

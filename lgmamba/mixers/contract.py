@@ -308,6 +308,6 @@ class Answering(Mixer):
 
 
 def gather_steps(v: Tensor, keep: Tensor) -> Tensor:
-    """Rows `keep` (B, K) of a (B, L, ...) tensor, per sample: (B, K, ...)."""
+    """Rows `keep` (B, K) of a (B or 1, L, ...) tensor, per sample: (B, K, ...)."""
     index = keep.reshape(*keep.shape, *([1] * (v.ndim - 2))).expand(-1, -1, *v.shape[2:])
-    return v.gather(1, index)
+    return v.expand(len(keep), *v.shape[1:]).gather(1, index)

@@ -23,11 +23,11 @@ CODE_SIZE = 0.5
 
 @dataclass(frozen=True)
 class BlockCondition:
-    """What one block is told; None where its form of conditioning leaves a part alone.
+    """What one block is told; None where its form of conditioning leaves a part alone. B is 1 where all sequences are told the same.
 
     Attributes:
         dt_offset: (B, 1 or L, D) added to the step size before softplus.
-        dt_factor: (B, L, 1) the step size after softplus is multiplied by it; None for 1.
+        dt_factor: (batch, L, 1) the step size after softplus is multiplied by it; None for 1.
         scale, shift: (B, 1 or L, d) the normalised input becomes input * (1 + scale) + shift.
         gate: (B, 1 or L, d) the mixer's output is multiplied by 1 + gate.
     """

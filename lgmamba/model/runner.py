@@ -43,8 +43,8 @@ class Piece(Generic[S]):
 
 
 def target_lengths(model: AnyReadable, batch: int, T: int) -> Tensor | None:
-    """What to tell a length-adaptive model, (B,); a plain one is told nothing."""
-    return torch.full((batch,), T, device=model.device) if model.uses_target_length else None
+    """What to tell a length-adaptive model, (B,), the same number in memory for all (`Stack.told`); a plain one is told nothing."""
+    return torch.full((1,), T, device=model.device).expand(batch) if model.uses_target_length else None
 
 
 def ends(steps: Iterable[int], chunk: int) -> list[int]:

@@ -131,6 +131,8 @@ class Stack(nn.Module):
     def told(self, target_length: Tensor | None, batch: int) -> Tensor:
         """What a length-adaptive model is told, (B,): the length that is passed, or what it is told whatever that is.
 
+        Where it is one number in memory for all sequences (`Tensor.expand`), what follows from it is computed once for them all.
+
         Raises:
             ValueError: it is told a length and none is passed.
         """
@@ -138,7 +140,7 @@ class Stack(nn.Module):
         assert adaptive is not None  # a plain model is not asked
         if not (self.uses_target_length or (self.training and self.draws_target_lengths)):
             known = self.L0 if adaptive.constant is None else adaptive.constant
-            return torch.full((batch,), known, device=self.device)
+            return torch.full((1,), known, device=self.device).expand(batch)
         if target_length is None:
             raise ValueError(
                 "this model is length-adaptive: pass target_length, the length (B,) at which its output will be read"
@@ -240,9 +242,13 @@ class Stack(nn.Module):
         return StackState(0, tuple(cast(Block, block).mixer.start(batch) for block in self.blocks))
 
     def _code(self, tokens: Tensor, target_length: Tensor | None, t0: int) -> tuple[Tensor | None, Tensor | None]:
-        """Code of lengths and steps, and factor of the step sizes; None where there is none."""
+        """Code of lengths and steps, with one row for all sequences told the same, and factor of the step sizes; None where there is none."""
         if self.conditioning is None:
             return None, None
-        told = self.told(target_length, len(tokens))
+        batch = len(tokens)
+        told = self.told(target_length, batch)
+        if told.stride() == (0,):
+            told = told[:1]
         t = torch.arange(t0 + 1, t0 + tokens.shape[1] + 1, device=tokens.device)
-        return self.conditioning(told, t), self.conditioning.dt_factor(told, t)
+        factor = self.conditioning.dt_factor(told, t)
+        return self.conditioning(told, t), None if factor is None else factor.expand(batch, -1, -1)

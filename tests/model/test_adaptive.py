@@ -59,6 +59,27 @@ def test_what_is_told_changes_outputs_of_that_sample_alone(adaptive):
     assert torch.equal(first[[0, 2]], second[[0, 2]])
 
 
+@every_form
+@pytest.mark.parametrize("kept", [None, [[0, 2], [1, 3], [0, 3]]], ids=["all", "some steps"])
+def test_a_length_told_to_all_at_once_is_that_length_told_to_each(adaptive, kept):
+    """Read for one sequence, where what is told is one number in memory; also beyond L0, where step sizes may shrink."""
+    model = exact(adaptive=adaptive)
+    patches, cells = sequence(model)
+    rows = []
+    model.conditioning.trunk.register_forward_hook(lambda module, given, code: rows.append(len(code)))
+    hook = None if kept is None else lambda call: replace(call, keep=torch.tensor(kept)) if call.layer == 0 else call
+    for T in (7, 3 * L0):
+        found = [
+            model.encode(model.embed(patches, cells), target_length=told, hook=hook)
+            for told in (torch.full((3,), T), torch.tensor([T]).expand(3))
+        ]
+        (each, end), (shared, shared_end) = found
+        torch.testing.assert_close(shared, each, **EXACT)
+        for a, b in zip(shared_end.layers, end.layers, strict=True):
+            torch.testing.assert_close(a.memory, b.memory, **EXACT)
+    assert rows == [3, 1, 3, 1]
+
+
 @pytest.mark.parametrize("features", N_FEATURES)
 def test_each_form_reaches_its_own_part_of_the_scan(features):
     calls = {}
