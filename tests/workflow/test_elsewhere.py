@@ -2,6 +2,7 @@
 
 import filecmp
 import json
+import math
 import runpy
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import yaml
 from lgmamba.analysis.collect import collect_runs, load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.analysis.image_errors import image_error_frames
+from lgmamba.config.study import load_params
 from lgmamba.jobs import Job, jobs_of
 from lgmamba.tasks.batch import passed_steps_pmf
 from tests.analysis.synthetic_study import make_study, study_values
@@ -230,6 +232,30 @@ def test_a_run_without_all_its_errors_is_not_packed_in_part(tmp_path):
     assert "steps.parquet has holes" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are served on Linux alone")
+@pytest.mark.parametrize("room", [True, False])
+def test_packages_are_loaded_once_from_the_first_job_on_that_needs_them(loaded, monkeypatch, room):
+    started = []
+
+    def start(names, python_path):
+        started.append((names, python_path))
+        if not room:
+            raise OSError("no space left")
+        monkeypatch.setenv("LGMAMBA_PRELOADED", "/there")
+        return []
+
+    monkeypatch.setattr(loaded["preloaded"], "start", start)
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    monkeypatch.setenv("LGMAMBA_PRELOADED", "")  # so that it is put back
+    monkeypatch.delenv("LGMAMBA_PRELOADED")
+    study = load_params(ROOT / "params.yaml", "smoke")
+    jobs = {job.stage: job for job in jobs_of(study).values()}
+    runner = loaded["Runner"](math.inf)
+    for stage, times in [("data", 0), ("train", 1), ("reconstruct", 1)]:
+        runner._serve(jobs[stage])
+        assert started == times * [(["models"], f"{ROOT}:mine")]
+
+
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_a_study_without_snakemake(tmp_path):
@@ -291,4 +317,4 @@ def test_children_end_with_the_script_and_their_trainings_go_on_later(tmp_path):
     said = process.communicate()[0]
     assert process.returncode == 1
     assert "smoke train uniform_16 0 (not there yet): stopped" in said
-    assert not [child for child in children if child.is_running()]
+    assert not psutil.wait_procs(children, timeout=60)[1]  # the one that has packages loaded ends by itself

@@ -214,13 +214,48 @@ def test_own_modules_are_loaded_beforehand_until_they_are_edited_or_others_are_f
     assert job(tmp_path / "served") == "22 False ['stage']\n"
 
 
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_process_that_opened_a_gpu_is_not_copied(environment, tmp_path, opened):
+    """A copy of it could use none: its jobs load their packages themselves."""
+    (tmp_path / "nvidia0").touch()
+    (tmp_path / "nvidia.py").write_text(f"held = open({str(tmp_path / 'nvidia0')!r})" if opened else "")
+    (tmp_path / "job.py").write_text("import sys; print('nvidia' in sys.modules)")
+    served = tmp_path / "served"
+    served.mkdir()
+    driver = f"import preloaded; preloaded.DRIVER = {str(tmp_path / 'nvidia')!r}; "
+    driver += "preloaded.GROUPS = {'g': (('stage',), ('nvidia',))}; preloaded.main()"
+    words = [sys.executable, "-c", driver]
+    server = subprocess.Popen([*words, "serve", str(served), "g"], stdin=subprocess.PIPE, env=environment)
+    until(lambda: (served / "g").exists())
+    env = environment | {preloaded.FOLDER: str(served)}
+    job = subprocess.run([*words, "-m", "job", "stage"], env=env, capture_output=True, text=True)
+    server.stdin.close()
+    assert server.wait() == 0
+    assert (job.stdout, job.stderr) == (f"{not opened}\n", "")
+
+
+def test_servers_end_once_they_are_let_go(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv(preloaded.FOLDER, "")
+    (server,) = preloaded.start(["figures"], str(SCRIPTS.parents[1]))
+    (folder,) = tmp_path.glob("lgmamba-*")
+    assert os.environ[preloaded.FOLDER] == str(folder) and (folder / "figures").exists()
+    server.stdin.close()
+    assert server.wait() == 0
+    assert not folder.exists()
+
+
 def test_groups_are_of_stages_that_exist():
     stages = [stage for stages, _ in preloaded.GROUPS.values() for stage in stages]
     assert len(set(stages)) == len(stages)
-    assert set(stages) <= {*ENTRY_MODULES, "track"}
+    assert set(stages) <= {*ENTRY_MODULES, "train-stack", "track"}
     assert preloaded.MODULES.keys() == preloaded.GROUPS.keys()
     assert all(find_spec(module) for modules in preloaded.MODULES.values() for module in modules)
-    assert preloaded.group_of("train") == "models" and preloaded.group_of("data") is None
+    assert (
+        preloaded.group_of("train") == preloaded.group_of("train-stack") == "models"
+        and preloaded.group_of("data") is None
+    )
 
 
 def test_stages_of_every_kind_of_study_are_found_by_their_words():

@@ -242,28 +242,13 @@ def serve_preloaded():
         return
     groups = Counter(preloaded.group_of(job.rule.name) for job in workflow.dag.needrun_jobs())
     names = [name for name, jobs in groups.items() if name is not None and jobs > 1]
-    if USES_GPU:  # each job chooses its own before torch is loaded
-        names = [name for name in names if name != "models"]
     if not names:
         return
     try:
-        folder = tempfile.mkdtemp(prefix="lgmamba-")
+        SERVERS.extend(preloaded.start(names, HOME))
     except OSError as e:  # full, or not to be written
         logger.warning(f"Jobs load their packages themselves: no temporary folder ({e}).")
         return
-    one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    for name in names:
-        server = subprocess.Popen(
-            [sys.executable, preloaded.__file__, "serve", folder, name, "own"],
-            stdin=subprocess.PIPE,  # closes when this process ends, however it ends
-            stdout=subprocess.DEVNULL,
-            env=os.environ | one_thread | {"PYTHONPATH": HOME},
-            start_new_session=True,
-        )
-        SERVERS.append(server)
-        while server.poll() is None and not os.path.exists(os.path.join(folder, name)):
-            time.sleep(0.01)
-    os.environ[preloaded.FOLDER] = folder
     logger.info(f"Packages are loaded once for all jobs of a kind: {', '.join(sorted(names))}.")
 
 

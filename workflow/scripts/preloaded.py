@@ -9,6 +9,9 @@ classes of every configuration; a process that has them loaded can be copied in 
 command does when it is typed: it gets the caller's arguments, folder, environment and files. Where a module that it has loaded was
 edited since, or is not the one that the command would find, the copy becomes the plain command, so that edited code acts as ever.
 
+A server may not touch a GPU, since its copies could then use none, and each of them chooses its own; where loading packages opened one
+all the same, copies become the plain command.
+
 The last form finds its server in the folder LGMAMBA_PRELOADED. Without one, or without an answer, it becomes the plain command.
 The server has a session of its own, so that Ctrl-C reaches only the callers, who pass their signals on; a job whose caller dies is
 told to end. When PIPE closes, since whoever started the server has ended, it takes no more jobs and ends after the last.
@@ -30,7 +33,7 @@ import threading
 
 GROUPS = {
     "models": (
-        ("train", "reconstruct", "remedy", "probes", "track"),
+        ("train", "train-stack", "reconstruct", "remedy", "probes", "track"),
         (
             "torch",
             "torch._dynamo",
@@ -82,6 +85,40 @@ MODULES = {
 """Group -> this project's modules that its stages load, with all that they load."""
 FOLDER = "LGMAMBA_PRELOADED"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DRIVER = "/dev/nvidia"
+"""How the names of the files begin through which a process holds a GPU."""
+
+
+def start(names: list[str], python_path: str) -> list:
+    """Serve groups to the jobs of this process, in a folder that LGMAMBA_PRELOADED tells them from now on.
+
+    Args:
+        names: groups.
+        python_path: PYTHONPATH of the servers, and so of the jobs that they copy themselves for.
+    Returns:
+        the servers, which end once this process has, however it ends, or lets go of them.
+    Raises:
+        OSError: there is no place for a temporary folder.
+    """
+    import subprocess
+    import tempfile
+    import time
+
+    folder, servers = tempfile.mkdtemp(prefix="lgmamba-"), []
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    for name in names:
+        server = subprocess.Popen(
+            [sys.executable, __file__, "serve", folder, name, "own"],
+            stdin=subprocess.PIPE,  # closes when this process ends
+            stdout=subprocess.DEVNULL,
+            env=os.environ | one_thread | {"PYTHONPATH": python_path},
+            start_new_session=True,
+        )
+        servers.append(server)
+        while server.poll() is None and not os.path.exists(os.path.join(folder, name)):
+            time.sleep(0.01)
+    os.environ[FOLDER] = folder
+    return servers
 
 
 def group_of(stage: str) -> str | None:
@@ -278,6 +315,15 @@ def own_as_loaded() -> bool:
     return same and all(_stamp(path) == stamp for path, stamp in LOADED.items())
 
 
+def holds_gpu() -> bool:
+    """Whether this process, or what it is a copy of, has opened a GPU."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing itself
+            if os.readlink(f"/proc/self/fd/{name}").startswith(DRIVER):
+                return True
+    return False
+
+
 def _own_modules() -> list:
     return [m for name, m in sys.modules.items() if name.partition(".")[0] == OWN and getattr(m, "__file__", None)]
 
@@ -304,7 +350,7 @@ def become(request: dict) -> None:
     os.environ.update(request["environment"])
     module, *arguments = request["words"][1:]  # after -m
     sys.path[0] = ""  # here lay this script
-    if not own_as_loaded():
+    if holds_gpu() or not own_as_loaded():
         os.execv(sys.executable, [sys.executable, *request["words"]])
     sys.argv = [module, *arguments]
     if "torch" in sys.modules and (threads := request["environment"].get("OMP_NUM_THREADS", "")).isdigit():

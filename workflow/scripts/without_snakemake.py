@@ -38,8 +38,10 @@ from lgmamba.config.study import Params, load_params
 from lgmamba.config.text import parse_mapping
 from lgmamba.devices import gpus, wanted
 from lgmamba.jobs import Currency, Job, jobs_of, stack_jobs
+from workflow.scripts import preloaded
 
-LOADED = ("-SE", str(Path(__file__).with_name("preloaded.py")))
+ROOT = Path(__file__).parents[2]
+LOADED = ("-SE", preloaded.__file__)
 """Where a process is served that has a job's packages loaded, it is run there."""
 STAGES = ("data", "train", "reconstruct", "remedy", "probes")
 
@@ -216,6 +218,7 @@ class Runner:
     def __init__(self, end: float):
         self._end, self._stopped = end, False
         self._running: set[subprocess.Popen] = set()
+        self._servers: list[subprocess.Popen] = []
         self._lock = threading.Lock()
 
     def stop(self) -> None:
@@ -254,6 +257,7 @@ class Runner:
             left = self._end - time.monotonic()
             if self._stopped or left <= 0:
                 return None
+            self._serve(job)
             with log.open("w", encoding="utf-8") as sink:
                 process = subprocess.Popen([sys.executable, *LOADED, "-m", *job.words], stdout=sink, stderr=sink)
             self._running.add(process)
@@ -267,6 +271,17 @@ class Runner:
             code = STOPPED
         self._running.discard(process)
         return STOPPED if self._stopped and code else code
+
+    def _serve(self, job: Job) -> None:
+        """From the first job on whose packages take seconds to load, have them loaded once for all, unless somebody has or cannot."""
+        group = preloaded.group_of(job.stage)
+        if group is None or sys.platform != "linux" or preloaded.FOLDER in os.environ:
+            return
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        try:
+            self._servers = preloaded.start([group], path)
+        except OSError:  # no temporary folder: each loads its own
+            os.environ[preloaded.FOLDER] = ""
 
 
 STOPPED = 128 + signal.SIGTERM
