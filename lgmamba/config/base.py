@@ -13,13 +13,11 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+NAME_IN_WORDS = "letters (a to z, A to Z), digits and _; starts with a letter; 64 at most"
 Name = Annotated[
     str,
-    Field(
-        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
-        max_length=64,  # it becomes part of file names
-        description="letters, digits and _; starts with a letter; 64 at most",
-    ),
+    Field(pattern=NAME, max_length=64, description=NAME_IN_WORDS),  # it becomes part of file names
 ]
 Positive = Annotated[int, Field(ge=1, lt=1 << 31)]
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -132,6 +130,8 @@ def _line(problem: ErrorDetails, model: type[BaseModel], under: str) -> str:
     loc, value = problem["loc"], problem["input"]
     path = ".".join(([under] if under else []) + _written(model, loc))
     expected = problem["msg"].removeprefix("Value error, ")
+    if problem.get("ctx", {}).get("pattern") == NAME:
+        expected = NAME_IN_WORDS
     if problem["type"] == "extra_forbidden":
         there = _at(model, loc[:-1])
         return unknown_key(path, value, _keys_of(there), _renamed_at(there))
@@ -152,7 +152,7 @@ def _written(model: type[BaseModel], loc: tuple) -> list[str]:
     current: Any = model
     keys = []
     for part in loc:
-        if _chosen_kind(current, part) is None:
+        if _chosen_kind(current, part) is None and part != "[key]":  # which pydantic puts below a key that is wrong itself
             keys.append(str(part))
         current = _descend(current, part)
     return keys

@@ -87,6 +87,8 @@ def check_folders(outputs: OutputsConfig, others: dict[str, Path] | None = None)
     """Refuse folders outside the repository, unless `outputs.outside` says otherwise; `others`: further keys and folders."""
     folders = {f"outputs.{name}": getattr(outputs, name) for name in OUTPUTS}
     for key, path in (folders | (others or {})).items():
+        if os.path.normpath(path) == ".":
+            raise ValueError(f"{key}: found {str(path)!r}, the repository itself, expected: a folder below it")
         if outputs.outside == "refuse" and (path.is_absolute() or os.path.normpath(path).startswith("..")):
             raise ValueError(
                 f"{key}: found {str(path)!r}, expected: a folder below the repository, or outputs.outside: allow"

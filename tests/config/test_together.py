@@ -69,6 +69,10 @@ WRONG = {
         {"outputs": {"data": "a/b", "reports": "a/./b"}},
         "outputs.reports: found 'a/b', which is outputs.data, expected: a folder of its own",
     ),
+    "images in the repository itself": (
+        {"outputs": {"data": "a/..", "outside": "allow"}},
+        "outputs.data: found 'a/..', the repository itself, expected: a folder below it",
+    ),
     "no factor at which remedies are judged": (
         {"remedy_evaluation": {"length_ratios": [1, 1.5]}},
         "remedy_evaluation.length_ratios: found [1.0, 1.5], expected: one of 2 or more, from where on remedies are judged",

@@ -104,6 +104,7 @@ def test_the_example_of_a_mixer_runs_from_a_module_of_the_users_own(leaky):
         ({"path": "add_a_mixer:Missing"}, "module 'add_a_mixer' has no attribute 'Missing'"),
         ({"path": "no_such_module:Mixer"}, "No module named 'no_such_module'"),
         ({"path": "add_a_mixer:LeakyCall"}, "LeakyCall has no Config"),
+        ({"path": "add_a_mixer"}, "path: found 'add_a_mixer', expected: module:Class, such as mymodule:MyMixer"),
         ({"options": {"wide": 5}}, "wide: unknown key"),
         ({"options": {"width": 0}}, "width: found 0"),
     ],
@@ -114,6 +115,21 @@ def test_a_module_that_has_no_mixer_is_refused_with_the_reason(changes, found, l
     with pytest.raises(ConfigError) as e:
         validate(ModelConfig, BASE | {"mixer": mixer}, "params.yaml")
     assert found in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("\nclass M(:", "wrong_mixer.py, line 2: invalid syntax"),
+        ("def f():\n    return 1 / 0\nf()", "wrong_mixer.py, line 2: ZeroDivisionError: division by zero"),
+        ("import no_such_module", "No module named 'no_such_module'"),
+    ],
+)
+def test_a_module_that_cannot_be_loaded_is_refused_with_the_line(source, found, tmp_path, monkeypatch):
+    (tmp_path / "wrong_mixer.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=re.escape(found)):
+        validate(ModelConfig, BASE | {"mixer": {"kind": "python", "path": "wrong_mixer:M"}}, "params.yaml")
 
 
 @pytest.mark.parametrize("mode", ["prefix", "stream"])

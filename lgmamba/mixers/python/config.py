@@ -1,12 +1,15 @@
 """`model.mixer` with kind python: a mixer of the user's own. Imports the user's module, and torch with it, where it is asked what it can."""
 
 import importlib
+import re
 import sys
+import traceback
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from lgmamba.config.base import explain
 from lgmamba.mixers.base import VERBS, MixerBase, Verb
@@ -14,6 +17,34 @@ from lgmamba.mixers.base import VERBS, MixerBase, Verb
 if TYPE_CHECKING:
     from lgmamba.config.run import ModelConfig
     from lgmamba.mixers.contract import Mixer
+
+
+def check_path(path: str) -> str:
+    """Raises ValueError where it is not module:Class."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path):
+        raise ValueError("module:Class, such as mymodule:MyMixer")
+    return path
+
+
+def load_module(name: str) -> ModuleType:
+    """A module that can be imported, or lies in the working directory.
+
+    Raises:
+        ImportError: there is none, or it cannot be loaded: what went wrong, and in which line of which file.
+    """
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise
+    except SyntaxError as error:
+        raise ImportError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:  # a person's module may raise any
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ImportError(f"{last.filename}, line {last.lineno}: {type(error).__name__}: {error}") from None
+    finally:
+        sys.path.remove(here)
 
 
 class PythonConfig(MixerBase):
@@ -25,7 +56,7 @@ class PythonConfig(MixerBase):
     SOURCE: ClassVar[str] = "the user's module"
 
     kind: Literal["python"]
-    path: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="module:Class, such as mymodule:MyMixer")
+    path: Annotated[str, AfterValidator(check_path)] = Field(description="module:Class, such as mymodule:MyMixer")
     options: dict[str, Any] = Field({}, description="the mixer's own configuration: fields of its Config")
 
     @model_validator(mode="after")
@@ -42,12 +73,7 @@ class PythonConfig(MixerBase):
     def mixer(self) -> "type[Mixer]":
         """The class. Raises ImportError, AttributeError or TypeError where there is none."""
         module, name = self.path.split(":")
-        here = str(Path.cwd())
-        sys.path.append(here)
-        try:
-            found = getattr(importlib.import_module(module), name)
-        finally:
-            sys.path.remove(here)
+        found = getattr(load_module(module), name)
         config = getattr(found, "Config", None)
         if not (isinstance(config, type) and issubclass(config, MixerBase)):
             raise TypeError(f"{name} has no Config, a class that derives from lgmamba.mixers.base.MixerBase")
