@@ -4,10 +4,11 @@
 
 Reads the folder `<study>/<logs>` of reports/<study>/logs/gpu.tar.xz:
 
-    machine.txt   with lines `GPU 0: <name>` and `<commit> <its message>`; if it says so, `16 CPU cores`
+    machine.txt   with lines `GPU 0: <name>` and `<commit> <its message>`; if it says so, `16 CPU cores` and `NVIDIA MPS`
     whole*.log    what workflow/scripts/without_snakemake.py printed, call after call, on one GPU
-    alone.log     the same of single jobs, one at a time
-    finish.log    if there is one, with a line `evaluate: 31.2 s`: what frames took on the GPU machine
+    alone.log     if there is one, the same of single jobs, one at a time
+    finish.log    if there is one, with a line `evaluate: 31.2 s`: what frames took on the GPU machine; and perhaps with
+                  `report: 9.1 s`, what figures and report did
 
 A study that was stopped and called again counts with all its calls, what was stopped and done again included. Every training and
 reconstruction of the preset must be among them, a training by its own line or by that of the trainings it ran side by side with.
@@ -15,7 +16,7 @@ Then, on this machine:
 
     lgmamba evaluate     probes -> frames with intervals and claims; with those that came back in <results> (docs/workflow.md), and
                          only where no finish.log says what it took
-    snakemake            frames in git -> figures and report
+    snakemake            frames in git -> figures and report; only where no finish.log says what they took
 
 Writes gpu_study.{json,md} and brings the block `times:<study>` of docs/cost.md up to date.
 """
@@ -42,7 +43,7 @@ from lgmamba.report import update_block
 LINE = re.compile(r"^(\S+) ([^(\n]+) \(.*\): (done|stopped|FAILED, see .*), ([\d.]+) s$", re.MULTILINE)
 """`cifar10 train fixed_4 0 (not there yet): done, 12.3 s`."""
 TOTAL = re.compile(r"chains of stages done in ([\d.]+) s$", re.MULTILINE)
-EVALUATE = re.compile(r"^evaluate: ([\d.]+) s$", re.MULTILINE)
+FINISHED = re.compile(r"^(evaluate|report): ([\d.]+) s$", re.MULTILINE)
 SERIAL = re.compile(r" \(UUID: [^)]*\)")
 STAGES = ("train", "reconstruct")
 
@@ -64,8 +65,8 @@ def read_logs(archive: Path, study: Params, folder: str) -> dict[str, str]:
     with tarfile.open(archive) as tar:
         inner = [match for name in sorted(tar.getnames()) if (match := inside.fullmatch(name))]
         texts = {match[1]: tar.extractfile(match[0]).read().decode() for match in inner}
-    if missing := {"alone.log", "machine.txt"} - set(texts):
-        raise SystemExit(f"{archive}: {study.study}/{folder} lacks {' and '.join(sorted(missing))}")
+    if "machine.txt" not in texts:
+        raise SystemExit(f"{archive}: {study.study}/{folder} lacks machine.txt")
     return texts
 
 
@@ -150,15 +151,16 @@ def about_gpu(machine: str) -> dict[str, str]:
             raise SystemExit(f"machine.txt: found no line {told}")
         found[name] = match[1]
     cores = re.search(r"^(\d+ CPU cores)", machine, re.MULTILINE)
+    found["sharing"] = ", shared by NVIDIA MPS" if re.search(r"^NVIDIA MPS", machine, re.MULTILINE) else ""
     return found | {"gpu_cores": cores[1] if cores else "CPUs"}
 
 
-def frames_there(log: str) -> dict[str, float]:
-    """Seconds of `lgmamba evaluate` on the GPU machine, from finish.log."""
-    match = EVALUATE.search(log)
-    if match is None:
+def finished_there(log: str) -> dict[str, dict[str, float]]:
+    """Seconds of frames, and of figures and report if they were made there, on the GPU machine, from finish.log."""
+    found = {name: {"seconds": float(seconds)} for name, seconds in FINISHED.findall(log)}
+    if "evaluate" not in found:
         raise SystemExit("finish.log: found no line like `evaluate: 31.2 s`")
-    return {"seconds": float(match[1])}
+    return found
 
 
 def frames_here(study: Params) -> dict[str, float]:
@@ -180,6 +182,7 @@ def text(result: dict) -> str:
     gpu, evaluate, report, about = result["gpu"], result["evaluate"], result["report"], result["about"]
     total = gpu["seconds"] + evaluate["seconds"] + report["seconds"]
     here, there = f"{about['cores']} cores of {about['cpu']}", f"{about['gpu_cores']} of the GPU machine"
+    frames, figures = (there if step in about["finished_there"] else here for step in ("evaluate", "report"))
     calls = f"the logs of {gpu['calls']} calls" if gpu["calls"] > 1 else "the log of one call"
     again = "; what a call had to leave and the next did again is included" if gpu["calls"] > 1 else ""
     single = [
@@ -189,9 +192,9 @@ def text(result: dict) -> str:
     lines = [
         f"| study `{about['study']}`, from Parquet files to the report | where | time |",
         "| --- | --- | ---: |",
-        f"| images; {jobs_text(gpu)} | one {about['gpu']} | {clock(gpu['seconds'])} |",
-        f"| frames, intervals, claims | {there if about['frames_there'] else here} | {clock(evaluate['seconds'])} |",
-        f"| figures, report | {here if about['frames_there'] else 'the same cores'} | {clock(report['seconds'])} |",
+        f"| images; {jobs_text(gpu)} | one {about['gpu']}{about['sharing']} | {clock(gpu['seconds'])} |",
+        f"| frames, intervals, claims | {frames} | {clock(evaluate['seconds'])} |",
+        f"| figures, report | {'the same cores' if figures == frames else figures} | {clock(report['seconds'])} |",
         f"| **all** | | **{clock(total)}** |",
         *single,
         "",
@@ -224,12 +227,13 @@ def main() -> None:
     machine = SERIAL.sub("", logs["machine.txt"])  # which names one machine
     about = {"study": study.study, **about_gpu(machine), "machine": machine.splitlines()}
     about |= {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "commit": git_state()["commit"]}
-    about["frames_there"] = "finish.log" in logs
+    done = finished_there(logs["finish.log"]) if "finish.log" in logs else {}
+    about["finished_there"] = list(done)
     result = {
         "gpu": on_the_gpu(study, {name: log for name, log in logs.items() if name.startswith("whole")}),
-        "alone": alone(study, logs["alone.log"]),
-        "evaluate": frames_there(logs["finish.log"]) if about["frames_there"] else frames_here(study),
-        "report": report_here(study),
+        "alone": alone(study, logs.get("alone.log", "")),
+        "evaluate": done.get("evaluate") or frames_here(study),
+        "report": done.get("report") or report_here(study),
         "about": about,
     }
     write_atomic(args.out / "gpu_study.json", to_json(result))

@@ -195,11 +195,26 @@ def test_the_table_with_frames_made_on_the_gpu_machine_says_so(called):
     assert numbers["evaluate"] == {"seconds": 31.2}
 
 
+def test_the_table_of_a_study_made_on_the_gpu_machine_alone_where_jobs_share_the_gpu(called):
+    block, _, ran = called(
+        whole_log=log(*WHOLE, total=90), machine_txt=MACHINE + "NVIDIA MPS was on\n", finish_log="evaluate: 31.2 s\nreport: 9.1 s\n"
+    )  # fmt: skip
+    assert not ran
+    assert "| one NVIDIA H100 80GB HBM3, shared by NVIDIA MPS | 90 s |" in block[2]
+    assert block[3:] == [
+        "| frames, intervals, claims | 16 CPU cores of the GPU machine | 31 s |",
+        "| figures, report | the same cores | 9 s |",
+        "| **all** | | **2 min 10 s** |",
+        "",
+        block[-1],
+    ]
+
+
 def test_a_finish_log_without_its_line_ends_it(called):
     with pytest.raises(SystemExit, match=r"finish\.log: found no line like `evaluate: 31\.2 s`"):
         called(whole_log=log(*WHOLE, total=90), alone_log=log(*ALONE, total=16), machine_txt=MACHINE, finish_log="\n")
 
 
 def test_a_folder_that_lacks_a_log_is_named(called):
-    with pytest.raises(SystemExit, match=r"digits/one_h100 lacks alone.log and machine.txt$"):
+    with pytest.raises(SystemExit, match=r"digits/one_h100 lacks machine.txt$"):
         called(whole_log=log(*WHOLE, total=90))
