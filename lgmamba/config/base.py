@@ -152,7 +152,9 @@ def _written(model: type[BaseModel], loc: tuple) -> list[str]:
     current: Any = model
     keys = []
     for part in loc:
-        if _chosen_kind(current, part) is None and part != "[key]":  # which pydantic puts below a key that is wrong itself
+        if (
+            _chosen_kind(current, part) is None and part != "[key]"
+        ):  # which pydantic puts below a key that is wrong itself
             keys.append(str(part))
         current = _descend(current, part)
     return keys

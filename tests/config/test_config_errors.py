@@ -240,7 +240,10 @@ def test_a_comparison_names_runs_that_exist_and_play_their_part(comparison, part
 @pytest.mark.parametrize("name", ["fixed-4", "4_fixed", "a b", "a/b", "", "a\n", "ä"])
 def test_a_run_name_with_another_character_is_refused(name):
     message = error(values(runs=values()["runs"] | {name: None}))
-    assert f"runs.{name}: found {name!r}, expected: letters (a to z, A to Z), digits and _; starts with a letter" in message
+    assert (
+        f"runs.{name}: found {name!r}, expected: letters (a to z, A to Z), digits and _; starts with a letter"
+        in message
+    )
 
 
 @pytest.mark.parametrize(
