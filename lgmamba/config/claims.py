@@ -207,12 +207,6 @@ class Contrast(Strict):
         return self
 
     @model_validator(mode="after")
-    def _two_sides(self):
-        if self.of == self.minus:
-            raise ValueError("minus: found what of is, expected: another side; the difference of these is always 0")
-        return self
-
-    @model_validator(mode="after")
     def _best_is_the_rival(self):
         helped = self.of if self.claimed == "above" else self.minus
         if helped.best_of is not None:

@@ -182,6 +182,21 @@ def check_contrasts(study: Params) -> None:
                         f"{path}.at: found {step} steps, expected: at most evaluation.max_length_ratio x L0, "
                         f"{study.evaluation.max_length_ratio * study.L0:g}"
                     )
+            if any(side.steps(runs[name].L0) == side.steps_less(runs[name].L0) for name in side.runs):
+                raise ValueError(
+                    f"{path}.less: found {side.less}, expected: other steps than those of at, {side.at}; this change is always 0"
+                )
+        if _as_read(study, contrast.of) == _as_read(study, contrast.minus):
+            raise ValueError(
+                f"claims.primary.{i}.minus: found what of is, expected: another side; the difference of these is always 0"
+            )
+
+
+def _as_read(study: Params, side: Side) -> tuple:
+    """What a side is of, with its lengths in steps and its order by name: equal for two ways to write one side."""
+    L0s = [study.runs_by_name()[name].L0 for name in side.runs]
+    lengths = [(side.steps(L0), side.steps_less(L0)) for L0 in L0s]
+    return side.model_dump(exclude={"at", "less", "order"}), side.order or study.evaluation.orders[0], lengths
 
 
 def _check_reading(study: Params, path: str, side: Side) -> None:

@@ -55,7 +55,17 @@ WRONG = {
     ),
     "a claim of nothing": (
         claimed({}, {}),
-        "claims.primary.0: expected: minus: found what of is, expected: another side; the difference of these is always 0",
+        "claims.primary.0.minus: found what of is, expected: another side; the difference of these is always 0",
+    ),
+    "a claim of nothing in other words": (
+        claimed(
+            {"at": ["L0", "1 L0"]}, {"at": "1.0 L0", "order": "permutation"}, evaluation={"orders": ["permutation"]}
+        ),
+        "claims.primary.0.minus: found what of is, expected: another side; the difference of these is always 0",
+    ),
+    "a claim of a change from a length to itself": (
+        claimed({"at": "2 L0", "less": "2.0 L0"}),
+        "claims.primary.0.of.less: found ['2.0 L0'], expected: other steps than those of at, ['2 L0']; this change is always 0",
     ),
     "a claim at a length of no step": (
         claimed({"at": "0 L0"}),
