@@ -123,6 +123,7 @@ def test_a_module_that_has_no_mixer_is_refused_with_the_reason(changes, found, l
         ("\nclass M(:", "wrong_mixer.py, line 2: invalid syntax"),
         ("def f():\n    return 1 / 0\nf()", "wrong_mixer.py, line 2: ZeroDivisionError: division by zero"),
         ("import no_such_module", "No module named 'no_such_module'"),
+        ("raise SystemExit(0)", "wrong_mixer.py, line 1: SystemExit: 0"),
     ],
 )
 def test_a_module_that_cannot_be_loaded_is_refused_with_the_line(source, found, tmp_path, monkeypatch):

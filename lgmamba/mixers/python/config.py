@@ -40,7 +40,10 @@ def load_module(name: str) -> ModuleType:
         raise
     except SyntaxError as error:
         raise ImportError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:  # a person's module may raise any
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a person's module may raise any, and is not to end the command, perhaps as if all were well
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise ImportError(f"{last.filename}, line {last.lineno}: {type(error).__name__}: {error}") from None
     finally:
