@@ -225,7 +225,7 @@ class Mixer(nn.Module):
             u: (B, L, d).
             state: that after the piece before, or None at the start.
             t0: steps read before this piece.
-            dt_offset: (B, 1 or L, channels) added to the step size before softplus; for mixers that say so (`OFFSETS`).
+            dt_offset: (B or 1, 1 or L, channels) added to the step size before softplus; for mixers that say so (`OFFSETS`).
             dt_factor: (B, L, 1) time runs so many times as fast (`slow`).
             target_length: (B,) length told to the model, for hooks only.
             hook: the hook.

@@ -247,7 +247,7 @@ class Stack(nn.Module):
             return None, None
         batch = len(tokens)
         told = self.told(target_length, batch)
-        if told.stride() == (0,):
+        if told.stride() == (0,) and len(told) == batch:
             told = told[:1]
         t = torch.arange(t0 + 1, t0 + tokens.shape[1] + 1, device=tokens.device)
         factor = self.conditioning.dt_factor(told, t)

@@ -122,7 +122,9 @@ def test_a_module_that_has_no_mixer_is_refused_with_the_reason(changes, found, l
     [
         ("\nclass M(:", "wrong_mixer.py, line 2: invalid syntax"),
         ("def f():\n    return 1 / 0\nf()", "wrong_mixer.py, line 2: ZeroDivisionError: division by zero"),
-        ("import no_such_module", "No module named 'no_such_module'"),
+        ("\nimport no_such_module", "wrong_mixer.py, line 2: No module named 'no_such_module'"),
+        ("import json\njson.loads('{')", "wrong_mixer.py, line 2: JSONDecodeError: Expecting property name"),
+        ("assert False", "wrong_mixer.py, line 1: AssertionError"),
         ("raise SystemExit(0)", "wrong_mixer.py, line 1: SystemExit: 0"),
     ],
 )

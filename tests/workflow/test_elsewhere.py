@@ -312,7 +312,7 @@ def test_children_end_with_the_script_and_their_trainings_go_on_later(tmp_path):
     checkpoint = tmp_path / "results/smoke/runs/uniform_16/seed0/work/resume.safetensors"
     until(lambda: checkpoint.exists() or process.poll() is not None, "a checkpoint", every_s=0.01)
     assert process.poll() is None
-    children = psutil.Process(process.pid).children()
+    children = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     said = process.communicate()[0]
     assert process.returncode == 1

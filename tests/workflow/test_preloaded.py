@@ -246,6 +246,16 @@ def test_servers_end_once_they_are_let_go(monkeypatch, tmp_path):
     assert not folder.exists()
 
 
+def test_a_folder_of_too_long_a_name_is_refused_and_not_left(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 25)))
+    (tmp_path / ("long" * 25)).mkdir()
+    monkeypatch.setenv(preloaded.FOLDER, "")
+    with pytest.raises(OSError, match="set TMPDIR to a shorter one"):
+        preloaded.start(["figures"], "")
+    assert not list((tmp_path / ("long" * 25)).iterdir())
+    assert os.environ[preloaded.FOLDER] == ""
+
+
 def test_groups_are_of_stages_that_exist():
     stages = [stage for stages, _ in preloaded.GROUPS.values() for stage in stages]
     assert len(set(stages)) == len(stages)

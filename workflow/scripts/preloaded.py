@@ -85,6 +85,8 @@ MODULES = {
 """Group -> this project's modules that its stages load, with all that they load."""
 FOLDER = "LGMAMBA_PRELOADED"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LONGEST = 100
+"""Bytes of a name under which something is served: a few less than Linux has room for (unix(7))."""
 DRIVER = "/dev/nvidia"
 """How the names of the files begin through which a process holds a GPU."""
 
@@ -98,13 +100,16 @@ def start(names: list[str], python_path: str) -> list:
     Returns:
         the servers, which end once this process has, however it ends, or lets go of them.
     Raises:
-        OSError: there is no place for a temporary folder.
+        OSError: there is no place for a temporary folder, or its name is too long.
     """
     import subprocess
     import tempfile
     import time
 
     folder, servers = tempfile.mkdtemp(prefix="lgmamba-"), []
+    if len(os.fsencode(os.path.join(folder, *names[:1]))) > LONGEST:
+        os.rmdir(folder)
+        raise OSError(f"{folder} is too long a name for what is served there; set TMPDIR to a shorter one")
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     for name in names:
         server = subprocess.Popen(

@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+import sysconfig
 import traceback
 from functools import cached_property
 from pathlib import Path
@@ -36,18 +37,27 @@ def load_module(name: str) -> ModuleType:
     sys.path.append(here)
     try:
         return importlib.import_module(name)
-    except ImportError:
-        raise
     except SyntaxError as error:
-        raise ImportError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a person's module may raise any, and is not to end the command, perhaps as if all were well
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise ImportError(f"{last.filename}, line {last.lineno}: {type(error).__name__}: {error}") from None
+        place = _place(error) if error.filename is None else f"{error.filename}, line {error.lineno}: "
+        raise ImportError(f"{place}{error.msg}") from None
+    except ImportError as error:
+        raise ImportError(f"{_place(error)}{error}") from None
+    except (Exception, SystemExit) as error:  # a person's module may raise any, and is not to end the command
+        what = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        raise ImportError(f"{_place(error)}{what}") from None
     finally:
         sys.path.remove(here)
+
+
+def _place(error: BaseException) -> str:
+    """File and line of the last code of a person's own that an error came through, before what it says; empty where it came through none."""
+    libraries = (
+        "<frozen ",
+        __file__,
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    )
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(libraries)]
+    return f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
 
 
 class PythonConfig(MixerBase):
