@@ -27,6 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from mixers import synchronize
+from step_profile import prepared as step_of
 
 from lgmamba.config.files import evaluation_file
 from lgmamba.config.study import Params, load_params
@@ -36,7 +38,6 @@ from lgmamba.files import to_json, write_atomic
 from lgmamba.model.runner import MODES, run_sequence
 from lgmamba.provenance import git_state
 from lgmamba.tasks.registry import build_model, build_task
-from lgmamba.train.stacked import StackedStep
 
 WORKERS = ("train", "train again", "read", "read again", "told")
 """The word of a role, and for a second process of it another."""
@@ -60,17 +61,7 @@ def prepared(role: str, study: Params, args: argparse.Namespace) -> Callable[[],
     shape = (IMAGES, 1 if study.data.channels == "grey" else 3, *height)
     dataset = in_memory(torch.randint(256, shape, dtype=torch.uint8, device=device))
     if role == "train":
-        runs = [run.model_copy(update={"seed": seed}) for seed in range(args.runs)]
-        models = [build_model(each, dataset.image_shape).to(device) for each in runs]
-        tasks = [build_task(each, dataset) for each in runs]
-        rows = dataset.split("train")
-        samplers = [
-            task.sampler(rows, each.train, each.seed, device.type == "cuda")
-            for task, each in zip(tasks, runs, strict=True)
-        ]
-        cuda = device.type == "cuda"
-        step = StackedStep(models, run.train, tasks[0], bf16=cuda, graph=cuda)
-        return lambda: step([sampler.draw(0) for sampler in samplers])
+        return step_of(run, dataset, args.runs, graph=device.type == "cuda")[1]
     config = evaluation_file(study, run)
     model, task = build_model(run, dataset.image_shape).to(device).eval(), build_task(run, dataset)
     steps = torch.tensor(config.steps, device=device)
@@ -88,7 +79,7 @@ def prepared(role: str, study: Params, args: argparse.Namespace) -> Callable[[],
 
 def work(worker: str, args: argparse.Namespace, barrier, results) -> None:
     """A process: its role in the windows that name it."""
-    study = load_params(args.params, args.preset)
+    study, device = load_params(args.params, args.preset), torch_device(args.device)
     once = prepared(worker.removesuffix(" again"), study, args)
     for _ in range(6):  # kernels are compiled, and a step is recorded
         once()
@@ -100,16 +91,10 @@ def work(worker: str, args: argparse.Namespace, barrier, results) -> None:
                 once()
                 done += 1
                 if done % 4 == 0:
-                    finish(args)
-            finish(args)
+                    synchronize(device)
+            synchronize(device)
             results.put((i, worker, (time.perf_counter() - begun) / done))
         barrier.wait()
-
-
-def finish(args: argparse.Namespace) -> None:
-    """Wait for what was launched."""
-    if torch_device(args.device).type == "cuda":
-        torch.cuda.synchronize()
 
 
 def measured(args: argparse.Namespace) -> list[dict[str, float]]:
@@ -212,9 +197,7 @@ def main() -> None:
     about = {name: getattr(args, name) for name in ("preset", "plain", "told", "runs", "seconds")}
     about |= {"torch": torch.__version__, "commit": git_state()["commit"] or "unknown", "gpu": "a CPU"}
     if device.type == "cuda":
-        about["gpu"] = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True
-        ).stdout.splitlines()[0]  # by torch this process would take a part of the GPU
+        about["gpu"] = torch.cuda.get_device_name()
     plain = measured(args)
     alone = {window[0]: found[window[0]] for window, found in zip(WINDOWS, plain, strict=True) if len(window) == 1}
     result = {"about": about, "alone": alone, "plain": shares(plain, alone)}

@@ -27,7 +27,7 @@ STEPS = 20
 def prepared(run, dataset, R: int, graph: bool) -> tuple[Callable[[], object], Callable[[], object]]:
     """A step of R trainings on one batch each, and on batches drawn anew."""
     runs = [run.model_copy(update={"seed": seed}) for seed in range(R)]
-    models = [build_model(each, dataset.image_shape).cuda() for each in runs]
+    models = [build_model(each, dataset.image_shape).to(dataset.images.device) for each in runs]
     tasks = [build_task(each, dataset) for each in runs]
     samplers = [
         task.sampler(dataset.split("train"), each.train, each.seed, True)

@@ -80,6 +80,14 @@ def test_a_length_told_to_all_at_once_is_that_length_told_to_each(adaptive, kept
     assert rows == [3, 1, 3, 1]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_length_told_to_another_number_of_sequences_is_not_told_to_these(form):
+    model = exact(adaptive=told(form))
+    tokens = model.embed(*sequence(model))
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        model.encode(tokens, target_length=torch.tensor([7]).expand(len(tokens) - 1))
+
+
 @pytest.mark.parametrize("features", N_FEATURES)
 def test_each_form_reaches_its_own_part_of_the_scan(features):
     calls = {}

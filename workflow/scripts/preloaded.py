@@ -85,8 +85,8 @@ MODULES = {
 """Group -> this project's modules that its stages load, with all that they load."""
 FOLDER = "LGMAMBA_PRELOADED"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LONGEST = 100
-"""Bytes of a name under which something is served: a few less than Linux has room for (unix(7))."""
+LONGEST = 107
+"""Bytes of the longest name under which Linux can serve something (unix(7))."""
 DRIVER = "/dev/nvidia"
 """How the names of the files begin through which a process holds a GPU."""
 
@@ -107,7 +107,7 @@ def start(names: list[str], python_path: str) -> list:
     import time
 
     folder, servers = tempfile.mkdtemp(prefix="lgmamba-"), []
-    if len(os.fsencode(os.path.join(folder, *names[:1]))) > LONGEST:
+    if max(len(os.fsencode(os.path.join(folder, name))) for name in names) > LONGEST:
         os.rmdir(folder)
         raise OSError(f"{folder} is too long a name for what is served there; set TMPDIR to a shorter one")
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
