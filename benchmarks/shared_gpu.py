@@ -33,7 +33,7 @@ from step_profile import prepared as step_of
 from lgmamba.config.files import evaluation_file
 from lgmamba.config.study import Params, load_params
 from lgmamba.data.dataset import in_memory
-from lgmamba.devices import torch_device
+from lgmamba.devices import matrix_products, torch_device
 from lgmamba.files import to_json, write_atomic
 from lgmamba.model.runner import MODES, run_sequence
 from lgmamba.provenance import git_state
@@ -71,7 +71,8 @@ def prepared(role: str, study: Params, args: argparse.Namespace) -> Callable[[],
         sequences = task.held_out(rows, config.evaluation.orders[0], 0, config.steps[-1])
         task.baselines(sequences, steps, task.ages(sequences, steps))
         for mode in MODES[: 1 + model.uses_target_length]:
-            found = run_sequence(model, sequences, config.steps, mode, config.evaluation.chunk)
+            with matrix_products(config.evaluation.precision):
+                found = run_sequence(model, sequences, config.steps, mode, config.evaluation.chunk)
             task.scores(found, sequences, steps).values["mse"].cpu()
 
     return torch.no_grad()(read)

@@ -12,7 +12,8 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,26 @@ def torch_device(device: str) -> "torch.device":
             "CUDA_VISIBLE_DEVICES); expected auto or cpu on this machine"
         )
     return torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+@contextmanager
+def matrix_products(precision: str) -> Iterator[None]:
+    """How exactly float32 matrices are multiplied on a GPU meanwhile, by recurrent layers of cuDNN too; a CPU knows only fp32.
+
+    Args:
+        precision: fp32, or tf32: factors rounded to 10 binary digits after the leading one, sums in float32.
+    """
+    import torch
+
+    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = precision == "tf32"
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed
 
 
 def claim(

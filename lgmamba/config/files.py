@@ -22,7 +22,7 @@ from lgmamba.config.data import DataConfig
 from lgmamba.config.probes import ProbesConfig
 from lgmamba.config.remedies import Remedies, RemedyEvaluationConfig
 from lgmamba.config.run import Positive, RunConfig
-from lgmamba.config.study import EvaluationConfig, OutputsConfig, Params, TrackingConfig
+from lgmamba.config.study import EvaluationConfig, OutputsConfig, Params, ReadingPrecision, TrackingConfig
 from lgmamba.config.task import TaskBase
 from lgmamba.files import digest_of, to_json, write_if_changed
 from lgmamba.provenance import code_digest
@@ -76,13 +76,14 @@ class EvaluationFile(Strict):
 
 
 class ReadingConfig(Strict):
-    """What remedies share with the evaluation: images of which split, and how many of them and of their steps at a time."""
+    """What remedies share with the evaluation: images of which split, how many of them and of their steps at a time, how exactly."""
 
     RENAMED: ClassVar = {"piece": "chunk"}
 
     split: str
     batch_images: Positive
     chunk: Positive
+    precision: ReadingPrecision = "fp32"
 
 
 class RemedyFile(Strict):

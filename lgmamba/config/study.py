@@ -42,6 +42,16 @@ PANEL_STEPS = 60
 """Steps, at least, of which pictures are kept; fewer where a study reads fewer."""
 
 
+ReadingPrecision = Annotated[
+    Literal["fp32", "tf32"],
+    Field(
+        exclude_if=lambda precision: precision == "fp32",  # files without it stay what they are, to the byte
+        description="of matrix products on a GPU, where reconstructions and remedies are read: fp32, or tf32 (factors of 10 binary digits), "
+        "which is faster; calibration, probes and a CPU are always in fp32",
+    ),
+]
+
+
 class EvaluationConfig(Strict):
     """Per-step reconstructions of held-out images."""
 
@@ -59,6 +69,7 @@ class EvaluationConfig(Strict):
     batch_images: Positive = Field(description="images a pass")
     chunk: Positive = Field(description="steps held in memory at a time")
     panel_images: Positive = Field(description="images whose reconstructions are kept as pictures")
+    precision: ReadingPrecision = "fp32"
 
 
 class OutputsConfig(Strict):

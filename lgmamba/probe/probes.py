@@ -32,6 +32,7 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.files import ProbesFile
 from lgmamba.config.probes import why_not, why_not_task
 from lgmamba.data.dataset import load_dataset
+from lgmamba.devices import matrix_products
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
@@ -99,7 +100,9 @@ def run_probes(
     seconds, written = {}, []
     for kind in kinds:
         started = time.monotonic()
-        for frame, columns in PROBES[kind](context).items():
+        with matrix_products("fp32"):
+            frames = PROBES[kind](context)
+        for frame, columns in frames.items():
             write_columns(out / f"{frame}.parquet", name | columns)
             written.append(f"{frame}.parquet")
         seconds[kind] = round(time.monotonic() - started, 3)

@@ -25,6 +25,7 @@ from lgmamba.config.base import ConfigError
 from lgmamba.config.files import EvaluationFile, evaluation_files
 from lgmamba.config.run import RunConfig
 from lgmamba.data.dataset import Dataset, load_dataset
+from lgmamba.devices import matrix_products
 from lgmamba.files import atomic_path, remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
@@ -69,7 +70,8 @@ def reconstruct(config: EvaluationFile, train: Path, data: Path, out: Path, devi
     made_from = reading_key(config, dataset.digest, weights)
     begin(out)
     evaluation = Evaluation(model, build_task(config.run, dataset), config, dataset)
-    evaluation.run()
+    with matrix_products(config.evaluation.precision):
+        evaluation.run()
     evaluation.write(out)
     about = {
         "run": config.run.run,

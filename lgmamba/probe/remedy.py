@@ -22,6 +22,7 @@ from torch import Tensor
 from lgmamba.config.base import ConfigError
 from lgmamba.config.files import RemedyFile, remedy_files
 from lgmamba.data.dataset import Dataset, load_dataset
+from lgmamba.devices import matrix_products
 from lgmamba.files import remove_parts, to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.keys import reading_key
@@ -74,8 +75,10 @@ def try_remedies(
     made_from = reading_key(config, dataset.digest, weights)
     begin(out)
     trial = Trial(model, build_task(config.run, dataset), config, dataset, weights)
-    trial.calibrate(out / "artefacts", work / "artefacts" if work else None, given)
-    trial.run()
+    with matrix_products("fp32"):  # values that were calibrated once serve readings of either precision
+        trial.calibrate(out / "artefacts", work / "artefacts" if work else None, given)
+    with matrix_products(config.evaluation.precision):
+        trial.run()
     trial.write(out)
     about = {
         "run": config.run.run,

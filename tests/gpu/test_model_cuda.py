@@ -6,7 +6,9 @@ import torch
 from lgmamba.config.study import load_params
 from lgmamba.config.training import TrainConfig
 from lgmamba.data.dataset import in_memory
+from lgmamba.devices import matrix_products
 from lgmamba.mixers.mamba.mixer import MambaMixer
+from lgmamba.model.runner import run_sequence
 from lgmamba.scan import available_backends
 from lgmamba.tasks.registry import build_model, build_task
 from lgmamba.train.optimizer import build_optimizer
@@ -87,6 +89,21 @@ def test_values_and_gradients_equal_those_of_the_reference(backend, bf16, value_
         )
     assert abs(loss - loss_ref) <= value_tolerance * abs(loss_ref)
     assert errors[worst] < gradient_tolerance
+
+
+@torch.no_grad()
+def test_reading_with_rounded_products_differs_by_what_rounding_does():
+    params = load_params("params.yaml", preset="cifar10")
+    for name in ("fixed_64", "adaptive_64"):
+        run = params.run_configs()[name, 0]
+        torch.manual_seed(0)
+        model, task = moved(build_model(run, SHAPE).cuda()).eval(), task_of(run)
+        sequences = task.held_out(task.dataset.split("train")[:32], "permutation", 0, 256)
+        found = {}
+        for precision in ("fp32", "tf32"):
+            with matrix_products(precision):
+                found[precision] = run_sequence(model, sequences, [64, 256], "prefix")
+        assert 1e-6 < relative_rms(found["tf32"], found["fp32"]) < 5e-3, name  # a factor loses 2^-11 of itself
 
 
 @needs["mamba_ssm"]

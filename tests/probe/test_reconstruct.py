@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from polars.testing import assert_frame_equal
 
 from lgmamba.config.base import ConfigError
@@ -105,6 +106,29 @@ def test_how_many_images_and_steps_are_read_at_a_time_changes_nothing(study, few
     assert_frame_equal(found.select(*KEYS, "psnr"), expected.select(*KEYS, "psnr"), rel_tol=0, abs_tol=1e-3)
     maps = [study.frame(run, "retention", where).sort("mode", "order", "step", "age") for where in (folder, tmp_path)]
     assert_frame_equal(*maps, rel_tol=1e-4)
+
+
+@pytest.mark.parametrize("precision, rounded_products", [("fp32", False), ("tf32", True)])
+def test_products_of_a_gpu_would_be_as_exact_as_is_said(study, tmp_path, monkeypatch, precision, rounded_products):
+    seen = []
+    plain = Evaluation._read
+    monkeypatch.setattr(
+        Evaluation,
+        "_read",
+        lambda *args: (seen.append(torch.backends.cuda.matmul.allow_tf32), plain(*args)),
+    )
+    about = study.reconstruct("plain", out=tmp_path, precision=precision, **FEW)
+    assert set(seen) == {rounded_products}
+    assert about["evaluation"].get("precision", "fp32") == precision
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_file_says_how_exact_products_are_only_where_they_are_not_fp32(study):
+    plain, given = (study.evaluation_file("plain", **kwargs) for kwargs in ({}, {"precision": "fp32"}))
+    assert given.model_dump_json() == plain.model_dump_json()
+    assert "precision" not in plain.evaluation.model_dump(mode="json")
+    faster = study.evaluation_file("plain", precision="tf32")
+    assert faster.evaluation.model_dump(mode="json")["precision"] == "tf32"
 
 
 def test_an_image_is_read_alike_whatever_images_are_read_with_it(study, tmp_path):

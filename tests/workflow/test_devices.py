@@ -80,3 +80,15 @@ def test_every_user_has_locks_of_their_own(tmp_path, monkeypatch):
     other.mkdir()
     with pytest.raises(PermissionError, match="belongs to another user"):
         devices.lock_folder()
+
+
+@pytest.mark.parametrize("precision, allowed", [("fp32", False), ("tf32", True)])
+def test_products_are_rounded_where_it_is_said_and_afterwards_as_before(precision, allowed):
+    import torch
+
+    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [place.allow_tf32 for place in places]
+    with pytest.raises(RuntimeError, match="meanwhile"), devices.matrix_products(precision):
+        assert [place.allow_tf32 for place in places] == [allowed, allowed]
+        raise RuntimeError("meanwhile")
+    assert [place.allow_tf32 for place in places] == before
