@@ -1,14 +1,16 @@
 """What a whole study took: its jobs on a GPU machine, from their logs; frames, claims, figures and report.
 
-    python benchmarks/gpu_study.py [--preset cifar10] [--logs one_h100] [--out reports/benchmarks] [--readme docs/cost.md]
+    python benchmarks/gpu_study.py [--preset cifar10] [--logs one_gpu] [--out reports/benchmarks] [--readme docs/cost.md]
 
 Reads the folder `<study>/<logs>` of reports/<study>/logs/gpu.tar.xz:
 
-    machine.txt   with lines `GPU 0: <name>` and `<commit> <its message>`; if it says so, `16 CPU cores` and `NVIDIA MPS`
+    machine.txt   with lines `GPU 0: <name>` and `<commit> <its message>`; if it says so, `16 CPU cores`, `NVIDIA MPS`, and
+                  `evaluation: {precision: tf32}`, what was set besides the preset
     whole*.log    what workflow/scripts/without_snakemake.py printed, call after call, on one GPU
     alone.log     if there is one, the same of single jobs, one at a time
     finish.log    if there is one, with a line `evaluate: 31.2 s`: what frames took on the GPU machine; and perhaps with
                   `report: 9.1 s`, what figures and report did
+    headline.json if there is one, that of the report made there: how far its numbers are from those of the report in git
 
 A study that was stopped and called again counts with all its calls, what was stopped and done again included. Every training and
 reconstruction of the preset must be among them, a training by its own line or by that of the trainings it ran side by side with.
@@ -60,7 +62,7 @@ class Ended(NamedTuple):
 def read_logs(archive: Path, study: Params, folder: str) -> dict[str, str]:
     """Name -> text of the logs and of machine.txt."""
     inside = re.compile(
-        re.escape(f"{study.study}/{folder}/") + r"(whole[^/]*\.log|alone\.log|finish\.log|machine\.txt)"
+        re.escape(f"{study.study}/{folder}/") + r"(whole[^/]*\.log|alone\.log|finish\.log|machine\.txt|headline\.json)"
     )
     with tarfile.open(archive) as tar:
         inner = [match for name in sorted(tar.getnames()) if (match := inside.fullmatch(name))]
@@ -152,6 +154,8 @@ def about_gpu(machine: str) -> dict[str, str]:
         found[name] = match[1]
     cores = re.search(r"^(\d+ CPU cores)", machine, re.MULTILINE)
     found["sharing"] = ", shared by NVIDIA MPS" if re.search(r"^NVIDIA MPS", machine, re.MULTILINE) else ""
+    values = re.search(r"^(evaluation: .+)$", machine, re.MULTILINE)
+    found["set"] = values[1] if values else ""
     return found | {"gpu_cores": cores[1] if cores else "CPUs"}
 
 
@@ -161,6 +165,22 @@ def finished_there(log: str) -> dict[str, dict[str, float]]:
     if "evaluate" not in found:
         raise SystemExit("finish.log: found no line like `evaluate: 31.2 s`")
     return found
+
+
+def differences(there: dict, here: dict) -> dict[str, float]:
+    """Where two headlines are furthest apart, dB: of a run's mean PSNR at L0, and beyond.
+
+    Raises:
+        SystemExit: they are not of the same runs and lengths.
+    """
+    psnr = [
+        {(row["run"], ratio): v for row in found["psnr"] for ratio, v in row["psnr"].items()} for found in (there, here)
+    ]
+    if set(psnr[0]) != set(psnr[1]):
+        raise SystemExit("headline.json: other runs or lengths than in the report; was the preset another one?")
+    apart = {at: abs(psnr[0][at] - psnr[1][at]) for at in psnr[0]}
+    beyond = [gap for (_, ratio), gap in apart.items() if float(ratio) > 1]
+    return {"L0": max(gap for (_, ratio), gap in apart.items() if float(ratio) == 1), "beyond": max(beyond)}
 
 
 def frames_here(study: Params) -> dict[str, float]:
@@ -185,6 +205,7 @@ def text(result: dict) -> str:
     frames, figures = (there if step in about["finished_there"] else here for step in ("evaluate", "report"))
     calls = f"the logs of {gpu['calls']} calls" if gpu["calls"] > 1 else "the log of one call"
     again = "; what a call had to leave and the next did again is included" if gpu["calls"] > 1 else ""
+    rest = "" if len(about["finished_there"]) == 2 else f", the rest of `{about['commit'][:7]}`"
     single = [
         f"| `{name}` alone on that GPU: training + reconstructions | | {clock(took['train'])} + {clock(took['reconstruct'])} |"
         for name, took in result["alone"].items()
@@ -192,16 +213,37 @@ def text(result: dict) -> str:
     lines = [
         f"| study `{about['study']}`, from Parquet files to the report | where | time |",
         "| --- | --- | ---: |",
-        f"| images; {jobs_text(gpu)} | one {about['gpu']}{about['sharing']} | {clock(gpu['seconds'])} |",
+        f"| images; {jobs_text(gpu)}{set_text(about['set'])} | one {about['gpu']}{about['sharing']} | {clock(gpu['seconds'])} |",
         f"| frames, intervals, claims | {frames} | {clock(evaluate['seconds'])} |",
         f"| figures, report | {'the same cores' if figures == frames else figures} | {clock(report['seconds'])} |",
         f"| **all** | | **{clock(total)}** |",
         *single,
+        *differences_text(result["differences"]),
         "",
-        f"By `benchmarks/gpu_study.py` from {calls} on the GPU machine{again}. What ran there is of commit `{about['gpu_commit'][:7]}`, "
-        f"the rest of `{about['commit'][:7]}`.",
+        f"By `benchmarks/gpu_study.py` from {calls} on the GPU machine{again}. What ran there is of commit `{about['gpu_commit'][:7]}`{rest}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def report_headline(study: Params) -> dict:
+    """The numbers of the report in git."""
+    return json.loads((ROOT / study.outputs.reports / "headline.json").read_text())
+
+
+def set_text(values: str) -> str:
+    """What was set besides the preset, for the row of the GPU."""
+    return f"; with `{values}`" if values else ""
+
+
+def differences_text(found: dict[str, float] | None) -> list[str]:
+    """How far the numbers that came out are from those of the report in git."""
+    if found is None:
+        return []
+    return [
+        "",
+        f"The trainings are other ones than those of the report: the mean PSNR of a run differs by at most {found['L0']:.2f} dB at its L0, and by at "
+        f"most {found['beyond']:.2f} dB beyond.",
+    ]
 
 
 def jobs_text(gpu: dict[str, float]) -> str:
@@ -218,7 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="cifar10")
     parser.add_argument("--archive", type=Path, help="in place of reports/<study>/logs/gpu.tar.xz")
-    parser.add_argument("--logs", default="one_h100", help="folder in the archive of logs")
+    parser.add_argument("--logs", default="one_gpu", help="folder in the archive of logs")
     parser.add_argument("--out", type=Path, default=ROOT / "reports/benchmarks")
     parser.add_argument("--readme", type=Path, default=ROOT / "docs/cost.md")
     args = parser.parse_args()
@@ -234,6 +276,9 @@ def main() -> None:
         "alone": alone(study, logs.get("alone.log", "")),
         "evaluate": done.get("evaluate") or frames_here(study),
         "report": done.get("report") or report_here(study),
+        "differences": differences(json.loads(logs["headline.json"]), report_headline(study))
+        if "headline.json" in logs
+        else None,
         "about": about,
     }
     write_atomic(args.out / "gpu_study.json", to_json(result))

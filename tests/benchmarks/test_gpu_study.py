@@ -20,6 +20,9 @@ RUNS = SMALL["runs"] | {
 STACKS = {"fixed_4": 10.0, "fixed_12": 20.0, "plain": 30.0, "told": 40.0}
 """Trainings of both seeds side by side; state passing is trained alone."""
 MACHINE = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-01ab)\n0123456789 What was changed\n16 CPU cores, driver 580\n"
+HEADLINE = {
+    "psnr": [{"run": "plain", "psnr": {"1": 20.0, "2": 18.0, "25": 11.0}}, {"run": "told", "psnr": {"1": 19.0}}]
+}
 ALONE = [("train plain 0", 12.5), ("reconstruct plain 0", 3.5)]
 
 
@@ -138,7 +141,7 @@ def called(program, study, tmp_path, monkeypatch):
         archive, page, ran = tmp_path / "gpu.tar.xz", tmp_path / "cost.md", []
         with tarfile.open(archive, "w:xz") as tar:
             for name, text in files.items():
-                info = tarfile.TarInfo(f"digits/one_h100/{name.replace('_', '.')}")
+                info = tarfile.TarInfo(f"digits/one_gpu/{name.replace('_', '.')}")
                 info.size = len(text)
                 tar.addfile(info, io.BytesIO(text.encode()))
         page.write_text("<!-- generated:times:digits -->\n<!-- /generated -->\n")
@@ -149,6 +152,7 @@ def called(program, study, tmp_path, monkeypatch):
 
         monkeypatch.setattr(program, "measured", measured)
         monkeypatch.setattr(program, "load_params", lambda path, preset: study)
+        monkeypatch.setattr(program, "report_headline", lambda study: HEADLINE)
         monkeypatch.setattr(program, "cpu_name", lambda: "a CPU")
         monkeypatch.setattr(program.os, "sched_getaffinity", lambda pid: {0, 1})
         options = ["--archive", str(archive), "--out", str(tmp_path), "--readme", str(page)]
@@ -201,6 +205,7 @@ def test_the_table_of_a_study_made_on_the_gpu_machine_alone_where_jobs_share_the
     )  # fmt: skip
     assert not ran
     assert "| one NVIDIA H100 80GB HBM3, shared by NVIDIA MPS | 90 s |" in block[2]
+    assert block[-1].endswith("from the log of one call on the GPU machine. What ran there is of commit `0123456`.")
     assert block[3:] == [
         "| frames, intervals, claims | 16 CPU cores of the GPU machine | 31 s |",
         "| figures, report | the same cores | 9 s |",
@@ -210,11 +215,29 @@ def test_the_table_of_a_study_made_on_the_gpu_machine_alone_where_jobs_share_the
     ]
 
 
+def test_what_was_set_and_how_far_the_numbers_are_from_the_reports_is_said(called, program):
+    there = {
+        "psnr": [{"run": "told", "psnr": {"1": 19.04}}, {"run": "plain", "psnr": {"1": 19.75, "2": 18.5, "25": 10.3}}]
+    }
+    machine = MACHINE + "evaluation: {precision: tf32}\n"
+    block, numbers, _ = called(
+        whole_log=log(*WHOLE, total=90),
+        machine_txt=machine,
+        finish_log="evaluate: 31.2 s\n",
+        headline_json=json.dumps(there),
+    )
+    assert "; with `evaluation: {precision: tf32}` | one NVIDIA" in block[2]
+    assert "differs by at most 0.25 dB at its L0, and by at most 0.70 dB beyond" in block[-3]
+    assert numbers["differences"] == {"L0": 0.25, "beyond": pytest.approx(0.7)}
+    with pytest.raises(SystemExit, match=r"headline\.json: other runs or lengths"):
+        program.differences(there, {"psnr": HEADLINE["psnr"][:1]})
+
+
 def test_a_finish_log_without_its_line_ends_it(called):
     with pytest.raises(SystemExit, match=r"finish\.log: found no line like `evaluate: 31\.2 s`"):
         called(whole_log=log(*WHOLE, total=90), alone_log=log(*ALONE, total=16), machine_txt=MACHINE, finish_log="\n")
 
 
 def test_a_folder_that_lacks_a_log_is_named(called):
-    with pytest.raises(SystemExit, match=r"digits/one_h100 lacks machine.txt$"):
+    with pytest.raises(SystemExit, match=r"digits/one_gpu lacks machine.txt$"):
         called(whole_log=log(*WHOLE, total=90))

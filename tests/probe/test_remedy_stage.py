@@ -207,10 +207,27 @@ def test_artefacts_are_those_of_calibrated_entries_and_say_whose_they_are(study,
         assert (artefact["key"]["L0"], artefact["images"]) == (L0, 8)
 
 
-def of_few(study, run: str, out: Path, given: Path | None, remedies: list | None = None, **changes: int) -> None:
+def of_few(study, run: str, out: Path, given: Path | None, remedies: list | None = None, **changes: Any) -> None:
     config = file(study, run, remedies=remedies, images=3, repeats=1, orders=["replacement"])
     config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
     try_remedies(config, study.home(run) / "train", study.data, out, None, given, CPU)
+
+
+def test_products_of_a_gpu_are_rounded_where_remedies_are_read_and_not_where_they_are_calibrated(
+    study, tmp_path, monkeypatch
+):
+    seen = {}
+    for step in ("calibrate", "_read"):
+        plain = getattr(Trial, step)
+
+        def watched(*args, step=step, plain=plain):
+            seen.setdefault(step, set()).add(torch.backends.cuda.matmul.allow_tf32)
+            return plain(*args)
+
+        monkeypatch.setattr(Trial, step, watched)
+    of_few(study, "plain", tmp_path, None, [r for r in REMEDIES if r["name"] == "norm"], precision="tf32")
+    assert seen == {"calibrate": {False}, "_read": {True}}
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 @pytest.fixture(scope="module", params=["plain", "told"])

@@ -30,6 +30,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 
 GROUPS = {
     "models": (
@@ -62,7 +63,8 @@ GROUPS = {
         ),
     ),
 }
-"""Group -> stages, packages of others. Nothing that starts threads, which a copy would miss."""
+"""Group -> stages, packages of others. Of threads that these start a copy needs none: pyarrow's allocator has its own way through a
+fork, and one of polars, which MLflow loads, sweeps up files that no job spills."""
 OWN = "lgmamba"
 MODULES = {
     "models": (
@@ -198,6 +200,7 @@ def serve(folder: str, name: str, own: bool) -> dict | None:
     Returns:
         in such a process: what it is to do; in the server: None.
     """
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # see GROUPS
     path, server = os.path.join(folder, name), os.getpid()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
