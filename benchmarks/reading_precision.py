@@ -1,6 +1,6 @@
 """What matrix products in TF32 change in the readings of trained runs, and how much faster they are (evaluation.precision).
 
-    python benchmarks/reading_precision.py [--preset cifar10] [--runs fixed_64,adaptive_64] [--seed 0] [--set '{batch_images: 2000}']
+    python benchmarks/reading_precision.py [--preset cifar10] [--runs fixed_64,adaptive_64] [--seed 0] [--override '{evaluation: {images: 2000}}']
 
 Reads the first seed, or another, of runs that are trained, with `lgmamba reconstruct`'s own code: in fp32, in TF32, in fp32 again and in
 TF32 again, since a first reading also loads kernels; the second of each is timed. Prints how far a mean over all images is off at any
@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from lgmamba.config.files import Layout, evaluation_file
+from lgmamba.config.overlays import merge
 from lgmamba.config.study import load_params
 from lgmamba.config.text import parse_mapping
 from lgmamba.devices import torch_device
@@ -27,8 +28,8 @@ PRECISIONS = ("fp32", "tf32")
 
 def read(args: argparse.Namespace, name: str, precision: str, out: Path) -> tuple[pl.DataFrame, float]:
     """The errors of every image, and the seconds that the reading took."""
-    given = parse_mapping(args.set, "--set")
-    study = load_params(args.params, args.preset, {"evaluation": given | {"precision": precision}})
+    given = parse_mapping(args.override, "--override")
+    study = load_params(args.params, args.preset, merge(given, {"evaluation": {"precision": precision}}))
     config = evaluation_file(study, study.run_configs()[name, args.seed])
     train = Layout(study.outputs.results).run_dir(name, args.seed) / "train"
     begun = time.perf_counter()
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--preset", default="cifar10")
     parser.add_argument("--runs", default="fixed_64,adaptive_64")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", default="{}", help="values of the study's evaluation, as YAML")
+    parser.add_argument("--override", default="{}", help="further values as YAML")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     for name in args.runs.split(","):

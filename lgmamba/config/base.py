@@ -15,6 +15,9 @@ from pydantic_core import ErrorDetails
 
 NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 NAME_IN_WORDS = "letters (a to z, A to Z), digits and _; starts with a letter; 64 at most"
+MAPPING = "keys with values"
+NO_MAPPING = ("model_type", "model_attributes_type", "dict_type")
+"""What pydantic calls a value that has no keys where keys are needed."""
 Name = Annotated[
     str,
     Field(pattern=NAME, max_length=64, description=NAME_IN_WORDS),  # it becomes part of file names
@@ -129,9 +132,13 @@ def unknown_key(path: str, value: Any, known: Iterable[str], renamed: Mapping[st
 def _line(problem: ErrorDetails, model: type[BaseModel], under: str) -> str:
     loc, value = problem["loc"], problem["input"]
     path = ".".join(([under] if under else []) + _written(model, loc))
-    expected = problem["msg"].removeprefix("Value error, ")
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if problem.get("ctx", {}).get("pattern") == NAME:
         expected = NAME_IN_WORDS
+    if problem["type"].startswith("union_tag"):
+        return _kind_line(path, value, problem.get("ctx", {}).get("tag"), _kinds(_at(model, loc)))
+    if problem["type"] in NO_MAPPING:
+        expected = MAPPING
     if problem["type"] == "extra_forbidden":
         there = _at(model, loc[:-1])
         return unknown_key(path, value, _keys_of(there), _renamed_at(there))
@@ -140,6 +147,27 @@ def _line(problem: ErrorDetails, model: type[BaseModel], under: str) -> str:
     if problem["type"] == "value_error" and isinstance(value, dict | BaseModel):  # the rule quotes the keys
         return f"{path}: expected: {expected}" if path else expected
     return f"{path or '(top level)'}: found {_short(value)}, expected: {expected}"
+
+
+def _kind_line(path: str, value: Any, kind: str | None, known: list[str]) -> str:
+    """The line for what has a kind that does not exist, or none."""
+    if not isinstance(value, dict):
+        return f"{path}: found {_short(value)}, expected: {MAPPING}, with its kind"
+    expected = f"one of {', '.join(known)}"
+    if kind is None:
+        return f"{path}.kind: required key is missing; expected {expected}"
+    near = difflib.get_close_matches(kind, known, n=1)
+    return f"{path}.kind: found {kind!r}, expected {expected}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _kinds(annotation: Any) -> list[str]:
+    """The kinds of which something may be, where an annotation stands."""
+    return [
+        kind
+        for m in _models(annotation)
+        if "kind" in m.model_fields
+        for kind in get_args(m.model_fields["kind"].annotation)
+    ]
 
 
 def _short(value: Any) -> str:

@@ -71,7 +71,7 @@ def about(of: dict, minus: dict) -> dict:
             HEAD | {"data": {"source": {"kind": "parquet", "path": "x", "image_column": "i", "label_column": None}}},
             "data.source.label_column: found null, expected: the column with the classes that are told apart",
         ),
-        (HEAD | {"train": {"class_weight": 2}}, "train.class_weight: found 2, expected: Input should be less than or"),
+        (HEAD | {"train": {"class_weight": 2}}, "train.class_weight: found 2, expected: less than or"),
     ],
 )
 def test_what_cannot_be_is_said_before_any_job(changed, told):

@@ -193,8 +193,8 @@ def test_lengths_that_are_looked_into_begin_with_L0():
         ({"runs": ["gone"]}, "probes.runs.0: found 'gone', expected: one of the runs"),
         ({"runs": ["plain", "plain"]}, "runs with each entry once; got ['plain', 'plain']"),
         ({"length_ratios": [2, 2]}, "length_ratios with each entry once; got [2.0, 2.0]"),
-        ({"length_ratios": [1]}, "probes.length_ratios.0: found 1, expected: Input should be greater than 1"),
-        ({"images": 1}, "probes.images: found 1, expected: Input should be greater than or equal to 2"),
+        ({"length_ratios": [1]}, "probes.length_ratios.0: found 1, expected: greater than 1"),
+        ({"images": 1}, "probes.images: found 1, expected: greater than or equal to 2"),
     ],
 )
 def test_a_wrong_look_is_refused(given, line):

@@ -64,7 +64,7 @@ WRONG = {
     "a name that is taken": ([RUNNING | {"name": "freeze"}], ["remedies.0.name: found 'freeze'", "always there"]),
     "no name": ([{k: v for k, v in RUNNING.items() if k != "name"}], ["remedies.0.name: required key is missing"]),
     "a name with a space": ([RUNNING | {"name": "a b"}], ["remedies.0.name: found 'a b', expected: letters (a to z, A to Z), digits and _"]),
-    "an unknown kind": ([RUNNING | {"kind": "stepsize"}], ["remedies.0: found", "'step_size'", "'assemble'"]),
+    "an unknown kind": ([RUNNING | {"kind": "stepsize"}], ["remedies.0.kind: found 'stepsize'", "assemble", "did you mean 'step_size'"]),
     "an unknown form": ([RUNNING | {"form": "powr"}], ["remedies.0.form: found 'powr'", "'power'"]),
     "a typo": ([RUNNING | {"pp": 1}], ["remedies.0.pp: unknown key (value 1); did you mean 'p'?"]),
     "a switch": ([RUNNING | {"p": True}], ["remedies.0", "p: True"]),

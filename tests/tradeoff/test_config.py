@@ -48,7 +48,7 @@ def test_every_stack_has_its_own_name_and_seeds_of_the_study():
 @pytest.mark.parametrize(
     "overrides, told",
     [
-        ({"tradeoff": {"weights": [0, 1.5, 1]}}, r"tradeoff.weights.1: found 1.5, expected: Input should be less"),
+        ({"tradeoff": {"weights": [0, 1.5, 1]}}, r"tradeoff.weights.1: found 1.5, expected: less"),
         ({"tradeoff": {"weights": [-0.1, 0, 1]}}, r"tradeoff.weights.0: found -0.1"),
         ({"tradeoff": {"weights": [0, 0.5, 0.9]}}, "weights: found [0.0, 0.5, 0.9], expected: 0 and 1 among them"),
         (

@@ -185,11 +185,11 @@ def test_without_a_head_the_picture_alone_is_trained_on_to_the_bit(digits, tmp_p
 @pytest.mark.parametrize(
     "model, w, told",
     [
-        (HEAD, 1.5, "train.class_weight: found 1.5, expected: Input should be less than or equal to 1"),
-        (HEAD, -0.1, "train.class_weight: found -0.1, expected: Input should be greater than or equal to 0"),
+        (HEAD, 1.5, "train.class_weight: found 1.5, expected: less than or equal to 1"),
+        (HEAD, -0.1, "train.class_weight: found -0.1, expected: greater than or equal to 0"),
         (HEAD, None, "train.class_weight: found null, expected: 0 to 1 with model.class_head"),
         ({}, 0.5, "train.class_weight: found 0.5, expected: null without model.class_head"),
-        ({"class_head": {"classes": 1}}, 0.5, "model.class_head.classes: found 1, expected: Input should be greater"),
+        ({"class_head": {"classes": 1}}, 0.5, "model.class_head.classes: found 1, expected: greater"),
     ],
 )
 def test_weights_and_heads_that_do_not_go_together_are_named(model, w, told):
