@@ -77,7 +77,7 @@ def test_more_steps_to_look_at_touch_neither_remedies_nor_trainings(study):
     more = configured(evaluation={"extra_steps": [3, 5, 6]})
     assert {name[0] for name in stale(more, *READ)} == {"reconstruct"}
     run = next(iter(more.run_configs().values()))
-    assert set(type(remedy_file(more, run).evaluation).model_fields) == {"split", "batch_images", "chunk"}
+    assert set(type(remedy_file(more, run).evaluation).model_fields) == {"split", "batch_images", "chunk", "precision"}
 
 
 def test_where_things_lie_who_is_told_and_what_computes_change_no_number(study):
