@@ -8,7 +8,8 @@ expected, and for a misspelt key the nearest one that exists.
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -16,8 +17,19 @@ from pydantic_core import ErrorDetails
 NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 NAME_IN_WORDS = "letters (a to z, A to Z), digits and _; starts with a letter; 64 at most"
 MAPPING = "keys with values"
-NO_MAPPING = ("model_type", "model_attributes_type", "dict_type")
-"""What pydantic calls a value that has no keys where keys are needed."""
+IN_WORDS = {
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), MAPPING),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    "string_type": "a text",
+    "path_type": "a path",
+    **dict.fromkeys(
+        ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
+        "a day such as 2026-11-26",
+    ),
+}
+"""What pydantic calls a value of another type than is needed -> what is needed, in words of YAML."""
 Name = Annotated[
     str,
     Field(pattern=NAME, max_length=64, description=NAME_IN_WORDS),  # it becomes part of file names
@@ -69,7 +81,7 @@ class Strict(BaseModel):
     def _no_switch(cls, values: Any) -> Any:
         for key, value in values.items() if isinstance(values, dict) else ():
             if any(isinstance(v, bool) for v in (value if isinstance(value, list) else [value])):
-                raise ValueError(f"a number or a text for {key}, which is no switch; got {key}: {value}")
+                raise ValueError(f"a number or a text for {key}, which is no switch; got {key}: {_short(value)}")
         return values
 
 
@@ -117,7 +129,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 def problems(error: ValidationError, model: type[BaseModel], under: str = "") -> list[str]:
     """The lines of `explain`; `under` is the path of `model` itself in the file."""
-    return [_line(problem, model, under) for problem in error.errors()]
+    return [_line(choices, model, under) for choices in _by_value(error.errors(), model)]
 
 
 def unknown_key(path: str, value: Any, known: Iterable[str], renamed: Mapping[str, str] | None = None) -> str:
@@ -129,16 +141,37 @@ def unknown_key(path: str, value: Any, known: Iterable[str], renamed: Mapping[st
     return f"{path}: unknown key (value {_short(value)}); {hint}"
 
 
-def _line(problem: ErrorDetails, model: type[BaseModel], under: str) -> str:
+def _by_value(errors: list[ErrorDetails], model: type[BaseModel]) -> list[list[ErrorDetails]]:
+    """Problems, each alone, except that one value may be refused as each of several types: these are together.
+
+    Where an entry of a list is wrong, the value was meant to be one, and nothing is said of the other types.
+    """
+    found: dict[tuple, list[ErrorDetails]] = {}
+    for i, problem in enumerate(errors):
+        at = _choice_at(model, problem["loc"])
+        found.setdefault((i,) if at is None else ("choice", *problem["loc"][:at]), []).append(problem)
+    groups = []
+    for choices in found.values():
+        longest = max(len(problem["loc"]) for problem in choices)
+        deeper = [problem for problem in choices if len(problem["loc"]) == longest]
+        groups += [choices] if len(deeper) == len(choices) else [[problem] for problem in deeper]
+    return groups
+
+
+def _line(choices: list[ErrorDetails], model: type[BaseModel], under: str) -> str:
+    """The line for a value; `choices`: why it is none of several types, or what is wrong with it."""
+    problem = choices[0]
     loc, value = problem["loc"], problem["input"]
+    lacks_entry = problem["type"] == "missing" and isinstance(loc[-1], int)
+    loc = loc[:-1] if lacks_entry else loc
     path = ".".join(([under] if under else []) + _written(model, loc))
-    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if problem.get("ctx", {}).get("pattern") == NAME:
-        expected = NAME_IN_WORDS
-    if problem["type"].startswith("union_tag"):
-        return _kind_line(path, value, problem.get("ctx", {}).get("tag"), _kinds(_at(model, loc)))
-    if problem["type"] in NO_MAPPING:
-        expected = MAPPING
+    expected = " or ".join(_expected(choice) for choice in choices)
+    if (n := _entries(_at(model, loc))) and (lacks_entry or problem["type"] in ("tuple_type", "too_long")):
+        return f"{path}: found {_short(value)}, expected: a list of {n} entries"
+    if problem["type"].startswith("union_tag") and isinstance(value, dict):
+        return _kind_line(path, value, _kinds(_at(model, loc)))
+    if IN_WORDS.get(problem["type"]) == MAPPING and value in map(str, _kinds(_at(model, loc))):
+        expected = f"{MAPPING}; did you mean {{kind: {value}}}?"
     if problem["type"] == "extra_forbidden":
         there = _at(model, loc[:-1])
         return unknown_key(path, value, _keys_of(there), _renamed_at(there))
@@ -149,15 +182,30 @@ def _line(problem: ErrorDetails, model: type[BaseModel], under: str) -> str:
     return f"{path or '(top level)'}: found {_short(value)}, expected: {expected}"
 
 
-def _kind_line(path: str, value: Any, kind: str | None, known: list[str]) -> str:
+def _expected(problem: ErrorDetails) -> str:
+    """What was expected, in words of YAML."""
+    kind, about = problem["type"], problem.get("ctx", {})
+    if about.get("pattern") == NAME:
+        return NAME_IN_WORDS
+    if kind in ("too_short", "too_long", "string_too_short", "string_too_long"):
+        bound, n = ("least", about["min_length"]) if kind.endswith("short") else ("most", about["max_length"])
+        if kind.startswith("string"):
+            return f"a text of at {bound} {n} character{'s' * (n != 1)}"
+        if about["field_type"] == "Dictionary":
+            return f"{MAPPING}, at {bound} {n}"
+        return f"a list of at {bound} {n} {'entry' if n == 1 else 'entries'}"
+    return IN_WORDS.get(kind) or problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+
+
+def _kind_line(path: str, value: dict[str, Any], known: list[str]) -> str:
     """The line for what has a kind that does not exist, or none."""
-    if not isinstance(value, dict):
-        return f"{path}: found {_short(value)}, expected: {MAPPING}, with its kind"
     expected = f"one of {', '.join(known)}"
-    if kind is None:
+    if "kind" not in value:
         return f"{path}.kind: required key is missing; expected {expected}"
-    near = difflib.get_close_matches(kind, known, n=1)
-    return f"{path}.kind: found {kind!r}, expected {expected}" + (f"; did you mean {near[0]!r}?" if near else "")
+    kind = value["kind"]
+    near = difflib.get_close_matches(kind, known, n=1) if isinstance(kind, str) else []
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{path}.kind: found {_short(kind)}, expected {expected}{hint}"
 
 
 def _kinds(annotation: Any) -> list[str]:
@@ -171,21 +219,36 @@ def _kinds(annotation: Any) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = in_yaml(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def in_yaml(value: Any) -> str:
+    """A value as a person may have written it, with texts in quotation marks."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{', '.join(map(in_yaml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {in_yaml(item)}' for key, item in value.items())}}}"
+    return repr(value)
+
+
 def _written(model: type[BaseModel], loc: tuple) -> list[str]:
-    """A location as the file has it: without the name of the chosen kind, which pydantic puts below a union."""
+    """A location as the file has it: without the names of chosen kinds and types, which pydantic puts below a union."""
     current: Any = model
     keys = []
     for part in loc:
-        if (
-            _chosen_kind(current, part) is None and part != "[key]"
-        ):  # which pydantic puts below a key that is wrong itself
+        named = _chosen_kind(current, part) is not None or _is_type_name(current, part)
+        if not named and part != "[key]":  # which pydantic puts below a key that is wrong itself
             keys.append(str(part))
         current = _descend(current, part)
     return keys
+
+
+def _choice_at(model: type[BaseModel], loc: tuple) -> int | None:
+    """Place in a location of the name of one of several types that a value may have; None where there is none."""
+    return next((i for i, part in enumerate(loc) if _is_type_name(_at(model, loc[:i]), part)), None)
 
 
 def _at(model: type[BaseModel], loc: tuple) -> Any:
@@ -210,6 +273,8 @@ def _descend(annotation: Any, part: Any) -> Any:
     chosen = _chosen_kind(annotation, part)
     if chosen is not None:
         return chosen
+    if _is_type_name(annotation, part):
+        return next((t for t in _types(annotation) if part.startswith("list[") and get_origin(t) is list), Any)
     for candidate in _models(annotation):
         if part in candidate.model_fields:
             return candidate.model_fields[part].annotation
@@ -226,6 +291,24 @@ def _chosen_kind(annotation: Any, part: Any) -> type[BaseModel] | None:
         if kind is not None and part in get_args(kind.annotation):
             return model
     return None
+
+
+def _is_type_name(annotation: Any, part: Any) -> bool:
+    """Whether a part of a location is the name of one of several types, which pydantic tries one after the other, and no key."""
+    return isinstance(part, str) and len(_types(annotation)) > 1
+
+
+def _types(annotation: Any) -> list[Any]:
+    """The types of values of which one is tried after the other, where an annotation stands; null, and what has keys, aside."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return []
+    types = [get_args(arg)[0] if get_origin(arg) is Annotated else arg for arg in get_args(annotation)]
+    return [t for t in types if t is not type(None) and not _models(t)]
+
+
+def _entries(annotation: Any) -> int:
+    """How many entries a list must have, where an annotation stands that says so; else 0."""
+    return next((len(get_args(t)) for t in (annotation, *get_args(annotation)) if get_origin(t) is tuple), 0)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

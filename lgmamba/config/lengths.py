@@ -66,7 +66,7 @@ class Choice(Strict):
     """A few lengths with weights; the weights are normalised to sum 1."""
 
     kind: Literal["choice"]
-    weights: dict[Length, Weight] = Field(min_length=1)
+    weights: dict[Length, Annotated[Weight, Field(strict=True)]] = Field(min_length=1)  # true is no 1
 
     @property
     def max(self) -> int:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import LONGEST, Multiple, Name, Positive, Seed, Strict, Width
+from lgmamba.config.base import LONGEST, Multiple, Name, Positive, Seed, Strict, Width, in_yaml
 from lgmamba.config.heads import ClassHeadConfig, DecoderConfig
 from lgmamba.config.training import TrainConfig, is_run_name
 from lgmamba.mixers.configs import MixerConfig
@@ -69,7 +69,9 @@ class LengthTokenConfig(Strict):
 
 def _check_told(told: Told, constant: int | None) -> None:
     if (told == "constant") != (constant is not None):
-        raise ValueError(f"constant, a length, with told: constant only; got told: {told}, constant: {constant}")
+        raise ValueError(
+            f"constant, a length, with told: constant only; got told: {told}, constant: {in_yaml(constant)}"
+        )
 
 
 Adaptive = Annotated[AdaptiveConfig | LengthTokenConfig, Field(discriminator="kind")]

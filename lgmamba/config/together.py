@@ -32,8 +32,8 @@ def check_study(study: Params) -> None:
         check_classes,
         check_orders,
         check_comparisons,
+        check_remedy_evaluation,  # before what looks at the entries by the names that combinations give
         check_contrasts,
-        check_remedy_evaluation,
         check_probes,
         check_shown,
         check_lengths,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import Name, Strict
+from lgmamba.config.base import Name, Strict, in_yaml
 from lgmamba.config.task import Invariance
 from lgmamba.mixers.base import Refuses, Verb
 
@@ -95,7 +95,7 @@ def factor_or_calibration(name: str, calibrate: str, factor: float | None) -> No
     """Raises ValueError unless there is either."""
     if (calibrate == "none") == (factor is None):
         raise ValueError(
-            f"remedy {name!r}: expected either a factor or a way to calibrate one; got factor: {factor}, calibrate: {calibrate}"
+            f"remedy {name!r}: expected either a factor or a way to calibrate one; got factor: {in_yaml(factor)}, calibrate: {calibrate}"
         )
 
 

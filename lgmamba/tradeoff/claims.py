@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from lgmamba.config.base import Name, Positive, Strict
+from lgmamba.config.base import Name, Positive, Strict, in_yaml
 from lgmamba.config.claims import ClaimsConfig, check_names
 
 Measure = Literal["psnr", "accuracy", "area", "synergy"]
@@ -51,7 +51,9 @@ class TradeoffContrast(Strict):
         for role, side in (("of", self.of), ("minus", self.minus)):
             if side is not None and (side.weight is not None) != (self.measure in AT_ONE_WEIGHT):
                 expected = "a weight" if self.measure in AT_ONE_WEIGHT else "null, since it is of the whole frontier"
-                raise ValueError(f"{role}.weight: found {side.weight}, expected {expected} (measure {self.measure})")
+                raise ValueError(
+                    f"{role}.weight: found {in_yaml(side.weight)}, expected {expected} (measure {self.measure})"
+                )
         if (self.minus is None) != (self.measure == "synergy"):
             raise ValueError(f"minus: only of synergy, which is compared with 0; found measure {self.measure}")
         return self

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from lgmamba.config.base import in_yaml
 from lgmamba.mixers.base import Verb
 from lgmamba.remedies.entry import (
     CLOSED_FORM,
@@ -52,7 +53,7 @@ class SpectrumConfig(RemedyEntry):
         if self.form == "clip":
             if self.band is None or not self.band[0] < self.band[1]:
                 raise ValueError(
-                    f"remedy {self.name!r}: form clip expects band: [low, high], low < high; got {self.band}"
+                    f"remedy {self.name!r}: form clip expects band: [low, high], low < high; got {in_yaml(self.band)}"
                 )
             if self.calibrate != "none" or self.factor is not None or self.bounds is not None:
                 raise ValueError(
