@@ -20,6 +20,7 @@ from lgmamba.config.base import (
     Positive,
     Seed,
     Strict,
+    in_yaml,
     problems,
     unknown_key,
     validate,
@@ -180,7 +181,7 @@ class Params(Strict):
                 unknown_key(f"runs.{run}.{key}", value, known) for key, value in override.items() if key not in known
             ]
             if not isinstance(override.get("note", ""), str):
-                wrong.append(f"runs.{run}.note: found {override['note']!r}, expected: a text")
+                wrong.append(f"runs.{run}.note: found {in_yaml(override['note'])}, expected: a text")
             wrong += self._wrong_seeds(run, override.get("more_seeds", []))
             values = merge(base, {key: value for key, value in override.items() if key in base})
             try:
@@ -199,7 +200,9 @@ class Params(Strict):
         except ValidationError:
             seeds = None
         if seeds is None or len({*self.seeds, *seeds}) != len(self.seeds) + len(seeds):
-            return [f"runs.{run}.more_seeds: found {more!r}, expected: a list of seeds, each once, none among seeds"]
+            return [
+                f"runs.{run}.more_seeds: found {in_yaml(more)}, expected: a list of seeds, each once, none among seeds"
+            ]
         return []
 
     def seeds_of(self, run: str) -> list[int]:

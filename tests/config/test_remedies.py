@@ -64,7 +64,6 @@ WRONG = {
     "a name that is taken": ([RUNNING | {"name": "freeze"}], ["remedies.0.name: found 'freeze'", "always there"]),
     "no name": ([{k: v for k, v in RUNNING.items() if k != "name"}], ["remedies.0.name: required key is missing"]),
     "a name with a space": ([RUNNING | {"name": "a b"}], ["remedies.0.name: found 'a b', expected: letters (a to z, A to Z), digits and _"]),
-    "others that are not there": ([{"name": "both", "combine": ["dt", "zo"]}], ["remedies.0.combine: found 'dt', expected names of other entries"]),
     "an unknown kind": ([RUNNING | {"kind": "stepsize"}], ["remedies.0.kind: found 'stepsize'", "assemble", "did you mean 'step_size'"]),
     "an unknown form": ([RUNNING | {"form": "powr"}], ["remedies.0.form: found 'powr'", "'power'"]),
     "a typo": ([RUNNING | {"pp": 1}], ["remedies.0.pp: unknown key (value 1); did you mean 'p'?"]),
@@ -148,6 +147,14 @@ def test_a_wrong_entry_is_named_with_what_was_found_and_expected(remedies, parts
     message = error(values(remedies=remedies))
     for part in parts:
         assert part in message
+
+
+def test_a_combination_of_entries_that_are_not_there_is_told_before_claims_are_looked_at():
+    sides = {"of": {"run": "plain", "at": "L0"}, "minus": {"run": "told", "at": "L0"}}
+    claim = {"name": "C1", "claim": "One is better", "claimed": "above"} | sides
+    both = {"name": "both", "combine": ["gone", "away"]}
+    message = error(values(remedies=[both], claims={"primary": [claim]}))
+    assert "remedies.0.combine: found 'gone', expected names of other entries that are no combinations: []" in message
 
 
 def test_every_row_that_is_always_there_keeps_its_name():
