@@ -2,7 +2,7 @@
 
     python benchmarks/reading_precision.py [--preset cifar10] [--runs fixed_64,adaptive_64] [--seed 0] [--override '{evaluation: {images: 2000}}']
 
-Reads the first seed, or another, of runs that are trained, with `lgmamba reconstruct`'s own code: in fp32, in TF32, in fp32 again and in
+Reads one seed of runs that are trained, with `lgmamba reconstruct`'s own code: in fp32, in TF32, in fp32 again and in
 TF32 again, since a first reading also loads kernels; the second of each is timed. Prints how far a mean over all images is off at any
 mode, order and step, and a single image, dB. On a CPU nothing differs. Results stay as they are.
 """
@@ -29,8 +29,13 @@ PRECISIONS = ("fp32", "tf32")
 def read(args: argparse.Namespace, name: str, precision: str, out: Path) -> tuple[pl.DataFrame, float]:
     """The errors of every image, and the seconds that the reading took."""
     given = parse_mapping(args.override, "--override")
-    study = load_params(args.params, args.preset, merge(given, {"evaluation": {"precision": precision}}))
-    config = evaluation_file(study, study.run_configs()[name, args.seed])
+    study = load_params(args.params, args.preset or None, merge(given, {"evaluation": {"precision": precision}}))
+    runs = study.run_configs()
+    if (name, args.seed) not in runs:
+        raise SystemExit(
+            f"run {name!r} with seed {args.seed}: none of the study's {', '.join(map(str, study.runs))}, or none of its seeds"
+        )
+    config = evaluation_file(study, runs[name, args.seed])
     train = Layout(study.outputs.results).run_dir(name, args.seed) / "train"
     begun = time.perf_counter()
     reconstruct(config, train, study.outputs.data, out, torch_device(args.device))
@@ -42,7 +47,7 @@ def read(args: argparse.Namespace, name: str, precision: str, out: Path) -> tupl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--preset", default="cifar10")
+    parser.add_argument("--preset", default="cifar10", help="'' for params.yaml alone")
     parser.add_argument("--runs", default="fixed_64,adaptive_64")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--override", default="{}", help="further values as YAML")

@@ -64,7 +64,7 @@ GROUPS = {
     ),
 }
 """Group -> stages, packages of others. Of threads that these start a copy needs none: pyarrow's allocator has its own way through a
-fork, and one of polars, which MLflow loads, sweeps up files that no job spills."""
+fork, and so has that of polars, which MLflow loads; another of polars sweeps up files of queries larger than memory, which no job has."""
 OWN = "lgmamba"
 MODULES = {
     "models": (
@@ -200,7 +200,6 @@ def serve(folder: str, name: str, own: bool) -> dict | None:
     Returns:
         in such a process: what it is to do; in the server: None.
     """
-    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # see GROUPS
     path, server = os.path.join(folder, name), os.getpid()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -232,7 +231,7 @@ def serve(folder: str, name: str, own: bool) -> dict | None:
                     caller.close()
                     continue
                 signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # what is sent before it has handlers waits there
-                pid = os.fork()
+                pid = _fork()
                 if pid == 0:
                     _end_with(server)
                     for kept in (listener, caller, *(job[2] for job in jobs.values())):
@@ -271,6 +270,13 @@ def serve(folder: str, name: str, own: bool) -> dict | None:
     with contextlib.suppress(OSError):  # another group's socket is still there
         os.rmdir(folder)
     return None
+
+
+def _fork() -> int:
+    """`os.fork`, without Python's word on threads (see GROUPS), which the copy is told again of its own forks."""
+    with warnings.catch_warnings():  # last of all filters, so that none that a package sets comes before it
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        return os.fork()
 
 
 def _end_with(server: int) -> None:
