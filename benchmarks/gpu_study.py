@@ -174,7 +174,8 @@ def differences(there: dict, here: dict) -> dict[str, float]:
         SystemExit: they are not of the same runs and lengths.
     """
     psnr = [
-        {(row["run"], ratio): v for row in found["psnr"] for ratio, v in row["psnr"].items()} for found in (there, here)
+        {(row["run"], ratio): v for row in found["psnr"] for ratio, v in row["psnr"].items() if v is not None}
+        for found in (there, here)
     ]
     if set(psnr[0]) != set(psnr[1]):
         raise SystemExit("headline.json: other runs or lengths than in the report; was the preset another one?")

@@ -66,7 +66,7 @@ def torch_device(device: str) -> "torch.device":
 
 @contextmanager
 def matrix_products(precision: str) -> Iterator[None]:
-    """How exactly float32 matrices are multiplied on a GPU meanwhile, by recurrent layers of cuDNN too; a CPU knows only fp32.
+    """How exactly float32 matrices are multiplied on a GPU meanwhile, by recurrent layers and convolutions of cuDNN too; a CPU knows only fp32.
 
     Args:
         precision: fp32, or tf32: factors rounded to 10 binary digits after the leading one, sums in float32.

@@ -233,6 +233,11 @@ def test_what_was_set_and_how_far_the_numbers_are_from_the_reports_is_said(calle
         program.differences(there, {"psnr": HEADLINE["psnr"][:1]})
 
 
+def test_lengths_at_which_a_run_is_not_read_are_not_compared(program):
+    there, here = ({"psnr": [{"run": "plain", "psnr": {"1": v, "2": 18.0, "25": None}}]} for v in (20.0, 20.5))
+    assert program.differences(there, here) == {"L0": 0.5, "beyond": 0.0}
+
+
 def test_a_finish_log_without_its_line_ends_it(called):
     with pytest.raises(SystemExit, match=r"finish\.log: found no line like `evaluate: 31\.2 s`"):
         called(whole_log=log(*WHOLE, total=90), alone_log=log(*ALONE, total=16), machine_txt=MACHINE, finish_log="\n")
