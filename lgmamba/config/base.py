@@ -175,6 +175,8 @@ def _line(choices: list[ErrorDetails], model: type[BaseModel], under: str) -> st
     if problem["type"] == "extra_forbidden":
         there = _at(model, loc[:-1])
         return unknown_key(path, value, _keys_of(there), _renamed_at(there))
+    if problem["type"] == "invalid_key":  # a number, where keys are texts
+        return f"{path}: unknown key; known keys here: {', '.join(_keys_of(_at(model, loc[:-1])))}"
     if problem["type"] == "missing":
         return f"{path}: required key is missing"
     if problem["type"] == "value_error" and isinstance(value, dict | BaseModel):  # the rule quotes the keys

@@ -14,7 +14,7 @@ from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.constructor import ConstructorError, DuplicateKeyError, SafeConstructor
 from ruamel.yaml.reader import ReaderError
 
-from lgmamba.config.base import ConfigError
+from lgmamba.config.base import ConfigError, in_yaml
 
 MOST_BYTES = 1 << 18
 MOST_VALUES = 20_000
@@ -178,7 +178,9 @@ def _check_keys(mapping: dict[Any, Any], path: str, source: str) -> None:
     seen: set[str] = set()
     for key in mapping:
         if isinstance(key, bool) or not isinstance(key, str | int | float):
-            raise ConfigError(f"{source}: {path or 'top level'}: found the key {key!r}, expected a text or a number")
+            raise ConfigError(
+                f"{source}: {path or 'top level'}: found the key {in_yaml(key)}, expected a text or a number"
+            )
         _check_text(str(key), path, source)
         if str(key) in seen:  # 4 and "4"
             raise ConfigError(f"{source}: {path or 'top level'}: the key {key} stands twice; rename or remove one")

@@ -54,7 +54,7 @@ WRONG = {
     "a set": (b"a: !!set {x, y}\n", "a: found a set, expected a text or a number"),
     "half a character": (b'a: "\\uD800"\n', "a: '\\ud800' holds half a character"),
     "a list as key": (b"? [1]\n: 2\n", "top level: found the key (1,), expected a text or a number"),
-    "true as key": (b"a: {true: 1}\n", "a: found the key True, expected a text or a number"),
+    "true as key": (b"a: {true: 1}\n", "a: found the key true, expected a text or a number"),
 }
 
 
