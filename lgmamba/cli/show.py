@@ -146,7 +146,7 @@ def show_table(study: Params, seconds: dict[str, float] | None) -> None:
     read, longest = study.evaluation, max(study.evaluation_steps(next(iter(study.runs_by_name().values()))))
     console.print(
         f"evaluation: {read.images} images of {read.split}, {read.repeats} orders each of {', '.join(read.orders)}, "
-        f"up to {longest} patches",
+        f"up to {longest} patches" + (", on a GPU in TF32" if read.precision == "tf32" else ""),
         highlight=False,
     )
 

@@ -6,6 +6,7 @@ expected, and for a misspelt key the nearest one that exists.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -179,6 +180,8 @@ def _line(choices: list[ErrorDetails], model: type[BaseModel], under: str) -> st
         return f"{path}: unknown key; known keys here: {', '.join(_keys_of(_at(model, loc[:-1])))}"
     if problem["type"] == "missing":
         return f"{path}: required key is missing"
+    if problem["type"] == "value_error" and re.match(r"[\w.]+: found ", expected):  # the rule names a key below
+        return f"{path}.{expected}" if path else expected
     if problem["type"] == "value_error" and isinstance(value, dict | BaseModel):  # the rule quotes the keys
         return f"{path}: expected: {expected}" if path else expected
     return f"{path or '(top level)'}: found {_short(value)}, expected: {expected}"

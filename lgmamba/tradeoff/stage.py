@@ -21,6 +21,7 @@ from lgmamba import provenance
 from lgmamba.config.base import ConfigError
 from lgmamba.data.dataset import Dataset, load_dataset
 from lgmamba.data.labels import label_problem
+from lgmamba.devices import matrix_products
 from lgmamba.files import to_json, write_atomic
 from lgmamba.frames import write_columns
 from lgmamba.records import begin, finish
@@ -169,7 +170,8 @@ def _networks(file: StackFile, splits: dict[str, Split], dataset: Dataset, bf16:
 def _in_parts(run: Callable[[slice], Tensor], n: int, runs: int) -> Tensor:
     """Results for n samples of all runs, a few at a time, put together along axis 1."""
     size = max(1, AT_A_TIME // runs)
-    return torch.cat([run(slice(i, i + size)) for i in range(0, n, size)], 1)
+    with matrix_products("fp32"):  # convolutions, too, of which torch's default is TF32
+        return torch.cat([run(slice(i, i + size)) for i in range(0, n, size)], 1)
 
 
 def encode(stack: Stack, split: Split) -> Tensor:

@@ -55,7 +55,7 @@ def about(of: dict, minus: dict) -> dict:
     [
         (
             about(ACCURATE | {"run": "plain"}, PLAIN),
-            "claims.primary.0: expected: minus: found metric null, measure level, expected: metric accuracy",
+            "claims.primary.0.minus: found metric null, measure level, expected: metric accuracy",
         ),
         (
             about(ACCURATE | {"run": "plain"}, ACCURATE | {"run": "told"}),

@@ -14,7 +14,7 @@ from tests.config.studies import ADAPTIVE, PARAMS, PRESETS, at, changed, dotted,
 PASSING = {"kind": "same_image", "max_factor": 4, "share": 0.5}
 POST = {"kind": "mamba2", "d_state": 4, "head": 8, "post": {"length": 16}}
 COMPARISON = {"generalist": "plain", "adaptive": "told"}
-OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store"}
+OPTIONAL = {"data.n_classes", "data.max_images", "tracking.store", "evaluation.precision"}
 OPTIONAL |= {
     "claims",
     *(f"claims.{key}" for key in ("comparisons", "fixed", "margin", "level", "seeds", "primary", "far_length_ratios")),

@@ -128,7 +128,7 @@ WRONG = {
     ),
     "a read-out beside what was read on other images": (
         {"claims": {"primary": [READ_OUT | {"minus": {"run": "plain", "at": "L0"}}]}},
-        "claims.primary.0: expected: minus.method: found model, expected refitted or trained",
+        "claims.primary.0.minus.method: found model, expected refitted or trained",
     ),
     "a read-out at a length where none is fitted": (
         {"probes": {"kinds": ["read_outs"], "read_out_at": ["L0"]}, "claims": {"primary": [READ_OUT]}},
