@@ -311,6 +311,6 @@ def test_a_control_of_conditioning_says_what_it_is_told_and_an_own_length_nothin
     plain = AdaptiveConfig.model_validate(told("film", "T", "clamp"))
     assert plain.told == "own" and not {"told", "constant"} & plain.model_dump().keys()
     with pytest.raises(
-        ValueError, match="constant, a length, with told: constant only; got told: constant, constant: None"
+        ValueError, match="constant, a length, with told: constant only; got told: constant, constant: null"
     ):
         AdaptiveConfig.model_validate(told("film", "T", "clamp") | {"told": "constant"})
