@@ -13,6 +13,7 @@ configures meanwhile, a running one reads what it was started with.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -192,14 +193,18 @@ class OfStudy(Protocol):
     @property
     def outputs(self) -> OutputsConfig: ...
 
+    @property
+    def data(self) -> DataConfig: ...
+
 
 def refuse_other_study(params: OfStudy, root: str | Path = ".") -> None:
     """Never write over another study.
 
     Raises:
-        ConfigError: results or report of another study lie where this one's would go; says which and where.
+        ConfigError: results, report or images of another study lie where this one's would go; says which and where.
     """
     outputs = params.outputs
+    _refuse_images_of_another(params, root)
     marks = {
         "results": Layout(Path(root) / outputs.results).study,
         "reports": Path(root) / outputs.reports / "headline.json",
@@ -213,6 +218,24 @@ def refuse_other_study(params: OfStudy, root: str | Path = ".") -> None:
             raise ConfigError(
                 f"outputs.{name}: found {getattr(outputs, name)}, which holds study {found!r}; expected: a folder of study "
                 f"{params.study!r} alone, such as {name}/{params.study} (the default), or take the other study away"
+            )
+
+
+def _refuse_images_of_another(params: OfStudy, root: str | Path) -> None:
+    """Studies may share a folder of images, but each would build it anew, and then train anew, if it wants other ones than the rest."""
+    folder, wanted = os.path.realpath(Path(root) / params.outputs.data), params.data.model_dump(mode="json")
+    for path in sorted((Path(root) / params.outputs.results).parent.glob("*/config/study.json")):
+        try:
+            other = json.loads(path.read_text(encoding="utf-8"))
+            name, where = other["study"], os.path.realpath(Path(root) / other["outputs"]["data"])
+            found = validate(DataConfig, with_new_names(other["data"], DataConfig), str(path)).model_dump(mode="json")
+        except (OSError, ValueError, KeyError, TypeError):  # nothing that says what it wants
+            continue
+        if name != params.study and where == folder and found != wanted:
+            keys = ", ".join(f"data.{key}" for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key))
+            raise ConfigError(
+                f"outputs.data: found {params.outputs.data}, where study {name!r} has its images, which differ in {keys} ({path}); expected: "
+                "another folder, or `data` as there. If that study is no longer wanted, remove its file"
             )
 
 

@@ -18,8 +18,7 @@ from lgmamba.config.files import (
 )
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params, load_params
-
-ROOT = Path(__file__).parents[2]
+from tests.config.studies import PRESETS, ROOT
 
 
 @pytest.fixture
@@ -98,3 +97,35 @@ def test_the_folders_of_another_study_are_not_written_over(params, tmp_path):
     with pytest.raises(ConfigError, match=rf"outputs\.reports: found reports/{own}, which holds study '{own}'"):
         write_config_files(there, tmp_path)
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_studies_that_share_a_folder_of_images_want_the_same_ones(params, tmp_path):
+    """Else each would build it anew in its turn, and then train anew."""
+    write_config_files(params, tmp_path)
+
+    def other(**data) -> Params:
+        values = {"study": "photos", "outputs": {"data": params.outputs.data}, "data": data}
+        return load_params(ROOT / "params.yaml", overrides=values)
+
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    told = rf"outputs\.data: found data/{params.study}, where study '{params.study}' has its images, which differ in "
+    with pytest.raises(ConfigError, match=told + r"data\.max_images \(.*study\.json\)"):
+        write_config_files(other(max_images=100), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+    write_config_files(other(), tmp_path)
+    own = load_params(ROOT / "params.yaml", overrides={"study": "own", "data": {"max_images": 100}})
+    write_config_files(own, tmp_path)  # in a folder of its own
+    for content in ("{", '{"study": "photos"}', "[]"):  # nothing that says what is wanted
+        Layout(tmp_path / "results/photos").study.write_text(content)
+        write_config_files(params, tmp_path)
+    changed = load_params(ROOT / "params.yaml", overrides={"data": {"max_images": 100}})
+    write_config_files(changed, tmp_path)  # the same study may want others
+
+
+def test_presets_that_share_a_folder_of_images_want_the_same_ones():
+    folders: dict[Path, dict[str, list[str]]] = {}
+    for preset in (None, *PRESETS):
+        study = load_params(ROOT / "params.yaml", preset)
+        folders.setdefault(study.outputs.data, {}).setdefault(study.data.model_dump_json(), []).append(study.study)
+    assert max(len(presets) for wanted in folders.values() for presets in wanted.values()) > 1
+    assert {str(folder): list(wanted.values()) for folder, wanted in folders.items() if len(wanted) > 1} == {}
