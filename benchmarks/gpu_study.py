@@ -155,7 +155,7 @@ def about_gpu(machine: str) -> dict[str, str]:
     cores = re.search(r"^(\d+ CPU cores)", machine, re.MULTILINE)
     found["sharing"] = ", shared by NVIDIA MPS" if re.search(r"^NVIDIA MPS", machine, re.MULTILINE) else ""
     values = re.search(r"^(evaluation: .+)$", machine, re.MULTILINE)
-    found["set"] = values[1] if values else ""
+    found["set"] = f"; with `{values[1]}`" if values else ""
     return found | {"gpu_cores": cores[1] if cores else "CPUs"}
 
 
@@ -214,7 +214,7 @@ def text(result: dict) -> str:
     lines = [
         f"| study `{about['study']}`, from Parquet files to the report | where | time |",
         "| --- | --- | ---: |",
-        f"| images; {jobs_text(gpu)}{set_text(about['set'])} | one {about['gpu']}{about['sharing']} | {clock(gpu['seconds'])} |",
+        f"| images; {jobs_text(gpu)}{about['set']} | one {about['gpu']}{about['sharing']} | {clock(gpu['seconds'])} |",
         f"| frames, intervals, claims | {frames} | {clock(evaluate['seconds'])} |",
         f"| figures, report | {'the same cores' if figures == frames else figures} | {clock(report['seconds'])} |",
         f"| **all** | | **{clock(total)}** |",
@@ -229,11 +229,6 @@ def text(result: dict) -> str:
 def report_headline(study: Params) -> dict:
     """The numbers of the report in git."""
     return json.loads((ROOT / study.outputs.reports / "headline.json").read_text())
-
-
-def set_text(values: str) -> str:
-    """What was set besides the preset, for the row of the GPU."""
-    return f"; with `{values}`" if values else ""
 
 
 def differences_text(found: dict[str, float] | None) -> list[str]:

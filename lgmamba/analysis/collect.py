@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lgmamba.analysis.files import read_json
+from lgmamba.config.differences import differing_keys
 from lgmamba.config.files import evaluation_file, evaluation_files, read_config
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
@@ -139,21 +140,3 @@ def _several_data(folders: list[RunFolder]) -> list[str]:
         "runs used different images: "
         + "; ".join(f"{digest:.12}: {', '.join(names)}" for digest, names in by_digest.items())
     ]
-
-
-def differing_keys(found: Any, expected: Any) -> list[str]:
-    """One text per leaf that differs, such as "train.steps: found 200, expected 400"; empty if equal."""
-    a, b = flatten(found), flatten(expected)
-    keys = [key for key in sorted(a.keys() | b.keys()) if a.get(key, "nothing") != b.get(key, "nothing")]
-    return [f"{key}: found {a.get(key, 'nothing')}, expected {b.get(key, 'nothing')}" for key in keys]
-
-
-def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one: {"a": {"b": 1}} -> {"a.b": 1}. Lists are leaves."""
-    if not isinstance(values, dict) or not values:
-        return {prefix: values}
-    return {
-        key: leaf
-        for name, value in values.items()
-        for key, leaf in flatten(value, f"{prefix}.{name}" if prefix else str(name)).items()
-    }

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lgmamba.analysis.collect import differing_keys
 from lgmamba.config.base import ConfigError
+from lgmamba.config.differences import differing_keys
 from lgmamba.config.files import read_config
 from lgmamba.config.study import Params
 from lgmamba.files import file_digest, to_json, write_atomic

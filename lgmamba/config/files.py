@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from lgmamba.config.base import ConfigError, Strict, validate, with_new_names
 from lgmamba.config.data import DataConfig
+from lgmamba.config.differences import differing
 from lgmamba.config.probes import ProbesConfig
 from lgmamba.config.remedies import Remedies, RemedyEvaluationConfig
 from lgmamba.config.run import Positive, RunConfig
@@ -228,11 +229,12 @@ def _refuse_images_of_another(params: OfStudy, root: str | Path) -> None:
         try:
             other = json.loads(path.read_text(encoding="utf-8"))
             name, where = other["study"], os.path.realpath(Path(root) / other["outputs"]["data"])
+            if name == params.study or where != folder:
+                continue
             found = validate(DataConfig, with_new_names(other["data"], DataConfig), str(path)).model_dump(mode="json")
         except (OSError, ValueError, KeyError, TypeError):  # nothing that says what it wants
             continue
-        if name != params.study and where == folder and found != wanted:
-            keys = ", ".join(f"data.{key}" for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key))
+        if keys := ", ".join(differing({"data": found}, {"data": wanted})):
             raise ConfigError(
                 f"outputs.data: found {params.outputs.data}, where study {name!r} has its images, which differ in {keys} ({path}); expected: "
                 "another folder, or `data` as there. If that study is no longer wanted, remove its file"

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from lgmamba.config.differences import flatten
 from lgmamba.config.files import TrackingFile, read_config
 from lgmamba.config.run import RunConfig
 from lgmamba.config.study import Params
@@ -94,9 +95,11 @@ def log_report(store: Path, params: Params, reports: Path) -> str:
 
     for name in ("headline.json", "metrics.json"):
         if (reports / name).is_file():
-            values = stores.flatten(json.loads((reports / name).read_text(encoding="utf-8")))
+            values = flatten(json.loads((reports / name).read_text(encoding="utf-8")))
             numbers = [
-                (key, value) for key, value in values if isinstance(value, int | float) and not isinstance(value, bool)
+                (key, value)
+                for key, value in values.items()
+                if isinstance(value, int | float) and not isinstance(value, bool)
             ]
             stores.log_metrics(mlflow, run_id, [Metric(_allowed(key), float(value), 0, 0) for key, value in numbers])
     for path in sorted(
@@ -110,7 +113,7 @@ def log_report(store: Path, params: Params, reports: Path) -> str:
 
 def _tags(train_dir: Path) -> dict[str, str]:
     """What train.json says about the origin of the result."""
-    values = dict(stores.flatten(json.loads((train_dir / "train.json").read_text(encoding="utf-8"))))
+    values = flatten(json.loads((train_dir / "train.json").read_text(encoding="utf-8")))
     return {key: str(value) for key, value in values.items() if "digest" in key or key.endswith("commit")}
 
 

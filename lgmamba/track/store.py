@@ -7,12 +7,14 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
+
+from lgmamba.config.differences import flatten
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -91,18 +93,9 @@ def log_params(mlflow: "MlflowClient", run_id: str, values: dict[str, Any]) -> N
     """Nested values as flat parameters: {"model": {"d_model": 64}} -> model.d_model = 64."""
     from mlflow.entities import Param
 
-    params = [Param(key, str(value)) for key, value in flatten(values)]
+    params = [Param(key, str(value)) for key, value in flatten(values).items()]
     for i in range(0, len(params), PARAMS_BATCH):
         mlflow.log_batch(run_id, params=params[i : i + PARAMS_BATCH])
-
-
-def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, leaf) of nested mappings; lists are leaves."""
-    if isinstance(values, dict) and values:
-        for key, value in values.items():
-            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, values
 
 
 def _create(database: Path) -> None:

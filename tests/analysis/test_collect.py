@@ -5,9 +5,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lgmamba.analysis.collect import CollectError, collect_runs, differing_keys, flatten, load_study
+from lgmamba.analysis.collect import CollectError, collect_runs, load_study
 from lgmamba.analysis.evaluate import evaluate
 from lgmamba.config.base import ConfigError
+from lgmamba.config.differences import differing_keys, flatten
 from tests.records import record_again
 
 

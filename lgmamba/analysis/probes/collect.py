@@ -7,8 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys, made_from_other_values, unusable
+from lgmamba.analysis.collect import CollectError, RunFolder, made_from_other_values, unusable
 from lgmamba.analysis.files import read_json
+from lgmamba.config.differences import differing_keys
 from lgmamba.config.files import probes_file
 from lgmamba.config.study import Params
 from lgmamba.keys import reading_key

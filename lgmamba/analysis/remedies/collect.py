@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lgmamba.analysis.collect import CollectError, RunFolder, differing_keys, made_from_other_values, unusable
+from lgmamba.analysis.collect import CollectError, RunFolder, made_from_other_values, unusable
 from lgmamba.analysis.files import ENGINE, read_json
 from lgmamba.analysis.samples import image_block, shared_seeds
+from lgmamba.config.differences import differing_keys
 from lgmamba.config.files import remedy_file, remedy_files
 from lgmamba.config.remedies import RESERVED
 from lgmamba.config.study import Params
