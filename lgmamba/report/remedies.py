@@ -19,6 +19,9 @@ from lgmamba.report.wording import duration, interval, listed, number, plural, s
 PERFECT = 100.0  # dB, or per cent: an exact answer
 READ = ("cost", "lengths", "differences", "memory")
 
+CLAIMED = "what is claimed of remedies is among the primary contrasts above"
+NOT_CLAIMED = "no primary contrast is of a remedy"
+
 
 def remedy_context(params: Params, frames: Path) -> dict[str, Any]:
     """Everything that the report says about remedies.
@@ -51,6 +54,7 @@ def remedy_context(params: Params, frames: Path) -> dict[str, Any]:
             _table(run, order_, levels, found, order, metric)
             for run, order_ in levels.select("run", "order").unique(maintain_order=True).rows()
         ],
+        "claims": CLAIMED if any(contrast.of.treated for contrast in params.claims.primary) else NOT_CLAIMED,
         "tried": figure_data.filter(pl.col("rank").is_not_null())["remedy"].n_unique(),
         "views": best_views(params, shown_rows(params, "remedies", figure_data), far),
         "best": next(iter(figure_data.filter(rank=1)["remedy"]), None),

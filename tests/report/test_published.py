@@ -108,3 +108,17 @@ def test_the_table_of_objections_has_the_numbers_of_the_frames(tmp_path):
     assert copy.read_text(encoding="utf-8") == before
     with pytest.raises(ValueError, match=r"found no level of fixed_1024 .* at 7 steps"):
         objections.level("omniglot", "fixed_1024", 7)
+
+
+STUDIES = [folder for folder in REPORTS if (folder / "frames/study.json").is_file() and folder.name not in TRADEOFFS]
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_a_report_says_that_remedies_are_claimed_where_a_contrast_is_of_one_and_nowhere_else(folder):
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    if "## Remedies\n" not in page:
+        pytest.skip("it tries none, or describes none")
+    primary = json.loads((folder / "frames/study.json").read_text(encoding="utf-8"))["claims"].get("primary", [])
+    treated = any(side.get("remedy") or side.get("best_of") for row in primary for side in (row["of"], row["minus"]))
+    assert ("what is claimed of remedies is among the primary contrasts above" in page) == treated
+    assert ("no primary contrast is of a remedy" in page) == (not treated)
